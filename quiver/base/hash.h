@@ -1,0 +1,34 @@
+// SHA-256, by OpenSSL.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace quiver {
+
+/// Incremental SHA-256. Not thread-safe.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+
+  Sha256& update(std::span<const std::byte> bytes);
+  Sha256& update(std::string_view text);
+  /// 64 hexadecimal digits; ends the digest (further updates are a kInternal error).
+  std::string hex();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The 64 hexadecimal digits of the SHA-256 of `text`.
+std::string sha256_hex(std::string_view text);
+
+}  // namespace quiver

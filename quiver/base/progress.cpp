@@ -1,0 +1,20 @@
+#include "quiver/base/progress.h"
+
+#include <atomic>
+
+#include "quiver/base/error.h"
+
+namespace quiver {
+namespace {
+std::atomic<bool> stop_flag{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "request_stop is called from a signal handler");
+}  // namespace
+
+bool stop_requested() noexcept { return stop_flag.load(std::memory_order_relaxed); }
+void request_stop() noexcept { stop_flag.store(true, std::memory_order_relaxed); }
+
+void throw_if_stopped(std::string_view where) {
+  if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped {}; run the same command again to go on", where);
+}
+
+}  // namespace quiver
