@@ -1,0 +1,108 @@
+// A byte-level BPE tokenizer that gives the same ids as Hugging Face's `tokenizers`.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quiver::io {
+class GgufView;
+}
+
+namespace quiver::text {
+
+struct EncodeOptions {
+  /// Applies the template of the post-processor (for example a BOS token in front), as Python's
+  /// `encode(text, add_special_tokens=True)` does. Off by default: prompts say themselves what they need.
+  bool add_special_tokens = false;
+};
+
+
+struct TokenizerParts;
+
+/// Text to token ids and back: normalise, cut out the added tokens, pre-tokenise, and merge the bytes of every piece
+/// in the order of the merges' ranks (Sennrich et al. 2016; on bytes as in GPT-2, Radford et al. 2019).
+///
+/// Invalid UTF-8 in the input of `encode` is read as Python's `errors="replace"` reads it: U+FFFD for every maximal
+/// ill-formed part. `decode` does the same with the bytes of the tokens.
+///
+/// A value type: copies share the vocabulary. Immutable; every method may be called from any thread at once.
+class Tokenizer {
+ public:
+  /// Reads the object of a tokenizer.json. `origin` names the source in messages. Throws kBadFormat for what is not a
+  /// tokenizer, and kUnsupported, by name, for a component or option that Quiver does not implement.
+  static Tokenizer from_tokenizer_json(const nlohmann::json& json, const std::string& origin);
+
+  /// Reads the tokenizer.ggml.* metadata of a GGUF file. Throws kUnsupported unless tokenizer.ggml.model is "gpt2" and
+  /// tokenizer.ggml.pre is a name that Quiver knows.
+  static Tokenizer from_gguf(const io::GgufView& gguf);
+
+  explicit Tokenizer(std::shared_ptr<const TokenizerParts> parts) : parts_(std::move(parts)) {}
+
+  /// The ids of `text`. The spellings of added tokens ("<|im_end|>") in the text become these tokens.
+  std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+
+  /// The text of `ids`. Ids outside the vocabulary are left out, as are special tokens if `skip_special`.
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;
+
+  /// The bytes that one token adds to a text; nothing for an id outside the vocabulary. The bytes need not be whole
+  /// characters: StreamDecoder joins them.
+  std::string_view token_bytes(std::int32_t id) const;
+
+  /// 1 + the greatest id.
+  std::int64_t vocab_size() const;
+  /// The id of a token by its spelling in the vocabulary (bytes as GPT-2's printable characters, "Ġthe").
+  std::optional<std::int32_t> token_id(std::string_view token) const;
+  /// The spelling of a token, or nothing if the vocabulary has no such id.
+  std::optional<std::string> token(std::int32_t id) const;
+  /// True for an added token marked special.
+  bool is_special(std::int32_t id) const;
+
+  std::optional<std::int32_t> bos_id() const;
+  std::optional<std::int32_t> eos_id() const;
+  std::optional<std::int32_t> pad_id() const;
+  /// Every id that ends a text: the eos token first, then the further ones of the model's configuration.
+  std::span<const std::int32_t> eos_ids() const;
+
+  /// The same tokenizer with other special ids (load_tokenizer takes them from the files beside tokenizer.json).
+  /// `eos` may be empty. Throws kMismatch if an id is outside the vocabulary.
+  Tokenizer with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
+                             std::optional<std::int32_t> pad) const;
+
+ private:
+  std::shared_ptr<const TokenizerParts> parts_;
+};
+
+/// Reads a tokenizer from a Hugging Face folder (tokenizer.json; special ids from tokenizer_config.json,
+/// generation_config.json and config.json, where they are), from a tokenizer.json, or from a .gguf file.
+/// Throws kNotFound if there is none.
+Tokenizer load_tokenizer(const std::filesystem::path& path);
+
+/// Turns ids into text one by one, holding bytes back until they make whole characters.
+///
+///   push(a) + push(b) + ... + finish() == decode({a, b, ...})
+///
+/// Holds a reference to nothing: the tokenizer is a shared value. Not thread-safe.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(Tokenizer tokenizer, bool skip_special = false)
+      : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
+
+  /// The text that is complete now; valid UTF-8, often empty.
+  std::string push(std::int32_t id);
+  /// What is left at the end: nothing, or U+FFFD for an unfinished character. The decoder is then as new.
+  std::string finish();
+
+ private:
+  Tokenizer tokenizer_;
+  bool skip_special_;
+  std::string pending_;
+};
+
+}  // namespace quiver::text
