@@ -1,0 +1,92 @@
+// Files: read-only maps, whole reads, and writes that either happen completely or not at all.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace quiver::io {
+
+/// A file mapped read-only. Move-only; `bytes()` stays valid until the object is destroyed, moves included.
+/// Nobody may truncate the file in the meantime (the kernel answers with SIGBUS); files replaced by rename, as
+/// AtomicFileWriter does, are safe.
+class MappedFile {
+ public:
+  /// Throws kNotFound if there is no such file, kIo if it cannot be read or is not a regular file. An empty file
+  /// gives empty bytes.
+  explicit MappedFile(std::filesystem::path path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+/// The whole content of a file (pipes and /proc included). Throws kNotFound or kIo.
+std::string read_text_file(const std::filesystem::path& path);
+
+/// The 64 hexadecimal digits of the SHA-256 of a file's content. Throws kNotFound or kIo.
+std::string sha256_file(const std::filesystem::path& path);
+
+/// A name beside `path`, in the same folder (so that a rename is atomic), that no other call returns:
+/// ".<file name>.<process>-<random>.tmp". Nothing is created.
+std::filesystem::path temp_sibling(const std::filesystem::path& path);
+
+/// Writes a file under a temporary name; commit() flushes it to the disk and renames it over `path`. Until then, and
+/// after any failure, what was at `path` before stays whole, and the destructor removes the temporary file.
+/// The folder must exist. A symbolic link at `path` is followed: its target is replaced, the link stays.
+class AtomicFileWriter {
+ public:
+  /// Throws kNotFound if the folder does not exist, kIo if the file cannot be created.
+  explicit AtomicFileWriter(const std::filesystem::path& path);
+  ~AtomicFileWriter();
+  AtomicFileWriter(const AtomicFileWriter&) = delete;
+  AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
+
+  /// Appends. Throws kIo (disk full, quota, ...).
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Publishes the file; call once, last. Throws kIo, or kInternal when called twice.
+  void commit();
+
+ private:
+  [[noreturn]] void fail_io(std::string_view action, int error);
+
+  std::filesystem::path path_;
+  std::filesystem::path temp_;
+  int fd_ = -1;
+};
+
+/// AtomicFileWriter in one call.
+void write_file_atomic(const std::filesystem::path& path, std::string_view text);
+void write_file_atomic(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+/// An exclusive advisory lock on a file, which is created if need be and never removed. The kernel releases the lock
+/// when the object or the process ends, however it ends.
+class FileLock {
+ public:
+  /// Does not wait: throws kIo, naming the process that holds the lock, if there is one.
+  explicit FileLock(std::filesystem::path path);
+  ~FileLock();
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&& other) noexcept;
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
+}  // namespace quiver::io

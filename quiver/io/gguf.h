@@ -1,0 +1,99 @@
+// GGUF, the file format of llama.cpp: typed metadata, then tensors, many of them quantised in blocks. Reading only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace quiver::io {
+
+/// ggml's tensor types, with ggml's numbers.
+enum class GgufType : std::uint32_t {
+  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ8_1 = 9,
+  kQ2_K = 10, kQ3_K = 11, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kQ8_K = 15,
+  kIQ2_XXS = 16, kIQ2_XS = 17, kIQ3_XXS = 18, kIQ1_S = 19, kIQ4_NL = 20, kIQ3_S = 21, kIQ2_S = 22, kIQ4_XS = 23,
+  kI8 = 24, kI16 = 25, kI32 = 26, kI64 = 27, kF64 = 28, kIQ1_M = 29, kBF16 = 30,
+  kTQ1_0 = 34, kTQ2_0 = 35, kMXFP4 = 39,
+};
+
+/// "F32", "Q4_1", ...
+std::string_view gguf_type_name(GgufType type);
+
+/// One named tensor. `shape` is rows first, [out, in] for a linear weight (the file stores the reverse); rows lie one
+/// after another, each a whole number of blocks. `data` is borrowed, and need not be aligned for its type.
+struct GgufTensor {
+  std::string name;
+  GgufType type = GgufType::kF32;
+  std::vector<std::int64_t> shape;
+  std::span<const std::byte> data;
+
+  std::int64_t num_elements() const;
+};
+
+/// A metadata value. Integers of every width become int64, floats double.
+using GgufValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>, std::vector<double>,
+                               std::vector<bool>, std::vector<std::string>>;
+
+/// A parsed, fully validated GGUF file of version 2 or 3, little-endian. Every tensor's `data` lies inside `bytes` and
+/// has exactly the bytes of its shape and type; names and keys are unique. Immutable, thread-safe.
+class GgufView {
+ public:
+  /// Parses `bytes`, which must outlive the view. `origin` names the source in messages.
+  /// Throws kBadFormat, or kUnsupported (version 1, big-endian files, nested arrays, integers above 2^63 - 1).
+  static GgufView parse(std::span<const std::byte> bytes, std::string origin);
+
+  std::uint32_t version() const { return version_; }
+  const std::string& origin() const { return origin_; }
+  /// In the order of the file.
+  std::span<const GgufTensor> tensors() const { return tensors_; }
+  /// nullptr if absent.
+  const GgufTensor* find(std::string_view name) const;
+  /// Throws kNotFound, naming the origin.
+  const GgufTensor& at(std::string_view name) const;
+
+  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+
+  // find_*: nullptr or nullopt if the key is absent; kBadFormat if it holds another type. An integer (array) also
+  // serves as a float (array), and an empty array as an array of anything.
+  const std::string* find_string(std::string_view key) const;
+  std::optional<std::int64_t> find_int(std::string_view key) const;
+  std::optional<double> find_float(std::string_view key) const;
+  std::optional<bool> find_bool(std::string_view key) const;
+  std::optional<std::vector<std::string>> find_string_array(std::string_view key) const;
+  std::optional<std::vector<std::int64_t>> find_int_array(std::string_view key) const;
+  std::optional<std::vector<double>> find_float_array(std::string_view key) const;
+
+  // require_*: the same, but an absent key is kBadFormat too.
+  const std::string& require_string(std::string_view key) const;
+  std::int64_t require_int(std::string_view key) const;
+  double require_float(std::string_view key) const;
+  bool require_bool(std::string_view key) const;
+  std::vector<std::string> require_string_array(std::string_view key) const;
+  std::vector<std::int64_t> require_int_array(std::string_view key) const;
+  std::vector<double> require_float_array(std::string_view key) const;
+
+ private:
+  std::uint32_t version_ = 0;
+  std::string origin_;
+  std::map<std::string, GgufValue, std::less<>> metadata_;
+  std::vector<GgufTensor> tensors_;
+  std::map<std::string, std::size_t, std::less<>> index_;  ///< name to position in tensors_
+};
+
+/// True for the types that dequantize() knows: F32, F16, BF16, Q4_0, Q4_1, Q8_0.
+bool can_dequantize(GgufType type);
+
+/// Writes the tensor's values as float32, row-major; `out` must hold exactly its elements (kUsage otherwise).
+/// Throws kUnsupported, naming tensor and type, for a type that can_dequantize() refuses.
+void dequantize(const GgufTensor& tensor, std::span<float> out);
+
+/// The same over bare blocks: kUsage unless `data` holds exactly the blocks of `out.size()` values.
+void dequantize(GgufType type, std::span<const std::byte> data, std::span<float> out);
+
+}  // namespace quiver::io
