@@ -1,0 +1,144 @@
+#include "quiver/forest/token_forest.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "quiver/base/error.h"
+
+namespace quiver::forest {
+
+std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::int32_t> tokens) {
+  const auto index = static_cast<std::int64_t>(segments_.size());
+  Segment segment{.parent = parent, .first_row = num_rows(), .length = static_cast<std::int64_t>(tokens.size())};
+  if (parent == kNoParent) {
+    segment.tree = num_trees_++;
+  } else {
+    if (parent < 0 || parent >= index) {
+      fail(ErrorKind::kUsage, "parent {} of segment {} does not exist", parent, index);
+    }
+    const Segment& above = segments_[static_cast<std::size_t>(parent)];
+    if (above.tree != num_trees_ - 1) {
+      fail(ErrorKind::kUsage, "segment {} continues tree {}, but tree {} was begun since; add segments depth first",
+           index, above.tree, num_trees_ - 1);
+    }
+    segment.tree = above.tree;
+    segment.depth = above.depth + above.length;
+  }
+  segments_.push_back(segment);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  for (std::int64_t i = 0; i < segment.length; ++i) positions_.push_back(segment.depth + i);
+  return index;
+}
+
+std::vector<std::int64_t> TokenForest::ancestors(std::int64_t segment) const {
+  std::vector<std::int64_t> path;
+  for (auto s = segments_.at(static_cast<std::size_t>(segment)).parent; s != kNoParent;
+       s = segments_[static_cast<std::size_t>(s)].parent) {
+    path.push_back(s);
+  }
+  std::ranges::reverse(path);
+  return path;
+}
+
+namespace {
+
+using Tokens = std::span<const std::int32_t>;
+
+/// Builds the radix tree of the sequences' tokens, depth first.
+class Builder {
+ public:
+  Builder(std::span<const Sequence> sequences, const BatchOptions& options) : options_(options) {
+    batch_.leaves.assign(sequences.size(), kNoParent);
+    rows_.resize(sequences.size());
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto& sequence = sequences[i];
+      const auto size = static_cast<std::int64_t>(sequence.tokens.size());
+      if (size == 0) fail(ErrorKind::kUsage, "sequence {} of the batch has no tokens", i);
+      if (sequence.num_targets < 0 || sequence.num_targets > size - 1) {
+        fail(ErrorKind::kUsage,
+             "sequence {} of the batch has {} tokens and {} targets; the first token cannot be predicted", i, size,
+             sequence.num_targets);
+      }
+      batch_.num_tokens += size;
+      const bool drop = !options.keep_last_token && size > 1;
+      bodies_.push_back(Tokens(sequence.tokens).first(static_cast<std::size_t>(drop ? size - 1 : size)));
+    }
+  }
+
+  ForestBatch build(std::span<const Sequence> sequences) {
+    std::vector<std::size_t> order(bodies_.size());
+    std::iota(order.begin(), order.end(), 0);
+    if (options_.share_prefixes) {
+      // A group of equal first tokens keeps the order of its first member, so that a batch reads as it was given.
+      std::ranges::stable_sort(order, [this](std::size_t a, std::size_t b) {
+        return std::ranges::lexicographical_compare(bodies_[a], bodies_[b]);
+      });
+    }
+    place(order, 0, kNoParent);
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto& tokens = sequences[i].tokens;
+      for (std::size_t p = tokens.size() - static_cast<std::size_t>(sequences[i].num_targets); p < tokens.size(); ++p) {
+        batch_.targets.push_back({rows_[i][p - 1], tokens[p], static_cast<std::int64_t>(i)});
+      }
+      batch_.last_rows.push_back(rows_[i].back());
+    }
+    return std::move(batch_);
+  }
+
+ private:
+  /// Adds the tokens [depth, end) of every sequence of `group` (sorted, alike up to `depth`) below `parent`.
+  void place(std::span<const std::size_t> group, std::size_t depth, std::int64_t parent) {
+    for (std::size_t first = 0; first < group.size();) {
+      const Tokens body = bodies_[group[first]];
+      if (body.size() == depth) {  // ends where its parent ends: nothing of its own to compute
+        batch_.leaves[group[first++]] = parent;
+        continue;
+      }
+      std::size_t last = first + 1;
+      std::size_t end = body.size();
+      if (options_.share_prefixes) {
+        while (last < group.size() && bodies_[group[last]][depth] == body[depth]) ++last;
+        if (last - first > 1) end = common_end(body, bodies_[group[last - 1]], depth);
+      }
+      const auto subgroup = group.subspan(first, last - first);
+      const bool shared = subgroup.size() > 1;
+      if (shared && static_cast<std::int64_t>(end - depth) < options_.min_shared_tokens) {
+        for (const std::size_t member : subgroup) add(std::span(&member, 1), depth, bodies_[member].size(), parent);
+      } else {
+        const auto segment = add(subgroup, depth, end, parent);
+        if (shared) place(subgroup, end, segment);
+      }
+      first = last;
+    }
+  }
+
+  /// Sorted order makes the common prefix of first and last the common prefix of all between.
+  static std::size_t common_end(Tokens a, Tokens b, std::size_t from) {
+    const auto limit = std::min(a.size(), b.size());
+    while (from < limit && a[from] == b[from]) ++from;
+    return from;
+  }
+
+  std::int64_t add(std::span<const std::size_t> group, std::size_t begin, std::size_t end, std::int64_t parent) {
+    const auto first_row = batch_.forest.num_rows();
+    const auto segment = batch_.forest.add_segment(parent, bodies_[group[0]].subspan(begin, end - begin));
+    for (const std::size_t member : group) {
+      for (std::size_t p = begin; p < end; ++p) rows_[member].push_back(first_row + static_cast<std::int64_t>(p - begin));
+      batch_.leaves[member] = segment;
+    }
+    return segment;
+  }
+
+  BatchOptions options_;
+  std::vector<Tokens> bodies_;                   // the tokens that get rows
+  std::vector<std::vector<std::int64_t>> rows_;  // per sequence: the row of each of its tokens
+  ForestBatch batch_;
+};
+
+}  // namespace
+
+ForestBatch build_batch(std::span<const Sequence> sequences, const BatchOptions& options) {
+  return Builder(sequences, options).build(sequences);
+}
+
+}  // namespace quiver::forest

@@ -1,0 +1,96 @@
+#include "quiver/forest/token_forest.h"
+
+#include <gtest/gtest.h>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+
+namespace quiver::forest {
+namespace {
+
+/// The tokens a row sees, in order, itself last.
+std::vector<std::int32_t> visible(const TokenForest& forest, std::int64_t row) {
+  const auto segments = forest.segments();
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const auto& own = segments[s];
+    if (row < own.first_row || row >= own.first_row + own.length) continue;
+    auto path = forest.ancestors(static_cast<std::int64_t>(s));
+    std::vector<std::int32_t> seen;
+    for (const auto a : path) {
+      const auto& segment = segments[static_cast<std::size_t>(a)];
+      for (std::int64_t i = 0; i < segment.length; ++i) seen.push_back(forest.tokens()[segment.first_row + i]);
+    }
+    for (auto r = own.first_row; r <= row; ++r) seen.push_back(forest.tokens()[r]);
+    return seen;
+  }
+  return {};
+}
+
+TEST(BuildBatch, ComputesACommonPrefixOnce) {
+  const std::vector<Sequence> sequences = {
+      {{1, 2, 3, 4, 5, 6, 7}, 2}, {{1, 2, 3, 4, 5, 8}, 1}, {{9, 9, 9}, 1}};
+  const auto batch = build_batch(sequences);
+  EXPECT_EQ(batch.forest.num_rows(), 5 + 1 + 0 + 2);  // the prefix, one child with 6, an empty child, the other tree
+  EXPECT_EQ(batch.forest.num_trees(), 2);
+  EXPECT_EQ(batch.num_tokens, 16);
+  ASSERT_EQ(batch.targets.size(), 4u);
+  EXPECT_EQ(batch.targets[0].row, 4);  // 6 is predicted by the parent's last row
+  EXPECT_EQ(batch.targets[0].token, 6);
+  EXPECT_EQ(batch.targets[2].row, 4);  // and so is 8
+  EXPECT_EQ(batch.targets[2].token, 8);
+  EXPECT_EQ(batch.targets[2].sequence, 1);
+}
+
+TEST(BuildBatch, DoesNotShareShortRuns) {
+  const std::vector<Sequence> sequences = {{{1, 2, 3, 4}, 1}, {{1, 2, 5, 6}, 1}};
+  EXPECT_EQ(build_batch(sequences, {.min_shared_tokens = 3}).forest.num_rows(), 6);
+  EXPECT_EQ(build_batch(sequences, {.min_shared_tokens = 2}).forest.num_rows(), 4);
+  EXPECT_EQ(build_batch(sequences, {.share_prefixes = false}).forest.num_trees(), 2);
+}
+
+TEST(BuildBatch, KeepsEverySequenceWhole) {
+  for (int seed = 0; seed < 200; ++seed) {
+    RandomStream random(static_cast<std::uint64_t>(seed), "forest");
+    std::vector<Sequence> sequences(1 + random.below(12));
+    for (auto& sequence : sequences) {
+      const auto size = 1 + random.below(9);
+      for (std::uint64_t i = 0; i < size; ++i) sequence.tokens.push_back(static_cast<std::int32_t>(random.below(2)));
+      sequence.num_targets = static_cast<std::int64_t>(random.below(size));
+    }
+    const BatchOptions options{.min_shared_tokens = static_cast<std::int64_t>(1 + random.below(3)),
+                               .keep_last_token = random.below(2) == 1};
+    const auto batch = build_batch(sequences, options);
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto& tokens = sequences[i].tokens;
+      for (std::size_t p = tokens.size() - static_cast<std::size_t>(sequences[i].num_targets); p < tokens.size(); ++p) {
+        const auto& target = batch.targets.at(next++);
+        ASSERT_EQ(target.sequence, static_cast<std::int64_t>(i));
+        ASSERT_EQ(target.token, tokens[p]);
+        ASSERT_EQ(visible(batch.forest, target.row), std::vector<std::int32_t>(tokens.begin(), tokens.begin() + p));
+        ASSERT_EQ(batch.forest.positions()[target.row], static_cast<std::int64_t>(p) - 1);
+      }
+      if (options.keep_last_token) {
+        ASSERT_EQ(visible(batch.forest, batch.last_rows[i]), tokens);
+      }
+    }
+    ASSERT_EQ(next, batch.targets.size());
+  }
+}
+
+TEST(BuildBatch, RefusesWhatCannotBePredicted) {
+  EXPECT_THROW(build_batch(std::vector<Sequence>{{{}, 0}}), Error);
+  EXPECT_THROW(build_batch(std::vector<Sequence>{{{1, 2}, 2}}), Error);
+}
+
+TEST(TokenForest, RefusesAParentOfAnotherTree) {
+  TokenForest forest;
+  const std::vector<std::int32_t> tokens = {1, 2};
+  const auto first = forest.add_segment(kNoParent, tokens);
+  forest.add_segment(kNoParent, tokens);
+  EXPECT_THROW(forest.add_segment(first, tokens), Error);
+  EXPECT_THROW(forest.add_segment(7, tokens), Error);
+}
+
+}  // namespace
+}  // namespace quiver::forest

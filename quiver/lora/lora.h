@@ -1,0 +1,67 @@
+// Low-rank adapters as values.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace quiver::lora {
+
+/// One low-rank update of a linear weight,
+///
+///   delta_w = scaling * B A,   scaling = alpha / r        (Hu et al. 2021, eq. 3 and sec. 4.1)
+///                              scaling = alpha / sqrt(r)  (rank-stabilised, Kalajdzievski 2023)
+///
+/// Shapes: lora_a [r, d_in], lora_b [d_out, r], delta_w [d_out, d_in].
+/// Dtype:  any floating dtype, the same for A and B.
+/// A value type: copies share storage, as torch::Tensor does. Immutable, thread-safe.
+class LoraPair {
+ public:
+  /// Throws kMismatch unless A and B are 2-D, floating, of one dtype, and agree on r >= 1.
+  LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora = false);
+
+  const torch::Tensor& lora_a() const { return lora_a_; }
+  const torch::Tensor& lora_b() const { return lora_b_; }
+  std::int64_t rank() const { return lora_a_.size(0); }
+  std::int64_t in_features() const { return lora_a_.size(1); }
+  std::int64_t out_features() const { return lora_b_.size(0); }
+  double alpha() const { return alpha_; }
+  bool use_rslora() const { return use_rslora_; }
+  double scaling() const;
+
+  /// x delta_w^T without forming delta_w: x [..., d_in] -> [..., d_out], in x's dtype.
+  torch::Tensor apply(const torch::Tensor& x) const;
+  /// delta_w itself, [d_out, d_in]. For merging and for tests, not for inference.
+  torch::Tensor delta() const;
+  LoraPair to(torch::Device device, torch::Dtype dtype) const;
+
+ private:
+  torch::Tensor lora_a_;
+  torch::Tensor lora_b_;
+  double alpha_;
+  bool use_rslora_;
+};
+
+/// What an adapter is trained as: PEFT's LoraConfig in the parts that Quiver honours.
+struct LoraOptions {
+  std::int64_t rank = 4;
+  double alpha = 16;
+  double dropout = 0;
+  bool use_rslora = false;
+  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};  ///< last names of projections
+};
+
+/// One trained set of LoRA pairs, by projection path ("layers.3.self_attn.q_proj"), with what is known of it.
+struct LoraAdapter {
+  std::string name;
+  LoraOptions options;
+  std::string base_model;                ///< base_model_name_or_path of PEFT
+  std::string base_fingerprint;          ///< Model::fingerprint of the base it was trained on; empty if unknown
+  std::map<std::string, LoraPair> pairs;  ///< never empty in a valid adapter
+};
+
+}  // namespace quiver::lora

@@ -1,0 +1,113 @@
+#include "quiver/tensor/tensor.h"
+
+#include <torch/torch.h>
+
+#include <sstream>
+
+#include "quiver/base/error.h"
+#include "quiver/io/file.h"
+
+namespace quiver::tensor {
+
+std::string describe(const torch::Tensor& tensor) {
+  if (!tensor.defined()) return "none";
+  std::ostringstream text;
+  text << c10::toString(tensor.scalar_type()) << ' ' << tensor.sizes();
+  return text.str();
+}
+
+torch::Dtype to_torch_dtype(io::Dtype dtype) {
+  switch (dtype) {
+    case io::Dtype::kF64: return torch::kDouble;
+    case io::Dtype::kF32: return torch::kFloat;
+    case io::Dtype::kF16: return torch::kHalf;
+    case io::Dtype::kBF16: return torch::kBFloat16;
+    case io::Dtype::kI64: return torch::kLong;
+    case io::Dtype::kI32: return torch::kInt;
+    case io::Dtype::kI16: return torch::kShort;
+    case io::Dtype::kI8: return torch::kChar;
+    case io::Dtype::kU8: return torch::kByte;
+    case io::Dtype::kBool: return torch::kBool;
+  }
+  fail(ErrorKind::kInternal, "unknown safetensors dtype {}", dtype);
+}
+
+io::Dtype from_torch_dtype(torch::Dtype dtype) {
+  switch (dtype) {
+    case torch::kDouble: return io::Dtype::kF64;
+    case torch::kFloat: return io::Dtype::kF32;
+    case torch::kHalf: return io::Dtype::kF16;
+    case torch::kBFloat16: return io::Dtype::kBF16;
+    case torch::kLong: return io::Dtype::kI64;
+    case torch::kInt: return io::Dtype::kI32;
+    case torch::kShort: return io::Dtype::kI16;
+    case torch::kChar: return io::Dtype::kI8;
+    case torch::kByte: return io::Dtype::kU8;
+    case torch::kBool: return io::Dtype::kBool;
+    default: fail(ErrorKind::kUnsupported, "a tensor of dtype {} cannot be stored as safetensors", c10::toString(dtype));
+  }
+}
+
+torch::Tensor to_tensor(const io::TensorEntry& entry) {
+  auto tensor = torch::empty(entry.shape, torch::TensorOptions().dtype(to_torch_dtype(entry.dtype)));
+  if (!entry.data.empty()) std::memcpy(tensor.data_ptr(), entry.data.data(), entry.data.size());
+  return tensor;
+}
+
+TensorMap load_tensors(const std::filesystem::path& path) {
+  const io::MappedFile file(path);
+  const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
+  TensorMap tensors;
+  for (const auto& entry : view.entries()) tensors.emplace(entry.name, to_tensor(entry));
+  return tensors;
+}
+
+void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
+                  const std::map<std::string, std::string>& metadata) {
+  std::vector<torch::Tensor> kept;  // the entries below point into these
+  std::vector<io::TensorEntry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    kept.push_back(tensor.detach().to(torch::kCPU).contiguous());
+    const auto& stored = kept.back();
+    entries.push_back({name, from_torch_dtype(stored.scalar_type()), stored.sizes().vec(),
+                       {static_cast<const std::byte*>(stored.data_ptr()), stored.nbytes()}});
+  }
+  io::write_safetensors(path, entries, metadata);
+}
+
+namespace {
+
+bool multiplies_bfloat16(const torch::Device& device) {
+  if (device.is_cuda()) return true;
+  return __builtin_cpu_supports("avx512bf16") != 0;
+}
+
+}  // namespace
+
+Placement resolve_placement(const std::string& device, const std::string& dtype) {
+  Placement placement;
+  if (device == "cuda" || (device == "auto" && torch::cuda::is_available())) {
+    if (!torch::cuda::is_available()) {
+      fail(ErrorKind::kUnsupported,
+           "--device cuda: this libtorch finds no CUDA device; use --device cpu, or a CUDA build of libtorch (TORCH_DIR)");
+    }
+    placement.device = torch::Device(torch::kCUDA, 0);
+  } else if (device != "cpu" && device != "auto") {
+    fail(ErrorKind::kUsage, "--device '{}' is not one of auto, cpu, cuda", device);
+  }
+  if (dtype == "bfloat16" || (dtype == "auto" && multiplies_bfloat16(placement.device))) {
+    placement.dtype = torch::kBFloat16;
+  } else if (dtype != "float32" && dtype != "auto") {
+    fail(ErrorKind::kUsage, "--dtype '{}' is not one of auto, float32, bfloat16", dtype);
+  }
+  return placement;
+}
+
+torch::Tensor uniform(torch::IntArrayRef sizes, double bound, RandomStream& random) {
+  auto values = torch::empty(sizes, torch::kFloat);
+  auto* data = values.data_ptr<float>();
+  for (std::int64_t i = 0; i < values.numel(); ++i) data[i] = static_cast<float>(random.uniform(-bound, bound));
+  return values;
+}
+
+}  // namespace quiver::tensor

@@ -1,0 +1,48 @@
+// The bridge between files and libtorch: dtypes, devices, named tensors.
+#pragma once
+
+#include <torch/types.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "quiver/base/random.h"
+#include "quiver/io/safetensors.h"
+
+namespace quiver::tensor {
+
+/// Named tensors, in name order.
+using TensorMap = std::map<std::string, torch::Tensor>;
+
+/// "Float [32, 8]", for messages; "none" for an undefined tensor.
+std::string describe(const torch::Tensor& tensor);
+
+torch::Dtype to_torch_dtype(io::Dtype dtype);
+/// Throws kUnsupported for dtypes that safetensors has not.
+io::Dtype from_torch_dtype(torch::Dtype dtype);
+
+/// A copy of the entry's bytes as a tensor on the CPU.
+torch::Tensor to_tensor(const io::TensorEntry& entry);
+
+/// All tensors of a safetensors file, copied. Errors as SafetensorsView::parse.
+TensorMap load_tensors(const std::filesystem::path& path);
+/// Writes a safetensors file atomically. Tensors may be anywhere and of any layout.
+void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
+                  const std::map<std::string, std::string>& metadata = {});
+
+/// What the user chose, resolved: where the model lives and what the base computes in.
+struct Placement {
+  torch::Device device = torch::kCPU;
+  torch::Dtype dtype = torch::kFloat;
+};
+
+/// device: "auto", "cpu" or "cuda"; dtype: "auto", "float32" or "bfloat16". "auto" is a GPU where there is one, and
+/// bfloat16 where the hardware multiplies it (AVX-512 BF16, AMX, a GPU), else float32: without such hardware libtorch's
+/// bfloat16 products are tens of times slower. Throws kUsage for other words, kUnsupported for a missing GPU.
+Placement resolve_placement(const std::string& device, const std::string& dtype);
+
+/// Uniform in [-bound, bound), float32, drawn in row-major order from `random`.
+torch::Tensor uniform(torch::IntArrayRef sizes, double bound, RandomStream& random);
+
+}  // namespace quiver::tensor
