@@ -1,0 +1,193 @@
+#include "quiver/eval/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "quiver/base/error.h"
+
+namespace quiver::eval {
+namespace {
+
+/// The continued fraction of I_x(a, b) (DLMF 8.17.22), evaluated by Lentz's method as modified by
+/// Thompson and Barnett. Converges fast for x < (a + 1) / (a + b + 2).
+double beta_fraction(double a, double b, double x) {
+  constexpr double kTiny = 1e-300;
+  constexpr double kPrecision = 1e-16;
+  constexpr int kMaxTerms = 100'000;  // terms grow as sqrt(max(a, b)): 1e6 needs about a thousand
+  const auto away_from_zero = [](double v) { return std::abs(v) < kTiny ? kTiny : v; };
+
+  double c = 1;
+  double d = 1 / away_from_zero(1 - (a + b) * x / (a + 1));
+  double value = d;
+  for (int m = 1; m < kMaxTerms; ++m) {
+    const double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / away_from_zero(1 + even * d);
+    c = away_from_zero(1 + even / c);
+    value *= d * c;
+    const double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+    d = 1 / away_from_zero(1 + odd * d);
+    c = away_from_zero(1 + odd / c);
+    value *= d * c;
+    if (std::abs(d * c - 1) <= kPrecision * 4) return value;
+  }
+  fail(ErrorKind::kInternal,
+       "the incomplete beta function did not converge for a = {}, b = {}, x = {}", a, b, x);
+}
+
+/// I_x(a, b) for 0 < x < 1, given y = 1 - x, too, which the caller may know to more digits.
+double incomplete_beta_of(double a, double b, double x, double y) {
+  // x^a y^b / B(a, b), the same for both ends.
+  const double front = std::exp(a * std::log(x) + b * std::log(y) + std::lgamma(a + b) -
+                                std::lgamma(a) - std::lgamma(b));
+  if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
+  return 1 - front * beta_fraction(b, a, y) / b;
+}
+
+/// P(T > t) for t > 0: half of I_x(degrees / 2, 1 / 2) at x = degrees / (degrees + t^2).
+double student_t_tail(double t, double degrees) {
+  const double square = t * t;
+  const double x = degrees / (degrees + square);
+  const double y = square / (degrees + square);
+  if (x <= 0 || y <= 0) return x <= 0 ? 0.0 : 0.5;
+  return 0.5 * incomplete_beta_of(degrees / 2, 0.5, x, y);
+}
+
+/// The t >= 0 with P(T > t) = tail, tail in (0, 1/2].
+double student_t_upper(double tail, double degrees) {
+  double low = 0;
+  double high = 1;
+  while (student_t_tail(high, degrees) > tail) {
+    low = high;
+    high *= 2;
+    if (!std::isfinite(high))
+      return high;  // beyond every number: few degrees of freedom, a tiny tail
+  }
+  // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's
+  // method, and sure.
+  for (;;) {
+    const double middle = low + (high - low) / 2;
+    if (middle <= low || middle >= high) return high;
+    (student_t_tail(middle, degrees) > tail ? low : high) = middle;
+  }
+}
+
+void require_finite(std::span<const double> values, const char* what) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      fail(ErrorKind::kUsage, "{} {} is {}; statistics need finite numbers", what, i, values[i]);
+    }
+  }
+}
+
+}  // namespace
+
+Estimate estimate_mean(std::span<const double> values) {
+  if (values.empty())
+    fail(ErrorKind::kUsage, "the mean of no values is undefined; evaluate at least one sample");
+  require_finite(values, "value");
+  const auto n = static_cast<double>(values.size());
+  double sum = 0;
+  for (const double x : values) sum += x;
+  const double mean = sum / n;
+  // The squares around the mean, not the mean of squares less the square: no digits cancel.
+  double squares = 0;
+  for (const double x : values) squares += (x - mean) * (x - mean);
+  const double error = values.size() == 1 ? std::numeric_limits<double>::quiet_NaN()
+                                          : std::sqrt(squares / (n * (n - 1)));
+  return {.mean = mean, .standard_error = error, .count = static_cast<std::int64_t>(values.size())};
+}
+
+PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline,
+                                   double confidence) {
+  if (values.size() != baseline.size()) {
+    fail(ErrorKind::kMismatch,
+         "a paired difference needs the same samples on both sides; {} values, {} baseline values",
+         values.size(), baseline.size());
+  }
+  if (!(confidence > 0 && confidence < 1)) {
+    fail(ErrorKind::kUsage, "confidence is {}; expected a share between 0 and 1, such as 0.95",
+         confidence);
+  }
+  require_finite(values, "value");
+  require_finite(baseline, "baseline value");
+  std::vector<double> differences(values.size());
+  std::transform(values.begin(), values.end(), baseline.begin(), differences.begin(),
+                 std::minus<>());
+  const auto estimate = estimate_mean(differences);
+  if (estimate.count == 1) {
+    constexpr auto kInfinity = std::numeric_limits<double>::infinity();
+    return {.mean = estimate.mean, .low = -kInfinity, .high = kInfinity, .count = 1};
+  }
+  const double t =
+      student_t_quantile((1 + confidence) / 2, static_cast<double>(estimate.count - 1));
+  const double reach = t * estimate.standard_error;
+  return {.mean = estimate.mean,
+          .low = estimate.mean - reach,
+          .high = estimate.mean + reach,
+          .count = estimate.count};
+}
+
+double incomplete_beta(double a, double b, double x) {
+  if (!(a > 0 && b > 0 && x >= 0 && x <= 1)) {
+    fail(ErrorKind::kUsage,
+         "incomplete_beta({}, {}, {}) is undefined; expected a, b > 0 and x in [0, 1]", a, b, x);
+  }
+  if (x == 0 || x == 1) return x;
+  return incomplete_beta_of(a, b, x, 1 - x);
+}
+
+double student_t_quantile(double probability, double degrees) {
+  if (!(probability > 0 && probability < 1) || !(degrees > 0)) {
+    fail(ErrorKind::kUsage,
+         "Student's quantile of {} with {} degrees of freedom is undefined; expected a probability "
+         "between 0 and 1 and degrees > 0",
+         probability, degrees);
+  }
+  if (probability == 0.5) return 0;
+  return probability < 0.5 ? -student_t_upper(probability, degrees)
+                           : student_t_upper(1 - probability, degrees);
+}
+
+std::int64_t best_choice(std::span<const double> log_likelihoods) {
+  if (log_likelihoods.empty())
+    fail(ErrorKind::kUsage, "a question without choices has no best one");
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < log_likelihoods.size(); ++i) {
+    if (std::isnan(log_likelihoods[i])) {
+      fail(ErrorKind::kUsage,
+           "the log-likelihood of choice {} is not a number; does the model compute in too "
+           "narrow a dtype?",
+           i);
+    }
+    if (log_likelihoods[i] > log_likelihoods[best]) best = i;
+  }
+  return static_cast<std::int64_t>(best);
+}
+
+std::int64_t best_choice_normalized(std::span<const double> log_likelihoods,
+                                    std::span<const std::string> choices) {
+  if (log_likelihoods.size() != choices.size()) {
+    fail(ErrorKind::kMismatch, "{} log-likelihoods for {} choices", log_likelihoods.size(),
+         choices.size());
+  }
+  std::vector<double> normalized(choices.size());
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    const auto length = count_code_points(choices[i]);
+    if (length == 0) {
+      fail(ErrorKind::kUsage,
+           "choice {} is empty, so that its log-likelihood cannot be divided by its length", i);
+    }
+    normalized[i] = log_likelihoods[i] / static_cast<double>(length);
+  }
+  return best_choice(normalized);
+}
+
+std::int64_t count_code_points(std::string_view text) {
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
+}  // namespace quiver::eval

@@ -1,0 +1,69 @@
+// Means with their uncertainty, paired comparisons, and the accuracy of multiple choice.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace quiver::eval {
+
+struct Estimate {
+  double mean = 0;
+  double standard_error = 0;  ///< NaN for a single value: one value says nothing about its spread
+  std::int64_t count = 0;
+};
+
+/// The mean of a sample and its standard error,
+///
+///   mean = sum_i x_i / n,   standard_error = sqrt(sum_i (x_i - mean)^2 / (n (n - 1))).
+///
+/// Throws kUsage if the sample is empty or holds a value that is not finite.
+Estimate estimate_mean(std::span<const double> values);
+
+struct PairedDifference {
+  double mean = 0;
+  double low = 0;   ///< -infinity for a single pair
+  double high = 0;  ///< +infinity for a single pair
+  std::int64_t count = 0;
+
+  /// The interval tells the two apart.
+  bool excludes_zero() const { return low > 0 || high < 0; }
+};
+
+/// The mean of values_i - baseline_i with its Student t interval,
+///
+///   mean +- t_{n-1, (1 + confidence) / 2} * standard_error,
+///
+/// which takes the two lists to be results on the same samples, in the same order: what both find
+/// hard cancels, so that the interval is much narrower than that of two independent means. Exact
+/// for normal differences; for others (0-1 accuracies) it relies on the central limit theorem, as
+/// any such interval of a harness does.
+///
+/// Throws kMismatch if the lengths differ, kUsage if they are zero, a value is not finite, or
+/// confidence is not inside (0, 1).
+PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline,
+                                   double confidence = 0.95);
+
+/// I_x(a, b), the regularised incomplete beta function (DLMF 8.17), a, b > 0, x in [0, 1]; by its
+/// continued fraction, to ten digits or more for a and b up to 1e6.
+double incomplete_beta(double a, double b, double x);
+
+/// The t with P(T <= t) = probability for Student's distribution with `degrees` > 0 degrees of
+/// freedom. Throws kUsage unless probability is inside (0, 1).
+double student_t_quantile(double probability, double degrees);
+
+/// The choice of the highest log-likelihood: lm-evaluation-harness' `acc` compares it with the
+/// label. Of equal ones the first. Throws kUsage if there is no choice or a log-likelihood is NaN.
+std::int64_t best_choice(std::span<const double> log_likelihoods);
+
+/// The same after dividing each log-likelihood by the number of characters (Unicode code points) of
+/// its choice, as for `acc_norm`; the space that stands before a choice in the prompt is not part
+/// of it. Throws kMismatch if the lengths differ, kUsage also if a choice is empty.
+std::int64_t best_choice_normalized(std::span<const double> log_likelihoods,
+                                    std::span<const std::string> choices);
+
+/// The number of code points of UTF-8 text (its bytes that do not continue a character).
+std::int64_t count_code_points(std::string_view text);
+
+}  // namespace quiver::eval

@@ -1,0 +1,164 @@
+#include "quiver/eval/statistics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "quiver/base/error.h"
+
+namespace quiver::eval {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+template <typename Function>
+void expect_refusal(ErrorKind kind, const char* part, Function function) {
+  try {
+    function();
+    ADD_FAILURE() << "nothing was thrown; expected: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(part));
+  }
+}
+
+const std::vector<double> kValues = {1.31, 0.92, 2.75, 1.04, 3.33, 0.71, 1.98};
+const std::vector<double> kBaseline = {1.52, 0.90, 3.10, 1.33, 3.61, 0.75, 2.41};
+
+// Expected values in this file: scipy.stats and scipy.special 1.x, numpy.
+TEST(EstimateMean, EqualsNumpy) {
+  const auto estimate = estimate_mean(kValues);
+  EXPECT_DOUBLE_EQ(estimate.mean, 1.72);
+  EXPECT_NEAR(estimate.standard_error, 0.378317075379647, 1e-14);
+  EXPECT_EQ(estimate.count, 7);
+}
+
+TEST(EstimateMean, KeepsItsDigitsFarFromZero) {
+  const std::vector<double> far = {1e9 + 1, 1e9 + 2, 1e9 + 3};
+  EXPECT_NEAR(estimate_mean(far).standard_error, std::sqrt(1.0 / 3), 1e-12);
+}
+
+TEST(EstimateMean, OfOneValueHasNoStandardError) {
+  const auto estimate = estimate_mean(std::vector<double>{4.5});
+  EXPECT_EQ(estimate.mean, 4.5);
+  EXPECT_TRUE(std::isnan(estimate.standard_error));
+}
+
+TEST(EstimateMean, RefusesNothingAndNan) {
+  expect_refusal(ErrorKind::kUsage, "no values", [] { estimate_mean({}); });
+  expect_refusal(ErrorKind::kUsage, "value 1 is nan", [] {
+    estimate_mean(std::vector<double>{1, kNan});
+  });
+}
+
+TEST(PairedDifference, EqualsScipysInterval) {
+  const auto difference = paired_difference(kValues, kBaseline);
+  EXPECT_NEAR(difference.mean, -0.22571428571428573, 1e-14);
+  EXPECT_NEAR(difference.low, -0.3764440125093327, 1e-12);
+  EXPECT_NEAR(difference.high, -0.07498455891923878, 1e-12);
+  EXPECT_EQ(difference.count, 7);
+  EXPECT_TRUE(difference.excludes_zero());
+}
+
+TEST(PairedDifference, IsNarrowerWithLessConfidence) {
+  const auto difference = paired_difference(kValues, kBaseline, 0.8);
+  EXPECT_NEAR(difference.low, -0.31440321430618723, 1e-12);
+  EXPECT_NEAR(difference.high, -0.13702535712238423, 1e-12);
+}
+
+TEST(PairedDifference, OfEqualListsIsZeroWithoutWidth) {
+  const auto difference = paired_difference(kValues, kValues);
+  EXPECT_EQ(difference.low, 0);
+  EXPECT_EQ(difference.high, 0);
+  EXPECT_FALSE(difference.excludes_zero());
+}
+
+TEST(PairedDifference, OfOnePairKnowsNothing) {
+  const auto difference = paired_difference(std::vector<double>{2}, std::vector<double>{1});
+  EXPECT_EQ(difference.mean, 1);
+  EXPECT_TRUE(std::isinf(difference.low) && std::isinf(difference.high));
+  EXPECT_FALSE(difference.excludes_zero());
+}
+
+TEST(PairedDifference, RefusesWhatIsNotPaired) {
+  expect_refusal(ErrorKind::kMismatch, "2 values, 1 baseline", [] {
+    paired_difference(std::vector<double>{1, 2}, std::vector<double>{1});
+  });
+  expect_refusal(ErrorKind::kUsage, "no values", [] { paired_difference({}, {}); });
+  expect_refusal(ErrorKind::kUsage, "confidence is 95",
+                 [] { paired_difference(kValues, kBaseline, 95); });
+  expect_refusal(ErrorKind::kUsage, "baseline value 0 is inf", [] {
+    paired_difference(std::vector<double>{1},
+                      std::vector<double>{std::numeric_limits<double>::infinity()});
+  });
+}
+
+TEST(StudentTQuantile, EqualsScipy) {
+  EXPECT_NEAR(student_t_quantile(0.975, 1), 12.706204736174694, 1e-11);
+  EXPECT_NEAR(student_t_quantile(0.975, 2), 4.302652729749462, 1e-12);
+  EXPECT_NEAR(student_t_quantile(0.975, 11), 2.200985160091639, 1e-12);
+  EXPECT_NEAR(student_t_quantile(0.975, 95), 1.9852510035054978, 1e-12);
+  EXPECT_NEAR(student_t_quantile(0.975, 6038), 1.9603569522042295, 1e-10);
+  EXPECT_NEAR(student_t_quantile(0.975, 1e6), 1.959966356814107, 1e-8);
+  EXPECT_NEAR(student_t_quantile(0.995, 3), 5.840909309733355, 1e-12);
+  EXPECT_NEAR(student_t_quantile(0.6, 2.5), 0.2814595127485477, 1e-12);
+  EXPECT_NEAR(student_t_quantile(1e-6, 7), -14.241469651981445, 1e-10);
+  EXPECT_EQ(student_t_quantile(0.5, 3), 0);
+}
+
+TEST(StudentTQuantile, RefusesWhatHasNone) {
+  expect_refusal(ErrorKind::kUsage, "quantile of 1 with 3", [] { student_t_quantile(1, 3); });
+  expect_refusal(ErrorKind::kUsage, "with 0 degrees", [] { student_t_quantile(0.9, 0); });
+}
+
+TEST(IncompleteBeta, EqualsScipy) {
+  EXPECT_NEAR(incomplete_beta(0.5, 0.5, 0.3), 0.36901011956554536, 1e-14);
+  EXPECT_NEAR(incomplete_beta(2, 3, 0.25), 0.26171875, 1e-14);
+  EXPECT_NEAR(incomplete_beta(50, 0.5, 0.97), 0.08169933372182264, 1e-13);
+  EXPECT_NEAR(incomplete_beta(1000, 0.5, 0.999), 0.15724727426672383, 1e-11);
+  EXPECT_EQ(incomplete_beta(2, 3, 0), 0);
+  EXPECT_EQ(incomplete_beta(2, 3, 1), 1);
+  expect_refusal(ErrorKind::kUsage, "undefined", [] { incomplete_beta(2, 3, 1.5); });
+}
+
+TEST(BestChoice, IsTheFirstOfTheHighest) {
+  EXPECT_EQ(best_choice(std::vector<double>{-3, -1, -1, -2}), 1);
+  EXPECT_EQ(best_choice(std::vector<double>{-std::numeric_limits<double>::infinity(), -9}), 1);
+}
+
+TEST(BestChoice, RefusesNanAndNoChoice) {
+  expect_refusal(ErrorKind::kUsage, "choice 1 is not a number", [] {
+    best_choice(std::vector<double>{-1, kNan});
+  });
+  expect_refusal(ErrorKind::kUsage, "without choices", [] { best_choice({}); });
+}
+
+TEST(BestChoiceNormalized, DividesByCodePoints) {
+  // Per character -0.5, -0.4 and -0.45; by bytes the second would have -0.2, and the third -0.45.
+  const std::vector<std::string> choices = {"ab", "\xC3\xA9\xC3\xA8\xC3\xA9\xC3\xA8\xC3\xA9",
+                                            "abcd"};
+  EXPECT_EQ(best_choice_normalized(std::vector<double>{-1.0, -2.0, -1.8}, choices), 1);
+  EXPECT_EQ(best_choice(std::vector<double>{-1.0, -2.0, -1.8}), 0);
+  // Bytes would choose 1 here (-0.25 against -0.45), code points choose 2 (-0.5 against -0.45).
+  EXPECT_EQ(best_choice_normalized(std::vector<double>{-1.0, -2.5, -1.8}, choices), 2);
+}
+
+TEST(BestChoiceNormalized, RefusesEmptyChoicesAndOtherLengths) {
+  expect_refusal(ErrorKind::kUsage, "choice 1 is empty", [] {
+    best_choice_normalized(std::vector<double>{-1, -2}, std::vector<std::string>{"a", ""});
+  });
+  expect_refusal(ErrorKind::kMismatch, "1 log-likelihoods for 2 choices", [] {
+    best_choice_normalized(std::vector<double>{-1}, std::vector<std::string>{"a", "b"});
+  });
+}
+
+TEST(CountCodePoints, CountsCharactersNotBytes) {
+  EXPECT_EQ(count_code_points(""), 0);
+  EXPECT_EQ(count_code_points("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), 4);
+}
+
+}  // namespace
+}  // namespace quiver::eval
