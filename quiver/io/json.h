@@ -35,6 +35,8 @@ class JsonLinesReader {
 
   /// Throws kNotFound or kIo.
   explicit JsonLinesReader(std::filesystem::path path);
+  /// Reads from memory; `origin` takes the place of the file's name, and a ".zst" at its end means the same.
+  static JsonLinesReader from_bytes(std::string bytes, std::string origin);
   ~JsonLinesReader();
   JsonLinesReader(JsonLinesReader&&) noexcept;
   JsonLinesReader& operator=(JsonLinesReader&&) noexcept;
@@ -49,6 +51,7 @@ class JsonLinesReader {
 
  private:
   struct State;
+  explicit JsonLinesReader(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -45,7 +45,7 @@ class SafetensorsView {
   std::span<const TensorEntry> entries() const { return entries_; }
   /// nullptr if absent.
   const TensorEntry* find(std::string_view name) const;
-  /// Throws kNotFound, naming the origin and a similar name if there is one.
+  /// Throws kNotFound, naming the origin and a name that it does hold.
   const TensorEntry& at(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& origin() const { return origin_; }
@@ -59,7 +59,7 @@ class SafetensorsView {
 
 /// The bytes of a safetensors file, laid out as the Python library does: tensors by falling dtype size then name,
 /// "__metadata__" first in the header (left out if `metadata` is empty), header padded with spaces to 8 bytes.
-/// Throws kUsage on a duplicate, empty-reserved or non-UTF-8 name, or if a shape does not fit its data.
+/// Throws kUsage on a duplicate, reserved or non-UTF-8 name, or if a shape does not fit its data.
 std::string serialize_safetensors(std::span<const TensorEntry> entries,
                                   const std::map<std::string, std::string>& metadata = {});
 

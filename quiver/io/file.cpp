@@ -1,0 +1,257 @@
+#include "quiver/io/file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <random>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+
+namespace quiver::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+
+/// What a person can do about an errno; empty if nothing better than its text is known.
+std::string_view hint_for(int error) {
+  switch (error) {
+    case ENOSPC: return " (free some space on that disk, then run again)";
+    case EDQUOT: return " (your disk quota is used up: free some space, then run again)";
+    case EFBIG: return " (a file size limit applies: see ulimit -f)";
+    case EROFS: return " (the file system is read-only: choose another folder)";
+    case EACCES:
+    case EPERM: return " (check the permissions of the file and its folder)";
+    case EMFILE:
+    case ENFILE: return " (too many files are open: see ulimit -n)";
+    case ENAMETOOLONG: return " (choose a shorter name)";
+    case EISDIR: return " (a file was expected, this is a folder)";
+    default: return "";
+  }
+}
+
+[[noreturn]] void fail_errno(std::string_view action, const fs::path& path, int error) {
+  if (error == ENOENT || error == ENOTDIR) {
+    fail(ErrorKind::kNotFound, "cannot {} '{}': no such file or folder (is the path spelled right?)", action,
+         path.native());
+  }
+  fail(ErrorKind::kIo, "cannot {} '{}': {}{}", action, path.native(), std::generic_category().message(error),
+       hint_for(error));
+}
+
+/// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+Descriptor open_to_read(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail_errno("open", path, errno);
+  return Descriptor(fd);
+}
+
+/// Bytes read, 0 at the end.
+std::size_t read_some(int fd, char* out, std::size_t size, const fs::path& path) {
+  while (true) {
+    const ssize_t count = ::read(fd, out, size);
+    if (count >= 0) return static_cast<std::size_t>(count);
+    if (errno != EINTR) fail_errno("read", path, errno);
+  }
+}
+
+fs::path folder_of(const fs::path& path) {
+  const fs::path folder = path.parent_path();
+  return folder.empty() ? fs::path(".") : folder;
+}
+
+/// The file that a write to `path` ends in: symbolic links are followed, so that they survive the rename.
+fs::path follow_links(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_symlink(path, error)) return path;
+  const fs::path target = fs::weakly_canonical(path, error);
+  return error ? path : target;
+}
+
+/// The rename itself must reach the disk, or a power cut could undo it after we reported success.
+void flush_folder(const fs::path& folder) {
+  const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0) fail_errno("open folder", folder, errno);
+  // EINVAL: this file system has no such notion (some network and FUSE mounts); there is nothing to wait for.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) fail_errno("flush folder", folder, errno);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(fs::path path) : path_(std::move(path)) {
+  const Descriptor fd = open_to_read(path_);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) fail_errno("examine", path_, errno);
+  if (S_ISDIR(info.st_mode)) fail_errno("map", path_, EISDIR);
+  if (!S_ISREG(info.st_mode)) {
+    fail(ErrorKind::kIo, "cannot map '{}': it is a pipe or a device; copy it to a file first", path_.native());
+  }
+  if (info.st_size == 0) return;  // mmap refuses zero bytes
+  const auto size = static_cast<std::size_t>(info.st_size);
+  void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (start == MAP_FAILED) fail_errno("map", path_, errno);
+  bytes_ = {static_cast<const std::byte*>(start), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+std::string read_text_file(const fs::path& path) {
+  const Descriptor fd = open_to_read(path);
+  std::string text;
+  struct stat info {};
+  if (::fstat(fd.get(), &info) == 0 && info.st_size > 0) text.reserve(static_cast<std::size_t>(info.st_size) + 1);
+  std::vector<char> chunk(kChunkBytes);
+  while (const std::size_t count = read_some(fd.get(), chunk.data(), chunk.size(), path)) {
+    text.append(chunk.data(), count);
+  }
+  return text;
+}
+
+std::string sha256_file(const fs::path& path) {
+  const Descriptor fd = open_to_read(path);
+  Sha256 digest;
+  std::vector<char> chunk(kChunkBytes);
+  while (const std::size_t count = read_some(fd.get(), chunk.data(), chunk.size(), path)) {
+    digest.update(std::string_view(chunk.data(), count));
+  }
+  return digest.hex();
+}
+
+fs::path temp_sibling(const fs::path& path) {
+  static std::atomic<std::uint64_t> counter{std::random_device{}()};  // random: process numbers repeat
+  constexpr std::size_t kLongestStem = 200;  // of 255 that a name may have
+  const std::string stem = path.filename().native().substr(0, kLongestStem);
+  return folder_of(path) / format(".{}.{}-{:x}.tmp", stem, static_cast<std::int64_t>(::getpid()), counter.fetch_add(1));
+}
+
+AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(follow_links(path)), temp_(temp_sibling(path_)) {
+  std::error_code error;
+  if (fs::is_directory(path_, error)) fail_errno("write", path_, EISDIR);
+  fd_ = ::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0) {
+    const int cause = errno;
+    if (cause == ENOENT || cause == ENOTDIR) {
+      fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path_.native(),
+           folder_of(path_).native());
+    }
+    fail_errno("write", path_, cause);
+  }
+}
+
+AtomicFileWriter::~AtomicFileWriter() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temp_.c_str());
+}
+
+void AtomicFileWriter::fail_io(std::string_view action, int error) {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  ::unlink(temp_.c_str());
+  fail(ErrorKind::kIo, "cannot {} '{}': {}{}; what was there before is unchanged", action, path_.native(),
+       std::generic_category().message(error), hint_for(error));
+}
+
+void AtomicFileWriter::write(std::span<const std::byte> bytes) {
+  if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is written after it was committed or failed", path_.native());
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(fd_, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_io("write", errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+void AtomicFileWriter::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+void AtomicFileWriter::commit() {
+  if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is committed twice", path_.native());
+  if (::fsync(fd_) != 0) fail_io("flush", errno);
+  // Network file systems report a full disk here.
+  if (::close(std::exchange(fd_, -1)) != 0) fail_io("close", errno);
+  if (::rename(temp_.c_str(), path_.c_str()) != 0) fail_io("rename into place", errno);
+  flush_folder(folder_of(path_));
+}
+
+void write_file_atomic(const fs::path& path, std::span<const std::byte> bytes) {
+  AtomicFileWriter writer(path);
+  writer.write(bytes);
+  writer.commit();
+}
+
+void write_file_atomic(const fs::path& path, std::string_view text) {
+  write_file_atomic(path, std::as_bytes(std::span(text)));
+}
+
+FileLock::FileLock(fs::path path) : path_(std::move(path)) {
+  Descriptor fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  if (fd.get() < 0) fail_errno("open lock file", path_, errno);
+  int status = 0;
+  while ((status = ::flock(fd.get(), LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {
+  }
+  if (status != 0) {
+    if (errno != EWOULDBLOCK) fail_errno("lock", path_, errno);
+    char holder[32] = {};
+    const ssize_t count = ::pread(fd.get(), holder, sizeof(holder) - 1, 0);
+    std::string_view process(holder, count > 0 ? static_cast<std::size_t>(count) : 0);
+    process = process.substr(0, process.find_first_not_of("0123456789"));
+    fail(ErrorKind::kIo, "'{}' is locked by {}{}: another run is using this folder; wait for it to end, or stop it",
+         path_.native(), process.empty() ? "another process" : "process ", process);
+  }
+  // For the message above, in the process that comes second. The lock holds without it, so a full disk is no error.
+  const std::string self = format("{}\n", static_cast<std::int64_t>(::getpid()));
+  if (::ftruncate(fd.get(), 0) == 0) {
+    [[maybe_unused]] const ssize_t count = ::pwrite(fd.get(), self.data(), self.size(), 0);
+  }
+  fd_ = fd.release();
+}
+
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+FileLock::FileLock(FileLock&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+
+FileLock& FileLock::operator=(FileLock&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+}  // namespace quiver::io

@@ -1,0 +1,335 @@
+#include "quiver/io/gguf.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "quiver/base/checked.h"
+#include "quiver/base/error.h"
+#include "quiver/io/gguf_internal.h"
+
+namespace quiver::io {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian, and mapped as they are");
+
+constexpr std::uint64_t kDefaultAlignment = 32;
+constexpr std::uint32_t kMaxDims = 4;  // ggml has no more
+constexpr std::string_view kAlignmentKey = "general.alignment";
+
+/// The format's numbers of metadata types.
+enum class ValueType : std::uint32_t {
+  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8,
+  kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+};
+
+/// Walks over untrusted bytes; every read is checked.
+class Cursor {
+ public:
+  Cursor(std::span<const std::byte> bytes, std::string_view origin) : bytes_(bytes), origin_(origin) {}
+
+  std::uint64_t position() const { return position_; }
+  std::uint64_t remaining() const { return bytes_.size() - position_; }
+  std::string_view origin() const { return origin_; }
+
+  template <typename T>
+  T read(std::string_view what) {
+    T value;
+    std::memcpy(&value, take(sizeof(T), what).data(), sizeof(T));
+    return value;
+  }
+
+  /// A length of 64 bits, then as many bytes.
+  std::string read_string(std::string_view what) {
+    const auto bytes = take(read<std::uint64_t>(what), what);
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+
+  /// A string that names something: valid UTF-8, so that it can be printed.
+  std::string read_name(std::string_view what) {
+    std::string name = read_string(what);
+    if (!is_utf8(name)) fail(ErrorKind::kBadFormat, "{}: {} is not UTF-8", origin_, what);
+    return name;
+  }
+
+  /// A number of items that each take `item_bytes` at least: refused before anything is allocated for them.
+  void check_count(std::uint64_t count, std::uint64_t item_bytes, std::string_view what) const {
+    if (count > remaining() / item_bytes) {
+      fail(ErrorKind::kBadFormat,
+           "{}: {} claims {} items of {} bytes or more, but only {} bytes follow (perhaps an incomplete download or a "
+           "corrupt file?)",
+           origin_, what, count, item_bytes, remaining());
+    }
+  }
+
+ private:
+  std::span<const std::byte> take(std::uint64_t count, std::string_view what) {
+    if (count > remaining()) {
+      fail(ErrorKind::kBadFormat,
+           "{}: {} needs {} bytes at byte {}, but only {} follow (perhaps an incomplete download or a corrupt file?)",
+           origin_, what, count, position_, remaining());
+    }
+    const auto part = bytes_.subspan(position_, count);
+    position_ += count;
+    return part;
+  }
+
+  static bool is_utf8(std::string_view text);
+
+  std::span<const std::byte> bytes_;
+  std::string_view origin_;
+  std::uint64_t position_ = 0;
+};
+
+/// RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
+bool Cursor::is_utf8(std::string_view text) {
+  constexpr std::uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};  // by number of bytes that follow the first
+  for (std::size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i++]);
+    const int ones = std::countl_one(first);
+    if (ones == 1 || ones > 4) return false;
+    const int following = ones == 0 ? 0 : ones - 1;
+    std::uint32_t code = ones == 0 ? first : first & (0x7fU >> ones);
+    for (int k = 0; k < following; ++k, ++i) {
+      if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80U) return false;
+      code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3fU);
+    }
+    if (code < kSmallest[following] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return false;
+  }
+  return true;
+}
+
+bool read_bool(Cursor& cursor, std::string_view what) {
+  const auto byte = cursor.read<std::uint8_t>(what);
+  if (byte > 1) fail(ErrorKind::kBadFormat, "{}: {} is a boolean of value {}; expected 0 or 1", cursor.origin(), what, byte);
+  return byte == 1;
+}
+
+std::int64_t read_uint64(Cursor& cursor, std::string_view what) {
+  const auto value = cursor.read<std::uint64_t>(what);
+  if (value > static_cast<std::uint64_t>(INT64_MAX)) {
+    fail(ErrorKind::kUnsupported, "{}: {} is {}, more than the {} that Quiver can hold", cursor.origin(), what, value,
+         INT64_MAX);
+  }
+  return static_cast<std::int64_t>(value);
+}
+
+template <typename T, typename ReadItem>
+std::vector<T> read_items(Cursor& cursor, std::uint64_t count, std::uint64_t item_bytes, std::string_view what,
+                          ReadItem&& read_item) {
+  cursor.check_count(count, item_bytes, what);
+  std::vector<T> items;
+  items.reserve(count);
+  for (std::uint64_t i = 0; i < count; ++i) items.push_back(read_item());
+  return items;
+}
+
+[[noreturn]] void fail_value_type(const Cursor& cursor, ValueType type, std::string_view what) {
+  fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
+}
+
+GgufValue read_array(Cursor& cursor, std::string_view what) {
+  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  const auto count = cursor.read<std::uint64_t>(what);
+  const auto ints = [&]<typename T>(T) {
+    return read_items<std::int64_t>(cursor, count, sizeof(T), what,
+                                    [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); });
+  };
+  const auto floats = [&]<typename T>(T) {
+    return read_items<double>(cursor, count, sizeof(T), what,
+                              [&] { return static_cast<double>(cursor.read<T>(what)); });
+  };
+  switch (type) {
+    case ValueType::kUint8: return ints(std::uint8_t{});
+    case ValueType::kInt8: return ints(std::int8_t{});
+    case ValueType::kUint16: return ints(std::uint16_t{});
+    case ValueType::kInt16: return ints(std::int16_t{});
+    case ValueType::kUint32: return ints(std::uint32_t{});
+    case ValueType::kInt32: return ints(std::int32_t{});
+    case ValueType::kInt64: return ints(std::int64_t{});
+    case ValueType::kUint64:
+      return read_items<std::int64_t>(cursor, count, 8, what, [&] { return read_uint64(cursor, what); });
+    case ValueType::kFloat32: return floats(float{});
+    case ValueType::kFloat64: return floats(double{});
+    case ValueType::kBool: return read_items<bool>(cursor, count, 1, what, [&] { return read_bool(cursor, what); });
+    case ValueType::kString:
+      return read_items<std::string>(cursor, count, 8, what, [&] { return cursor.read_string(what); });
+    case ValueType::kArray:
+      fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
+  }
+  fail_value_type(cursor, type, what);
+}
+
+GgufValue read_value(Cursor& cursor, std::string_view what) {
+  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  const auto integer = [&]<typename T>(T) { return static_cast<std::int64_t>(cursor.read<T>(what)); };
+  switch (type) {
+    case ValueType::kUint8: return integer(std::uint8_t{});
+    case ValueType::kInt8: return integer(std::int8_t{});
+    case ValueType::kUint16: return integer(std::uint16_t{});
+    case ValueType::kInt16: return integer(std::int16_t{});
+    case ValueType::kUint32: return integer(std::uint32_t{});
+    case ValueType::kInt32: return integer(std::int32_t{});
+    case ValueType::kInt64: return integer(std::int64_t{});
+    case ValueType::kUint64: return read_uint64(cursor, what);
+    case ValueType::kFloat32: return static_cast<double>(cursor.read<float>(what));
+    case ValueType::kFloat64: return cursor.read<double>(what);
+    case ValueType::kBool: return read_bool(cursor, what);
+    case ValueType::kString: return cursor.read_string(what);
+    case ValueType::kArray: return read_array(cursor, what);
+  }
+  fail_value_type(cursor, type, what);
+}
+
+std::uint32_t read_version(Cursor& cursor) {
+  if (cursor.remaining() < 4 || cursor.read<std::uint32_t>("the magic number") != 0x46554747) {
+    fail(ErrorKind::kBadFormat, "{}: does not begin with \"GGUF\" (is this a GGUF file?)", cursor.origin());
+  }
+  const auto version = cursor.read<std::uint32_t>("the version");
+  if (version != 0 && (version & 0xffffU) == 0) {
+    fail(ErrorKind::kUnsupported, "{}: a big-endian GGUF file; convert it to little-endian", cursor.origin());
+  }
+  if (version != 2 && version != 3) {
+    fail(ErrorKind::kUnsupported, "{}: GGUF version {}; Quiver reads 2 and 3 (convert the model anew)", cursor.origin(),
+         version);
+  }
+  return version;
+}
+
+/// A tensor's description, with the offset of its data from the start of the data section.
+std::pair<GgufTensor, std::uint64_t> read_tensor_info(Cursor& cursor) {
+  GgufTensor tensor;
+  tensor.name = cursor.read_name("a tensor's name");
+  const std::string what = format("tensor '{}'", tensor.name);
+  const auto num_dims = cursor.read<std::uint32_t>(what);
+  if (num_dims > kMaxDims) {
+    fail(ErrorKind::kBadFormat, "{}: {} has {} dimensions; the format allows {}", cursor.origin(), what, num_dims, kMaxDims);
+  }
+  tensor.shape.resize(num_dims);
+  for (std::uint32_t i = 0; i < num_dims; ++i) {
+    const auto dim = cursor.read<std::uint64_t>(what);
+    if (dim > static_cast<std::uint64_t>(INT64_MAX)) {
+      fail(ErrorKind::kBadFormat, "{}: {} has a dimension of {}", cursor.origin(), what, dim);
+    }
+    tensor.shape[num_dims - 1 - i] = static_cast<std::int64_t>(dim);  // the file lists the innermost first
+  }
+  const auto type = cursor.read<std::uint32_t>(what);
+  tensor.type = static_cast<GgufType>(type);
+  if (!find_block_layout(tensor.type)) {
+    fail(ErrorKind::kBadFormat, "{}: {} is of type {}, which no known GGUF type has", cursor.origin(), what, type);
+  }
+  return {std::move(tensor), cursor.read<std::uint64_t>(what)};
+}
+
+/// The bytes of a tensor of whole blocks, or kBadFormat.
+std::uint64_t tensor_bytes(const GgufTensor& tensor, std::string_view origin) {
+  const BlockLayout layout = *find_block_layout(tensor.type);
+  const std::int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
+  if (row % layout.num_values != 0) {
+    fail(ErrorKind::kBadFormat, "{}: tensor '{}' of type {} has rows of {} values, not a multiple of its blocks of {}",
+         origin, tensor.name, gguf_type_name(tensor.type), row, layout.num_values);
+  }
+  // [0, 2^62, 2^62] holds nothing, but its strides overflow: count with every dimension at least 1.
+  auto bound_shape = tensor.shape;
+  for (auto& dim : bound_shape) dim = std::max<std::int64_t>(dim, 1);
+  const auto bound = byte_count(bound_shape, static_cast<std::uint64_t>(layout.num_bytes));
+  if (!bound || *bound > static_cast<std::uint64_t>(INT64_MAX)) {
+    fail(ErrorKind::kBadFormat, "{}: tensor '{}' has more elements than 64 bits can count", origin, tensor.name);
+  }
+  return static_cast<std::uint64_t>(tensor.num_elements() / layout.num_values * layout.num_bytes);
+}
+
+/// Where the data section starts: the tensor descriptions' end, rounded up.
+std::uint64_t data_start(std::uint64_t position, std::uint64_t alignment, std::string_view origin) {
+  const auto padded = checked_add(position, alignment - 1);
+  if (!padded) fail(ErrorKind::kBadFormat, "{}: '{}' is {}, which is absurd", origin, kAlignmentKey, alignment);
+  return *padded / alignment * alignment;
+}
+
+std::uint64_t read_alignment(const GgufView& view) {
+  const auto alignment = view.find_int(kAlignmentKey);
+  if (!alignment) return kDefaultAlignment;
+  if (*alignment <= 0 || !std::has_single_bit(static_cast<std::uint64_t>(*alignment))) {
+    fail(ErrorKind::kBadFormat, "{}: '{}' is {}; expected a power of two", view.origin(), kAlignmentKey, *alignment);
+  }
+  return static_cast<std::uint64_t>(*alignment);
+}
+
+/// The tensor's part of the file, checked.
+std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t start, std::uint64_t offset,
+                                       std::uint64_t alignment, std::span<const std::byte> bytes,
+                                       std::string_view origin) {
+  if (offset % alignment != 0) {
+    fail(ErrorKind::kBadFormat, "{}: tensor '{}' is at offset {}, which is no multiple of the alignment {}", origin,
+         tensor.name, offset, alignment);
+  }
+  const std::uint64_t size = tensor_bytes(tensor, origin);
+  const auto begin = checked_add(start, offset);
+  const auto end = begin ? checked_add(*begin, size) : std::nullopt;
+  if (!end || (size > 0 && *end > bytes.size())) {
+    fail(ErrorKind::kBadFormat,
+         "{}: tensor '{}' takes {} bytes at offset {} of the data, but the file ends {} bytes after the start of the "
+         "data (perhaps an incomplete download?)",
+         origin, tensor.name, size, offset, bytes.size() > start ? bytes.size() - start : 0);
+  }
+  return size == 0 ? std::span<const std::byte>{} : bytes.subspan(*begin, size);
+}
+
+}  // namespace
+
+std::int64_t GgufTensor::num_elements() const {
+  std::int64_t count = 1;
+  for (const std::int64_t dim : shape) count *= dim;
+  return count;
+}
+
+GgufView GgufView::parse(std::span<const std::byte> bytes, std::string origin) {
+  Cursor cursor(bytes, origin);
+  GgufView view;
+  view.origin_ = origin;
+  view.version_ = read_version(cursor);
+  const auto num_tensors = cursor.read<std::uint64_t>("the number of tensors");
+  const auto num_values = cursor.read<std::uint64_t>("the number of metadata keys");
+  cursor.check_count(num_values, 8 + 4 + 1, "the metadata");
+  for (std::uint64_t i = 0; i < num_values; ++i) {
+    std::string key = cursor.read_name("a metadata key");
+    GgufValue value = read_value(cursor, format("metadata '{}'", key));
+    const auto [place, is_new] = view.metadata_.try_emplace(std::move(key), std::move(value));
+    if (!is_new) fail(ErrorKind::kBadFormat, "{}: the metadata key '{}' occurs twice", origin, place->first);
+  }
+
+  cursor.check_count(num_tensors, 8 + 4 + 4 + 8, "the list of tensors");
+  std::vector<std::uint64_t> offsets;
+  for (std::uint64_t i = 0; i < num_tensors; ++i) {
+    auto [tensor, offset] = read_tensor_info(cursor);
+    if (!view.index_.emplace(tensor.name, view.tensors_.size()).second) {
+      fail(ErrorKind::kBadFormat, "{}: two tensors are called '{}'", origin, tensor.name);
+    }
+    view.tensors_.push_back(std::move(tensor));
+    offsets.push_back(offset);
+  }
+
+  const std::uint64_t alignment = read_alignment(view);
+  const std::uint64_t start = data_start(cursor.position(), alignment, origin);
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    view.tensors_[i].data = tensor_data(view.tensors_[i], start, offsets[i], alignment, bytes, origin);
+  }
+  return view;
+}
+
+const GgufTensor* GgufView::find(std::string_view name) const {
+  const auto place = index_.find(name);
+  return place == index_.end() ? nullptr : &tensors_[place->second];
+}
+
+const GgufTensor& GgufView::at(std::string_view name) const {
+  if (const GgufTensor* tensor = find(name)) return *tensor;
+  if (tensors_.empty()) fail(ErrorKind::kNotFound, "{}: no tensor '{}': the file holds no tensors", origin_, name);
+  auto near = index_.lower_bound(name);
+  if (near == index_.end()) --near;
+  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there, which include '{}'", origin_, name,
+       tensors_.size(), near->first);
+}
+
+}  // namespace quiver::io
