@@ -117,7 +117,7 @@ def score_requests(sets: dict, rows: list) -> list:
     pairs += [
         ("The capital of France is ", "Paris"),
         ("The capital of France is  ", "Paris."),
-        ("Hello wor", "ld"),
+        ("Hello wor", "lds apart"),
         ("1 2 3 4 5 6 7 8 9", " 10 11 12"),
         ("Café ", "naïve 🏹"),
         ("def add(a, b):\n    return a", " + b\n"),
