@@ -1,0 +1,119 @@
+#include "quiver/nn/attention.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <limits>
+
+#include "quiver/base/error.h"
+#include "quiver/nn/attention_kernel.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::nn {
+
+torch::Tensor dense_mask(const AttentionPlan& plan) {
+  auto seen = torch::zeros({plan.num_queries, plan.num_keys}, torch::kBool);
+  for (const auto& block : plan.blocks) {
+    auto rows = seen.narrow(0, block.first_query, block.length);
+    for (auto s = block.spans_begin; s < block.spans_end; ++s) {
+      const auto& span = plan.spans[static_cast<std::size_t>(s)];
+      rows.narrow(1, span.first, span.length).fill_(true);
+    }
+    rows.narrow(1, block.first_key, block.length).copy_(torch::ones({block.length, block.length}, torch::kBool).tril());
+  }
+  return seen;
+}
+
+AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
+  auto plan = std::make_shared<AttentionPlan>();
+  plan->num_queries = plan->num_keys = forest.num_rows();
+  const auto segments = forest.segments();
+  std::int64_t tree = -1;
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const auto& segment = segments[s];
+    if (segment.tree != tree) {
+      tree = segment.tree;
+      const auto begin = static_cast<std::int64_t>(plan->blocks.size());
+      plan->trees.push_back({.blocks_begin = begin, .blocks_end = begin, .first_key = segment.first_row});
+    }
+    auto& current = plan->trees.back();
+    current.num_keys = segment.first_row + segment.length - current.first_key;
+    if (segment.length == 0) continue;
+    AttentionPlan::Block block{.first_query = segment.first_row, .first_key = segment.first_row, .length = segment.length};
+    block.spans_begin = static_cast<std::int64_t>(plan->spans.size());
+    for (const auto a : forest.ancestors(static_cast<std::int64_t>(s))) {
+      const auto& above = segments[static_cast<std::size_t>(a)];
+      if (above.length > 0) plan->spans.push_back({above.first_row, above.length});
+      block.num_visible += above.length;
+    }
+    block.spans_end = static_cast<std::int64_t>(plan->spans.size());
+    plan->blocks.push_back(block);
+    current.blocks_end = static_cast<std::int64_t>(plan->blocks.size());
+  }
+  return plan;
+}
+
+torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                  const AttentionPlan& plan, double scale) {
+  const auto group = q.size(1) / k.size(1);
+  const auto compute = q.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
+  const auto heads_first = [compute](const torch::Tensor& t) { return t.to(compute).transpose(0, 1); };
+  const auto queries = heads_first(q);                                 // [H, Tq, D]
+  const auto keys = heads_first(k).repeat_interleave(group, 0);        // [H, Tk, D]
+  const auto values = heads_first(v).repeat_interleave(group, 0);      // [H, Tk, D]
+  const auto hidden = dense_mask(plan).to(q.device()).logical_not();        // [Tq, Tk]
+  auto scores = queries.matmul(keys.transpose(1, 2)) * scale;          // [H, Tq, Tk]
+  scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
+  return scores.softmax(-1).matmul(values).transpose(0, 1).to(q.scalar_type());
+}
+
+namespace {
+
+/// Lets an autograd node keep the plan alive.
+struct PlanHolder : torch::CustomClassHolder {
+  explicit PlanHolder(AttentionPlanPtr p) : plan(std::move(p)) {}
+  AttentionPlanPtr plan;
+};
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& q, const torch::Tensor& k,
+                               const torch::Tensor& v, const c10::intrusive_ptr<PlanHolder>& holder, double scale) {
+    auto [out, lse] = attention_forward(q, k, v, *holder->plan, scale);
+    ctx->save_for_backward({q, k, v, out, lse});
+    ctx->saved_data["plan"] = c10::IValue::make_capsule(holder);
+    ctx->saved_data["scale"] = scale;
+    return out;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto capsule = ctx->saved_data["plan"].toCapsule();
+    const auto& plan = *static_cast<const PlanHolder*>(capsule.get())->plan;
+    auto [dq, dk, dv] = attention_backward(grads[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], plan,
+                                           ctx->saved_data["scale"].toDouble());
+    return {dq, dk, dv, torch::Tensor(), torch::Tensor()};
+  }
+};
+
+}  // namespace
+
+torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                               const AttentionPlanPtr& plan, double scale) {
+  if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan->num_queries ||
+      k.size(0) != plan->num_keys || q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
+    fail(ErrorKind::kMismatch,
+         "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] "
+         "with H a multiple of H_kv",
+         plan->num_queries, plan->num_keys, tensor::describe(q), tensor::describe(k), tensor::describe(v));
+  }
+  const bool has_kernel = q.is_cpu() && (q.scalar_type() == torch::kFloat || q.scalar_type() == torch::kBFloat16) &&
+                          q.scalar_type() == k.scalar_type();
+  if (!has_kernel) return reference_attention(q, k, v, *plan, scale);
+  const auto holder = c10::make_intrusive<PlanHolder>(plan);
+  const bool needs_grad = torch::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  if (!needs_grad) return std::get<0>(attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale));
+  return AttentionFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(), holder, scale);
+}
+
+}  // namespace quiver::nn

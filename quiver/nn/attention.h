@@ -1,0 +1,34 @@
+// Attention over a forest of token segments: only here does the shape of a batch matter.
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+
+#include "quiver/forest/token_forest.h"
+#include "quiver/nn/attention_plan.h"
+
+namespace quiver::nn {
+
+/// The boolean mask [num_queries, num_keys], true where a query sees a key. For the reference and for tests.
+torch::Tensor dense_mask(const AttentionPlan& plan);
+
+using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
+
+/// Every row of the forest attends to its path; keys are the rows themselves.
+AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
+
+/// softmax(scale * q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
+///
+/// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D] -> [Tq, H, D]. Dtype of q; scores and softmax in float32 (float64 for
+/// float64 inputs). Differentiable in q, k and v.
+/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same
+/// result for any number of them; elsewhere the definition (reference_attention).
+torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                               const AttentionPlanPtr& plan, double scale);
+
+/// The same by its definition, with a dense mask: O(Tq Tk) memory. Any device and dtype; autograd does the rest.
+torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                  const AttentionPlan& plan, double scale);
+
+}  // namespace quiver::nn

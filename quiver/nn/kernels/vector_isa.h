@@ -1,0 +1,57 @@
+// Vectors of float32 for the kernels that are compiled once per instruction set. Everything here has internal linkage:
+// two instruction sets must never share a function.
+#pragma once
+
+#include <cstdint>
+
+#include "quiver/nn/kernels/bf16.h"
+
+#define QUIVER_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
+
+namespace quiver::nn::kernel::QUIVER_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int IntVec __attribute__((vector_size(kLanes * 4)));
+
+QUIVER_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+QUIVER_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+QUIVER_INLINE Vec splat(float x) { return x - Vec{}; }
+
+QUIVER_INLINE float to_float(float x) { return x; }
+QUIVER_INLINE float to_float(Bf16 x) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(x.bits) << 16); }
+QUIVER_INLINE void from_float(float x, float& out) { out = x; }
+QUIVER_INLINE void from_float(float x, Bf16& out) {  // round to nearest even
+  const auto bits = __builtin_bit_cast(std::uint32_t, x);
+  out.bits = static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+/// exp(x) for x <= 0 to 2 ulp; 0 below -87.
+QUIVER_INLINE Vec exp_negative(Vec x) {
+  const IntVec keep = x > splat(-87.0f);
+  x = keep ? x : splat(-87.0f);
+  const Vec t = x * 1.44269504088896341f;
+  const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec n = (t + magic) - magic;
+  const Vec f = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts
+  Vec y = splat(1.9875691500e-4f);
+  y = y * f + 1.3981999507e-3f;
+  y = y * f + 8.3334519073e-3f;
+  y = y * f + 4.1665795894e-2f;
+  y = y * f + 1.6666665459e-1f;
+  y = y * f + 5.0000001201e-1f;
+  y = y * f * f + f + 1.0f;
+  const IntVec exponent = (__builtin_convertvector(n, IntVec) + 127) << 23;
+  const Vec result = y * reinterpret_cast<const Vec&>(exponent);
+  return keep ? result : Vec{};
+}
+
+}  // namespace
+}  // namespace quiver::nn::kernel::QUIVER_ISA

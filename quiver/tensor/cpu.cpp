@@ -1,0 +1,38 @@
+#include "quiver/tensor/cpu.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+namespace quiver::tensor {
+namespace {
+
+CpuIsa detect() {
+  CpuIsa best = CpuIsa::kV2;
+  if (__builtin_cpu_supports("x86-64-v3")) best = CpuIsa::kV3;
+  if (__builtin_cpu_supports("x86-64-v4")) best = CpuIsa::kV4;
+  const char* wanted = std::getenv("QUIVER_ISA");
+  if (wanted != nullptr) {
+    if (std::string_view(wanted) == "v2") best = CpuIsa::kV2;
+    if (std::string_view(wanted) == "v3") best = std::min(best, CpuIsa::kV3);
+  }
+  return best;
+}
+
+}  // namespace
+
+CpuIsa cpu_isa() {
+  static const CpuIsa isa = detect();
+  return isa;
+}
+
+const char* cpu_isa_name() {
+  switch (cpu_isa()) {
+    case CpuIsa::kV2: return "x86-64-v2";
+    case CpuIsa::kV3: return "x86-64-v3";
+    case CpuIsa::kV4: return "x86-64-v4";
+  }
+  return "x86-64-v2";
+}
+
+}  // namespace quiver::tensor
