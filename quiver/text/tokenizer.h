@@ -23,7 +23,6 @@ struct EncodeOptions {
   bool add_special_tokens = false;
 };
 
-
 struct TokenizerParts;
 
 /// Text to token ids and back: normalise, cut out the added tokens, pre-tokenise, and merge the bytes of every piece

@@ -1,0 +1,84 @@
+#include "quiver/text/added_tokens.h"
+
+#include <algorithm>
+
+#include "quiver/text/unicode.h"
+
+namespace quiver::text {
+namespace {
+
+std::uint8_t first_byte(std::string_view text) { return static_cast<std::uint8_t>(text.front()); }
+
+bool touches_word(std::string_view text, std::size_t begin, std::size_t end) {
+  if (begin > 0 && is_word(code_point_before(text, static_cast<std::int64_t>(begin)).value)) return true;
+  return end < text.size() && is_word(code_point_at(text, static_cast<std::int64_t>(end)).value);
+}
+
+std::size_t skip_spaces_back(std::string_view text, std::size_t begin, std::size_t limit) {
+  while (begin > limit) {
+    const CodePoint point = code_point_before(text, static_cast<std::int64_t>(begin));
+    if (!is_white_space(point.value)) break;
+    begin -= static_cast<std::size_t>(point.num_bytes);
+  }
+  return begin;
+}
+
+std::size_t skip_spaces(std::string_view text, std::size_t end) {
+  while (end < text.size()) {
+    const CodePoint point = code_point_at(text, static_cast<std::int64_t>(end));
+    if (!is_white_space(point.value)) break;
+    end += static_cast<std::size_t>(point.num_bytes);
+  }
+  return end;
+}
+
+}  // namespace
+
+TokenFinder::TokenFinder(const std::vector<AddedToken>& tokens, const Normalizer& normalizer) {
+  for (const AddedToken& token : tokens) {
+    std::string content = normalize(normalizer, token.content);
+    if (!content.empty()) entries_.push_back({std::move(content), token});
+  }
+  std::ranges::stable_sort(entries_, [](const Entry& a, const Entry& b) {
+    const auto byte_a = first_byte(a.content);
+    const auto byte_b = first_byte(b.content);
+    return byte_a != byte_b ? byte_a < byte_b : a.content.size() > b.content.size();
+  });
+  by_first_byte_.assign(256, {0, 0});
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    auto& [begin, end] = by_first_byte_[first_byte(entries_[i].content)];
+    if (begin == end) begin = i;
+    end = i + 1;
+  }
+}
+
+const TokenFinder::Entry* TokenFinder::longest_at(std::string_view text, std::size_t offset) const {
+  const auto [begin, end] = by_first_byte_[first_byte(text.substr(offset))];
+  for (std::size_t i = begin; i < end; ++i) {
+    if (text.substr(offset).starts_with(entries_[i].content)) return &entries_[i];
+  }
+  return nullptr;
+}
+
+void TokenFinder::split(std::string_view text, std::vector<Segment>& out) const {
+  std::size_t done = 0;  // everything before is in `out`
+  for (std::size_t i = 0; i < text.size() && !entries_.empty();) {
+    const Entry* entry = longest_at(text, i);
+    if (entry == nullptr) {
+      ++i;
+      continue;
+    }
+    std::size_t begin = i;
+    std::size_t end = i + entry->content.size();
+    i = end;  // the search goes on here even if the token does not count, or takes white space along
+    if (entry->token.single_word && touches_word(text, begin, end)) continue;
+    if (entry->token.lstrip) begin = skip_spaces_back(text, begin, std::min(done, begin));
+    if (entry->token.rstrip) end = skip_spaces(text, end);
+    if (done < begin) out.push_back({text.substr(done, begin - done), std::nullopt});
+    out.push_back({text.substr(begin, end - begin), entry->token.id});
+    done = end;
+  }
+  if (done < text.size()) out.push_back({text.substr(done), std::nullopt});
+}
+
+}  // namespace quiver::text

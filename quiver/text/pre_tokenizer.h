@@ -1,0 +1,57 @@
+// Cutting a text into the pieces that BPE merges within.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "quiver/text/regex.h"
+
+namespace quiver::text {
+
+/// What becomes of the parts that a pattern matches.
+enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+/// Cuts at the matches of a pattern; with `invert`, at what is between them.
+struct SplitStep {
+  Regex regex;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool invert = false;
+};
+/// Cuts digits off: each for itself, or runs of them.
+struct DigitsStep {
+  bool individual = false;
+};
+/// Puts a space before each piece that starts with none.
+struct PrefixSpaceStep {};
+using PreTokenizerStep = std::variant<SplitStep, DigitsStep, PrefixSpaceStep>;
+
+/// Steps applied in order, each to the pieces of the one before. Immutable, thread-safe.
+struct PreTokenizer {
+  std::vector<PreTokenizerStep> steps;
+};
+
+/// The pattern of GPT-2 (Radford et al. 2019), which ByteLevel uses.
+std::string_view gpt2_pattern();
+
+/// Reads the member "pre_tokenizer" of a tokenizer.json: ByteLevel, or a Sequence of Split, Digits and, last,
+/// ByteLevel. Throws kUnsupported, by name, for anything else.
+PreTokenizer parse_pre_tokenizer(const nlohmann::json& json, const std::string& origin);
+
+/// A step that isolates the matches of a pattern in Oniguruma's syntax.
+SplitStep isolate_pattern(std::string_view pattern, const std::string& origin);
+
+/// The pieces of a text, none empty. They point into the text and into `owned`.
+struct Pieces {
+  std::vector<std::string_view> views;
+  std::deque<std::string> owned;  ///< a deque, because its strings stay where they are
+};
+
+/// `text` must be valid UTF-8 and outlive the pieces.
+void pre_tokenize(const PreTokenizer& pre_tokenizer, std::string_view text, Pieces& out);
+
+}  // namespace quiver::text

@@ -1,0 +1,233 @@
+#include "quiver/text/tokenizer.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "quiver/base/error.h"
+#include "quiver/text/tokenizer_parts.h"
+#include "quiver/text/unicode.h"
+
+namespace quiver::text {
+namespace {
+
+// A vocabulary is stored by id, so one absurd id must not ask for gigabytes.
+constexpr std::int32_t kMaxId = (1 << 24) - 1;
+
+void check_valid_utf8(const TokenizerSource& source) {
+  for (const auto& [token, id] : source.bpe.vocabulary) {
+    if (!is_valid_utf8(token)) fail(ErrorKind::kBadFormat, "{}: token {} is not valid UTF-8", source.origin, id);
+    if (id < 0 || id > kMaxId) {
+      fail(ErrorKind::kBadFormat, "{}: token '{}' has the id {}; ids are 0 to {}", source.origin, token, id, kMaxId);
+    }
+  }
+  for (const AddedToken& token : source.added_tokens) {
+    if (!is_valid_utf8(token.content)) {
+      fail(ErrorKind::kBadFormat, "{}: added token {} is not valid UTF-8", source.origin, token.id);
+    }
+  }
+}
+
+/// Checks that each added token has the id that `tokenizers` gives it whatever the file says: that of the vocabulary,
+/// or the next one after all tokens.
+void check_added_ids(const TokenizerSource& source, const Bpe& bpe) {
+  const auto num_tokens = static_cast<std::int64_t>(bpe.vocabulary().size());
+  std::int64_t next = num_tokens;
+  TokenMap seen;
+  for (const AddedToken& token : source.added_tokens) {
+    const auto in_vocabulary = bpe.vocabulary().find(token.content);
+    const auto before = seen.find(token.content);
+    std::int64_t expected = next;
+    if (before != seen.end()) {
+      expected = before->second;
+    } else if (in_vocabulary != bpe.vocabulary().end()) {
+      expected = in_vocabulary->second;
+    }
+    if (token.id != expected || expected > kMaxId) {
+      fail(ErrorKind::kBadFormat,
+           "{}: added token '{}' has the id {}, but its place in the vocabulary of {} tokens is {}; number added tokens "
+           "on from the vocabulary, without gaps",
+           source.origin, token.content, token.id, num_tokens, expected);
+    }
+    seen.emplace(token.content, token.id);
+    next = std::max<std::int64_t>(next, expected + 1);
+  }
+}
+
+void set_spelling(TokenizerCore& core, std::int32_t id, const std::string& token) {
+  const auto index = static_cast<std::size_t>(id);
+  if (core.spellings.size() <= index) {
+    core.spellings.resize(index + 1);
+    core.bytes.resize(index + 1);
+  }
+  core.spellings[index] = token;
+  core.bytes[index] = bytes_of_spelling(token).value_or(token);
+}
+
+std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
+  // Special tokens come first, as in `tokenizers`: of two tokens that normalise to the same text, the first counts.
+  std::vector<AddedToken> out;
+  for (const bool special : {true, false}) {
+    for (const AddedToken& token : tokens) {
+      if (token.special == special && token.normalized == normalized) out.push_back(token);
+    }
+  }
+  return out;
+}
+
+void check_special_id(const TokenizerCore& core, std::string_view role, std::optional<std::int32_t> id) {
+  const auto size = static_cast<std::int64_t>(core.spellings.size());
+  if (!id || (*id >= 0 && *id < size)) return;
+  fail(ErrorKind::kMismatch, "{}: the {} token has the id {}, outside the vocabulary of {} ids", core.origin, role, *id,
+       size);
+}
+
+Tokenizer with_checked_ids(std::shared_ptr<const TokenizerCore> core, SpecialIds ids) {
+  check_special_id(*core, "bos", ids.bos);
+  check_special_id(*core, "pad", ids.pad);
+  for (const std::int32_t id : ids.eos) check_special_id(*core, "eos", id);
+  return Tokenizer(std::make_shared<const TokenizerParts>(TokenizerParts{std::move(core), std::move(ids)}));
+}
+
+void encode_text(const TokenizerCore& core, std::string_view text, std::vector<std::int32_t>& out) {
+  Pieces pieces;
+  pre_tokenize(core.pre_tokenizer, text, pieces);
+  for (const std::string_view piece : pieces.views) core.bpe.encode(piece, out);
+}
+
+void encode_segments(const TokenizerCore& core, std::string_view text, std::vector<std::int32_t>& out) {
+  std::vector<Segment> segments;
+  std::vector<Segment> inner;
+  core.raw_tokens.split(text, segments);
+  for (const Segment& segment : segments) {
+    if (segment.id) {
+      out.push_back(*segment.id);
+      continue;
+    }
+    std::string storage;
+    std::string_view normalized = segment.text;
+    if (!core.normalizer.empty()) normalized = storage = normalize(core.normalizer, segment.text);
+    inner.clear();
+    core.normalized_tokens.split(normalized, inner);
+    for (const Segment& part : inner) {
+      if (part.id) {
+        out.push_back(*part.id);
+      } else {
+        encode_text(core, part.text, out);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Tokenizer make_tokenizer(TokenizerSource source) {
+  check_valid_utf8(source);
+  Bpe bpe(source.bpe, source.origin);
+  check_added_ids(source, bpe);
+  auto core = std::make_shared<TokenizerCore>(
+      TokenizerCore{.origin = source.origin,
+                    .bpe = std::move(bpe),
+                    .normalizer = source.normalizer,
+                    .pre_tokenizer = std::move(source.pre_tokenizer),
+                    .raw_tokens = TokenFinder(select(source.added_tokens, false), {}),
+                    .normalized_tokens = TokenFinder(select(source.added_tokens, true), source.normalizer),
+                    .post_processor = std::move(source.post_processor),
+                    .added_ids = {},
+                    .spellings = {},
+                    .bytes = {},
+                    .special = {}});
+  for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
+  for (const AddedToken& token : source.added_tokens) {
+    set_spelling(*core, token.id, token.content);
+    core->added_ids.emplace(token.content, token.id);
+    if (token.special) core->special.insert(token.id);
+  }
+  for (const TemplateItem& item : core->post_processor) {
+    for (const std::int32_t id : item.ids) check_special_id(*core, "post-processor's", id);
+  }
+  return with_checked_ids(std::move(core), {source.bos_id, std::move(source.eos_ids), source.pad_id});
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const TokenizerCore& core = *parts_->core;
+  std::string storage;
+  if (!is_valid_utf8(text)) text = storage = replace_invalid_utf8(text);
+  std::vector<std::int32_t> ids;
+  ids.reserve(text.size() / 3 + 4);
+  if (!options.add_special_tokens) {
+    encode_segments(core, text, ids);
+    return ids;
+  }
+  for (const TemplateItem& item : core.post_processor) {
+    if (item.is_text) {
+      encode_segments(core, text, ids);
+    } else {
+      ids.insert(ids.end(), item.ids.begin(), item.ids.end());
+    }
+  }
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  std::string bytes;
+  for (const std::int32_t id : ids) {
+    if (skip_special && is_special(id)) continue;
+    bytes.append(token_bytes(id));
+  }
+  return is_valid_utf8(bytes) ? bytes : replace_invalid_utf8(bytes);
+}
+
+std::string_view Tokenizer::token_bytes(std::int32_t id) const {
+  const auto& bytes = parts_->core->bytes;
+  if (id < 0 || static_cast<std::size_t>(id) >= bytes.size()) return {};
+  return bytes[static_cast<std::size_t>(id)];
+}
+
+std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(parts_->core->spellings.size()); }
+
+std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
+  for (const TokenMap* map : {&parts_->core->added_ids, &parts_->core->bpe.vocabulary()}) {
+    if (const auto found = map->find(token); found != map->end()) return found->second;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> Tokenizer::token(std::int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return std::nullopt;
+  return parts_->core->spellings[static_cast<std::size_t>(id)];
+}
+
+bool Tokenizer::is_special(std::int32_t id) const { return parts_->core->special.contains(id); }
+
+std::optional<std::int32_t> Tokenizer::bos_id() const { return parts_->special_ids.bos; }
+
+std::optional<std::int32_t> Tokenizer::eos_id() const {
+  const auto& eos = parts_->special_ids.eos;
+  return eos.empty() ? std::nullopt : std::optional(eos.front());
+}
+
+std::optional<std::int32_t> Tokenizer::pad_id() const { return parts_->special_ids.pad; }
+
+std::span<const std::int32_t> Tokenizer::eos_ids() const { return parts_->special_ids.eos; }
+
+Tokenizer Tokenizer::with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
+                                      std::optional<std::int32_t> pad) const {
+  return with_checked_ids(parts_->core, {bos, std::move(eos), pad});
+}
+
+std::string StreamDecoder::push(std::int32_t id) {
+  if (skip_special_ && tokenizer_.is_special(id)) return {};
+  pending_.append(tokenizer_.token_bytes(id));
+  const std::size_t num_complete = pending_.size() - static_cast<std::size_t>(incomplete_tail(pending_));
+  std::string text = replace_invalid_utf8(std::string_view(pending_).substr(0, num_complete));
+  pending_.erase(0, num_complete);
+  return text;
+}
+
+std::string StreamDecoder::finish() {
+  std::string text = replace_invalid_utf8(pending_);
+  pending_.clear();
+  return text;
+}
+
+}  // namespace quiver::text

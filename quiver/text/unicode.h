@@ -1,0 +1,56 @@
+// UTF-8, the character classes of `tokenizers`, and GPT-2's printable spelling of bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace quiver::text {
+
+struct CodePoint {
+  char32_t value = 0;
+  std::int64_t num_bytes = 0;
+};
+
+/// The character that starts at text[offset], which must be valid UTF-8.
+CodePoint code_point_at(std::string_view text, std::int64_t offset);
+/// The character that ends before text[offset], offset >= 1; `text` must be valid UTF-8.
+CodePoint code_point_before(std::string_view text, std::int64_t offset);
+void append_utf8(std::string& out, char32_t code_point);
+
+bool is_valid_utf8(std::string_view text);
+/// `bytes` with U+FFFD in place of every maximal part that is not UTF-8 (Unicode 14, section 3.9, table 3-8; the
+/// same as Python's errors="replace").
+std::string replace_invalid_utf8(std::string_view bytes);
+/// How many bytes at the end of `bytes` start a character that later bytes may complete; 0 to 3.
+std::int64_t incomplete_tail(std::string_view bytes);
+
+/// Unicode's White_Space.
+bool is_white_space(char32_t c);
+/// Rust's char::is_numeric: categories Nd, Nl and No.
+bool is_numeric(char32_t c);
+/// `\w` of Rust's regular expressions: letters, marks, decimal and letter numbers, connectors, join controls.
+bool is_word(char32_t c);
+/// Rust's char::to_lowercase.
+void append_lowercase(std::string& out, char32_t c);
+/// True if the normal forms of `tokenizers`, which are those of Unicode 9, leave `c` alone although later versions of
+/// Unicode may give it a decomposition, a composition or a combining class.
+bool is_unknown_to_normal_forms(char32_t c);
+
+struct RecentRange {
+  std::string_view property;  ///< "Lu", "Han", ...
+  char32_t first = 0;
+  char32_t last = 0;
+};
+/// Characters assigned after Unicode 14, which PCRE2 may not know.
+std::span<const RecentRange> recent_ranges();
+
+/// The printable character that stands for a byte in the vocabulary of a byte-level tokenizer, in UTF-8: 'a' for 'a',
+/// "Ġ" for a space.
+std::string_view byte_spelling(std::uint8_t byte);
+/// The bytes that a vocabulary spelling stands for, or nothing if a character of it stands for no byte.
+std::optional<std::string> bytes_of_spelling(std::string_view spelling);
+
+}  // namespace quiver::text
