@@ -24,7 +24,7 @@ def attach(base_name: str, seed: int, **options):
     return get_peft_model(common.load_llama(base_name), LoraConfig(task_type="CAUSAL_LM", **options)).eval()
 
 
-def fill(model, seed: int, spread: float = 0.15) -> None:
+def fill(model, seed: int, spread: float = 0.06) -> None:
     """Random values, far from zero, for every tensor of the adapter (both factors, biases, magnitudes)."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
