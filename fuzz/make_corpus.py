@@ -1,0 +1,97 @@
+"""Writes the seed corpora, fuzz/corpus/<name>/: small valid files, and one file per way of being wrong.
+
+    python3 fuzz/make_corpus.py
+"""
+
+import ctypes
+import ctypes.util
+import json
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).resolve().parent
+GOLDEN = HERE.parent / "tests" / "golden"
+
+
+def safetensors(header, data=b""):
+    if not isinstance(header, bytes):
+        header = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def u8(begin, end, shape=None):
+    return {"dtype": "U8", "shape": [end - begin] if shape is None else shape, "data_offsets": [begin, end]}
+
+
+def safetensors_seeds():
+    yield "every_dtype", (GOLDEN / "safetensors" / "every_dtype.safetensors").read_bytes()
+    yield "only_metadata", (GOLDEN / "safetensors" / "only_metadata.safetensors").read_bytes()
+    yield "nothing", (GOLDEN / "safetensors" / "nothing.safetensors").read_bytes()
+    yield "overlap", safetensors({"a": u8(0, 2), "b": u8(1, 3)}, b"123")
+    yield "hole", safetensors({"a": u8(0, 2), "b": u8(3, 4)}, b"1234")
+    yield "wraps_to_zero", safetensors({"a": u8(0, 0, [2**32, 2**32])})
+    yield "zero_times_huge", safetensors({"a": u8(0, 0, [0, 2**62, 2**62])})
+    yield "duplicate", safetensors(b'{"a":%s,"a":%s}' % ((json.dumps(u8(0, 1)).encode(),) * 2), b"1")
+    yield "huge_header", struct.pack("<Q", 2**64 - 1) + b"{}"
+    yield "deep", safetensors(b'{"a":' + b"[" * 2000)
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value
+
+
+def gguf(values=(), tensors=(), data=b"", version=3):
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values)) + b"".join(values)
+    for name, dims, kind, offset in tensors:
+        head += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+    return head + bytes(-len(head) % 32) + data
+
+
+def gguf_seeds():
+    every_type = (GOLDEN / "gguf" / "every_type.gguf").read_bytes()
+    yield "every_type", every_type
+    yield "truncated", every_type[:1500]
+    yield "nothing", gguf()
+    yield "version_2", gguf([text(b"k") + struct.pack("<IB", 7, 1)], [(b"w", [32, 1], 3, 0)], bytes(20), version=2)
+    yield "absurd_array", gguf([text(b"k") + struct.pack("<IIQ", 9, 8, 2**61)])
+    yield "nested_array", gguf([text(b"k") + struct.pack("<IIQ", 9, 9, 1)])
+    yield "odd_row", gguf([], [(b"w", [33, 2], 2, 0)], bytes(64))
+    yield "wraps_to_zero", gguf([], [(b"w", [2**32, 2**32], 0, 0)])
+    yield "far_offset", gguf([], [(b"w", [1], 0, 2**64 - 32)])
+    yield "big_alignment", gguf([text(b"general.alignment") + struct.pack("<IQ", 10, 2**62)], [(b"w", [1], 0, 0)])
+
+
+def zstd(data):
+    library = ctypes.CDLL(ctypes.util.find_library("zstd"))
+    library.ZSTD_compress.restype = ctypes.c_size_t
+    library.ZSTD_compress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
+    out = ctypes.create_string_buffer(len(data) + 1000)
+    return out.raw[: library.ZSTD_compress(out, len(out), data, len(data), 3)]
+
+
+def jsonl_seeds():
+    """An even first byte: the rest is text; an odd one: a zstd stream."""
+    lines = b'{"id": 1, "text": "na\xc3\xafve \\u00e9", "x": [1, -2.5e3, true, null]}\n\n{"id": 2}\r\n"last"'
+    yield "lines", b"0" + lines
+    yield "lines_zstd", b"1" + zstd(lines * 5)
+    yield "two_frames", b"1" + zstd(lines) + zstd(b"\n3\n")
+    yield "truncated_zstd", b"1" + zstd(lines * 5)[:-6]
+    yield "not_zstd", b"1" + lines
+    yield "bad_utf8", b'0"\xff"\n'
+    yield "lone_surrogate", b'0"\\ud800"\n'
+    yield "deep", b"0" + b"[" * 2000
+    yield "zero_byte", b"0{}\0\n"
+    yield "overflow", b"0[1e999]\n[18446744073709551616]\n"
+    yield "negative_zero", b"0[-0, -0.0, 1e-400, 9007199254740993]\n"
+
+
+def main():
+    for name, seeds in (("safetensors", safetensors_seeds), ("gguf", gguf_seeds), ("jsonl", jsonl_seeds)):
+        folder = HERE / "corpus" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed, data in seeds():
+            (folder / seed).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+#include "quiver/io/folder.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "quiver/base/error.h"
+#include "quiver/io/file.h"
+
+namespace quiver::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail_errno(std::string_view action, const fs::path& path, int error) {
+  fail(ErrorKind::kIo, "cannot {} '{}': {}", action, path.native(), std::generic_category().message(error));
+}
+
+/// "folder/" and "folder" are one folder; its name is needed to make a sibling.
+fs::path without_final_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
+fs::path parent_of(const fs::path& path) {
+  const auto parent = path.parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+void flush(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail_errno("open folder", folder, errno);
+  const int status = ::fsync(fd);
+  const int error = errno;
+  ::close(fd);
+  if (status != 0 && error != EINVAL) fail_errno("flush folder", folder, error);  // EINVAL: nothing to wait for here
+}
+
+void rename_or_fail(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_errno("rename into place", to, errno);
+}
+
+/// Swaps two folders in one step; false if this file system cannot.
+bool exchange(const fs::path& a, const fs::path& b) {
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+}
+
+}  // namespace
+
+AtomicFolderWriter::AtomicFolderWriter(const fs::path& path)
+    : path_(without_final_slash(path)), temp_(temp_sibling(path_)) {
+  std::error_code error;
+  if (fs::create_directory(temp_, error)) return;
+  if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
+    fail(ErrorKind::kNotFound, "cannot create folder '{}': there is no folder '{}' (create it first)", path_.native(),
+         parent_of(path_).native());
+  }
+  fail_errno("create folder", path_, error.value());
+}
+
+AtomicFolderWriter::~AtomicFolderWriter() {
+  std::error_code ignored;  // after commit this is what was replaced, or nothing
+  fs::remove_all(temp_, ignored);
+}
+
+void AtomicFolderWriter::commit(IfExists if_exists) {
+  if (is_done_) fail(ErrorKind::kInternal, "folder '{}' is committed twice", path_.native());
+  is_done_ = true;
+  flush(temp_);
+  std::error_code error;
+  const bool exists = fs::exists(fs::symlink_status(path_, error));
+  const bool is_empty = exists && fs::is_directory(path_, error) && fs::is_empty(path_, error);
+  if (exists && !is_empty && if_exists == IfExists::kRefuse) {
+    fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or force to replace it", path_.native());
+  }
+  if (!exists || is_empty) {
+    rename_or_fail(temp_, path_);  // fails, and loses nothing, if somebody fills the folder at this moment
+  } else if (!exchange(temp_, path_)) {
+    const auto old = temp_sibling(path_);
+    rename_or_fail(path_, old);
+    rename_or_fail(temp_, path_);
+    fs::remove_all(old, error);
+  }
+  flush(parent_of(path_));
+}
+
+void remove_folder(const fs::path& path) {
+  const auto folder = without_final_slash(path);
+  const auto doomed = temp_sibling(folder);
+  if (::rename(folder.c_str(), doomed.c_str()) != 0) {
+    if (errno == ENOENT) fail(ErrorKind::kNotFound, "there is no folder '{}' to remove", folder.native());
+    fail_errno("remove", folder, errno);
+  }
+  std::error_code error;
+  fs::remove_all(doomed, error);
+  if (error) fail_errno("remove", doomed, error.value());
+}
+
+}  // namespace quiver::io

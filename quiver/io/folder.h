@@ -1,0 +1,37 @@
+// Folders that appear completely or not at all.
+#pragma once
+
+#include <filesystem>
+
+namespace quiver::io {
+
+/// What commit() may do with a folder that is already there. An empty one is always replaced.
+enum class IfExists { kRefuse, kReplace };
+
+/// Fills a folder under a temporary name beside `path`; commit() flushes it and renames it to `path`. Until then, and
+/// after any failure, what was at `path` before stays whole, and the destructor removes the temporary folder.
+class AtomicFolderWriter {
+ public:
+  /// Throws kNotFound if the parent folder does not exist, kIo if a folder cannot be created in it.
+  explicit AtomicFolderWriter(const std::filesystem::path& path);
+  ~AtomicFolderWriter();
+  AtomicFolderWriter(const AtomicFolderWriter&) = delete;
+  AtomicFolderWriter& operator=(const AtomicFolderWriter&) = delete;
+
+  /// Where to write the files, which must be flushed already (write_file_atomic does).
+  const std::filesystem::path& temp() const { return temp_; }
+  /// Publishes the folder; call once, last. A folder that is replaced is exchanged in one step where the file system can,
+  /// and then removed with all that is in it. Throws kUsage if `path` exists and is not to be replaced, kIo, or
+  /// kInternal when called twice.
+  void commit(IfExists if_exists);
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temp_;
+  bool is_done_ = false;
+};
+
+/// Takes a folder away in one step (a rename), then removes it with all that is in it. Throws kNotFound or kIo.
+void remove_folder(const std::filesystem::path& path);
+
+}  // namespace quiver::io

@@ -1,0 +1,51 @@
+// Shared by the tests of this folder.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "quiver/base/error.h"
+
+namespace quiver::io {
+
+/// An empty folder, removed at the end of the test.
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string pattern = std::filesystem::temp_directory_path() / "quiver-io-XXXXXX";
+    if (::mkdtemp(pattern.data()) == nullptr) fail(ErrorKind::kIo, "cannot create '{}'", pattern);
+    path_ = pattern;
+  }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+  std::int64_t num_files() const {
+    return std::distance(std::filesystem::directory_iterator(path_), std::filesystem::directory_iterator());
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// Runs `action` and describes the error it ends with: "kind: message"; "no error" if there is none.
+template <typename Action>
+std::string error_of(Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return std::string(kind_name(error.kind())) + ": " + error.what();
+  }
+  return "no error";
+}
+
+}  // namespace quiver::io
