@@ -11,6 +11,9 @@
 
 namespace quiver::lora {
 
+/// alpha / r, or alpha / sqrt(r) if rank-stabilised: the one place where a LoRA's scaling is computed.
+double scaling(double alpha, std::int64_t rank, bool use_rslora);
+
 /// One low-rank update of a linear weight,
 ///
 ///   delta_w = scaling * B A,   scaling = alpha / r        (Hu et al. 2021, eq. 3 and sec. 4.1)
@@ -21,7 +24,7 @@ namespace quiver::lora {
 /// A value type: copies share storage, as torch::Tensor does. Immutable, thread-safe.
 class LoraPair {
  public:
-  /// Throws kMismatch unless A and B are 2-D, floating, of one dtype, and agree on r >= 1.
+  /// Throws kMismatch unless A and B are 2-D, floating, of one dtype, and agree on r >= 1, and alpha is finite.
   LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora = false);
 
   const torch::Tensor& lora_a() const { return lora_a_; }
@@ -52,16 +55,21 @@ struct LoraOptions {
   double alpha = 16;
   double dropout = 0;
   bool use_rslora = false;
-  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};  ///< last names of projections
+  /// Last names of projections, or tails of their paths ("self_attn.q_proj"); "all-linear" is every projection.
+  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
 };
+
+/// Throws kUsage unless rank >= 1, alpha is finite, dropout is in [0, 1) and there is a target module.
+void check(const LoraOptions& options);
 
 /// One trained set of LoRA pairs, by projection path ("layers.3.self_attn.q_proj"), with what is known of it.
 struct LoraAdapter {
   std::string name;
   LoraOptions options;
-  std::string base_model;                ///< base_model_name_or_path of PEFT
-  std::string base_fingerprint;          ///< Model::fingerprint of the base it was trained on; empty if unknown
+  std::string base_model;                 ///< base_model_name_or_path of PEFT
+  std::string base_fingerprint;           ///< Model::fingerprint of the base it was trained on; empty if unknown
   std::map<std::string, LoraPair> pairs;  ///< never empty in a valid adapter
+  std::string peft_config = {};           ///< the adapter_config.json it was loaded from; empty if made by Quiver
 };
 
 }  // namespace quiver::lora

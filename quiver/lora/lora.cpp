@@ -1,0 +1,59 @@
+#include "quiver/lora/lora.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "quiver/base/error.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::lora {
+
+LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora)
+    : lora_a_(std::move(lora_a)), lora_b_(std::move(lora_b)), alpha_(alpha), use_rslora_(use_rslora) {
+  const bool is_pair = lora_a_.defined() && lora_b_.defined() && lora_a_.dim() == 2 && lora_b_.dim() == 2 &&
+                       lora_a_.is_floating_point() && lora_a_.scalar_type() == lora_b_.scalar_type() &&
+                       lora_a_.size(0) == lora_b_.size(1) && lora_a_.size(0) >= 1;
+  if (!is_pair) {
+    fail(ErrorKind::kMismatch,
+         "not a LoRA pair: lora_a is {} and lora_b is {}; expected floating factors [r, d_in] and [d_out, r] of one dtype "
+         "with r >= 1 (are A and B swapped or transposed?)",
+         tensor::describe(lora_a_), tensor::describe(lora_b_));
+  }
+  if (!std::isfinite(alpha_)) fail(ErrorKind::kMismatch, "not a LoRA pair: alpha is {}, which is not finite", alpha_);
+}
+
+double LoraPair::scaling() const { return lora::scaling(alpha_, rank(), use_rslora_); }
+
+torch::Tensor LoraPair::apply(const torch::Tensor& x) const {
+  if (x.dim() < 1 || x.size(-1) != in_features()) {
+    fail(ErrorKind::kMismatch, "cannot apply a LoRA pair with lora_a {} to x {}: expected x [..., {}]",
+         tensor::describe(lora_a_), tensor::describe(x), in_features());
+  }
+  const auto hidden = torch::matmul(x.to(lora_a_.scalar_type()), lora_a_.t());  // [..., r]
+  return (torch::matmul(hidden, lora_b_.t()) * scaling()).to(x.scalar_type());
+}
+
+torch::Tensor LoraPair::delta() const { return torch::matmul(lora_b_, lora_a_) * scaling(); }
+
+LoraPair LoraPair::to(torch::Device device, torch::Dtype dtype) const {
+  return LoraPair(lora_a_.to(device, dtype), lora_b_.to(device, dtype), alpha_, use_rslora_);
+}
+
+double scaling(double alpha, std::int64_t rank, bool use_rslora) {
+  const auto r = static_cast<double>(rank);
+  return alpha / (use_rslora ? std::sqrt(r) : r);
+}
+
+void check(const LoraOptions& options) {
+  if (options.rank < 1) fail(ErrorKind::kUsage, "a LoRA of rank {}: the rank must be at least 1", options.rank);
+  if (!std::isfinite(options.alpha)) fail(ErrorKind::kUsage, "LoRA alpha is {}: it must be finite", options.alpha);
+  if (!(options.dropout >= 0 && options.dropout < 1)) {
+    fail(ErrorKind::kUsage, "LoRA dropout is {}: it must be in [0, 1)", options.dropout);
+  }
+  if (options.target_modules.empty()) {
+    fail(ErrorKind::kUsage, "no target modules: name the projections to adapt, for example q_proj, or all-linear");
+  }
+}
+
+}  // namespace quiver::lora

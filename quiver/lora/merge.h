@@ -1,0 +1,39 @@
+// Static mixtures: several adapters become one, or become part of the weight.
+#pragma once
+
+#include <torch/types.h>
+
+#include <span>
+
+#include "quiver/lora/lora.h"
+
+namespace quiver::lora {
+
+/// The paper's mu: both factors averaged on their own,
+///
+///   A* = (1/n) sum_i A_i,   B* = (1/n) sum_i B_i,   delta_w* = scaling * B* A*
+///
+/// which mixes across adapters (B_i A_j) and is not the mean of the updates: see mean_of_products. It is meaningful for
+/// adapters that started from one lora_a. Sums in float64.
+/// Throws kUsage for no adapters, kMismatch (naming two adapters) unless all have the same paths, shapes, ranks and
+/// scalings, and as far as known the same base.
+LoraAdapter mean_of_factors(std::span<const LoraAdapter> adapters);
+
+/// A* = sum_i w_i A_i, B* = sum_i w_i B_i, with any finite weights. A one-hot w gives that adapter exactly.
+/// Errors as mean_of_factors, and kUsage unless there is one finite weight per adapter.
+LoraAdapter weighted_factors(std::span<const LoraAdapter> adapters, std::span<const double> weights);
+
+/// The mean of the updates, delta_w* = (1/n) sum_i scaling_i B_i A_i, exactly: an adapter of rank sum_i r_i with
+/// A* = [A_1; ...; A_n], B* = [(scaling_1/n) B_1, ..., (scaling_n/n) B_n] and scaling 1. Ranks and scalings may differ.
+/// Throws kUsage for no adapters, kMismatch unless all have the same paths and d_in, d_out, and as far as known the same
+/// base.
+LoraAdapter mean_of_products(std::span<const LoraAdapter> adapters);
+
+/// delta_w* = sum_i w_i scaling_i B_i A_i, stacked as mean_of_products; adapters of weight 0 are left out.
+LoraAdapter weighted_products(std::span<const LoraAdapter> adapters, std::span<const double> weights);
+
+/// W + delta_w, computed in float32 (float64 if either is), in the dtype and on the device of `weight` [d_out, d_in].
+/// Throws kMismatch unless the shapes agree.
+torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair);
+
+}  // namespace quiver::lora

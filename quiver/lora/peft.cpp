@@ -1,0 +1,278 @@
+#include "quiver/lora/peft.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/base/near.h"
+#include "quiver/io/file.h"
+#include "quiver/io/folder.h"
+#include "quiver/io/json.h"
+#include "quiver/io/safetensors.h"
+#include "quiver/lora/peft_config.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::lora {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPeftPrefix = "base_model.model.";
+constexpr std::string_view kModelPrefix = "model.";
+constexpr std::string_view kSuffixA = ".lora_A.weight";
+constexpr std::string_view kSuffixB = ".lora_B.weight";
+constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
+
+/// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
+std::string path_of(const std::string& module) {
+  return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module;
+}
+
+/// Inverse of path_of for a causal language model, where only the head lies outside "model".
+std::string module_of(const std::string& path) {
+  return path == "lm_head" ? path : std::string(kModelPrefix) + path;
+}
+
+/// "'a', 'b', 'c' and 5 more".
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
+  if (names.size() > kMost) text += format(" and {} more", names.size() - kMost);
+  return text;
+}
+
+/// The two factors of a module, as found in the file.
+struct Factors {
+  const io::TensorEntry* lora_a = nullptr;
+  const io::TensorEntry* lora_b = nullptr;
+};
+
+/// Every tensor of the file, sorted into factors by module.
+std::map<std::string, Factors> find_factors(const io::SafetensorsView& view) {
+  std::map<std::string, Factors> modules;
+  std::vector<std::string> strangers;
+  for (const auto& entry : view.entries()) {
+    std::string_view name = entry.name;
+    const bool is_a = name.ends_with(kSuffixA);
+    if (!name.starts_with(kPeftPrefix) || (!is_a && !name.ends_with(kSuffixB))) {
+      strangers.push_back(entry.name);
+      continue;
+    }
+    name.remove_prefix(kPeftPrefix.size());
+    name.remove_suffix(kSuffixA.size());
+    auto& factors = modules[std::string(name)];
+    (is_a ? factors.lora_a : factors.lora_b) = &entry;
+  }
+  if (!strangers.empty()) {
+    fail(ErrorKind::kUnsupported,
+         "{}: {} tensors are no LoRA factors of linear layers: {}; expected only "
+         "base_model.model.<module>.lora_A.weight and .lora_B.weight",
+         view.origin(), strangers.size(), listed(strangers));
+  }
+  if (modules.empty()) fail(ErrorKind::kBadFormat, "{}: holds no LoRA factors at all", view.origin());
+  std::vector<std::string> single;
+  for (const auto& [module, factors] : modules) {
+    if (factors.lora_a == nullptr || factors.lora_b == nullptr) {
+      single.push_back(factors.lora_a != nullptr ? factors.lora_a->name : factors.lora_b->name);
+    }
+  }
+  if (!single.empty()) {
+    fail(ErrorKind::kBadFormat, "{}: {} LoRA factors lack their partner: {} (is the file incomplete?)", view.origin(),
+         single.size(), listed(single));
+  }
+  return modules;
+}
+
+LoraPair make_pair(const std::string& module, const Factors& factors, const PeftConfig& config,
+                   const io::SafetensorsView& view) {
+  const auto context = [&] { return format("{}: module '{}'", view.origin(), module); };
+  auto lora_a = tensor::to_tensor(*factors.lora_a);
+  auto lora_b = tensor::to_tensor(*factors.lora_b);
+  if (!config.selects(module)) {
+    fail(ErrorKind::kMismatch,
+         "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, so PEFT "
+         "would ignore them",
+         context(), kPeftConfigFile);
+  }
+  const auto rank = config.rank_of(module);
+  if (lora_a.dim() == 2 && lora_a.size(0) != rank) {
+    fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)", context(),
+         tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
+  }
+  try {
+    return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora);
+  } catch (const Error& error) {
+    fail(error.kind(), "{}: {}", context(), error.what());
+  }
+}
+
+bool exists(const fs::path& path) {
+  std::error_code error;  // what cannot be examined is reported by whoever opens it
+  return fs::exists(path, error);
+}
+
+fs::path tensors_file(const fs::path& folder) {
+  const auto path = folder / kPeftTensorsFile;
+  if (!exists(path) && exists(folder / "adapter_model.bin")) {
+    fail(ErrorKind::kUnsupported,
+         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load it "
+         "with PEFT and save it again, which writes {}",
+         folder.string(), kPeftTensorsFile);
+  }
+  return path;
+}
+
+/// A short model card with the front matter that model hubs read.
+std::string model_card(const LoraAdapter& adapter) {
+  std::string text = "---\n";
+  // A JSON string is a YAML string too, and needs no thought about what must be quoted.
+  if (!adapter.base_model.empty()) {
+    text += format("base_model: {}\n", io::dump_json(adapter.base_model, "the base model's name"));
+  }
+  text += "library_name: peft\ntags:\n- lora\n---\n\n";
+  std::set<std::string> names;
+  for (const auto& [path, pair] : adapter.pairs) names.insert(path.substr(path.rfind('.') + 1));
+  std::string targets;
+  for (const auto& name : names) targets += (targets.empty() ? "" : ", ") + name;
+  const auto& first = adapter.pairs.begin()->second;
+  text += format("# LoRA adapter{}\n\n",
+                 adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
+  text += format("A LoRA of rank {} and alpha {} on {}, written by Quiver.\n\n", first.rank(), first.alpha(), targets);
+  text +=
+      "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
+  return text;
+}
+
+/// A base's name, reduced to what base_names_differ compares; empty if it tells nothing.
+std::string essential_name(const std::string& name) {
+  std::string last;
+  for (const auto& part : fs::path(name)) {
+    if (part.empty() || part == "." || part == "..") continue;
+    const auto text = part.string();
+    if (text.starts_with("models--")) return essential_name(text.substr(text.rfind("--") + 2));
+    last = text;
+  }
+  std::ranges::transform(last, last.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (last.ends_with(".gguf")) last.resize(last.size() - 5);
+  static const std::regex quantisation("[-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32)$");
+  return std::regex_replace(last, quantisation, "");
+}
+
+}  // namespace
+
+LoraAdapter load_peft(const fs::path& folder) {
+  const auto config_path = folder / kPeftConfigFile;
+  if (!exists(config_path)) {
+    fail(ErrorKind::kNotFound, "'{}' is no PEFT adapter folder: it has no {}{}", folder.string(), kPeftConfigFile,
+         exists(folder) ? "" : " (there is no such folder)");
+  }
+  LoraAdapter adapter;
+  adapter.peft_config = io::read_text_file(config_path);
+  const auto config = parse_peft_config(adapter.peft_config, config_path.string());
+  const auto tensors_path = tensors_file(folder);
+  const io::MappedFile file(tensors_path);
+  const auto view = io::SafetensorsView::parse(file.bytes(), tensors_path.string());
+
+  adapter.name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+  adapter.options = config.options;
+  adapter.base_model = config.base_model;
+  if (const auto found = view.metadata().find(kFingerprintKey); found != view.metadata().end()) {
+    adapter.base_fingerprint = found->second;
+  }
+  for (const auto& [module, factors] : find_factors(view)) {
+    const auto [place, is_new] = adapter.pairs.emplace(path_of(module), make_pair(module, factors, config, view));
+    if (!is_new) {
+      fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(), place->first,
+           kModelPrefix);
+    }
+  }
+  if (adapter.options.target_modules.empty()) {  // they were given as an expression
+    std::set<std::string> names;
+    for (const auto& [path, pair] : adapter.pairs) names.insert(path.substr(path.rfind('.') + 1));
+    adapter.options.target_modules.assign(names.begin(), names.end());
+  }
+  return adapter;
+}
+
+void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
+  if (adapter.pairs.empty()) {
+    fail(ErrorKind::kMismatch, "adapter '{}' has no LoRA pairs: there is nothing to save", adapter.name);
+  }
+  tensor::TensorMap tensors;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto stem = std::string(kPeftPrefix) + module_of(path);
+    tensors.emplace(stem + std::string(kSuffixA), pair.lora_a());
+    tensors.emplace(stem + std::string(kSuffixB), pair.lora_b());
+  }
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};
+  if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;
+  io::write_file_atomic(folder / kPeftConfigFile, peft_config_text(adapter, module_of));
+  tensor::save_tensors(folder / kPeftTensorsFile, tensors, metadata);
+  io::write_file_atomic(folder / "README.md", model_card(adapter));
+}
+
+void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
+  std::error_code error;
+  const bool is_filled = exists(folder) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error));
+  if (is_filled && !force) {
+    fail(ErrorKind::kUsage, "'{}' exists already: choose another folder, or force to replace it", folder.string());
+  }
+  if (is_filled && !exists(folder / kPeftConfigFile)) {
+    fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force",
+         folder.string(), kPeftConfigFile);
+  }
+  io::AtomicFolderWriter writer(folder);
+  write_peft_files(writer.temp(), adapter);
+  writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
+}
+
+bool base_names_differ(const std::string& a, const std::string& b) {
+  const auto name_a = essential_name(a);
+  const auto name_b = essential_name(b);
+  return !name_a.empty() && !name_b.empty() && name_a != name_b;
+}
+
+void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
+                const std::string& base_fingerprint, bool allow_other_base) {
+  std::vector<std::string> unknown;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto found = projections.find(path);
+    if (found == projections.end()) {
+      unknown.push_back(path);
+      continue;
+    }
+    const auto& projection = *found->second;
+    if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
+      fail(ErrorKind::kMismatch,
+           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on "
+           "another base, '{}'?)",
+           adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(),
+           projection.out_features(), adapter.base_model);
+    }
+  }
+  if (!unknown.empty()) {
+    std::vector<std::string> known;
+    for (const auto& [path, projection] : projections) known.push_back(path);
+    fail(ErrorKind::kMismatch, "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'",
+         adapter.name, base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
+  }
+  if (allow_other_base) return;
+  const bool both_known = !adapter.base_fingerprint.empty() && !base_fingerprint.empty();
+  if (both_known && adapter.base_fingerprint != base_fingerprint) {
+    fail(ErrorKind::kMismatch,
+         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} (load "
+         "that base, or allow another base if you know that it serves)",
+         adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
+  }
+  if (!both_known && base_names_differ(adapter.base_model, base_name)) {
+    fail(ErrorKind::kMismatch,
+         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know that "
+         "it serves)",
+         adapter.name, adapter.base_model, base_name);
+  }
+}
+
+}  // namespace quiver::lora
