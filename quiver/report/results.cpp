@@ -1,0 +1,379 @@
+#include "quiver/report/results.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+
+namespace quiver::report {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+constexpr std::array<std::string_view, 3> kKnownSections = {"train", "instruction", "choice"};
+
+std::string text_of(const json& object, std::string_view key, const std::string& where) {
+  return io::find_string(object, key, where).value_or("");
+}
+
+std::int64_t count_of(const json& object, std::string_view key, const std::string& where) {
+  return io::find_int(object, key, where).value_or(0);
+}
+
+double number_of(const json& object, std::string_view key, const std::string& where) {
+  const auto value = io::find_double(object, key, where);
+  return value && std::isfinite(*value) ? *value : kMissing;
+}
+
+/// Calls read(element, where) for each object of the array `key`, if there is one.
+template <typename Read>
+void for_each(const json& object, std::string_view key, const std::string& where, Read read) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return;
+  const auto& array = io::require_array(object, key, where);
+  for (std::size_t i = 0; i < array.size(); ++i) {
+    const auto place = format("{}: {}[{}]", where, key, i);
+    if (!array[i].is_object()) {
+      fail(ErrorKind::kBadFormat, "{} is of type {}; expected an object", place, array[i].type_name());
+    }
+    read(array[i], place);
+  }
+}
+
+std::vector<double> numbers_in(const json& array, const std::string& where) {
+  if (!array.is_array()) {
+    fail(ErrorKind::kBadFormat, "{} is of type {}; expected a list of numbers", where, array.type_name());
+  }
+  std::vector<double> numbers;
+  numbers.reserve(array.size());
+  for (const auto& item : array) {
+    if (!item.is_number() && !item.is_null()) {
+      fail(ErrorKind::kBadFormat, "{}[{}] is of type {}; expected a number", where, numbers.size(), item.type_name());
+    }
+    const double value = item.is_null() ? kMissing : item.get<double>();
+    numbers.push_back(std::isfinite(value) ? value : kMissing);
+  }
+  return numbers;
+}
+
+std::vector<double> numbers_of(const json& object, std::string_view key, const std::string& where) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return {};
+  return numbers_in(*found, format("{}.{}", where, key));
+}
+
+std::vector<std::string> strings_of(const json& object, std::string_view key, const std::string& where) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return {};
+  std::vector<std::string> strings;
+  for (const auto& item : io::require_array(object, key, where)) {
+    if (!item.is_string()) {
+      fail(ErrorKind::kBadFormat, "{}.{}[{}] is of type {}; expected a string", where, key, strings.size(),
+           item.type_name());
+    }
+    strings.push_back(item.get<std::string>());
+  }
+  return strings;
+}
+
+void check_size(std::size_t got, std::size_t expected, const std::string& where, const char* what, const char* of) {
+  if (got != expected) {
+    fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} {}; expected one each", where, what, got, expected, of);
+  }
+}
+
+/// A member that may be a string or a number, as text.
+std::string loose_text(const json& object, std::string_view key) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return "";
+  if (found->is_string()) return found->get<std::string>();
+  return found->dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+void read_head(const json& document, const std::string& origin, Results& results) {
+  results.created = text_of(document, "created", origin);
+  results.command = text_of(document, "command", origin);
+  if (document.contains("base") && !document["base"].is_null()) {
+    const auto& base = io::require_object(document, "base", origin);
+    const auto where = origin + ": base";
+    results.base_name = text_of(base, "name", where);
+    results.fingerprint = text_of(base, "fingerprint", where);
+    results.dtype = text_of(base, "dtype", where);
+    results.parameters = count_of(base, "parameters", where);
+  }
+  if (document.contains("machine") && !document["machine"].is_null()) {
+    const auto& machine = io::require_object(document, "machine", origin);
+    for (const auto& [key, value] : machine.items()) results.machine.emplace_back(key, loose_text(machine, key));
+  }
+  if (document.contains("settings")) results.settings = document["settings"];
+}
+
+void read_catalogue(const json& document, const std::string& origin, Results& results) {
+  for_each(document, "tasks", origin, [&](const json& item, const std::string& where) {
+    results.tasks.push_back({.name = io::require_string(item, "name", where),
+                             .kind = text_of(item, "kind", where),
+                             .num_samples = count_of(item, "num_samples", where),
+                             .group = loose_text(item, "group")});
+  });
+  for_each(document, "methods", origin, [&](const json& item, const std::string& where) {
+    const auto name = io::require_string(item, "name", where);
+    results.methods.push_back(
+        {.name = name,
+         .label = io::find_string(item, "label", where).value_or(name),
+         .description = text_of(item, "description", where),
+         .is_oracle = io::find_bool(item, "oracle", where).value_or(name.find("oracle") != std::string::npos)});
+  });
+  for_each(document, "metrics", origin, [&](const json& item, const std::string& where) {
+    const auto name = io::require_string(item, "name", where);
+    const auto better = text_of(item, "better", where);
+    if (better != "lower" && better != "higher" && !better.empty()) {
+      fail(ErrorKind::kBadFormat, "{}: \"better\" is '{}'; expected 'lower' or 'higher'", where, better);
+    }
+    results.metrics.push_back({.name = name,
+                               .label = io::find_string(item, "label", where).value_or(name),
+                               .unit = text_of(item, "unit", where),
+                               .better = better == "lower"    ? Better::kLower
+                                         : better == "higher" ? Better::kHigher
+                                                              : Better::kUnknown});
+  });
+}
+
+void read_scores(const json& document, const std::string& origin, Results& results) {
+  for_each(document, "summary", origin, [&](const json& item, const std::string& where) {
+    SummaryRow row{.section = io::require_string(item, "section", where),
+                   .method = io::require_string(item, "method", where),
+                   .metric = io::require_string(item, "metric", where),
+                   .mean = number_of(item, "mean", where),
+                   .standard_error = number_of(item, "stderr", where),
+                   .count = count_of(item, "n", where),
+                   .difference = std::nullopt,
+                   .recovered = io::find_double(item, "recovered", where)};
+    if (row.recovered && !std::isfinite(*row.recovered)) row.recovered.reset();
+    if (item.contains("difference") && !item["difference"].is_null()) {
+      const auto& difference = io::require_object(item, "difference", where);
+      const auto place = where + ".difference";
+      row.difference = Difference{.mean = number_of(difference, "mean", place),
+                                  .low = number_of(difference, "low", place),
+                                  .high = number_of(difference, "high", place)};
+    }
+    results.summary.push_back(std::move(row));
+  });
+  for_each(document, "per_task", origin, [&](const json& item, const std::string& where) {
+    results.per_task.push_back({.task = io::require_string(item, "task", where),
+                                .method = io::require_string(item, "method", where),
+                                .metric = io::require_string(item, "metric", where),
+                                .mean = number_of(item, "mean", where),
+                                .standard_error = number_of(item, "stderr", where),
+                                .count = count_of(item, "n", where)});
+  });
+}
+
+void read_training(const json& document, const std::string& origin, Results& results) {
+  for_each(document, "training", origin, [&](const json& item, const std::string& where) {
+    Curve curve{.adapter = io::require_string(item, "adapter", where),
+                .kind = text_of(item, "kind", where),
+                .steps = numbers_of(item, "steps", where),
+                .loss = numbers_of(item, "loss", where),
+                .tokens = number_of(item, "tokens", where),
+                .rows = number_of(item, "rows", where),
+                .seconds = number_of(item, "seconds", where),
+                .tokens_per_second = number_of(item, "tokens_per_second", where)};
+    check_size(curve.loss.size(), curve.steps.size(), where, "\"loss\"", "steps");
+    results.training.push_back(std::move(curve));
+  });
+}
+
+void read_clusters(const json& document, const std::string& origin, Clusters& clusters) {
+  if (!document.contains("clusters") || document["clusters"].is_null()) return;
+  const auto& object = io::require_object(document, "clusters", origin);
+  const auto where = origin + ": clusters";
+  clusters.adapters = strings_of(object, "adapters", where);
+  for (const auto& label : numbers_of(object, "labels", where)) {
+    if (!(std::abs(label) < 1e9) || label != std::floor(label)) {
+      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers", where, label);
+    }
+    clusters.labels.push_back(static_cast<std::int64_t>(label));
+  }
+  const auto n = clusters.adapters.size();
+  check_size(clusters.labels.size(), n, where, "\"labels\"", "adapters");
+  if (!object.contains("similarity") || object["similarity"].is_null()) return;
+  const auto& rows = io::require_array(object, "similarity", where);
+  if (rows.empty()) return;
+  check_size(rows.size(), n, where, "\"similarity\"", "adapters");
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto place = format("{}.similarity[{}]", where, i);
+    const auto row = numbers_in(rows[i], place);
+    check_size(row.size(), n, place, "the row", "adapters");
+    clusters.similarity.insert(clusters.similarity.end(), row.begin(), row.end());
+  }
+}
+
+void check_same_layers(const TaskRouting& task, const TaskRouting& first, const std::string& where) {
+  const bool same =
+      std::equal(task.layers.begin(), task.layers.end(), first.layers.begin(), first.layers.end(),
+                 [](const LayerShare& a, const LayerShare& b) { return a.layer == b.layer; });
+  if (!same) {
+    fail(ErrorKind::kBadFormat, "{}: task '{}' has {} layers, which are not the {} layers of task '{}' in the same "
+         "library; write the same layers, in the same order, for every task", where, task.task, task.layers.size(),
+         first.layers.size(), first.task);
+  }
+}
+
+void read_routing(const json& document, const std::string& origin, std::vector<LibraryRouting>& routing) {
+  for_each(document, "routing", origin, [&](const json& item, const std::string& where) {
+    const auto name = io::require_string(item, "library", where);
+    const auto adapters = strings_of(item, "adapters", where);
+    auto library = std::ranges::find(routing, name, &LibraryRouting::library);
+    if (library == routing.end()) {
+      routing.push_back({.library = name, .adapters = adapters, .tasks = {}});
+      library = std::prev(routing.end());
+    }
+    if (library->adapters != adapters) {
+      fail(ErrorKind::kBadFormat, "{}: library '{}' has {} adapters here and {} before, or in another order; write the "
+           "same list for every task", where, name, adapters.size(), library->adapters.size());
+    }
+    TaskRouting task{.task = io::require_string(item, "task", where), .layers = {}};
+    for_each(item, "layers", where, [&](const json& layer, const std::string& place) {
+      task.layers.push_back({.layer = io::require_string(layer, "layer", place),
+                             .share = numbers_of(layer, "share", place)});
+      check_size(task.layers.back().share.size(), adapters.size(), place, "\"share\"", "adapters");
+    });
+    if (!library->tasks.empty()) check_same_layers(task, library->tasks.front(), where);
+    library->tasks.push_back(std::move(task));
+  });
+}
+
+void read_samples(const json& document, const std::string& origin, Results& results) {
+  for_each(document, "samples", origin, [&](const json& item, const std::string& where) {
+    Sample sample{.task = io::require_string(item, "task", where),
+                  .id = loose_text(item, "id"),
+                  .method = text_of(item, "method", where),
+                  .input = loose_text(item, "input"),
+                  .prediction = loose_text(item, "prediction"),
+                  .targets = strings_of(item, "targets", where),
+                  .metrics = {}};
+    for (const auto& metric : results.metrics) {
+      const auto found = item.find(metric.name);
+      if (found != item.end() && found->is_number()) sample.metrics.emplace_back(metric.name, found->get<double>());
+    }
+    results.samples.push_back(std::move(sample));
+  });
+}
+
+/// Describes by their name the methods and metrics that rows use and nobody described.
+void describe_the_rest(Results& results) {
+  std::set<std::string, std::less<>> methods, metrics;
+  for (const auto& method : results.methods) methods.insert(method.name);
+  for (const auto& metric : results.metrics) metrics.insert(metric.name);
+  const auto use = [&](const std::string& method, const std::string& metric) {
+    if (methods.insert(method).second) {
+      const bool oracle = method.find("oracle") != std::string::npos;
+      results.methods.push_back({.name = method, .label = method, .description = "", .is_oracle = oracle});
+    }
+    if (!metric.empty() && metrics.insert(metric).second) {
+      results.metrics.push_back({.name = metric, .label = metric, .unit = "", .better = Better::kUnknown});
+    }
+  };
+  for (const auto& row : results.summary) use(row.method, row.metric);
+  for (const auto& row : results.per_task) use(row.method, row.metric);
+  for (const auto& sample : results.samples) use(sample.method, "");
+}
+
+template <typename T>
+const T& find_named(const std::vector<T>& values, std::string_view name, const char* what) {
+  const auto found = std::ranges::find(values, name, &T::name);
+  if (found == values.end()) fail(ErrorKind::kInternal, "the results have no {} '{}'", what, name);
+  return *found;
+}
+
+}  // namespace
+
+bool Metric::prefers(double a, double b) const {
+  return (better == Better::kLower && a < b) || (better == Better::kHigher && a > b);
+}
+
+const Method& Results::method(std::string_view name) const { return find_named(methods, name, "method"); }
+const Metric& Results::metric(std::string_view name) const { return find_named(metrics, name, "metric"); }
+
+const Task* Results::find_task(std::string_view name) const {
+  const auto found = std::ranges::find(tasks, name, &Task::name);
+  return found == tasks.end() ? nullptr : &*found;
+}
+
+const SummaryRow* Results::find_summary(std::string_view section, std::string_view method,
+                                        std::string_view metric) const {
+  const auto found = std::ranges::find_if(summary, [&](const SummaryRow& row) {
+    return row.section == section && row.method == method && row.metric == metric;
+  });
+  return found == summary.end() ? nullptr : &*found;
+}
+
+std::vector<std::string> Results::sections() const {
+  std::vector<std::string> names;
+  const auto add = [&](std::string_view name) {
+    const bool used = std::ranges::find(summary, name, &SummaryRow::section) != summary.end();
+    if (used && std::ranges::find(names, name) == names.end()) names.emplace_back(name);
+  };
+  for (const auto name : kKnownSections) add(name);
+  for (const auto& row : summary) add(row.section);
+  return names;
+}
+
+std::vector<std::string> Results::metrics_of(std::string_view section) const {
+  std::vector<std::string> names;
+  for (const auto& metric : metrics) {
+    const bool used = std::ranges::any_of(summary, [&](const SummaryRow& row) {
+      return row.section == section && row.metric == metric.name;
+    });
+    if (used) names.push_back(metric.name);
+  }
+  return names;
+}
+
+const SummaryRow* Results::best(std::string_view section, std::string_view metric_name) const {
+  const SummaryRow* best = nullptr;
+  const auto& how = metric(metric_name);
+  if (how.better == Better::kUnknown) return nullptr;
+  for (const auto& row : summary) {
+    if (row.section != section || row.metric != metric_name || std::isnan(row.mean)) continue;
+    if (method(row.method).is_oracle) continue;
+    if (best == nullptr || how.prefers(row.mean, best->mean)) best = &row;
+  }
+  return best;
+}
+
+std::string section_label(std::string_view section) {
+  if (section == "train") return "Training tasks";
+  if (section == "instruction") return "Held-out instructions";
+  if (section == "choice") return "Multiple choice";
+  return std::string(section);
+}
+
+Results parse_results(const json& document, std::string_view origin_view) {
+  const std::string origin(origin_view);
+  if (!document.is_object() || !document.contains("quiver_results")) {
+    fail(ErrorKind::kBadFormat, "{} is not a Quiver results file: it has no \"quiver_results\" version", origin);
+  }
+  const auto version = io::require_int(document, "quiver_results", origin);
+  if (version != kResultsVersion) {
+    fail(ErrorKind::kUnsupported, "{} holds results of version {}; this program reads version {} (was it written by "
+         "another version of Quiver?)", origin, version, kResultsVersion);
+  }
+  Results results;
+  read_head(document, origin, results);
+  read_catalogue(document, origin, results);
+  read_scores(document, origin, results);
+  read_training(document, origin, results);
+  read_clusters(document, origin, results.clusters);
+  read_routing(document, origin, results.routing);
+  read_samples(document, origin, results);
+  describe_the_rest(results);
+  return results;
+}
+
+}  // namespace quiver::report
