@@ -187,7 +187,8 @@ class Translator {
     if (name.empty() || std::ranges::find(kProperties, name) == kProperties.end()) {
       refuse("the property '" + name + "'");
     }
-    members = "\\p{" + name + "}" + recent_members(name);
+    // PCRE2's plain \p{Han} has the characters that several scripts share as well; "sc:" is the script alone.
+    members = (name.size() > 2 ? "\\p{sc:" : "\\p{") + name + "}" + recent_members(name);
   }
 
   /// After a backslash: one character.

@@ -138,7 +138,8 @@ Tokenizer make_tokenizer(TokenizerSource source) {
                     .special = {}});
   for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
   for (const AddedToken& token : source.added_tokens) {
-    set_spelling(*core, token.id, token.content);
+    // `tokenizers` knows a token that is looked for in normalised text by its normalised spelling.
+    set_spelling(*core, token.id, token.normalized ? normalize(core->normalizer, token.content) : token.content);
     core->added_ids.emplace(token.content, token.id);
     if (token.special) core->special.insert(token.id);
   }
