@@ -1,0 +1,85 @@
+#include "quiver/cluster/partition.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "quiver/base/error.h"
+
+namespace quiver::cluster {
+
+std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels) {
+  std::map<std::int64_t, std::int64_t> renamed;
+  std::vector<std::int64_t> result;
+  result.reserve(labels.size());
+  for (const auto label : labels) {
+    result.push_back(renamed.try_emplace(label, static_cast<std::int64_t>(renamed.size())).first->second);
+  }
+  return result;
+}
+
+double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second) {
+  if (first.size() != second.size()) {
+    fail(ErrorKind::kMismatch, "partitions of {} and of {} points cannot be compared: they must be of the same points",
+         first.size(), second.size());
+  }
+  std::map<std::int64_t, double> sizes_first;
+  std::map<std::int64_t, double> sizes_second;
+  std::map<std::pair<std::int64_t, std::int64_t>, double> sizes_both;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    sizes_first[first[i]] += 1;
+    sizes_second[second[i]] += 1;
+    sizes_both[{first[i], second[i]}] += 1;
+  }
+  const auto pairs = [](const auto& sizes) {
+    double sum = 0;
+    for (const auto& [label, size] : sizes) sum += size * (size - 1) / 2;
+    return sum;
+  };
+  const auto count = static_cast<double>(first.size());
+  const double pairs_first = pairs(sizes_first);
+  const double pairs_second = pairs(sizes_second);
+  const double all_pairs = count * (count - 1) / 2;
+  const double expected = all_pairs > 0 ? pairs_first * pairs_second / all_pairs : 0;
+  const double most = (pairs_first + pairs_second) / 2;
+  if (most == expected) return 1;
+  return (pairs(sizes_both) - expected) / (most - expected);
+}
+
+double silhouette(const torch::Tensor& points, std::span<const std::int64_t> labels) {
+  const torch::NoGradGuard no_grad;
+  const auto count = static_cast<std::int64_t>(labels.size());
+  if (points.dim() != 2 || points.size(0) != count) {
+    fail(ErrorKind::kMismatch, "{} labels do not fit {} points: there must be one label for each point", count,
+         points.dim() > 0 ? points.size(0) : 0);
+  }
+  const auto numbers = canonical_labels(labels);
+  const auto num_clusters = numbers.empty() ? 0 : *std::max_element(numbers.begin(), numbers.end()) + 1;
+  if (num_clusters < 2) return 0;
+
+  const auto matrix = points.to(torch::kCPU, torch::kDouble);
+  const auto distances = torch::cdist(matrix, matrix, /*p=*/2, /*compute_mode=*/2);  // by differences, [T, T]
+  const auto member = torch::one_hot(torch::tensor(numbers), num_clusters).to(torch::kDouble);  // [T, K]
+  const auto sums_tensor = distances.matmul(member).contiguous();                                // [T, K]
+  const auto sizes_tensor = member.sum(0);                                                       // [K]
+  const auto sums = sums_tensor.accessor<double, 2>();
+  const auto sizes = sizes_tensor.accessor<double, 1>();
+  double total = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto own = numbers[static_cast<std::size_t>(i)];
+    if (sizes[own] < 2) continue;
+    const double within = sums[i][own] / (sizes[own] - 1);
+    double nearest = std::numeric_limits<double>::infinity();
+    for (std::int64_t k = 0; k < num_clusters; ++k) {
+      if (k != own) nearest = std::min(nearest, sums[i][k] / sizes[k]);
+    }
+    const double larger = std::max(within, nearest);
+    if (larger > 0) total += (nearest - within) / larger;
+  }
+  return total / static_cast<double>(count);
+}
+
+}  // namespace quiver::cluster
