@@ -1,7 +1,8 @@
 # One target per folder of quiver/, in the order of the layers. A folder links exactly the folders it may include
 # (docs/architecture.md), so the linker knows the table; scripts/check_layering.py checks the includes.
 
-set(QUIVER_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror)
+set(QUIVER_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+    -Wno-missing-field-initializers -Werror)  # options are set by name, the rest defaults
 
 add_library(quiver_torch_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/torch_pch.cpp")
 target_link_libraries(quiver_torch_pch PRIVATE Libtorch::torch)
@@ -30,7 +31,11 @@ function(quiver_layer name)
     target_precompile_headers(quiver_${name} REUSE_FROM quiver_torch_pch)
   endif()
   if(QUIVER_TESTS AND tests)
-    quiver_test(quiver_${name}_test ${ARG_TORCH} SOURCES ${tests} LIBRARIES quiver_${name})
+    set(torch_flag)
+    if(ARG_TORCH)
+      set(torch_flag TORCH)
+    endif()
+    quiver_test(quiver_${name}_test ${torch_flag} SOURCES ${tests} LIBRARIES quiver_${name})
   endif()
 endfunction()
 
@@ -44,7 +49,6 @@ function(quiver_test name)
   target_compile_options(${name} PRIVATE ${QUIVER_WARNINGS})
   target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   if(ARG_TORCH)
-    target_link_libraries(${name} PRIVATE quiver_testing)
     target_precompile_headers(${name} REUSE_FROM quiver_torch_pch)
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
@@ -84,7 +88,7 @@ quiver_layer(train TORCH FOLDERS base io data forest tensor nn model lora)
 quiver_layer(eval TORCH FOLDERS base text data forest tensor model)
 quiver_layer(report FOLDERS base io)
 quiver_layer(recipes TORCH FOLDERS base io text data forest tensor nn model lora cluster routing library train eval report)
-quiver_layer(testing TORCH FOLDERS base io text data forest tensor nn model lora cluster routing library train eval)
+# quiver/testing holds headers only; tests, fuzzers and benchmarks include them.
 
 file(GLOB cli_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/cli/*.cpp")
 if(cli_sources)

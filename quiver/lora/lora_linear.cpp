@@ -1,0 +1,93 @@
+#include "quiver/lora/lora_linear.h"
+
+#include <torch/torch.h>
+
+#include "quiver/base/error.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::lora {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct BaseHolder : torch::CustomClassHolder {
+  explicit BaseHolder(nn::ProjectionPtr p) : base(std::move(p)) {}
+  nn::ProjectionPtr base;
+};
+
+struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
+  /// `mask` is undefined without dropout.
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& a, const torch::Tensor& b,
+                               const torch::Tensor& mask, const c10::intrusive_ptr<BaseHolder>& holder, double scaling) {
+    const auto read = mask.defined() ? x * mask : x;
+    const auto a_cast = a.to(x.scalar_type());
+    const auto scaled_b = (b * scaling).to(x.scalar_type());
+    const auto z = read.mm(a_cast.t());                      // [T, r]
+    auto y = holder->base->forward(x);                       // [T, d_out]
+    y.addmm_(z, scaled_b.t());
+    ctx->save_for_backward({x, a_cast, scaled_b, z, mask});
+    ctx->saved_data["base"] = c10::IValue::make_capsule(holder);
+    ctx->saved_data["scaling"] = scaling;
+    ctx->saved_data["dtype"] = a.scalar_type();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto& x = saved[0];
+    const auto &a = saved[1], &scaled_b = saved[2], &z = saved[3], &mask = saved[4];
+    const auto capsule = ctx->saved_data["base"].toCapsule();
+    const auto& base = *static_cast<const BaseHolder*>(capsule.get())->base;
+    const auto dtype = ctx->saved_data["dtype"].toScalarType();
+    const auto dy = grads[0].contiguous();
+    const auto dz = dy.mm(scaled_b);                         // [T, r]
+    const auto read = mask.defined() ? x * mask : x;
+    const auto da = dz.t().mm(read).to(dtype);               // [r, d_in]
+    const auto db = dy.t().mm(z).to(dtype) * ctx->saved_data["scaling"].toDouble();  // [d_out, r]
+    torch::Tensor dx;
+    if (ctx->needs_input_grad(0)) {
+      dx = base.backward(dy);                                // [T, d_in]
+      if (mask.defined()) {
+        dx += dz.mm(a) * mask;
+      } else {
+        dx.addmm_(dz, a);
+      }
+    }
+    return {dx, da, db, torch::Tensor(), torch::Tensor(), torch::Tensor()};
+  }
+};
+
+}  // namespace
+
+LoraLinear::LoraLinear(nn::ProjectionPtr base, LoraPair pair, double dropout)
+    : base_(std::move(base)), pair_(std::move(pair)), dropout_(dropout) {
+  if (pair_.in_features() != base_->in_features() || pair_.out_features() != base_->out_features()) {
+    fail(ErrorKind::kMismatch, "a LoRA with lora_a {} and lora_b {} does not fit a projection of {} to {} features",
+         tensor::describe(pair_.lora_a()), tensor::describe(pair_.lora_b()), base_->in_features(), base_->out_features());
+  }
+}
+
+torch::Tensor LoraLinear::forward(const torch::Tensor& x) const {
+  const auto holder = c10::make_intrusive<BaseHolder>(base_);
+  return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), dropout_mask_, holder, pair_.scaling());
+}
+
+torch::Tensor LoraLinear::backward(const torch::Tensor& dy) const {
+  const auto scaled_b = (pair_.lora_b() * pair_.scaling()).to(dy.scalar_type());
+  return base_->backward(dy).addmm(dy.mm(scaled_b), pair_.lora_a().to(dy.scalar_type()));
+}
+
+nn::ProjectionMap attach(const nn::ProjectionMap& projections, const LoraAdapter& adapter) {
+  auto adapted = projections;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto found = adapted.find(path);
+    if (found == adapted.end()) {
+      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
+    }
+    found->second = std::make_shared<LoraLinear>(found->second, pair, adapter.options.dropout);
+  }
+  return adapted;
+}
+
+}  // namespace quiver::lora

@@ -1,0 +1,152 @@
+// Reading base models: Hugging Face folders and GGUF files.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/io/file.h"
+#include "quiver/io/gguf.h"
+#include "quiver/io/json.h"
+#include "quiver/io/safetensors.h"
+#include "quiver/model/llama.h"
+
+namespace quiver::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Hashes names, shapes, types and a few bytes of every tensor as stored: enough to tell checkpoints apart, cheap
+/// enough to do at every start.
+class Fingerprint {
+ public:
+  void add(const std::string& name, std::string_view type, std::span<const std::int64_t> shape, std::span<const std::byte> data) {
+    hash_.update(format("{} {}", name, type));
+    for (const auto dim : shape) hash_.update(format(" {}", dim));
+    constexpr std::size_t kSample = 1024, kSamples = 4;
+    if (data.size() <= kSample * kSamples) {
+      hash_.update(data);
+    } else {
+      for (std::size_t i = 0; i < kSamples; ++i) hash_.update(data.subspan((data.size() - kSample) / (kSamples - 1) * i, kSample));
+    }
+  }
+  std::string hex() { return hash_.hex(); }
+
+ private:
+  Sha256 hash_;
+};
+
+/// "blk.3.attn_q.weight" -> "layers.3.self_attn.q_proj.weight"; empty for tensors that a Llama has no use for.
+std::string hugging_face_name(const std::string& name) {
+  static const std::map<std::string, std::string> outer = {
+      {"token_embd.weight", "embed_tokens.weight"}, {"output_norm.weight", "norm.weight"}, {"output.weight", "lm_head.weight"}};
+  static const std::map<std::string, std::string> inner = {
+      {"attn_norm", "input_layernorm"},  {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"},
+      {"attn_k", "self_attn.k_proj"},    {"attn_v", "self_attn.v_proj"},           {"attn_output", "self_attn.o_proj"},
+      {"ffn_gate", "mlp.gate_proj"},     {"ffn_up", "mlp.up_proj"},                {"ffn_down", "mlp.down_proj"}};
+  if (const auto found = outer.find(name); found != outer.end()) return found->second;
+  if (!name.starts_with("blk.") || !name.ends_with(".weight")) return {};
+  const auto dot = name.find('.', 4);
+  if (dot == std::string::npos || dot + 1 + 7 > name.size()) return {};
+  const auto found = inner.find(name.substr(dot + 1, name.size() - dot - 1 - 7));
+  if (found == inner.end()) return {};
+  return "layers." + name.substr(4, dot - 4) + "." + found->second + ".weight";
+}
+
+/// llama.cpp stores the rows of q and k so that rotation pairs are neighbours; Hugging Face so that they are half a
+/// head apart. Row (h, i, p) of [H, D/2, 2] belongs at (h, p, i).
+torch::Tensor unpermute(const torch::Tensor& weight, std::int64_t heads) {
+  const auto rows = weight.size(0), in = weight.size(1);
+  return weight.view({heads, rows / heads / 2, 2, in}).transpose(1, 2).reshape({rows, in});
+}
+
+Llama load_gguf(const fs::path& path, tensor::Placement placement) {
+  const io::MappedFile file(path);
+  const auto gguf = io::GgufView::parse(file.bytes(), path.string());
+  auto config = config_from_gguf(gguf);
+  if (config.name.empty()) config.name = path.stem().string();
+  Fingerprint fingerprint;
+  tensor::TensorMap weights;
+  for (const auto& entry : gguf.tensors()) {
+    const auto name = hugging_face_name(entry.name);
+    if (name.empty()) fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Llama", path.string(), entry.name);
+    fingerprint.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
+    auto values = torch::empty(entry.shape, torch::kFloat);
+    io::dequantize(entry, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
+    const bool is_q = name.ends_with("q_proj.weight"), is_k = name.ends_with("k_proj.weight");
+    const auto heads = is_q ? config.num_heads : config.num_kv_heads;
+    if ((is_q || is_k) && values.dim() == 2 && values.size(0) % (2 * heads) == 0) values = unpermute(values, heads);
+    // Kept in the final dtype already: the whole model in float32 would need twice the memory.
+    weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
+  }
+  return Llama(std::move(config), weights, placement, fingerprint.hex());
+}
+
+std::vector<fs::path> safetensors_files(const fs::path& folder) {
+  const auto index_path = folder / "model.safetensors.index.json";
+  if (fs::exists(folder / "model.safetensors")) return {folder / "model.safetensors"};
+  if (!fs::exists(index_path)) {
+    fail(ErrorKind::kNotFound, "'{}' holds neither model.safetensors nor model.safetensors.index.json", folder.string());
+  }
+  const auto index = io::read_json_file(index_path);
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : io::require_object(index, "weight_map", index_path.string()).items()) {
+    if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
+      fail(ErrorKind::kBadFormat, "{}: the file of tensor '{}' is not a plain file name", index_path.string(), tensor);
+    }
+    names.insert(file.get<std::string>());
+  }
+  std::vector<fs::path> files;
+  for (const auto& name : names) files.push_back(folder / name);
+  return files;
+}
+
+Llama load_folder(const fs::path& folder, tensor::Placement placement) {
+  const auto config_path = folder / "config.json";
+  if (!fs::exists(config_path)) {
+    fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
+  }
+  auto config = config_from_json(io::read_json_file(config_path), config_path.string());
+  config.name = fs::absolute(folder).lexically_normal().filename().string();
+  if (config.name.empty()) config.name = fs::absolute(folder).lexically_normal().parent_path().filename().string();
+  std::map<std::string, std::string> origin;  // for duplicates between shards
+  tensor::TensorMap weights;
+  std::map<std::string, std::string> digests;
+  for (const auto& path : safetensors_files(folder)) {
+    const io::MappedFile file(path);
+    const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
+    for (const auto& entry : view.entries()) {
+      const auto name = entry.name.starts_with("model.") ? entry.name.substr(6) : entry.name;
+      if (!origin.emplace(name, path.string()).second) {
+        fail(ErrorKind::kBadFormat, "tensor '{}' is in both '{}' and '{}'", entry.name, origin[name], path.string());
+      }
+      const auto type = tensor::to_torch_dtype(entry.dtype);
+      if (!c10::isFloatingType(type)) {
+        fail(ErrorKind::kUnsupported, "{}: tensor '{}' is {}; expected floating-point weights", path.string(), entry.name,
+             c10::toString(type));
+      }
+      Fingerprint one;
+      one.add(name, c10::toString(type), entry.shape, entry.data);
+      digests.emplace(name, one.hex());
+      const auto values = tensor::to_tensor(entry);
+      weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
+    }
+  }
+  Sha256 all;  // in name order, so that sharding does not matter
+  for (const auto& [name, digest] : digests) all.update(digest);
+  return Llama(std::move(config), weights, placement, all.hex());
+}
+
+}  // namespace
+
+Llama load_llama(const fs::path& path, tensor::Placement placement) {
+  if (!fs::exists(path)) {
+    fail(ErrorKind::kNotFound, "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)",
+         path.string());
+  }
+  return fs::is_directory(path) ? load_folder(path, placement) : load_gguf(path, placement);
+}
+
+}  // namespace quiver::model

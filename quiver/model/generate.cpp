@@ -1,0 +1,165 @@
+#include "quiver/model/generate.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+
+namespace quiver::model {
+namespace {
+
+/// One sequence being decoded.
+struct Active {
+  std::int64_t prompt = 0;
+  std::int64_t prompt_length = 0;
+  std::int64_t leaf = 0;        // the forest's segment it continues
+  std::int64_t first_tail = 0;  // cache row of its first new token
+  std::int64_t num_new = 0;     // new tokens that are in the cache
+  std::int64_t max_new = 0;
+  std::int32_t last = 0;  // chosen, not yet computed
+};
+
+/// The rows of one decoding step: each sequence's last token, seeing its prompt's path and its own tail.
+ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenForest& forest, KvCache& cache,
+                      std::int64_t capacity) {
+  ForwardRows rows;
+  auto plan = std::make_shared<nn::AttentionPlan>();
+  const auto segments = forest.segments();
+  for (const auto& sequence : active) {
+    nn::AttentionPlan::Block block;
+    block.first_query = static_cast<std::int64_t>(rows.tokens.size());
+    block.length = 1;
+    block.first_key = sequence.first_tail + sequence.num_new;
+    block.spans_begin = static_cast<std::int64_t>(plan->spans.size());
+    auto path = forest.ancestors(sequence.leaf);
+    path.push_back(sequence.leaf);
+    for (const auto s : path) {
+      const auto& segment = segments[static_cast<std::size_t>(s)];
+      if (segment.length > 0) plan->spans.push_back({segment.first_row, segment.length});
+      block.num_visible += segment.length;
+    }
+    if (sequence.num_new > 0) plan->spans.push_back({sequence.first_tail, sequence.num_new});
+    block.num_visible += sequence.num_new;
+    block.spans_end = static_cast<std::int64_t>(plan->spans.size());
+    plan->blocks.push_back(block);
+    rows.tokens.push_back(sequence.last);
+    rows.positions.push_back(sequence.prompt_length + sequence.num_new);
+    rows.cache_rows.push_back(block.first_key);
+  }
+  plan->num_queries = static_cast<std::int64_t>(rows.tokens.size());
+  plan->num_keys = capacity;
+  rows.plan = std::move(plan);
+  rows.cache = &cache;
+  rows.attend_to_cache = true;
+  return rows;
+}
+
+/// Decodes prompts [first, first + count) together.
+class BatchDecoder {
+ public:
+  BatchDecoder(const Llama& model, const GenerateOptions& options, const TokenCallback& on_token,
+               std::vector<std::vector<std::int32_t>>& results)
+      : model_(model), options_(options), on_token_(on_token), results_(results) {}
+
+  void run(std::span<const std::vector<std::int32_t>> prompts, std::int64_t first) {
+    std::vector<forest::Sequence> sequences;
+    for (const auto& prompt : prompts) sequences.push_back({prompt, 0});
+    const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
+    std::vector<Active> active;
+    auto capacity = batch.forest.num_rows();
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      const auto length = static_cast<std::int64_t>(prompts[i].size());
+      const auto room = model_.config().max_positions - length;
+      if (room < 1) {
+        fail(ErrorKind::kUsage, "prompt {} has {} tokens; the model's context of {} leaves no room for an answer",
+             first + static_cast<std::int64_t>(i), length, model_.config().max_positions);
+      }
+      const auto max_new = std::min(options_.max_new_tokens, room);
+      active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0});
+      capacity += max_new;
+    }
+    auto cache = model_.make_cache(capacity);
+    auto rows = forest_rows(batch.forest);
+    rows.cache = &cache;
+    for (std::int64_t r = 0; r < batch.forest.num_rows(); ++r) rows.cache_rows.push_back(r);
+    auto hidden = model_.hidden(rows).index_select(
+        0, torch::tensor(batch.last_rows, torch::kLong).to(model_.placement().device));
+    for (const auto& sequence : active) random_.emplace_back(options_.seed, format("generate/{}", sequence.prompt));
+    choose(active, hidden, first);
+    while (!active.empty()) {
+      hidden = model_.hidden(step_rows(active, batch.forest, cache, capacity));
+      for (auto& sequence : active) ++sequence.num_new;
+      choose(active, hidden, first);
+    }
+  }
+
+ private:
+  /// Chooses the next token of each sequence and drops those that have ended.
+  void choose(std::vector<Active>& active, const torch::Tensor& hidden, std::int64_t first) {
+    const auto logits = torch::linear(hidden, model_.head());
+    const bool greedy = options_.temperature == 0;
+    const auto best = greedy ? logits.argmax(1).cpu() : torch::Tensor();
+    const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();
+    std::vector<Active> going_on;
+    for (std::size_t i = 0; i < active.size(); ++i) {
+      auto sequence = active[i];
+      const auto row = static_cast<std::int64_t>(i);
+      sequence.last = greedy ? static_cast<std::int32_t>(best.data_ptr<std::int64_t>()[row])
+                             : choose_token(cpu_logits[row], options_, random_[static_cast<std::size_t>(sequence.prompt - first)]);
+      auto& result = results_[static_cast<std::size_t>(sequence.prompt)];
+      result.push_back(sequence.last);
+      const bool wanted = !on_token_ || on_token_(sequence.prompt, sequence.last);
+      const bool stopped = std::ranges::find(options_.stop_ids, sequence.last) != options_.stop_ids.end();
+      if (wanted && !stopped && static_cast<std::int64_t>(result.size()) < sequence.max_new) going_on.push_back(sequence);
+    }
+    active = std::move(going_on);
+  }
+
+  const Llama& model_;
+  const GenerateOptions& options_;
+  const TokenCallback& on_token_;
+  std::vector<std::vector<std::int32_t>>& results_;
+  std::vector<RandomStream> random_;
+};
+
+}  // namespace
+
+std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& options, RandomStream& random) {
+  if (options.temperature == 0) return static_cast<std::int32_t>(logits.argmax().item<std::int64_t>());
+  const auto probabilities = (logits.to(torch::kDouble) / options.temperature).softmax(0);
+  const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
+  const auto* p = sorted.const_data_ptr<double>();
+  const auto* id = order.const_data_ptr<std::int64_t>();
+  std::int64_t kept = 0;
+  double total = 0;
+  while (kept < sorted.numel() && (kept == 0 || total < options.top_p)) total += p[kept++];
+  double point = random.uniform() * total;
+  for (std::int64_t i = 0; i + 1 < kept; ++i) {
+    point -= p[i];
+    if (point < 0) return static_cast<std::int32_t>(id[i]);
+  }
+  return static_cast<std::int32_t>(id[kept - 1]);
+}
+
+std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
+                                                const GenerateOptions& options, const TokenCallback& on_token) {
+  if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
+  if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
+  if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
+  if (options.max_batch < 1) fail(ErrorKind::kUsage, "max_batch is {}; expected 1 or more", options.max_batch);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].empty()) fail(ErrorKind::kUsage, "prompt {} has no tokens", i);
+  }
+  const torch::InferenceMode inference;
+  std::vector<std::vector<std::int32_t>> results(prompts.size());
+  for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
+    const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
+    BatchDecoder(model, options, on_token, results).run(prompts.subspan(first, count), static_cast<std::int64_t>(first));
+  }
+  return results;
+}
+
+}  // namespace quiver::model

@@ -1,0 +1,216 @@
+#include "quiver/model/llama.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "quiver/base/error.h"
+#include "quiver/nn/ops.h"
+
+namespace quiver::model {
+namespace {
+
+struct Linear {
+  const char* name;
+  std::int64_t out, in;
+};
+
+/// The linear maps of one block with their shapes.
+std::vector<Linear> block_linears(const LlamaConfig& c) {
+  const auto q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  return {{"self_attn.q_proj", q, c.hidden_size},        {"self_attn.k_proj", kv, c.hidden_size},
+          {"self_attn.v_proj", kv, c.hidden_size},       {"self_attn.o_proj", c.hidden_size, q},
+          {"mlp.gate_proj", c.intermediate_size, c.hidden_size}, {"mlp.up_proj", c.intermediate_size, c.hidden_size},
+          {"mlp.down_proj", c.hidden_size, c.intermediate_size}};
+}
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < 6; ++i) text += (i ? ", '" : "'") + names[i] + "'";
+  if (names.size() > 6) text += format(" and {} more", names.size() - 6);
+  return text;
+}
+
+/// Hands out weights by name, remembering what was asked for, so that nothing is missing or left over unnoticed.
+class WeightReader {
+ public:
+  explicit WeightReader(const tensor::TensorMap& weights) : weights_(weights) {}
+
+  torch::Tensor take(const std::string& name, torch::IntArrayRef shape) {
+    const auto found = weights_.find(name);
+    if (found == weights_.end()) {
+      missing_.push_back(name);
+      return torch::empty({0});
+    }
+    taken_.push_back(name);
+    if (!found->second.sizes().equals(shape)) {
+      std::ostringstream expected;
+      expected << shape;
+      fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name,
+           tensor::describe(found->second), expected.str());
+    }
+    return found->second;
+  }
+
+  void finish() const {
+    if (!missing_.empty()) {
+      fail(ErrorKind::kMismatch, "the base model lacks {} tensors: {} (an incomplete download?)", missing_.size(), join(missing_));
+    }
+    std::vector<std::string> unknown;
+    for (const auto& [name, value] : weights_) {
+      // Old checkpoints store the rotary frequencies, which follow from the configuration.
+      if (std::ranges::find(taken_, name) == taken_.end() && !name.ends_with("rotary_emb.inv_freq")) unknown.push_back(name);
+    }
+    if (!unknown.empty()) {
+      fail(ErrorKind::kUnsupported, "the base model has {} tensors that a Llama has no use for: {}", unknown.size(), join(unknown));
+    }
+  }
+
+ private:
+  const tensor::TensorMap& weights_;
+  std::vector<std::string> taken_, missing_;
+};
+
+}  // namespace
+
+ForwardRows forest_rows(const forest::TokenForest& forest) {
+  return {.tokens = {forest.tokens().begin(), forest.tokens().end()},
+          .positions = {forest.positions().begin(), forest.positions().end()},
+          .plan = nn::plan_forest(forest)};
+}
+
+Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, std::string fingerprint)
+    : config_(std::move(config)), placement_(placement), fingerprint_(std::move(fingerprint)) {
+  WeightReader reader(weights);
+  const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
+  const auto norm = [&](const std::string& name) {  // norms stay in float32: they are small, and computed in it
+    const auto wide = placement_.dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
+    return reader.take(name, {config_.hidden_size}).to(placement_.device, wide).contiguous();
+  };
+  embedding_ = place(reader.take("embed_tokens.weight", {config_.vocab_size, config_.hidden_size}));
+  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const auto prefix = format("layers.{}.", layer);
+    for (const auto& linear : block_linears(config_)) {
+      const auto path = prefix + linear.name;
+      const auto weight = place(reader.take(path + ".weight", {linear.out, linear.in}));
+      if (weight.dim() == 2) projections_.emplace(path, std::make_shared<nn::DenseProjection>(weight));
+    }
+    Block block;
+    block.input_norm = norm(prefix + "input_layernorm.weight");
+    block.post_norm = norm(prefix + "post_attention_layernorm.weight");
+    blocks_.push_back(std::move(block));
+  }
+  final_norm_ = norm("norm.weight");
+  if (config_.tie_word_embeddings) {
+    head_ = embedding_;
+    // Some tied checkpoints store the head all the same.
+    if (weights.contains("lm_head.weight")) reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size});
+  } else {
+    head_ = place(reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size}));
+  }
+  reader.finish();
+  const auto frequencies = rope_frequencies(config_.rope, config_.head_dim);
+  frequencies_ = torch::tensor(frequencies, torch::kDouble);
+  bind_projections();
+}
+
+void Llama::bind_projections() {
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const auto at = [&](const char* name) { return projections_.at(format("layers.{}.{}", layer, name)); };
+    Block& block = blocks_[layer];
+    block.q = at("self_attn.q_proj");
+    block.k = at("self_attn.k_proj");
+    block.v = at("self_attn.v_proj");
+    block.o = at("self_attn.o_proj");
+    block.gate = at("mlp.gate_proj");
+    block.up = at("mlp.up_proj");
+    block.down = at("mlp.down_proj");
+  }
+}
+
+Llama Llama::with_projections(nn::ProjectionMap projections) const {
+  const auto same_path = [](const auto& a, const auto& b) { return a.first == b.first; };
+  if (!std::ranges::equal(projections, projections_, same_path)) {
+    fail(ErrorKind::kMismatch, "{} projections do not replace the model's {}: their paths differ", projections.size(),
+         projections_.size());
+  }
+  Llama copy = *this;
+  copy.projections_ = std::move(projections);
+  copy.bind_projections();
+  return copy;
+}
+
+std::int64_t Llama::num_parameters() const {
+  std::int64_t count = embedding_.numel() + final_norm_.numel();
+  if (!config_.tie_word_embeddings) count += head_.numel();
+  for (const auto& [path, projection] : projections_) count += projection->in_features() * projection->out_features();
+  for (const auto& block : blocks_) count += block.input_norm.numel() + block.post_norm.numel();
+  return count;
+}
+
+KvCache Llama::make_cache(std::int64_t capacity) const {
+  KvCache cache;
+  const auto options = torch::TensorOptions().device(placement_.device).dtype(placement_.dtype);
+  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    cache.keys.push_back(torch::empty({capacity, config_.num_kv_heads, config_.head_dim}, options));
+    cache.values.push_back(torch::empty({capacity, config_.num_kv_heads, config_.head_dim}, options));
+  }
+  return cache;
+}
+
+torch::Tensor Llama::attention(const Block& block, std::size_t layer, const torch::Tensor& x, const ForwardRows& rows,
+                               const torch::Tensor& cache_rows, const torch::Tensor& cosine, const torch::Tensor& sine) const {
+  const auto num_rows = x.size(0);
+  auto q = block.q->forward(x).view({num_rows, config_.num_heads, config_.head_dim});
+  auto k = block.k->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
+  auto v = block.v->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
+  q = nn::rotate(q, cosine, sine);
+  k = nn::rotate(k, cosine, sine);
+  if (rows.cache != nullptr) {
+    rows.cache->keys[layer].index_copy_(0, cache_rows, k);
+    rows.cache->values[layer].index_copy_(0, cache_rows, v);
+    if (rows.attend_to_cache) {
+      k = rows.cache->keys[layer];
+      v = rows.cache->values[layer];
+    }
+  }
+  const double scale = 1 / std::sqrt(static_cast<double>(config_.head_dim));
+  const auto mixed = nn::forest_attention(q, k, v, rows.plan, scale);
+  return block.o->forward(mixed.view({num_rows, config_.num_heads * config_.head_dim}));
+}
+
+torch::Tensor Llama::hidden(const ForwardRows& rows) const {
+  const auto num_rows = static_cast<std::int64_t>(rows.tokens.size());
+  auto tokens = torch::empty({num_rows}, torch::kLong);
+  auto positions = torch::empty({num_rows}, torch::kDouble);
+  for (std::int64_t i = 0; i < num_rows; ++i) {
+    const auto token = rows.tokens[static_cast<std::size_t>(i)];
+    if (token < 0 || token >= config_.vocab_size) {
+      fail(ErrorKind::kMismatch, "token id {} is outside the model's vocabulary of {} (another model's tokenizer?)", token,
+           config_.vocab_size);
+    }
+    const auto position = rows.positions[static_cast<std::size_t>(i)];
+    if (position >= config_.max_positions) {
+      fail(ErrorKind::kUsage, "a sequence reaches position {}; the model's context is {} tokens", position, config_.max_positions);
+    }
+    tokens.data_ptr<std::int64_t>()[i] = token;
+    positions.data_ptr<double>()[i] = static_cast<double>(position);
+  }
+  const auto angles = positions.unsqueeze(1) * frequencies_;  // [T, D/2], float64: exact at any position
+  const auto wide = placement_.dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
+  const auto cosine = angles.cos().to(placement_.device, wide), sine = angles.sin().to(placement_.device, wide);
+  const auto cache_rows =
+      rows.cache == nullptr ? torch::Tensor() : torch::tensor(rows.cache_rows, torch::kLong).to(placement_.device);
+
+  auto x = embedding_.index_select(0, tokens.to(placement_.device));  // [T, d]
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const Block& block = blocks_[layer];
+    x = x + attention(block, layer, nn::rms_norm(x, block.input_norm, config_.rms_norm_eps), rows, cache_rows, cosine, sine);
+    const auto normed = nn::rms_norm(x, block.post_norm, config_.rms_norm_eps);
+    x = x + block.down->forward(nn::swiglu(block.gate->forward(normed), block.up->forward(normed)));
+  }
+  return nn::rms_norm(x, final_norm_, config_.rms_norm_eps);
+}
+
+}  // namespace quiver::model

@@ -1,0 +1,87 @@
+// A Llama-family language model: frozen weights, one forward for training, scoring and generation.
+#pragma once
+
+#include <torch/types.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "quiver/forest/token_forest.h"
+#include "quiver/model/config.h"
+#include "quiver/nn/attention.h"
+#include "quiver/nn/projection.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::model {
+
+/// Keys and values of rows computed before, per layer [capacity, H_kv, D]. Which rows a query sees is the plan's matter.
+struct KvCache {
+  std::vector<torch::Tensor> keys;
+  std::vector<torch::Tensor> values;
+};
+
+/// Rows to compute. Without a cache the rows are the forest's and attend to each other; with one, their keys and values
+/// are first written to the rows `cache_rows` of the cache. The plan says what they see: rows of the batch while
+/// `attend_to_cache` is false, rows of the cache otherwise.
+struct ForwardRows {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int64_t> positions;
+  nn::AttentionPlanPtr plan;
+  KvCache* cache = nullptr;
+  std::vector<std::int64_t> cache_rows;
+  bool attend_to_cache = false;
+};
+
+/// The rows of a whole forest, without a cache.
+ForwardRows forest_rows(const forest::TokenForest& forest);
+
+/// A value type: copies share all tensors, so a copy with other projections costs nothing. Immutable, thread-safe.
+class Llama {
+ public:
+  /// From tensors by Hugging Face name without the leading "model." (embed_tokens.weight, layers.0.mlp.up_proj.weight,
+  /// norm.weight, lm_head.weight unless tied). Throws kMismatch, naming all that are missing, unknown or of another shape.
+  Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, std::string fingerprint);
+
+  const LlamaConfig& config() const { return config_; }
+  /// Names the weights: a SHA-256 over shapes and samples of every tensor as stored (docs/formats.md).
+  const std::string& fingerprint() const { return fingerprint_; }
+  tensor::Placement placement() const { return placement_; }
+  std::int64_t num_parameters() const;
+
+  /// All linear maps of the blocks by path ("layers.0.self_attn.q_proj").
+  const nn::ProjectionMap& projections() const { return projections_; }
+  /// The same model computing through other projections. Throws kMismatch unless the paths are the same.
+  Llama with_projections(nn::ProjectionMap projections) const;
+
+  /// The final, normalised hidden state of each row, [T, d]. Differentiable in whatever the projections train.
+  torch::Tensor hidden(const ForwardRows& rows) const;
+  /// The output embedding, [V, d]: logits are hidden * head^T.
+  const torch::Tensor& head() const { return head_; }
+  /// An empty cache for `capacity` rows.
+  KvCache make_cache(std::int64_t capacity) const;
+
+ private:
+  struct Block {
+    torch::Tensor input_norm, post_norm;
+    nn::ProjectionPtr q, k, v, o, gate, up, down;
+  };
+  void bind_projections();
+  torch::Tensor attention(const Block& block, std::size_t layer, const torch::Tensor& x, const ForwardRows& rows,
+                          const torch::Tensor& cache_rows, const torch::Tensor& cosine, const torch::Tensor& sine) const;
+
+  LlamaConfig config_;
+  tensor::Placement placement_;
+  std::string fingerprint_;
+  torch::Tensor embedding_, final_norm_, head_;
+  torch::Tensor frequencies_;  // [D / 2] float64
+  nn::ProjectionMap projections_;
+  std::vector<Block> blocks_;
+};
+
+/// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
+/// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
+Llama load_llama(const std::filesystem::path& path, tensor::Placement placement);
+
+}  // namespace quiver::model

@@ -1,0 +1,150 @@
+#include "quiver/model/llama.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+#include "quiver/model/generate.h"
+#include "quiver/nn/ops.h"
+#include "quiver/testing/smollm2.h"
+
+namespace quiver::model {
+namespace {
+
+const std::filesystem::path kGolden = "tests/golden/model";
+const tensor::Placement kFloat32{torch::kCPU, torch::kFloat};
+
+torch::Tensor all_logits(const Llama& model, const std::vector<std::int32_t>& ids) {
+  const torch::InferenceMode inference;
+  forest::TokenForest forest;
+  forest.add_segment(forest::kNoParent, ids);
+  return model.hidden(forest_rows(forest)).matmul(model.head().t());
+}
+
+class TinyLlama : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(TinyLlama, GivesTheLogitsAndGreedyTokensOfTransformers) {
+  const std::string name = GetParam();
+  const auto path = kGolden / (name == "llama-mixed" ? name + ".gguf" : name);
+  const auto model = load_llama(path, kFloat32);
+  const auto golden = tensor::load_tensors(kGolden / (name + ".golden.safetensors"));
+  const auto cases = io::read_json_file(kGolden / (name + ".golden.json")).at("cases");
+  ASSERT_GE(cases.size(), 2u);
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const auto ids = cases[i].at("ids").get<std::vector<std::int32_t>>();
+    const auto difference = (all_logits(model, ids) - golden.at("logits." + std::to_string(i))).abs().max().item<double>();
+    EXPECT_LT(difference, 1e-4) << name << " case " << i;
+    const std::vector<std::vector<std::int32_t>> prompts = {ids};
+    EXPECT_EQ(generate(model, prompts, {.max_new_tokens = 64})[0], cases[i].at("greedy").get<std::vector<std::int32_t>>());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyLlama,
+                         ::testing::Values("llama-tied", "llama-sharded", "llama-rope-llama3", "llama-rope-linear", "llama-mixed"));
+
+TEST(SmolLm2, GivesTheLogitsAndGreedyTokensOfTransformers) {
+  const auto path = testing::smollm2_path();
+  if (path.empty()) GTEST_SKIP() << "the default base model is not in the cache; run 'quiver fetch'";
+  const auto model = load_llama(path, kFloat32);
+  const auto golden = tensor::load_tensors("tests/golden/smollm2/logits.safetensors");
+  const auto cases = io::read_json_file("tests/golden/smollm2/prompts.json").at("cases");
+  ASSERT_EQ(cases.size(), 32u);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    prompts.push_back(cases[i].at("ids").get<std::vector<std::int32_t>>());
+    const auto rows = torch::tensor(cases[i].at("positions").get<std::vector<std::int64_t>>());
+    const auto logits = all_logits(model, prompts.back()).index_select(0, rows);
+    const auto key = std::to_string(i) + ".";
+    const auto sampled = logits.index_select(1, golden.at("vocabulary").to(torch::kLong));
+    EXPECT_LT((sampled - golden.at(key + "logits")).abs().max().item<double>(), 1e-3) << "case " << i;
+    const auto top = logits.gather(1, golden.at(key + "top_ids").to(torch::kLong));
+    EXPECT_LT((top - golden.at(key + "top_logits")).abs().max().item<double>(), 1e-3) << "case " << i;
+    EXPECT_LT((logits.logsumexp(1) - golden.at(key + "logsumexp")).abs().max().item<double>(), 1e-3) << "case " << i;
+  }
+  // Together, so that prompts leave the batch at different steps.
+  const auto results = generate(model, prompts, {.max_new_tokens = 64, .stop_ids = {2}});
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(results[i], cases[i].at("greedy").get<std::vector<std::int32_t>>()) << "case " << i;
+  }
+}
+
+TEST(Generate, DoesNotDependOnTheOtherPrompts) {
+  const auto model = load_llama(kGolden / "llama-tied", kFloat32);
+  const std::vector<std::vector<std::int32_t>> prompts = {{5, 6, 7, 8, 9}, {5, 6, 7, 8, 9, 10, 11}, {200}, {5, 6, 7, 8, 9}};
+  const GenerateOptions sampled{.max_new_tokens = 12, .temperature = 0.9, .top_p = 0.8, .seed = 3};
+  const auto together = generate(model, prompts, sampled);
+  auto one_by_one = sampled;
+  one_by_one.max_batch = 1;
+  EXPECT_EQ(together, generate(model, prompts, one_by_one));
+  EXPECT_EQ(together, generate(model, prompts, sampled));
+  auto other_seed = sampled;
+  other_seed.seed = 4;
+  EXPECT_NE(together, generate(model, prompts, other_seed));
+}
+
+TEST(Generate, RefusesWhatItCannotDo) {
+  const auto model = load_llama(kGolden / "llama-tied", kFloat32);
+  const std::vector<std::vector<std::int32_t>> good = {{1}}, empty = {{}}, unknown = {{1, 5000}};
+  EXPECT_THROW(generate(model, empty, {}), Error);
+  EXPECT_THROW(generate(model, unknown, {}), Error);
+  EXPECT_THROW(generate(model, good, {.temperature = -1}), Error);
+  EXPECT_THROW(generate(model, good, {.top_p = 0}), Error);
+  const std::vector<std::vector<std::int32_t>> full = {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions), 1)};
+  EXPECT_THROW(generate(model, full, {}), Error);
+}
+
+TEST(ChooseToken, SamplesFromTheNucleusOnly) {
+  const auto logits = torch::log(torch::tensor({0.5, 0.3, 0.15, 0.05}));
+  RandomStream random(1, "nucleus");
+  std::vector<int> seen(4, 0);
+  for (int i = 0; i < 4000; ++i) ++seen.at(choose_token(logits, {.temperature = 1, .top_p = 0.75}, random));
+  EXPECT_NEAR(seen[0] / 4000.0, 0.5 / 0.8, 0.03);
+  EXPECT_NEAR(seen[1] / 4000.0, 0.3 / 0.8, 0.03);
+  EXPECT_EQ(seen[2] + seen[3], 0);
+}
+
+TEST(LoadLlama, NamesWhatIsWrong) {
+  const auto message = [](const auto& f) -> std::string {
+    try {
+      f();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message([] { load_llama("no/such/model", kFloat32); }).find("no/such/model"), std::string::npos);
+  EXPECT_NE(message([] { load_llama("tests/golden/peft/plain", kFloat32); }).find("config.json"), std::string::npos);
+  auto weights = tensor::load_tensors(kGolden / "llama-tied" / "model.safetensors");
+  tensor::TensorMap stripped;
+  for (const auto& [name, value] : weights) stripped.emplace(name.starts_with("model.") ? name.substr(6) : name, value);
+  const auto config = load_llama(kGolden / "llama-tied", kFloat32).config();
+  auto missing = stripped;
+  missing.erase("layers.1.mlp.up_proj.weight");
+  EXPECT_NE(message([&] { Llama(config, missing, kFloat32, ""); }).find("layers.1.mlp.up_proj.weight"), std::string::npos);
+  auto unknown = stripped;
+  unknown.emplace("layers.0.self_attn.q_norm.weight", torch::zeros({4}));
+  EXPECT_NE(message([&] { Llama(config, unknown, kFloat32, ""); }).find("q_norm"), std::string::npos);
+  auto wrong = stripped;
+  wrong["norm.weight"] = torch::zeros({3});
+  EXPECT_NE(message([&] { Llama(config, wrong, kFloat32, ""); }).find("Float [3]"), std::string::npos);
+}
+
+TEST(Config, RefusesWhatItDoesNotCompute) {
+  auto config = io::read_json_file(kGolden / "llama-tied" / "config.json");
+  const std::map<std::string, nlohmann::json> changes = {
+      {"model_type", "gpt2"},      {"attention_bias", true},   {"hidden_act", "gelu"},
+      {"sliding_window", 4096},    {"num_key_value_heads", 3}, {"hidden_size", -4},
+      {"vocab_size", std::int64_t{1} << 60}};
+  for (const auto& [key, value] : changes) {
+    auto changed = config;
+    changed[key] = value;
+    EXPECT_THROW(config_from_json(changed, "test"), Error) << key;
+  }
+}
+
+}  // namespace
+}  // namespace quiver::model
