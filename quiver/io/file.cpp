@@ -127,8 +127,9 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(bytes_, other.bytes_);
+  MappedFile taken(std::move(other));  // so that what this one held ends here, not with `other`
+  std::swap(path_, taken.path_);
+  std::swap(bytes_, taken.bytes_);
   return *this;
 }
 
@@ -249,8 +250,9 @@ FileLock::~FileLock() {
 FileLock::FileLock(FileLock&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(fd_, other.fd_);
+  FileLock taken(std::move(other));
+  std::swap(path_, taken.path_);
+  std::swap(fd_, taken.fd_);
   return *this;
 }
 

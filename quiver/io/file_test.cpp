@@ -189,6 +189,15 @@ TEST(FileLock, IsFreeAgainAfterItsHolder) {
   EXPECT_THAT(error_of([&] { FileLock(folder / "lock"); }), HasSubstr("is locked"));
 }
 
+TEST(FileLock, IsFreeAgainWhenItsHolderTakesAnother) {
+  const TempFolder folder;
+  FileLock lock(folder / "a");
+  FileLock other(folder / "b");
+  lock = std::move(other);
+  EXPECT_EQ(error_of([&] { FileLock(folder / "a"); }), "no error");
+  EXPECT_THAT(error_of([&] { FileLock(folder / "b"); }), HasSubstr("is locked"));
+}
+
 TEST(FileLock, IsFreeAgainAfterItsHolderIsKilled) {
   const TempFolder folder;
   int ready[2];

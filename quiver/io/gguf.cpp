@@ -7,6 +7,7 @@
 
 #include "quiver/base/checked.h"
 #include "quiver/base/error.h"
+#include "quiver/base/near.h"
 #include "quiver/io/gguf_internal.h"
 
 namespace quiver::io {
@@ -325,11 +326,10 @@ const GgufTensor* GgufView::find(std::string_view name) const {
 
 const GgufTensor& GgufView::at(std::string_view name) const {
   if (const GgufTensor* tensor = find(name)) return *tensor;
-  if (tensors_.empty()) fail(ErrorKind::kNotFound, "{}: no tensor '{}': the file holds no tensors", origin_, name);
-  auto near = index_.lower_bound(name);
-  if (near == index_.end()) --near;
-  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there, which include '{}'", origin_, name,
-       tensors_.size(), near->first);
+  std::vector<std::string> names;
+  for (const auto& [known, position] : index_) names.push_back(known);
+  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(),
+       did_you_mean(name, names));
 }
 
 }  // namespace quiver::io

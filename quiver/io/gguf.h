@@ -54,7 +54,7 @@ class GgufView {
   std::span<const GgufTensor> tensors() const { return tensors_; }
   /// nullptr if absent.
   const GgufTensor* find(std::string_view name) const;
-  /// Throws kNotFound, naming the origin.
+  /// Throws kNotFound, naming the origin, and a similar name if there is one.
   const GgufTensor& at(std::string_view name) const;
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }

@@ -9,6 +9,7 @@
 
 #include "quiver/base/checked.h"
 #include "quiver/base/error.h"
+#include "quiver/base/near.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 
@@ -289,12 +290,10 @@ const TensorEntry* SafetensorsView::find(std::string_view name) const {
 
 const TensorEntry& SafetensorsView::at(std::string_view name) const {
   if (const TensorEntry* entry = find(name)) return *entry;
-  if (entries_.empty()) fail(ErrorKind::kNotFound, "{}: no tensor '{}': the file holds no tensors", origin_, name);
-  // The next name in the alphabet shares the longest beginning with the one asked for, or its neighbour does.
-  auto near = index_.lower_bound(name);
-  if (near == index_.end()) --near;
-  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there, which include '{}'", origin_, name,
-       entries_.size(), near->first);
+  std::vector<std::string> names;
+  for (const auto& [known, position] : index_) names.push_back(known);
+  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(),
+       did_you_mean(name, names));
 }
 
 std::string serialize_safetensors(std::span<const TensorEntry> entries,

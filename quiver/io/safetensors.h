@@ -45,7 +45,7 @@ class SafetensorsView {
   std::span<const TensorEntry> entries() const { return entries_; }
   /// nullptr if absent.
   const TensorEntry* find(std::string_view name) const;
-  /// Throws kNotFound, naming the origin and a name that it does hold.
+  /// Throws kNotFound, naming the origin, and a similar name if there is one.
   const TensorEntry& at(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& origin() const { return origin_; }

@@ -85,7 +85,7 @@ TEST(SafetensorsView, FindsNothingUnderAnotherName) {
   const auto view = parse(bytes);
   EXPECT_EQ(view.find("layer.1.weight"), nullptr);
   EXPECT_EQ(error_of([&] { view.at("layer.1.weight"); }),
-            "not found: a.safetensors: no tensor 'layer.1.weight' among the 1 there, which include 'layer.0.weight'");
+            "not found: a.safetensors: no tensor 'layer.1.weight' among the 1 there (did you mean 'layer.0.weight'?)");
 }
 
 TEST(SafetensorsView, GivesEntriesInTheOrderOfTheirData) {
