@@ -5,24 +5,12 @@
 #include <torch/torch.h>
 
 #include "quiver/base/error.h"
+#include "quiver/lora/test_support.h"
 
 namespace quiver::lora {
 namespace {
 
 using ::testing::HasSubstr;
-
-/// The message of the error of kind `kind` that `action` throws.
-template <typename Action>
-std::string message_of(ErrorKind kind, Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
 
 LoraPair hand_made() {
   return LoraPair(torch::tensor({{1.0F, 2.0F, 0.0F}, {0.0F, 1.0F, -1.0F}}), torch::tensor({{1.0F, 0.0F}, {3.0F, 2.0F}}),

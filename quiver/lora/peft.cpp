@@ -109,14 +109,14 @@ LoraPair make_pair(const std::string& module, const Factors& factors, const Peft
   }
 }
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code error;  // what cannot be examined is reported by whoever opens it
   return fs::exists(path, error);
 }
 
 fs::path tensors_file(const fs::path& folder) {
   const auto path = folder / kPeftTensorsFile;
-  if (!exists(path) && exists(folder / "adapter_model.bin")) {
+  if (!is_there(path) && is_there(folder / "adapter_model.bin")) {
     fail(ErrorKind::kUnsupported,
          "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load it "
          "with PEFT and save it again, which writes {}",
@@ -165,9 +165,9 @@ std::string essential_name(const std::string& name) {
 
 LoraAdapter load_peft(const fs::path& folder) {
   const auto config_path = folder / kPeftConfigFile;
-  if (!exists(config_path)) {
+  if (!is_there(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' is no PEFT adapter folder: it has no {}{}", folder.string(), kPeftConfigFile,
-         exists(folder) ? "" : " (there is no such folder)");
+         is_there(folder) ? "" : " (there is no such folder)");
   }
   LoraAdapter adapter;
   adapter.peft_config = io::read_text_file(config_path);
@@ -216,11 +216,11 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
 
 void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
   std::error_code error;
-  const bool is_filled = exists(folder) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error));
+  const bool is_filled = is_there(folder) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error));
   if (is_filled && !force) {
     fail(ErrorKind::kUsage, "'{}' exists already: choose another folder, or force to replace it", folder.string());
   }
-  if (is_filled && !exists(folder / kPeftConfigFile)) {
+  if (is_filled && !is_there(folder / kPeftConfigFile)) {
     fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force",
          folder.string(), kPeftConfigFile);
   }

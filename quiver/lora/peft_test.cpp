@@ -1,0 +1,357 @@
+#include "quiver/lora/peft.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <fstream>
+
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
+#include "quiver/lora/test_support.h"
+
+namespace quiver::lora {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const fs::path kGolden = "tests/golden/peft";  // written by PEFT; tests run in the root of the project
+
+/// The three files of a folder, one after another.
+std::string bytes_of(const fs::path& folder) {
+  return io::read_text_file(folder / kPeftConfigFile) + io::read_text_file(folder / kPeftTensorsFile) +
+         io::read_text_file(folder / "README.md");
+}
+
+nlohmann::json config_of(const fs::path& folder) { return io::read_json_file(folder / kPeftConfigFile); }
+
+/// A folder made by save_peft, with some of its configuration replaced.
+fs::path with_config(const TempFolder& temp, const LoraAdapter& adapter, const nlohmann::json& changes) {
+  const auto folder = temp.path() / "edited";
+  save_peft(folder, adapter, /*force=*/true);
+  auto config = config_of(folder);
+  config.update(changes);
+  io::write_file_atomic(folder / kPeftConfigFile, io::dump_json(config, "test"));
+  return folder;
+}
+
+/// A folder whose tensors are these.
+fs::path with_tensors(const TempFolder& temp, const tensor::TensorMap& tensors) {
+  const auto folder = temp.path() / "edited";
+  save_peft(folder, random_adapter("a"), /*force=*/true);
+  tensor::save_tensors(folder / kPeftTensorsFile, tensors);
+  return folder;
+}
+
+TEST(LoadPeft, ReadsWhatPeftWrote) {
+  const auto adapter = load_peft(kGolden / "plain");
+  EXPECT_EQ(adapter.name, "plain");
+  EXPECT_EQ(adapter.base_model, "llama-tied");
+  EXPECT_EQ(adapter.base_fingerprint, "");
+  EXPECT_EQ(adapter.options.rank, 4);
+  EXPECT_EQ(adapter.options.alpha, 16);
+  EXPECT_THAT(adapter.options.target_modules, ElementsAre("k_proj", "o_proj", "q_proj", "v_proj"));
+  EXPECT_EQ(adapter.pairs.size(), 8u);
+  const auto tensors = tensor::load_tensors(kGolden / "plain" / kPeftTensorsFile);
+  const auto& pair = adapter.pairs.at("layers.1.self_attn.v_proj");
+  EXPECT_TRUE(torch::equal(pair.lora_a(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight")));
+  EXPECT_TRUE(torch::equal(pair.lora_b(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight")));
+  EXPECT_DOUBLE_EQ(pair.scaling(), 4.0);
+}
+
+TEST(LoadPeft, GivesPatternsTheMeaningOfPeft) {
+  const auto adapter = load_peft(kGolden / "patterns");
+  const auto size = [&](const std::string& path) {
+    const auto& pair = adapter.pairs.at(path);
+    return format("{} {}", pair.rank(), pair.alpha());
+  };
+  EXPECT_EQ(size("layers.0.self_attn.q_proj"), "3 16");
+  EXPECT_EQ(size("layers.0.self_attn.k_proj"), "4 16");
+  EXPECT_EQ(size("layers.0.self_attn.v_proj"), "4 32");
+  EXPECT_EQ(size("layers.0.self_attn.o_proj"), "2 5");
+  EXPECT_EQ(size("layers.1.self_attn.q_proj"), "3 16");
+  EXPECT_EQ(size("layers.1.self_attn.k_proj"), "4 1");  // by a regular expression
+  EXPECT_EQ(size("layers.1.self_attn.v_proj"), "4 16");
+  EXPECT_EQ(size("layers.1.self_attn.o_proj"), "8 5");  // the first pattern of the file wins
+}
+
+TEST(LoadPeft, ScalesByTheRootOfEachModulesRank) {
+  const auto adapter = load_peft(kGolden / "rslora-patterns");
+  EXPECT_DOUBLE_EQ(adapter.pairs.at("layers.0.self_attn.q_proj").scaling(), 16.0 / 3.0);
+  EXPECT_DOUBLE_EQ(adapter.pairs.at("layers.0.self_attn.v_proj").scaling(), 1.0);
+  EXPECT_DOUBLE_EQ(adapter.pairs.at("layers.0.self_attn.o_proj").scaling(), 8.0);
+}
+
+TEST(LoadPeft, ReadsTargetsGivenAsAnExpression) {
+  const auto adapter = load_peft(kGolden / "regex-targets");
+  EXPECT_EQ(adapter.pairs.size(), 2u);
+  EXPECT_THAT(adapter.options.target_modules, ElementsAre("down_proj", "q_proj"));
+}
+
+class SupportedFolders : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Peft, SupportedFolders,
+                         ::testing::Values("plain", "bf16", "one-module", "patterns", "rslora", "rslora-patterns",
+                                           "all-linears", "regex-targets", "one-layer", "fan-in-fan-out"));
+
+TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
+  const TempFolder temp;
+  const auto adapter = load_peft(kGolden / GetParam());
+  save_peft(temp.path() / "copy", adapter);
+  EXPECT_EQ(config_of(temp.path() / "copy"), config_of(kGolden / GetParam()));
+  EXPECT_TRUE(same_pairs(load_peft(temp.path() / "copy"), adapter));
+  EXPECT_EQ(io::read_text_file(temp.path() / "copy" / kPeftConfigFile) + "\n",
+            io::read_text_file(kGolden / GetParam() / kPeftConfigFile));
+}
+
+TEST(LoadPeft, RefusesByName) {
+  const auto refusal = [](const char* name) {
+    return message_of(ErrorKind::kUnsupported, [&] { load_peft(kGolden / name); });
+  };
+  EXPECT_THAT(refusal("dora"), HasSubstr("use_dora is true"));
+  EXPECT_THAT(refusal("bias-lora-only"), HasSubstr("bias is 'lora_only'"));
+  EXPECT_THAT(refusal("lora-bias"), HasSubstr("lora_bias is true"));
+  EXPECT_THAT(refusal("modules-to-save"), HasSubstr("modules_to_save is ["));
+  EXPECT_THAT(refusal("embedding"), HasSubstr("embed_tokens.lora_embedding_A"));
+}
+
+TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
+  const TempFolder temp;
+  const auto refusal = [&](const nlohmann::json& changes) {
+    return message_of(ErrorKind::kUnsupported, [&] { load_peft(with_config(temp, random_adapter("a"), changes)); });
+  };
+  EXPECT_THAT(refusal({{"peft_type", "IA3"}}), HasSubstr("peft_type is 'IA3'"));
+  EXPECT_THAT(refusal({{"init_lora_weights", "pissa_niter_16"}}), HasSubstr("changes the base weight"));
+  EXPECT_THAT(refusal({{"init_lora_weights", "olora"}}), HasSubstr("\"olora\""));
+  EXPECT_THAT(refusal({{"target_parameters", {"experts.up"}}}), HasSubstr("target_parameters"));
+  EXPECT_THAT(refusal({{"trainable_token_indices", {1, 2}}}), HasSubstr("trainable_token_indices"));
+  EXPECT_THAT(refusal({{"layer_replication", nlohmann::json::parse("[[0, 2]]")}}), HasSubstr("layer_replication"));
+  EXPECT_THAT(refusal({{"alora_invocation_tokens", {7}}}), HasSubstr("alora_invocation_tokens"));
+  EXPECT_THAT(refusal({{"use_new_method", true}}), HasSubstr("'use_new_method' (true) is unknown"));
+  EXPECT_THAT(refusal({{"target_modules", "(?P<a>.*)"}}), HasSubstr("regular expression '(?P<a>.*)'"));
+}
+
+TEST(LoadPeft, IgnoresWhatChangesNothing) {
+  const TempFolder temp;
+  const auto folder = with_config(temp, random_adapter("a"),
+                                  {{"init_lora_weights", "gaussian"}, {"use_new_method", false}, {"new_config", nullptr},
+                                   {"task_type", nullptr}, {"ensure_weight_tying", true}, {"revision", "main"}});
+  EXPECT_TRUE(same_pairs(load_peft(folder), random_adapter("a")));
+}
+
+TEST(LoadPeft, RefusesTensorsThatContradictTheConfiguration) {
+  const TempFolder temp;
+  const auto refusal = [&](const nlohmann::json& changes) {
+    return message_of(ErrorKind::kMismatch, [&] { load_peft(with_config(temp, random_adapter("a"), changes)); });
+  };
+  EXPECT_THAT(refusal({{"r", 3}}), HasSubstr("of rank 2, but adapter_config.json says rank 3"));
+  EXPECT_THAT(refusal({{"rank_pattern", {{"1.self_attn.v_proj", 5}}}}), HasSubstr("layers.1.self_attn.v_proj' has lora_A"));
+  EXPECT_THAT(refusal({{"target_modules", {"q_proj"}}}), HasSubstr("v_proj' has LoRA factors, but target_modules"));
+  EXPECT_THAT(refusal({{"exclude_modules", {"q_proj"}}}), HasSubstr("q_proj' has LoRA factors"));
+  EXPECT_THAT(refusal({{"layers_to_transform", 0}}), HasSubstr("layers.1.self_attn.q_proj' has LoRA factors"));
+  EXPECT_NO_THROW(load_peft(with_config(temp, random_adapter("a"), {{"layers_to_transform", {0, 1}}})));
+  EXPECT_NO_THROW(load_peft(with_config(temp, random_adapter("a"), {{"rank_pattern", {{"self_attn.(q|v)_proj", 2}}}})));
+}
+
+TEST(LoadPeft, RefusesBrokenConfigurations) {
+  const TempFolder temp;
+  const auto refusal = [&](const nlohmann::json& changes) {
+    return message_of(ErrorKind::kBadFormat, [&] { load_peft(with_config(temp, random_adapter("a"), changes)); });
+  };
+  EXPECT_THAT(refusal({{"r", 0}}), HasSubstr("r is 0"));
+  EXPECT_THAT(refusal({{"r", "four"}}), HasSubstr("adapter_config.json"));
+  EXPECT_THAT(refusal({{"lora_dropout", 1.5}}), HasSubstr("lora_dropout is 1.5"));
+  EXPECT_THAT(refusal({{"rank_pattern", {{"q_proj", 2.5}}}}), HasSubstr("rank_pattern gives 'q_proj' the value 2.5"));
+  EXPECT_THAT(refusal({{"target_modules", {1, 2}}}), HasSubstr("target_modules holds 1"));
+  EXPECT_THAT(refusal({{"peft_type", nullptr}}), HasSubstr("peft_type"));
+}
+
+TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
+  const TempFolder temp;
+  const auto a = torch::ones({2, 6});
+  const auto b = torch::ones({8, 2});
+  const std::string q = "base_model.model.model.layers.0.self_attn.q_proj.";
+  const auto load = [&](const tensor::TensorMap& tensors) { load_peft(with_tensors(temp, tensors)); };
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({{q + "lora_A.weight", a}}); }),
+              HasSubstr("lack their partner: '" + q + "lora_A.weight'"));
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported,
+                         [&] {
+                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {q + "lora_magnitude_vector", a}});
+                         }),
+              HasSubstr("'" + q + "lora_magnitude_vector'"));
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({}); }), HasSubstr("no LoRA factors at all"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] { load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b.t().contiguous()}}); }),
+              HasSubstr("module 'model.layers.0.self_attn.q_proj': not a LoRA pair"));
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat,
+                         [&] {
+                           const std::string bare = "base_model.model.layers.0.self_attn.q_proj.";
+                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {bare + "lora_A.weight", a},
+                                 {bare + "lora_B.weight", b}});
+                         }),
+              HasSubstr("'layers.0.self_attn.q_proj' is there twice"));
+}
+
+TEST(LoadPeft, AcceptsAdaptersOfABareDecoder) {
+  const TempFolder temp;
+  const std::string q = "base_model.model.layers.0.self_attn.q_proj.";
+  const auto folder = with_tensors(temp, {{q + "lora_A.weight", torch::ones({2, 6})},
+                                          {q + "lora_B.weight", torch::ones({8, 2})}});
+  EXPECT_TRUE(load_peft(folder).pairs.contains("layers.0.self_attn.q_proj"));
+}
+
+TEST(LoadPeft, SaysWhatIsMissing) {
+  const TempFolder temp;
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { load_peft(temp.path() / "none"); }),
+              HasSubstr("no adapter_config.json (there is no such folder)"));
+  save_peft(temp.path() / "a", random_adapter("a"));
+  fs::rename(temp.path() / "a" / kPeftTensorsFile, temp.path() / "a" / "adapter_model.bin");
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { load_peft(temp.path() / "a"); }), HasSubstr("Python pickle"));
+}
+
+TEST(SavePeft, RoundTripsToTheByte) {
+  const TempFolder temp;
+  auto adapter = random_adapter("qnli");
+  adapter.base_fingerprint = "0123abcd";
+  adapter.options.dropout = 0.05;
+  save_peft(temp.path() / "first", adapter);
+  const auto read = load_peft(temp.path() / "first");
+  EXPECT_TRUE(same_pairs(read, adapter));
+  EXPECT_EQ(read.base_fingerprint, "0123abcd");
+  EXPECT_EQ(read.base_model, "llama-tiny");
+  EXPECT_DOUBLE_EQ(read.options.dropout, 0.05);
+  EXPECT_EQ(read.options.target_modules, adapter.options.target_modules);
+  save_peft(temp.path() / "second", read);
+  EXPECT_EQ(bytes_of(temp.path() / "first"), bytes_of(temp.path() / "second"));
+}
+
+TEST(SavePeft, TellsPairsOfDifferentRanksAndAlphas) {
+  const TempFolder temp;
+  auto adapter = random_adapter("mixed");
+  adapter.pairs.at("layers.1.self_attn.q_proj") = LoraPair(torch::ones({3, 6}), torch::ones({8, 3}), 0.1);
+  adapter.pairs.at("layers.0.self_attn.v_proj") = LoraPair(torch::ones({5, 6}), torch::ones({4, 5}), 4);
+  save_peft(temp.path() / "a", adapter);
+  EXPECT_TRUE(same_pairs(load_peft(temp.path() / "a"), adapter));
+  const auto config = config_of(temp.path() / "a");
+  EXPECT_EQ(config["rank_pattern"].dump(),
+            R"({"model.layers.0.self_attn.v_proj":5,"model.layers.1.self_attn.q_proj":3})");
+  EXPECT_EQ(config["alpha_pattern"].dump(), R"({"model.layers.1.self_attn.q_proj":0.1})");
+}
+
+TEST(SavePeft, KeepsTheScalingOfRankStabilisedPairsBesidePlainOnes) {
+  const TempFolder temp;
+  auto adapter = random_adapter("mixed");
+  const LoraPair stable(torch::ones({4, 6}), torch::ones({8, 4}), 6, /*use_rslora=*/true);
+  adapter.pairs.at("layers.1.self_attn.q_proj") = stable;
+  save_peft(temp.path() / "a", adapter);
+  const auto read = load_peft(temp.path() / "a");
+  EXPECT_FALSE(read.options.use_rslora);
+  EXPECT_DOUBLE_EQ(read.pairs.at("layers.1.self_attn.q_proj").scaling(), stable.scaling());
+}
+
+TEST(SavePeft, ToldPatternsAndTargetsGiveWayToThePairs) {
+  const TempFolder temp;
+  auto adapter = load_peft(kGolden / "patterns");
+  for (auto& [path, pair] : adapter.pairs) pair = LoraPair(pair.lora_a(), pair.lora_b(), 7);
+  adapter.pairs.emplace("layers.0.mlp.up_proj", LoraPair(torch::ones({4, 6}), torch::ones({8, 4}), 7));
+  save_peft(temp.path() / "a", adapter);
+  EXPECT_TRUE(same_pairs(load_peft(temp.path() / "a"), adapter));
+  EXPECT_EQ(config_of(temp.path() / "a")["peft_version"], "0.21.2");
+}
+
+TEST(SavePeft, OverwritesOnlyAdaptersAndOnlyByForce) {
+  const TempFolder temp;
+  const auto folder = temp.path() / "a";
+  save_peft(folder, random_adapter("a"));
+  const auto other = random_adapter("a", 3, 6);
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { save_peft(folder, other); }), HasSubstr("exists already"));
+  EXPECT_EQ(load_peft(folder).options.rank, 2);
+  save_peft(folder, other, /*force=*/true);
+  EXPECT_EQ(load_peft(folder).options.rank, 3);
+
+  fs::create_directory(temp.path() / "home");
+  std::ofstream(temp.path() / "home" / "thesis.tex") << "years of work";
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { save_peft(temp.path() / "home", other, /*force=*/true); }),
+              HasSubstr("is no adapter folder"));
+  EXPECT_TRUE(fs::exists(temp.path() / "home" / "thesis.tex"));
+  EXPECT_EQ(temp.num_files(), 2);  // no temporary folder is left
+}
+
+TEST(SavePeft, LeavesNothingBehindWhenItFails) {
+  const TempFolder temp;
+  LoraAdapter empty;
+  empty.name = "empty";
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { save_peft(temp.path() / "a", empty); }),
+              HasSubstr("adapter 'empty' has no LoRA pairs"));
+  EXPECT_EQ(temp.num_files(), 0);
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { save_peft(temp.path() / "no" / "a", random_adapter("a")); }),
+              HasSubstr("there is no folder"));
+}
+
+TEST(SavePeft, WritesAModelCard) {
+  const TempFolder temp;
+  auto adapter = random_adapter("a");
+  adapter.base_model = "org/na\"me: x";
+  save_peft(temp.path() / "a", adapter);
+  const auto card = io::read_text_file(temp.path() / "a" / "README.md");
+  EXPECT_THAT(card, HasSubstr("---\nbase_model: \"org/na\\\"me: x\"\nlibrary_name: peft\n"));
+  EXPECT_THAT(card, HasSubstr("rank 2 and alpha 4 on q_proj, v_proj"));
+}
+
+TEST(BaseNames, DifferOnlyIfTheModelsDo) {
+  EXPECT_FALSE(base_names_differ("Qwen/Qwen2.5-0.5B", "/models/qwen2.5-0.5b/"));
+  EXPECT_FALSE(base_names_differ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct-q8_0.gguf"));
+  EXPECT_FALSE(base_names_differ("Llama-3.2-1B", "Llama-3.2-1B.Q4_K_M.gguf"));
+  EXPECT_FALSE(base_names_differ("Qwen/Qwen2.5-0.5B", "/cache/models--Qwen--Qwen2.5-0.5B/snapshots/060db6499f32faf8"));
+  EXPECT_FALSE(base_names_differ("", "llama"));
+  EXPECT_FALSE(base_names_differ("./", "llama"));
+  EXPECT_TRUE(base_names_differ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct"));
+  EXPECT_TRUE(base_names_differ("llama-1b", "llama-3b"));
+}
+
+nn::ProjectionMap model_of(const LoraAdapter& adapter) {
+  nn::ProjectionMap projections;
+  for (const auto& [path, pair] : adapter.pairs) {
+    projections[path] = std::make_shared<nn::DenseProjection>(torch::zeros({pair.out_features(), pair.in_features()}));
+  }
+  return projections;
+}
+
+TEST(CheckFits, AcceptsAnAdapterOfTheModel) {
+  auto adapter = random_adapter("a");
+  EXPECT_NO_THROW(check_fits(adapter, model_of(adapter), "llama-tiny", ""));
+  adapter.base_fingerprint = "f";
+  EXPECT_NO_THROW(check_fits(adapter, model_of(adapter), "renamed", "f"));
+}
+
+TEST(CheckFits, NamesPairsWithoutProjection) {
+  auto adapter = random_adapter("a");
+  const auto model = model_of(adapter);
+  adapter.pairs.emplace("layers.2.self_attn.q_proj", adapter.pairs.at("layers.1.self_attn.q_proj"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-tiny", "", true); }),
+              HasSubstr("no projection 'layers.2.self_attn.q_proj' (did you mean 'layers.0.self_attn.q_proj'?)"));
+}
+
+TEST(CheckFits, TellsBothShapes) {
+  const auto adapter = random_adapter("a");
+  auto model = model_of(adapter);
+  model["layers.0.self_attn.v_proj"] = std::make_shared<nn::DenseProjection>(torch::zeros({5, 6}));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-tiny", "", true); }),
+              HasSubstr("it maps 6 to 4 features, the model maps 6 to 5"));
+}
+
+TEST(CheckFits, RefusesAnotherBaseUnlessAllowed) {
+  auto adapter = random_adapter("a");
+  const auto model = model_of(adapter);
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-huge", "g"); }),
+              HasSubstr("trained on base 'llama-tiny', the model is 'llama-huge'"));
+  adapter.base_fingerprint = "f";
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-tiny", "g"); }),
+              HasSubstr("fingerprint f, the model is 'llama-tiny' with fingerprint g"));
+  EXPECT_NO_THROW(check_fits(adapter, model, "llama-tiny", "g", /*allow_other_base=*/true));
+}
+
+}  // namespace
+}  // namespace quiver::lora
