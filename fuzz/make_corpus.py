@@ -85,8 +85,65 @@ def jsonl_seeds():
     yield "negative_zero", b"0[-0, -0.0, 1e-400, 9007199254740993]\n"
 
 
+def tokenizer(text=b"", **changes):
+    """A tokenizer.json of three tokens, with members changed or added, a zero byte, and a text to encode."""
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], **changes.pop("model", {})}
+    members = {"model": model, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
+    members |= {"decoder": {"type": "ByteLevel"}, **changes}
+    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode() + b"\0" + text
+
+
+def split_by(regex, **options):
+    split = {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False, **options}
+    return {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", "add_prefix_space": True}]}
+
+
+def added(content, number, **options):
+    return {"id": number, "content": content, "special": False, "normalized": False, **options}
+
+
+def tokenizer_seeds():
+    """A tokenizer.json up to the first zero byte, then a text."""
+    words = "abba the\n\n a<s> aaaaaa\u2003\u0301é😀".encode()
+    yield "plain", tokenizer(words)
+    yield "text_only", b"{}\0" + words * 3
+    yield "bad_utf8", b"{}\0a\xff\xe2\x82b\xed\xa0\x80\xf0\x9f"
+    yield "unk", tokenizer(words, model={"unk_token": "b", "fuse_unk": True})
+    yield "ignore_merges", tokenizer(words, model={"ignore_merges": True, "merges": [["a", "b"]]})
+    yield "normalizers", tokenizer(
+        words, normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "NFD"}]}
+    )
+    yield "llama3_split", tokenizer(
+        words, pre_tokenizer=split_by(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}]+[\r\n]*|\s+(?!\S)|\s+")
+    )
+    yield "empty_matches", tokenizer(words, pre_tokenizer=split_by("a*", behavior="MergedWithNext", invert=True))
+    yield "odd_syntax", tokenizer(words, pre_tokenizer=split_by(r"[^\S\n\-a-z\x{e9}]|^$|(?<=a)b{1,2}?|\u00e9++|(?>a|ab)"))
+    yield "added_tokens", tokenizer(
+        words,
+        added_tokens=[
+            added("<s>", 3, lstrip=True, rstrip=True),
+            added("the", 4, single_word=True, normalized=True, special=True),
+        ],
+    )
+    yield "template", tokenizer(
+        words,
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"a": {"id": "a", "ids": [0], "tokens": ["a"]}},
+        },
+    )
+    yield "huge_id", tokenizer(words, model={"vocab": {"a": 2**31 - 1}, "merges": []})
+    yield "missing_token", tokenizer(words, model={"merges": ["a a"]})
+
+
 def main():
-    for name, seeds in (("safetensors", safetensors_seeds), ("gguf", gguf_seeds), ("jsonl", jsonl_seeds)):
+    for name, seeds in (
+        ("safetensors", safetensors_seeds),
+        ("gguf", gguf_seeds),
+        ("jsonl", jsonl_seeds),
+        ("tokenizer", tokenizer_seeds),
+    ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)
         for seed, data in seeds():
