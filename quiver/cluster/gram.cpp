@@ -30,6 +30,14 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
   fail_paths(other, first);  // equal sets never come here
 }
 
+void check_finite(const LoraAdapter& adapter) {
+  for (const auto& [path, pair] : adapter.pairs) {
+    if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>()) continue;
+    fail(ErrorKind::kUsage, "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it out",
+         adapter.name, path);
+  }
+}
+
 /// Same paths everywhere; same shapes at each, except for the rank where `any_rank`.
 void check_alike(std::span<const LoraAdapter> adapters, bool any_rank) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to compare");
@@ -51,14 +59,6 @@ void check_alike(std::span<const LoraAdapter> adapters, bool any_rank) {
              any_rank ? "; they must be of one base model" : " (adapters of different ranks compare by their products)");
       }
     }
-  }
-}
-
-void check_finite(const LoraAdapter& adapter) {
-  for (const auto& [path, pair] : adapter.pairs) {
-    if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>()) continue;
-    fail(ErrorKind::kUsage, "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it out",
-         adapter.name, path);
   }
 }
 

@@ -1,0 +1,19 @@
+// The slow, obvious twin of RoutedLinear.
+#pragma once
+
+#include <torch/types.h>
+
+#include <span>
+
+#include "quiver/lora/lora.h"
+#include "quiver/routing/routed_linear.h"
+#include "quiver/routing/router.h"
+
+namespace quiver::testing {
+
+/// y_t = W x_t + the update of all N adapters weighted as `decision` says (0 where an adapter was not chosen), each
+/// delta_w formed in full, token by token, in float64: x [T, d_in], weight [d_out, d_in] -> [T, d_out].
+torch::Tensor dense_mixture(const torch::Tensor& weight, std::span<const lora::LoraPair> pairs,
+                            const routing::RoutingDecision& decision, const torch::Tensor& x, routing::Combine combine);
+
+}  // namespace quiver::testing
