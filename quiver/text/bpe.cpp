@@ -125,17 +125,17 @@ void Bpe::build_merge_table(const BpeSource& source, const std::string& origin) 
   merges_.resize(std::bit_ceil(2 * source.merges.size() + 1));
   const std::size_t mask = merges_.size() - 1;
   std::int32_t rank = 0;
-  for (const auto& [left, right] : source.merges) {
+  for (const auto& merge : source.merges) {
     const auto id_of = [&](const std::string& token) {
       const auto found = vocabulary_.find(token);
       if (found == vocabulary_.end()) {
         fail(ErrorKind::kBadFormat, "{}: merge {} ('{}' and '{}') needs the token '{}', which the vocabulary lacks",
-             origin, rank, left, right, token);
+             origin, rank, merge.first, merge.second, token);
       }
       return found->second;
     };
-    const std::uint64_t key = pair_key(id_of(left), id_of(right));
-    const std::int32_t merged = id_of(left + right);
+    const std::uint64_t key = pair_key(id_of(merge.first), id_of(merge.second));
+    const std::int32_t merged = id_of(merge.first + merge.second);
     std::size_t slot = hash_pair(key) & mask;
     while (merges_[slot].pair != kNoPair && merges_[slot].pair != key) slot = (slot + 1) & mask;
     merges_[slot] = {key, rank, merged};  // of a merge that is listed twice, the last counts
