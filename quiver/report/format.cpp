@@ -18,7 +18,8 @@ struct Range {
   char32_t first, last;
 };
 
-// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a table.
+// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a
+// table.
 constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115F},
                                           {0x2E80, 0x303E},
                                           {0x3041, 0x33FF},
@@ -51,7 +52,8 @@ std::int64_t width_of(char32_t c) { return contains(kNoWidth, c) ? 0 : contains(
 
 // Controls, and the marks that reorder a line (a name could disguise another).
 bool is_control(char32_t c) {
-  return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) ||
+         (c >= 0x2066 && c <= 0x2069);
 }
 
 }  // namespace
@@ -75,8 +77,9 @@ std::string percent_text(double share, int decimals) {
 std::string count_text(std::int64_t count) {
   auto digits = std::to_string(count);
   const std::size_t first = count < 0 ? 1 : 0;
-  for (auto i = static_cast<std::int64_t>(digits.size()) - 3; i > static_cast<std::int64_t>(first); i -= 3) {
-    digits.insert(static_cast<std::size_t>(i), ",");
+  for (auto i = static_cast<std::int64_t>(digits.size()) - 3; i > static_cast<std::int64_t>(first);
+       i -= 3) {
+    digits.insert(static_cast<std::size_t>(i), 1, ',');
   }
   return digits;
 }
@@ -97,7 +100,8 @@ std::string duration_text(double seconds) {
   if (!std::isfinite(seconds)) return std::string(kDash);
   if (seconds < 59.95) return number_text(seconds, 1) + " s";
   const double minutes = std::floor(seconds / 60);
-  if (minutes < 60) return format("{:.0f} min {:.0f} s", minutes, std::floor(seconds - minutes * 60));
+  if (minutes < 60)
+    return format("{:.0f} min {:.0f} s", minutes, std::floor(seconds - minutes * 60));
   const double hours = std::floor(minutes / 60);
   return format("{:.0f} h {:.0f} min", hours, minutes - hours * 60);
 }
@@ -148,7 +152,8 @@ void append_code_point(std::string& text, char32_t c) {
   } else if (c < 0x10000) {
     put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
   } else {
-    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)),
+        put(0x80 | (c & 0x3F));
   }
 }
 
@@ -199,30 +204,51 @@ std::string escape(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
     switch (c) {
-      case '&': result += "&amp;"; break;
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '"': result += "&quot;"; break;
-      case '\'': result += "&#39;"; break;
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      case '\'':
+        result += "&#39;";
+        break;
       case '\t':
       case '\n':
-      case '\r': result += static_cast<char>(c); break;
-      default: append_code_point(result, is_control(c) ? kReplacement : c);
+      case '\r':
+        result += static_cast<char>(c);
+        break;
+      default:
+        append_code_point(result, is_control(c) ? kReplacement : c);
     }
   }
   return result;
 }
 
 std::string script_json(const nlohmann::json& value) {
-  const auto text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+  const auto text =
+      value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
   std::string result;
   result.reserve(text.size());
   for (const char c : text) {
     switch (c) {
-      case '<': result += "\\u003c"; break;
-      case '>': result += "\\u003e"; break;
-      case '&': result += "\\u0026"; break;
-      default: result += c;
+      case '<':
+        result += "\\u003c";
+        break;
+      case '>':
+        result += "\\u003e";
+        break;
+      case '&':
+        result += "\\u0026";
+        break;
+      default:
+        result += c;
     }
   }
   return result;

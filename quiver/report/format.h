@@ -1,4 +1,5 @@
-// Text for people: numbers, shortened names, and what untrusted text needs before it enters a page or a terminal.
+// Text for people: numbers, shortened names, and what untrusted text needs before it enters a page
+// or a terminal.
 #pragma once
 
 #include <cstdint>
@@ -23,21 +24,25 @@ std::string duration_text(double seconds);
 /// Decimals that suit values up to this size: 3 below 10, 2 below 100, otherwise 1.
 int decimals_for(double largest);
 
-/// Reads the code point at `position` and moves it on. Bytes that are not UTF-8 give U+FFFD, one at a time.
+/// Reads the code point at `position` and moves it on. Bytes that are not UTF-8 give U+FFFD, one at
+/// a time.
 char32_t next_code_point(std::string_view text, std::size_t& position);
 void append_code_point(std::string& text, char32_t code_point);
-/// Columns of a terminal that the text takes: 0 for combining marks, 2 for wide East Asian characters and emoji.
+/// Columns of a terminal that the text takes: 0 for combining marks, 2 for wide East Asian
+/// characters and emoji.
 std::int64_t display_width(std::string_view text);
-/// The text without control characters (a terminal would obey them) and without bytes that are not UTF-8: U+FFFD in
-/// their place, a space for a tab or a line break.
+/// The text without control characters (a terminal would obey them) and without bytes that are not
+/// UTF-8: U+FFFD in their place, a space for a tab or a line break.
 std::string printable(std::string_view text);
-/// At most `width` columns: the middle gives way to an ellipsis, since names differ at both ends. `width` >= 1.
+/// At most `width` columns: the middle gives way to an ellipsis, since names differ at both ends.
+/// `width` >= 1.
 std::string shorten(std::string_view text, std::int64_t width);
 
-/// Text for HTML, in elements and in quoted attributes: & < > " ' escaped, control characters (but tabs and line
-/// breaks) and bytes that are not UTF-8 replaced by U+FFFD.
+/// Text for HTML, in elements and in quoted attributes: & < > " ' escaped, control characters (but
+/// tabs and line breaks) and bytes that are not UTF-8 replaced by U+FFFD.
 std::string escape(std::string_view text);
-/// JSON for a <script> element: no <, > or & remains, so that no text can close the element or open a comment.
+/// JSON for a <script> element: no <, > or & remains, so that no text can close the element or open
+/// a comment.
 std::string script_json(const nlohmann::json& value);
 
 }  // namespace quiver::report

@@ -17,11 +17,13 @@ struct ReportOptions {
   std::int64_t longest_text = 600;
 };
 
-/// The page for one or several results documents (version 1, see parse_results). Several stand side by side in a
-/// table at the top, then one after the other. All text of the documents is untrusted and escaped.
+/// The page for one or several results documents (version 1, see parse_results). Several stand side
+/// by side in a table at the top, then one after the other. All text of the documents is untrusted
+/// and escaped.
 ///
-/// Deterministic: the same documents give the same bytes. Throws kUsage if there is no document, kUnsupported for
-/// results of another version, kBadFormat for malformed ones.
-std::string render_report(std::span<const nlohmann::json> results, const ReportOptions& options = {});
+/// Deterministic: the same documents give the same bytes. Throws kUsage if there is no document,
+/// kUnsupported for results of another version, kBadFormat for malformed ones.
+std::string render_report(std::span<const nlohmann::json> results,
+                          const ReportOptions& options = {});
 
 }  // namespace quiver::report

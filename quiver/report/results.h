@@ -1,4 +1,5 @@
-// A results file (version 1) as values: checked once, completely, so that what renders it trusts it.
+// A results file (version 1) as values: checked once, completely, so that what renders it trusts
+// it.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +59,8 @@ struct SummaryRow {
   double standard_error = 0;
   std::int64_t count = 0;
   std::optional<Difference> difference;
-  std::optional<double> recovered;  ///< share of the way from the mean of the adapters to the oracle
+  std::optional<double>
+      recovered;  ///< share of the way from the mean of the adapters to the oracle
 };
 
 struct TaskRow {
@@ -123,21 +125,26 @@ struct Results {
   const Method& method(std::string_view name) const;
   const Metric& metric(std::string_view name) const;
   const Task* find_task(std::string_view name) const;
-  const SummaryRow* find_summary(std::string_view section, std::string_view method, std::string_view metric) const;
-  /// "train", "instruction" and "choice" first, then any others in order of appearance; those with a summary only.
+  const SummaryRow* find_summary(std::string_view section, std::string_view method,
+                                 std::string_view metric) const;
+  /// "train", "instruction" and "choice" first, then any others in order of appearance; those with
+  /// a summary only.
   std::vector<std::string> sections() const;
-  /// The metrics that the summary of a section has, in the order of `metrics`: the first is the section's main one.
+  /// The metrics that the summary of a section has, in the order of `metrics`: the first is the
+  /// section's main one.
   std::vector<std::string> metrics_of(std::string_view section) const;
-  /// The best method of a section that is no oracle; nullptr if there is none or nobody said which way is better.
+  /// The best method of a section that is no oracle; nullptr if there is none or nobody said which
+  /// way is better.
   const SummaryRow* best(std::string_view section, std::string_view metric) const;
 };
 
 /// "Training tasks" for "train", and so on; other sections keep their name.
 std::string section_label(std::string_view section);
 
-/// Parses results of version 1. All members but "quiver_results" are optional; methods and metrics that rows name
-/// but nobody describes are described by their name. `origin` names the source in messages.
-/// Throws kUnsupported for another version, kBadFormat for anything of a wrong type or size.
+/// Parses results of version 1. All members but "quiver_results" are optional; methods and metrics
+/// that rows name but nobody describes are described by their name. `origin` names the source in
+/// messages. Throws kUnsupported for another version, kBadFormat for anything of a wrong type or
+/// size.
 Results parse_results(const nlohmann::json& document, std::string_view origin);
 
 }  // namespace quiver::report

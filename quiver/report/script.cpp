@@ -62,10 +62,10 @@ std::string_view page_script() {
     });
   }
 
-  // On paper nothing can be unfolded.
+  // On paper nothing can be unfolded: the settings belong there, long tables only if the reader opened them.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
+    folded = [...document.querySelectorAll("details.settings:not([open])")];
     for (const details of folded) details.open = true;
   });
   addEventListener("afterprint", () => {

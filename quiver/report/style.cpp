@@ -11,8 +11,8 @@ namespace {
 
 using Colour = std::array<double, 3>;
 
-// Lightness rises or falls evenly from end to end, so that the steps are told apart with any colour vision, and in
-// print. The lowest step is near the page's background.
+// Lightness rises or falls evenly from end to end, so that the steps are told apart with any colour
+// vision, and in print. The lowest step is near the page's background.
 constexpr std::array<Colour, 5> kLightPalette = {
     {{240, 244, 249}, {190, 212, 236}, {110, 165, 214}, {38, 107, 172}, {9, 44, 92}}};
 constexpr std::array<Colour, 5> kDarkPalette = {
@@ -32,7 +32,8 @@ std::string colour_at(const std::array<Colour, 5>& anchors, double share) {
 std::string palette(const std::array<Colour, 5>& anchors) {
   std::string css;
   for (int step = 0; step < kPaletteSteps; ++step) {
-    css += format(".q{}{{fill:{}}}", step, colour_at(anchors, static_cast<double>(step) / (kPaletteSteps - 1)));
+    css += format(".q{}{{fill:{}}}", step,
+                  colour_at(anchors, static_cast<double>(step) / (kPaletteSteps - 1)));
   }
   return css;
 }
@@ -67,20 +68,23 @@ table.data{border-collapse:separate;border-spacing:0;font-size:13.5px;font-varia
 .data thead th{font-weight:600;font-size:12.5px;line-height:1.3;vertical-align:bottom;background:var(--bg)}
 .data th.num,.data td.num{text-align:right;white-space:nowrap}
 .data thead th.num{white-space:normal}
-.data .first{position:sticky;left:0;background:var(--bg);font-weight:500;z-index:1;max-width:340px;overflow-wrap:anywhere}
+.data .first{position:sticky;left:0;background:var(--bg);font-weight:500;z-index:1}
+.main .first{white-space:nowrap}.tall .first,.differs .first{min-width:min(310px,42vw);max-width:380px;overflow-wrap:anywhere}
 .data thead .section{text-align:center;border-bottom:2px solid var(--line);border-left:10px solid var(--bg)}
 .data small{font-weight:400;color:var(--soft)}
 .data .best,.data .best .mean{font-weight:700}
 .data .best .se,.data .best .ci,.data .best .delta{font-weight:400}
 .data tbody tr:hover>*{background:var(--panel)}
-.main .delta,.main .ci{font-size:12px;line-height:1.45}
+.main{width:100%}.main th,.main td{padding-left:8px;padding-right:8px}.main .delta,.main .ci{font-size:11.5px;line-height:1.45}
+.main .delta{white-space:normal}.main .delta .ci,.main .delta b{white-space:nowrap;font-weight:400}
 .oracle th,.oracle .mean{font-style:italic}
 .tall thead th{position:sticky;top:0;z-index:2}.tall thead th.first{z-index:3}
-.tall .data th,.tall .data td{padding-top:3px;padding-bottom:3px}
-.data.differs td.num{white-space:normal;overflow-wrap:anywhere;max-width:420px}
+.tall .data{width:100%;font-size:12.5px}.tall .data th,.tall .data td{padding-top:3px;padding-bottom:3px}
+.data.differs .num{text-align:left;white-space:normal;overflow-wrap:anywhere;max-width:420px}
 button.sort{all:unset;cursor:pointer}
 button.sort:hover{text-decoration:underline}button.sort:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 th[aria-sort] button.sort::after{content:" \25B2";font-size:9px}th[aria-sort=descending] button.sort::after{content:" \25BC"}
+.panels h3{margin-top:8px}.panels div svg+svg{margin-top:14px}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(350px,100%),1fr));gap:22px 26px}
 svg{display:block;font-family:inherit}
 svg.chart{width:100%;height:auto;max-width:470px}
@@ -109,13 +113,13 @@ select{font:inherit;font-size:13.5px;max-width:100%;padding:3px 6px;border:1px s
 background:var(--panel);color:var(--ink)}
 details{margin:10px 0}
 summary{cursor:pointer;font-size:14px;font-weight:500;padding:4px 0}
-.cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(500px,100%),1fr))}
+.cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(345px,100%),1fr))}
 .card{border:1px solid var(--line);border-radius:9px;padding:12px 14px;min-width:0}
 .input{background:var(--panel);border-radius:6px;padding:8px 10px;font-size:13px;margin:0 0 8px;white-space:pre-wrap;overflow-wrap:anywhere}
 .samples{width:100%}.samples th{font-weight:500;white-space:nowrap;color:var(--soft)}
 .samples th,.samples td{padding:5px 10px 5px 0}
-.samples .said{white-space:pre-wrap;overflow-wrap:anywhere;width:100%;min-width:160px}
-.samples .num{font-size:12px}
+.samples .said{white-space:pre-wrap;overflow-wrap:anywhere}.samples td{width:100%}
+.scores{font-size:11.5px;color:var(--soft)}.scores span{white-space:nowrap}
 .samples .target th,.samples .target .said{color:var(--ink);font-weight:600}
 .samples tr:last-child>*{border-bottom:0}
 hr{border:0;border-top:1px dotted var(--line);margin:4px 0}
@@ -126,7 +130,7 @@ code{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono
 .run-title{font-size:23px;margin:64px 0 6px}
 footer{margin:56px 0 0;color:var(--soft);font-size:12.5px}
 @media (max-width:560px){main{padding:18px 14px 40px}h1{font-size:23px}.lead{font-size:15.5px}
-.data th,.data td{padding:5px 8px}.data .first{max-width:42vw}dt{flex-basis:100px}dl>div{gap:10px}
+.data th,.data td{padding:5px 8px}.data .first{max-width:42vw;min-width:0}.main .first{white-space:normal}dt{flex-basis:100px}dl>div{gap:10px}
 .samples th{white-space:normal;min-width:74px}}
 )css";
 
@@ -147,8 +151,9 @@ body{font-size:11px}.data{font-size:10px}.data th,.data td{padding:3px 6px}}
 }  // namespace
 
 std::string page_style() {
-  return std::string(kStyle) + palette(kLightPalette) + "\n@media screen and (prefers-color-scheme:dark){" + kDarkStyle +
-         palette(kDarkPalette) + "}" + kPrintStyle;
+  return std::string(kStyle) + palette(kLightPalette) +
+         "\n@media screen and (prefers-color-scheme:dark){" + kDarkStyle + palette(kDarkPalette) +
+         "}" + kPrintStyle;
 }
 
 }  // namespace quiver::report

@@ -27,22 +27,27 @@ struct TextColumn {
 };
 
 std::string padded(const std::string& text, std::int64_t width, bool left) {
-  const auto room = std::string(static_cast<std::size_t>(std::max<std::int64_t>(width - display_width(text), 0)), ' ');
+  const auto room = std::string(
+      static_cast<std::size_t>(std::max<std::int64_t>(width - display_width(text), 0)), ' ');
   return left ? text + room : room + text;
 }
 
 const char* direction(const Metric& metric) {
   switch (metric.better) {
-    case Better::kLower: return " \xE2\x86\x93";
-    case Better::kHigher: return " \xE2\x86\x91";
-    case Better::kUnknown: break;
+    case Better::kLower:
+      return " \xE2\x86\x93";
+    case Better::kHigher:
+      return " \xE2\x86\x91";
+    case Better::kUnknown:
+      break;
   }
   return "";
 }
 
 std::string mean_text(const SummaryRow& row, int decimals) {
   auto text = number_text(row.mean, decimals);
-  if (!std::isnan(row.standard_error)) text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
+  if (!std::isnan(row.standard_error))
+    text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
   return text;
 }
 
@@ -50,7 +55,7 @@ std::string difference_text(const Metric& metric, const SummaryRow& row, int dec
   if (!row.difference) return "";
   const auto& d = *row.difference;
   const bool sure = d.excludes_zero() && metric.better != Better::kUnknown;
-  const char* mark = !sure ? "  " : metric.prefers(d.mean, 0) ? " +" : " -";
+  const char* mark = !sure ? "  " : metric.prefers(d.mean, 0) ? " \xE2\x96\xB2" : " \xE2\x96\xBC";
   return format("{} [{}, {}]{}", signed_text(d.mean, decimals), signed_text(d.low, decimals),
                 signed_text(d.high, decimals), mark);
 }
@@ -67,7 +72,8 @@ std::vector<const Method*> methods_of(const Results& results, const std::string&
 }
 
 /// The mean, the difference and, if any method has one, the recovered share.
-std::vector<TextColumn> metric_columns(const Results& results, const std::string& section, const std::string& name,
+std::vector<TextColumn> metric_columns(const Results& results, const std::string& section,
+                                       const std::string& name,
                                        const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(name);
   const auto* best = results.best(section, name);
@@ -109,7 +115,8 @@ std::int64_t total_width(const std::vector<TextColumn>& columns) {
   return total;
 }
 
-/// Lines of a table, its label column shortened to what `width` leaves; the other columns are never cut.
+/// Lines of a table, its label column shortened to what `width` leaves; the other columns are never
+/// cut.
 std::string draw(TextColumn labels, const std::vector<TextColumn>& columns, std::int64_t width) {
   const auto room = std::max(kNarrowestLabel, width - total_width(columns));
   for (auto& cell : labels.cells) cell = shorten(cell, std::min(room, kWidestLabel));
@@ -138,7 +145,8 @@ std::string section_text(const Results& results, const std::string& section, std
   std::vector<TextColumn> pending;
   for (const auto& name : results.metrics_of(section)) {
     auto columns = metric_columns(results, section, name, methods);
-    const auto needed = std::min(labels.width(), kWidestLabel) + total_width(pending) + total_width(columns);
+    const auto needed =
+        std::min(labels.width(), kWidestLabel) + total_width(pending) + total_width(columns);
     if (!pending.empty() && needed > width) {
       text += draw(labels, pending, width) + "\n";
       pending.clear();
@@ -153,7 +161,8 @@ std::string section_text(const Results& results, const std::string& section, std
 
 std::string render_text_table(const nlohmann::json& document, int width) {
   if (width < kNarrowest) {
-    fail(ErrorKind::kUsage, "a table needs {} columns at least, and {} were asked for", kNarrowest, width);
+    fail(ErrorKind::kUsage, "a table needs {} columns at least, and {} were asked for", kNarrowest,
+         width);
   }
   const auto results = parse_results(document, "the results");
   std::string text;
@@ -166,7 +175,8 @@ std::string render_text_table(const nlohmann::json& document, int width) {
   }
   if (text.empty()) return "These results hold no summary.\n";
   return text +
-         "\n* best without an oracle; + better, - worse than the base model (the interval\nexcludes zero).\n";
+         "\n* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model "
+         "(the interval\nexcludes zero).\n";
 }
 
 }  // namespace quiver::report
