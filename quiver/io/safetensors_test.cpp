@@ -104,6 +104,8 @@ TEST(SafetensorsView, RefusesFilesThatAreTooShort) {
   EXPECT_THAT(error_of([] { parse(""); }), StartsWith("bad format: a.safetensors: "));
   EXPECT_THAT(error_of([] { parse(std::string_view("\x10\0\0\0\0\0\0\0{}", 10)); }),
               HasSubstr("claims 16 bytes, but only 2 follow (perhaps an incomplete download"));
+  EXPECT_THAT(error_of([] { parse(std::string_view("\x03\0\0\0\0\0\0\0{}", 10)); }),
+              HasSubstr("claims 3 bytes, but only 2 follow"));
 }
 
 TEST(SafetensorsView, RefusesAnAbsurdHeaderLength) {
