@@ -87,7 +87,7 @@ void add_factor(torch::Tensor& gram, const std::vector<torch::Tensor>& factors, 
     std::vector<torch::Tensor> rows;
     for (const auto& factor : factors) rows.push_back(flat_double(factor, begin, std::min(step, size - begin)));
     auto block = torch::stack(rows);  // [T, step]
-    if (thresholds.defined()) block.masked_fill_(block.abs() <= thresholds, 0);
+    block.masked_fill_(block.abs() <= thresholds, 0);
     gram.addmm_(block, block.t());
   }
 }
@@ -134,13 +134,9 @@ torch::Tensor gram_of_factors(std::span<const LoraAdapter> adapters, double spar
   const torch::NoGradGuard no_grad;
   check_alike(adapters, /*any_rank=*/false);
   const auto count = static_cast<std::int64_t>(adapters.size());
-  torch::Tensor thresholds;  // [T, 1], or undefined where nothing is left out
-  if (sparsity != 0) {
-    thresholds = torch::empty({count, 1}, torch::kDouble);
-    for (std::int64_t i = 0; i < count; ++i) {
-      thresholds[i][0] = magnitude_quantile(adapter_vector(adapters[static_cast<std::size_t>(i)]), sparsity);
-    }
-  }
+  std::vector<double> quantiles;
+  for (const auto& adapter : adapters) quantiles.push_back(magnitude_quantile(adapter_vector(adapter), sparsity));
+  const auto thresholds = torch::tensor(quantiles, torch::kDouble).unsqueeze(1);  // [T, 1]
   auto gram = torch::zeros({count, count}, torch::kDouble);
   for (const auto& [path, first] : adapters.front().pairs) {
     std::vector<torch::Tensor> as;

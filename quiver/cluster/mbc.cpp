@@ -76,7 +76,6 @@ double magnitude_quantile(const torch::Tensor& x, double quantile) {
 
 torch::Tensor sparsify(const torch::Tensor& x, double quantile) {
   const double threshold = magnitude_quantile(x, quantile);
-  if (quantile == 0) return x;
   return torch::where(x.abs().to(torch::kDouble) <= threshold, torch::zeros_like(x), x);
 }
 
@@ -88,7 +87,7 @@ torch::Tensor embed(const torch::Tensor& gram, std::int64_t components) {
   if (components < 1) fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", components);
   const torch::NoGradGuard no_grad;
   const auto count = gram.size(0);
-  const auto kept = std::max<std::int64_t>(1, std::min(components, count - 1));
+  const auto kept = std::min(components, count);
   const auto [eigenvalues, eigenvectors] = torch::linalg_eigh(gram.to(torch::kCPU, torch::kDouble));  // ascending
   // Eigenvalues that rounding alone made positive would give a zero direction the weight of noise.
   const double noise = eigenvalues[-1].item<double>() * static_cast<double>(count) * 1e-15;
@@ -110,7 +109,8 @@ MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& opt
                                                                : gram_of_products(sorted);
   MbcResult result;
   for (const auto& adapter : sorted) result.names.push_back(adapter.name);
-  result.similarity = cosine_similarity(embed(gram, options.svd_components));
+  const auto most_components = std::max<std::int64_t>(1, static_cast<std::int64_t>(sorted.size()) - 1);
+  result.similarity = cosine_similarity(embed(gram, std::min(options.svd_components, most_components)));
   const auto clusters = kmeans(
       result.similarity, {.num_clusters = options.num_clusters, .seed = options.seed, .restarts = options.restarts});
   result.labels = canonical_labels(clusters.labels);

@@ -53,7 +53,7 @@ torch::Tensor adapter_vector(const lora::LoraAdapter& adapter);
 /// Throws kUsage unless 0 <= quantile <= 1 and x has an entry.
 double magnitude_quantile(const torch::Tensor& x, double quantile);
 
-/// x with every entry of magnitude <= magnitude_quantile(x, quantile) set to 0; quantile 0 leaves x as it is.
+/// x with every entry of magnitude <= magnitude_quantile(x, quantile) set to 0: even at quantile 0 the smallest goes.
 torch::Tensor sparsify(const torch::Tensor& x, double quantile);
 
 /// G_ij = <x_i, x_j> of the sparsified vectors, [T, T] float64.
@@ -66,8 +66,8 @@ torch::Tensor gram_of_factors(std::span<const lora::LoraAdapter> adapters, doubl
 torch::Tensor gram_of_products(std::span<const lora::LoraAdapter> adapters);
 
 /// The rows of U Sigma of the truncated, uncentred SVD X = U Sigma V^T, each scaled to unit length, from the Gram matrix
-/// X X^T = U Sigma^2 U^T: [T, min(components, T - 1)] (one column if T is 1), float64. Exact and deterministic, where the
-/// original draws a random subspace. A row without a component in the kept subspace stays 0.
+/// X X^T = U Sigma^2 U^T: [T, min(components, T)], float64, largest singular value first. Exact and deterministic, where
+/// the original draws a random subspace. A row without a component in the kept subspace stays 0.
 torch::Tensor embed(const torch::Tensor& gram, std::int64_t components);
 
 /// <e_i, e_j> / (|e_i| |e_j|), [T, T] float64; 0 where a row is 0.

@@ -146,9 +146,10 @@ QUIVER_INLINE void lane_sums(Vec* v, float* out) {
   }
 }
 
-/// u[i][q] = <x_i, a_q> for kRows tokens and kRanks rows of lora_a.
+/// u[i][first + q] = <x_i, a_q> for kRows tokens and kRanks rows of lora_a.
 template <int kRows, int kRanks>
-QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int64_t width, float* const* u) {
+QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int64_t width, float* const* u,
+                                std::int64_t first) {
   Vec sum[kRows * kRanks] = {};
   for (std::int64_t c = 0; c < width; c += kLanes) {
     Vec left[kRanks];
@@ -161,23 +162,17 @@ QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int6
   float sums[kRows * kRanks];
   lane_sums<kRows * kRanks>(sum, sums);
   for (int i = 0; i < kRows; ++i) {
-    for (int q = 0; q < kRanks; ++q) u[i][q] = sums[i * kRanks + q];
+    for (int q = 0; q < kRanks; ++q) u[i][first + q] = sums[i * kRanks + q];
   }
 }
 
 template <int kRows>
-QUIVER_INLINE void shrink_rows(const float* const* x, const float* a, std::int64_t width, std::int64_t rank, float** u) {
-  const auto advance = [&](std::int64_t ranks) {
-    a += ranks * width;
-    rank -= ranks;
-    for (int i = 0; i < kRows; ++i) u[i] += ranks;
-  };
-  for (; rank >= 4; advance(4)) shrink_block<kRows, 4>(x, a, width, u);
-  if (rank >= 2) {
-    shrink_block<kRows, 2>(x, a, width, u);
-    advance(2);
-  }
-  if (rank >= 1) shrink_block<kRows, 1>(x, a, width, u);
+QUIVER_INLINE void shrink_rows(const float* const* x, const float* a, std::int64_t width, std::int64_t rank,
+                               float* const* u) {
+  std::int64_t q = 0;
+  for (; q + 4 <= rank; q += 4) shrink_block<kRows, 4>(x, a + q * width, width, u, q);
+  for (; q + 2 <= rank; q += 2) shrink_block<kRows, 2>(x, a + q * width, width, u, q);
+  for (; q < rank; ++q) shrink_block<kRows, 1>(x, a + q * width, width, u, q);
 }
 
 /// Sorts the (token, choice) pairs of a tile by adapter: those of adapter n become order[start[n]] .. order[start[n + 1] - 1],
