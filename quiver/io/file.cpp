@@ -8,9 +8,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <random>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -220,11 +222,15 @@ void write_file_atomic(const fs::path& path, std::string_view text) {
   write_file_atomic(path, std::as_bytes(std::span(text)));
 }
 
-FileLock::FileLock(fs::path path) : path_(std::move(path)) {
+FileLock::FileLock(fs::path path, std::int64_t wait_ms) : path_(std::move(path)) {
   Descriptor fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
   if (fd.get() < 0) fail_errno("open lock file", path_, errno);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
   int status = 0;
-  while ((status = ::flock(fd.get(), LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {
+  while ((status = ::flock(fd.get(), LOCK_EX | LOCK_NB)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK || std::chrono::steady_clock::now() >= deadline) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   if (status != 0) {
     if (errno != EWOULDBLOCK) fail_errno("lock", path_, errno);

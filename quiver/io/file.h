@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -74,8 +75,8 @@ void write_file_atomic(const std::filesystem::path& path, std::span<const std::b
 /// when the object or the process ends, however it ends.
 class FileLock {
  public:
-  /// Does not wait: throws kIo, naming the process that holds the lock, if there is one.
-  explicit FileLock(std::filesystem::path path);
+  /// Waits up to `wait_ms` for another holder to end; then throws kIo, naming the process that holds the lock.
+  explicit FileLock(std::filesystem::path path, std::int64_t wait_ms = 0);
   ~FileLock();
   FileLock(FileLock&& other) noexcept;
   FileLock& operator=(FileLock&& other) noexcept;

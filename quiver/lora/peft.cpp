@@ -214,7 +214,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
   io::write_file_atomic(folder / "README.md", model_card(adapter));
 }
 
-void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
+void check_may_write(const fs::path& folder, bool force) {
   std::error_code error;
   const bool is_filled = is_there(folder) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error));
   if (is_filled && !force) {
@@ -224,6 +224,10 @@ void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
     fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force",
          folder.string(), kPeftConfigFile);
   }
+}
+
+void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
+  check_may_write(folder, force);
   io::AtomicFolderWriter writer(folder);
   write_peft_files(writer.temp(), adapter);
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);

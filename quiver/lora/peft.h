@@ -28,6 +28,9 @@ LoraAdapter load_peft(const std::filesystem::path& folder);
 /// Throws kUsage, kNotFound if the parent folder does not exist, kIo, or kMismatch for an adapter without pairs.
 void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, bool force = false);
 
+/// Throws kUsage unless save_peft may write to `folder`: there is nothing, an empty folder, or with `force` an adapter.
+void check_may_write(const std::filesystem::path& folder, bool force);
+
 /// The three files alone, into an existing folder.
 void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& adapter);
 

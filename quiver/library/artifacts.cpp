@@ -1,0 +1,67 @@
+// The artifacts of a library: tensors that can be computed again.
+#include <algorithm>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+#include "quiver/library/library.h"
+
+namespace quiver::library {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A key becomes a file name, so nothing but digits may pass.
+void check_key(const std::string& key) {
+  const bool is_hex = key.size() >= 8 && key.size() <= 128 && key.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!is_hex) {
+    fail(ErrorKind::kUsage, "'{}' cannot be the key of an artifact: give 8 to 128 lower-case hexadecimal digits", key);
+  }
+}
+
+/// The record beside the tensors, or nullopt if it is missing or damaged.
+std::optional<nlohmann::json> read_record(const fs::path& path) {
+  try {
+    auto record = io::read_json_file(path);
+    io::require_string(record, "sha256", path.string());
+    if (!record.contains("meta")) return std::nullopt;
+    return record;
+  } catch (const Error&) {
+    return std::nullopt;  // whoever asks computes it again
+  }
+}
+
+}  // namespace
+
+std::optional<nlohmann::json> Library::find_artifact_meta(const std::string& key) const {
+  check_key(key);
+  const auto record = read_record(path_ / "artifacts" / (key + ".json"));
+  if (!record.has_value()) return std::nullopt;
+  return (*record)["meta"];
+}
+
+std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) const {
+  check_key(key);
+  const auto record = read_record(path_ / "artifacts" / (key + ".json"));
+  if (!record.has_value()) return std::nullopt;
+  const auto file = path_ / "artifacts" / (key + ".safetensors");
+  try {
+    // A flipped bit would give other results without a word; hashing costs less than computing.
+    if (io::sha256_file(file) != (*record)["sha256"]) return std::nullopt;
+    return tensor::load_tensors(file);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+void Library::store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const {
+  check_key(key);
+  const auto folder = path_ / "artifacts";
+  std::error_code error;
+  fs::create_directory(folder, error);  // somebody may have removed all artifacts; an error shows in the write below
+  const auto file = folder / (key + ".safetensors");
+  tensor::save_tensors(file, tensors);
+  const nlohmann::json record = {{"sha256", io::sha256_file(file)}, {"meta", meta}};
+  io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
+}
+
+}  // namespace quiver::library

@@ -1,0 +1,111 @@
+#include "quiver/library/catalogue.h"
+
+#include <algorithm>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+
+namespace quiver::library {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kFormatName = "quiver library";
+constexpr AdapterKind kKinds[] = {AdapterKind::kPrivate, AdapterKind::kCluster, AdapterKind::kShared,
+                                  AdapterKind::kImported};
+
+AdapterKind parse_kind(const std::string& name, std::string_view origin) {
+  for (const auto kind : kKinds) {
+    if (name == kind_name(kind)) return kind;
+  }
+  fail(ErrorKind::kBadFormat, "{}: kind is '{}', which is not one of private, cluster, shared, imported", origin, name);
+}
+
+std::vector<std::string> parse_strings(const json& value, std::string_view what, std::string_view origin) {
+  std::vector<std::string> strings;
+  const bool is_list = value.is_array() && std::ranges::all_of(value, [](const auto& item) { return item.is_string(); });
+  if (!is_list) fail(ErrorKind::kBadFormat, "{}: {} is not a list of strings", origin, what);
+  for (const auto& item : value) strings.push_back(item.template get<std::string>());
+  return strings;
+}
+
+AdapterEntry parse_entry(const std::string& name, const json& value, std::string_view origin) {
+  check_adapter_name(name);  // it becomes a path
+  const auto where = format("{}: adapter '{}'", origin, name);
+  AdapterEntry entry;
+  entry.name = name;
+  entry.info.kind = parse_kind(io::require_string(value, "kind", where), where);
+  entry.info.tasks = parse_strings(io::require_array(value, "tasks", where), "tasks", where);
+  entry.info.group = io::find_string(value, "group", where).value_or("");
+  entry.info.created = io::require_string(value, "created", where);
+  entry.info.training = value.value("training", json::object());
+  entry.rank = io::require_int(value, "rank", where);
+  entry.sha256 = io::require_string(value, "sha256", where);
+  return entry;
+}
+
+}  // namespace
+
+const char* kind_name(AdapterKind kind) {
+  switch (kind) {
+    case AdapterKind::kPrivate: return "private";
+    case AdapterKind::kCluster: return "cluster";
+    case AdapterKind::kShared: return "shared";
+    case AdapterKind::kImported: return "imported";
+  }
+  fail(ErrorKind::kInternal, "unknown kind of adapter {}", kind);
+}
+
+void check_adapter_name(const std::string& name) {
+  constexpr std::size_t kLongest = 128;
+  const bool is_plain = std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+  if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
+    fail(ErrorKind::kUsage,
+         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _",
+         name, kLongest);
+  }
+}
+
+Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
+  const auto document = io::parse_json(text, origin);
+  if (!document.is_object() || document.value("format", json()) != kFormatName) {
+    fail(ErrorKind::kBadFormat, "{}: not the catalogue of a library (\"format\" is not \"{}\")", origin, kFormatName);
+  }
+  const auto version = io::require_int(document, "version", origin);
+  if (version != kFormatVersion) {
+    fail(ErrorKind::kUnsupported, "{}: a library of format version {}; this program reads version {} ({})", origin, version,
+         kFormatVersion, version > kFormatVersion ? "use a newer one" : "use the one that wrote it");
+  }
+  Catalogue catalogue;
+  const auto& base = io::require_object(document, "base_model", origin);
+  catalogue.base = {io::require_string(base, "name", origin), io::require_string(base, "fingerprint", origin)};
+  for (const auto& [name, value] : io::require_object(document, "adapters", origin).items()) {
+    catalogue.adapters.emplace(name, parse_entry(name, value, origin));
+  }
+  for (const auto& [name, value] : io::require_object(document, "groups", origin).items()) {
+    catalogue.groups.emplace(name, parse_strings(value, format("group '{}'", name), origin));
+  }
+  catalogue.groups_provenance = document.value("groups_provenance", json());
+  return catalogue;
+}
+
+std::string catalogue_text(const Catalogue& catalogue) {
+  auto adapters = json::object();
+  for (const auto& [name, entry] : catalogue.adapters) {
+    const auto& info = entry.info;
+    adapters[name] = {{"kind", kind_name(info.kind)}, {"tasks", info.tasks}, {"created", info.created},
+                      {"training", info.training}, {"rank", entry.rank}, {"sha256", entry.sha256}};
+    if (!info.group.empty()) adapters[name]["group"] = info.group;
+  }
+  const json document = {{"format", kFormatName},
+                         {"version", kFormatVersion},
+                         {"base_model", {{"name", catalogue.base.name}, {"fingerprint", catalogue.base.fingerprint}}},
+                         {"adapters", adapters},
+                         {"groups", catalogue.groups},
+                         {"groups_provenance", catalogue.groups_provenance}};
+  return io::dump_json(document, "the library's catalogue", /*indent=*/2) + "\n";
+}
+
+}  // namespace quiver::library

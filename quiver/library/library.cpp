@@ -1,0 +1,239 @@
+#include "quiver/library/library.h"
+
+#include <ctime>
+
+#include "quiver/base/error.h"
+#include "quiver/base/near.h"
+#include "quiver/io/folder.h"
+#include "quiver/lora/peft.h"
+
+namespace quiver::library {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCatalogueFile = "quiver.json";
+constexpr const char* kAdaptersFolder = "adapters";
+constexpr const char* kArtifactsFolder = "artifacts";
+constexpr std::int64_t kLockWaitMs = 60'000;  // a writer holds the lock for as long as it writes one adapter
+
+bool is_there(const fs::path& path) {
+  std::error_code error;  // what cannot be examined is reported by whoever opens it
+  return fs::exists(path, error);
+}
+
+void create_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directory(path, error);
+  if (error == std::errc::no_such_file_or_directory) {
+    fail(ErrorKind::kNotFound, "cannot create '{}': there is no folder '{}' (create it first)", path.string(),
+         path.parent_path().string());
+  }
+  if (error) fail(ErrorKind::kIo, "cannot create folder '{}': {}", path.string(), error.message());
+}
+
+/// "2026-01-31T12:00:00Z"
+std::string now() {
+  const auto seconds = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+AdapterEntry make_entry(const lora::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
+  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
+  if (entry.info.created.empty()) entry.info.created = now();
+  for (const auto& [path, pair] : adapter.pairs) entry.rank = std::max(entry.rank, pair.rank());
+  return entry;
+}
+
+}  // namespace
+
+Library::Library(fs::path path) : path_(std::move(path)) {}
+
+Library Library::open(const fs::path& path) {
+  if (!is_there(path / kCatalogueFile)) {
+    fail(ErrorKind::kNotFound, "'{}' is no library: {}", path.string(),
+         is_there(path) ? format("it has no {}", kCatalogueFile) : std::string("there is no such folder"));
+  }
+  Library library(path);
+  library.refresh();
+  return library;
+}
+
+Library Library::create(const fs::path& path, const Base& base) {
+  std::error_code error;
+  if (is_there(path / kCatalogueFile)) {
+    fail(ErrorKind::kUsage, "'{}' is a library already: open it, or choose another folder", path.string());
+  }
+  if (is_there(path) && !(fs::is_directory(path, error) && fs::is_empty(path, error))) {
+    fail(ErrorKind::kUsage, "'{}' exists and is no library: choose another folder, or an empty one", path.string());
+  }
+  if (!is_there(path)) create_folder(path);
+  Library library(path);
+  const auto guard = library.lock();
+  if (is_there(path / kCatalogueFile)) {  // somebody was faster
+    fail(ErrorKind::kUsage, "'{}' is a library already: open it, or choose another folder", path.string());
+  }
+  create_folder(path / kAdaptersFolder);
+  create_folder(path / kArtifactsFolder);
+  library.write(Catalogue{.base = base, .adapters = {}, .groups = {}, .groups_provenance = nullptr});
+  return library;
+}
+
+Library Library::open_or_create(const fs::path& path, const Base& base) {
+  if (!is_there(path / kCatalogueFile)) return create(path, base);
+  auto library = open(path);
+  const auto& own = library.base();
+  const bool both_known = !own.fingerprint.empty() && !base.fingerprint.empty();
+  if (both_known ? own.fingerprint != base.fingerprint : lora::base_names_differ(own.name, base.name)) {
+    fail(ErrorKind::kMismatch,
+         "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use another "
+         "library",
+         path.string(), own.name, own.fingerprint, base.name, base.fingerprint);
+  }
+  return library;
+}
+
+void Library::refresh() {
+  const auto file = path_ / kCatalogueFile;
+  catalogue_ = parse_catalogue(io::read_text_file(file), file.string());
+}
+
+io::FileLock Library::lock() const { return io::FileLock(path_ / ".lock", kLockWaitMs); }
+
+void Library::write(const Catalogue& catalogue) {
+  io::write_file_atomic(path_ / kCatalogueFile, catalogue_text(catalogue));
+  catalogue_ = catalogue;
+}
+
+std::vector<std::string> Library::adapter_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : adapters()) names.push_back(name);
+  return names;
+}
+
+const AdapterEntry* Library::find(const std::string& name) const {
+  const auto found = adapters().find(name);
+  return found == adapters().end() ? nullptr : &found->second;
+}
+
+const AdapterEntry& Library::at(const std::string& name) const {
+  const auto* entry = find(name);
+  if (entry == nullptr) {
+    fail(ErrorKind::kNotFound, "library '{}' has no adapter '{}' among its {}{}", path_.string(), name, adapters().size(),
+         did_you_mean(name, adapter_names()));
+  }
+  return *entry;
+}
+
+fs::path Library::adapter_folder(const std::string& name) const {
+  check_adapter_name(name);
+  return path_ / kAdaptersFolder / name;
+}
+
+void Library::check_base(const lora::LoraAdapter& adapter) const {
+  const bool both_known = !adapter.base_fingerprint.empty() && !base().fingerprint.empty();
+  const bool differ = both_known ? adapter.base_fingerprint != base().fingerprint
+                                 : lora::base_names_differ(adapter.base_model, base().name);
+  if (!differ) return;
+  fail(ErrorKind::kMismatch,
+       "adapter '{}' was trained on base '{}' (fingerprint '{}'), library '{}' is one of base '{}' (fingerprint '{}')",
+       adapter.name, adapter.base_model, adapter.base_fingerprint, path_.string(), base().name, base().fingerprint);
+}
+
+void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
+  const auto folder = adapter_folder(adapter.name);
+  const auto guard = lock();
+  refresh();
+  check_base(adapter);
+  if (find(adapter.name) != nullptr && !force) {
+    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or force to replace it",
+         path_.string(), adapter.name);
+  }
+  io::AtomicFolderWriter writer(folder);
+  lora::write_peft_files(writer.temp(), adapter);
+  const auto entry = make_entry(adapter, info, writer.temp());
+  if (is_there(folder) && !force) {
+    const auto leftover = folder / lora::kPeftTensorsFile;
+    if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
+      fail(ErrorKind::kUsage,
+           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to replace it",
+           folder.string());
+    }
+  }
+  auto changed = catalogue_;
+  changed.adapters[adapter.name] = entry;
+  catalogue_text(changed);  // what cannot be written is refused before anything is replaced
+  writer.commit(io::IfExists::kReplace);
+  write(changed);
+}
+
+void Library::adopt(const std::string& name, const AdapterInfo& info) {
+  const auto folder = adapter_folder(name);
+  const auto guard = lock();
+  refresh();
+  if (find(name) != nullptr) {
+    fail(ErrorKind::kUsage, "library '{}' has adapter '{}' in its catalogue already", path_.string(), name);
+  }
+  const auto adapter = lora::load_peft(folder);
+  check_base(adapter);
+  auto changed = catalogue_;
+  changed.adapters[name] = make_entry(adapter, info, folder);
+  write(changed);
+}
+
+lora::LoraAdapter Library::load(const std::string& name) const {
+  at(name);
+  return lora::load_peft(adapter_folder(name));
+}
+
+void Library::remove(const std::string& name) {
+  const auto guard = lock();
+  refresh();
+  at(name);
+  auto changed = catalogue_;
+  changed.adapters.erase(name);
+  write(changed);  // first: a catalogue must not name what is gone
+  const auto folder = adapter_folder(name);
+  if (is_there(folder)) io::remove_folder(folder);
+}
+
+void Library::export_adapter(const std::string& name, const fs::path& destination, bool force) const {
+  at(name);
+  lora::check_may_write(destination, force);
+  const auto folder = adapter_folder(name);
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->is_regular_file(error)) files.push_back(it->path());
+  }
+  if (error) fail(ErrorKind::kIo, "cannot read folder '{}': {}", folder.string(), error.message());
+  io::AtomicFolderWriter writer(destination);
+  for (const auto& file : files) {
+    io::write_file_atomic(writer.temp() / file.filename(), io::read_text_file(file));
+  }
+  writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
+}
+
+void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance) {
+  std::map<std::string, std::string> group_of;
+  for (const auto& [group, tasks] : groups) {
+    for (const auto& task : tasks) {
+      const auto [place, is_new] = group_of.emplace(task, group);
+      if (!is_new) {
+        fail(ErrorKind::kUsage, "task '{}' is in two groups, '{}' and '{}': a task belongs to one", task, place->second,
+             group);
+      }
+    }
+  }
+  const auto guard = lock();
+  refresh();
+  auto changed = catalogue_;
+  changed.groups = groups;
+  changed.groups_provenance = provenance;
+  write(changed);
+}
+
+}  // namespace quiver::library

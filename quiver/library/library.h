@@ -1,0 +1,102 @@
+// The adapter library on disk: many adapters of one base model, what they are, and what was computed from them.
+//
+//   library/
+//     quiver.json                 format version, base model, adapters, groups
+//     adapters/<name>/            a PEFT adapter folder as it is
+//     artifacts/<key>.safetensors + .json    named tensors that can be computed again (prototypes, embeddings, ...)
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quiver/io/file.h"
+#include "quiver/library/catalogue.h"
+#include "quiver/lora/lora.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::library {
+
+/// A fault that verify() found.
+struct Finding {
+  std::string where;    ///< "adapter 'qnli'", "artifacts", ...
+  std::string message;  ///< what is wrong, and how to mend it
+};
+
+/// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
+/// library's lock, read it again, and write it atomically, so that two writers lose nothing and readers never wait.
+/// Not thread-safe: one object per thread (and any number of processes).
+class Library {
+ public:
+  /// Throws kNotFound if `path` is no library folder, kUnsupported for another format version, kBadFormat.
+  static Library open(const std::filesystem::path& path);
+  /// Makes a new library in `path`, which may exist if it is empty. Throws kUsage if there is a library or another filled
+  /// folder already, kNotFound if the parent folder does not exist, kIo.
+  static Library create(const std::filesystem::path& path, const Base& base);
+  /// Opens the library or makes it. Throws kMismatch if it is one of another base.
+  static Library open_or_create(const std::filesystem::path& path, const Base& base);
+
+  const std::filesystem::path& path() const { return path_; }
+  const Base& base() const { return catalogue_.base; }
+  /// Reads the catalogue again.
+  void refresh();
+
+  /// In name order.
+  const std::map<std::string, AdapterEntry>& adapters() const { return catalogue_.adapters; }
+  std::vector<std::string> adapter_names() const;
+  /// nullptr if there is no such adapter.
+  const AdapterEntry* find(const std::string& name) const;
+  /// Throws kNotFound, naming a similar adapter if there is one.
+  const AdapterEntry& at(const std::string& name) const;
+  /// adapters/<name>, whether it is there or not.
+  std::filesystem::path adapter_folder(const std::string& name) const;
+
+  /// Stores an adapter under adapter.name. An adapter of that name is replaced only with `force`; a folder that is there
+  /// without being in the catalogue (a writer was killed) counts only if its tensors differ.
+  /// Throws kUsage, or kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is
+  /// missing).
+  void add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force = false);
+  /// Enters a PEFT folder that was put into adapters/ by hand into the catalogue, as it is. Errors as add.
+  void adopt(const std::string& name, const AdapterInfo& info);
+  /// Throws kNotFound, or what load_peft throws.
+  lora::LoraAdapter load(const std::string& name) const;
+  /// Takes an adapter out of the catalogue and removes its folder. Throws kNotFound.
+  void remove(const std::string& name);
+  /// Copies the adapter's folder, which PEFT can read, to `destination`, all of it or nothing. Throws kNotFound, or kUsage
+  /// if there is something already that `force` does not allow to replace.
+  void export_adapter(const std::string& name, const std::filesystem::path& destination, bool force = false) const;
+
+  /// Named groups of tasks, as a clustering gives them.
+  const std::map<std::string, std::vector<std::string>>& groups() const { return catalogue_.groups; }
+  /// What is known of how the groups came about; null if nothing.
+  const nlohmann::json& groups_provenance() const { return catalogue_.groups_provenance; }
+  /// Replaces all groups. Throws kUsage for a task that is in two of them.
+  void set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance);
+
+  /// Reads everything again and reports what is wrong: changed or unreadable files, numbers that are not finite, shapes
+  /// that disagree between adapters, folders that are not in the catalogue, broken artifacts. Empty if all is well.
+  std::vector<Finding> verify() const;
+
+  /// Tensors stored under `key` (hexadecimal digits: the hash of whatever they were computed from), or nullopt if there
+  /// are none or they are damaged: an artifact can always be computed again. Never interpreted here. Throws kUsage for
+  /// another key.
+  std::optional<tensor::TensorMap> find_artifact(const std::string& key) const;
+  /// What store_artifact was told about the tensors; nullopt as find_artifact.
+  std::optional<nlohmann::json> find_artifact_meta(const std::string& key) const;
+  /// Throws kUsage or kIo.
+  void store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
+
+ private:
+  explicit Library(std::filesystem::path path);
+  io::FileLock lock() const;
+  void write(const Catalogue& catalogue);
+  void check_base(const lora::LoraAdapter& adapter) const;
+
+  std::filesystem::path path_;
+  Catalogue catalogue_;
+};
+
+}  // namespace quiver::library

@@ -1,0 +1,124 @@
+// Library::verify: everything read again, nothing changed.
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "quiver/base/error.h"
+#include "quiver/library/library.h"
+#include "quiver/lora/peft.h"
+
+namespace quiver::library {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A path's d_in and d_out, and the adapter that was the first to have it.
+struct KnownShape {
+  std::int64_t in_features;
+  std::int64_t out_features;
+  std::string adapter;
+};
+
+/// The first path with a number that is not finite; empty if there is none.
+std::string find_not_finite(const lora::LoraAdapter& adapter) {
+  for (const auto& [path, pair] : adapter.pairs) {
+    const bool is_finite = torch::isfinite(pair.lora_a()).all().item<bool>() &&
+                           torch::isfinite(pair.lora_b()).all().item<bool>();
+    if (!is_finite) return path;
+  }
+  return {};
+}
+
+void verify_shapes(const lora::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes,
+                   std::vector<Finding>& findings) {
+  for (const auto& [path, pair] : adapter.pairs) {
+    const KnownShape own{pair.in_features(), pair.out_features(), adapter.name};
+    const auto& known = shapes.emplace(path, own).first->second;
+    if (known.in_features == own.in_features && known.out_features == own.out_features) continue;
+    findings.push_back({format("adapter '{}'", adapter.name),
+                        format("at {} it maps {} to {} features, adapter '{}' maps {} to {}: one of them is of another base",
+                               path, own.in_features, own.out_features, known.adapter, known.in_features,
+                               known.out_features)});
+    return;
+  }
+}
+
+void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<std::string, KnownShape>& shapes,
+                    std::vector<Finding>& findings) {
+  const auto where = format("adapter '{}'", entry.name);
+  const auto report = [&](std::string message) { findings.push_back({where, std::move(message)}); };
+  try {
+    const auto adapter = lora::load_peft(library.adapter_folder(entry.name));
+    const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / lora::kPeftTensorsFile);
+    if (sha256 != entry.sha256) {
+      report(format("{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again "
+                    "by force, or restore it)",
+                    lora::kPeftTensorsFile, sha256, entry.sha256));
+    }
+    if (const auto path = find_not_finite(adapter); !path.empty()) {
+      report(format("its factors at {} hold numbers that are not finite: train it again", path));
+    }
+    const auto& base = library.base();
+    const bool both_known = !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
+    if (both_known && adapter.base_fingerprint != base.fingerprint) {
+      report(format("it was trained on a base with fingerprint {}, the library's is {}: remove it", adapter.base_fingerprint,
+                    base.fingerprint));
+    }
+    verify_shapes(adapter, shapes, findings);
+  } catch (const Error& error) {
+    report(format("cannot be read: {}", error.what()));
+  }
+}
+
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> entries;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    entries.push_back(it->path());
+  }
+  std::ranges::sort(entries);
+  return entries;
+}
+
+void verify_folders(const Library& library, std::vector<Finding>& findings) {
+  for (const auto& path : entries_of(library.path() / "adapters")) {
+    const auto name = path.filename().string();
+    if (library.find(name) != nullptr) continue;
+    findings.push_back({"adapters", name.starts_with('.')
+                                        ? format("'{}' was left by a run that was killed, or is being written: remove it if no run goes on", path.string())
+                                        : format("'{}' is not in the catalogue: adopt it, or remove it", path.string())});
+  }
+}
+
+void verify_artifacts(const Library& library, std::vector<Finding>& findings) {
+  for (const auto& path : entries_of(library.path() / "artifacts")) {
+    const auto key = path.stem().string();
+    const auto report = [&](std::string_view message) {
+      findings.push_back({"artifacts", format("'{}' {}", path.string(), message)});
+    };
+    if (key.starts_with('.')) {
+      report("was left by a run that was killed, or is being written: remove it if no run goes on");
+    } else if (path.extension() != ".safetensors" && path.extension() != ".json") {
+      report("is no artifact: remove it");
+    } else if (path.extension() == ".safetensors") {
+      try {
+        if (!library.find_artifact(key).has_value()) report("is damaged and will be computed again: remove it");
+      } catch (const Error&) {
+        report("has no artifact's name: remove it");
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Finding> Library::verify() const {
+  std::vector<Finding> findings;
+  std::map<std::string, KnownShape> shapes;
+  for (const auto& [name, entry] : adapters()) verify_adapter(*this, entry, shapes, findings);
+  verify_folders(*this, findings);
+  verify_artifacts(*this, findings);
+  return findings;
+}
+
+}  // namespace quiver::library
