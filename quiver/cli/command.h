@@ -1,0 +1,53 @@
+// What the verbs share: options spelled alike, and how results come out.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "quiver/recipes/adapted_model.h"
+#include "quiver/recipes/base_model.h"
+
+namespace quiver::cli {
+
+/// Options that every verb takes.
+struct CommonOptions {
+  std::string base;
+  std::string device = "auto";
+  std::string dtype = "auto";
+  int threads = 0;
+  std::uint64_t seed = 42;
+  bool json = false;
+
+  /// Sets libtorch's threads and resolves where to compute.
+  tensor::Placement placement() const;
+  recipes::BaseModel load() const;
+};
+
+/// --device --dtype --threads --seed --json, and --base unless the verb has no model.
+void add_common_options(CLI::App& command, CommonOptions& options, bool with_base = true);
+/// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
+void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
+
+/// One line of JSON on stdout.
+void print_json(const nlohmann::json& value);
+/// Text on stdout, checked: a full disk or a closed pipe is an error.
+void print_text(const std::string& text);
+/// stdout as `path`'s stand-in when it is "-" or empty, else an atomic file that must not exist without `force`.
+void write_output(const std::string& path, const std::string& text, bool force);
+
+void add_fetch_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
+void add_score_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+void add_cluster_command(CLI::App& app);
+void add_build_command(CLI::App& app);
+void add_library_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_report_command(CLI::App& app);
+void add_selfcheck_command(CLI::App& app);
+void add_bench_command(CLI::App& app);
+
+}  // namespace quiver::cli

@@ -1,0 +1,85 @@
+#include "quiver/base/error.h"
+#include "quiver/cli/command.h"
+#include "quiver/cli/terminal.h"
+#include "quiver/io/json.h"
+#include "quiver/model/generate.h"
+
+namespace quiver::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  recipes::AdapterChoice choice;
+  std::string prompt;
+  std::string input;
+  model::GenerateOptions generate;
+  double sampling_temperature = 0;
+};
+
+/// One prompt, its answer appearing as it is made.
+void run_prompt(const Options& options, const recipes::BaseModel& base, const model::Llama& model) {
+  text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
+  const std::vector<std::vector<std::int32_t>> prompts = {base.tokenizer.encode(options.prompt)};
+  const auto answers = model::generate(model, prompts, options.generate, [&](std::int64_t, std::int32_t token) {
+    if (!options.common.json) print_text(decoder.push(token));
+    return !stop_requested();
+  });
+  if (options.common.json) {
+    print_json({{"prompt", options.prompt}, {"text", base.tokenizer.decode(answers[0], true)}, {"ids", answers[0]}});
+  } else {
+    print_text(decoder.finish() + "\n");
+  }
+  throw_if_stopped("while generating");
+}
+
+void run_file(const Options& options, const recipes::BaseModel& base, const model::Llama& model) {
+  io::JsonLinesReader reader(options.input);
+  std::vector<nlohmann::json> ids;
+  std::vector<std::vector<std::int32_t>> prompts;
+  while (const auto row = reader.next()) {
+    const auto where = reader.where();
+    ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
+    prompts.push_back(base.tokenizer.encode(io::require_string(*row, "prompt", where)));
+    if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
+  }
+  TerminalProgress progress;
+  progress.begin("generate", static_cast<std::int64_t>(prompts.size()) * options.generate.max_new_tokens, "tokens at most");
+  const auto answers = model::generate(model, prompts, options.generate, [&](std::int64_t, std::int32_t) {
+    progress.advance(1, "");
+    return !stop_requested();
+  });
+  progress.end();
+  throw_if_stopped("while generating");
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    print_json({{"id", ids[i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
+  }
+}
+
+void run(Options& options) {
+  if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
+  const auto base = options.common.load();
+  const auto model = recipes::adapted_model(base, options.choice);
+  const auto stop = base.tokenizer.eos_ids();
+  options.generate.stop_ids = {stop.begin(), stop.end()};
+  options.generate.seed = options.common.seed;
+  options.generate.temperature = options.sampling_temperature;
+  options.prompt.empty() ? run_file(options, base, model) : run_prompt(options, base, model);
+}
+
+}  // namespace
+
+/// quiver generate --prompt TEXT | --input prompts.jsonl
+void add_generate_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("generate", "Continue a prompt, or the {\"id\",\"prompt\"} lines of a file");
+  add_common_options(*command, options->common);
+  add_adapter_options(*command, options->choice);
+  command->add_option("--prompt", options->prompt, "Text to continue; the answer streams to standard output");
+  command->add_option("--input", options->input, "Prompts, .jsonl or .jsonl.zst; - is standard input");
+  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace quiver::cli

@@ -1,0 +1,117 @@
+#include "quiver/library/library.h"
+
+#include "quiver/base/error.h"
+#include "quiver/cli/command.h"
+#include "quiver/lora/peft.h"
+
+namespace quiver::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string library;
+  std::string name;
+  std::string folder;
+  std::vector<std::string> tasks;
+  bool allow_other_base = false;
+  bool force = false;
+};
+
+nlohmann::json entry_json(const library::AdapterEntry& entry) {
+  return {{"name", entry.name},   {"kind", library::kind_name(entry.info.kind)}, {"tasks", entry.info.tasks}, {"group", entry.info.group},
+          {"rank", entry.rank},   {"sha256", entry.sha256},                      {"created", entry.info.created},
+          {"training", entry.info.training}};
+}
+
+void list(const Options& options) {
+  const auto library = library::Library::open(options.library);
+  if (options.common.json) {
+    nlohmann::json adapters = nlohmann::json::array();
+    for (const auto& [name, entry] : library.adapters()) adapters.push_back(entry_json(entry));
+    print_json({{"base", {{"name", library.base().name}, {"fingerprint", library.base().fingerprint}}}, {"adapters", adapters}, {"groups", library.groups()}});
+    return;
+  }
+  for (const auto& [name, entry] : library.adapters()) {
+    print_text(format("{:<60} {:<9} rank {:<3} {}\n", name, library::kind_name(entry.info.kind), entry.rank, entry.info.group));
+  }
+}
+
+void show(const Options& options) {
+  const auto library = library::Library::open(options.library);
+  print_text(entry_json(library.at(options.name)).dump(options.common.json ? -1 : 2) + "\n");
+}
+
+void add(const Options& options) {
+  const auto base = options.common.load();
+  auto adapter = lora::load_peft(options.folder);
+  lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+  adapter.name = options.name.empty() ? adapter.name : options.name;
+  // From here on it is an adapter of this base: its file says so, and the library checks it.
+  adapter.base_model = base.llama.config().name;
+  adapter.base_fingerprint = base.llama.fingerprint();
+  auto library = library::Library::open_or_create(options.library, {base.llama.config().name, base.llama.fingerprint()});
+  library.add(adapter, {.kind = library::AdapterKind::kImported, .tasks = options.tasks}, options.force);
+  if (options.common.json) {
+    print_json(entry_json(library.at(adapter.name)));
+  } else {
+    print_text(format("added '{}' to {}\n", adapter.name, options.library));
+  }
+}
+
+void remove(const Options& options) {
+  auto library = library::Library::open(options.library);
+  library.remove(options.name);
+  if (options.common.json) print_json({{"removed", options.name}});
+}
+
+void verify(const Options& options) {
+  const auto findings = library::Library::open(options.library).verify();
+  if (options.common.json) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const auto& finding : findings) rows.push_back({{"where", finding.where}, {"message", finding.message}});
+    print_json({{"findings", rows}});
+  } else {
+    for (const auto& finding : findings) print_text(finding.where + ": " + finding.message + "\n");
+  }
+  if (!findings.empty()) fail(ErrorKind::kMismatch, "library '{}' has {} faults", options.library, findings.size());
+  if (!options.common.json) print_text("all is well\n");
+}
+
+void export_adapter(const Options& options) {
+  library::Library::open(options.library).export_adapter(options.name, options.folder, options.force);
+  if (options.common.json) print_json({{"path", options.folder}});
+}
+
+}  // namespace
+
+/// quiver library ls|show|add|remove|verify|export
+void add_library_command(CLI::App& app) {
+  auto* command = app.add_subcommand("library", "List, show, add, remove, verify and export the adapters of a library");
+  command->require_subcommand(1);
+  const auto verb = [command](const char* name, const char* description, void (*run)(const Options&), bool with_base = false) {
+    auto options = std::make_shared<Options>();
+    auto* sub = command->add_subcommand(name, description);
+    add_common_options(*sub, options->common, with_base);
+    sub->add_option("--library", options->library, "Library folder")->required();
+    sub->callback([options, run] { run(*options); });
+    return std::pair(sub, options);
+  };
+  verb("ls", "The adapters, a line each", list);
+  const auto [show_verb, show_options] = verb("show", "All that is known of one adapter", show);
+  show_verb->add_option("name", show_options->name, "Adapter")->required();
+  const auto [add_verb, add_options] = verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, /*with_base=*/true);
+  add_verb->add_option("folder", add_options->folder, "PEFT adapter folder")->required();
+  add_verb->add_option("--name", add_options->name, "Its name in the library (default: the folder's)");
+  add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');
+  add_verb->add_flag("--allow-other-base", add_options->allow_other_base, "Although it was made for another base model");
+  add_verb->add_flag("--force", add_options->force, "Replace an adapter of this name");
+  const auto [remove_verb, remove_options] = verb("remove", "Delete one adapter", remove);
+  remove_verb->add_option("name", remove_options->name, "Adapter")->required();
+  verb("verify", "Check every file: hashes, shapes, finite numbers, strays", verify);
+  const auto [export_verb, export_options] = verb("export", "Write one adapter as a PEFT folder elsewhere", export_adapter);
+  export_verb->add_option("name", export_options->name, "Adapter")->required();
+  export_verb->add_option("folder", export_options->folder, "Folder to make")->required();
+  export_verb->add_flag("--force", export_options->force, "Replace an adapter folder");
+}
+
+}  // namespace quiver::cli

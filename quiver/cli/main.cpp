@@ -1,0 +1,81 @@
+// quiver: one program, a verb per file.
+#include <c10/util/Exception.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "quiver/base/error.h"
+#include "quiver/base/near.h"
+#include "quiver/base/progress.h"
+#include "quiver/cli/command.h"
+
+namespace {
+
+/// The first Ctrl-C asks for a stop at the next safe point, the second ends the program at once.
+void on_interrupt(int signal) {
+  quiver::request_stop();
+  std::signal(signal, SIG_DFL);
+}
+
+int report(quiver::ErrorKind kind, const std::string& message) {
+  std::fprintf(stderr, "quiver: %s\n", message.c_str());
+  return quiver::exit_code(kind);
+}
+
+/// Like CLI11's report, in this program's words, naming the verb or option that was probably meant.
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+  std::string message = error.what();
+  const auto* command = app.get_subcommands().empty() ? &app : app.get_subcommands().back();
+  std::vector<std::string> known;
+  for (const auto* option : command->get_options()) known.push_back(option->get_name());
+  for (const auto* verb : command->get_subcommands([](const CLI::App*) { return true; })) known.push_back(verb->get_name());
+  if (error.get_name() == "ExtrasError") {
+    const auto extras = command->remaining(true);
+    if (!extras.empty()) message = quiver::format("unknown argument '{}'{}", extras[0], quiver::did_you_mean(extras[0], known));
+  }
+  return report(quiver::ErrorKind::kUsage, message + "; see 'quiver " + (command == &app ? "" : command->get_name() + " ") + "--help'");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace quiver::cli;
+  CLI::App app("Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it helped.",
+               "quiver");
+  app.set_version_flag("--version", "quiver 0.1.0");
+  app.require_subcommand(1);
+  app.footer("'quiver VERB --help' tells more. The whole job on real data: make demo.");
+  app.get_formatter()->column_width(34);
+  add_fetch_command(app);
+  add_tokenize_command(app);
+  add_score_command(app);
+  add_generate_command(app);
+  add_train_command(app);
+  add_cluster_command(app);
+  add_build_command(app);
+  add_library_command(app);
+  add_eval_command(app);
+  add_report_command(app);
+  add_bench_command(app);
+  add_selfcheck_command(app);
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return report_usage(app, error);
+  } catch (const quiver::Error& error) {
+    return report(error.kind(), error.what());
+  } catch (const c10::Error& error) {
+    return report(quiver::ErrorKind::kInternal, std::string("a bug in Quiver, please report it: ") + error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return report(quiver::ErrorKind::kIo, "out of memory");
+  } catch (const std::exception& error) {
+    return report(quiver::ErrorKind::kInternal, std::string("a bug in Quiver, please report it: ") + error.what());
+  }
+  return 0;
+}

@@ -1,0 +1,71 @@
+#include "quiver/base/error.h"
+#include "quiver/cli/command.h"
+#include "quiver/cli/terminal.h"
+#include "quiver/data/encode.h"
+#include "quiver/eval/score.h"
+#include "quiver/io/json.h"
+
+namespace quiver::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  recipes::AdapterChoice choice;
+  std::string input = "-";
+  std::string output = "-";
+  bool force = false;
+};
+
+void run(const Options& options) {
+  const auto base = options.common.load();
+  std::vector<nlohmann::json> ids;
+  std::vector<forest::Sequence> sequences;
+  io::JsonLinesReader reader(options.input);
+  while (const auto row = reader.next()) {
+    const auto where = reader.where();
+    ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
+    try {
+      sequences.push_back(data::encode_request(base.tokenizer, io::require_string(*row, "context", where),
+                                               io::require_string(*row, "continuation", where)));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUsage) throw;
+      fail(ErrorKind::kUsage, "{}: {}", where, error.what());
+    }
+    const auto size = static_cast<std::int64_t>(sequences.back().tokens.size());
+    if (size - 1 > base.llama.config().max_positions) {
+      fail(ErrorKind::kUsage, "{}: context and continuation have {} tokens; the model's context is {}", where, size,
+           base.llama.config().max_positions);
+    }
+  }
+  const auto model = recipes::adapted_model(base, options.choice);
+  TerminalProgress progress;
+  progress.begin("score", static_cast<std::int64_t>(sequences.size()), "requests");
+  const auto scores = eval::score_sequences(model, sequences, {}, progress);
+  progress.end();
+  std::string text;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const nlohmann::json row = {{"id", ids[i]},
+                                {"logprob", scores[i].log_prob},
+                                {"num_tokens", scores[i].token_log_probs.size()},
+                                {"token_logprobs", scores[i].token_log_probs},
+                                {"is_greedy", scores[i].is_greedy}};
+    text += io::dump_json(row, "result") + "\n";
+  }
+  write_output(options.output, text, options.force);
+}
+
+}  // namespace
+
+/// quiver score --base B --input requests.jsonl [--output scores.jsonl]
+void add_score_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("score", "Log-likelihood of continuations: {\"id\",\"context\",\"continuation\"} lines in");
+  add_common_options(*command, options->common);
+  add_adapter_options(*command, options->choice);
+  command->add_option("--input", options->input, "Requests, .jsonl or .jsonl.zst; - is standard input")->capture_default_str();
+  command->add_option("--output", options->output, "Scores, a JSON line each; - is standard output")->capture_default_str();
+  command->add_flag("--force", options->force, "Overwrite the output");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace quiver::cli

@@ -1,0 +1,38 @@
+// What the program shows while it works.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "quiver/base/progress.h"
+
+namespace quiver::cli {
+
+/// On a terminal: one line that is redrawn, with a bar, rate and time to go. Elsewhere: a plain line at the start and
+/// end of each stage and every half minute. Always on stderr.
+class TerminalProgress : public Progress {
+ public:
+  TerminalProgress();
+  ~TerminalProgress() override;
+  void begin(std::string_view stage, std::int64_t total, std::string_view unit) override;
+  void advance(std::int64_t count, std::string_view note) override;
+  void end() override;
+  void message(std::string_view line) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void draw(bool final);
+  std::string line(int width) const;
+
+  bool is_terminal_;
+  bool active_ = false;
+  std::string stage_, unit_, note_;
+  std::int64_t total_ = 0, done_ = 0;
+  Clock::time_point start_, last_draw_;
+};
+
+/// Columns of the terminal on `fd`, 80 if it is none.
+int terminal_width(int fd);
+
+}  // namespace quiver::cli

@@ -1,0 +1,46 @@
+#include "quiver/cli/training_options.h"
+
+#include "quiver/base/error.h"
+#include "quiver/data/tasks.h"
+
+namespace quiver::cli {
+
+recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
+  auto resolved = setup;
+  resolved.data = data;
+  resolved.tasks = data::select_tasks(data, tasks);
+  resolved.train.seed = seed;
+  if (loss_mean != "examples" && loss_mean != "tokens") fail(ErrorKind::kUsage, "--loss-mean '{}' is not one of examples, tokens", loss_mean);
+  resolved.train.loss_mean = loss_mean == "examples" ? train::LossMean::kExamples : train::LossMean::kTokens;
+  if (init != "mttl" && init != "peft") fail(ErrorKind::kUsage, "--init '{}' is not one of mttl, peft", init);
+  resolved.init = init == "mttl" ? lora::LoraInit::kMttl : lora::LoraInit::kPeft;
+  return resolved;
+}
+
+void add_training_options(CLI::App& command, TrainingArguments& arguments) {
+  auto& setup = arguments.setup;
+  auto& optimizer = setup.train.optimizer;
+  command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
+  command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all")->capture_default_str();
+  command.add_option("--library", arguments.library, "Library folder to train into; made if it does not exist")->required();
+  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  command.add_option("--epochs", setup.train.epochs, "Passes over the rows")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--batch-size", setup.train.batch_size, "Examples per step")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--lr", optimizer.learning_rate, "Peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate; it falls linearly to 0 after")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(CLI::Range(0.0, 0.99))->capture_default_str();
+  command.add_flag("--rslora", setup.lora.use_rslora, "Scaling is alpha / sqrt(r)");
+  command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")->delimiter(',')->capture_default_str();
+  command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft")->capture_default_str();
+  command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")->capture_default_str();
+  command.add_flag("!--no-share-prefixes", setup.train.share_prefixes, "Compute common prefixes of a batch for every example");
+  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_flag("--force", setup.force, "Train again what the library holds with other settings");
+}
+
+}  // namespace quiver::cli

@@ -1,0 +1,26 @@
+// The options of everything that trains.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "quiver/cli/command.h"
+#include "quiver/recipes/build_library.h"
+
+namespace quiver::cli {
+
+struct TrainingArguments {
+  recipes::TrainingSetup setup;
+  std::string data = "data/train";
+  std::string tasks = "all";
+  std::string library;
+  std::string loss_mean = "examples";
+  std::string init = "mttl";
+
+  /// The setup with tasks selected and words resolved.
+  recipes::TrainingSetup resolve(std::uint64_t seed) const;
+};
+
+void add_training_options(CLI::App& command, TrainingArguments& arguments);
+
+}  // namespace quiver::cli

@@ -1,0 +1,90 @@
+#include "quiver/data/encode.h"
+
+#include <algorithm>
+
+#include "quiver/base/error.h"
+
+namespace quiver::data {
+namespace {
+
+bool ends_in_space(std::string_view text) { return !text.empty() && (text.back() == ' ' || text.back() == '\n'); }
+bool starts_with_space(std::string_view text) { return !text.empty() && (text.front() == ' ' || text.front() == '\n'); }
+
+/// Bytes of white space (as Python's str.rstrip sees it) at the end of valid UTF-8.
+std::size_t trailing_white_space(std::string_view text) {
+  static constexpr std::string_view kWide[] = {
+      "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007",
+      "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+  const auto size = text.size();
+  while (!text.empty()) {
+    const auto last = static_cast<unsigned char>(text.back());
+    if ((last >= 0x09 && last <= 0x0d) || (last >= 0x1c && last <= 0x20)) {
+      text.remove_suffix(1);
+      continue;
+    }
+    const auto wide = std::ranges::find_if(kWide, [text](std::string_view w) { return text.ends_with(w); });
+    if (wide == std::end(kWide)) break;
+    text.remove_suffix(wide->size());
+  }
+  return size - text.size();
+}
+
+}  // namespace
+
+forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_view source, std::string_view target,
+                                std::int64_t max_length) {
+  const auto eos = tokenizer.eos_id();
+  if (!eos) fail(ErrorKind::kUnsupported, "the tokenizer has no end-of-sequence token, which training and evaluation need");
+  std::string head(source), tail(target);
+  if (head.ends_with(' ')) {
+    head.pop_back();
+    tail.insert(tail.begin(), ' ');
+  } else if (!ends_in_space(head) && !starts_with_space(tail)) {
+    tail.insert(tail.begin(), ' ');
+  }
+  forest::Sequence sequence;
+  sequence.tokens = tokenizer.encode(head + tail);
+  sequence.tokens.push_back(*eos);
+  sequence.num_targets = static_cast<std::int64_t>(tokenizer.encode(tail).size()) + 1;
+  const auto size = static_cast<std::int64_t>(sequence.tokens.size());
+  if (max_length > 0 && size > max_length) {
+    sequence.tokens.erase(sequence.tokens.begin(), sequence.tokens.begin() + (size - max_length));
+  }
+  sequence.num_targets = std::min(sequence.num_targets, static_cast<std::int64_t>(sequence.tokens.size()) - 1);
+  return sequence;
+}
+
+std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view source, std::int64_t max_length) {
+  if (source.ends_with(' ')) source.remove_suffix(1);
+  auto tokens = tokenizer.encode(source);
+  const auto size = static_cast<std::int64_t>(tokens.size());
+  if (max_length > 0 && size > max_length) tokens.erase(tokens.begin(), tokens.begin() + (size - max_length));
+  return tokens;
+}
+
+forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation) {
+  const auto moved = trailing_white_space(context);
+  const std::string tail = std::string(context.substr(context.size() - moved)) + std::string(continuation);
+  const std::string head(context.substr(0, context.size() - moved));
+  if (tail.empty()) fail(ErrorKind::kUsage, "the continuation is empty");
+  forest::Sequence sequence;
+  std::size_t num_context = 0;
+  if (head.empty()) {
+    const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
+    if (!start) fail(ErrorKind::kUsage, "the context is empty and the tokenizer has neither BOS nor EOS to start from");
+    sequence.tokens = tokenizer.encode(tail);
+    sequence.tokens.insert(sequence.tokens.begin(), *start);
+    num_context = 1;
+  } else {
+    sequence.tokens = tokenizer.encode(head + tail);
+    num_context = tokenizer.encode(head).size();
+  }
+  if (sequence.tokens.size() <= num_context) {
+    fail(ErrorKind::kUsage, "the continuation '{}' has no token of its own: context and continuation together have {} tokens, the context alone {}",
+         std::string(continuation), sequence.tokens.size(), num_context);
+  }
+  sequence.num_targets = static_cast<std::int64_t>(sequence.tokens.size() - num_context);
+  return sequence;
+}
+
+}  // namespace quiver::data

@@ -1,0 +1,37 @@
+// From text to the sequences that are trained on, scored and continued.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quiver/data/tasks.h"
+#include "quiver/forest/token_forest.h"
+#include "quiver/text/tokenizer.h"
+
+namespace quiver::data {
+
+/// Source and target as one sequence with the target and EOS as labels (method of mttl's collator):
+///
+///   - a space that ends the source moves to the front of the target; if the source ends in no white space and the
+///     target starts with none, a space is put between;
+///   - EOS follows the target;
+///   - source + target are tokenised as one text, without special tokens around it; the labels are as many tokens from
+///     the end as the target and EOS have alone;
+///   - more than max_length tokens are cut from the left (0: no limit). If only labels are left, the first of them
+///     becomes context, since a first token cannot be predicted.
+///
+/// Throws kUnsupported if the tokenizer has no EOS.
+forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_view source, std::string_view target,
+                                std::int64_t max_length);
+
+/// What the model continues: the source without a space at its end, cut from the left to max_length tokens.
+std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view source, std::int64_t max_length);
+
+/// Context and continuation tokenised together, as lm-evaluation-harness does: white space that ends the context moves
+/// to the continuation, whose tokens are those after as many as the context alone has. An empty context becomes BOS (or
+/// EOS). Throws kUsage for an empty continuation, or where no token is left to it.
+forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation);
+
+}  // namespace quiver::data

@@ -1,0 +1,146 @@
+#include "quiver/data/tasks.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/base/near.h"
+#include "quiver/base/random.h"
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
+
+namespace quiver::data {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+fs::path task_file(const fs::path& folder, const std::string& name) {
+  for (const char* extension : {".jsonl", ".jsonl.zst"}) {
+    if (fs::exists(folder / (name + extension))) return folder / (name + extension);
+  }
+  const auto names = list_tasks(folder);
+  fail(ErrorKind::kNotFound, "no task '{}' in '{}'{}", name, folder.string(), did_you_mean(name, names));
+}
+
+std::vector<std::string> string_list(const json& row, const char* key, const std::string& where) {
+  std::vector<std::string> values;
+  for (const auto& value : io::require_array(row, key, where)) {
+    if (!value.is_string()) fail(ErrorKind::kBadFormat, "{}: '{}' holds something other than strings", where, key);
+    values.push_back(value.get<std::string>());
+  }
+  return values;
+}
+
+Example read_example(const json& row, const std::string& where) {
+  Example example;
+  if (const auto source = io::find_string(row, "source", where)) {
+    example.source = *source;
+  } else {
+    example.source = io::require_string(row, "instruction", where) + "\n\n" + io::require_string(row, "input", where);
+  }
+  if (row.contains("targets")) example.targets = string_list(row, "targets", where);
+  if (const auto target = io::find_string(row, "target", where)) {
+    if (example.targets.empty() || example.targets[0] != *target) example.targets.insert(example.targets.begin(), *target);
+  }
+  if (example.targets.empty()) fail(ErrorKind::kBadFormat, "{}: neither 'target' nor a non-empty 'targets'", where);
+  example.id = io::find_string(row, "id", where).value_or(where);
+  return example;
+}
+
+}  // namespace
+
+std::vector<std::string> list_tasks(const fs::path& folder) {
+  if (!fs::is_directory(folder)) fail(ErrorKind::kNotFound, "task folder '{}' does not exist", folder.string());
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::string name = entry.path().filename().string();
+    if (name.ends_with(".zst")) name.resize(name.size() - 4);
+    if (name.ends_with(".jsonl")) names.insert(name.substr(0, name.size() - 6));
+  }
+  if (names.empty()) fail(ErrorKind::kNotFound, "'{}' holds no .jsonl or .jsonl.zst files", folder.string());
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> select_tasks(const fs::path& folder, const std::string& names) {
+  const auto known = list_tasks(folder);
+  if (names == "all") return known;
+  std::vector<std::string> chosen;
+  for (std::size_t begin = 0; begin <= names.size();) {
+    const auto end = std::min(names.find(',', begin), names.size());
+    const auto name = names.substr(begin, end - begin);
+    begin = end + 1;
+    if (name.empty()) continue;
+    if (!std::ranges::binary_search(known, name)) {
+      fail(ErrorKind::kNotFound, "no task '{}' in '{}'{}", name, folder.string(), did_you_mean(name, known));
+    }
+    if (std::ranges::find(chosen, name) != chosen.end()) fail(ErrorKind::kUsage, "task '{}' is named twice", name);
+    chosen.push_back(name);
+  }
+  if (chosen.empty()) fail(ErrorKind::kUsage, "no task is named; give names separated by commas, or all");
+  return chosen;
+}
+
+Task load_task(const fs::path& folder, const std::string& name) {
+  const auto path = task_file(folder, name);
+  Task task{.name = name, .sha256 = io::sha256_file(path)};
+  io::JsonLinesReader reader(path);
+  while (const auto row = reader.next()) {
+    const auto where = reader.where();
+    const auto split = io::find_string(*row, "split", where).value_or("train");
+    auto* part = split == "train" ? &task.train : split == "valid" || split == "validation" ? &task.valid : split == "test" ? &task.test : nullptr;
+    if (part == nullptr) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
+    part->push_back(read_example(*row, where));
+  }
+  if (task.train.empty() && task.valid.empty() && task.test.empty()) {
+    fail(ErrorKind::kBadFormat, "task '{}' is empty: '{}' holds no rows", name, path.string());
+  }
+  return task;
+}
+
+std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name) {
+  if (count <= 0 || count >= static_cast<std::int64_t>(examples.size())) return examples;
+  std::vector<std::size_t> order(examples.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  RandomStream(seed, "sample/" + name).shuffle(order);
+  order.resize(static_cast<std::size_t>(count));
+  std::vector<Example> chosen;
+  for (const auto i : order) chosen.push_back(std::move(examples[i]));
+  return chosen;
+}
+
+std::vector<Question> load_questions(const fs::path& folder, const std::string& name) {
+  const auto path = task_file(folder, name);
+  io::JsonLinesReader reader(path);
+  std::vector<Question> questions;
+  while (const auto row = reader.next()) {
+    const auto where = reader.where();
+    Question question;
+    question.id = io::find_string(*row, "id", where).value_or(where);
+    const auto mode = io::find_string(*row, "mode", where).value_or("choice");
+    const auto context = io::require_string(*row, "context", where);
+    question.choices = string_list(*row, "choices", where);
+    question.label = io::require_int(*row, "label", where);
+    const auto count = static_cast<std::int64_t>(question.choices.size());
+    if (question.label < 0 || question.label >= count) {
+      fail(ErrorKind::kBadFormat, "{}: label {} is not one of the {} choices", where, question.label, count);
+    }
+    for (const auto& choice : question.choices) {
+      if (mode == "choice") {
+        question.contexts.push_back(context);
+        question.continuations.push_back(" " + choice);
+      } else if (mode == "partial") {
+        question.contexts.push_back(context + choice);
+        question.continuations.push_back(" " + io::require_string(*row, "continuation", where));
+      } else {
+        fail(ErrorKind::kBadFormat, "{}: mode '{}' is not one of choice, partial", where, mode);
+      }
+    }
+    questions.push_back(std::move(question));
+  }
+  if (questions.empty()) fail(ErrorKind::kBadFormat, "set '{}' is empty: '{}' holds no rows", name, path.string());
+  return questions;
+}
+
+}  // namespace quiver::data

@@ -1,0 +1,52 @@
+// Task datasets on disk: JSON lines, one file a task (data/README.md describes the pack that Quiver carries).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace quiver::data {
+
+/// One instruction example. The text to complete is `source`; any of `targets` is right, the first is trained on.
+struct Example {
+  std::string id;
+  std::string source;
+  std::vector<std::string> targets;
+};
+
+struct Task {
+  std::string name;
+  std::vector<Example> train, valid, test;
+  std::string sha256;  ///< of the file, for provenance and for resuming
+};
+
+/// The tasks of a folder (files NAME.jsonl or NAME.jsonl.zst), sorted by name. Throws kNotFound if there is none.
+std::vector<std::string> list_tasks(const std::filesystem::path& folder);
+
+/// Names picked from the folder: "all", or a list separated by commas. Throws kNotFound for an unknown task (naming the
+/// nearest) and kUsage for one named twice.
+std::vector<std::string> select_tasks(const std::filesystem::path& folder, const std::string& names);
+
+/// Reads one task. Rows hold "split" (train, valid or test), "target" or "targets", and "source" or "instruction" and
+/// "input", joined by an empty line. Throws kNotFound, or kBadFormat naming file and line; an empty task is kBadFormat.
+Task load_task(const std::filesystem::path& folder, const std::string& name);
+
+/// The first `count` of `examples` in an order drawn by (seed, task name), all of them if count is 0: the same subset
+/// whatever else is asked for, and smaller counts are prefixes of larger ones.
+std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name);
+
+/// One multiple-choice question as log-likelihood requests: choice i is right if continuation i is the likeliest after
+/// context i.
+struct Question {
+  std::string id;
+  std::vector<std::string> choices;        ///< as stored, for acc_norm
+  std::vector<std::string> contexts;       ///< one per choice
+  std::vector<std::string> continuations;  ///< one per choice
+  std::int64_t label = 0;
+};
+
+/// Reads one multiple-choice set: modes "choice" and "partial" of data/README.md. Errors as load_task.
+std::vector<Question> load_questions(const std::filesystem::path& folder, const std::string& name);
+
+}  // namespace quiver::data

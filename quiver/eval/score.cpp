@@ -1,0 +1,89 @@
+#include "quiver/eval/score.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "quiver/base/error.h"
+#include "quiver/nn/ops.h"
+
+namespace quiver::eval {
+namespace {
+
+std::int64_t common_prefix(const std::vector<std::int32_t>& a, const std::vector<std::int32_t>& b) {
+  const auto [end, other] = std::ranges::mismatch(a, b);
+  return end - a.begin();
+}
+
+/// Cuts the sorted sequences into runs of at most max_rows rows, counting shared prefixes once.
+std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences, const std::vector<std::size_t>& order,
+                                    std::int64_t max_rows) {
+  std::vector<std::size_t> ends;
+  std::int64_t rows = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const auto& tokens = sequences[order[i]].tokens;
+    const auto size = static_cast<std::int64_t>(tokens.size());
+    const auto added = rows == 0 ? size : size - common_prefix(sequences[order[i - 1]].tokens, tokens);
+    if (rows > 0 && rows + added > max_rows) {
+      ends.push_back(i);
+      rows = size;
+    } else {
+      rows += added;
+    }
+  }
+  if (!order.empty()) ends.push_back(order.size());
+  return ends;
+}
+
+/// Scores one batch of sequences into results[order[...]].
+void score_batch(const model::Llama& model, const std::vector<forest::Sequence>& sequences, std::span<const std::size_t> order,
+                 std::vector<SequenceScore>& results) {
+  const auto batch = forest::build_batch(sequences);
+  const auto hidden = model.hidden(model::forest_rows(batch.forest));
+  const auto count = static_cast<std::int64_t>(batch.targets.size());
+  auto rows = torch::empty({count}, torch::kLong), tokens = torch::empty({count}, torch::kLong);
+  for (std::int64_t i = 0; i < count; ++i) {
+    rows.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].row;
+    tokens.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].token;
+  }
+  const auto scores = nn::score_targets(hidden.index_select(0, rows.to(hidden.device())), model.head(), tokens);
+  const auto log_probs = scores.log_prob.to(torch::kDouble);
+  for (std::int64_t i = 0; i < count; ++i) {
+    auto& result = results[order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]];
+    const double log_prob = log_probs.data_ptr<double>()[i];
+    result.log_prob += log_prob;
+    result.token_log_probs.push_back(log_prob);
+    result.is_greedy = result.is_greedy && scores.is_greedy.data_ptr<bool>()[i];
+  }
+}
+
+}  // namespace
+
+std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
+                                           const ScoreOptions& options, Progress& progress) {
+  const torch::InferenceMode inference;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
+    if (size - 1 > model.config().max_positions) {
+      fail(ErrorKind::kUsage, "sequence {} has {} tokens; the model's context is {}", i, size, model.config().max_positions);
+    }
+  }
+  std::vector<std::size_t> order(sequences.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return sequences[a].tokens < sequences[b].tokens; });
+  std::vector<SequenceScore> results(sequences.size());
+  std::size_t first = 0;
+  for (const auto end : batch_ends(sequences, order, options.max_batch_rows)) {
+    const auto members = std::span(order).subspan(first, end - first);
+    std::vector<forest::Sequence> batch;
+    for (const auto i : members) batch.push_back(sequences[i]);
+    score_batch(model, batch, members, results);
+    progress.advance(static_cast<std::int64_t>(members.size()), "");
+    throw_if_stopped("while scoring");
+    first = end;
+  }
+  return results;
+}
+
+}  // namespace quiver::eval

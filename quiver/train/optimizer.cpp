@@ -1,0 +1,83 @@
+#include "quiver/train/optimizer.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "quiver/base/error.h"
+
+namespace quiver::train {
+
+double learning_rate(const OptimizerOptions& options, std::int64_t step, std::int64_t num_steps) {
+  const auto n = static_cast<double>(num_steps), i = static_cast<double>(step);
+  const double warmup = std::ceil(options.warmup_fraction * n);
+  if (i < warmup) return options.learning_rate * i / warmup;
+  return options.learning_rate * (n - i) / std::max(n - warmup, 1.0);
+}
+
+FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype)
+    : adapter_(adapter) {
+  std::int64_t size = 0;
+  for (const auto& [path, pair] : adapter.pairs) size += pair.lora_a().numel() + pair.lora_b().numel();
+  values_ = torch::empty({size}, torch::TensorOptions().dtype(dtype).device(device));
+  gradient_ = torch::zeros_like(values_);
+  std::int64_t offset = 0;
+  const auto view = [&](const torch::Tensor& source) {
+    auto piece = values_.narrow(0, offset, source.numel()).view(source.sizes());
+    piece.copy_(source);
+    auto leaf = piece.detach().requires_grad_();
+    leaf.mutable_grad() = gradient_.narrow(0, offset, source.numel()).view(source.sizes());
+    offset += source.numel();
+    return leaf;
+  };
+  for (auto& [path, pair] : adapter_.pairs) {
+    const auto a = view(pair.lora_a());
+    pair = lora::LoraPair(a, view(pair.lora_b()), pair.alpha(), pair.use_rslora());
+  }
+}
+
+lora::LoraAdapter FlatParameters::snapshot() const {
+  auto copy = adapter_;
+  for (auto& [path, pair] : copy.pairs) {
+    const auto own = [](const torch::Tensor& t) { return t.detach().to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true); };
+    pair = lora::LoraPair(own(pair.lora_a()), own(pair.lora_b()), pair.alpha(), pair.use_rslora());
+  }
+  return copy;
+}
+
+AdamW::AdamW(const OptimizerOptions& options, const torch::Tensor& like)
+    : options_(options), first_(torch::zeros_like(like)), second_(torch::zeros_like(like)) {}
+
+double AdamW::step(torch::Tensor& values, torch::Tensor& gradient, double rate) {
+  const torch::NoGradGuard no_grad;
+  const double norm = gradient.norm().item<double>();
+  if (options_.max_grad_norm > 0 && norm > options_.max_grad_norm) gradient.mul_(options_.max_grad_norm / (norm + 1e-6));
+  ++steps_;
+  if (options_.weight_decay != 0) values.mul_(1 - rate * options_.weight_decay);
+  first_.mul_(options_.beta1).add_(gradient, 1 - options_.beta1);
+  second_.mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
+  const double t = static_cast<double>(steps_);
+  const double correction1 = 1 - std::pow(options_.beta1, t), correction2 = 1 - std::pow(options_.beta2, t);
+  const auto denominator = second_.sqrt().div_(std::sqrt(correction2)).add_(options_.epsilon);
+  values.addcdiv_(first_, denominator, -rate / correction1);
+  return norm;
+}
+
+tensor::TensorMap AdamW::state() const {
+  return {{"first", first_}, {"second", second_}, {"steps", torch::tensor({steps_}, torch::kLong)}};
+}
+
+void AdamW::restore(const tensor::TensorMap& state) {
+  for (const char* name : {"first", "second", "steps"}) {
+    if (!state.contains(name)) fail(ErrorKind::kBadFormat, "the checkpoint lacks the tensor '{}'", name);
+  }
+  if (!state.at("first").sizes().equals(first_.sizes()) || !state.at("second").sizes().equals(second_.sizes())) {
+    fail(ErrorKind::kMismatch, "the checkpoint's moments are {}; the adapter has {} parameters", tensor::describe(state.at("first")),
+         first_.numel());
+  }
+  first_.copy_(state.at("first"));
+  second_.copy_(state.at("second"));
+  steps_ = state.at("steps").item<std::int64_t>();
+}
+
+}  // namespace quiver::train

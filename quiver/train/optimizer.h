@@ -1,0 +1,66 @@
+// AdamW over one flat buffer, and the learning-rate schedule.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "quiver/lora/lora.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::train {
+
+struct OptimizerOptions {
+  double learning_rate = 1e-4;    ///< peak (Ostapenko et al. 2024, app. 9)
+  double warmup_fraction = 0.06;  ///< of all steps: linear from 0, then linear to 0
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  double max_grad_norm = 1;  ///< global norm of an adapter's gradient; 0: no clipping
+};
+
+/// Learning rate of step i (from 0) of N, with W = ceil(warmup_fraction N) steps of warm-up:
+/// peak i / W while i < W, then peak (N - i) / (N - W).
+double learning_rate(const OptimizerOptions& options, std::int64_t step, std::int64_t num_steps);
+
+/// The trainable numbers of one adapter as a single float32 vector, so that an optimiser step is a few passes over
+/// memory instead of hundreds of small ones. The adapter's pairs are views of it.
+class FlatParameters {
+ public:
+  /// Copies the adapter's factors; dtype float32 (float64 for tests).
+  FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
+
+  /// The adapter over the views; its tensors require gradients, which accumulate in gradient().
+  const lora::LoraAdapter& adapter() const { return adapter_; }
+  torch::Tensor& values() { return values_; }      ///< [P]
+  torch::Tensor& gradient() { return gradient_; }  ///< [P]
+  /// A copy with tensors of its own, on the CPU.
+  lora::LoraAdapter snapshot() const;
+
+ private:
+  torch::Tensor values_, gradient_;
+  lora::LoraAdapter adapter_;
+};
+
+/// AdamW (Loshchilov & Hutter 2019, algorithm 2) with decoupled weight decay, as torch.optim.AdamW computes it.
+class AdamW {
+ public:
+  AdamW(const OptimizerOptions& options, const torch::Tensor& like);
+  /// Clips the gradient to the maximal norm, updates `values` and returns the norm before clipping.
+  double step(torch::Tensor& values, torch::Tensor& gradient, double rate);
+
+  /// "first", "second" and "steps", for checkpoints.
+  tensor::TensorMap state() const;
+  void restore(const tensor::TensorMap& state);
+
+ private:
+  OptimizerOptions options_;
+  torch::Tensor first_, second_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace quiver::train

@@ -1,0 +1,200 @@
+#include "quiver/train/trainer.h"
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+#include "quiver/io/file.h"
+#include "quiver/io/safetensors.h"
+#include "quiver/nn/ops.h"
+
+namespace quiver::train {
+
+torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean) {
+  std::vector<std::int64_t> count;  // labels per sequence
+  std::int64_t num_with_labels = 0;
+  count.resize(batch.last_rows.size(), 0);
+  for (const auto& target : batch.targets) {
+    if (count[static_cast<std::size_t>(target.sequence)]++ == 0) ++num_with_labels;
+  }
+  const auto num_targets = static_cast<std::int64_t>(batch.targets.size());
+  auto rows = torch::empty({num_targets}, torch::kLong), tokens = torch::empty({num_targets}, torch::kLong);
+  auto weights = torch::empty({num_targets}, torch::kFloat);
+  for (std::int64_t i = 0; i < num_targets; ++i) {
+    const auto& target = batch.targets[static_cast<std::size_t>(i)];
+    rows.data_ptr<std::int64_t>()[i] = target.row;
+    tokens.data_ptr<std::int64_t>()[i] = target.token;
+    const auto labels = mean == LossMean::kTokens ? num_targets : count[static_cast<std::size_t>(target.sequence)] * num_with_labels;
+    weights.data_ptr<float>()[i] = 1.0f / static_cast<float>(labels);
+  }
+  const auto hidden = adapted.hidden(model::forest_rows(batch.forest));
+  return nn::head_loss(hidden.index_select(0, rows.to(hidden.device())), adapted.head(), tokens, weights);
+}
+
+namespace {
+
+/// The adapter's projections over the base, remembering those that need dropout masks.
+nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base, const lora::LoraAdapter& adapter,
+                                   std::vector<std::shared_ptr<lora::LoraLinear>>& dropout_layers,
+                                   std::vector<std::string>& dropout_paths) {
+  auto projections = base;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto found = projections.find(path);
+    if (found == projections.end()) {
+      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
+    }
+    auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
+    if (adapter.options.dropout > 0) {
+      dropout_layers.push_back(layer);
+      dropout_paths.push_back(path);
+    }
+    found->second = std::move(layer);
+  }
+  return projections;
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
+                 const TrainOptions& options)
+    : base_(base),
+      adapted_(base),
+      parameters_(initial, base.placement().device, base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat),
+      optimizer_(options.optimizer, parameters_.values()),
+      examples_(std::move(examples)),
+      options_(options) {
+  if (examples_.empty()) fail(ErrorKind::kUsage, "adapter '{}' has no training examples", initial.name);
+  if (options.epochs < 1) fail(ErrorKind::kUsage, "epochs is {}; expected 1 or more", options.epochs);
+  if (options.batch_size < 1) fail(ErrorKind::kUsage, "batch size is {}; expected 1 or more", options.batch_size);
+  if (!(options.optimizer.learning_rate > 0)) {
+    fail(ErrorKind::kUsage, "learning rate is {}; expected above 0", options.optimizer.learning_rate);
+  }
+  for (std::size_t i = 0; i < examples_.size(); ++i) {
+    const auto size = static_cast<std::int64_t>(examples_[i].tokens.size());
+    if (size > base.config().max_positions) {
+      fail(ErrorKind::kUsage, "training example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", i,
+           initial.name, size, base.config().max_positions);
+    }
+    num_tokens_ += size;
+  }
+  const auto count = static_cast<std::int64_t>(examples_.size());
+  steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
+  num_steps_ = steps_per_epoch_ * options.epochs;
+  adapted_ = base.with_projections(
+      attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
+}
+
+std::vector<std::size_t> Trainer::epoch_order(std::int64_t epoch) const {
+  std::vector<std::size_t> order(examples_.size());
+  std::iota(order.begin(), order.end(), 0);
+  RandomStream(options_.seed, format("order/{}/{}", parameters_.adapter().name, epoch)).shuffle(order);
+  return order;
+}
+
+std::vector<std::size_t> Trainer::next_batch() const {
+  const auto epoch = step() / steps_per_epoch_;
+  if (epoch != order_epoch_) {
+    order_ = epoch_order(epoch);
+    order_epoch_ = epoch;
+  }
+  const auto first = static_cast<std::size_t>(step() % steps_per_epoch_ * options_.batch_size);
+  const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), order_.size());
+  return {order_.begin() + static_cast<std::ptrdiff_t>(first), order_.begin() + static_cast<std::ptrdiff_t>(last)};
+}
+
+std::int64_t Trainer::next_batch_tokens() const {
+  std::int64_t tokens = 0;
+  for (const auto i : next_batch()) tokens += static_cast<std::int64_t>(examples_[i].tokens.size());
+  return tokens;
+}
+
+void Trainer::draw_dropout_masks(std::int64_t num_rows) {
+  const double keep = 1 - parameters_.adapter().options.dropout;
+  for (std::size_t i = 0; i < dropout_layers_.size(); ++i) {
+    auto& layer = *dropout_layers_[i];
+    auto generator = at::detail::createCPUGenerator(
+        derive_seed(options_.seed, format("dropout/{}/{}/{}", parameters_.adapter().name, step(), dropout_paths_[i])));
+    auto mask = torch::empty({num_rows, layer.in_features()}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
+    layer.set_dropout_mask(mask.to(base_.placement().device, base_.placement().dtype));
+  }
+}
+
+void Trainer::run_step() {
+  if (is_done()) fail(ErrorKind::kInternal, "training of '{}' is over", parameters_.adapter().name);
+  const double start = seconds_now();
+  std::vector<forest::Sequence> sequences;
+  for (const auto i : next_batch()) sequences.push_back(examples_[i]);
+  const auto batch = forest::build_batch(sequences, {.share_prefixes = options_.share_prefixes});
+  draw_dropout_masks(batch.forest.num_rows());
+  parameters_.gradient().zero_();
+  const auto loss = batch_loss(adapted_, batch, options_.loss_mean);
+  const double value = loss.item<double>();
+  if (!std::isfinite(value)) {
+    fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
+         parameters_.adapter().name, value, step() + 1, num_steps_, options_.optimizer.learning_rate);
+  }
+  loss.backward();
+  const double rate = learning_rate(options_.optimizer, step(), num_steps_);
+  last_grad_norm_ = optimizer_.step(parameters_.values(), parameters_.gradient(), rate);
+  if (!std::isfinite(last_grad_norm_)) {
+    fail(ErrorKind::kUsage, "the gradient of adapter '{}' is not finite at step {} of {}: training diverged; lower the learning rate ({})",
+         parameters_.adapter().name, step() + 1, num_steps_, options_.optimizer.learning_rate);
+  }
+  ++stats_.steps;
+  stats_.tokens += batch.num_tokens;
+  stats_.rows += batch.forest.num_rows();
+  stats_.losses.push_back(value);
+  stats_.seconds += seconds_now() - start;
+}
+
+void Trainer::save(const std::filesystem::path& path, const std::string& key) const {
+  auto tensors = optimizer_.state();
+  tensors.emplace("values", const_cast<Trainer*>(this)->parameters_.values());
+  tensors.emplace("losses", torch::tensor(stats_.losses, torch::kDouble));
+  tensors.emplace("counters", torch::tensor({stats_.steps, stats_.tokens, stats_.rows}, torch::kLong));
+  tensors.emplace("seconds", torch::tensor({stats_.seconds}, torch::kDouble));
+  tensor::save_tensors(path, tensors, {{"quiver.checkpoint", "1"}, {"quiver.key", key}});
+}
+
+bool Trainer::restore(const std::filesystem::path& path, const std::string& key) {
+  const io::MappedFile file(path);
+  const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
+  const auto found = view.metadata().find("quiver.key");
+  if (found == view.metadata().end() || found->second != key) return false;
+  tensor::TensorMap tensors;
+  for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
+  for (const char* name : {"values", "losses", "counters", "seconds"}) {
+    if (!tensors.contains(name)) fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
+  }
+  const auto& values = tensors.at("values");
+  const auto counters = tensors.at("counters");
+  if (!values.sizes().equals(parameters_.values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
+      tensors.at("losses").scalar_type() != torch::kDouble) {
+    fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
+         values.numel(), parameters_.values().numel());
+  }
+  optimizer_.restore(tensors);
+  const torch::NoGradGuard no_grad;
+  parameters_.values().copy_(values);
+  stats_.steps = counters[0].item<std::int64_t>();
+  stats_.tokens = counters[1].item<std::int64_t>();
+  stats_.rows = counters[2].item<std::int64_t>();
+  stats_.seconds = tensors.at("seconds").item<double>();
+  const auto& losses = tensors.at("losses");
+  stats_.losses.assign(losses.data_ptr<double>(), losses.data_ptr<double>() + losses.numel());
+  if (stats_.steps < 0 || stats_.steps > num_steps_ || stats_.steps != losses.numel()) {
+    fail(ErrorKind::kBadFormat, "checkpoint '{}' is at step {} of {} with {} losses; delete it to start anew", path.string(), stats_.steps,
+         num_steps_, losses.numel());
+  }
+  return true;
+}
+
+}  // namespace quiver::train
