@@ -40,7 +40,7 @@ TEST(ArrowGolden, PrototypesAreThoseOfPeft) {
   const auto theirs = tensor::load_tensors(kGolden + "prototypes.safetensors");
   ASSERT_EQ(ours.size(), theirs.size());
   for (const auto& [path, rows] : ours) {
-    const auto& expected = theirs.at("prototypes." + path);
+    const auto& expected = theirs.at("prototypes.model." + path);
     ASSERT_EQ(rows.sizes(), expected.sizes()) << path;
     for (std::int64_t i = 0; i < rows.size(0); ++i) {
       EXPECT_NEAR(agreement(rows[i], expected[i]), 1, 1e-6) << path << " adapter " << i;

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "quiver/base/error.h"
+#include "quiver/base/random.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/baselines.h"
 #include "quiver/testing/dense_mixture.h"
@@ -83,7 +84,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
     const auto d_out = pick(1, 150);
     const auto rank = pick(1, 11);
     const auto top_k = pick(1, num_adapters);
-    const auto num_tokens = seed % 10 == 0 ? 0 : seed % 10 == 1 ? 1 : pick(2, 150);
+    const std::int64_t num_tokens = seed % 10 == 0 ? 0 : seed % 10 == 1 ? 1 : pick(2, 150);
     const Bank bank(seed, d_in, d_out, std::vector<std::int64_t>(static_cast<std::size_t>(num_adapters), rank), dtype);
     const auto router = bank.arrow(top_k);
     const auto x = tokens_of(seed + 1000, num_tokens, d_in, dtype);
