@@ -266,7 +266,7 @@ std::string settings_block(const Results& results) {
 }
 
 std::string comparison_tables(std::span<const Results> results) {
-  std::string html = differing_settings(results) + "<div class=\"panels\">";
+  std::string html = differing_settings(results) + "<div class=\"panels wide\">";
   std::vector<std::pair<std::string, std::string>> seen;
   for (const auto& r : results) {
     for (const auto& section : r.sections()) {

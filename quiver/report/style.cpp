@@ -85,7 +85,9 @@ button.sort{all:unset;cursor:pointer}
 button.sort:hover{text-decoration:underline}button.sort:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 th[aria-sort] button.sort::after{content:" \25B2";font-size:9px}th[aria-sort=descending] button.sort::after{content:" \25BC"}
 .panels h3{margin-top:8px}.panels div svg+svg{margin-top:14px}
+.panels>*{min-width:0}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(350px,100%),1fr));gap:22px 26px}
+.panels.wide{grid-template-columns:repeat(auto-fill,minmax(min(480px,100%),1fr));margin-top:22px}
 svg{display:block;font-family:inherit}
 svg.chart{width:100%;height:auto;max-width:470px}
 svg text{fill:var(--ink);font-size:12px}
