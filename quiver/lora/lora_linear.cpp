@@ -11,23 +11,26 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct BaseHolder : torch::CustomClassHolder {
-  explicit BaseHolder(nn::ProjectionPtr p) : base(std::move(p)) {}
+/// What a node keeps beside its tensors. The mask is constant, and undefined without dropout, which a node's inputs may
+/// not be.
+struct LayerHolder : torch::CustomClassHolder {
+  LayerHolder(nn::ProjectionPtr p, torch::Tensor m) : base(std::move(p)), mask(std::move(m)) {}
   nn::ProjectionPtr base;
+  torch::Tensor mask;
 };
 
 struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
-  /// `mask` is undefined without dropout.
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& a, const torch::Tensor& b,
-                               const torch::Tensor& mask, const c10::intrusive_ptr<BaseHolder>& holder, double scaling) {
+                               const c10::intrusive_ptr<LayerHolder>& holder, double scaling) {
+    const auto& mask = holder->mask;
     const auto read = mask.defined() ? x * mask : x;
     const auto a_cast = a.to(x.scalar_type());
     const auto scaled_b = (b * scaling).to(x.scalar_type());
     const auto z = read.mm(a_cast.t());                      // [T, r]
     auto y = holder->base->forward(x);                       // [T, d_out]
     y.addmm_(z, scaled_b.t());
-    ctx->save_for_backward({x, a_cast, scaled_b, z, mask});
-    ctx->saved_data["base"] = c10::IValue::make_capsule(holder);
+    ctx->save_for_backward({x, a_cast, scaled_b, z});
+    ctx->saved_data["layer"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["scaling"] = scaling;
     ctx->saved_data["dtype"] = a.scalar_type();
     return y;
@@ -36,9 +39,11 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto& x = saved[0];
-    const auto &a = saved[1], &scaled_b = saved[2], &z = saved[3], &mask = saved[4];
-    const auto capsule = ctx->saved_data["base"].toCapsule();
-    const auto& base = *static_cast<const BaseHolder*>(capsule.get())->base;
+    const auto &a = saved[1], &scaled_b = saved[2], &z = saved[3];
+    const auto capsule = ctx->saved_data["layer"].toCapsule();
+    const auto& layer = *static_cast<const LayerHolder*>(capsule.get());
+    const auto& base = *layer.base;
+    const auto& mask = layer.mask;
     const auto dtype = ctx->saved_data["dtype"].toScalarType();
     const auto dy = grads[0].contiguous();
     const auto dz = dy.mm(scaled_b);                         // [T, r]
@@ -54,7 +59,7 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
         dx.addmm_(dz, a);
       }
     }
-    return {dx, da, db, torch::Tensor(), torch::Tensor(), torch::Tensor()};
+    return {dx, da, db, torch::Tensor(), torch::Tensor()};
   }
 };
 
@@ -69,8 +74,8 @@ LoraLinear::LoraLinear(nn::ProjectionPtr base, LoraPair pair, double dropout)
 }
 
 torch::Tensor LoraLinear::forward(const torch::Tensor& x) const {
-  const auto holder = c10::make_intrusive<BaseHolder>(base_);
-  return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), dropout_mask_, holder, pair_.scaling());
+  const auto holder = c10::make_intrusive<LayerHolder>(base_, dropout_mask_);
+  return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), holder, pair_.scaling());
 }
 
 torch::Tensor LoraLinear::backward(const torch::Tensor& dy) const {

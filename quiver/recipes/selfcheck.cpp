@@ -132,7 +132,8 @@ class Checker {
     routing::attach_routed(routed, adapters, {.top_k = 1}, routing::Combine::kOutputs, &recorder);
     hidden_of(base.with_projections(routed), forest::build_batch(examples));
     std::int64_t tokens = 0, chosen = 0;
-    for (const auto& [path, usage] : recorder.usage().at("a")) {
+    const auto by_tag = recorder.usage();
+    for (const auto& [path, usage] : by_tag.at("a")) {
       tokens += usage.num_tokens;
       for (const auto count : usage.choices) chosen += count;
     }

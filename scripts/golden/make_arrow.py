@@ -165,7 +165,7 @@ def whole_model(ids) -> tuple[dict, dict] | None:
             tensors[f"{name}.{mixing}.logits"] = logits
             if name == "k2-t1":
                 tensors.update({f"{name}.{mixing}.weights.{path}": value for path, value in weights.items()})
-            notes[f"{name}.{mixing}"] = {"smallest_gap": round(gap, 5)}
+            notes[f"{name}.{mixing}"] = {"smallest_gap": round(gap, 5) if gap < float("inf") else None}
     for name, (names, top_k, temperature) in CASES.items():
         original, prototypes = by_peft(names, top_k, temperature, ids)
         difference = (original - tensors[f"{name}.outputs.logits"]).abs().max()

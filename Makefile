@@ -1,0 +1,60 @@
+# Everything a person needs. BUILD is the build folder; TORCH_DIR=... uses a libtorch that is there already;
+# BASE=... runs the demo on another base model (a Hugging Face folder or a .gguf file).
+BUILD ?= build
+JOBS ?= $(shell nproc)
+PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+CMAKE_FLAGS ?=
+
+.PHONY: all setup setup-test configure build base demo test test-slow bench fuzz asan format layering clean
+
+all: build
+
+setup:
+	@scripts/setup.sh
+
+setup-test:
+	@scripts/setup.sh --test
+
+configure: setup
+	@cmake -S . -B $(BUILD) -G Ninja $(if $(TORCH_DIR),-DTORCH_DIR=$(TORCH_DIR)) $(CMAKE_FLAGS) > .configure.log 2>&1 \
+	  || { cat .configure.log; exit 1; }
+
+## The program, build/quiver
+build: configure
+	@ninja -C $(BUILD) -j $(JOBS) quiver
+
+base: build
+	@$(BUILD)/quiver fetch --python $(PYTHON) > /dev/null
+
+## The main job on real data: a library of adapters, a table of what helps, runs/demo/report.html
+demo: build $(if $(BASE),,base)
+	@scripts/demo.sh $(BUILD)/quiver "$(BASE)"
+
+## All fast tests
+test: setup-test configure
+	@ninja -C $(BUILD) -j $(JOBS)
+	@$(BUILD)/quiver fetch --python $(PYTHON) > /dev/null
+	@cd $(BUILD) && ctest --output-on-failure
+
+## Side by side with PEFT and transformers; minutes
+bench: setup-test build base
+	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
+
+## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
+fuzz:
+	@scripts/fuzz.sh
+
+## The torch-free tests under ASan and UBSan
+asan: setup
+	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
+	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_text_test quiver_data_test quiver_report_test
+	@cd build-asan && for t in base io forest text data report; do ./quiver_$${t}_test --gtest_brief=1 || exit 1; done
+
+format:
+	@clang-format -i $$(git ls-files '*.h' '*.cpp')
+
+layering:
+	@python3 scripts/check_layering.py
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,120 @@
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "quiver/base/error.h"
+#include "quiver/data/encode.h"
+#include "quiver/data/tasks.h"
+
+namespace quiver::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A folder of task files that goes away.
+class TaskFolder {
+ public:
+  TaskFolder() : path_(fs::temp_directory_path() / ("quiver-data-test-" + std::to_string(::getpid()))) { fs::create_directories(path_); }
+  ~TaskFolder() { fs::remove_all(path_); }
+  void write(const std::string& name, const std::string& text) const { std::ofstream(path_ / name) << text; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+TEST(LoadTask, ReadsTheCarriedData) {
+  const auto task = load_task("data/train", "task363_sst2_polarity_classification");
+  EXPECT_EQ(task.train.size(), 802u);
+  EXPECT_EQ(task.valid.size(), 109u);
+  EXPECT_EQ(task.test.size(), 89u);
+  EXPECT_NE(task.train[0].source.find("\n\n"), std::string::npos);
+  EXPECT_EQ(list_tasks("data/train").size(), 96u);
+}
+
+TEST(LoadTask, NamesFileAndLineOfABadRow) {
+  const TaskFolder folder;
+  folder.write("t.jsonl", "{\"source\":\"a\",\"target\":\"b\"}\n{\"source\":\"a\",\n");
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "t"); }).find("t.jsonl:2"), std::string::npos);
+  folder.write("u.jsonl", "{\"source\":\"a\"}\n");
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("targets"), std::string::npos);
+  folder.write("v.jsonl", "{\"source\":\"a\",\"target\":\"b\",\"split\":\"dev\"}\n");
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "v"); }).find("'dev'"), std::string::npos);
+}
+
+TEST(LoadTask, RefusesEmptyAndUnknownTasks) {
+  const TaskFolder folder;
+  folder.write("empty.jsonl", "\n\n");
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "empty"); }).find("is empty"), std::string::npos);
+  EXPECT_NE(message_of([] { load_task("data/train", "task363_sst2_polarity_clasification"); }).find("did you mean 'task363_sst2_polarity_classification'"), std::string::npos);
+  EXPECT_NE(message_of([] { select_tasks("data/train", "nothing"); }).find("no task 'nothing'"), std::string::npos);
+  EXPECT_NE(message_of([] { list_tasks("no/such/folder"); }).find("no/such/folder"), std::string::npos);
+}
+
+TEST(Sample, SmallerSamplesArePrefixesOfLargerOnes) {
+  std::vector<Example> examples(50);
+  for (int i = 0; i < 50; ++i) examples[static_cast<std::size_t>(i)].id = std::to_string(i);
+  const auto five = sample(examples, 5, 42, "t"), ten = sample(examples, 10, 42, "t");
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(five[i].id, ten[i].id);
+  EXPECT_NE(sample(examples, 5, 43, "t")[0].id + sample(examples, 5, 43, "t")[1].id, five[0].id + five[1].id);
+  EXPECT_EQ(sample(examples, 0, 42, "t").size(), 50u);
+}
+
+TEST(LoadQuestions, MakesRequestsOfBothModes) {
+  const auto arc = load_questions("data/heldout_mc", "arc_easy");
+  EXPECT_EQ(arc.size(), 1000u);
+  EXPECT_EQ(arc[0].continuations[1], " " + arc[0].choices[1]);
+  EXPECT_EQ(arc[0].contexts[0], arc[0].contexts[1]);
+  const auto winogrande = load_questions("data/heldout_mc", "winogrande");
+  EXPECT_EQ(winogrande[0].continuations[0], winogrande[0].continuations[1]);
+  EXPECT_TRUE(winogrande[0].contexts[1].ends_with(winogrande[0].choices[1]));
+}
+
+class Encode : public ::testing::Test {
+ protected:
+  text::Tokenizer tokenizer_ = text::load_tokenizer("tests/golden/model/llama-tied");
+};
+
+TEST_F(Encode, LabelsTheTargetAndEos) {
+  const auto sequence = encode_example(tokenizer_, "Say it:", "yes", 0);
+  auto expected = tokenizer_.encode("Say it: yes");
+  expected.push_back(*tokenizer_.eos_id());
+  EXPECT_EQ(sequence.tokens, expected);
+  EXPECT_EQ(sequence.num_targets, static_cast<std::int64_t>(tokenizer_.encode(" yes").size()) + 1);
+}
+
+TEST_F(Encode, MovesASpaceAtTheEndOfTheSource) {
+  EXPECT_EQ(encode_example(tokenizer_, "Say it: ", "yes", 0).tokens, encode_example(tokenizer_, "Say it:", "yes", 0).tokens);
+  EXPECT_EQ(encode_example(tokenizer_, "Say it:\n", "yes", 0).tokens.size(), tokenizer_.encode("Say it:\nyes").size() + 1);
+}
+
+TEST_F(Encode, CutsFromTheLeft) {
+  const auto whole = encode_example(tokenizer_, "A rather long source text", "yes", 0);
+  const auto cut = encode_example(tokenizer_, "A rather long source text", "yes", 6);
+  EXPECT_EQ(cut.tokens, std::vector<std::int32_t>(whole.tokens.end() - 6, whole.tokens.end()));
+  EXPECT_EQ(cut.num_targets, std::min<std::int64_t>(whole.num_targets, 5));
+}
+
+TEST_F(Encode, RequestsKeepContextAndContinuationApart) {
+  const auto request = encode_request(tokenizer_, "The answer is  ", "yes");
+  EXPECT_EQ(request.tokens, tokenizer_.encode("The answer is  yes"));
+  EXPECT_EQ(request.num_targets, static_cast<std::int64_t>(request.tokens.size() - tokenizer_.encode("The answer is").size()));
+  EXPECT_EQ(encode_request(tokenizer_, "", "yes").num_targets, static_cast<std::int64_t>(tokenizer_.encode("yes").size()));
+  EXPECT_THROW(encode_request(tokenizer_, "context", ""), Error);
+}
+
+}  // namespace
+}  // namespace quiver::data

@@ -1,0 +1,69 @@
+#include "quiver/eval/score.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/data/encode.h"
+#include "quiver/io/json.h"
+#include "quiver/testing/smollm2.h"
+
+namespace quiver::eval {
+namespace {
+
+TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
+  const auto path = testing::smollm2_path();
+  if (path.empty()) GTEST_SKIP() << "the default base model is not in the cache; run 'quiver fetch'";
+  const auto model = model::load_llama(path, {torch::kCPU, torch::kFloat});
+  const auto tokenizer = text::load_tokenizer(path);
+  const auto requests = io::read_json_file("tests/golden/smollm2/scores.json").at("requests");
+  ASSERT_EQ(requests.size(), 40u);
+  std::vector<forest::Sequence> sequences;
+  for (const auto& request : requests) {
+    sequences.push_back(data::encode_request(tokenizer, request.at("context").get<std::string>(), request.at("continuation").get<std::string>()));
+    const auto& tokens = sequences.back().tokens;
+    const std::vector<std::int32_t> continuation(tokens.end() - sequences.back().num_targets, tokens.end());
+    EXPECT_EQ(continuation, request.at("continuation_ids").get<std::vector<std::int32_t>>());
+    EXPECT_EQ(tokens.size() - continuation.size(), request.at("context_tokens").get<std::size_t>());
+  }
+  NoProgress progress;
+  const auto scores = score_sequences(model, sequences, {}, progress);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    EXPECT_NEAR(scores[i].log_prob, requests[i].at("logprob").get<double>(), 1e-3 * static_cast<double>(scores[i].token_log_probs.size()));
+    EXPECT_EQ(scores[i].is_greedy, requests[i].at("is_greedy").get<bool>());
+    const auto expected = requests[i].at("token_logprobs").get<std::vector<double>>();
+    ASSERT_EQ(scores[i].token_log_probs.size(), expected.size());
+    for (std::size_t t = 0; t < expected.size(); ++t) EXPECT_NEAR(scores[i].token_log_probs[t], expected[t], 1e-3);
+  }
+}
+
+TEST(ScoreSequences, DoesNotDependOnBatching) {
+  const auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  std::vector<forest::Sequence> sequences;
+  for (std::int32_t i = 0; i < 30; ++i) {
+    forest::Sequence sequence;
+    for (std::int32_t t = 0; t < 4 + i % 7; ++t) sequence.tokens.push_back(5 + t * (i % 3 + 1));
+    sequence.num_targets = 1 + i % 3;
+    sequences.push_back(sequence);
+  }
+  NoProgress progress;
+  const auto together = score_sequences(model, sequences, {}, progress);
+  const auto one_by_one = score_sequences(model, sequences, {.max_batch_rows = 1}, progress);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    EXPECT_NEAR(together[i].log_prob, one_by_one[i].log_prob, 1e-4);
+    EXPECT_EQ(together[i].token_log_probs.size(), static_cast<std::size_t>(sequences[i].num_targets));
+    EXPECT_EQ(together[i].is_greedy, one_by_one[i].is_greedy);
+  }
+}
+
+TEST(ScoreSequences, RefusesASequenceBeyondTheContext) {
+  const auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  const std::vector<forest::Sequence> sequences = {{{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions) + 2, 3), 1}};
+  NoProgress progress;
+  EXPECT_THROW(score_sequences(model, sequences, {}, progress), Error);
+}
+
+}  // namespace
+}  // namespace quiver::eval

@@ -1,0 +1,86 @@
+// Whole models with adapters against PEFT and plain references in Python.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+#include "quiver/lora/lora_linear.h"
+#include "quiver/lora/merge.h"
+#include "quiver/lora/peft.h"
+#include "quiver/model/llama.h"
+#include "quiver/routing/attach.h"
+
+namespace quiver::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+
+model::Llama tiny() { return model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}); }
+
+torch::Tensor logits_of(const model::Llama& model, const std::vector<std::int32_t>& ids) {
+  const torch::InferenceMode inference;
+  forest::TokenForest forest;
+  forest.add_segment(forest::kNoParent, ids);
+  return model.hidden(model::forest_rows(forest)).matmul(model.head().t());
+}
+
+TEST(PeftAdapters, GiveTheLogitsOfPeft) {
+  const fs::path folder = "tests/golden/peft";
+  const auto cases = io::read_json_file(folder / "cases.json");
+  const auto ids = cases.at("ids").get<std::vector<std::int32_t>>();
+  const auto positions = torch::tensor(cases.at("positions").get<std::vector<std::int64_t>>());
+  const auto golden = tensor::load_tensors(folder / "logits.safetensors");
+  const auto base = tiny();
+  for (const auto& name : cases.at("supported").get<std::vector<std::string>>()) {
+    const auto adapter = lora::load_peft(folder / name);
+    lora::check_fits(adapter, base.projections(), base.config().name, base.fingerprint(), /*allow_other_base=*/true);
+    const auto logits = logits_of(base.with_projections(lora::attach(base.projections(), adapter)), ids).index_select(0, positions);
+    const auto found = golden.contains(name) ? golden.find(name) : golden.find(name + ".logits");
+    ASSERT_NE(found, golden.end()) << name;
+    // PEFT computes adapters stored in bfloat16 in float32, as we do.
+    EXPECT_LT((logits - found->second).abs().max().item<double>(), 2e-4) << name;
+  }
+  for (const auto& name : cases.at("refused").get<std::vector<std::string>>()) {
+    EXPECT_THROW(lora::load_peft(folder / name), Error) << name;
+  }
+}
+
+TEST(Arrow, GivesTheLogitsOfPeftAndOfThePapersRule) {
+  const fs::path folder = "tests/golden/arrow";
+  const auto golden = tensor::load_tensors(folder / "whole_model.safetensors");
+  const auto file = io::read_json_file(folder / "cases.json");
+  const auto ids = file.at("ids").get<std::vector<std::int32_t>>();
+  const auto base = tiny();
+  int compared = 0;
+  for (const auto& [name, entry] : file.at("cases").items()) {
+    std::vector<lora::LoraAdapter> adapters;
+    for (const auto& adapter : entry.at("adapters")) adapters.push_back(lora::load_peft(folder / adapter.get<std::string>()));
+    const routing::ArrowOptions options{.top_k = entry.at("top_k"), .temperature = entry.at("temperature")};
+    for (const auto& [suffix, combine] : {std::pair(".outputs", routing::Combine::kOutputs), std::pair(".parameters", routing::Combine::kParams)}) {
+      const auto found = golden.find(name + suffix + ".logits");
+      if (found == golden.end()) continue;
+      auto projections = base.projections();
+      routing::attach_routed(projections, adapters, options, combine);
+      const auto logits = logits_of(base.with_projections(projections), ids);
+      EXPECT_LT((logits - found->second).abs().max().item<double>(), 2e-4) << name << suffix;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 13);
+}
+
+TEST(Mean, GivesTheLogitsOfTheReference) {
+  const fs::path folder = "tests/golden/arrow";
+  std::vector<lora::LoraAdapter> adapters;
+  for (int i = 0; i < 6; ++i) adapters.push_back(lora::load_peft(folder / ("adapter-" + std::to_string(i))));
+  const auto base = tiny();
+  const auto file = io::read_json_file(folder / "cases.json");
+  const auto mean = base.with_projections(lora::attach(base.projections(), lora::mean_of_factors(adapters)));
+  const auto logits = logits_of(mean, file.at("ids").get<std::vector<std::int32_t>>());
+  EXPECT_LT((logits - tensor::load_tensors(folder / "whole_model.safetensors").at("mean.logits")).abs().max().item<double>(), 2e-4);
+}
+
+}  // namespace
+}  // namespace quiver::recipes

@@ -1,0 +1,271 @@
+#include "quiver/train/trainer.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+#include "quiver/io/json.h"
+#include "quiver/lora/init.h"
+#include "quiver/lora/lora_linear.h"
+#include "quiver/lora/peft.h"
+
+namespace quiver::train {
+namespace {
+
+namespace fs = std::filesystem;
+const fs::path kGolden = "tests/golden";
+
+model::Llama tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
+  return model::load_llama(kGolden / "model" / name, {torch::kCPU, dtype});
+}
+
+lora::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed) {
+  auto adapter = lora::initial_adapter("random", {.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
+                                       model.projections(), seed);
+  for (auto& [path, pair] : adapter.pairs) {
+    RandomStream random(seed, "b/" + path);
+    pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
+  }
+  return adapter;
+}
+
+/// Sequences of a random tree of given depth: every node's path is the prefix of its children's; some end early, some
+/// differ in one token only.
+std::vector<forest::Sequence> nested_sequences(int depth, std::uint64_t seed) {
+  RandomStream random(seed, "nested");
+  std::vector<std::vector<std::int32_t>> paths = {{}};
+  const auto extend = [&](std::vector<std::int32_t> path, std::uint64_t length) {
+    for (std::uint64_t i = 0; i < length; ++i) path.push_back(static_cast<std::int32_t>(3 + random.below(300)));
+    return path;
+  };
+  std::vector<std::vector<std::int32_t>> leaves;
+  for (int level = 0; level < depth; ++level) {
+    std::vector<std::vector<std::int32_t>> next;
+    for (const auto& path : paths) {
+      for (int child = 0; child < 2; ++child) next.push_back(extend(path, 1 + random.below(7)));
+      if (!path.empty()) leaves.push_back(extend(path, 1));  // its last token gets no row: a child of length zero
+      if (!path.empty()) leaves.push_back(extend(path, 2));  // and one of a single token
+    }
+    paths = next;
+  }
+  leaves.insert(leaves.end(), paths.begin(), paths.end());
+  std::vector<forest::Sequence> sequences;
+  for (auto& tokens : leaves) {
+    if (tokens.size() < 2) tokens = extend(tokens, 2);
+    const auto targets = 1 + random.below(std::min<std::uint64_t>(tokens.size() - 1, 5));
+    sequences.push_back({tokens, static_cast<std::int64_t>(targets)});
+  }
+  return sequences;
+}
+
+struct LossAndGradient {
+  double loss = 0;
+  torch::Tensor gradient;
+};
+
+LossAndGradient run_batch(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
+  parameters.gradient().zero_();
+  const auto adapted = base.with_projections(lora::attach(base.projections(), parameters.adapter()));
+  const auto loss = batch_loss(adapted, batch, mean);
+  loss.backward();
+  return {loss.item<double>(), parameters.gradient().clone()};
+}
+
+class ForestDepth : public ::testing::TestWithParam<int> {};
+
+/// A batch with shared prefixes against its examples run one by one: loss and every LoRA gradient.
+void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double tolerance) {
+  const auto base = tiny(dtype);
+  FlatParameters parameters(random_adapter(base, 5), torch::kCPU, dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    const auto sequences = nested_sequences(depth, seed);
+    const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
+    const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
+    LossAndGradient alone{0, torch::zeros_like(parameters.values())};
+    for (const auto& sequence : sequences) {
+      const auto one = run_batch(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
+      alone.loss += one.loss / static_cast<double>(sequences.size());
+      alone.gradient += one.gradient / static_cast<double>(sequences.size());
+    }
+    EXPECT_LT(batch.forest.num_rows(), batch.num_tokens - static_cast<std::int64_t>(sequences.size()));  // something was shared
+    EXPECT_NEAR(together.loss, alone.loss, tolerance * std::abs(alone.loss));
+    std::int64_t offset = 0;
+    for (const auto& [path, pair] : parameters.adapter().pairs) {
+      for (const auto& factor : {pair.lora_a(), pair.lora_b()}) {
+        const auto a = together.gradient.narrow(0, offset, factor.numel()), b = alone.gradient.narrow(0, offset, factor.numel());
+        EXPECT_LE((a - b).norm().item<double>(), tolerance * b.norm().item<double>()) << path << " seed " << seed;
+        offset += factor.numel();
+      }
+    }
+  }
+}
+
+TEST_P(ForestDepth, LossAndGradientsEqualThoseOneByOneInFloat32) { expect_forest_equals_one_by_one(GetParam(), torch::kFloat, 1e-4); }
+TEST_P(ForestDepth, LossAndGradientsEqualThoseOneByOneInFloat64) { expect_forest_equals_one_by_one(GetParam(), torch::kDouble, 1e-9); }
+
+TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
+  for (const auto& [dtype, tolerance] : {std::pair(torch::kFloat, 1e-4), std::pair(torch::kDouble, 1e-9)}) {
+    const torch::NoGradGuard no_grad;
+    const auto base = tiny(dtype);
+    const auto sequences = nested_sequences(GetParam(), 11);
+    const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
+    const auto logits = base.hidden(model::forest_rows(batch.forest)).matmul(base.head().t());
+    std::size_t next = 0;
+    for (const auto& sequence : sequences) {
+      forest::TokenForest alone;
+      alone.add_segment(forest::kNoParent, sequence.tokens);
+      const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().t());
+      for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets; p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
+        const auto difference = (logits[batch.targets.at(next++).row] - expected[p - 1]).abs().max().item<double>();
+        EXPECT_LT(difference, tolerance * expected.abs().max().item<double>());
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Depths, ForestDepth, ::testing::Values(1, 2, 3, 4));
+
+class PeftTraining : public ::testing::TestWithParam<const char*> {};
+
+/// Twenty optimiser steps from PEFT's initial adapter over the same batches.
+TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
+  const fs::path folder = kGolden / "training" / GetParam();
+  const auto run = io::read_json_file(folder / "run.json");
+  const auto base = tiny(torch::kFloat, run.at("base").get<std::string>());
+  FlatParameters parameters(lora::load_peft(folder / "initial"), torch::kCPU);
+  OptimizerOptions options{.learning_rate = run.at("learning_rate"), .weight_decay = run.at("weight_decay"), .max_grad_norm = run.at("clip_norm")};
+  AdamW optimizer(options, parameters.values());
+  const auto mean = run.at("loss") == "example_mean" ? LossMean::kExamples : LossMean::kTokens;
+  const auto gradients = tensor::load_tensors(folder / "gradients.safetensors");
+  const auto expect_tensors = [&](const tensor::TensorMap& golden, const std::string& prefix, const torch::Tensor& flat, double tolerance) {
+    std::int64_t offset = 0;
+    for (const auto& [path, pair] : parameters.adapter().pairs) {
+      for (const auto& [name, factor] : {std::pair("lora_A", pair.lora_a()), std::pair("lora_B", pair.lora_b())}) {
+        const auto& expected = golden.at(prefix + "base_model.model.model." + path + "." + name + ".weight");
+        const auto actual = flat.narrow(0, offset, factor.numel()).view(factor.sizes());
+        EXPECT_LT((actual - expected).abs().max().item<double>(), tolerance) << prefix << path << " " << name;
+        offset += factor.numel();
+      }
+    }
+  };
+  const std::int64_t num_steps = run.at("num_steps");
+  for (std::int64_t step = 0; step < num_steps; ++step) {
+    std::vector<forest::Sequence> sequences;
+    for (const auto& example : run.at("batches").at(static_cast<std::size_t>(step))) {
+      sequences.push_back({example.at("ids").get<std::vector<std::int32_t>>(), example.at("num_labels").get<std::int64_t>()});
+    }
+    const auto& golden = run.at("steps").at(static_cast<std::size_t>(step));
+    const double rate = learning_rate(options, step, num_steps);
+    EXPECT_NEAR(rate, golden.at("learning_rate").get<double>(), 1e-12);
+    const auto [loss, gradient] = run_batch(base, parameters, forest::build_batch(sequences), mean);
+    EXPECT_NEAR(loss, golden.at("loss").get<double>(), 1e-4) << "step " << step;
+    if (step == 0) expect_tensors(gradients, "step0.", gradient, 1e-4);
+    if (step == num_steps - 1) expect_tensors(gradients, "step19.", gradient, 1e-4);
+    const double norm = optimizer.step(parameters.values(), parameters.gradient(), rate);
+    EXPECT_NEAR(norm, golden.at("grad_norm").get<double>(), 1e-4 * norm) << "step " << step;
+  }
+  expect_tensors(tensor::load_tensors(folder / "final.safetensors"), "", parameters.values(), 5e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", "token-mean", "sharded"));
+
+Trainer make_trainer(const model::Llama& base, double dropout = 0, double rate = 1e-2) {
+  TrainOptions options{.epochs = 3, .batch_size = 4};
+  options.optimizer.learning_rate = rate;
+  return Trainer(base, lora::initial_adapter("toy", {.dropout = dropout}, base.projections(), 1), nested_sequences(3, 2), options);
+}
+
+void expect_same(const lora::LoraAdapter& a, const lora::LoraAdapter& b) {
+  for (const auto& [path, pair] : a.pairs) {
+    EXPECT_TRUE(pair.lora_a().equal(b.pairs.at(path).lora_a())) << path;
+    EXPECT_TRUE(pair.lora_b().equal(b.pairs.at(path).lora_b())) << path;
+  }
+}
+
+TEST(Trainer, ResumedEqualsUninterruptedBitForBit) {
+  const auto base = tiny();
+  const auto path = fs::temp_directory_path() / "quiver-trainer-test.safetensors";
+  for (const double dropout : {0.0, 0.3}) {
+    auto whole = make_trainer(base, dropout);
+    while (!whole.is_done()) whole.run_step();
+    for (const int stop : {1, 4}) {
+      auto first = make_trainer(base, dropout);
+      for (int i = 0; i < stop; ++i) first.run_step();
+      first.save(path, "key");
+      auto second = make_trainer(base, dropout);
+      EXPECT_FALSE(second.restore(path, "another key"));
+      ASSERT_TRUE(second.restore(path, "key"));
+      EXPECT_EQ(second.step(), stop);
+      while (!second.is_done()) second.run_step();
+      expect_same(whole.adapter(), second.adapter());
+      EXPECT_EQ(whole.stats().losses, second.stats().losses);
+      EXPECT_EQ(whole.stats().tokens, second.stats().tokens);
+    }
+  }
+  fs::remove(path);
+}
+
+TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
+  const auto base = tiny();
+  TrainOptions options{.epochs = 2, .batch_size = 8};
+  options.optimizer.learning_rate = 1e-3;
+  const auto run = [&](bool share) {
+    options.share_prefixes = share;
+    Trainer trainer(base, lora::initial_adapter("toy", {}, base.projections(), 1), nested_sequences(4, 2), options);
+    while (!trainer.is_done()) trainer.run_step();
+    return trainer.stats();
+  };
+  const auto shared = run(true), plain = run(false);
+  EXPECT_LT(shared.rows, plain.rows);
+  EXPECT_EQ(shared.tokens, plain.tokens);
+  for (std::size_t i = 0; i < shared.losses.size(); ++i) EXPECT_NEAR(shared.losses[i], plain.losses[i], 1e-4);
+}
+
+TEST(Trainer, StopsWhenTheLossDiverges) {
+  const auto base = tiny();
+  auto trainer = make_trainer(base, 0, 1e30);
+  try {
+    while (!trainer.is_done()) trainer.run_step();
+    FAIL() << "a learning rate of 1e30 converged";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_NE(std::string(error.what()).find("lower the learning rate"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Trainer, RefusesWhatItCannotTrain) {
+  const auto base = tiny();
+  const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
+  EXPECT_THROW(Trainer(base, initial, {}, {}), Error);
+  EXPECT_THROW(Trainer(base, initial, nested_sequences(1, 1), {.epochs = 0}), Error);
+  EXPECT_THROW(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), Error);
+  forest::Sequence long_one{std::vector<std::int32_t>(static_cast<std::size_t>(base.config().max_positions + 1), 3), 1};
+  EXPECT_THROW(Trainer(base, initial, {long_one}, {}), Error);
+}
+
+TEST(Trainer, RefusesADamagedCheckpoint) {
+  const auto base = tiny();
+  const auto path = fs::temp_directory_path() / "quiver-trainer-damaged.safetensors";
+  auto trainer = make_trainer(base);
+  trainer.run_step();
+  tensor::save_tensors(path, {{"values", torch::zeros({3})}}, {{"quiver.key", "key"}});
+  EXPECT_THROW(trainer.restore(path, "key"), Error);
+  fs::remove(path);
+}
+
+TEST(LearningRate, WarmsUpAndDecaysLinearly) {
+  const OptimizerOptions options{.learning_rate = 1, .warmup_fraction = 0.06};
+  EXPECT_DOUBLE_EQ(learning_rate(options, 0, 100), 0);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 3, 100), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 6, 100), 1);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 53, 100), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 99, 100), 1.0 / 94);
+  EXPECT_DOUBLE_EQ(learning_rate({.learning_rate = 1, .warmup_fraction = 0}, 0, 1), 1);
+}
+
+}  // namespace
+}  // namespace quiver::train

@@ -1,0 +1,309 @@
+"""The program as a person or a script meets it: output, errors, exit codes, kills and resumption.
+
+Run by ctest with QUIVER_BUILD naming the build folder; needs only Python's standard library, and PEFT (in .venv) for
+the one test that loads what Quiver wrote.
+"""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUIVER = pathlib.Path(os.environ.get("QUIVER_BUILD", ROOT / "build")) / "quiver"
+TINY = ROOT / "tests/golden/model/llama-tied"
+PYTHON = ROOT / ".venv/bin/python"
+
+
+def run(*args, check=0, stdin=None, env=None):
+    done = subprocess.run([str(QUIVER), *map(str, args)], input=stdin, capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})})
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"exit {done.returncode}, expected {check}: quiver {' '.join(map(str, args))}\n{done.stderr}\n{done.stdout[-2000:]}")
+    return done
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_tasks(folder, names=("alpha", "beta", "gamma", "delta"), rows=24):
+    """Tiny tasks with an instruction of their own, and valid and test rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(5)
+    words = ["text", "answer", "review", "positive", "archer", "read", "twice", "negative"]
+    for number, name in enumerate(names):
+        lines = []
+        for i in range(rows):
+            split = "train" if i < rows - 8 else "valid" if i < rows - 4 else "test"
+            source = " ".join(draw.choice(words) for _ in range(3))
+            lines.append({"task": name, "split": split, "id": f"{name}-{i}", "instruction": f"Task {name}. Say {words[number]}.",
+                          "input": source, "target": words[number]})
+        write_jsonl(folder / f"{name}.jsonl", lines)
+    return folder
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="quiver-cli-"))
+        self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
+
+    def expect_error(self, done_args, code, *telling, **kwargs):
+        done = run(*done_args, check=code, **kwargs)
+        lines = done.stderr.strip().splitlines()
+        self.assertTrue(lines[-1].startswith("quiver: "), done.stderr)
+        for words in telling:
+            self.assertIn(words, lines[-1])
+        return lines[-1]
+
+    def train_args(self, library, data, *more):
+        return ["train", "--base", TINY, "--data", data, "--library", library, "--dtype", "float32", "--epochs", 3,
+                "--batch-size", 4, "--lr", "1e-2", *more]
+
+
+class Verbs(Case):
+    def test_help_names_every_verb(self):
+        text = run("--help").stdout
+        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "report", "selfcheck"):
+            self.assertIn(verb, text)
+            self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
+
+    def test_tokenize_and_decode_are_inverse(self):
+        text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
+        ids = run("tokenize", "--base", TINY, stdin=text).stdout
+        self.assertEqual(set(json.loads(ids.splitlines()[0])), {"ids"})
+        decoded = [json.loads(line)["text"] for line in run("tokenize", "--base", TINY, "--decode", stdin=ids).stdout.splitlines()]
+        self.assertEqual(decoded, text.splitlines())
+
+    def test_score_writes_a_line_per_request(self):
+        requests = self.tmp / "requests.jsonl"
+        write_jsonl(requests, [{"id": "a", "context": "Is the answer", "continuation": " in the text"}, {"id": 7, "context": "x", "continuation": " y"}])
+        run("score", "--base", TINY, "--input", requests, "--output", self.tmp / "scores.jsonl", "--dtype", "float32")
+        rows = [json.loads(line) for line in (self.tmp / "scores.jsonl").read_text().splitlines()]
+        self.assertEqual([row["id"] for row in rows], ["a", 7])
+        for row in rows:
+            self.assertAlmostEqual(row["logprob"], sum(row["token_logprobs"]), places=5)
+            self.assertEqual(row["num_tokens"], len(row["token_logprobs"]))
+            self.assertIsInstance(row["is_greedy"], bool)
+        self.expect_error(["score", "--base", TINY, "--input", requests, "--output", self.tmp / "scores.jsonl"], 2, "--force")
+
+    def test_generate_is_reproducible(self):
+        args = ["generate", "--base", TINY, "--prompt", "Is the answer", "--max-new-tokens", 12, "--dtype", "float32", "--json",
+                "--sampling-temperature", "0.8", "--top-p", "0.9"]
+        first = json.loads(run(*args, "--seed", 1).stdout)
+        self.assertEqual(first, json.loads(run(*args, "--seed", 1).stdout))
+        self.assertNotEqual(first, json.loads(run(*args, "--seed", 2).stdout))
+
+    def test_selfcheck_passes(self):
+        result = json.loads(run("selfcheck", "--json").stdout)
+        self.assertTrue(result["passed"], result)
+
+
+class Library(Case):
+    def test_the_whole_job_on_a_tiny_model(self):
+        data = self.tmp / "data"
+        make_tasks(data / "train")
+        make_tasks(data / "heldout_sni", names=("epsilon",))
+        (data / "heldout_mc").mkdir()
+        write_jsonl(data / "heldout_mc" / "quiz.jsonl", [
+            {"task": "quiz", "split": "test", "id": str(i), "mode": "choice", "context": "Question: text?\nAnswer:",
+             "choices": ["positive", "negative"], "label": i % 2} for i in range(6)])
+        library = self.tmp / "library"
+        build = ["build", "--base", TINY, "--data", data / "train", "--library", library, "--dtype", "float32", "--epochs", 4,
+                 "--batch-size", 4, "--lr", "2e-2", "--json"]
+        summary = json.loads(run(*build, "--recipe", "mbc", "--num-clusters", 2).stdout)
+        self.assertEqual(len(summary["adapters"]), 6)
+        self.assertEqual(summary["total"]["tokens"], sum(a["tokens"] for a in summary["adapters"]))
+        for adapter in summary["adapters"]:
+            self.assertLess(adapter["last_loss"], adapter["first_loss"])
+            self.assertLess(adapter["rows"], adapter["tokens"])
+        run(*build, "--recipe", "shared")
+        again = json.loads(run(*build, "--recipe", "mbc", "--num-clusters", 2).stdout)
+        self.assertFalse(any(a["is_new"] for a in again["adapters"]))
+        results = self.tmp / "results.json"
+        table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--train-tasks", "all",
+                    "--instruction-tasks", "all", "--choice-sets", "all", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
+        self.assertIn("Private, Arrow", table)
+        parsed = json.loads(results.read_text())
+        nll = {row["method"]: row["mean"] for row in parsed["summary"] if row["section"] == "train" and row["metric"] == "nll"}
+        self.assertEqual(len(nll), 8)
+        self.assertLess(nll["private-oracle"], nll["base"])
+        self.assertLess(nll["private-arrow"], nll["base"])
+        base_samples = [s for s in parsed["samples"] if s["method"] == "base" and s["section"] == "train"]
+        self.assertEqual(len(base_samples), 16)
+        page = self.tmp / "report.html"
+        run("report", results, "--output", page)
+        self.assertIn("<svg", page.read_text())
+        self.assertNotIn("http://", page.read_text().replace("http://www.w3.org/", ""))
+        self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
+
+    @unittest.skipUnless(PYTHON.exists() and (ROOT / ".venv/quiver-test").exists(), "PEFT is not installed")
+    def test_peft_loads_what_quiver_wrote_and_quiver_loads_what_peft_wrote(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",))
+        library = self.tmp / "library"
+        run(*self.train_args(library, data, "--target-modules", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"))
+        exported = self.tmp / "exported"
+        run("library", "export", "--library", library, "alpha", exported)
+        # What Quiver computes with the adapter, as greedy tokens and log-probabilities, is what PEFT computes.
+        script = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+base, adapter, text = sys.argv[1:4]
+model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
+tokenizer = PreTrainedTokenizerFast(tokenizer_file=base + '/tokenizer.json')
+context, whole = (tokenizer(t, add_special_tokens=False)['input_ids'] for t in (text, text + ' positive'))
+with torch.no_grad():
+    logits = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), len(whole))]))
+"""
+        text = "Task alpha. Say text.\n\nread the review"
+        expected = json.loads(subprocess.run([str(PYTHON), "-c", script, str(TINY), str(exported), text], capture_output=True, text=True, check=True).stdout)
+        requests = self.tmp / "r.jsonl"
+        write_jsonl(requests, [{"id": 0, "context": text, "continuation": " positive"}])
+        for choice in (["--adapter", exported], ["--library", library, "--method", "oracle=alpha"], ["--library", library, "--method", "arrow", "--top-k", 1]):
+            row = json.loads(run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *choice).stdout)
+            for mine, theirs in zip(row["token_logprobs"], expected, strict=True):
+                self.assertAlmostEqual(mine, theirs, delta=1e-4)
+        # And the other way: a folder of PEFT's own, added to a library.
+        run("library", "add", "--library", library, "--base", TINY, "--name", "theirs", "--allow-other-base", ROOT / "tests/golden/peft/all-linears")
+        self.assertIn("theirs", run("library", "ls", "--library", library).stdout)
+
+    def test_clusters_given_folders(self):
+        folders = [ROOT / f"tests/golden/arrow/adapter-{i}" for i in range(6)]
+        result = json.loads(run("cluster", "--num-clusters", 3, "--json", *folders).stdout)
+        shuffled = json.loads(run("cluster", "--num-clusters", 3, "--json", *reversed(folders)).stdout)
+        self.assertEqual(result["clusters"], shuffled["clusters"])
+        self.assertEqual(sorted(sum(result["clusters"], [])), [f"adapter-{i}" for i in range(6)])
+
+
+class Resumption(Case):
+    def test_killed_at_random_moments_the_adapters_are_bit_identical(self):
+        data = make_tasks(self.tmp / "train", names=("alpha", "beta"), rows=200)
+        whole, killed = self.tmp / "whole", self.tmp / "killed"
+        more = ("--dropout", "0.1", "--epochs", 4, "--checkpoint-seconds", "0")
+        started = time.monotonic()
+        run(*self.train_args(whole, data, *more))
+        length = time.monotonic() - started
+        draw = random.Random(11)
+        kills = 0
+        while True:
+            process = subprocess.Popen([str(QUIVER), *map(str, self.train_args(killed, data, *more))], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       env={**os.environ, "OMP_NUM_THREADS": "2"})
+            try:
+                process.communicate(timeout=length * draw.uniform(0.25, 0.7) if kills < 5 else None)
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                kills += 1
+        self.assertEqual(process.returncode, 0)
+        self.assertGreaterEqual(kills, 1)
+        for name in ("alpha", "beta"):
+            file = pathlib.Path("adapters") / name / "adapter_model.safetensors"
+            self.assertEqual((whole / file).read_bytes(), (killed / file).read_bytes(), name)
+        self.assertEqual(list((killed / "checkpoints").iterdir()), [])
+
+    def test_interrupt_stops_at_a_safe_point_and_says_where(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",), rows=400)
+        process = subprocess.Popen([str(QUIVER), *map(str, self.train_args(self.tmp / "library", data, "--epochs", 200))], cwd=ROOT,
+                                   stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, err)
+        self.assertIn("stopped after step", err)
+        self.assertTrue((self.tmp / "library/checkpoints/alpha.safetensors").exists())
+
+
+class BadInput(Case):
+    def test_base_models(self):
+        self.expect_error(["score", "--base", self.tmp / "nothing"], 3, "nothing", "does not exist")
+        broken = self.tmp / "model"
+        shutil.copytree(TINY, broken)
+        weights = (broken / "model.safetensors").read_bytes()
+        (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+        self.expect_error(["generate", "--prompt", "x", "--base", broken], 3, "model.safetensors")
+        (broken / "model.safetensors").unlink()
+        self.expect_error(["generate", "--prompt", "x", "--base", broken], 3, "model.safetensors")
+        gguf = self.tmp / "broken.gguf"
+        gguf.write_bytes((ROOT / "tests/golden/model/llama-mixed.gguf").read_bytes()[:5000])
+        self.expect_error(["generate", "--prompt", "x", "--base", gguf], 3, "broken.gguf")
+
+    def test_requests(self):
+        bad = self.tmp / "bad.jsonl"
+        bad.write_text('{"id":1,"context":"a","continuation":" b"}\n{"id":2,"context":"a"\n')
+        self.expect_error(["score", "--base", TINY, "--input", bad, "--output", self.tmp / "out"], 3, "bad.jsonl:2")
+        self.assertFalse((self.tmp / "out").exists())
+        write_jsonl(bad, [{"id": 1, "context": "word " * 3000, "continuation": " b"}])
+        self.expect_error(["score", "--base", TINY, "--input", bad], 2, "bad.jsonl:1", "context")
+        write_jsonl(bad, [{"id": 1, "context": "a", "continuation": ""}])
+        self.expect_error(["score", "--base", TINY, "--input", bad], 2, "bad.jsonl:1", "empty")
+
+    def test_tasks(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",))
+        (data / "void.jsonl").write_text("\n")
+        args = ["--data", data, "--base", TINY, "--library", self.tmp / "library"]
+        self.expect_error(["train", *args, "--tasks", "alpa"], 3, "did you mean 'alpha'")
+        self.expect_error(["train", *args, "--tasks", "void"], 3, "is empty")
+        self.expect_error(["train", *args, "--tasks", "alpha,alpha"], 2, "twice")
+        self.expect_error(["train", *args, "--tasks", "alpha", "--lr", "1e38"], 2, "lower the learning rate")
+        self.assertNotIn("alpha", run("library", "ls", "--library", self.tmp / "library").stdout)
+
+    def test_other_settings_are_not_overwritten(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",))
+        library = self.tmp / "library"
+        run(*self.train_args(library, data))
+        before = (library / "adapters/alpha/adapter_model.safetensors").read_bytes()
+        self.expect_error(self.train_args(library, data, "--rank", 2), 3, "alpha", "--force")
+        self.assertEqual(before, (library / "adapters/alpha/adapter_model.safetensors").read_bytes())
+        run(*self.train_args(library, data, "--rank", 2, "--force"))
+        self.assertNotEqual(before, (library / "adapters/alpha/adapter_model.safetensors").read_bytes())
+
+    def test_adapters(self):
+        data = make_tasks(self.tmp / "train", names=("alpha", "beta"))
+        library = self.tmp / "library"
+        run(*self.train_args(library, data))
+        requests = self.tmp / "r.jsonl"
+        write_jsonl(requests, [{"id": 1, "context": "a", "continuation": " b"}])
+        score = ["score", "--base", TINY, "--input", requests, "--library", library]
+        self.expect_error([*score, "--method", "oracle=alfa"], 3, "did you mean 'alpha'")
+        self.expect_error([*score, "--top-k", 3], 2, "3", "2 adapters")
+        self.expect_error([*score, "--method", "magic"], 2, "mean, arrow")
+        self.expect_error(["score", "--base", ROOT / "tests/golden/model/llama-sharded", "--input", requests, "--adapter", library / "adapters/alpha"], 3, "alpha")
+        self.expect_error(["library", "add", "--library", library, "--base", TINY, ROOT / "tests/golden/peft/dora"], 3, "use_dora")
+        self.expect_error(["library", "remove", "--library", library, "nobody"], 3, "nobody")
+        self.expect_error(["library", "ls", "--library", self.tmp], 3, "quiver.json")
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("mount"), "needs root to make a small file system")
+    def test_full_disk(self):
+        small = self.tmp / "small"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True).returncode != 0:
+            self.skipTest("cannot mount a tmpfs here")
+        self.addCleanup(subprocess.run, ["umount", str(small)], capture_output=True)
+        data = make_tasks(self.tmp / "train", names=("alpha",))
+        self.expect_error(self.train_args(small / "library", data), 4, "No space left")
+        self.assertEqual([p for p in (small / "library/adapters").glob("*") if not p.name.startswith(".")], [])
+
+    def test_usage(self):
+        self.expect_error(["trian"], 2, "did you mean 'train'")
+        self.expect_error(["score", "--bsae", "x"], 2, "--base")
+        self.expect_error(["train", "--library", "x", "--epochs", "0"], 2, "epochs")
+        self.expect_error(["score", "--device", "tpu", "--base", TINY], 2, "auto, cpu, cuda")
+
+    def test_a_closed_pipe_is_an_error_not_a_crash(self):
+        done = subprocess.run(f"{QUIVER} tokenize --base {TINY} < /usr/share/dict/words 2>&1 >/dev/full" if pathlib.Path("/usr/share/dict/words").exists()
+                              else f"yes text | head -n 100000 | {QUIVER} tokenize --base {TINY} 2>&1 >/dev/full", shell=True, capture_output=True, text=True)
+        self.assertIn("cannot write to standard output", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2 if "-v" in sys.argv else 1)
