@@ -7,7 +7,8 @@
 
 namespace quiver::routing {
 
-/// Every adapter with weight 1 / N. With parameter mixing this is the paper's mu, the average of the factors.
+/// Every adapter with weight 1 / N. With parameter mixing this is the paper's mu, the average of
+/// the factors.
 class UniformRouter : public Router {
  public:
   /// Throws kUsage unless num_adapters >= 1.

@@ -15,22 +15,23 @@ namespace quiver::routing {
 
 /// What the weights of a token's adapters mix. Both cost the same.
 enum class Combine {
-  kParams,   ///< the factors, as the paper does: s (sum_i w_i B_i)(sum_i w_i A_i) x, with terms B_i A_j x across adapters
+  kParams,   ///< the factors, as the paper does: s (sum_i w_i B_i)(sum_i w_i A_i) x
   kOutputs,  ///< the updates, as PEFT does: sum_i w_i s_i B_i A_i x
 };
 
-/// y_t = W x_t + the update of the adapters that the router chose for token t, mixed as `combine` says. Only the chosen
-/// adapters are computed. For inference alone: there is no backward pass.
+/// y_t = W x_t + the update of the adapters that the router chose for token t, mixed as `combine`
+/// says. Only the chosen adapters are computed. For inference alone: there is no backward pass.
 ///
-/// The update is summed in float32 (float64 for float64 x) and added to the base output in x's dtype. On the CPU, x in
-/// float32 or bfloat16 takes the kernels of routed_lora_kernel.h; all else a plain loop over adapters.
-/// Thread-safe if the router is.
+/// The update is summed in float32 (float64 for float64 x) and added to the base output in x's
+/// dtype. On the CPU, x in float32 or bfloat16 takes the kernels of routed_lora_kernel.h; all else
+/// a plain loop over adapters. Thread-safe if the router is.
 class RoutedLinear : public nn::Projection {
  public:
-  /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its own.
-  /// Throws kUsage without pairs; kMismatch if the pairs do not fit the base or the router, or, for kParams, if they
-  /// differ in rank or scaling.
-  RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router, Combine combine);
+  /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its
+  /// own. Throws kUsage without pairs; kMismatch if the pairs do not fit the base or the router,
+  /// or, for kParams, if they differ in rank or scaling.
+  RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router,
+               Combine combine);
 
   /// x [T, d_in] -> [T, d_out]. Throws kUnsupported if x needs a gradient.
   torch::Tensor forward(const torch::Tensor& x) const override;

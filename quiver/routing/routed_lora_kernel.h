@@ -1,4 +1,5 @@
-// The fast path of routing on the CPU: adapters laid out for it, and the calls that hand tensors to the kernels.
+// The fast path of routing on the CPU: adapters laid out for it, and the calls that hand tensors to
+// the kernels.
 #pragma once
 
 #include <torch/types.h>
@@ -21,14 +22,16 @@ struct PackedPrototypes {
 };
 PackedPrototypes pack_prototypes(const torch::Tensor& prototypes);
 
-/// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token alone, bit for bit.
-RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k,
-                             double temperature);
+/// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token
+/// alone, bit for bit.
+RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x,
+                             std::int64_t top_k, double temperature);
 
 /// All adapters of one projection; lower ranks are padded with zeros to the highest. Immutable.
 struct PackedAdapters {
-  torch::Tensor lora_a;   ///< [N, r, d_in padded to 16] float32
-  torch::Tensor lora_b;   ///< [ceil(d_out / 64), N, r, 64] float32: B transposed, 64 columns of y at a time
+  torch::Tensor lora_a;  ///< [N, r, d_in padded to 16] float32
+  /// [ceil(d_out / 64), N, r, 64] float32: B transposed, 64 columns of y at a time.
+  torch::Tensor lora_b;
   torch::Tensor scaling;  ///< [N] float32
   std::int64_t d_in = 0;
   std::int64_t d_out = 0;
@@ -36,10 +39,11 @@ struct PackedAdapters {
 /// The pairs have equal d_in and d_out.
 PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs);
 
-/// y [T, d_out] += the routed updates of x [T, d_in]: sum_j w_j s_j B_j A_j x, or s (sum_j w_j B_j)(sum_j w_j A_j) x if
-/// `mix_parameters`. Only the chosen adapters are read. has_kernel(x); y is contiguous, of x's dtype.
-/// A token's update depends on that token alone, bit for bit. Throws kInternal for a decision that does not fit.
-void add_routed(const PackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision,
-                bool mix_parameters, const torch::Tensor& y);
+/// y [T, d_out] += the routed updates of x [T, d_in]: sum_j w_j s_j B_j A_j x, or s (sum_j w_j
+/// B_j)(sum_j w_j A_j) x if `mix_parameters`. Only the chosen adapters are read. has_kernel(x); y
+/// is contiguous, of x's dtype. A token's update depends on that token alone, bit for bit. Throws
+/// kInternal for a decision that does not fit.
+void add_routed(const PackedAdapters& adapters, const torch::Tensor& x,
+                const RoutingDecision& decision, bool mix_parameters, const torch::Tensor& y);
 
 }  // namespace quiver::routing

@@ -14,8 +14,8 @@ struct RoutingDecision {
   torch::Tensor weight;  ///< [T, k] float32
 };
 
-/// Chooses adapters per token. A cache, a recorder or a cross-check of routers is a Router that wraps one.
-/// Thread-safe: route is const and may be called from several threads.
+/// Chooses adapters per token. A cache, a recorder or a cross-check of routers is a Router that
+/// wraps one. Thread-safe: route is const and may be called from several threads.
 class Router {
  public:
   virtual ~Router() = default;

@@ -1,9 +1,9 @@
 // Routing and routed LoRAs on the CPU, one namespace per instruction set, compiled from one source
-// (routed_lora_isa.cpp). This header and its source include no C++ library code: an inline function compiled for
-// AVX-512 must never be the copy that the linker keeps for everybody.
+// (routed_lora_isa.cpp). This header and its source include no C++ library code: an inline function
+// compiled for AVX-512 must never be the copy that the linker keeps for everybody.
 //
-// All arithmetic is float32. What is computed for a token depends on that token alone, bit for bit: not on the rest of
-// the batch, nor on the number of threads.
+// All arithmetic is float32. What is computed for a token depends on that token alone, bit for bit:
+// not on the rest of the batch, nor on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -19,15 +19,16 @@ struct Bf16 {
 inline constexpr std::int64_t kPad = 16;
 /// Adapters side by side in the packed prototypes.
 inline constexpr std::int64_t kPanel = 16;
-/// Columns of y computed at once: a block of all lora_b of this width stays in the first-level cache.
+/// Columns of y computed at once: a block of all lora_b of this width stays in the first-level
+/// cache.
 inline constexpr std::int64_t kColumns = 64;
 
 constexpr std::int64_t padded(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
 /// Tokens handled at once, so that their x, in float32, stays in the second-level cache.
 constexpr std::int64_t tile_tokens(std::int64_t d_in) {
-  const std::int64_t tokens = 65536 / (d_in + 1) / 16 * 16;
-  return tokens < 16 ? 16 : tokens > 64 ? 64 : tokens;
+  const std::int64_t tokens = 131072 / (d_in + 1) / 16 * 16;
+  return tokens < 16 ? 16 : tokens > 128 ? 128 : tokens;
 }
 
 /// Tokens x [T, d_in] to the top_k of num_adapters adapters each.
@@ -49,29 +50,33 @@ template <typename T>
 struct LoraTask {
   const T* x;
   T* y;
-  const float* lora_a;   ///< [N, rank, padded(d_in, kPad)]
-  const float* lora_b;   ///< [ceil(d_out / kColumns), N, rank, kColumns]
-  const float* scaling;  ///< [N]
+  const float* lora_a;        ///< [N, rank, padded(d_in, kPad)]
+  const float* lora_b;        ///< [ceil(d_out / kColumns), N, rank, kColumns]
+  const float* scaling;       ///< [N]
   const std::int64_t* index;  ///< [T, top_k], in [0, N)
   const float* weight;        ///< [T, top_k]
   std::int64_t d_in, d_out, num_adapters, rank, top_k;
   bool mix_parameters;  ///< (sum w B)(sum w A) instead of sum w B A; then all scalings are equal
 };
-constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k, std::int64_t rank) {
+constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k,
+                                           std::int64_t rank) {
   return tile_tokens(d_in) * (padded(d_in, kPad) + top_k * rank);
 }
-constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, std::int64_t num_adapters) {
+constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k,
+                                         std::int64_t num_adapters) {
   return tile_tokens(d_in) * top_k + num_adapters + 1;
 }
 
-#define QUIVER_ROUTING_KERNELS(ISA)                                                                                  \
-  namespace ISA {                                                                                                    \
-  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                        \
-  template <typename T>                                                                                              \
-  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                  \
-  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                      \
-  template <typename T>                                                                                              \
-  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints); \
+#define QUIVER_ROUTING_KERNELS(ISA)                                                              \
+  namespace ISA {                                                                                \
+  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                    \
+  template <typename T>                                                                          \
+  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,               \
+                   float* scratch);                                                              \
+  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                  \
+  template <typename T>                                                                          \
+  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, \
+                  std::int32_t* ints);                                                           \
   }
 QUIVER_ROUTING_KERNELS(v2)
 QUIVER_ROUTING_KERNELS(v3)
