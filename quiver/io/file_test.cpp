@@ -5,7 +5,9 @@
 
 #include <csignal>
 #include <fstream>
+#include <optional>
 #include <set>
+#include <thread>
 
 #include "quiver/base/hash.h"
 #include "quiver/io/test_support.h"
@@ -179,6 +181,17 @@ TEST(FileLock, RefusesASecondHolderAndNamesTheFirst) {
   const FileLock lock(folder / "lock");
   EXPECT_THAT(error_of([&] { FileLock(folder / "lock"); }),
               AllOf(StartsWith("input/output: "), HasSubstr(format("is locked by process {}: ", std::int64_t{::getpid()}))));
+}
+
+TEST(FileLock, WaitsForItsHolderIfToldTo) {
+  const TempFolder folder;
+  std::optional<FileLock> first(folder / "lock");
+  std::thread holder([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    first.reset();
+  });
+  EXPECT_EQ(error_of([&] { FileLock(folder / "lock", /*wait_ms=*/60'000); }), "no error");
+  holder.join();
 }
 
 TEST(FileLock, IsFreeAgainAfterItsHolder) {

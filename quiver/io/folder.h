@@ -20,8 +20,8 @@ class AtomicFolderWriter {
 
   /// Where to write the files, which must be flushed already (write_file_atomic does).
   const std::filesystem::path& temp() const { return temp_; }
-  /// Publishes the folder; call once, last. A folder that is replaced is exchanged in one step where the file system can,
-  /// and then removed with all that is in it. Throws kUsage if `path` exists and is not to be replaced, kIo, or
+  /// Publishes the folder; call once, last. A folder that is replaced is exchanged in one step where the file system
+  /// can, and then removed with all that is in it. Throws kUsage if `path` exists and is not to be replaced, kIo, or
   /// kInternal when called twice.
   void commit(IfExists if_exists);
 

@@ -23,7 +23,8 @@ AdapterKind parse_kind(const std::string& name, std::string_view origin) {
 
 std::vector<std::string> parse_strings(const json& value, std::string_view what, std::string_view origin) {
   std::vector<std::string> strings;
-  const bool is_list = value.is_array() && std::ranges::all_of(value, [](const auto& item) { return item.is_string(); });
+  const bool is_list =
+      value.is_array() && std::ranges::all_of(value, [](const auto& item) { return item.is_string(); });
   if (!is_list) fail(ErrorKind::kBadFormat, "{}: {} is not a list of strings", origin, what);
   for (const auto& item : value) strings.push_back(item.template get<std::string>());
   return strings;
@@ -59,11 +60,13 @@ const char* kind_name(AdapterKind kind) {
 void check_adapter_name(const std::string& name) {
   constexpr std::size_t kLongest = 128;
   const bool is_plain = std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   });
   if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
     fail(ErrorKind::kUsage,
-         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _",
+         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit "
+         "or _",
          name, kLongest);
   }
 }
@@ -75,8 +78,8 @@ Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   }
   const auto version = io::require_int(document, "version", origin);
   if (version != kFormatVersion) {
-    fail(ErrorKind::kUnsupported, "{}: a library of format version {}; this program reads version {} ({})", origin, version,
-         kFormatVersion, version > kFormatVersion ? "use a newer one" : "use the one that wrote it");
+    fail(ErrorKind::kUnsupported, "{}: a library of format version {}; this program reads version {} ({})", origin,
+         version, kFormatVersion, version > kFormatVersion ? "use a newer one" : "use the one that wrote it");
   }
   Catalogue catalogue;
   const auto& base = io::require_object(document, "base_model", origin);
@@ -96,7 +99,7 @@ std::string catalogue_text(const Catalogue& catalogue) {
   for (const auto& [name, entry] : catalogue.adapters) {
     const auto& info = entry.info;
     adapters[name] = {{"kind", kind_name(info.kind)}, {"tasks", info.tasks}, {"created", info.created},
-                      {"training", info.training}, {"rank", entry.rank}, {"sha256", entry.sha256}};
+                      {"training", info.training},    {"rank", entry.rank},  {"sha256", entry.sha256}};
     if (!info.group.empty()) adapters[name]["group"] = info.group;
   }
   const json document = {{"format", kFormatName},

@@ -25,9 +25,9 @@ const char* kind_name(AdapterKind kind);
 /// What is said of an adapter when it is added.
 struct AdapterInfo {
   AdapterKind kind = AdapterKind::kPrivate;
-  std::vector<std::string> tasks = {};                        ///< the tasks it was trained on
-  std::string group = {};                                     ///< the group of tasks it serves, if any
-  std::string created = {};                                   ///< ISO 8601; empty: now
+  std::vector<std::string> tasks = {};                 ///< the tasks it was trained on
+  std::string group = {};                              ///< the group of tasks it serves, if any
+  std::string created = {};                            ///< ISO 8601; empty: now
   nlohmann::json training = nlohmann::json::object();  ///< a summary of its training: losses, steps, seed, ...
 };
 
@@ -45,8 +45,8 @@ struct Base {
   std::string fingerprint;  ///< empty if unknown
 };
 
-/// Throws kUsage unless `name` can name an adapter: 1 to 128 of the characters A-Z a-z 0-9 . _ -, not starting with a dot
-/// (nor with a dash, which command lines take for an option). No such name leaves its folder.
+/// Throws kUsage unless `name` can name an adapter: 1 to 128 of the characters A-Z a-z 0-9 . _ -, not starting with a
+/// dot (nor with a dash, which command lines take for an option). No such name leaves its folder.
 void check_adapter_name(const std::string& name);
 
 /// All that quiver.json says.

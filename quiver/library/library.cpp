@@ -42,7 +42,8 @@ std::string now() {
 }
 
 AdapterEntry make_entry(const lora::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
-  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
+  AdapterEntry entry{
+      .name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
   if (entry.info.created.empty()) entry.info.created = now();
   for (const auto& [path, pair] : adapter.pairs) entry.rank = std::max(entry.rank, pair.rank());
   return entry;
@@ -89,7 +90,8 @@ Library Library::open_or_create(const fs::path& path, const Base& base) {
   const bool both_known = !own.fingerprint.empty() && !base.fingerprint.empty();
   if (both_known ? own.fingerprint != base.fingerprint : lora::base_names_differ(own.name, base.name)) {
     fail(ErrorKind::kMismatch,
-         "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use another "
+         "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use "
+         "another "
          "library",
          path.string(), own.name, own.fingerprint, base.name, base.fingerprint);
   }
@@ -122,8 +124,8 @@ const AdapterEntry* Library::find(const std::string& name) const {
 const AdapterEntry& Library::at(const std::string& name) const {
   const auto* entry = find(name);
   if (entry == nullptr) {
-    fail(ErrorKind::kNotFound, "library '{}' has no adapter '{}' among its {}{}", path_.string(), name, adapters().size(),
-         did_you_mean(name, adapter_names()));
+    fail(ErrorKind::kNotFound, "library '{}' has no adapter '{}' among its {}{}", path_.string(), name,
+         adapters().size(), did_you_mean(name, adapter_names()));
   }
   return *entry;
 }
@@ -159,7 +161,8 @@ void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, boo
     const auto leftover = folder / lora::kPeftTensorsFile;
     if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
       fail(ErrorKind::kUsage,
-           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to replace it",
+           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to "
+           "replace it",
            folder.string());
     }
   }
@@ -217,7 +220,8 @@ void Library::export_adapter(const std::string& name, const fs::path& destinatio
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
 }
 
-void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance) {
+void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups,
+                         const nlohmann::json& provenance) {
   std::map<std::string, std::string> group_of;
   for (const auto& [group, tasks] : groups) {
     for (const auto& task : tasks) {

@@ -33,8 +33,8 @@ class Library {
  public:
   /// Throws kNotFound if `path` is no library folder, kUnsupported for another format version, kBadFormat.
   static Library open(const std::filesystem::path& path);
-  /// Makes a new library in `path`, which may exist if it is empty. Throws kUsage if there is a library or another filled
-  /// folder already, kNotFound if the parent folder does not exist, kIo.
+  /// Makes a new library in `path`, which may exist if it is empty. Throws kUsage if there is a library or another
+  /// filled folder already, kNotFound if the parent folder does not exist, kIo.
   static Library create(const std::filesystem::path& path, const Base& base);
   /// Opens the library or makes it. Throws kMismatch if it is one of another base.
   static Library open_or_create(const std::filesystem::path& path, const Base& base);
@@ -54,10 +54,9 @@ class Library {
   /// adapters/<name>, whether it is there or not.
   std::filesystem::path adapter_folder(const std::string& name) const;
 
-  /// Stores an adapter under adapter.name. An adapter of that name is replaced only with `force`; a folder that is there
-  /// without being in the catalogue (a writer was killed) counts only if its tensors differ.
-  /// Throws kUsage, or kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is
-  /// missing).
+  /// Stores an adapter under adapter.name. An adapter of that name is replaced only with `force`; a folder that is
+  /// there without being in the catalogue (a writer was killed) counts only if its tensors differ. Throws kUsage, or
+  /// kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is missing).
   void add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force = false);
   /// Enters a PEFT folder that was put into adapters/ by hand into the catalogue, as it is. Errors as add.
   void adopt(const std::string& name, const AdapterInfo& info);
@@ -65,8 +64,8 @@ class Library {
   lora::LoraAdapter load(const std::string& name) const;
   /// Takes an adapter out of the catalogue and removes its folder. Throws kNotFound.
   void remove(const std::string& name);
-  /// Copies the adapter's folder, which PEFT can read, to `destination`, all of it or nothing. Throws kNotFound, or kUsage
-  /// if there is something already that `force` does not allow to replace.
+  /// Copies the adapter's folder, which PEFT can read, to `destination`, all of it or nothing. Throws kNotFound, or
+  /// kUsage if there is something already that `force` does not allow to replace.
   void export_adapter(const std::string& name, const std::filesystem::path& destination, bool force = false) const;
 
   /// Named groups of tasks, as a clustering gives them.

@@ -40,8 +40,11 @@ TEST(Library, KeepsWhatIsAdded) {
   const TempFolder temp;
   auto library = new_library(temp);
   const auto adapter = random_adapter("qnli", 3, 6);
-  library.add(adapter, {.kind = AdapterKind::kCluster, .tasks = {"qnli", "rte"}, .group = "c0",
-                        .created = "2026-01-02T03:04:05Z", .training = {{"loss", 0.25}, {"steps", 40}}});
+  library.add(adapter, {.kind = AdapterKind::kCluster,
+                        .tasks = {"qnli", "rte"},
+                        .group = "c0",
+                        .created = "2026-01-02T03:04:05Z",
+                        .training = {{"loss", 0.25}, {"steps", 40}}});
 
   const auto reopened = Library::open(temp / "lib");
   const auto& entry = reopened.at("qnli");
@@ -69,8 +72,10 @@ TEST(Library, NotesWhenAnAdapterWasMade) {
 
 TEST(Library, TellsWhatItIsNot) {
   const TempFolder temp;
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp / "none"); }), HasSubstr("there is no such folder"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp.path()); }), HasSubstr("it has no quiver.json"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp / "none"); }),
+              HasSubstr("there is no such folder"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp.path()); }),
+              HasSubstr("it has no quiver.json"));
   new_library(temp);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { new_library(temp); }), HasSubstr("is a library already"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { Library::create(temp.path(), kBase); }), HasSubstr("is no library"));
@@ -89,11 +94,14 @@ TEST(Library, RefusesOtherFormatVersionsAndBrokenCatalogues) {
     io::write_file_atomic(file, changed.dump());
     return message_of(kind, [&] { Library::open(temp / "lib"); });
   };
-  EXPECT_THAT(refusal(ErrorKind::kUnsupported, "version", 2), HasSubstr("format version 2; this program reads version 1"));
+  EXPECT_THAT(refusal(ErrorKind::kUnsupported, "version", 2),
+              HasSubstr("format version 2; this program reads version 1"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "format", "zoo"), HasSubstr("not the catalogue of a library"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups", 3), HasSubstr("groups"));
-  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}), HasSubstr("adapter 'a': kind is 'odd'"));
-  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}), HasSubstr("'../a' cannot name"));
+  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}),
+              HasSubstr("adapter 'a': kind is 'odd'"));
+  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}),
+              HasSubstr("'../a' cannot name"));
   io::write_file_atomic(file, original.dump().substr(0, 40));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { Library::open(temp / "lib"); }), HasSubstr("quiver.json"));
 }
@@ -103,9 +111,15 @@ TEST(Library, OpensOrCreatesForOneBaseOnly) {
   Library::open_or_create(temp / "lib", kBase).add(random_adapter("a"), {});
   EXPECT_EQ(Library::open_or_create(temp / "lib", kBase).adapters().size(), 1u);
   EXPECT_NO_THROW(Library::open_or_create(temp / "lib", {.name = "models/Llama-Tiny", .fingerprint = ""}));
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { Library::open_or_create(temp / "lib", {"llama-tiny", "beef"}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           Library::open_or_create(temp / "lib", {"llama-tiny", "beef"});
+                         }),
               HasSubstr("(fingerprint 'f00d'), not of 'llama-tiny' (fingerprint 'beef')"));
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { Library::open_or_create(temp / "lib", {"llama-huge", ""}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           Library::open_or_create(temp / "lib", {"llama-huge", ""});
+                         }),
               HasSubstr("not of 'llama-huge'"));
 }
 
@@ -179,8 +193,10 @@ TEST(Library, AdoptsAFolderThatWasDroppedIn) {
   library.adopt("found", {.kind = AdapterKind::kImported});
   EXPECT_TRUE(same_pairs(library.load("found"), random_adapter("found")));
   EXPECT_EQ(findings_of(library), "");
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.adopt("found", {}); }), HasSubstr("in its catalogue already"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.adopt("lost", {}); }), HasSubstr("no PEFT adapter folder"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.adopt("found", {}); }),
+              HasSubstr("in its catalogue already"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.adopt("lost", {}); }),
+              HasSubstr("no PEFT adapter folder"));
 }
 
 TEST(Library, GoesOnWhereAWriterWasKilled) {
@@ -245,11 +261,13 @@ TEST(Library, ExportsAFolderAsItIs) {
   for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "README.md"}) {
     EXPECT_EQ(io::read_text_file(temp / "out" / file), io::read_text_file(library.adapter_folder("a") / file)) << file;
   }
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "out"); }), HasSubstr("exists already"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "out"); }),
+              HasSubstr("exists already"));
   EXPECT_NO_THROW(library.export_adapter("a", temp / "out", /*force=*/true));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "lib", /*force=*/true); }),
               HasSubstr("is no adapter folder"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.export_adapter("b", temp / "b"); }), HasSubstr("no adapter 'b'"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.export_adapter("b", temp / "b"); }),
+              HasSubstr("no adapter 'b'"));
 }
 
 TEST(Library, KeepsGroupsOfTasks) {
@@ -260,7 +278,10 @@ TEST(Library, KeepsGroupsOfTasks) {
   const auto reopened = Library::open(temp / "lib");
   EXPECT_THAT(reopened.groups().at("c0"), ElementsAre("qnli", "rte"));
   EXPECT_EQ(reopened.groups_provenance()["num_clusters"], 2);
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.set_groups({{"c0", {"a"}}, {"c1", {"a"}}}, nullptr); }),
+  EXPECT_THAT(message_of(ErrorKind::kUsage,
+                         [&] {
+                           library.set_groups({{"c0", {"a"}}, {"c1", {"a"}}}, nullptr);
+                         }),
               HasSubstr("task 'a' is in two groups, 'c0' and 'c1'"));
 }
 
@@ -301,7 +322,8 @@ TEST(Verify, FindsNumbersThatAreNotFiniteAndOddShapes) {
   auto wide = random_adapter("wide");
   wide.pairs.at("layers.0.self_attn.q_proj") = lora::LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
   library.add(wide, {});
-  EXPECT_THAT(findings_of(library), HasSubstr("adapter 'broken': its factors at layers.1.self_attn.v_proj hold numbers"));
+  EXPECT_THAT(findings_of(library),
+              HasSubstr("adapter 'broken': its factors at layers.1.self_attn.v_proj hold numbers"));
   EXPECT_THAT(findings_of(library), HasSubstr("it maps 7 to 8 features, adapter 'broken' maps 6 to 8"));
 }
 
@@ -350,7 +372,8 @@ TEST(Artifacts, AreGoneWhenDamagedOrDeleted) {
 TEST(Artifacts, HaveHexadecimalKeys) {
   const TempFolder temp;
   const auto library = new_library(temp);
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }), HasSubstr("'../../quiver'"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }),
+              HasSubstr("'../../quiver'"));
   EXPECT_THROW(library.find_artifact("00FF00FF"), Error);
   EXPECT_THROW(library.store_artifact("", {}, nullptr), Error);
 }

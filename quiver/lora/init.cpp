@@ -46,8 +46,8 @@ LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options,
   }
   LoraAdapter adapter{.name = name, .options = options, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
   for (const auto& [path, projection] : projections) {
-    const bool is_adapted = std::ranges::any_of(
-        options.target_modules, [&path = path](const auto& target) { return is_target(path, target); });
+    const bool is_adapted = std::ranges::any_of(options.target_modules,
+                                                [&path = path](const auto& target) { return is_target(path, target); });
     if (!is_adapted) continue;
     RandomStream random(seed, "init/" + path);
     const auto d_in = projection->in_features();

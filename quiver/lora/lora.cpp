@@ -16,7 +16,8 @@ LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, boo
                        lora_a_.size(0) == lora_b_.size(1) && lora_a_.size(0) >= 1;
   if (!is_pair) {
     fail(ErrorKind::kMismatch,
-         "not a LoRA pair: lora_a is {} and lora_b is {}; expected floating factors [r, d_in] and [d_out, r] of one dtype "
+         "not a LoRA pair: lora_a is {} and lora_b is {}; expected floating factors [r, d_in] and [d_out, r] of one "
+         "dtype "
          "with r >= 1 (are A and B swapped or transposed?)",
          tensor::describe(lora_a_), tensor::describe(lora_b_));
   }

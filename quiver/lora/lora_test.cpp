@@ -67,7 +67,10 @@ TEST(LoraPair, RefusesWhatIsNoPair) {
 }
 
 TEST(LoraPair, RefusesAnInputOfAnotherWidth) {
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [] { hand_made().apply(torch::ones({2, 4})); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [] {
+                           hand_made().apply(torch::ones({2, 4}));
+                         }),
               HasSubstr("x Float [2, 4]: expected x [..., 3]"));
 }
 

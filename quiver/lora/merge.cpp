@@ -33,8 +33,9 @@ void check_pair(const LoraAdapter& first, const LoraAdapter& other, const std::s
   const auto& a = first.pairs.at(path);
   const auto& b = other.pairs.at(path);
   if (a.in_features() != b.in_features() || a.out_features() != b.out_features()) {
-    fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': at {} one maps {} to {} features, the other {} to {}",
-         first.name, other.name, path, a.in_features(), a.out_features(), b.in_features(), b.out_features());
+    fail(ErrorKind::kMismatch,
+         "cannot mix adapters '{}' and '{}': at {} one maps {} to {} features, the other {} to {}", first.name,
+         other.name, path, a.in_features(), a.out_features(), b.in_features(), b.out_features());
   }
   if (agreement == Agreement::kShapes) return;
   if (a.rank() != b.rank()) {
@@ -45,7 +46,8 @@ void check_pair(const LoraAdapter& first, const LoraAdapter& other, const std::s
   }
   if (a.scaling() != b.scaling()) {
     fail(ErrorKind::kMismatch,
-         "cannot average the factors of adapters '{}' and '{}': at {} their scalings are {} and {} (average the products "
+         "cannot average the factors of adapters '{}' and '{}': at {} their scalings are {} and {} (average the "
+         "products "
          "instead)",
          first.name, other.name, path, a.scaling(), b.scaling());
   }
@@ -82,8 +84,8 @@ void check_mixable(std::span<const LoraAdapter> adapters, std::span<const double
 
 /// A mixture's name, base and options; its pairs are still to come.
 LoraAdapter mixture_of(std::span<const LoraAdapter> adapters, const std::string& name) {
-  LoraAdapter result{.name = name, .options = adapters.front().options, .base_model = {}, .base_fingerprint = {},
-                     .pairs = {}};
+  LoraAdapter result{
+      .name = name, .options = adapters.front().options, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
   for (const auto& adapter : adapters) {
     if (result.base_model.empty()) result.base_model = adapter.base_model;
     if (result.base_fingerprint.empty() && !adapter.base_fingerprint.empty()) {
@@ -176,7 +178,8 @@ torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair) {
          pair.in_features(), tensor::describe(weight));
   }
   const torch::NoGradGuard no_grad;
-  const auto dtype = torch::promote_types(torch::kFloat, torch::promote_types(weight.scalar_type(), pair.lora_a().scalar_type()));
+  const auto common = torch::promote_types(weight.scalar_type(), pair.lora_a().scalar_type());
+  const auto dtype = torch::promote_types(torch::kFloat, common);
   return (weight.to(dtype) + pair.to(weight.device(), dtype).delta()).to(weight.scalar_type());
 }
 

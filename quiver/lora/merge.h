@@ -25,8 +25,8 @@ LoraAdapter weighted_factors(std::span<const LoraAdapter> adapters, std::span<co
 
 /// The mean of the updates, delta_w* = (1/n) sum_i scaling_i B_i A_i, exactly: an adapter of rank sum_i r_i with
 /// A* = [A_1; ...; A_n], B* = [(scaling_1/n) B_1, ..., (scaling_n/n) B_n] and scaling 1. Ranks and scalings may differ.
-/// Throws kUsage for no adapters, kMismatch unless all have the same paths and d_in, d_out, and as far as known the same
-/// base.
+/// Throws kUsage for no adapters, kMismatch unless all have the same paths and d_in, d_out, and as far as known the
+/// same base.
 LoraAdapter mean_of_products(std::span<const LoraAdapter> adapters);
 
 /// delta_w* = sum_i w_i scaling_i B_i A_i, stacked as mean_of_products; adapters of weight 0 are left out.

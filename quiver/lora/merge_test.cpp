@@ -78,25 +78,41 @@ TEST(WeightedProducts, LeaveOutAdaptersOfWeightZero) {
   const auto mixed = weighted_products(adapters, std::vector{0.0, -2.0, 0.0});
   EXPECT_EQ(mixed.pairs.at(kPath).rank(), 2);
   EXPECT_TRUE(torch::allclose(mixed.pairs.at(kPath).delta(), -2 * adapters[1].pairs.at(kPath).delta(), 1e-5, 1e-6));
-  EXPECT_EQ(weighted_products(adapters, std::vector{0.0, 0.0, 0.0}).pairs.at(kPath).delta().abs().max().item<float>(), 0);
+  EXPECT_EQ(weighted_products(adapters, std::vector{0.0, 0.0, 0.0}).pairs.at(kPath).delta().abs().max().item<float>(),
+            0);
 }
 
 TEST(Mixtures, NameTheAdaptersThatDiffer) {
   const auto kMismatch = ErrorKind::kMismatch;
   const auto a = random_adapter("a");
-  EXPECT_THAT(message_of(kMismatch, [&] { mean_of_factors(std::vector{a, random_adapter("b", 3, 6)}); }),
+  EXPECT_THAT(message_of(kMismatch,
+                         [&] {
+                           mean_of_factors(std::vector{a, random_adapter("b", 3, 6)});
+                         }),
               AllOf(HasSubstr("'a' and 'b'"), HasSubstr("ranks are 2 and 3")));
-  EXPECT_THAT(message_of(kMismatch, [&] { mean_of_factors(std::vector{a, random_adapter("b", 2, 1)}); }),
+  EXPECT_THAT(message_of(kMismatch,
+                         [&] {
+                           mean_of_factors(std::vector{a, random_adapter("b", 2, 1)});
+                         }),
               HasSubstr("scalings are 2 and 0.5"));
   auto shorter = random_adapter("short");
   shorter.pairs.erase(kPath);
-  EXPECT_THAT(message_of(kMismatch, [&] { mean_of_factors(std::vector{a, shorter}); }),
+  EXPECT_THAT(message_of(kMismatch,
+                         [&] {
+                           mean_of_factors(std::vector{a, shorter});
+                         }),
               HasSubstr("'short' has no LoRA on layers.1.self_attn.q_proj"));
-  EXPECT_THAT(message_of(kMismatch, [&] { mean_of_products(std::vector{shorter, a}); }),
+  EXPECT_THAT(message_of(kMismatch,
+                         [&] {
+                           mean_of_products(std::vector{shorter, a});
+                         }),
               HasSubstr("'short' has no LoRA on layers.1.self_attn.q_proj"));
   auto wide = random_adapter("wide");
   wide.pairs.at(kPath) = LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
-  EXPECT_THAT(message_of(kMismatch, [&] { mean_of_products(std::vector{a, wide}); }),
+  EXPECT_THAT(message_of(kMismatch,
+                         [&] {
+                           mean_of_products(std::vector{a, wide});
+                         }),
               HasSubstr("one maps 6 to 8 features, the other 7 to 8"));
 }
 
@@ -106,7 +122,10 @@ TEST(Mixtures, RefuseAdaptersOfDifferentBases) {
   c.base_fingerprint = "f1";
   EXPECT_EQ(mean_of_factors(std::vector{b, a, c}).base_fingerprint, "f1");
   c.base_fingerprint = "f2";
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { mean_of_factors(std::vector{a, b, c}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           mean_of_factors(std::vector{a, b, c});
+                         }),
               HasSubstr("'a' and 'c': they were trained on different bases"));
 }
 
@@ -114,7 +133,10 @@ TEST(Mixtures, RefuseWeightsThatDoNotFit) {
   const auto adapters = three_adapters();
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { weighted_factors(adapters, std::vector{1.0}); }),
               HasSubstr("1 weights for 3 adapters"));
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { weighted_products(adapters, std::vector{1.0, std::nan(""), 0.0}); }),
+  EXPECT_THAT(message_of(ErrorKind::kUsage,
+                         [&] {
+                           weighted_products(adapters, std::vector{1.0, std::nan(""), 0.0});
+                         }),
               HasSubstr("the weight of adapter 'b' is nan"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [] { mean_of_factors({}); }), HasSubstr("no adapters to mix"));
 }
@@ -124,8 +146,8 @@ TEST(MergedWeight, ActsAsWeightAndUpdateTogether) {
   torch::manual_seed(1);
   const auto weight = torch::randn({8, 6});
   const auto x = torch::randn({5, 6});
-  EXPECT_TRUE(torch::allclose(torch::linear(x, merged_weight(weight, pair)), torch::linear(x, weight) + pair.apply(x), 1e-5,
-                              1e-5));
+  EXPECT_TRUE(torch::allclose(torch::linear(x, merged_weight(weight, pair)), torch::linear(x, weight) + pair.apply(x),
+                              1e-5, 1e-5));
 }
 
 TEST(MergedWeight, RoundsOnceForHalfWeights) {
@@ -135,7 +157,10 @@ TEST(MergedWeight, RoundsOnceForHalfWeights) {
 }
 
 TEST(MergedWeight, RefusesAnotherShape) {
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [] { merged_weight(torch::ones({6, 8}), random_adapter("a").pairs.at(kPath)); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [] {
+                           merged_weight(torch::ones({6, 8}), random_adapter("a").pairs.at(kPath));
+                         }),
               HasSubstr("delta_w [8, 6] into a weight Float [6, 8]"));
 }
 

@@ -31,15 +31,14 @@ std::string path_of(const std::string& module) {
 }
 
 /// Inverse of path_of for a causal language model, where only the head lies outside "model".
-std::string module_of(const std::string& path) {
-  return path == "lm_head" ? path : std::string(kModelPrefix) + path;
-}
+std::string module_of(const std::string& path) { return path == "lm_head" ? path : std::string(kModelPrefix) + path; }
 
 /// "'a', 'b', 'c' and 5 more".
 std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 3;
   std::string text;
-  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i)
+    text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
   if (names.size() > kMost) text += format(" and {} more", names.size() - kMost);
   return text;
 }
@@ -93,14 +92,15 @@ LoraPair make_pair(const std::string& module, const Factors& factors, const Peft
   auto lora_b = tensor::to_tensor(*factors.lora_b);
   if (!config.selects(module)) {
     fail(ErrorKind::kMismatch,
-         "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, so PEFT "
+         "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, "
+         "so PEFT "
          "would ignore them",
          context(), kPeftConfigFile);
   }
   const auto rank = config.rank_of(module);
   if (lora_a.dim() == 2 && lora_a.size(0) != rank) {
-    fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)", context(),
-         tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
+    fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)",
+         context(), tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
   }
   try {
     return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora);
@@ -118,7 +118,8 @@ fs::path tensors_file(const fs::path& folder) {
   const auto path = folder / kPeftTensorsFile;
   if (!is_there(path) && is_there(folder / "adapter_model.bin")) {
     fail(ErrorKind::kUnsupported,
-         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load it "
+         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load "
+         "it "
          "with PEFT and save it again, which writes {}",
          folder.string(), kPeftTensorsFile);
   }
@@ -141,8 +142,7 @@ std::string model_card(const LoraAdapter& adapter) {
   text += format("# LoRA adapter{}\n\n",
                  adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
   text += format("A LoRA of rank {} and alpha {} on {}, written by Quiver.\n\n", first.rank(), first.alpha(), targets);
-  text +=
-      "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
+  text += "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
   return text;
 }
 
@@ -185,8 +185,8 @@ LoraAdapter load_peft(const fs::path& folder) {
   for (const auto& [module, factors] : find_factors(view)) {
     const auto [place, is_new] = adapter.pairs.emplace(path_of(module), make_pair(module, factors, config, view));
     if (!is_new) {
-      fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(), place->first,
-           kModelPrefix);
+      fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(),
+           place->first, kModelPrefix);
     }
   }
   if (adapter.options.target_modules.empty()) {  // they were given as an expression
@@ -251,7 +251,8 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
     const auto& projection = *found->second;
     if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
       fail(ErrorKind::kMismatch,
-           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on "
+           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it "
+           "trained on "
            "another base, '{}'?)",
            adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(),
            projection.out_features(), adapter.base_model);
@@ -260,20 +261,23 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
   if (!unknown.empty()) {
     std::vector<std::string> known;
     for (const auto& [path, projection] : projections) known.push_back(path);
-    fail(ErrorKind::kMismatch, "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'",
-         adapter.name, base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
+    fail(ErrorKind::kMismatch,
+         "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'", adapter.name,
+         base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
   }
   if (allow_other_base) return;
   const bool both_known = !adapter.base_fingerprint.empty() && !base_fingerprint.empty();
   if (both_known && adapter.base_fingerprint != base_fingerprint) {
     fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} (load "
+         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} "
+         "(load "
          "that base, or allow another base if you know that it serves)",
          adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
   }
   if (!both_known && base_names_differ(adapter.base_model, base_name)) {
     fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know that "
+         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know "
+         "that "
          "it serves)",
          adapter.name, adapter.base_model, base_name);
   }

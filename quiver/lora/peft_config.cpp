@@ -13,12 +13,35 @@ using nlohmann::json;
 
 /// Keys that change nothing for a finished adapter over linear layers, or are read below.
 /// init_lora_weights is judged on its own.
-constexpr std::string_view kHarmless[] = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config",
-    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform",
-    "loftq_config", "corda_config", "lora_ga_config", "lora_alpha", "lora_dropout", "megatron_core", "peft_type",
-    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules",
-    "task_type", "use_rslora", "velora_config"};
+constexpr std::string_view kHarmless[] = {"alpha_pattern",
+                                          "auto_mapping",
+                                          "base_model_name_or_path",
+                                          "bias",
+                                          "ensure_weight_tying",
+                                          "eva_config",
+                                          "exclude_modules",
+                                          "fan_in_fan_out",
+                                          "inference_mode",
+                                          "init_lora_weights",
+                                          "layers_pattern",
+                                          "layers_to_transform",
+                                          "loftq_config",
+                                          "corda_config",
+                                          "lora_ga_config",
+                                          "lora_alpha",
+                                          "lora_dropout",
+                                          "megatron_core",
+                                          "peft_type",
+                                          "peft_version",
+                                          "qalora_group_size",
+                                          "r",
+                                          "rank_pattern",
+                                          "revision",
+                                          "runtime_config",
+                                          "target_modules",
+                                          "task_type",
+                                          "use_rslora",
+                                          "velora_config"};
 
 /// Keys that must be null, false or empty, and why.
 struct Refusal {
@@ -41,8 +64,8 @@ constexpr Refusal kRefused[] = {
     {"megatron_config", "Megatron's parallel layers are not implemented"},
 };
 
-/// Values of init_lora_weights that leave the base weight as it is. The others take the initial adapter out of it, so that
-/// the file's factors belong to a base which is not the published one.
+/// Values of init_lora_weights that leave the base weight as it is. The others take the initial adapter out of it, so
+/// that the file's factors belong to a base which is not the published one.
 bool keeps_base(const json& init) {
   static constexpr std::string_view kSafe[] = {"gaussian", "eva", "orthogonal", "mica"};
   if (init.is_null() || init.is_boolean()) return true;
@@ -80,12 +103,13 @@ void refuse_other_methods(const json& config, std::string_view origin) {
          origin, shown(config["init_lora_weights"]));
   }
   for (const auto& [key, value] : config.items()) {
-    const bool is_known = std::ranges::count(kHarmless, std::string_view(key)) > 0 ||
-                          std::ranges::any_of(kRefused, [&key = key](const auto& refusal) { return refusal.key == key; });
+    const bool is_known =
+        std::ranges::count(kHarmless, std::string_view(key)) > 0 ||
+        std::ranges::any_of(kRefused, [&key = key](const auto& refusal) { return refusal.key == key; });
     if (!is_known && !is_unset(value)) {
       fail(ErrorKind::kUnsupported,
-           "{}: the key '{}' ({}) is unknown and may change what the adapter computes; remove it if it does not", origin,
-           key, shown(value));
+           "{}: the key '{}' ({}) is unknown and may change what the adapter computes; remove it if it does not",
+           origin, key, shown(value));
     }
   }
 }
@@ -121,7 +145,8 @@ std::vector<std::int64_t> integer_list(const json& config, const char* key, std:
   const auto items = config[key].is_array() ? config[key] : json::array({config[key]});
   std::vector<std::int64_t> result;
   for (const auto& item : items) {
-    if (!item.is_number_integer()) fail(ErrorKind::kBadFormat, "{}: {} holds {}, not an integer", origin, key, shown(item));
+    if (!item.is_number_integer())
+      fail(ErrorKind::kBadFormat, "{}: {} holds {}, not an integer", origin, key, shown(item));
     result.push_back(item.get<std::int64_t>());
   }
   return result;
@@ -137,7 +162,8 @@ std::vector<std::pair<PathPattern, Value>> patterns(std::string_view text, const
   for (const auto& [expression, value] : config[key].items()) {
     const bool is_value = std::is_integral_v<Value> ? value.is_number_integer() : value.is_number();
     if (!is_value) {
-      fail(ErrorKind::kBadFormat, "{}: {} gives '{}' the value {}, not a number", origin, key, expression, value.dump());
+      fail(ErrorKind::kBadFormat, "{}: {} gives '{}' the value {}, not a number", origin, key, expression,
+           value.dump());
     }
     const auto where = format("{}: {}", origin, key);
     result.emplace_back(PathPattern("(.*\\.)?(" + expression + ")", where), value.template get<Value>());
@@ -159,11 +185,25 @@ json as_json_number(double value) {
 /// The keys that every PEFT since 0.7 reads; newer ones are left to their defaults, because an older PEFT refuses keys
 /// that it does not know.
 json default_config() {
-  return {{"alpha_pattern", json::object()}, {"auto_mapping", nullptr}, {"base_model_name_or_path", nullptr},
-          {"bias", "none"}, {"fan_in_fan_out", false}, {"inference_mode", true}, {"init_lora_weights", true},
-          {"layers_pattern", nullptr}, {"layers_to_transform", nullptr}, {"lora_alpha", 8}, {"lora_dropout", 0.0},
-          {"modules_to_save", nullptr}, {"peft_type", "LORA"}, {"r", 8}, {"rank_pattern", json::object()},
-          {"revision", nullptr}, {"target_modules", nullptr}, {"task_type", "CAUSAL_LM"}, {"use_rslora", false}};
+  return {{"alpha_pattern", json::object()},
+          {"auto_mapping", nullptr},
+          {"base_model_name_or_path", nullptr},
+          {"bias", "none"},
+          {"fan_in_fan_out", false},
+          {"inference_mode", true},
+          {"init_lora_weights", true},
+          {"layers_pattern", nullptr},
+          {"layers_to_transform", nullptr},
+          {"lora_alpha", 8},
+          {"lora_dropout", 0.0},
+          {"modules_to_save", nullptr},
+          {"peft_type", "LORA"},
+          {"r", 8},
+          {"rank_pattern", json::object()},
+          {"revision", nullptr},
+          {"target_modules", nullptr},
+          {"task_type", "CAUSAL_LM"},
+          {"use_rslora", false}};
 }
 
 /// Rank and alpha of a pair, told with or without rank stabilisation.
@@ -256,8 +296,8 @@ PathPattern::PathPattern(std::string text, std::string_view origin) {
 #endif
     );
   } catch (const std::regex_error&) {
-    fail(ErrorKind::kUnsupported, "{} holds the regular expression '{}', which cannot be used here (simplify it)", origin,
-         text);
+    fail(ErrorKind::kUnsupported, "{} holds the regular expression '{}', which cannot be used here (simplify it)",
+         origin, text);
   }
 }
 
@@ -293,7 +333,8 @@ bool PeftConfig::selects(const std::string& module) const {
     if (next_end >= module.size()) return false;
     const auto name = module.substr(start, end - start);
     const auto index = module.substr(end + 1, next_end - end - 1);
-    const bool is_number = !index.empty() && index.size() < 10 && index.find_first_not_of("0123456789") == std::string::npos;
+    const bool is_number =
+        !index.empty() && index.size() < 10 && index.find_first_not_of("0123456789") == std::string::npos;
     const bool is_layer_list =
         layers_pattern.empty() ? start > 0 : std::ranges::find(layers_pattern, name) != layers_pattern.end();
     if (is_number && is_layer_list) {

@@ -32,7 +32,8 @@ struct ModuleSelection {
   bool matches(const std::string& path) const;
 };
 
-/// The parts of a LoraConfig that Quiver honours. Module paths are those of transformers ("model.layers.3.self_attn.q_proj").
+/// The parts of a LoraConfig that Quiver honours. Module paths are those of transformers
+/// ("model.layers.3.self_attn.q_proj").
 struct PeftConfig {
   LoraOptions options;  ///< target_modules is empty if they are given as an expression
   std::string base_model;
@@ -57,8 +58,8 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin);
 /// The module of transformers ("model.layers.3.self_attn.q_proj") that a projection path stands for.
 using ModuleOf = std::string (*)(const std::string& path);
 
-/// adapter_config.json of an adapter, indented as PEFT does, without a final newline. What adapter.peft_config says beyond
-/// PeftConfig is kept, and so are its patterns and targets if they are true of the pairs.
+/// adapter_config.json of an adapter, indented as PEFT does, without a final newline. What adapter.peft_config says
+/// beyond PeftConfig is kept, and so are its patterns and targets if they are true of the pairs.
 std::string peft_config_text(const LoraAdapter& adapter, ModuleOf module_of);
 
 }  // namespace quiver::lora

@@ -57,8 +57,10 @@ TEST(LoadPeft, ReadsWhatPeftWrote) {
   EXPECT_EQ(adapter.pairs.size(), 8u);
   const auto tensors = tensor::load_tensors(kGolden / "plain" / kPeftTensorsFile);
   const auto& pair = adapter.pairs.at("layers.1.self_attn.v_proj");
-  EXPECT_TRUE(torch::equal(pair.lora_a(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight")));
-  EXPECT_TRUE(torch::equal(pair.lora_b(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight")));
+  EXPECT_TRUE(
+      torch::equal(pair.lora_a(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight")));
+  EXPECT_TRUE(
+      torch::equal(pair.lora_b(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight")));
   EXPECT_DOUBLE_EQ(pair.scaling(), 4.0);
 }
 
@@ -136,8 +138,12 @@ TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
 TEST(LoadPeft, IgnoresWhatChangesNothing) {
   const TempFolder temp;
   const auto folder = with_config(temp, random_adapter("a"),
-                                  {{"init_lora_weights", "gaussian"}, {"use_new_method", false}, {"new_config", nullptr},
-                                   {"task_type", nullptr}, {"ensure_weight_tying", true}, {"revision", "main"}});
+                                  {{"init_lora_weights", "gaussian"},
+                                   {"use_new_method", false},
+                                   {"new_config", nullptr},
+                                   {"task_type", nullptr},
+                                   {"ensure_weight_tying", true},
+                                   {"revision", "main"}});
   EXPECT_TRUE(same_pairs(load_peft(folder), random_adapter("a")));
 }
 
@@ -147,7 +153,8 @@ TEST(LoadPeft, RefusesTensorsThatContradictTheConfiguration) {
     return message_of(ErrorKind::kMismatch, [&] { load_peft(with_config(temp, random_adapter("a"), changes)); });
   };
   EXPECT_THAT(refusal({{"r", 3}}), HasSubstr("of rank 2, but adapter_config.json says rank 3"));
-  EXPECT_THAT(refusal({{"rank_pattern", {{"1.self_attn.v_proj", 5}}}}), HasSubstr("layers.1.self_attn.v_proj' has lora_A"));
+  EXPECT_THAT(refusal({{"rank_pattern", {{"1.self_attn.v_proj", 5}}}}),
+              HasSubstr("layers.1.self_attn.v_proj' has lora_A"));
   EXPECT_THAT(refusal({{"target_modules", {"q_proj"}}}), HasSubstr("v_proj' has LoRA factors, but target_modules"));
   EXPECT_THAT(refusal({{"exclude_modules", {"q_proj"}}}), HasSubstr("q_proj' has LoRA factors"));
   EXPECT_THAT(refusal({{"layers_to_transform", 0}}), HasSubstr("layers.1.self_attn.q_proj' has LoRA factors"));
@@ -174,7 +181,10 @@ TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
   const auto b = torch::ones({8, 2});
   const std::string q = "base_model.model.model.layers.0.self_attn.q_proj.";
   const auto load = [&](const tensor::TensorMap& tensors) { load_peft(with_tensors(temp, tensors)); };
-  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({{q + "lora_A.weight", a}}); }),
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat,
+                         [&] {
+                           load({{q + "lora_A.weight", a}});
+                         }),
               HasSubstr("lack their partner: '" + q + "lora_A.weight'"));
   EXPECT_THAT(message_of(ErrorKind::kUnsupported,
                          [&] {
@@ -183,12 +193,16 @@ TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
               HasSubstr("'" + q + "lora_magnitude_vector'"));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({}); }), HasSubstr("no LoRA factors at all"));
   EXPECT_THAT(message_of(ErrorKind::kMismatch,
-                         [&] { load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b.t().contiguous()}}); }),
+                         [&] {
+                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b.t().contiguous()}});
+                         }),
               HasSubstr("module 'model.layers.0.self_attn.q_proj': not a LoRA pair"));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat,
                          [&] {
                            const std::string bare = "base_model.model.layers.0.self_attn.q_proj.";
-                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {bare + "lora_A.weight", a},
+                           load({{q + "lora_A.weight", a},
+                                 {q + "lora_B.weight", b},
+                                 {bare + "lora_A.weight", a},
                                  {bare + "lora_B.weight", b}});
                          }),
               HasSubstr("'layers.0.self_attn.q_proj' is there twice"));
@@ -197,8 +211,8 @@ TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
 TEST(LoadPeft, AcceptsAdaptersOfABareDecoder) {
   const TempFolder temp;
   const std::string q = "base_model.model.layers.0.self_attn.q_proj.";
-  const auto folder = with_tensors(temp, {{q + "lora_A.weight", torch::ones({2, 6})},
-                                          {q + "lora_B.weight", torch::ones({8, 2})}});
+  const auto folder =
+      with_tensors(temp, {{q + "lora_A.weight", torch::ones({2, 6})}, {q + "lora_B.weight", torch::ones({8, 2})}});
   EXPECT_TRUE(load_peft(folder).pairs.contains("layers.0.self_attn.q_proj"));
 }
 

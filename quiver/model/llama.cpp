@@ -177,7 +177,7 @@ torch::Tensor Llama::attention(const Block& block, std::size_t layer, const torc
   }
   const double scale = 1 / std::sqrt(static_cast<double>(config_.head_dim));
   const auto mixed = nn::forest_attention(q, k, v, rows.plan, scale);
-  return block.o->forward(mixed.view({num_rows, config_.num_heads * config_.head_dim}));
+  return block.o->forward(mixed.reshape({num_rows, config_.num_heads * config_.head_dim}));
 }
 
 torch::Tensor Llama::hidden(const ForwardRows& rows) const {

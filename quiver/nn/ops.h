@@ -21,7 +21,8 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 
 /// sum_n weight_n * -log softmax(hidden_n head^T)[target_n], a float32 scalar (float64 for float64 hidden).
 ///
-/// hidden [N, d] in the head's dtype, head [V, d] frozen, target [N] int64 and weight [N] float32, both on the CPU.
+/// hidden [N, d] in the head's dtype, head [V, d] frozen, target [N] int64 and weight [N] of any
+/// floating dtype, rounded to that of the loss; both on the CPU.
 /// The head being frozen, the gradient of hidden is computed in the forward pass, in chunks of rows, so that no more
 /// than a chunk of logits ever exists (Hsu et al. 2024).
 torch::Tensor head_loss(const torch::Tensor& hidden, const torch::Tensor& head, const torch::Tensor& target,

@@ -23,13 +23,13 @@ torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch&
   }
   const auto num_targets = static_cast<std::int64_t>(batch.targets.size());
   auto rows = torch::empty({num_targets}, torch::kLong), tokens = torch::empty({num_targets}, torch::kLong);
-  auto weights = torch::empty({num_targets}, torch::kFloat);
+  auto weights = torch::empty({num_targets}, torch::kDouble);  // head_loss rounds them to what it computes in
   for (std::int64_t i = 0; i < num_targets; ++i) {
     const auto& target = batch.targets[static_cast<std::size_t>(i)];
     rows.data_ptr<std::int64_t>()[i] = target.row;
     tokens.data_ptr<std::int64_t>()[i] = target.token;
     const auto labels = mean == LossMean::kTokens ? num_targets : count[static_cast<std::size_t>(target.sequence)] * num_with_labels;
-    weights.data_ptr<float>()[i] = 1.0f / static_cast<float>(labels);
+    weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(labels);
   }
   const auto hidden = adapted.hidden(model::forest_rows(batch.forest));
   return nn::head_loss(hidden.index_select(0, rows.to(hidden.device())), adapted.head(), tokens, weights);
