@@ -28,9 +28,9 @@ train=("${model[@]}" --library "$out/library" --data data/train --tasks "$tasks"
 
 "$quiver" build --recipe mbc --num-clusters 6 "${train[@]}"
 "$quiver" build --recipe shared "${train[@]}"
-# Parts that are done are taken from results.json.parts; a finished results.json is replaced.
+# Parts that are done, of this run or of one before with the same settings and adapters, are taken as they are.
 "$quiver" eval "${model[@]}" --library "$out/library" --methods all --train-tasks "$tasks" --max-train-rows "${ROWS:-12}" \
   --instruction-tasks all --max-instruction-rows "${HELDOUT_ROWS:-8}" --choice-sets all --max-choice-rows "${CHOICE_ROWS:-24}" \
-  --max-new-tokens 32 --output "$out/results.json" --force
+  --max-new-tokens 32 --work "$out/parts" --output "$out/results.json" --force
 "$quiver" report "$out/results.json" --output "$out/report.html" --force --title "Quiver demo"
 echo "report: $out/report.html"

@@ -19,6 +19,7 @@ struct Options {
   std::string train_tasks, instruction_tasks, choice_sets;
   std::string methods;
   std::string output;
+  std::string work;
   bool force = false;
 };
 
@@ -52,6 +53,7 @@ void run(Options& options) {
     if (!options.force && std::filesystem::exists(options.output)) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.output);
     setup.work = options.output + ".parts";
   }
+  if (!options.work.empty()) setup.work = options.work;
   const auto base = options.common.load();
   TerminalProgress progress;
   auto results = recipes::evaluate(base, setup, progress);
@@ -59,7 +61,7 @@ void run(Options& options) {
   if (!options.output.empty()) {
     write_output(options.output, io::dump_json(results, options.output, 1) + "\n", options.force);
     std::error_code ignored;
-    std::filesystem::remove_all(setup.work, ignored);
+    if (options.work.empty()) std::filesystem::remove_all(setup.work, ignored);
   }
   if (options.common.json) {
     results.erase("samples");
@@ -89,6 +91,7 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--output", options->output, "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
+  command->add_option("--work", options->work, "Keep finished parts in this folder instead, so that another run with the same settings is instant");
   command->add_flag("--force", options->force, "Overwrite the output");
   command->callback([options] { run(*options); });
 }
