@@ -365,7 +365,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       if (is_oracle && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
       const auto key = part_key(base, setup, opened, name, section, rows);
       const auto path = setup.work.empty() ? fs::path() : setup.work / format("{}-{}.json", name, section);
-      json part;
+      json part = json::object();
       if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
       if (part.value("key", "") != key) {
         part = SectionRun(base, setup, opened, progress).run(method, section, rows);
