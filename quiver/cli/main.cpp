@@ -5,6 +5,9 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
@@ -24,17 +27,32 @@ int report(quiver::ErrorKind kind, const std::string& message) {
   return quiver::exit_code(kind);
 }
 
+/// The first word of the command line that is neither a verb nor an option of the verb, or nothing.
+std::string unknown_word(const CLI::App& app, const CLI::App& command, std::span<char* const> words) {
+  for (const std::string word : words) {
+    if (word.starts_with("--")) {
+      const auto name = word.substr(0, word.find('='));
+      if (command.get_option_no_throw(name) == nullptr && name != "--help" && name != "--version") return name;
+    } else if (&command == &app) {
+      return word;  // no verb was found, so this was meant as one
+    }
+  }
+  return "";
+}
+
 /// Like CLI11's report, in this program's words, naming the verb or option that was probably meant.
-int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<char* const> words) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
   std::string message = error.what();
-  const auto* command = app.get_subcommands().empty() ? &app : app.get_subcommands().back();
+  const auto* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().back();
   std::vector<std::string> known;
   for (const auto* option : command->get_options()) known.push_back(option->get_name());
   for (const auto* verb : command->get_subcommands([](const CLI::App*) { return true; })) known.push_back(verb->get_name());
-  if (error.get_name() == "ExtrasError") {
-    const auto extras = command->remaining(true);
-    if (!extras.empty()) message = quiver::format("unknown argument '{}'{}", extras[0], quiver::did_you_mean(extras[0], known));
+  const auto code = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  if (code == CLI::ExitCodes::ExtrasError || code == CLI::ExitCodes::RequiredError) {  // a mistyped verb is a missing one, too
+    const auto word = unknown_word(app, *command, words);
+    if (!word.empty()) message = quiver::format("unknown argument '{}'{}", word, quiver::did_you_mean(word, known));
   }
   return report(quiver::ErrorKind::kUsage, message + "; see 'quiver " + (command == &app ? "" : command->get_name() + " ") + "--help'");
 }
@@ -67,7 +85,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return report_usage(app, error);
+    return report_usage(app, error, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
   } catch (const quiver::Error& error) {
     return report(error.kind(), error.what());
   } catch (const c10::Error& error) {

@@ -106,6 +106,15 @@ void run_training(train::Trainer& trainer, const std::string& name, const fs::pa
   progress.end();
 }
 
+/// Removes the checkpoint, and what writers of it that were killed left behind.
+void remove_checkpoint(const fs::path& checkpoint) {
+  std::error_code ignored;
+  fs::remove(checkpoint, ignored);
+  for (const auto& entry : fs::directory_iterator(checkpoint.parent_path(), ignored)) {
+    if (entry.path().filename().string().starts_with("." + checkpoint.filename().string())) fs::remove(entry.path(), ignored);
+  }
+}
+
 }  // namespace
 
 json to_json(const TrainedAdapter& adapter) {
@@ -167,8 +176,7 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   training["key"] = key;
   training["settings"] = settings;
   library.add(trainer.adapter(), {.kind = kind, .tasks = tasks, .group = group, .training = training}, /*force=*/true);
-  std::error_code ignored;
-  fs::remove(checkpoint, ignored);
+  remove_checkpoint(checkpoint);
   return result;
 }
 

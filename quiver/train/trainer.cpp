@@ -74,8 +74,8 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   if (examples_.empty()) fail(ErrorKind::kUsage, "adapter '{}' has no training examples", initial.name);
   if (options.epochs < 1) fail(ErrorKind::kUsage, "epochs is {}; expected 1 or more", options.epochs);
   if (options.batch_size < 1) fail(ErrorKind::kUsage, "batch size is {}; expected 1 or more", options.batch_size);
-  if (!(options.optimizer.learning_rate > 0)) {
-    fail(ErrorKind::kUsage, "learning rate is {}; expected above 0", options.optimizer.learning_rate);
+  if (!(options.optimizer.learning_rate > 0 && options.optimizer.learning_rate <= 1e30)) {  // must fit a float
+    fail(ErrorKind::kUsage, "learning rate is {}; expected above 0 and at most 1e30", options.optimizer.learning_rate);
   }
   for (std::size_t i = 0; i < examples_.size(); ++i) {
     const auto size = static_cast<std::int64_t>(examples_[i].tokens.size());

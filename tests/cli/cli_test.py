@@ -64,8 +64,8 @@ class Case(unittest.TestCase):
         return lines[-1]
 
     def train_args(self, library, data, *more):
-        return ["train", "--base", TINY, "--data", data, "--library", library, "--dtype", "float32", "--epochs", 3,
-                "--batch-size", 4, "--lr", "1e-2", *more]
+        args = ["train", "--base", TINY, "--data", data, "--library", library, "--dtype", "float32", "--batch-size", 4, "--lr", "1e-2", *more]
+        return args if "--epochs" in args else [*args, "--epochs", 3]
 
 
 class Verbs(Case):
@@ -254,7 +254,7 @@ class BadInput(Case):
         self.expect_error(["train", *args, "--tasks", "alpa"], 3, "did you mean 'alpha'")
         self.expect_error(["train", *args, "--tasks", "void"], 3, "is empty")
         self.expect_error(["train", *args, "--tasks", "alpha,alpha"], 2, "twice")
-        self.expect_error(["train", *args, "--tasks", "alpha", "--lr", "1e38"], 2, "lower the learning rate")
+        self.expect_error(["train", *args, "--tasks", "alpha", "--lr", "1e30"], 2, "lower the learning rate")
         self.assertNotIn("alpha", run("library", "ls", "--library", self.tmp / "library").stdout)
 
     def test_other_settings_are_not_overwritten(self):
@@ -290,7 +290,7 @@ class BadInput(Case):
             self.skipTest("cannot mount a tmpfs here")
         self.addCleanup(subprocess.run, ["umount", str(small)], capture_output=True)
         data = make_tasks(self.tmp / "train", names=("alpha",))
-        self.expect_error(self.train_args(small / "library", data), 4, "No space left")
+        self.expect_error(self.train_args(small / "library", data, "--rank", 64), 4, "No space left")
         self.assertEqual([p for p in (small / "library/adapters").glob("*") if not p.name.startswith(".")], [])
 
     def test_usage(self):
