@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Every parser under libFuzzer with ASan and UBSan, SECONDS_EACH (60) seconds each. A crash ends the run and leaves its
+# input in build-fuzz/found; it becomes a file of fuzz/corpus/<name>.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+command -v clang++ > /dev/null && [ -n "$(find /usr/lib -name 'libclang_rt.fuzzer-*' -print -quit 2>/dev/null)" ] || {
+  printf 'fuzz: Clang and its runtime are missing; run as root:\n\n    apt-get install -y clang libclang-rt-14-dev\n\n' >&2
+  exit 1
+}
+cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DQUIVER_FUZZ=ON -DQUIVER_TESTS=OFF > /dev/null
+cmake --build build-fuzz --target fuzzers
+mkdir -p build-fuzz/found
+for fuzzer in build-fuzz/*_fuzz; do
+  name=$(basename "$fuzzer" _fuzz)
+  echo "== $name"
+  "$fuzzer" -max_total_time="${SECONDS_EACH:-60}" -artifact_prefix=build-fuzz/found/ -print_final_stats=0 build-fuzz/found "fuzz/corpus/$name" 2>&1 | tail -2
+done
