@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every parser under libFuzzer with ASan and UBSan, SECONDS_EACH (60) seconds each. A crash ends the run and leaves its
-# input in build-fuzz/found; it becomes a file of fuzz/corpus/<name>.
+# input in build-fuzz/found/<name>; it becomes a file of fuzz/corpus/<name>.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v clang++ > /dev/null && [ -n "$(find /usr/lib -name 'libclang_rt.fuzzer-*' -print -quit 2>/dev/null)" ] || {
@@ -9,9 +9,10 @@ command -v clang++ > /dev/null && [ -n "$(find /usr/lib -name 'libclang_rt.fuzze
 }
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DQUIVER_FUZZ=ON -DQUIVER_TESTS=OFF > /dev/null
 cmake --build build-fuzz --target fuzzers
-mkdir -p build-fuzz/found
 for fuzzer in build-fuzz/*_fuzz; do
   name=$(basename "$fuzzer" _fuzz)
+  found=build-fuzz/found/$name
+  mkdir -p "$found"
   echo "== $name"
-  "$fuzzer" -max_total_time="${SECONDS_EACH:-60}" -artifact_prefix=build-fuzz/found/ -print_final_stats=0 build-fuzz/found "fuzz/corpus/$name" 2>&1 | tail -2
+  "$fuzzer" -max_total_time="${SECONDS_EACH:-60}" -artifact_prefix="$found/" "$found" "fuzz/corpus/$name" 2>&1 | tail -2
 done
