@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test configure build base demo test test-slow bench fuzz asan format layering clean
+.PHONY: all setup setup-test configure build base demo test bench fuzz asan format layering clean
 
 all: build
 
@@ -30,7 +30,7 @@ base: build
 demo: build $(if $(BASE),,base)
 	@scripts/demo.sh $(BUILD)/quiver "$(BASE)"
 
-## All fast tests
+## All tests; minutes
 test: setup-test configure
 	@ninja -C $(BUILD) -j $(JOBS)
 	@$(BUILD)/quiver fetch --python $(PYTHON) > /dev/null
@@ -41,7 +41,7 @@ bench: setup-test build base
 	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
 
 ## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
-fuzz:
+fuzz: setup
 	@scripts/fuzz.sh
 
 ## The torch-free tests under ASan and UBSan

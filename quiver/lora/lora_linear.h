@@ -23,6 +23,7 @@ class LoraLinear : public nn::Projection {
   std::int64_t in_features() const override { return base_->in_features(); }
   std::int64_t out_features() const override { return base_->out_features(); }
   torch::Tensor base_weight() const override { return base_->base_weight(); }
+  torch::Device device() const override { return base_->device(); }
 
   const LoraPair& pair() const { return pair_; }
   /// The mask of the next forward passes, [T, d_in] of x's dtype, already divided by 1 - p; undefined: no dropout.

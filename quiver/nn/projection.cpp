@@ -1,25 +1,121 @@
 #include "quiver/nn/projection.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/torch.h>
+
+#include <mutex>
 
 #include "quiver/base/error.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
+namespace {
 
-DenseProjection::DenseProjection(torch::Tensor weight, torch::Tensor bias)
-    : weight_(std::move(weight)), bias_(std::move(bias)) {
-  if (weight_.dim() != 2 || (bias_.defined() && (bias_.dim() != 1 || bias_.size(0) != weight_.size(0) ||
-                                                 bias_.scalar_type() != weight_.scalar_type()))) {
-    fail(ErrorKind::kMismatch, "not a linear map: weight is {} and bias is {}; expected [d_out, d_in] and [d_out]",
-         tensor::describe(weight_), tensor::describe(bias_));
+/// An operator of libtorch that has no C++ function, called by its name.
+torch::Tensor call(const char* name, torch::jit::Stack stack) {
+  const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
+  if (!op) fail(ErrorKind::kInternal, "this libtorch has no operator '{}'", name);
+  op->callBoxed(stack);
+  return stack.at(0).toTensor();
+}
+
+/// Whether this libtorch, on this CPU, multiplies by blocked weights of this kind.
+bool can_block(const torch::Tensor& weight) {
+  static const bool has_hardware = __builtin_cpu_supports("avx512bf16") != 0;
+  static const bool has_operators = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""}).has_value() &&
+                                    c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""}).has_value();
+  return has_hardware && has_operators && weight.is_cpu() && weight.scalar_type() == torch::kBFloat16;
+}
+
+torch::Tensor to_blocked(const torch::Tensor& weight) {
+  const torch::NoGradGuard no_grad;
+  return call("mkldnn::_reorder_linear_weight", {weight.contiguous(), c10::IValue()});
+}
+
+/// x W^T + b with W blocked. No gradients.
+torch::Tensor blocked_linear(const torch::Tensor& x, const torch::Tensor& blocked, const torch::Tensor& bias) {
+  const auto bias_value = bias.defined() ? c10::IValue(bias) : c10::IValue();
+  return call("mkldnn::_linear_pointwise",
+              {x, blocked, bias_value, "none", c10::List<std::optional<at::Scalar>>(), c10::IValue()});
+}
+
+}  // namespace
+
+struct DenseProjection::Weights {
+  torch::Tensor plain;    // undefined where blocked is defined
+  torch::Tensor blocked;
+  torch::Tensor bias;
+  std::int64_t in = 0, out = 0;
+  torch::Device device = torch::kCPU;
+  mutable std::once_flag transposed_once;
+  mutable torch::Tensor blocked_transpose;
+
+  torch::Tensor dense() const { return plain.defined() ? plain : blocked.to_dense(); }
+  torch::Tensor product(const torch::Tensor& x) const {
+    if (blocked.defined()) {
+      if (x.size(0) == 0) return x.new_empty({0, out});  // oneDNN has no products of nothing
+      return blocked_linear(x, blocked, bias);
+    }
+    return bias.defined() ? torch::linear(x, plain, bias) : torch::linear(x, plain);
   }
+  torch::Tensor transposed_product(const torch::Tensor& dy) const {
+    if (!blocked.defined()) return dy.matmul(plain);
+    if (dy.size(0) == 0) return dy.new_empty({0, in});
+    std::call_once(transposed_once, [this] { blocked_transpose = to_blocked(dense().t()); });
+    return blocked_linear(dy, blocked_transpose, {});
+  }
+};
+
+namespace {
+
+/// Blocked products have no gradient of their own.
+template <typename Weights>
+struct BlockedFunction : torch::autograd::Function<BlockedFunction<Weights>> {
+  struct Holder : torch::CustomClassHolder {
+    explicit Holder(std::shared_ptr<const Weights> w) : weights(std::move(w)) {}
+    std::shared_ptr<const Weights> weights;
+  };
+  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& x, const c10::intrusive_ptr<Holder>& holder) {
+    ctx->saved_data["weights"] = c10::IValue::make_capsule(holder);
+    return holder->weights->product(x);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+    const auto capsule = ctx->saved_data["weights"].toCapsule();
+    return {static_cast<const Holder*>(capsule.get())->weights->transposed_product(grads[0].contiguous()), torch::Tensor()};
+  }
+};
+
+}  // namespace
+
+DenseProjection::DenseProjection(torch::Tensor weight, torch::Tensor bias) {
+  if (weight.dim() != 2 || (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0) ||
+                                               bias.scalar_type() != weight.scalar_type()))) {
+    fail(ErrorKind::kMismatch, "not a linear map: weight is {} and bias is {}; expected [d_out, d_in] and [d_out]",
+         tensor::describe(weight), tensor::describe(bias));
+  }
+  auto weights = std::make_shared<Weights>();
+  weights->in = weight.size(1);
+  weights->out = weight.size(0);
+  weights->device = weight.device();
+  weights->bias = std::move(bias);
+  if (can_block(weight)) {
+    weights->blocked = to_blocked(weight);
+  } else {
+    weights->plain = std::move(weight);
+  }
+  weights_ = std::move(weights);
 }
 
 torch::Tensor DenseProjection::forward(const torch::Tensor& x) const {
-  return bias_.defined() ? torch::linear(x, weight_, bias_) : torch::linear(x, weight_);
+  if (!weights_->blocked.defined() || !torch::GradMode::is_enabled() || !x.requires_grad()) return weights_->product(x);
+  using Function = BlockedFunction<Weights>;
+  return Function::apply(x, c10::make_intrusive<typename Function::Holder>(weights_));
 }
 
-torch::Tensor DenseProjection::backward(const torch::Tensor& dy) const { return dy.matmul(weight_); }
+torch::Tensor DenseProjection::backward(const torch::Tensor& dy) const { return weights_->transposed_product(dy); }
+std::int64_t DenseProjection::in_features() const { return weights_->in; }
+std::int64_t DenseProjection::out_features() const { return weights_->out; }
+torch::Tensor DenseProjection::base_weight() const { return weights_->dense(); }
+torch::Device DenseProjection::device() const { return weights_->device; }
 
 }  // namespace quiver::nn

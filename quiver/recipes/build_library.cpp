@@ -128,14 +128,22 @@ json to_json(const TrainedAdapter& adapter) {
 json training_summary(const std::vector<TrainedAdapter>& adapters) {
   json list = json::array();
   train::TrainStats total;
+  double first_loss = 0, last_loss = 0;  // means over the adapters
   for (const auto& adapter : adapters) {
     list.push_back(to_json(adapter));
     total.steps += adapter.stats.steps;
     total.tokens += adapter.stats.tokens;
     total.rows += adapter.stats.rows;
     total.seconds += adapter.stats.seconds;
+    if (!adapter.stats.losses.empty()) {
+      first_loss += adapter.stats.losses.front() / static_cast<double>(adapters.size());
+      last_loss += adapter.stats.losses.back() / static_cast<double>(adapters.size());
+    }
   }
-  return {{"adapters", list}, {"total", summary_of(total)}};
+  auto sum = summary_of(total);
+  sum["first_loss"] = first_loss;
+  sum["last_loss"] = last_loss;
+  return {{"adapters", list}, {"total", sum}};
 }
 
 TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,

@@ -38,7 +38,7 @@ struct TrainedAdapter {
 };
 nlohmann::json to_json(const TrainedAdapter& adapter);
 /// {"adapters": [...], "total": {...}}: tokens of the original examples, rows computed, seconds, tokens per second,
-/// first and last loss.
+/// first and last loss (in the total: their means over the adapters).
 nlohmann::json training_summary(const std::vector<TrainedAdapter>& adapters);
 
 /// Trains one adapter on the joint examples of `tasks` into the library.

@@ -247,16 +247,27 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
                      const std::string& section, const std::vector<TaskRows>& rows) {
   const auto& choice = setup.choice_of_adapters;
   Sha256 hash;
-  hash.update(format("part-1/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(),
+  hash.update(format("part-2/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(),
                      c10::toString(base.llama.placement().dtype), choice.adapter, choice.library, choice.method, choice.kind,
                      choice.top_k, choice.temperature, choice.combine, setup.max_new_tokens));
-  if (!choice.adapter.empty()) hash.update(io::sha256_file(fs::path(choice.adapter) / "adapter_model.safetensors"));
+  const auto add_adapter = [&hash](const fs::path& folder) {
+    for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));
+  };
+  for (const auto& name : choice.names) hash.update("name/" + name + "/");
+  if (!choice.adapter.empty()) add_adapter(choice.adapter);
   if (library != nullptr) {
-    for (const auto& [name, entry] : library->adapters()) hash.update(name).update(entry.sha256);
+    for (const auto& [name, entry] : library->adapters()) {
+      hash.update(name);
+      add_adapter(library->adapter_folder(name));
+    }
   }
   for (const auto& task : rows) {
     hash.update(task.task);
     for (const auto& sequence : task.sequences) hash.update(std::as_bytes(std::span(sequence.tokens)));
+    for (const auto& example : task.examples) {
+      for (const auto& target : example.targets) hash.update(target + "\n");
+    }
+    for (const auto& question : task.questions) hash.update(format("{}/", question.label));
   }
   return hash.hex();
 }

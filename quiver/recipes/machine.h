@@ -5,7 +5,8 @@
 
 namespace quiver::recipes {
 
-/// {"cpu", "cores", "memory", "isa", "bf16", "threads", "libtorch", "quiver", "os"}: strings for provenance.
+/// {"cpu", "cores", "memory", "kernels", "bf16 in hardware", "threads", "libtorch", "gpu", "system", "quiver"}: strings for
+/// provenance.
 nlohmann::json describe_machine();
 
 }  // namespace quiver::recipes

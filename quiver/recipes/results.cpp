@@ -48,15 +48,15 @@ json difference_json(const Samples& samples, const Samples& base) {
 /// "private-arrow" -> "private-mean", "private-oracle".
 std::string sibling(const std::string& method, const char* kind) { return method.substr(0, method.rfind('-') + 1) + kind; }
 
-json recovered_share(const std::map<std::string, Samples>& by_method, const std::string& method) {
+json recovered_share(const std::map<std::string, Samples>& by_method, const std::string& method, bool lower_is_better) {
   const auto mean_of = [&](const std::string& name) -> double {
     const auto found = by_method.find(name);
     return found == by_method.end() ? NAN : eval::estimate_mean(values_of(found->second)).mean;
   };
   if (!method.ends_with("-arrow")) return nullptr;
   const double mean = mean_of(sibling(method, "mean")), oracle = mean_of(sibling(method, "oracle"));
-  const double share = (mean - mean_of(method)) / (mean - oracle);
-  return number(share);
+  if (!(lower_is_better ? oracle < mean : oracle > mean)) return nullptr;  // there is no way to go
+  return number((mean - mean_of(method)) / (mean - oracle));
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ json summarize(const std::vector<Measurement>& measurements, const std::vector<s
         row["method"] = method;
         const auto base = by_method.find("base");
         row["difference"] = method == "base" || base == by_method.end() ? json(nullptr) : difference_json(found->second, base->second);
-        row["recovered"] = recovered_share(by_method, method);
+        row["recovered"] = recovered_share(by_method, method, std::string(metric) == "nll");
         summary.push_back(std::move(row));
       }
     }

@@ -158,7 +158,7 @@ void attach_routed(nn::ProjectionMap& projections, std::span<const LoraAdapter> 
     const auto& rows =
         prototypes_at(stored == nullptr ? computed : *stored, path,
                       static_cast<std::int64_t>(adapters.size()), pair.in_features());
-    const auto device = projections.at(path)->base_weight().device();
+    const auto device = projections.at(path)->device();
     routers.emplace(path, std::make_shared<ArrowRouter>(rows.to(device), options));
   }
   attach_routers(projections, adapters, routers, combine, recorder);

@@ -58,7 +58,7 @@ RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> p
                            RouterPtr router, Combine combine)
     : base_(std::move(base)), router_(std::move(router)), combine_(combine) {
   check(*base_, pairs, *router_, combine_);
-  const auto device = base_->base_weight().device();
+  const auto device = base_->device();
   for (const auto& pair : pairs) pairs_.push_back(pair.to(device, pair.lora_a().scalar_type()));
   if (device.is_cpu()) packed_ = pack_adapters(pairs_);
 }

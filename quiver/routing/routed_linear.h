@@ -40,6 +40,7 @@ class RoutedLinear : public nn::Projection {
   std::int64_t in_features() const override { return base_->in_features(); }
   std::int64_t out_features() const override { return base_->out_features(); }
   torch::Tensor base_weight() const override { return base_->base_weight(); }
+  torch::Device device() const override { return base_->device(); }
 
  private:
   /// The update [T, d_out] by plain tensor operations, on any device.

@@ -38,7 +38,7 @@ struct Placement {
 };
 
 /// device: "auto", "cpu" or "cuda"; dtype: "auto", "float32" or "bfloat16". "auto" is a GPU where there is one, and
-/// bfloat16 where the hardware multiplies it (AVX-512 BF16, AMX, a GPU), else float32: without such hardware libtorch's
+/// bfloat16 where the hardware multiplies it (AVX-512 BF16, a GPU), else float32: without such hardware libtorch's
 /// bfloat16 products are tens of times slower. Throws kUsage for other words, kUnsupported for a missing GPU.
 Placement resolve_placement(const std::string& device, const std::string& dtype);
 

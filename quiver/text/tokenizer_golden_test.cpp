@@ -76,7 +76,7 @@ TEST(Tokenizer, GivesTheIdsOfSmolLM2) {
                           : xdg != nullptr ? fs::path(xdg) / "quiver"
                                            : fs::path(home != nullptr ? home : "") / ".cache" / "quiver";
   const fs::path path = folder / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!fs::exists(path)) GTEST_SKIP() << path.string() << " is not there; scripts/setup.sh fetches it";
+  if (!fs::exists(path)) GTEST_SKIP() << path.string() << " is not there; 'quiver fetch' gets it";
   const Tokenizer tokenizer = load_tokenizer(path);
   EXPECT_EQ(tokenizer.vocab_size(), 49152);
   EXPECT_EQ(tokenizer.eos_id(), tokenizer.token_id("<|im_end|>"));
