@@ -215,7 +215,10 @@ class Resumption(Case):
         data = make_tasks(self.tmp / "train", names=("alpha",), rows=400)
         process = subprocess.Popen([str(QUIVER), *map(str, self.train_args(self.tmp / "library", data, "--epochs", 200))], cwd=ROOT,
                                    stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        time.sleep(2.5)
+        deadline = time.monotonic() + 60
+        while not (self.tmp / "library/checkpoints").exists() and time.monotonic() < deadline:  # training is about to begin
+            time.sleep(0.05)
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130, err)
