@@ -14,6 +14,7 @@
 #include "quiver/cluster/partition.h"
 #include "quiver/io/json.h"
 #include "quiver/tensor/tensor.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::cluster {
 namespace {
@@ -53,16 +54,7 @@ std::vector<LoraAdapter> planted(std::uint64_t seed, int per_group) {
   return adapters;
 }
 
-std::string message_of(const std::function<void()>& action, ErrorKind kind) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using quiver::testing::message_of;
 
 TEST(MagnitudeQuantile, InterpolatesBetweenNeighbours) {
   const auto x = torch::tensor({-4.0F, 1.0F, -2.0F, 8.0F});

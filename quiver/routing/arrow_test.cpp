@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
@@ -22,16 +23,7 @@ lora::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d
                         torch::randn({d_out, rank}, generator), 16);
 }
 
-std::string message_of(const std::function<void()>& action, ErrorKind kind) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using quiver::testing::message_of;
 
 TEST(ArrowPrototype, IsTheTopRightSingularVectorOfTheWholeUpdate) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {

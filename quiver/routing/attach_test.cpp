@@ -12,6 +12,7 @@
 #include "quiver/routing/baselines.h"
 #include "quiver/routing/registry.h"
 #include "quiver/testing/dense_mixture.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
@@ -46,16 +47,7 @@ nn::ProjectionMap random_model() {
   return model;
 }
 
-std::string message_of(const std::function<void()>& action, ErrorKind kind) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using quiver::testing::message_of;
 
 TEST(Prototypes, StackThoseOfEachAdapter) {
   const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2),

@@ -14,6 +14,7 @@
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/baselines.h"
 #include "quiver/testing/dense_mixture.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
@@ -57,16 +58,7 @@ torch::Tensor tokens_of(std::uint64_t seed, std::int64_t num_tokens, std::int64_
   return torch::randn({num_tokens, d_in}, generator).to(dtype);
 }
 
-std::string message_of(const std::function<void()>& action, ErrorKind kind) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using quiver::testing::message_of;
 
 struct Precision {
   torch::Dtype dtype;
