@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "quiver/base/error.h"
+#include "quiver/model/forest_pass.h"
 #include "quiver/nn/ops.h"
 
 namespace quiver::eval {
@@ -40,14 +41,15 @@ std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences,
 void score_batch(const model::Llama& model, const std::vector<forest::Sequence>& sequences, std::span<const std::size_t> order,
                  std::vector<SequenceScore>& results) {
   const auto batch = forest::build_batch(sequences);
-  const auto hidden = model.hidden(model::forest_rows(batch.forest));
   const auto count = static_cast<std::int64_t>(batch.targets.size());
-  auto rows = torch::empty({count}, torch::kLong), tokens = torch::empty({count}, torch::kLong);
+  std::vector<std::int64_t> rows;
+  auto tokens = torch::empty({count}, torch::kLong);
   for (std::int64_t i = 0; i < count; ++i) {
-    rows.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].row;
+    rows.push_back(batch.targets[static_cast<std::size_t>(i)].row);
     tokens.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].token;
   }
-  const auto scores = nn::score_targets(hidden.index_select(0, rows.to(hidden.device())), model.head(), tokens);
+  const auto hidden = model::hidden_of(model, model::forest_rows(batch.forest), rows);
+  const auto scores = nn::score_targets(hidden, model.head(), tokens);
   const auto log_probs = scores.log_prob.to(torch::kDouble);
   for (std::int64_t i = 0; i < count; ++i) {
     auto& result = results[order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]];

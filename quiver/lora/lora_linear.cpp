@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "quiver/base/error.h"
+#include "quiver/lora/low_rank.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::lora {
@@ -76,6 +77,43 @@ LoraLinear::LoraLinear(nn::ProjectionPtr base, LoraPair pair, double dropout)
 torch::Tensor LoraLinear::forward(const torch::Tensor& x) const {
   const auto holder = c10::make_intrusive<LayerHolder>(base_, dropout_mask_);
   return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), holder, pair_.scaling());
+}
+
+torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_rows) const {
+  if (!dropout_mask_.defined()) return {};
+  return record.rows.defined() ? dropout_mask_.index_select(0, record.rows) : dropout_mask_.narrow(0, record.first_row, num_rows);
+}
+
+torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
+  const auto mask = mask_of(record, x.size(0));
+  record.hidden = shrink(mask.defined() ? x * mask : x, pair_.lora_a());                     // z [T, r]
+  const auto scaled_b_t = (pair_.lora_b() * pair_.scaling()).t();                            // [r, d_out]
+  const auto update = expand(record.hidden, scaled_b_t, onto, x.scalar_type());
+  nn::RowRecord below{.first_row = record.first_row, .rows = record.rows};
+  return base_->forward_rows(x, update, below);
+}
+
+torch::Tensor LoraLinear::backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
+                                        nn::RowRecord& record) const {
+  const auto mask = mask_of(record, x.size(0));
+  const auto dz = shrink(dy, (pair_.lora_b() * pair_.scaling()).t());                        // [T, r]
+  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),                              // dA [r, d_in]
+                      outer_product(record.hidden, dy).t() * pair_.scaling()};                       // dB [d_out, r]
+  if (!needs_dx) return {};
+  if (base_->has_parameters()) fail(ErrorKind::kInternal, "a LoRA is trained over a frozen projection, not over another LoRA");
+  torch::Tensor update;
+  if (mask.defined()) {
+    update = expand(dz, pair_.lora_a(), {}, dy.scalar_type()) * mask;
+    if (onto.defined()) update += onto;
+  } else {
+    update = expand(dz, pair_.lora_a(), onto, dy.scalar_type());
+  }
+  return base_->backward_rows(dy, x, update, true, record);
+}
+
+void LoraLinear::add_gradients(const nn::RowRecord& record) const {
+  pair_.lora_a().mutable_grad().add_(record.gradients.at(0));
+  pair_.lora_b().mutable_grad().add_(record.gradients.at(1));
 }
 
 torch::Tensor LoraLinear::backward(const torch::Tensor& dy) const {

@@ -20,6 +20,12 @@ class LoraLinear : public nn::Projection {
 
   torch::Tensor forward(const torch::Tensor& x) const override;
   torch::Tensor backward(const torch::Tensor& dy) const override;
+  bool has_parameters() const override { return true; }
+  torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const override;
+  torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
+                              nn::RowRecord& record) const override;
+  /// To the grad() of A and B, which the owner of the pair must have defined.
+  void add_gradients(const nn::RowRecord& record) const override;
   std::int64_t in_features() const override { return base_->in_features(); }
   std::int64_t out_features() const override { return base_->out_features(); }
   torch::Tensor base_weight() const override { return base_->base_weight(); }
@@ -31,6 +37,9 @@ class LoraLinear : public nn::Projection {
   double dropout() const { return dropout_; }
 
  private:
+  /// The part of the dropout mask for a record's rows; undefined without one.
+  torch::Tensor mask_of(const nn::RowRecord& record, std::int64_t num_rows) const;
+
   nn::ProjectionPtr base_;
   LoraPair pair_;
   double dropout_;

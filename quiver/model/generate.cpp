@@ -7,6 +7,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/model/forest_pass.h"
 
 namespace quiver::model {
 namespace {
@@ -85,12 +86,11 @@ class BatchDecoder {
     auto rows = forest_rows(batch.forest);
     rows.cache = &cache;
     for (std::int64_t r = 0; r < batch.forest.num_rows(); ++r) rows.cache_rows.push_back(r);
-    auto hidden = model_.hidden(rows).index_select(
-        0, torch::tensor(batch.last_rows, torch::kLong).to(model_.placement().device));
+    auto hidden = hidden_of(model_, rows, batch.last_rows);
     for (const auto& sequence : active) random_.emplace_back(options_.seed, format("generate/{}", sequence.prompt));
     choose(active, hidden, first);
     while (!active.empty()) {
-      hidden = model_.hidden(step_rows(active, batch.forest, cache, capacity));
+      hidden = hidden_of_all(model_, step_rows(active, batch.forest, cache, capacity));
       for (auto& sequence : active) ++sequence.num_new;
       choose(active, hidden, first);
     }
@@ -99,7 +99,7 @@ class BatchDecoder {
  private:
   /// Chooses the next token of each sequence and drops those that have ended.
   void choose(std::vector<Active>& active, const torch::Tensor& hidden, std::int64_t first) {
-    const auto logits = torch::linear(hidden, model_.head());
+    const auto logits = model_.head().forward(hidden);
     const bool greedy = options_.temperature == 0;
     const auto best = greedy ? logits.argmax(1).cpu() : torch::Tensor();
     const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();

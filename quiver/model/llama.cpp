@@ -103,11 +103,12 @@ Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Place
   }
   final_norm_ = norm("norm.weight");
   if (config_.tie_word_embeddings) {
-    head_ = embedding_;
+    head_ = std::make_shared<nn::DenseProjection>(embedding_);
     // Some tied checkpoints store the head all the same.
     if (weights.contains("lm_head.weight")) reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size});
   } else {
-    head_ = place(reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size}));
+    const auto weight = place(reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size}));
+    if (weight.dim() == 2) head_ = std::make_shared<nn::DenseProjection>(weight);
   }
   reader.finish();
   const auto frequencies = rope_frequencies(config_.rope, config_.head_dim);
@@ -143,7 +144,7 @@ Llama Llama::with_projections(nn::ProjectionMap projections) const {
 
 std::int64_t Llama::num_parameters() const {
   std::int64_t count = embedding_.numel() + final_norm_.numel();
-  if (!config_.tie_word_embeddings) count += head_.numel();
+  if (!config_.tie_word_embeddings) count += head_->in_features() * head_->out_features();
   for (const auto& [path, projection] : projections_) count += projection->in_features() * projection->out_features();
   for (const auto& block : blocks_) count += block.input_norm.numel() + block.post_norm.numel();
   return count;
@@ -159,28 +160,32 @@ KvCache Llama::make_cache(std::int64_t capacity) const {
   return cache;
 }
 
+void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v) {
+  if (rows.cache == nullptr) return;
+  const auto at = torch::tensor(rows.cache_rows, torch::kLong).to(k.device());
+  rows.cache->keys[layer].index_copy_(0, at, k);
+  rows.cache->values[layer].index_copy_(0, at, v);
+  if (!rows.attend_to_cache) return;
+  k = rows.cache->keys[layer];
+  v = rows.cache->values[layer];
+}
+
+double Llama::attention_scale() const { return 1 / std::sqrt(static_cast<double>(config_.head_dim)); }
+
 torch::Tensor Llama::attention(const Block& block, std::size_t layer, const torch::Tensor& x, const ForwardRows& rows,
-                               const torch::Tensor& cache_rows, const torch::Tensor& cosine, const torch::Tensor& sine) const {
+                               const Embedded& embedded) const {
   const auto num_rows = x.size(0);
   auto q = block.q->forward(x).view({num_rows, config_.num_heads, config_.head_dim});
   auto k = block.k->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
   auto v = block.v->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
-  q = nn::rotate(q, cosine, sine);
-  k = nn::rotate(k, cosine, sine);
-  if (rows.cache != nullptr) {
-    rows.cache->keys[layer].index_copy_(0, cache_rows, k);
-    rows.cache->values[layer].index_copy_(0, cache_rows, v);
-    if (rows.attend_to_cache) {
-      k = rows.cache->keys[layer];
-      v = rows.cache->values[layer];
-    }
-  }
-  const double scale = 1 / std::sqrt(static_cast<double>(config_.head_dim));
-  const auto mixed = nn::forest_attention(q, k, v, rows.plan, scale);
+  q = nn::rotate(q, embedded.cosine, embedded.sine);
+  k = nn::rotate(k, embedded.cosine, embedded.sine);
+  update_cache(rows, layer, k, v);
+  const auto mixed = nn::forest_attention(q, k, v, rows.plan, attention_scale());
   return block.o->forward(mixed.reshape({num_rows, config_.num_heads * config_.head_dim}));
 }
 
-torch::Tensor Llama::hidden(const ForwardRows& rows) const {
+Llama::Embedded Llama::embed(const ForwardRows& rows) const {
   const auto num_rows = static_cast<std::int64_t>(rows.tokens.size());
   auto tokens = torch::empty({num_rows}, torch::kLong);
   auto positions = torch::empty({num_rows}, torch::kDouble);
@@ -199,14 +204,16 @@ torch::Tensor Llama::hidden(const ForwardRows& rows) const {
   }
   const auto angles = positions.unsqueeze(1) * frequencies_;  // [T, D/2], float64: exact at any position
   const auto wide = placement_.dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
-  const auto cosine = angles.cos().to(placement_.device, wide), sine = angles.sin().to(placement_.device, wide);
-  const auto cache_rows =
-      rows.cache == nullptr ? torch::Tensor() : torch::tensor(rows.cache_rows, torch::kLong).to(placement_.device);
+  return {embedding_.index_select(0, tokens.to(placement_.device)), angles.cos().to(placement_.device, wide),
+          angles.sin().to(placement_.device, wide)};
+}
 
-  auto x = embedding_.index_select(0, tokens.to(placement_.device));  // [T, d]
+torch::Tensor Llama::hidden(const ForwardRows& rows) const {
+  const auto embedded = embed(rows);
+  auto x = embedded.x;  // [T, d]
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const Block& block = blocks_[layer];
-    x = x + attention(block, layer, nn::rms_norm(x, block.input_norm, config_.rms_norm_eps), rows, cache_rows, cosine, sine);
+    x = x + attention(block, layer, nn::rms_norm(x, block.input_norm, config_.rms_norm_eps), rows, embedded);
     const auto normed = nn::rms_norm(x, block.post_norm, config_.rms_norm_eps);
     x = x + block.down->forward(nn::swiglu(block.gate->forward(normed), block.up->forward(normed)));
   }

@@ -34,6 +34,10 @@ struct ForwardRows {
   bool attend_to_cache = false;
 };
 
+/// Writes the rows' keys and values of one layer [T, H_kv, D] to the cache, if there is one, and, where the plan is over
+/// the cache, replaces them by the cache's.
+void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v);
+
 /// The rows of a whole forest, without a cache.
 ForwardRows forest_rows(const forest::TokenForest& forest);
 
@@ -55,26 +59,40 @@ class Llama {
   /// The same model computing through other projections. Throws kMismatch unless the paths are the same.
   Llama with_projections(nn::ProjectionMap projections) const;
 
-  /// The final, normalised hidden state of each row, [T, d]. Differentiable in whatever the projections train.
+  /// The final, normalised hidden state of each row, [T, d]: the model's definition, differentiable by autograd in
+  /// whatever the projections train. forest_pass.h computes the same faster.
   torch::Tensor hidden(const ForwardRows& rows) const;
-  /// The output embedding, [V, d]: logits are hidden * head^T.
-  const torch::Tensor& head() const { return head_; }
+  /// The output embedding, [d] -> [V]: hidden states to logits.
+  const nn::Projection& head() const { return *head_; }
   /// An empty cache for `capacity` rows.
   KvCache make_cache(std::int64_t capacity) const;
 
- private:
+  // The parts, for passes over them.
   struct Block {
     torch::Tensor input_norm, post_norm;
     nn::ProjectionPtr q, k, v, o, gate, up, down;
   };
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const torch::Tensor& final_norm() const { return final_norm_; }
+  /// What enters the first block: the rows' embeddings [T, d], and the cosine and sine [T, D/2] of their positions.
+  /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
+  struct Embedded {
+    torch::Tensor x, cosine, sine;
+  };
+  Embedded embed(const ForwardRows& rows) const;
+  /// Of the scores of attention: 1 / sqrt(D).
+  double attention_scale() const;
+
+ private:
   void bind_projections();
   torch::Tensor attention(const Block& block, std::size_t layer, const torch::Tensor& x, const ForwardRows& rows,
-                          const torch::Tensor& cache_rows, const torch::Tensor& cosine, const torch::Tensor& sine) const;
+                          const Embedded& embedded) const;
 
   LlamaConfig config_;
   tensor::Placement placement_;
   std::string fingerprint_;
-  torch::Tensor embedding_, final_norm_, head_;
+  torch::Tensor embedding_, final_norm_;
+  nn::ProjectionPtr head_;
   torch::Tensor frequencies_;  // [D / 2] float64
   nn::ProjectionMap projections_;
   std::vector<Block> blocks_;

@@ -24,7 +24,7 @@ torch::Tensor logits_of(const Llama& model, const std::vector<std::int32_t>& ids
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
   const auto hidden = model.hidden(forest_rows(forest));
-  return (rows.defined() ? hidden.index_select(0, rows) : hidden).matmul(model.head().t());
+  return (rows.defined() ? hidden.index_select(0, rows) : hidden).matmul(model.head().base_weight().t());
 }
 
 class TinyLlama : public ::testing::TestWithParam<const char*> {};

@@ -69,6 +69,21 @@ torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k
 
 namespace {
 
+void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan) {
+  if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries ||
+      k.size(0) != plan.num_keys || q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
+    fail(ErrorKind::kMismatch,
+         "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] "
+         "with H a multiple of H_kv",
+         plan.num_queries, plan.num_keys, tensor::describe(q), tensor::describe(k), tensor::describe(v));
+  }
+}
+
+bool has_kernel(const torch::Tensor& q, const torch::Tensor& k) {
+  return q.is_cpu() && (q.scalar_type() == torch::kFloat || q.scalar_type() == torch::kBFloat16) &&
+         q.scalar_type() == k.scalar_type();
+}
+
 /// Lets an autograd node keep the plan alive.
 struct PlanHolder : torch::CustomClassHolder {
   explicit PlanHolder(AttentionPlanPtr p) : plan(std::move(p)) {}
@@ -100,20 +115,34 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
 torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                const AttentionPlanPtr& plan, double scale) {
-  if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan->num_queries ||
-      k.size(0) != plan->num_keys || q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
-    fail(ErrorKind::kMismatch,
-         "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] "
-         "with H a multiple of H_kv",
-         plan->num_queries, plan->num_keys, tensor::describe(q), tensor::describe(k), tensor::describe(v));
-  }
-  const bool has_kernel = q.is_cpu() && (q.scalar_type() == torch::kFloat || q.scalar_type() == torch::kBFloat16) &&
-                          q.scalar_type() == k.scalar_type();
-  if (!has_kernel) return reference_attention(q, k, v, *plan, scale);
+  check_shapes(q, k, v, *plan);
+  if (!has_kernel(q, k)) return reference_attention(q, k, v, *plan, scale);
   const auto holder = c10::make_intrusive<PlanHolder>(plan);
   const bool needs_grad = torch::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
   if (!needs_grad) return std::get<0>(attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale));
   return AttentionFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(), holder, scale);
+}
+
+Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                               const AttentionPlanPtr& plan, double scale) {
+  check_shapes(q, k, v, *plan);
+  if (!has_kernel(q, k)) return {reference_attention(q, k, v, *plan, scale), {}};
+  auto [out, lse] = attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale);
+  return {out, lse};
+}
+
+AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan,
+                                            double scale) {
+  if (has_kernel(q, k)) {
+    auto [dq, dk, dv] = attention_backward(dout.contiguous(), q, k, v, attended.out, attended.lse, *plan, scale);
+    return {dq, dk, dv};
+  }
+  const torch::AutoGradMode with_grad(true);
+  const torch::autograd::variable_list inputs = {q.detach().requires_grad_(), k.detach().requires_grad_(), v.detach().requires_grad_()};
+  const auto gradients =
+      torch::autograd::grad({reference_attention(inputs[0], inputs[1], inputs[2], *plan, scale)}, inputs, {dout});
+  return {gradients[0], gradients[1], gradients[2]};
 }
 
 }  // namespace quiver::nn

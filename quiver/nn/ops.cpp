@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "quiver/nn/kernels/elementwise_isa.h"
+#include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::nn {
@@ -52,51 +53,34 @@ constexpr std::int64_t kRowGrain = 16;
 constexpr std::int64_t kElementGrain = 16384;
 constexpr std::int64_t kLogitRows = 128;
 
+torch::Dtype wide_dtype(const torch::Tensor& x) { return x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat; }
+
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
-    auto y = torch::empty_like(x);
-    auto inverse = torch::empty({x.size(0)}, torch::kFloat);
-    parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
-      using T = decltype(element);
-      QUIVER_DISPATCH_ISA(rms_norm_forward, T, begin, end, x.size(1), static_cast<float>(epsilon), data<T>(x),
-                          data<float>(weight), out_data<T>(y), out_data<float>(inverse))
-    });
-    ctx->save_for_backward({x, weight, inverse});
-    return y;
+    const auto normed = rms_norm_rows(x, weight, epsilon);
+    ctx->save_for_backward({x, weight, normed.inverse_rms});
+    return normed.y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto& x = saved[0];
-    const auto dy = grads[0].contiguous();
-    auto dx = torch::empty_like(x);
-    parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
-      using T = decltype(element);
-      QUIVER_DISPATCH_ISA(rms_norm_backward, T, begin, end, x.size(1), data<T>(dy), data<T>(x), data<float>(saved[1]),
-                          data<float>(saved[2]), out_data<T>(dx))
-    });
-    return {dx, torch::Tensor(), torch::Tensor()};
+    return {rms_norm_gradient(grads[0].contiguous(), saved[0], saved[1], saved[2], {}), torch::Tensor(), torch::Tensor()};
   }
 };
-
-torch::Tensor rotate_by(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, float sign) {
-  auto y = torch::empty_like(x);
-  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
-    using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rotate, T, begin, end, x.size(1), x.size(2), sign, data<T>(x), data<float>(cosine), data<float>(sine),
-                        out_data<T>(y))
-  });
-  return y;
-}
 
 struct RotateFunction : torch::autograd::Function<RotateFunction> {
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& cosine,
                                const torch::Tensor& sine) {
     ctx->save_for_backward({cosine, sine});
-    return rotate_by(x, cosine, sine, 1);
+    auto y = torch::empty_like(x);
+    rotate_into(x, cosine, sine, /*back=*/false, y);
+    return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    return {rotate_by(grads[0].contiguous(), saved[0], saved[1], -1), torch::Tensor(), torch::Tensor()};
+    const auto dy = grads[0].contiguous();
+    auto dx = torch::empty_like(dy);
+    rotate_into(dy, saved[0], saved[1], /*back=*/true, dx);
+    return {dx, torch::Tensor(), torch::Tensor()};
   }
 };
 
@@ -112,15 +96,8 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto dy = grads[0].contiguous();
-    auto dgate = torch::empty_like(saved[0]);
-    auto dup = torch::empty_like(saved[1]);
-    parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
-      using T = decltype(element);
-      QUIVER_DISPATCH_ISA(swiglu_backward, T, begin, end, data<T>(dy), data<T>(saved[0]), data<T>(saved[1]),
-                          out_data<T>(dgate), out_data<T>(dup))
-    });
-    return {dgate, dup};
+    const auto gradient = swiglu_gradient(grads[0].contiguous(), saved[0], saved[1]);
+    return {gradient.gate, gradient.up};
   }
 };
 
@@ -140,11 +117,11 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   return {lse, best};
 }
 
-/// Weighted negative log-likelihood of a chunk of rows; leaves weight * (softmax - onehot) in `logits`.
-torch::Tensor chunk_loss(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
+/// Weighted negative log-likelihood of some rows; leaves weight * (softmax - onehot) in `logits`.
+double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
   const auto [lse, best] = reduce_logits(logits);
   const auto picked = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
-  const auto loss = ((lse - picked) * weight).sum();
+  const double loss = ((lse - picked) * weight).sum().item<double>();
   if (has_kernel(logits)) {
     parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
@@ -159,21 +136,17 @@ torch::Tensor chunk_loss(torch::Tensor& logits, const torch::Tensor& target, con
   return loss;
 }
 
+struct ProjectionHolder : torch::CustomClassHolder {
+  explicit ProjectionHolder(const Projection* p) : projection(p) {}
+  const Projection* projection;  // used within forward only
+};
+
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& hidden, const torch::Tensor& head,
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& hidden, const c10::intrusive_ptr<ProjectionHolder>& head,
                                const torch::Tensor& target, const torch::Tensor& weight) {
-    const auto wide = hidden.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
-    auto loss = torch::zeros({}, hidden.options().dtype(wide));
-    auto gradient = torch::empty_like(hidden);
-    for (std::int64_t first = 0; first < hidden.size(0); first += kLogitRows) {
-      const auto count = std::min(kLogitRows, hidden.size(0) - first);
-      auto logits = torch::linear(hidden.narrow(0, first, count), head);  // [count, V]
-      loss += chunk_loss(logits, target.narrow(0, first, count), weight.narrow(0, first, count));
-      auto rows = gradient.narrow(0, first, count);
-      torch::mm_out(rows, logits, head);
-    }
-    ctx->save_for_backward({gradient});
-    return loss;
+    const auto result = head_loss_and_gradient(hidden, *head->projection, target, weight);
+    ctx->save_for_backward({result.gradient});
+    return torch::full({}, result.loss, hidden.options().dtype(wide_dtype(hidden)).requires_grad(false));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto gradient = ctx->get_saved_variables()[0];
@@ -181,21 +154,73 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   }
 };
 
+/// Parts of the rows of logits: some for every thread, none so large that its logits matter.
+template <typename F>
+void for_logit_parts(std::int64_t count, const F& f) {
+  for (std::int64_t first = 0; first < count; first += kLogitRows * at::get_num_threads()) {
+    const auto size = std::min<std::int64_t>(kLogitRows * at::get_num_threads(), count - first);
+    RowParts(size).for_each([&](const RowPart& part) { f(first + part.begin, part.size()); });
+  }
+}
+
 }  // namespace
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
   if (has_kernel(x)) return RmsNormFunction::apply(x.contiguous(), weight, epsilon);
-  const auto wide = x.scalar_type() == torch::kDouble ? x : x.to(torch::kFloat);
+  const auto wide = x.to(wide_dtype(x));
   const auto inverse = (wide.square().mean(-1, /*keepdim=*/true) + epsilon).rsqrt();
   return (wide * inverse * weight.to(wide.scalar_type())).to(x.scalar_type());
 }
 
+Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+  if (!has_kernel(x)) {
+    return {rms_norm(x, weight, epsilon), (x.to(wide_dtype(x)).square().mean(-1) + epsilon).rsqrt()};
+  }
+  Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
+  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+    using T = decltype(element);
+    QUIVER_DISPATCH_ISA(rms_norm_forward, T, begin, end, x.size(1), static_cast<float>(epsilon), data<T>(x),
+                        data<float>(weight), out_data<T>(normed.y), out_data<float>(normed.inverse_rms))
+  });
+  return normed;
+}
+
+torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
+                                const torch::Tensor& inverse_rms, const torch::Tensor& onto) {
+  if (!has_kernel(x)) {  // with n = x / rms: dx = (w dy - n mean(w dy n)) / rms
+    const auto wide = wide_dtype(x);
+    const auto inverse = inverse_rms.to(wide).unsqueeze(1);
+    const auto scaled = dy.to(wide) * weight.to(wide), n = x.to(wide) * inverse;
+    const auto dx = ((scaled - n * (scaled * n).mean(-1, /*keepdim=*/true)) * inverse).to(x.scalar_type());
+    return onto.defined() ? onto + dx : dx;
+  }
+  auto dx = torch::empty_like(x);
+  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+    using T = decltype(element);
+    QUIVER_DISPATCH_ISA(rms_norm_backward, T, begin, end, x.size(1), data<T>(dy), data<T>(x), data<float>(weight),
+                        data<float>(inverse_rms), onto.defined() ? data<T>(onto) : nullptr, out_data<T>(dx))
+  });
+  return dx;
+}
+
 torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine) {
   if (has_kernel(x)) return RotateFunction::apply(x.contiguous(), cosine, sine);
-  const auto wide = x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
+  const auto wide = wide_dtype(x);
   const auto c = cosine.to(wide).unsqueeze(1), s = sine.to(wide).unsqueeze(1);  // [T, 1, D/2]
   const auto halves = x.to(wide).chunk(2, -1);
   return torch::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x.scalar_type());
+}
+
+void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, bool back, torch::Tensor out) {
+  if (!has_kernel(x)) {
+    out.copy_(rotate(x, cosine, back ? -sine : sine));
+    return;
+  }
+  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+    using T = decltype(element);
+    QUIVER_DISPATCH_ISA(rotate, T, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, data<T>(x), data<float>(cosine),
+                        data<float>(sine), out_data<T>(out))
+  });
 }
 
 torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
@@ -203,25 +228,52 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
   return torch::silu(gate) * up;
 }
 
-torch::Tensor head_loss(const torch::Tensor& hidden, const torch::Tensor& head, const torch::Tensor& target,
-                        const torch::Tensor& weight) {
-  const auto wide = hidden.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
-  return HeadLossFunction::apply(hidden, head, target.to(hidden.device()), weight.to(hidden.device(), wide));
+SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up) {
+  if (!has_kernel(gate)) {  // silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g)
+    const auto s = gate.sigmoid();
+    return {dy * up * s * (1 + gate * (1 - s)), dy * gate * s};
+  }
+  SwigluGradient gradient{torch::empty_like(gate), torch::empty_like(up)};
+  parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+    using T = decltype(element);
+    QUIVER_DISPATCH_ISA(swiglu_backward, T, begin, end, data<T>(dy), data<T>(gate), data<T>(up), out_data<T>(gradient.gate),
+                        out_data<T>(gradient.up))
+  });
+  return gradient;
 }
 
-TargetScores score_targets(const torch::Tensor& hidden, const torch::Tensor& head, const torch::Tensor& target) {
-  const auto wide = hidden.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
-  TargetScores scores{torch::empty({hidden.size(0)}, wide), torch::empty({hidden.size(0)}, torch::kBool)};
+HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
+                                const torch::Tensor& weight) {
+  const torch::NoGradGuard no_grad;
+  HeadLoss result{0, torch::empty_like(hidden)};
+  const auto targets = target.to(hidden.device());
+  const auto weights = weight.to(hidden.device(), wide_dtype(hidden));
+  auto losses = std::vector<double>(static_cast<std::size_t>(hidden.size(0)), 0.0);  // of a part, at its first row
+  for_logit_parts(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
+    auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();  // [count, V]
+    losses[static_cast<std::size_t>(first)] = logits_loss(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
+    result.gradient.narrow(0, first, count).copy_(head.backward(logits));
+  });
+  for (const double loss : losses) result.loss += loss;
+  return result;
+}
+
+torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
+                        const torch::Tensor& weight) {
+  return HeadLossFunction::apply(hidden, c10::make_intrusive<ProjectionHolder>(&head), target, weight);
+}
+
+TargetScores score_targets(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target) {
+  TargetScores scores{torch::empty({hidden.size(0)}, wide_dtype(hidden)), torch::empty({hidden.size(0)}, torch::kBool)};
   const auto wanted = target.to(hidden.device());
-  for (std::int64_t first = 0; first < hidden.size(0); first += kLogitRows) {
-    const auto count = std::min(kLogitRows, hidden.size(0) - first);
-    const auto logits = torch::linear(hidden.narrow(0, first, count), head);
+  for_logit_parts(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
+    const auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();
     const auto [lse, best] = reduce_logits(logits);
     const auto ids = wanted.narrow(0, first, count);
     const auto picked = logits.gather(1, ids.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
     scores.log_prob.narrow(0, first, count).copy_(picked - lse);
     scores.is_greedy.narrow(0, first, count).copy_(best == ids);
-  }
+  });
   return scores;
 }
 

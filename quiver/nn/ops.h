@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "quiver/nn/projection.h"
+
 namespace quiver::nn {
 
 /// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] float32 and frozen.
@@ -21,11 +23,9 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 
 /// sum_n weight_n * -log softmax(hidden_n head^T)[target_n], a float32 scalar (float64 for float64 hidden).
 ///
-/// hidden [N, d] in the head's dtype, head [V, d] frozen, target [N] int64 and weight [N] of any
-/// floating dtype, rounded to that of the loss; both on the CPU.
-/// The head being frozen, the gradient of hidden is computed in the forward pass, in chunks of rows, so that no more
-/// than a chunk of logits ever exists (Hsu et al. 2024).
-torch::Tensor head_loss(const torch::Tensor& hidden, const torch::Tensor& head, const torch::Tensor& target,
+/// hidden [N, d] in the head's dtype, head [d] -> [V] frozen, target [N] int64 and weight [N] of any
+/// floating dtype, rounded to that of the loss; both on the CPU. Differentiable in hidden.
+torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
                         const torch::Tensor& weight);
 
 /// log softmax(hidden_n head^T)[target_n] and whether target_n is the largest logit.
@@ -33,6 +33,31 @@ struct TargetScores {
   torch::Tensor log_prob;   ///< [N] float32 (float64 for float64), CPU
   torch::Tensor is_greedy;  ///< [N] bool, CPU
 };
-TargetScores score_targets(const torch::Tensor& hidden, const torch::Tensor& head, const torch::Tensor& target);
+TargetScores score_targets(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target);
+
+// The same and their gradients without autograd, for passes that keep what they need themselves.
+
+/// rms_norm and 1 / sqrt(mean(x^2) + epsilon) of each row, [T].
+struct Normed {
+  torch::Tensor y, inverse_rms;
+};
+Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
+/// The gradient of x given that of y; added to `onto` [T, d] if defined.
+torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
+                                const torch::Tensor& inverse_rms, const torch::Tensor& onto);
+/// rotate into `out`, which may not be x. With `back` by the opposite angles: the gradient of x given that of the result.
+void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, bool back, torch::Tensor out);
+struct SwigluGradient {
+  torch::Tensor gate, up;
+};
+SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up);
+/// head_loss and the gradient of hidden [N, d]. The head being frozen, the gradient is computed in the same pass over
+/// parts of the rows, so that no more than a part of the logits ever exists (Hsu et al. 2024).
+struct HeadLoss {
+  double loss = 0;
+  torch::Tensor gradient;
+};
+HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
+                                const torch::Tensor& weight);
 
 }  // namespace quiver::nn

@@ -63,7 +63,7 @@ TEST_P(Ops, HeadLossEqualsCrossEntropy) {
   expect_equals_definition(
       [&](const auto& in) {
         const auto w = head.to(GetParam()).to(in[0].scalar_type());
-        if (in[0].scalar_type() != torch::kDouble) return head_loss(in[0], w, target, weight);
+        if (in[0].scalar_type() != torch::kDouble) return head_loss(in[0], DenseProjection(w), target, weight);
         const auto nll = torch::nll_loss(torch::log_softmax(in[0].matmul(w.t()), 1), target, {}, at::Reduction::None);
         return (nll * weight.to(torch::kDouble)).sum();
       },
@@ -75,7 +75,7 @@ TEST_P(Ops, HeadLossInFloat64EqualsCrossEntropy) {
   auto hidden = draw({5, 16}, 9).to(torch::kDouble).requires_grad_();
   const auto target = torch::tensor({3, 0, 30, 7, 7}, torch::kLong);
   const auto weight = torch::ones({5});
-  head_loss(hidden, head, target, weight).backward();
+  head_loss(hidden, DenseProjection(head), target, weight).backward();
   const auto actual = hidden.grad().clone();
   hidden.mutable_grad() = torch::Tensor();
   torch::nll_loss(torch::log_softmax(hidden.matmul(head.t()), 1), target, {}, at::Reduction::Sum).backward();
@@ -88,7 +88,7 @@ TEST_P(Ops, ScoresEqualLogSoftmax) {
   auto target = torch::arange(140).to(torch::kLong);
   const auto logits = hidden.matmul(head.t()).to(torch::kFloat);
   target.slice(0, 0, 140, 2).copy_(logits.argmax(1).slice(0, 0, 140, 2));
-  const auto scores = score_targets(hidden, head, target);
+  const auto scores = score_targets(hidden, DenseProjection(head), target);
   const auto expected = torch::log_softmax(logits, 1).gather(1, target.unsqueeze(1)).squeeze(1);
   EXPECT_TRUE(torch::allclose(scores.log_prob, expected, 1e-4, 1e-4));
   EXPECT_TRUE(scores.is_greedy.equal(logits.argmax(1) == target));

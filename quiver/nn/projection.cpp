@@ -11,33 +11,50 @@
 namespace quiver::nn {
 namespace {
 
-/// An operator of libtorch that has no C++ function, called by its name.
-torch::Tensor call(const char* name, torch::jit::Stack stack) {
-  const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
-  if (!op) fail(ErrorKind::kInternal, "this libtorch has no operator '{}'", name);
+/// The operators of blocked products, which have no C++ function. Empty where this libtorch lacks them.
+struct BlockedOperators {
+  std::optional<c10::OperatorHandle> reorder = find("mkldnn::_reorder_linear_weight", "");
+  std::optional<c10::OperatorHandle> linear = find("mkldnn::_linear_pointwise", "");
+  std::optional<c10::OperatorHandle> linear_onto = find("mkldnn::_linear_pointwise", "binary");
+
+  static std::optional<c10::OperatorHandle> find(const char* name, const char* overload) {
+    return c10::Dispatcher::singleton().findSchema({name, overload});
+  }
+  static const BlockedOperators& get() {
+    static const BlockedOperators operators;
+    return operators;
+  }
+  bool all() const { return reorder && linear && linear_onto; }
+};
+
+torch::Tensor call(const std::optional<c10::OperatorHandle>& op, torch::jit::Stack stack) {
   op->callBoxed(stack);
   return stack.at(0).toTensor();
 }
 
 /// Whether this libtorch, on this CPU, multiplies by blocked weights of this kind.
 bool can_block(const torch::Tensor& weight) {
-  static const bool has_hardware = __builtin_cpu_supports("avx512bf16") != 0;
-  static const bool has_operators = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""}).has_value() &&
-                                    c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""}).has_value();
-  return has_hardware && has_operators && weight.is_cpu() && weight.scalar_type() == torch::kBFloat16;
+  static const bool has_floats = __builtin_cpu_supports("avx512f") != 0;
+  static const bool has_bfloats = __builtin_cpu_supports("avx512bf16") != 0;
+  if (!weight.is_cpu() || !BlockedOperators::get().all()) return false;
+  return (weight.scalar_type() == torch::kBFloat16 && has_bfloats) || (weight.scalar_type() == torch::kFloat && has_floats);
 }
 
 torch::Tensor to_blocked(const torch::Tensor& weight) {
   const torch::NoGradGuard no_grad;
-  return call("mkldnn::_reorder_linear_weight", {weight.contiguous(), c10::IValue()});
+  return call(BlockedOperators::get().reorder, {weight.contiguous(), c10::IValue()});
 }
 
-/// x W^T + b with W blocked. No gradients.
-torch::Tensor blocked_linear(const torch::Tensor& x, const torch::Tensor& blocked, const torch::Tensor& bias) {
+/// x W^T + b with W blocked, and + onto where that is defined. No gradients.
+torch::Tensor blocked_linear(const torch::Tensor& x, const torch::Tensor& blocked, const torch::Tensor& bias,
+                             const torch::Tensor& onto) {
+  const auto& operators = BlockedOperators::get();
   const auto bias_value = bias.defined() ? c10::IValue(bias) : c10::IValue();
-  return call("mkldnn::_linear_pointwise",
-              {x, blocked, bias_value, "none", c10::List<std::optional<at::Scalar>>(), c10::IValue()});
+  if (onto.defined()) return call(operators.linear_onto, {x, onto, blocked, bias_value, "add"});
+  return call(operators.linear, {x, blocked, bias_value, "none", c10::List<std::optional<at::Scalar>>(), c10::IValue()});
 }
+
+torch::Tensor sum_of(const torch::Tensor& a, const torch::Tensor& onto) { return onto.defined() ? onto + a : a; }
 
 }  // namespace
 
@@ -51,18 +68,19 @@ struct DenseProjection::Weights {
   mutable torch::Tensor blocked_transpose;
 
   torch::Tensor dense() const { return plain.defined() ? plain : blocked.to_dense(); }
-  torch::Tensor product(const torch::Tensor& x) const {
+  /// onto + x W^T + b, where `onto` may be undefined.
+  torch::Tensor product(const torch::Tensor& x, const torch::Tensor& onto = {}) const {
     if (blocked.defined()) {
       if (x.size(0) == 0) return x.new_empty({0, out});  // oneDNN has no products of nothing
-      return blocked_linear(x, blocked, bias);
+      return blocked_linear(x, blocked, bias, onto);
     }
-    return bias.defined() ? torch::linear(x, plain, bias) : torch::linear(x, plain);
+    return sum_of(bias.defined() ? torch::linear(x, plain, bias) : torch::linear(x, plain), onto);
   }
-  torch::Tensor transposed_product(const torch::Tensor& dy) const {
-    if (!blocked.defined()) return dy.matmul(plain);
+  torch::Tensor transposed_product(const torch::Tensor& dy, const torch::Tensor& onto = {}) const {
+    if (!blocked.defined()) return sum_of(dy.matmul(plain), onto);
     if (dy.size(0) == 0) return dy.new_empty({0, in});
     std::call_once(transposed_once, [this] { blocked_transpose = to_blocked(dense().t()); });
-    return blocked_linear(dy, blocked_transpose, {});
+    return blocked_linear(dy, blocked_transpose, {}, onto);
   }
 };
 
@@ -110,6 +128,24 @@ torch::Tensor DenseProjection::forward(const torch::Tensor& x) const {
   if (!weights_->blocked.defined() || !torch::GradMode::is_enabled() || !x.requires_grad()) return weights_->product(x);
   using Function = BlockedFunction<Weights>;
   return Function::apply(x, c10::make_intrusive<typename Function::Holder>(weights_));
+}
+
+torch::Tensor Projection::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, RowRecord&) const {
+  return sum_of(forward(x), onto);
+}
+
+torch::Tensor Projection::backward_rows(const torch::Tensor& dy, const torch::Tensor&, const torch::Tensor& onto, bool needs_dx,
+                                        RowRecord&) const {
+  return needs_dx ? sum_of(backward(dy), onto) : torch::Tensor();
+}
+
+torch::Tensor DenseProjection::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, RowRecord&) const {
+  return weights_->product(x, onto);
+}
+
+torch::Tensor DenseProjection::backward_rows(const torch::Tensor& dy, const torch::Tensor&, const torch::Tensor& onto,
+                                             bool needs_dx, RowRecord&) const {
+  return needs_dx ? weights_->transposed_product(dy, onto) : torch::Tensor();
 }
 
 torch::Tensor DenseProjection::backward(const torch::Tensor& dy) const { return weights_->transposed_product(dy); }

@@ -7,8 +7,17 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace quiver::nn {
+
+/// What a pass that does without autograd (model/forest_pass.h) keeps of one projection over some rows of a batch.
+struct RowRecord {
+  std::int64_t first_row = 0;            ///< the rows are [first_row, first_row + T) of the batch,
+  torch::Tensor rows;                    ///< or, if defined, these, [T] int64
+  torch::Tensor hidden;                  ///< left by the forward pass for the backward pass: x A^T of a LoRA, [T, r]
+  std::vector<torch::Tensor> gradients;  ///< left by the backward pass: of the projection's parameters, from these rows
+};
 
 /// A linear map of a transformer, [T, d_in] -> [T, d_out]. A model owns projections by path
 /// ("layers.3.self_attn.q_proj") and never hears of adapters; a LoRA, or a bank of LoRAs with a router, wraps one.
@@ -26,6 +35,17 @@ class Projection {
   virtual torch::Device device() const = 0;
   /// y -> x of the frozen map: dy [T, d_out] -> dy W [T, d_in]. For the backward pass of wrappers.
   virtual torch::Tensor backward(const torch::Tensor& dy) const = 0;
+
+  /// Whether there is something to train here: backward_rows then leaves gradients.
+  virtual bool has_parameters() const { return false; }
+  /// onto + forward(x), `onto` [T, d_out] or undefined, without autograd.
+  virtual torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, RowRecord& record) const;
+  /// onto + the gradient of x, `onto` [T, d_in] or undefined; undefined unless `needs_dx`. x and record are those of
+  /// forward_rows; the record takes the gradients of the parameters.
+  virtual torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
+                                      RowRecord& record) const;
+  /// Adds a record's gradients to those of the parameters. Not thread-safe.
+  virtual void add_gradients(const RowRecord&) const {}
 };
 
 using ProjectionPtr = std::shared_ptr<const Projection>;
@@ -34,14 +54,17 @@ using ProjectionMap = std::map<std::string, ProjectionPtr>;
 
 /// y = x W^T + b with frozen W and b: no gradient of either is ever computed.
 ///
-/// On a CPU that multiplies bfloat16, W is kept in the blocked layout of oneDNN's products alone (and, once a backward
-/// pass has asked for it, W^T too), which saves laying it out anew at every product; the values are the same bit for bit.
+/// On a CPU with AVX-512 (for bfloat16, one that multiplies it), W is kept in the blocked layout of oneDNN's products
+/// alone (and, once a backward pass has asked for it, W^T too), which saves laying it out anew at every product.
 class DenseProjection : public Projection {
  public:
   /// Throws kMismatch unless weight is [d_out, d_in] and bias, if defined, [d_out] of the same dtype.
   explicit DenseProjection(torch::Tensor weight, torch::Tensor bias = {});
   torch::Tensor forward(const torch::Tensor& x) const override;
   torch::Tensor backward(const torch::Tensor& dy) const override;
+  torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, RowRecord& record) const override;
+  torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
+                              RowRecord& record) const override;
   std::int64_t in_features() const override;
   std::int64_t out_features() const override;
   torch::Tensor base_weight() const override;

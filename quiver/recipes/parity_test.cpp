@@ -23,7 +23,7 @@ torch::Tensor logits_of(const model::Llama& model, const std::vector<std::int32_
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  return model.hidden(model::forest_rows(forest)).matmul(model.head().t());
+  return model.hidden(model::forest_rows(forest)).matmul(model.head().base_weight().t());
 }
 
 TEST(PeftAdapters, GiveTheLogitsOfPeft) {

@@ -66,7 +66,7 @@ torch::Tensor hidden_of(const model::Llama& model, const forest::ForestBatch& ba
   const torch::NoGradGuard no_grad;
   std::vector<std::int64_t> rows;
   for (const auto& target : batch.targets) rows.push_back(target.row);
-  return model.hidden(model::forest_rows(batch.forest)).index_select(0, torch::tensor(rows));
+  return model::hidden_of(model, model::forest_rows(batch.forest), rows);
 }
 
 double largest(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().max().item<double>(); }

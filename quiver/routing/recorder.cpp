@@ -7,6 +7,13 @@
 
 namespace quiver::routing {
 
+namespace {
+
+/// To a multiple of 2^-24, so that sums are exact: they do not depend on which thread adds its rows first.
+double rounded(double x) { return std::nearbyint(std::ldexp(x, 24)) / 16777216.0; }
+
+}  // namespace
+
 void RoutingRecorder::set_tag(std::string tag) {
   const std::lock_guard lock(mutex_);
   tag_ = std::move(tag);
@@ -23,10 +30,10 @@ void RoutingRecorder::record(const std::string& path, std::int64_t num_adapters,
   const auto* indices = index.const_data_ptr<std::int64_t>();
   const auto* weights = weight.const_data_ptr<float>();
   for (std::int64_t i = 0; i < index.numel(); ++i) {
-    const double w = weights[i];
+    const double w = rounded(weights[i]);
     seen.weight.at(static_cast<std::size_t>(indices[i])) += w;
     seen.choices.at(static_cast<std::size_t>(indices[i])) += 1;
-    if (w > 0) seen.entropy -= w * std::log(w);
+    if (w > 0) seen.entropy -= rounded(w * std::log(w));
   }
 
   const std::lock_guard lock(mutex_);

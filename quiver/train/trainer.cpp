@@ -14,7 +14,7 @@
 
 namespace quiver::train {
 
-torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean) {
+model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean) {
   std::vector<std::int64_t> count;  // labels per sequence
   std::int64_t num_with_labels = 0;
   count.resize(batch.last_rows.size(), 0);
@@ -22,17 +22,24 @@ torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch&
     if (count[static_cast<std::size_t>(target.sequence)]++ == 0) ++num_with_labels;
   }
   const auto num_targets = static_cast<std::int64_t>(batch.targets.size());
-  auto rows = torch::empty({num_targets}, torch::kLong), tokens = torch::empty({num_targets}, torch::kLong);
-  auto weights = torch::empty({num_targets}, torch::kDouble);  // head_loss rounds them to what it computes in
+  model::LossTargets targets;
+  targets.tokens = torch::empty({num_targets}, torch::kLong);
+  targets.weights = torch::empty({num_targets}, torch::kDouble);  // rounded to what the loss is computed in
   for (std::int64_t i = 0; i < num_targets; ++i) {
     const auto& target = batch.targets[static_cast<std::size_t>(i)];
-    rows.data_ptr<std::int64_t>()[i] = target.row;
-    tokens.data_ptr<std::int64_t>()[i] = target.token;
+    targets.rows.push_back(target.row);
+    targets.tokens.data_ptr<std::int64_t>()[i] = target.token;
     const auto labels = mean == LossMean::kTokens ? num_targets : count[static_cast<std::size_t>(target.sequence)] * num_with_labels;
-    weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(labels);
+    targets.weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(labels);
   }
+  return targets;
+}
+
+torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean) {
+  const auto targets = loss_targets(batch, mean);
   const auto hidden = adapted.hidden(model::forest_rows(batch.forest));
-  return nn::head_loss(hidden.index_select(0, rows.to(hidden.device())), adapted.head(), tokens, weights);
+  const auto rows = torch::tensor(targets.rows, torch::kLong).to(hidden.device());
+  return nn::head_loss(hidden.index_select(0, rows), adapted.head(), targets.tokens, targets.weights);
 }
 
 namespace {
@@ -135,13 +142,11 @@ void Trainer::run_step() {
   const auto batch = forest::build_batch(sequences, {.share_prefixes = options_.share_prefixes});
   draw_dropout_masks(batch.forest.num_rows());
   parameters_.gradient().zero_();
-  const auto loss = batch_loss(adapted_, batch, options_.loss_mean);
-  const double value = loss.item<double>();
+  const double value = model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), loss_targets(batch, options_.loss_mean));
   if (!std::isfinite(value)) {
     fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
          parameters_.adapter().name, value, step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
-  loss.backward();
   const double rate = learning_rate(options_.optimizer, step(), num_steps_);
   last_grad_norm_ = optimizer_.step(parameters_.values(), parameters_.gradient(), rate);
   if (!std::isfinite(last_grad_norm_)) {

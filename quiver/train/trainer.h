@@ -10,6 +10,7 @@
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/lora/lora_linear.h"
+#include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
 #include "quiver/train/optimizer.h"
 
@@ -40,8 +41,11 @@ struct TrainStats {
   std::vector<double> losses;  ///< per step
 };
 
-/// One step's loss of an adapter over a batch: the forward pass and, through the adapter's tensors, what backward()
-/// needs. A float32 scalar (float64 for float64 models).
+/// The labels of a batch with their weights in the loss.
+model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean);
+
+/// The loss of a batch by its definition, differentiable by autograd: a float32 scalar (float64 for float64 models). A
+/// training step computes the same by model::add_loss_gradient.
 torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean);
 
 /// Trains one adapter step by step. The order of examples is a function of (seed, adapter name, epoch); nothing else is

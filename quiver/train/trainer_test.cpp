@@ -115,12 +115,12 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
     const auto base = tiny(dtype);
     const auto sequences = nested_sequences(GetParam(), 11);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
-    const auto logits = base.hidden(model::forest_rows(batch.forest)).matmul(base.head().t());
+    const auto logits = base.hidden(model::forest_rows(batch.forest)).matmul(base.head().base_weight().t());
     std::size_t next = 0;
     for (const auto& sequence : sequences) {
       forest::TokenForest alone;
       alone.add_segment(forest::kNoParent, sequence.tokens);
-      const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().t());
+      const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().base_weight().t());
       for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets; p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
         const auto difference = (logits[batch.targets.at(next++).row] - expected[p - 1]).abs().max().item<double>();
         EXPECT_LT(difference, tolerance * expected.abs().max().item<double>());

@@ -18,12 +18,6 @@ QUIVER_INLINE void store_chunk(const float* source, std::int64_t count, T* out) 
   for (std::int64_t i = 0; i < count; ++i) from_float(source[i], out[i]);
 }
 
-QUIVER_INLINE float sum_lanes(Vec v) {
-  float sum = 0;
-  for (int l = 0; l < kLanes; ++l) sum += v[l];
-  return sum;
-}
-
 QUIVER_INLINE Vec magnitude(Vec v) { return v < Vec{} ? -v : v; }
 
 /// 1 / (1 + exp(-x)) without overflow.
@@ -53,10 +47,10 @@ void rms_norm_forward(std::int64_t begin, std::int64_t end, std::int64_t dim, fl
   }
 }
 
-/// With n = x / rms: dx = (w dy - n mean(w dy n)) / rms.
+/// With n = x / rms: dx = (w dy - n mean(w dy n)) / rms, added to `onto` unless that is null.
 template <typename T>
 void rms_norm_backward(std::int64_t begin, std::int64_t end, std::int64_t dim, const T* dy, const T* x, const float* weight,
-                       const float* inverse_rms, T* dx) {
+                       const float* inverse_rms, const T* onto, T* dx) {
   for (auto row = begin; row < end; ++row) {
     const T* in = x + row * dim;
     const T* grad = dy + row * dim;
@@ -72,8 +66,15 @@ void rms_norm_backward(std::int64_t begin, std::int64_t end, std::int64_t dim, c
     float dot = 0;
     for (const float p : partial) dot += p;
     const float factor = dot * inverse * inverse / static_cast<float>(dim);
-    for (std::int64_t d = 0; d < dim; ++d) {
-      from_float(inverse * (to_float(grad[d]) * weight[d] - to_float(in[d]) * factor), out[d]);
+    if (onto == nullptr) {
+      for (std::int64_t d = 0; d < dim; ++d) {
+        from_float(inverse * (to_float(grad[d]) * weight[d] - to_float(in[d]) * factor), out[d]);
+      }
+    } else {
+      const T* sum = onto + row * dim;
+      for (std::int64_t d = 0; d < dim; ++d) {
+        from_float(to_float(sum[d]) + inverse * (to_float(grad[d]) * weight[d] - to_float(in[d]) * factor), out[d]);
+      }
     }
   }
 }
@@ -186,7 +187,7 @@ void cross_entropy_gradient(std::int64_t begin, std::int64_t end, std::int64_t v
 #define QUIVER_INSTANTIATE(T)                                                                                              \
   template void rms_norm_forward<T>(std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*, T*, float*);  \
   template void rms_norm_backward<T>(std::int64_t, std::int64_t, std::int64_t, const T*, const T*, const float*,           \
-                                     const float*, T*);                                                                    \
+                                     const float*, const T*, T*);                                                          \
   template void rotate<T>(std::int64_t, std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*,           \
                           const float*, T*);                                                                               \
   template void swiglu_forward<T>(std::int64_t, std::int64_t, const T*, const T*, T*);                                     \

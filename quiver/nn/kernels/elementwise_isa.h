@@ -16,7 +16,7 @@ namespace quiver::nn::kernel {
                         const float* weight, T* y, float* inverse_rms);                                             \
   template <typename T>                                                                                             \
   void rms_norm_backward(std::int64_t begin, std::int64_t end, std::int64_t dim, const T* dy, const T* x,           \
-                         const float* weight, const float* inverse_rms, T* dx);                                     \
+                         const float* weight, const float* inverse_rms, const T* onto, T* dx);                      \
   /* Rotates pairs (i, i + D/2) of each head by the row's angles; sign -1 rotates back. cosine, sine [T, D/2]. */   \
   template <typename T>                                                                                             \
   void rotate(std::int64_t begin, std::int64_t end, std::int64_t heads, std::int64_t dim, float sign, const T* x,   \

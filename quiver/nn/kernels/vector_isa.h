@@ -20,17 +20,38 @@ constexpr int kLanes = 4;
 #endif
 typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef int IntVec __attribute__((vector_size(kLanes * 4)));
+typedef std::uint32_t BitsVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef std::uint16_t HalfVec __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
 QUIVER_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 QUIVER_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 QUIVER_INLINE Vec splat(float x) { return x - Vec{}; }
 
+QUIVER_INLINE Vec load(const Bf16* p) {
+  const auto halves = *reinterpret_cast<const HalfVec*>(p);
+  return __builtin_bit_cast(Vec, __builtin_convertvector(halves, BitsVec) << 16);
+}
+QUIVER_INLINE void store(Bf16* p, Vec v) {  // round to nearest even; NaN stays NaN
+  const auto bits = __builtin_bit_cast(BitsVec, v);
+  const BitsVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const BitsVec is_nan = reinterpret_cast<const BitsVec&>(static_cast<const decltype(v != v)&>(v != v));
+  const BitsVec halves = (rounded & ~is_nan) | (is_nan & 0x7fc0u);
+  *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector(halves, HalfVec);
+}
+
+QUIVER_INLINE float sum_lanes(Vec v) {
+  float sum = 0;
+  for (int l = 0; l < kLanes; ++l) sum += v[l];
+  return sum;
+}
+
 QUIVER_INLINE float to_float(float x) { return x; }
 QUIVER_INLINE float to_float(Bf16 x) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(x.bits) << 16); }
 QUIVER_INLINE void from_float(float x, float& out) { out = x; }
-QUIVER_INLINE void from_float(float x, Bf16& out) {  // round to nearest even
+QUIVER_INLINE void from_float(float x, Bf16& out) {  // round to nearest even; NaN stays NaN
   const auto bits = __builtin_bit_cast(std::uint32_t, x);
-  out.bits = static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  const auto rounded = static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  out.bits = x != x ? std::uint16_t{0x7fc0} : rounded;
 }
 
 /// exp(x) for x <= 0 to 2 ulp; 0 below -87.

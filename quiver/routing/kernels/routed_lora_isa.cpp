@@ -1,38 +1,12 @@
 // Compiled once per instruction set, with QUIVER_ISA naming the namespace (cmake/layers.cmake).
 #include "quiver/routing/kernels/routed_lora_isa.h"
 
-#define QUIVER_INLINE inline __attribute__((always_inline))
+#include "quiver/nn/kernels/vector_isa.h"
 
 namespace quiver::routing::kernel::QUIVER_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-typedef std::uint32_t BitsVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-typedef std::uint16_t HalfVec __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
-
-QUIVER_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
-QUIVER_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-QUIVER_INLINE Vec splat(float x) { return x - Vec{}; }
-
-QUIVER_INLINE Vec load(const Bf16* p) {
-  const auto halves = *reinterpret_cast<const HalfVec*>(p);
-  return __builtin_bit_cast(Vec, __builtin_convertvector(halves, BitsVec) << 16);
-}
-QUIVER_INLINE void store(Bf16* p, Vec v) {  // round to nearest even; NaN stays NaN
-  const auto bits = __builtin_bit_cast(BitsVec, v);
-  const BitsVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const BitsVec is_nan =
-      reinterpret_cast<const BitsVec&>(static_cast<const decltype(v != v)&>(v != v));
-  const BitsVec halves = (rounded & ~is_nan) | (is_nan & 0x7fc0u);
-  *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector(halves, HalfVec);
-}
+using namespace nn::kernel::QUIVER_ISA;
 
 /// A row of x as float32, with zeros up to padded(n, kPad).
 template <typename T>

@@ -8,12 +8,11 @@
 
 #include <cstdint>
 
+#include "quiver/nn/kernels/bf16.h"
+
 namespace quiver::routing::kernel {
 
-/// bfloat16 as its bits.
-struct Bf16 {
-  std::uint16_t bits;
-};
+using nn::kernel::Bf16;
 
 /// Floats that rows of x and of lora_a are padded to, with zeros.
 inline constexpr std::int64_t kPad = 16;

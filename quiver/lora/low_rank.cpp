@@ -1,0 +1,72 @@
+#include "quiver/lora/low_rank.h"
+
+#include <torch/torch.h>
+
+#include "quiver/lora/kernels/low_rank_isa.h"
+#include "quiver/tensor/cpu.h"
+
+namespace quiver::lora {
+namespace {
+
+using kernel::Bf16;
+
+bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) {
+  return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16);
+}
+
+/// Calls name<T>(args...) of this CPU, T being the element type `dtype`.
+#define QUIVER_DISPATCH(name, dtype, ...)                                               \
+  const auto run = [&](auto element) {                                                  \
+    using T = decltype(element);                                                        \
+    switch (tensor::cpu_isa()) {                                                        \
+      case tensor::CpuIsa::kV4: kernel::v4::name<T>(__VA_ARGS__); break;                \
+      case tensor::CpuIsa::kV3: kernel::v3::name<T>(__VA_ARGS__); break;                \
+      case tensor::CpuIsa::kV2: kernel::v2::name<T>(__VA_ARGS__); break;                \
+    }                                                                                   \
+  };                                                                                    \
+  if ((dtype) == torch::kFloat) {                                                       \
+    run(float{});                                                                       \
+  } else {                                                                              \
+    run(Bf16{});                                                                        \
+  }
+
+template <typename T>
+const T* data(const torch::Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <typename T>
+T* out_data(const torch::Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+}  // namespace
+
+torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
+  if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
+  const auto rows = x.contiguous(), f = factor.contiguous();
+  auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
+  QUIVER_DISPATCH(shrink, x.scalar_type(), rows.size(0), rows.size(1), f.size(0), data<T>(rows), data<float>(f), out_data<float>(z))
+  return z;
+}
+
+torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+  if (!has_kernel(z, dtype)) {
+    const auto update = z.mm(factor);
+    return (onto.defined() ? onto.to(update.scalar_type()) + update : update).to(dtype);
+  }
+  const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
+  auto y = torch::empty({z.size(0), factor.size(1)}, z.options().dtype(dtype));
+  QUIVER_DISPATCH(expand, dtype, z.size(0), f.size(1), f.size(0), data<float>(z), data<float>(f),
+                  base.defined() ? data<T>(base) : nullptr, out_data<T>(y))
+  return y;
+}
+
+torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
+  if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
+  const auto rows = x.contiguous();
+  auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
+  QUIVER_DISPATCH(outer, x.scalar_type(), rows.size(0), rows.size(1), z.size(1), data<float>(z), data<T>(rows), out_data<float>(out))
+  return out;
+}
+
+}  // namespace quiver::lora
