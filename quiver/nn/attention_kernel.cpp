@@ -7,6 +7,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/nn/kernels/attention_isa.h"
+#include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::nn {
@@ -31,7 +32,11 @@ std::vector<QueryBlock> query_blocks(const AttentionPlan& plan) {
 
 template <typename T>
 void forward_unit(const AttentionUnit<T>& unit) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (tensor::cpu_isa() == tensor::CpuIsa::kV4Bf16) return kernel::v4bf16::attention_forward(unit);
+  }
   switch (tensor::cpu_isa()) {
+    case tensor::CpuIsa::kV4Bf16:
     case tensor::CpuIsa::kV4: return kernel::v4::attention_forward(unit);
     case tensor::CpuIsa::kV3: return kernel::v3::attention_forward(unit);
     case tensor::CpuIsa::kV2: return kernel::v2::attention_forward(unit);
@@ -39,7 +44,11 @@ void forward_unit(const AttentionUnit<T>& unit) {
 }
 template <typename T>
 void backward_unit(const AttentionUnit<T>& unit) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (tensor::cpu_isa() == tensor::CpuIsa::kV4Bf16) return kernel::v4bf16::attention_backward(unit);
+  }
   switch (tensor::cpu_isa()) {
+    case tensor::CpuIsa::kV4Bf16:
     case tensor::CpuIsa::kV4: return kernel::v4::attention_backward(unit);
     case tensor::CpuIsa::kV3: return kernel::v3::attention_backward(unit);
     case tensor::CpuIsa::kV2: return kernel::v2::attention_backward(unit);
@@ -48,6 +57,7 @@ void backward_unit(const AttentionUnit<T>& unit) {
 template <typename T>
 void decode_unit(const AttentionUnit<T>& unit) {
   switch (tensor::cpu_isa()) {
+    case tensor::CpuIsa::kV4Bf16:
     case tensor::CpuIsa::kV4: return kernel::v4::attention_decode(unit);
     case tensor::CpuIsa::kV3: return kernel::v3::attention_decode(unit);
     case tensor::CpuIsa::kV2: return kernel::v2::attention_decode(unit);
@@ -92,10 +102,17 @@ void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
   });
 }
 
-std::int64_t longest_tree(const AttentionPlan& plan) {
+std::int64_t most_spans(const AttentionPlan& plan) {
+  std::int64_t spans = 0;
+  for (const auto& block : plan.blocks) spans = std::max(spans, block.spans_end - block.spans_begin);
+  return spans;
+}
+
+/// Floats of scratch for any tree of the plan.
+std::int64_t tree_scratch(const AttentionPlan& plan, std::int64_t head_dim) {
   std::int64_t keys = 0;
   for (const auto& tree : plan.trees) keys = std::max(keys, tree.num_keys);
-  return keys;
+  return kernel::scratch_floats(keys, most_spans(plan), head_dim);
 }
 
 template <typename T>
@@ -111,11 +128,12 @@ void set_tree(AttentionUnit<T>& unit, const AttentionPlan& plan, const std::vect
 template <typename T>
 void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
   const auto blocks = query_blocks(plan);
+  unit.most_spans = most_spans(plan);
   unit.out = mutable_data<T>(out);
   unit.lse = mutable_data<float>(lse);
   if (!plan.trees.empty()) {
     for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
-              kernel::scratch_floats(longest_tree(plan), unit.head_dim), [&](std::int64_t index, float* scratch) {
+              tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
                 auto mine = unit;
                 mine.scratch = scratch;
                 set_tree(mine, plan, blocks, index);
@@ -141,13 +159,14 @@ template <typename T>
 void run_backward(AttentionUnit<T> unit, const AttentionPlan& plan, const torch::Tensor& dout, const torch::Tensor& out,
                   const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
   const auto blocks = query_blocks(plan);
+  unit.most_spans = most_spans(plan);
   unit.dout = data<T>(dout);
   unit.out_in = data<T>(out);
   unit.lse = const_cast<float*>(data<float>(lse));
   unit.dq = mutable_data<T>(dq);
   const auto keys_and_width = dk.size(1) * dk.size(2);
   for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
-            kernel::scratch_floats(longest_tree(plan), unit.head_dim), [&](std::int64_t index, float* scratch) {
+            tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
               auto mine = unit;
               mine.scratch = scratch;
               set_tree(mine, plan, blocks, index);
@@ -160,13 +179,17 @@ void run_backward(AttentionUnit<T> unit, const AttentionPlan& plan, const torch:
 
 /// [H, Tk, width] partial gradients per query head -> [Tk, H_kv, D].
 torch::Tensor sum_group(const torch::Tensor& partial, const torch::Tensor& like) {
-  const auto kv_heads = like.size(1);
-  return partial.view({kv_heads, partial.size(0) / kv_heads, partial.size(1), partial.size(2)})
-      .sum(1)
-      .narrow(2, 0, like.size(2))
-      .transpose(0, 1)
-      .to(like.scalar_type())
-      .contiguous();
+  const auto kv_heads = like.size(1), group = partial.size(0) / kv_heads;
+  auto sum = torch::empty_like(like);
+  RowParts(like.size(0)).for_each([&](const RowPart& part) {
+    sum.narrow(0, part.begin, part.size())
+        .copy_(partial.view({kv_heads, group, partial.size(1), partial.size(2)})
+                   .narrow(2, part.begin, part.size())
+                   .sum(1)
+                   .narrow(2, 0, like.size(2))
+                   .transpose(0, 1));
+  });
+  return sum;
 }
 
 }  // namespace
@@ -191,8 +214,8 @@ std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(
   const torch::NoGradGuard no_grad;
   if (plan.trees.empty()) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
   auto dq = torch::empty_like(q);
-  auto dk = torch::zeros({q.size(1), k.size(0), kernel::padded(q.size(2))}, torch::kFloat);
-  auto dv = torch::zeros_like(dk);
+  auto dk = torch::empty({q.size(1), k.size(0), kernel::padded(q.size(2))}, torch::kFloat);
+  auto dv = torch::empty_like(dk);
   if (q.scalar_type() == torch::kFloat) {
     run_backward(unit_of<float>(q, k, v, scale), plan, dout, out, lse, dq, dk, dv);
   } else {

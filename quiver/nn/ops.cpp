@@ -23,7 +23,7 @@ bool has_kernel(const torch::Tensor& x) {
 /// Calls the kernel of this CPU: v4::name<T>(args...), ...
 #define QUIVER_DISPATCH_ISA(name, T, ...)                                             \
   switch (tensor::cpu_isa()) {                                                        \
-    case tensor::CpuIsa::kV4: kernel::v4::name<T>(__VA_ARGS__); break;                \
+    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4: kernel::v4::name<T>(__VA_ARGS__); break;                \
     case tensor::CpuIsa::kV3: kernel::v3::name<T>(__VA_ARGS__); break;                \
     case tensor::CpuIsa::kV2: kernel::v2::name<T>(__VA_ARGS__); break;                \
   }

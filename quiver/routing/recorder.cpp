@@ -9,8 +9,8 @@ namespace quiver::routing {
 
 namespace {
 
-/// To a multiple of 2^-24, so that sums are exact: they do not depend on which thread adds its rows first.
-double rounded(double x) { return std::nearbyint(std::ldexp(x, 24)) / 16777216.0; }
+/// To a multiple of 2^-32, so that sums are exact: they do not depend on which thread adds its rows first.
+double rounded(double x) { return std::nearbyint(std::ldexp(x, 32)) / 4294967296.0; }
 
 }  // namespace
 

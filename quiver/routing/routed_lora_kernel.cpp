@@ -49,7 +49,7 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 template <typename T>
 void arrow_tile(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch) {
   switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4:
+    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4:
       return kernel::v4::arrow_route(task, begin, end, scratch);
     case tensor::CpuIsa::kV3:
       return kernel::v3::arrow_route(task, begin, end, scratch);
@@ -62,7 +62,7 @@ template <typename T>
 void lora_tile(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch,
                std::int32_t* ints) {
   switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4:
+    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4:
       return kernel::v4::add_routed(task, begin, end, scratch, ints);
     case tensor::CpuIsa::kV3:
       return kernel::v3::add_routed(task, begin, end, scratch, ints);

@@ -10,11 +10,12 @@ namespace {
 CpuIsa detect() {
   CpuIsa best = CpuIsa::kV2;
   if (__builtin_cpu_supports("x86-64-v3")) best = CpuIsa::kV3;
-  if (__builtin_cpu_supports("x86-64-v4")) best = CpuIsa::kV4;
+  if (__builtin_cpu_supports("x86-64-v4")) best = __builtin_cpu_supports("avx512bf16") ? CpuIsa::kV4Bf16 : CpuIsa::kV4;
   const char* wanted = std::getenv("QUIVER_ISA");
   if (wanted != nullptr) {
     if (std::string_view(wanted) == "v2") best = CpuIsa::kV2;
     if (std::string_view(wanted) == "v3") best = std::min(best, CpuIsa::kV3);
+    if (std::string_view(wanted) == "v4") best = std::min(best, CpuIsa::kV4);
   }
   return best;
 }
@@ -31,6 +32,7 @@ const char* cpu_isa_name() {
     case CpuIsa::kV2: return "x86-64-v2";
     case CpuIsa::kV3: return "x86-64-v3";
     case CpuIsa::kV4: return "x86-64-v4";
+    case CpuIsa::kV4Bf16: return "x86-64-v4 with bfloat16";
   }
   return "x86-64-v2";
 }

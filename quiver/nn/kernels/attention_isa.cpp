@@ -1,15 +1,20 @@
 // Compiled once per instruction set, with QUIVER_ISA naming the namespace (cmake/layers.cmake).
 //
-// All arithmetic is float32. Keys and values of a tree are unpacked once per head into rows of padded(D) floats (and,
-// transposed, into rows of keys), so that every product below is one small GEMM with a unit-stride right side:
+// Keys and values of a tree are packed once per head so that every product below is one small GEMM with a unit-stride
+// right side:
 //
-//   S = Q K^T    O = P V    dP = dO V^T    dS = P (dP - rowsum(dO O))    dQ = dS K    dK += dS^T Q    dV += P^T dO
+//   S = Q K^T    O = P V    dP = dO V^T    dS = scale P (dP - rowsum(dO O))    dQ = dS K    dK += dS^T Q    dV += P^T dO
 //
-// P is recomputed from the saved log-sum-exp in the backward pass (Dao et al. 2022, algorithm 4, without its tiling
-// over keys: a tree's keys fit the cache).
+// P = softmax(scale S) is recomputed from the saved log-sum-exp in the backward pass (Dao et al. 2022, algorithm 4,
+// without its tiling over keys: a tree's keys fit the cache). Sums and softmax are float32. Products are float32 too, except for
+// bfloat16 tensors on a CPU that multiplies them: there P and dS are rounded to bfloat16, as is usual.
 #include "quiver/nn/kernels/attention_isa.h"
 
 #include "quiver/nn/kernels/vector_isa.h"
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 namespace quiver::nn::kernel::QUIVER_ISA {
 namespace {
@@ -22,25 +27,110 @@ constexpr int kTileRows = 6, kTileVectors = 2;
 constexpr int kTileRows = 4, kTileVectors = 2;
 #endif
 
+// ---- Cells: what products are made of. A cell is kDepth consecutive elements along the summed dimension; matrices
+// "across" have rows [n][ceil(d / kDepth)] for sums over d, matrices "down" [ceil(n / kDepth)][d] for sums over n.
+
+/// One float32 each: across and down are the same.
+struct Floats {
+  using Cell = float;
+  static constexpr int kDepth = 1;
+  static inline __attribute__((always_inline)) Vec multiply_add(Vec sum, float left, const float* right) { return sum + left * load(right); }
+
+  template <typename T>
+  static void pack_across(const T* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, Cell* out) {
+    const auto width = padded(dim);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t d = 0; d < dim; ++d) out[i * width + d] = to_float(source[i * stride + d]);
+      for (std::int64_t d = dim; d < width; ++d) out[i * width + d] = 0;
+    }
+  }
+  /// An across matrix [rows][width], down.
+  static void pack_down(const Cell* across, std::int64_t rows, std::int64_t width, Cell* out) {
+    for (std::int64_t i = 0; i < rows * width; i += kLanes) store(out + i, load(across + i));
+  }
+  /// Float32 rows of whole vectors, in place: `out` is for cells that need a place of their own.
+  static Cell* round_rows(float* rows, std::int64_t, std::int64_t, std::int64_t, Cell*) { return rows; }
+  static Cell* round_down(float* rows, std::int64_t, std::int64_t, std::int64_t, const Cell*, Cell*) { return rows; }
+};
+
+#if defined(__AVX512BF16__)
+/// Two bfloat16 each, multiplied two at a time.
+struct Pairs {
+  using Cell = std::uint32_t;
+  static constexpr int kDepth = 2;
+  static inline __attribute__((always_inline)) Vec multiply_add(Vec sum, Cell left, const Cell* right) {
+    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(static_cast<int>(left)), (__m512bh)_mm512_loadu_si512(right));
+  }
+
+  static void pack_across(const Bf16* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, Cell* out) {
+    const auto width = padded(dim);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      auto* row = reinterpret_cast<Bf16*>(out) + i * width;
+      for (std::int64_t d = 0; d < dim; ++d) row[d] = source[i * stride + d];
+      for (std::int64_t d = dim; d < width; ++d) row[d] = Bf16{0};
+    }
+  }
+  /// across: rows of `width` bfloat16. Two rows become one of `width` cells.
+  static void pack_down(const Cell* across, std::int64_t rows, std::int64_t width, Cell* out) {
+    const auto* in = reinterpret_cast<const std::uint16_t*>(across);
+    for (std::int64_t i = 0; i < rows; i += 2) {
+      const auto* low = in + i * width;
+      Cell* to = out + i / 2 * width;
+      if (i + 1 < rows) {
+        for (std::int64_t d = 0; d < width; ++d) to[d] = static_cast<Cell>(low[d]) | static_cast<Cell>(low[width + d]) << 16;
+      } else {
+        for (std::int64_t d = 0; d < width; ++d) to[d] = low[d];
+      }
+    }
+  }
+  /// Float32 rows `ld` apart, rounded, in rows of ld bfloat16.
+  static Cell* round_rows(const float* rows, std::int64_t count, std::int64_t columns, std::int64_t ld, Cell* out) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      for (std::int64_t j = 0; j < columns; j += 2 * kLanes) {
+        const auto low = _mm512_loadu_ps(rows + i * ld + j), high = _mm512_loadu_ps(rows + i * ld + j + kLanes);
+        _mm512_storeu_si512(reinterpret_cast<Bf16*>(out) + i * ld + j, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+      }
+    }
+    return out;
+  }
+  static Cell* round_down(const float*, std::int64_t count, std::int64_t, std::int64_t ld, const Cell* rounded, Cell* out) {
+    pack_down(rounded, count, ld, out);
+    return out;
+  }
+};
+#endif
+
+template <typename T>
+struct CellsOf {
+  using Type = Floats;
+};
+#if defined(__AVX512BF16__)
+template <>
+struct CellsOf<Bf16> {
+  using Type = Pairs;
+};
+#endif
+
+constexpr std::int64_t cells(std::int64_t n, int depth) { return (n + depth - 1) / depth; }
+
 /// A strided left side: element (i, k) at data[i * row + k * column].
+template <typename Cell>
 struct Left {
-  const float* data;
+  const Cell* data;
   std::int64_t row, column;
 };
 
-template <int kRows, int kVectors>
-QUIVER_INLINE void gemm_tile(std::int64_t depth, Left a, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                             bool accumulate) {
+template <typename C, int kRows, int kVectors>
+QUIVER_INLINE void gemm_tile(std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b, std::int64_t ldb, float* c,
+                             std::int64_t ldc, bool accumulate) {
   Vec sum[kRows][kVectors];
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < kVectors; ++j) sum[i][j] = accumulate ? load(c + i * ldc + j * kLanes) : Vec{};
   }
   for (std::int64_t k = 0; k < depth; ++k) {
-    Vec right[kVectors];
-    for (int j = 0; j < kVectors; ++j) right[j] = load(b + k * ldb + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
-      const Vec left = splat(a.data[i * a.row + k * a.column]);
-      for (int j = 0; j < kVectors; ++j) sum[i][j] += left * right[j];
+      const auto left = a.data[i * a.row + k * a.column];
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = C::multiply_add(sum[i][j], left, b + k * ldb + j * kLanes);
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -48,53 +138,46 @@ QUIVER_INLINE void gemm_tile(std::int64_t depth, Left a, const float* b, std::in
   }
 }
 
-template <int kVectors>
-QUIVER_INLINE void gemm_panel(std::int64_t rows, std::int64_t depth, Left a, const float* b, std::int64_t ldb, float* c,
-                              std::int64_t ldc, bool accumulate) {
+template <typename C, int kVectors>
+QUIVER_INLINE void gemm_panel(std::int64_t rows, std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b,
+                              std::int64_t ldb, float* c, std::int64_t ldc, bool accumulate) {
   std::int64_t i = 0;
-  const auto left = [&] { return Left{a.data + i * a.row, a.row, a.column}; };
+  const auto left = [&] { return Left<typename C::Cell>{a.data + i * a.row, a.row, a.column}; };
   for (; i + kTileRows <= rows; i += kTileRows) {
-    gemm_tile<kTileRows, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate);
+    gemm_tile<C, kTileRows, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate);
   }
   switch (rows - i) {
-    case 5: gemm_tile<5, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 4: gemm_tile<4, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 3: gemm_tile<3, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 2: gemm_tile<2, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 1: gemm_tile<1, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
+    case 5: gemm_tile<C, 5, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
+    case 4: gemm_tile<C, 4, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
+    case 3: gemm_tile<C, 3, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
+    case 2: gemm_tile<C, 2, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
+    case 1: gemm_tile<C, 1, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
     default: break;
   }
 }
 
-/// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. Works on whole vectors: reads and writes up to
-/// padded(columns) columns of every row.
-void gemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Left a, const float* b, std::int64_t ldb, float* c,
-          std::int64_t ldc, bool accumulate) {
+/// C [rows, columns] (+)= A [rows, depth] B [depth, columns], depth in cells. Works on whole vectors: reads and writes up
+/// to padded(columns) columns of every row.
+template <typename C>
+void gemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b,
+          std::int64_t ldb, float* c, std::int64_t ldc, bool accumulate) {
   std::int64_t j = 0;
   for (; j + kTileVectors * kLanes <= columns; j += kTileVectors * kLanes) {
-    gemm_panel<kTileVectors>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
+    gemm_panel<C, kTileVectors>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
   }
-  for (; j < columns; j += kLanes) gemm_panel<1>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
+  for (; j < columns; j += kLanes) gemm_panel<C, 1>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
 }
 
-template <typename T>
-void unpack_rows(const T* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, float factor, float* out) {
-  const auto width = padded(dim);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t d = 0; d < dim; ++d) out[i * width + d] = factor * to_float(source[i * stride + d]);
-    for (std::int64_t d = dim; d < width; ++d) out[i * width + d] = 0;
-  }
-}
-
-/// rows [n, width] -> out [width, ld].
-void transpose(const float* rows, std::int64_t n, std::int64_t width, float* out, std::int64_t ld) {
+/// across [n][width cells] -> out [width][ld], zeros beyond n: what gemm reads past the end must be finite.
+template <typename Cell>
+void transpose(const Cell* across, std::int64_t n, std::int64_t width, Cell* out, std::int64_t ld) {
   for (std::int64_t i0 = 0; i0 < n; i0 += kPad) {
     const auto i1 = i0 + kPad < n ? i0 + kPad : n;
     for (std::int64_t d = 0; d < width; ++d) {
-      for (std::int64_t i = i0; i < i1; ++i) out[d * ld + i] = rows[i * width + d];
+      for (std::int64_t i = i0; i < i1; ++i) out[d * ld + i] = across[i * width + d];
     }
   }
-  for (std::int64_t d = 0; d < width; ++d) {  // what gemm reads past the end must be finite
+  for (std::int64_t d = 0; d < width; ++d) {
     for (std::int64_t i = n; i < ld; ++i) out[d * ld + i] = 0;
   }
 }
@@ -102,49 +185,110 @@ void transpose(const float* rows, std::int64_t n, std::int64_t width, float* out
 /// The scratch of one unit, cut up.
 template <typename T>
 struct Workspace {
-  std::int64_t dim, width, keys_ld, scores_ld;
-  float *rows, *transposed, *transposed2, *scores, *gradients, *queries, *tile, *tile2, *tile3;
+  using C = typename CellsOf<T>::Type;
+  using Cell = typename C::Cell;
+  std::int64_t dim, width, depth, keys_ld, scores_ld;  // width: padded elements, depth: cells of them
+  Cell *across, *down, *transposed, *transposed2, *rounded, *rounded_down, *queries, *queries_down, *douts, *douts_down;
+  float *scores, *gradients, *tile, *dout_floats, *out_floats;
 
   explicit Workspace(const AttentionUnit<T>& unit)
-      : dim(unit.head_dim), width(padded(unit.head_dim)), keys_ld(padded(unit.num_keys) + kPad), scores_ld(keys_ld + kPad) {
+      : dim(unit.head_dim), width(padded(unit.head_dim)), depth(cells(width, C::kDepth)), keys_ld(padded(unit.num_keys) + kPad),
+        scores_ld(scores_stride(unit.num_keys, unit.most_spans)) {
     float* next = unit.scratch;
     const auto take = [&next](std::int64_t count) {
       float* mine = next;
-      next += count;
+      next += padded(count);
       return mine;
     };
-    rows = take(keys_ld * width);
-    transposed = take(keys_ld * width);
-    transposed2 = take(keys_ld * width);
+    const auto take_cells = [&](std::int64_t count) { return reinterpret_cast<Cell*>(take(count)); };
+    across = take_cells(keys_ld * width);
+    down = take_cells(keys_ld * width);
+    transposed = take_cells(keys_ld * width);
+    transposed2 = take_cells(keys_ld * width);
     scores = take(kQueryTile * scores_ld);
     gradients = take(kQueryTile * scores_ld);
-    queries = take(kQueryTile * width);
+    rounded = take_cells(kQueryTile * scores_ld);
+    rounded_down = take_cells(kQueryTile * scores_ld);
+    queries = take_cells(kQueryTile * width);
+    queries_down = take_cells(kQueryTile * width);
+    douts = take_cells(kQueryTile * width);
+    douts_down = take_cells(kQueryTile * width);
     tile = take(kQueryTile * width);
-    tile2 = take(kQueryTile * width);
-    tile3 = take(kQueryTile * width);
+    dout_floats = take(kQueryTile * width);
+    out_floats = take(kQueryTile * width);
   }
 };
 
-/// Calls f(first key within the tree, number of keys, column) for every run of keys that rows [row, row + count) of
-/// the block may see. Returns the number of columns.
-template <typename T, typename F>
-QUIVER_INLINE std::int64_t for_each_run(const AttentionUnit<T>& unit, const QueryBlock& block, std::int64_t end, F f) {
-  std::int64_t column = 0;
-  for (std::int64_t s = 0; s < block.num_spans; ++s) {
-    f(block.spans[s].first - unit.first_key, block.spans[s].length, column);
-    column += block.spans[s].length;
-  }
-  f(block.first_key - unit.first_key, end, column);
-  return column + end;
+/// Rows of one head of the unit's tensors, across.
+template <typename T>
+QUIVER_INLINE void pack_rows(const Workspace<T>& w, const T* source, std::int64_t stride, std::int64_t rows,
+                             typename Workspace<T>::Cell* out) {
+  Workspace<T>::C::pack_across(source, stride, rows, w.dim, out);
 }
 
-/// scores [count, columns] = Q K^T with Q in w.queries and K^T in `keys_t`.
+/// Calls f(first key within the tree, number of keys, column) for every run of keys that rows [row, row + end) of the
+/// block may see. Returns the number of columns. A run's columns are as far from a cell's border as its keys are, and
+/// cells are not shared: so some columns are no key's (for_each_hole).
+template <int kDepth, typename T, typename F>
+QUIVER_INLINE std::int64_t for_each_run(const AttentionUnit<T>& unit, const QueryBlock& block, std::int64_t end, F f) {
+  std::int64_t column = 0;
+  const auto visit = [&](std::int64_t first, std::int64_t length) {
+    column += first % kDepth;
+    f(first, length, column);
+    column = cells(column + length, kDepth) * kDepth;
+  };
+  for (std::int64_t s = 0; s < block.num_spans; ++s) visit(block.spans[s].first - unit.first_key, block.spans[s].length);
+  visit(block.first_key - unit.first_key, end);
+  return column;
+}
+
+/// scores [count, columns] = left K^T, `keys_t` being K^T; `fill` in columns that are no key's, or that a row does not
+/// see yet, up to whole vectors. Returns the number of columns.
 template <typename T>
 std::int64_t compute_scores(const AttentionUnit<T>& unit, const Workspace<T>& w, const QueryBlock& block, std::int64_t row,
-                            std::int64_t count, const float* left, const float* keys_t, float* scores) {
-  return for_each_run(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-    gemm(count, length, w.width, {left, w.width, 1}, keys_t + first, w.keys_ld, scores + column, w.scores_ld, false);
+                            std::int64_t count, const typename Workspace<T>::Cell* left, const typename Workspace<T>::Cell* keys_t,
+                            float fill, float* scores) {
+  using C = typename Workspace<T>::C;
+  std::int64_t last_column = 0;
+  const auto columns = for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    gemm<C>(count, length, w.depth, {left, w.depth, 1}, keys_t + first, w.keys_ld, scores + column, w.scores_ld, false);
+    last_column = column;
   });
+  if constexpr (C::kDepth > 1) {
+    for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        if (first % C::kDepth != 0) scores[i * w.scores_ld + column - 1] = fill;
+        if ((column + length) % C::kDepth != 0) scores[i * w.scores_ld + column + length] = fill;
+      }
+    });
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (auto j = last_column + row + i + 1; j < columns + 2 * kPad; ++j) scores[i * w.scores_ld + j] = fill;
+  }
+  return columns;
+}
+
+/// Leaves exp(scale s - highest) of one row in place; returns their sum and the log-sum-exp.
+struct RowSum {
+  float sum, lse;
+};
+QUIVER_INLINE RowSum exponentiate(float* p, std::int64_t columns, float scale) {
+  Vec top = load(p);
+  for (std::int64_t j = kLanes; j < columns; j += kLanes) {
+    const Vec x = load(p + j);
+    top = x > top ? x : top;
+  }
+  float highest = top[0];
+  for (int l = 1; l < kLanes; ++l) highest = top[l] > highest ? top[l] : highest;
+  highest *= scale;
+  Vec total = {};
+  for (std::int64_t j = 0; j < columns; j += kLanes) {
+    const Vec e = exp_negative(load(p + j) * scale - highest);
+    store(p + j, e);
+    total += e;
+  }
+  const float sum = sum_lanes(total);
+  return {sum, highest + __builtin_logf(sum)};
 }
 
 }  // namespace
@@ -152,47 +296,34 @@ std::int64_t compute_scores(const AttentionUnit<T>& unit, const Workspace<T>& w,
 template <typename T>
 void attention_forward(const AttentionUnit<T>& unit) {
   const Workspace<T> w(unit);
+  using C = typename Workspace<T>::C;
   const auto kv_head = unit.head / (unit.num_heads / unit.num_kv_heads);
   const auto kv_stride = unit.num_kv_heads * w.dim, q_stride = unit.num_heads * w.dim;
   const auto kv_offset = unit.first_key * kv_stride + kv_head * w.dim;
-  unpack_rows(unit.k + kv_offset, kv_stride, unit.num_keys, w.dim, 1.0f, w.rows);
-  transpose(w.rows, unit.num_keys, w.width, w.transposed, w.keys_ld);
-  unpack_rows(unit.v + kv_offset, kv_stride, unit.num_keys, w.dim, 1.0f, w.rows);
+  pack_rows(w, unit.k + kv_offset, kv_stride, unit.num_keys, w.across);
+  transpose(w.across, unit.num_keys, w.depth, w.transposed, w.keys_ld);
+  pack_rows(w, unit.v + kv_offset, kv_stride, unit.num_keys, w.across);
+  C::pack_down(w.across, unit.num_keys, w.width, w.down);
 
   for (std::int64_t b = 0; b < unit.num_blocks; ++b) {
     const QueryBlock& block = unit.blocks[b];
     for (std::int64_t row = 0; row < block.length; row += kQueryTile) {
       const auto count = row + kQueryTile < block.length ? kQueryTile : block.length - row;
       const auto q_offset = (block.first_query + row) * q_stride + unit.head * w.dim;
-      unpack_rows(unit.q + q_offset, q_stride, count, w.dim, unit.scale, w.queries);
-      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, w.scores);
+      pack_rows(w, unit.q + q_offset, q_stride, count, w.queries);
+      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
       float inverse[kQueryTile];
       for (std::int64_t i = 0; i < count; ++i) {
-        float* p = w.scores + i * w.scores_ld;
-        const auto seen = block.num_visible + row + i + 1;
-        for (auto j = seen; j < columns + kPad; ++j) p[j] = -__builtin_inff();
-        Vec top = load(p);
-        for (std::int64_t j = kLanes; j < seen; j += kLanes) {
-          const Vec x = load(p + j);
-          top = x > top ? x : top;
-        }
-        float highest = top[0];
-        for (int l = 1; l < kLanes; ++l) highest = top[l] > highest ? top[l] : highest;
-        Vec total = {};
-        for (std::int64_t j = 0; j < columns; j += kLanes) {
-          const Vec e = exp_negative(load(p + j) - highest);
-          store(p + j, e);
-          total += e;
-        }
-        float sum = 0;
-        for (int l = 0; l < kLanes; ++l) sum += total[l];
+        const auto [sum, lse] = exponentiate(w.scores + i * w.scores_ld, columns, unit.scale);
         inverse[i] = 1.0f / sum;
-        unit.lse[unit.head * unit.num_queries + block.first_query + row + i] = highest + __builtin_logf(sum);
+        unit.lse[unit.head * unit.num_queries + block.first_query + row + i] = lse;
       }
+      const auto* p = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
       bool accumulate = false;
-      for_each_run(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-        gemm(count, w.width, length, {w.scores + column, w.scores_ld, 1}, w.rows + first * w.width, w.width, w.tile, w.width,
-             accumulate);
+      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+        const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
+        gemm<C>(count, w.width, end - begin, {p + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width,
+                w.tile, w.width, accumulate);
         accumulate = true;
       });
       for (std::int64_t i = 0; i < count; ++i) {
@@ -206,55 +337,69 @@ void attention_forward(const AttentionUnit<T>& unit) {
 template <typename T>
 void attention_backward(const AttentionUnit<T>& unit) {
   const Workspace<T> w(unit);
+  using C = typename Workspace<T>::C;
   const auto kv_head = unit.head / (unit.num_heads / unit.num_kv_heads);
   const auto kv_stride = unit.num_kv_heads * w.dim, q_stride = unit.num_heads * w.dim;
   const auto kv_offset = unit.first_key * kv_stride + kv_head * w.dim;
-  unpack_rows(unit.v + kv_offset, kv_stride, unit.num_keys, w.dim, 1.0f, w.rows);
-  transpose(w.rows, unit.num_keys, w.width, w.transposed2, w.keys_ld);  // V^T
-  unpack_rows(unit.k + kv_offset, kv_stride, unit.num_keys, w.dim, 1.0f, w.rows);
-  transpose(w.rows, unit.num_keys, w.width, w.transposed, w.keys_ld);  // K^T, and K stays in rows
+  pack_rows(w, unit.v + kv_offset, kv_stride, unit.num_keys, w.across);
+  transpose(w.across, unit.num_keys, w.depth, w.transposed2, w.keys_ld);  // V^T
+  pack_rows(w, unit.k + kv_offset, kv_stride, unit.num_keys, w.across);
+  transpose(w.across, unit.num_keys, w.depth, w.transposed, w.keys_ld);  // K^T
+  C::pack_down(w.across, unit.num_keys, w.width, w.down);                // K
+  for (std::int64_t i = 0; i < unit.num_keys * w.width; i += kLanes) {
+    store(unit.dk + i, Vec{});
+    store(unit.dv + i, Vec{});
+  }
 
   for (std::int64_t b = 0; b < unit.num_blocks; ++b) {
     const QueryBlock& block = unit.blocks[b];
     for (std::int64_t row = 0; row < block.length; row += kQueryTile) {
       const auto count = row + kQueryTile < block.length ? kQueryTile : block.length - row;
       const auto q_offset = (block.first_query + row) * q_stride + unit.head * w.dim;
-      unpack_rows(unit.q + q_offset, q_stride, count, w.dim, unit.scale, w.queries);
-      unpack_rows(unit.dout + q_offset, q_stride, count, w.dim, 1.0f, w.tile);
-      unpack_rows(unit.out_in + q_offset, q_stride, count, w.dim, 1.0f, w.tile2);
-      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, w.scores);
-      compute_scores(unit, w, block, row, count, w.tile, w.transposed2, w.gradients);  // dP = dO V^T
+      pack_rows(w, unit.q + q_offset, q_stride, count, w.queries);
+      C::pack_down(w.queries, count, w.width, w.queries_down);
+      pack_rows(w, unit.dout + q_offset, q_stride, count, w.douts);
+      C::pack_down(w.douts, count, w.width, w.douts_down);
+      Floats::pack_across(unit.dout + q_offset, q_stride, count, w.dim, w.dout_floats);
+      Floats::pack_across(unit.out_in + q_offset, q_stride, count, w.dim, w.out_floats);
+      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
+      compute_scores(unit, w, block, row, count, w.douts, w.transposed2, 0.0f, w.gradients);  // dP = dO V^T
       for (std::int64_t i = 0; i < count; ++i) {
         float* p = w.scores + i * w.scores_ld;
         float* g = w.gradients + i * w.scores_ld;
-        const auto seen = block.num_visible + row + i + 1;
-        for (auto j = seen; j < columns + kPad; ++j) p[j] = -__builtin_inff(), g[j] = 0;
         Vec dots = {};
         for (std::int64_t d = 0; d < w.width; d += kLanes) {
-          dots += load(w.tile + i * w.width + d) * load(w.tile2 + i * w.width + d);
+          dots += load(w.dout_floats + i * w.width + d) * load(w.out_floats + i * w.width + d);
         }
-        float delta = 0;  // rowsum(dO O)
-        for (int l = 0; l < kLanes; ++l) delta += dots[l];
+        const float delta = sum_lanes(dots);  // rowsum(dO O)
         const float lse = unit.lse[unit.head * unit.num_queries + block.first_query + row + i];
         for (std::int64_t j = 0; j < columns; j += kLanes) {
-          const Vec probability = exp_negative(load(p + j) - lse);
+          const Vec probability = exp_negative(load(p + j) * unit.scale - lse);
           store(p + j, probability);
-          store(g + j, probability * (load(g + j) - delta));
+          store(g + j, probability * (load(g + j) - delta) * unit.scale);
         }
       }
+      // P is done with once it is down, and leaves its place to dS.
+      const auto* p_across = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
+      const auto* p_down = C::round_down(w.scores, count, columns, w.scores_ld, p_across, w.rounded_down);
+      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+        gemm<C>(length, w.width, cells(count, C::kDepth), {p_down + column, 1, w.scores_ld}, w.douts_down, w.width,
+                unit.dv + first * w.width, w.width, true);
+      });
+      const auto* g_across = C::round_rows(w.gradients, count, columns, w.scores_ld, w.rounded);
+      const auto* g_down = C::round_down(w.gradients, count, columns, w.scores_ld, g_across, w.rounded_down);
       bool accumulate = false;
-      for_each_run(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-        gemm(count, w.width, length, {w.gradients + column, w.scores_ld, 1}, w.rows + first * w.width, w.width, w.tile3,
-             w.width, accumulate);
-        gemm(length, w.width, count, {w.gradients + column, 1, w.scores_ld}, w.queries, w.width,
-             unit.dk + first * w.width, w.width, true);
-        gemm(length, w.width, count, {w.scores + column, 1, w.scores_ld}, w.tile, w.width, unit.dv + first * w.width,
-             w.width, true);
+      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+        gemm<C>(length, w.width, cells(count, C::kDepth), {g_down + column, 1, w.scores_ld}, w.queries_down, w.width,
+                unit.dk + first * w.width, w.width, true);
+        const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
+        gemm<C>(count, w.width, end - begin, {g_across + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width,
+                w.width, w.tile, w.width, accumulate);
         accumulate = true;
       });
       for (std::int64_t i = 0; i < count; ++i) {
         T* dq = unit.dq + q_offset + i * q_stride;
-        for (std::int64_t d = 0; d < w.dim; ++d) from_float(w.tile3[i * w.width + d] * unit.scale, dq[d]);
+        for (std::int64_t d = 0; d < w.dim; ++d) from_float(w.tile[i * w.width + d], dq[d]);
       }
     }
   }
@@ -275,7 +420,8 @@ void attention_decode(const AttentionUnit<T>& unit) {
   float* scores = row_values + width;          // [group, most]
   for (std::int64_t i = 0; i < block.length; ++i) {
     const auto q_offset = (block.first_query + i) * q_stride + unit.head * group * dim;
-    unpack_rows(unit.q + q_offset, dim, group, dim, unit.scale, queries);
+    Floats::pack_across(unit.q + q_offset, dim, group, dim, queries);
+    for (std::int64_t d = 0; d < group * width; d += kLanes) store(queries + d, load(queries + d) * unit.scale);
     const auto seen = block.num_visible + i + 1;
     const auto each_key = [&](const T* base, auto&& f) {
       std::int64_t column = 0;
@@ -283,7 +429,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
         const KeySpan span = s < block.num_spans ? block.spans[s] : KeySpan{block.first_key, i + 1};
         const T* source = base + span.first * kv_stride + unit.head * dim;
         for (std::int64_t j = 0; j < span.length; ++j, source += kv_stride) {
-          unpack_rows(source, dim, 1, dim, 1.0f, row_values);
+          Floats::pack_across(source, dim, 1, dim, row_values);
           f(column++);
         }
       }
@@ -328,11 +474,16 @@ void attention_decode(const AttentionUnit<T>& unit) {
   }
 }
 
+#if defined(__AVX512BF16__)
+template void attention_forward<Bf16>(const AttentionUnit<Bf16>&);
+template void attention_backward<Bf16>(const AttentionUnit<Bf16>&);
+#else
 template void attention_forward<float>(const AttentionUnit<float>&);
 template void attention_forward<Bf16>(const AttentionUnit<Bf16>&);
 template void attention_backward<float>(const AttentionUnit<float>&);
 template void attention_backward<Bf16>(const AttentionUnit<Bf16>&);
 template void attention_decode<float>(const AttentionUnit<float>&);
 template void attention_decode<Bf16>(const AttentionUnit<Bf16>&);
+#endif
 
 }  // namespace quiver::nn::kernel::QUIVER_ISA

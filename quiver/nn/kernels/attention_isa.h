@@ -22,8 +22,8 @@ struct QueryBlock {
 };
 
 /// One unit of work: one query head of one tree (or, when decoding, one key head of one block). Units write disjoint
-/// memory. q, out, dout, dq: [Tq, H, D]; k, v: [Tk, H_kv, D]; lse: [H, Tq]; dk, dv: float [Tk, D] of this head alone,
-/// zeroed by the caller.
+/// memory. q, out, dout, dq: [Tq, H, D]; k, v: [Tk, H_kv, D]; lse: [H, Tq]; dk, dv: float [Tk, padded(D)] of this
+/// head alone, the unit's keys of which it overwrites.
 template <typename T>
 struct AttentionUnit {
   const T *q, *k, *v, *dout, *out_in;
@@ -33,8 +33,9 @@ struct AttentionUnit {
   std::int64_t first_key, num_keys;  ///< the tree's keys
   const QueryBlock* blocks;
   std::int64_t num_blocks;
+  std::int64_t most_spans;  ///< of a block
   float scale;
-  float* scratch;  ///< scratch_floats(unit) floats, 64-byte aligned
+  float* scratch;  ///< scratch_floats(num_keys, most_spans, head_dim) floats, 64-byte aligned
 };
 
 /// Rows of queries handled at once.
@@ -44,11 +45,16 @@ inline constexpr std::int64_t kPad = 16;
 
 constexpr std::int64_t padded(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
+/// Columns of a row of scores: all keys, two to spare for every span and the block itself, and what whole vectors
+/// write beyond.
+constexpr std::int64_t scores_stride(std::int64_t num_keys, std::int64_t most_spans) {
+  return padded(num_keys + 2 * (most_spans + 1)) + 3 * kPad;
+}
 /// Floats of scratch that the forward and backward units need.
-constexpr std::int64_t scratch_floats(std::int64_t num_keys, std::int64_t head_dim) {
+constexpr std::int64_t scratch_floats(std::int64_t num_keys, std::int64_t most_spans, std::int64_t head_dim) {
   const std::int64_t keys = padded(num_keys) + kPad;
   const std::int64_t dim = padded(head_dim);
-  return 3 * keys * dim + 2 * kQueryTile * (keys + kPad) + 4 * kQueryTile * dim;
+  return 4 * keys * dim + 4 * kQueryTile * scores_stride(num_keys, most_spans) + 7 * kQueryTile * dim;
 }
 /// Floats of scratch that a decoding unit needs.
 constexpr std::int64_t decode_scratch_floats(std::int64_t num_visible, std::int64_t head_dim, std::int64_t group) {
@@ -67,6 +73,7 @@ constexpr std::int64_t decode_scratch_floats(std::int64_t num_visible, std::int6
 QUIVER_ATTENTION_KERNELS(v2)
 QUIVER_ATTENTION_KERNELS(v3)
 QUIVER_ATTENTION_KERNELS(v4)
+QUIVER_ATTENTION_KERNELS(v4bf16)  // forward and backward of Bf16 alone
 #undef QUIVER_ATTENTION_KERNELS
 
 }  // namespace quiver::nn::kernel
