@@ -1,6 +1,5 @@
 // quiver: one program, a verb per file.
 #include <c10/util/Exception.h>
-#include <malloc.h>
 
 #include <csignal>
 #include <cstdio>
@@ -62,11 +61,6 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<ch
 
 int main(int argc, char** argv) {
   using namespace quiver::cli;
-  // Activations of a step are a few megabytes each and come back at the next step: keep them, instead of mapping and
-  // clearing fresh pages every time.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
   CLI::App app("Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it helped.",
                "quiver");
   app.set_version_flag("--version", "quiver 0.1.0");

@@ -24,6 +24,7 @@ class LoraLinear : public nn::Projection {
   torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const override;
   torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                               nn::RowRecord& record) const override;
+  void prepare_backward() const override { base_->prepare_backward(); }
   /// To the grad() of A and B, which the owner of the pair must have defined.
   void add_gradients(const nn::RowRecord& record) const override;
   std::int64_t in_features() const override { return base_->in_features(); }

@@ -68,6 +68,9 @@ struct DenseProjection::Weights {
   mutable torch::Tensor blocked_transpose;
 
   torch::Tensor dense() const { return plain.defined() ? plain : blocked.to_dense(); }
+  void transpose() const {
+    std::call_once(transposed_once, [this] { blocked_transpose = to_blocked(dense().t()); });
+  }
   /// onto + x W^T + b, where `onto` may be undefined.
   torch::Tensor product(const torch::Tensor& x, const torch::Tensor& onto = {}) const {
     if (blocked.defined()) {
@@ -79,7 +82,7 @@ struct DenseProjection::Weights {
   torch::Tensor transposed_product(const torch::Tensor& dy, const torch::Tensor& onto = {}) const {
     if (!blocked.defined()) return sum_of(dy.matmul(plain), onto);
     if (dy.size(0) == 0) return dy.new_empty({0, in});
-    std::call_once(transposed_once, [this] { blocked_transpose = to_blocked(dense().t()); });
+    transpose();
     return blocked_linear(dy, blocked_transpose, {}, onto);
   }
 };
@@ -146,6 +149,10 @@ torch::Tensor DenseProjection::forward_rows(const torch::Tensor& x, const torch:
 torch::Tensor DenseProjection::backward_rows(const torch::Tensor& dy, const torch::Tensor&, const torch::Tensor& onto,
                                              bool needs_dx, RowRecord&) const {
   return needs_dx ? weights_->transposed_product(dy, onto) : torch::Tensor();
+}
+
+void DenseProjection::prepare_backward() const {
+  if (weights_->blocked.defined()) weights_->transpose();
 }
 
 torch::Tensor DenseProjection::backward(const torch::Tensor& dy) const { return weights_->transposed_product(dy); }

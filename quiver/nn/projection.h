@@ -44,6 +44,8 @@ class Projection {
   /// forward_rows; the record takes the gradients of the parameters.
   virtual torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                                       RowRecord& record) const;
+  /// Lays out what backward_rows reads, if that was not done yet; otherwise its first call does.
+  virtual void prepare_backward() const {}
   /// Adds a record's gradients to those of the parameters. Not thread-safe.
   virtual void add_gradients(const RowRecord&) const {}
 };
@@ -65,6 +67,7 @@ class DenseProjection : public Projection {
   torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, RowRecord& record) const override;
   torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                               RowRecord& record) const override;
+  void prepare_backward() const override;
   std::int64_t in_features() const override;
   std::int64_t out_features() const override;
   torch::Tensor base_weight() const override;

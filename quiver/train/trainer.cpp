@@ -1,5 +1,6 @@
 #include "quiver/train/trainer.h"
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -64,6 +65,15 @@ nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base, const lora::Lo
   return projections;
 }
 
+/// Lays out the weights for the backward pass, on all threads.
+void prepare_backward(const model::Llama& model) {
+  std::vector<const nn::Projection*> all = {&model.head()};
+  for (const auto& [path, projection] : model.projections()) all.push_back(projection.get());
+  at::parallel_for(0, static_cast<std::int64_t>(all.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (auto i = begin; i < end; ++i) all[static_cast<std::size_t>(i)]->prepare_backward();
+  });
+}
+
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -97,6 +107,7 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   num_steps_ = steps_per_epoch_ * options.epochs;
   adapted_ = base.with_projections(
       attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
+  prepare_backward(adapted_);
 }
 
 std::vector<std::size_t> Trainer::epoch_order(std::int64_t epoch) const {

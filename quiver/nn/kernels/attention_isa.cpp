@@ -66,7 +66,7 @@ struct Pairs {
     const auto width = padded(dim);
     for (std::int64_t i = 0; i < rows; ++i) {
       auto* row = reinterpret_cast<Bf16*>(out) + i * width;
-      for (std::int64_t d = 0; d < dim; ++d) row[d] = source[i * stride + d];
+      __builtin_memcpy(row, source + i * stride, static_cast<std::size_t>(dim) * sizeof(Bf16));
       for (std::int64_t d = dim; d < width; ++d) row[d] = Bf16{0};
     }
   }
