@@ -11,7 +11,7 @@ namespace {
 // Measured on Zen 4: products of 128 to 512 rows run at a core's peak, fewer do not; more leave its second-level cache.
 constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kMostRows = 512;
-constexpr std::int64_t kRowMultiple = 16;
+constexpr std::int64_t kRowMultiple = 4;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
