@@ -59,6 +59,12 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<ch
 
 }  // namespace
 
+// jemalloc's settings: large blocks come back at every step, so they are kept for a minute, not given back at once.
+extern "C" {
+extern const char* malloc_conf;
+const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:60000,muzzy_decay_ms:0";
+}
+
 int main(int argc, char** argv) {
   using namespace quiver::cli;
   CLI::App app("Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it helped.",

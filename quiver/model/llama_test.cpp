@@ -8,6 +8,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
+#include "quiver/model/forest_pass.h"
 #include "quiver/model/generate.h"
 #include "quiver/nn/ops.h"
 #include "quiver/testing/smollm2.h"
@@ -23,7 +24,7 @@ torch::Tensor logits_of(const Llama& model, const std::vector<std::int32_t>& ids
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  const auto hidden = model.hidden(forest_rows(forest));
+  const auto hidden = hidden_of_all(model, forest_rows(forest));
   return (rows.defined() ? hidden.index_select(0, rows) : hidden).matmul(model.head().base_weight().t());
 }
 

@@ -126,7 +126,7 @@ torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, c
 Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                const AttentionPlanPtr& plan, double scale) {
   check_shapes(q, k, v, *plan);
-  if (!has_kernel(q, k)) return {reference_attention(q, k, v, *plan, scale), {}};
+  if (!has_kernel(q, k)) return {reference_attention(q, k, v, *plan, scale).contiguous(), {}};
   auto [out, lse] = attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale);
   return {out, lse};
 }
@@ -142,7 +142,7 @@ AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const tor
   const torch::autograd::variable_list inputs = {q.detach().requires_grad_(), k.detach().requires_grad_(), v.detach().requires_grad_()};
   const auto gradients =
       torch::autograd::grad({reference_attention(inputs[0], inputs[1], inputs[2], *plan, scale)}, inputs, {dout});
-  return {gradients[0], gradients[1], gradients[2]};
+  return {gradients[0].contiguous(), gradients[1].contiguous(), gradients[2].contiguous()};
 }
 
 }  // namespace quiver::nn

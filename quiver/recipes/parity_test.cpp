@@ -9,6 +9,7 @@
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge.h"
 #include "quiver/lora/peft.h"
+#include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
 #include "quiver/routing/attach.h"
 
@@ -23,7 +24,7 @@ torch::Tensor logits_of(const model::Llama& model, const std::vector<std::int32_
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  return model.hidden(model::forest_rows(forest)).matmul(model.head().base_weight().t());
+  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().base_weight().t());
 }
 
 TEST(PeftAdapters, GiveTheLogitsOfPeft) {

@@ -7,70 +7,31 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
-#include "quiver/base/random.h"
 #include "quiver/io/json.h"
-#include "quiver/lora/init.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/peft.h"
+#include "quiver/train/test_support.h"
 
 namespace quiver::train {
 namespace {
-
-namespace fs = std::filesystem;
-const fs::path kGolden = "tests/golden";
-
-model::Llama tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
-  return model::load_llama(kGolden / "model" / name, {torch::kCPU, dtype});
-}
-
-lora::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed) {
-  auto adapter = lora::initial_adapter("random", {.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
-                                       model.projections(), seed);
-  for (auto& [path, pair] : adapter.pairs) {
-    RandomStream random(seed, "b/" + path);
-    pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
-  }
-  return adapter;
-}
-
-/// Sequences of a random tree of given depth: every node's path is the prefix of its children's; some end early, some
-/// differ in one token only.
-std::vector<forest::Sequence> nested_sequences(int depth, std::uint64_t seed) {
-  RandomStream random(seed, "nested");
-  std::vector<std::vector<std::int32_t>> paths = {{}};
-  const auto extend = [&](std::vector<std::int32_t> path, std::uint64_t length) {
-    for (std::uint64_t i = 0; i < length; ++i) path.push_back(static_cast<std::int32_t>(3 + random.below(300)));
-    return path;
-  };
-  std::vector<std::vector<std::int32_t>> leaves;
-  for (int level = 0; level < depth; ++level) {
-    std::vector<std::vector<std::int32_t>> next;
-    for (const auto& path : paths) {
-      for (int child = 0; child < 2; ++child) next.push_back(extend(path, 1 + random.below(7)));
-      if (!path.empty()) leaves.push_back(extend(path, 1));  // its last token gets no row: a child of length zero
-      if (!path.empty()) leaves.push_back(extend(path, 2));  // and one of a single token
-    }
-    paths = next;
-  }
-  leaves.insert(leaves.end(), paths.begin(), paths.end());
-  std::vector<forest::Sequence> sequences;
-  for (auto& tokens : leaves) {
-    if (tokens.size() < 2) tokens = extend(tokens, 2);
-    const auto targets = 1 + random.below(std::min<std::uint64_t>(tokens.size() - 1, 5));
-    sequences.push_back({tokens, static_cast<std::int64_t>(targets)});
-  }
-  return sequences;
-}
 
 struct LossAndGradient {
   double loss = 0;
   torch::Tensor gradient;
 };
 
+/// As training does it.
 LossAndGradient run_batch(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
   parameters.gradient().zero_();
   const auto adapted = base.with_projections(lora::attach(base.projections(), parameters.adapter()));
-  const auto loss = batch_loss(adapted, batch, mean);
+  const double loss = model::add_loss_gradient(adapted, model::forest_rows(batch.forest), loss_targets(batch, mean));
+  return {loss, parameters.gradient().clone()};
+}
+
+/// By the definition, with autograd.
+LossAndGradient run_plainly(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
+  parameters.gradient().zero_();
+  const auto loss = batch_loss(base.with_projections(lora::attach(base.projections(), parameters.adapter())), batch, mean);
   loss.backward();
   return {loss.item<double>(), parameters.gradient().clone()};
 }
@@ -87,7 +48,7 @@ void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double toler
     const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
     LossAndGradient alone{0, torch::zeros_like(parameters.values())};
     for (const auto& sequence : sequences) {
-      const auto one = run_batch(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
+      const auto one = run_plainly(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
       alone.loss += one.loss / static_cast<double>(sequences.size());
       alone.gradient += one.gradient / static_cast<double>(sequences.size());
     }
@@ -115,7 +76,7 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
     const auto base = tiny(dtype);
     const auto sequences = nested_sequences(GetParam(), 11);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
-    const auto logits = base.hidden(model::forest_rows(batch.forest)).matmul(base.head().base_weight().t());
+    const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().base_weight().t());
     std::size_t next = 0;
     for (const auto& sequence : sequences) {
       forest::TokenForest alone;

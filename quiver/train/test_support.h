@@ -1,0 +1,60 @@
+// What the tests of training share: a tiny model, random adapters, sequences with common prefixes.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "quiver/base/random.h"
+#include "quiver/lora/init.h"
+#include "quiver/model/llama.h"
+
+namespace quiver::train {
+
+namespace fs = std::filesystem;
+inline const fs::path kGolden = "tests/golden";
+
+inline model::Llama tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
+  return model::load_llama(kGolden / "model" / name, {torch::kCPU, dtype});
+}
+
+inline lora::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed,
+                                        std::vector<std::string> target_modules = {"all-linear"}) {
+  auto adapter = lora::initial_adapter("random", {.target_modules = std::move(target_modules)}, model.projections(), seed);
+  for (auto& [path, pair] : adapter.pairs) {
+    RandomStream random(seed, "b/" + path);
+    pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
+  }
+  return adapter;
+}
+
+/// Sequences of a random tree of given depth: every node's path is the prefix of its children's; some end early, some
+/// differ in one token only.
+inline std::vector<forest::Sequence> nested_sequences(int depth, std::uint64_t seed) {
+  RandomStream random(seed, "nested");
+  std::vector<std::vector<std::int32_t>> paths = {{}};
+  const auto extend = [&](std::vector<std::int32_t> path, std::uint64_t length) {
+    for (std::uint64_t i = 0; i < length; ++i) path.push_back(static_cast<std::int32_t>(3 + random.below(300)));
+    return path;
+  };
+  std::vector<std::vector<std::int32_t>> leaves;
+  for (int level = 0; level < depth; ++level) {
+    std::vector<std::vector<std::int32_t>> next;
+    for (const auto& path : paths) {
+      for (int child = 0; child < 2; ++child) next.push_back(extend(path, 1 + random.below(7)));
+      if (!path.empty()) leaves.push_back(extend(path, 1));  // its last token gets no row: a child of length zero
+      if (!path.empty()) leaves.push_back(extend(path, 2));  // and one of a single token
+    }
+    paths = next;
+  }
+  leaves.insert(leaves.end(), paths.begin(), paths.end());
+  std::vector<forest::Sequence> sequences;
+  for (auto& tokens : leaves) {
+    if (tokens.size() < 2) tokens = extend(tokens, 2);
+    const auto targets = 1 + random.below(std::min<std::uint64_t>(tokens.size() - 1, 5));
+    sequences.push_back({tokens, static_cast<std::int64_t>(targets)});
+  }
+  return sequences;
+}
+
+}  // namespace quiver::train
