@@ -79,6 +79,13 @@ torch::Tensor LoraLinear::forward(const torch::Tensor& x) const {
   return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), holder, pair_.scaling());
 }
 
+namespace {
+
+/// What factors are multiplied in, for x of this dtype. Adapters may be stored in fewer bits.
+torch::Dtype factor_dtype(const torch::Tensor& x) { return x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat; }
+
+}  // namespace
+
 torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_rows) const {
   if (!dropout_mask_.defined()) return {};
   return record.rows.defined() ? dropout_mask_.index_select(0, record.rows) : dropout_mask_.narrow(0, record.first_row, num_rows);
@@ -86,8 +93,9 @@ torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_
 
 torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
-  record.hidden = shrink(mask.defined() ? x * mask : x, pair_.lora_a());                     // z [T, r]
-  const auto scaled_b_t = (pair_.lora_b() * pair_.scaling()).t();                            // [r, d_out]
+  const auto a = pair_.lora_a().to(factor_dtype(x)), b = pair_.lora_b().to(factor_dtype(x));
+  record.hidden = shrink(mask.defined() ? x * mask : x, a);                                  // z [T, r]
+  const auto scaled_b_t = (b * pair_.scaling()).t();                                         // [r, d_out]
   const auto update = expand(record.hidden, scaled_b_t, onto, x.scalar_type());
   nn::RowRecord below{.first_row = record.first_row, .rows = record.rows};
   return base_->forward_rows(x, update, below);
@@ -96,17 +104,18 @@ torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tens
 torch::Tensor LoraLinear::backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                                         nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
-  const auto dz = shrink(dy, (pair_.lora_b() * pair_.scaling()).t());                        // [T, r]
+  const auto a = pair_.lora_a().to(factor_dtype(dy)), b = pair_.lora_b().to(factor_dtype(dy));
+  const auto dz = shrink(dy, (b * pair_.scaling()).t());                                     // [T, r]
   record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),                              // dA [r, d_in]
                       outer_product(record.hidden, dy).t() * pair_.scaling()};                       // dB [d_out, r]
   if (!needs_dx) return {};
   if (base_->has_parameters()) fail(ErrorKind::kInternal, "a LoRA is trained over a frozen projection, not over another LoRA");
   torch::Tensor update;
   if (mask.defined()) {
-    update = expand(dz, pair_.lora_a(), {}, dy.scalar_type()) * mask;
+    update = expand(dz, a, {}, dy.scalar_type()) * mask;
     if (onto.defined()) update += onto;
   } else {
-    update = expand(dz, pair_.lora_a(), onto, dy.scalar_type());
+    update = expand(dz, a, onto, dy.scalar_type());
   }
   return base_->backward_rows(dy, x, update, true, record);
 }
