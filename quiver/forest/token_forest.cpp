@@ -86,7 +86,9 @@ class Builder {
   }
 
  private:
-  /// Adds the tokens [depth, end) of every sequence of `group` (sorted, alike up to `depth`) below `parent`.
+  /// Adds the tokens from `depth` on of every sequence of `group` (sorted, alike up to `depth`) below `parent`: a segment
+  /// for each subgroup that has enough tokens in common, and its sequences below that. Where a few tokens are common to
+  /// many (the "Question:" of all prompts), these are computed by each subgroup, which may share far more.
   void place(std::span<const std::size_t> group, std::size_t depth, std::int64_t parent) {
     for (std::size_t first = 0; first < group.size();) {
       const Tokens body = bodies_[group[first]];
@@ -97,26 +99,23 @@ class Builder {
       std::size_t last = first + 1;
       std::size_t end = body.size();
       if (options_.share_prefixes) {
-        while (last < group.size() && bodies_[group[last]][depth] == body[depth]) ++last;
-        if (last - first > 1) end = common_end(body, bodies_[group[last - 1]], depth);
+        while (last < group.size() && num_common(body, bodies_[group[last]], depth) >= options_.min_shared_tokens) ++last;
+        if (last - first > 1) end = depth + static_cast<std::size_t>(num_common(body, bodies_[group[last - 1]], depth));
       }
       const auto subgroup = group.subspan(first, last - first);
-      const bool shared = subgroup.size() > 1;
-      if (shared && static_cast<std::int64_t>(end - depth) < options_.min_shared_tokens) {
-        for (const std::size_t member : subgroup) add(std::span(&member, 1), depth, bodies_[member].size(), parent);
-      } else {
-        const auto segment = add(subgroup, depth, end, parent);
-        if (shared) place(subgroup, end, segment);
-      }
+      const auto segment = add(subgroup, depth, end, parent);
+      if (subgroup.size() > 1) place(subgroup, end, segment);
       first = last;
     }
   }
 
-  /// Sorted order makes the common prefix of first and last the common prefix of all between.
-  static std::size_t common_end(Tokens a, Tokens b, std::size_t from) {
+  /// Tokens from `from` on that a and b have in common. In sorted order, what the first and the last of a group have in
+  /// common, all between have; and those that share enough tokens with the first follow it.
+  static std::int64_t num_common(Tokens a, Tokens b, std::size_t from) {
     const auto limit = std::min(a.size(), b.size());
-    while (from < limit && a[from] == b[from]) ++from;
-    return from;
+    auto end = from;
+    while (end < limit && a[end] == b[end]) ++end;
+    return static_cast<std::int64_t>(end - from);
   }
 
   std::int64_t add(std::span<const std::size_t> group, std::size_t begin, std::size_t end, std::int64_t parent) {

@@ -48,6 +48,15 @@ TEST(BuildBatch, DoesNotShareShortRuns) {
   EXPECT_EQ(build_batch(sequences, {.share_prefixes = false}).forest.num_trees(), 2);
 }
 
+TEST(BuildBatch, SharesLongRunsBelowAShortOne) {
+  const std::vector<Sequence> sequences = {{{1, 2, 3, 4, 5, 6, 7}, 1}, {{1, 2, 9, 9, 9, 9, 7}, 1}, {{1, 2, 3, 4, 5, 6, 8}, 1}, {{1, 2, 9, 9, 9, 9, 8}, 1}, {{1, 2, 7}, 1}};
+  const auto batch = build_batch(sequences, {.min_shared_tokens = 4});
+  EXPECT_EQ(batch.forest.num_rows(), 6 + 6 + 2);  // [1 2] thrice, but each pair's six tokens once
+  EXPECT_EQ(batch.forest.num_trees(), 3);
+  EXPECT_EQ(batch.leaves[0], batch.leaves[2]);
+  EXPECT_EQ(batch.leaves[1], batch.leaves[3]);
+}
+
 TEST(BuildBatch, KeepsEverySequenceWhole) {
   for (int seed = 0; seed < 200; ++seed) {
     RandomStream random(static_cast<std::uint64_t>(seed), "forest");
