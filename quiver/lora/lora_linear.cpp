@@ -106,8 +106,8 @@ torch::Tensor LoraLinear::backward_rows(const torch::Tensor& dy, const torch::Te
   const auto mask = mask_of(record, x.size(0));
   const auto a = pair_.lora_a().to(factor_dtype(dy)), b = pair_.lora_b().to(factor_dtype(dy));
   const auto dz = shrink(dy, (b * pair_.scaling()).t());                                     // [T, r]
-  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),                              // dA [r, d_in]
-                      outer_product(record.hidden, dy).t() * pair_.scaling()};                       // dB [d_out, r]
+  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),                      // dA [r, d_in]
+                      outer_product(record.hidden, dy).t() * pair_.scaling()};               // dB [d_out, r]
   if (!needs_dx) return {};
   if (base_->has_parameters()) fail(ErrorKind::kInternal, "a LoRA is trained over a frozen projection, not over another LoRA");
   torch::Tensor update;

@@ -228,7 +228,7 @@ QUIVER_INLINE void pack_rows(const Workspace<T>& w, const T* source, std::int64_
 
 /// Calls f(first key within the tree, number of keys, column) for every run of keys that rows [row, row + end) of the
 /// block may see. Returns the number of columns. A run's columns are as far from a cell's border as its keys are, and
-/// cells are not shared: so some columns are no key's (for_each_hole).
+/// cells are not shared: so some columns are no key's; compute_scores fills them.
 template <int kDepth, typename T, typename F>
 QUIVER_INLINE std::int64_t for_each_run(const AttentionUnit<T>& unit, const QueryBlock& block, std::int64_t end, F f) {
   std::int64_t column = 0;
