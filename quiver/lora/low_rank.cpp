@@ -4,11 +4,14 @@
 
 #include "quiver/lora/kernels/low_rank_isa.h"
 #include "quiver/tensor/cpu.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::lora {
 namespace {
 
 using kernel::Bf16;
+using tensor::mutable_raw_data;
+using tensor::raw_data;
 
 bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) {
   return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16);
@@ -30,22 +33,13 @@ bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) {
     run(Bf16{});                                                                        \
   }
 
-template <typename T>
-const T* data(const torch::Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <typename T>
-T* out_data(const torch::Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
 }  // namespace
 
 torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
   if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
   const auto rows = x.contiguous(), f = factor.contiguous();
   auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
-  QUIVER_DISPATCH(shrink, x.scalar_type(), rows.size(0), rows.size(1), f.size(0), data<T>(rows), f.const_data_ptr<float>(), out_data<float>(z))
+  QUIVER_DISPATCH(shrink, x.scalar_type(), rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(), mutable_raw_data<float>(z))
   return z;
 }
 
@@ -57,7 +51,7 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
   const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
   auto y = torch::empty({z.size(0), factor.size(1)}, z.options().dtype(dtype));
   QUIVER_DISPATCH(expand, dtype, z.size(0), f.size(1), f.size(0), z.const_data_ptr<float>(), f.const_data_ptr<float>(),
-                  base.defined() ? data<T>(base) : nullptr, out_data<T>(y))
+                  base.defined() ? raw_data<T>(base) : nullptr, mutable_raw_data<T>(y))
   return y;
 }
 
@@ -65,7 +59,7 @@ torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
   if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
   const auto rows = x.contiguous();
   auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
-  QUIVER_DISPATCH(outer, x.scalar_type(), rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), data<T>(rows), out_data<float>(out))
+  QUIVER_DISPATCH(outer, x.scalar_type(), rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows), mutable_raw_data<float>(out))
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include "quiver/nn/kernels/attention_isa.h"
 #include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::nn {
 namespace {
@@ -17,6 +18,8 @@ using kernel::AttentionUnit;
 using kernel::Bf16;
 using kernel::KeySpan;
 using kernel::QueryBlock;
+using tensor::mutable_raw_data;
+using tensor::raw_data;
 
 /// The plan in the kernels' terms; `relative` spans of a tree are made so by the kernels.
 std::vector<QueryBlock> query_blocks(const AttentionPlan& plan) {
@@ -65,20 +68,11 @@ void decode_unit(const AttentionUnit<T>& unit) {
 }
 
 template <typename T>
-const T* data(const torch::Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <typename T>
-T* mutable_data(const torch::Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
-template <typename T>
 AttentionUnit<T> unit_of(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
   AttentionUnit<T> unit{};
-  unit.q = data<T>(q);
-  unit.k = data<T>(k);
-  unit.v = data<T>(v);
+  unit.q = raw_data<T>(q);
+  unit.k = raw_data<T>(k);
+  unit.v = raw_data<T>(v);
   unit.num_queries = q.size(0);
   unit.num_heads = q.size(1);
   unit.num_kv_heads = k.size(1);
@@ -129,8 +123,8 @@ template <typename T>
 void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
   const auto blocks = query_blocks(plan);
   unit.most_spans = most_spans(plan);
-  unit.out = mutable_data<T>(out);
-  unit.lse = mutable_data<float>(lse);
+  unit.out = mutable_raw_data<T>(out);
+  unit.lse = mutable_raw_data<float>(lse);
   if (!plan.trees.empty()) {
     for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
               tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
@@ -160,10 +154,10 @@ void run_backward(AttentionUnit<T> unit, const AttentionPlan& plan, const torch:
                   const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
   const auto blocks = query_blocks(plan);
   unit.most_spans = most_spans(plan);
-  unit.dout = data<T>(dout);
-  unit.out_in = data<T>(out);
-  unit.lse = const_cast<float*>(data<float>(lse));
-  unit.dq = mutable_data<T>(dq);
+  unit.dout = raw_data<T>(dout);
+  unit.out_in = raw_data<T>(out);
+  unit.lse = const_cast<float*>(raw_data<float>(lse));
+  unit.dq = mutable_raw_data<T>(dq);
   const auto keys_and_width = dk.size(1) * dk.size(2);
   for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
             tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
@@ -171,8 +165,8 @@ void run_backward(AttentionUnit<T> unit, const AttentionPlan& plan, const torch:
               mine.scratch = scratch;
               set_tree(mine, plan, blocks, index);
               const auto offset = mine.head * keys_and_width + mine.first_key * dk.size(2);
-              mine.dk = mutable_data<float>(dk) + offset;
-              mine.dv = mutable_data<float>(dv) + offset;
+              mine.dk = mutable_raw_data<float>(dk) + offset;
+              mine.dv = mutable_raw_data<float>(dv) + offset;
               backward_unit(mine);
             });
 }

@@ -8,6 +8,7 @@
 #include "quiver/nn/kernels/elementwise_isa.h"
 #include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::nn {
 namespace {
@@ -15,6 +16,8 @@ namespace {
 using kernel::Bf16;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+using tensor::mutable_raw_data;
+using tensor::raw_data;
 
 bool has_kernel(const torch::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16);
@@ -27,15 +30,6 @@ bool has_kernel(const torch::Tensor& x) {
     case tensor::CpuIsa::kV3: kernel::v3::name<T>(__VA_ARGS__); break;                \
     case tensor::CpuIsa::kV2: kernel::v2::name<T>(__VA_ARGS__); break;                \
   }
-
-template <typename T>
-const T* data(const torch::Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <typename T>
-T* out_data(const torch::Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
 
 /// Runs f<T>(begin, end) over [0, count) on all threads, T being the element type of `like`.
 template <typename F>
@@ -89,7 +83,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     auto y = torch::empty_like(gate);
     parallel_rows(gate, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_DISPATCH_ISA(swiglu_forward, T, begin, end, data<T>(gate), data<T>(up), out_data<T>(y))
+      QUIVER_DISPATCH_ISA(swiglu_forward, T, begin, end, raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(y))
     });
     ctx->save_for_backward({gate, up});
     return y;
@@ -111,8 +105,8 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   auto best = torch::empty({logits.size(0)}, torch::kLong);
   parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(log_sum_exp, T, begin, end, logits.size(1), data<T>(logits), out_data<float>(lse),
-                        out_data<std::int64_t>(best))
+    QUIVER_DISPATCH_ISA(log_sum_exp, T, begin, end, logits.size(1), raw_data<T>(logits), mutable_raw_data<float>(lse),
+                        mutable_raw_data<std::int64_t>(best))
   });
   return {lse, best};
 }
@@ -125,8 +119,8 @@ double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const tor
   if (has_kernel(logits)) {
     parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_DISPATCH_ISA(cross_entropy_gradient, T, begin, end, logits.size(1), out_data<T>(logits), data<float>(lse),
-                          data<std::int64_t>(target), data<float>(weight))
+      QUIVER_DISPATCH_ISA(cross_entropy_gradient, T, begin, end, logits.size(1), mutable_raw_data<T>(logits), raw_data<float>(lse),
+                          raw_data<std::int64_t>(target), raw_data<float>(weight))
     });
   } else {
     auto gradient = (logits.to(lse.scalar_type()) - lse.unsqueeze(1)).exp();
@@ -179,8 +173,8 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
   Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rms_norm_forward, T, begin, end, x.size(1), static_cast<float>(epsilon), data<T>(x),
-                        data<float>(weight), out_data<T>(normed.y), out_data<float>(normed.inverse_rms))
+    QUIVER_DISPATCH_ISA(rms_norm_forward, T, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x),
+                        raw_data<float>(weight), mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms))
   });
   return normed;
 }
@@ -197,8 +191,8 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
   auto dx = torch::empty_like(x);
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rms_norm_backward, T, begin, end, x.size(1), data<T>(dy), data<T>(x), data<float>(weight),
-                        data<float>(inverse_rms), onto.defined() ? data<T>(onto) : nullptr, out_data<T>(dx))
+    QUIVER_DISPATCH_ISA(rms_norm_backward, T, begin, end, x.size(1), raw_data<T>(dy), raw_data<T>(x), raw_data<float>(weight),
+                        raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx))
   });
   return dx;
 }
@@ -218,8 +212,8 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
   }
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rotate, T, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, data<T>(x), data<float>(cosine),
-                        data<float>(sine), out_data<T>(out))
+    QUIVER_DISPATCH_ISA(rotate, T, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, raw_data<T>(x), raw_data<float>(cosine),
+                        raw_data<float>(sine), mutable_raw_data<T>(out))
   });
 }
 
@@ -236,8 +230,8 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
   SwigluGradient gradient{torch::empty_like(gate), torch::empty_like(up)};
   parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(swiglu_backward, T, begin, end, data<T>(dy), data<T>(gate), data<T>(up), out_data<T>(gradient.gate),
-                        out_data<T>(gradient.up))
+    QUIVER_DISPATCH_ISA(swiglu_backward, T, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(gradient.gate),
+                        mutable_raw_data<T>(gradient.up))
   });
   return gradient;
 }

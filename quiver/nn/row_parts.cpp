@@ -8,7 +8,8 @@
 namespace quiver::nn {
 namespace {
 
-// Measured on Zen 4: products of 128 to 512 rows run at a core's peak, fewer do not; more leave its second-level cache.
+// Products by a [1536, 576] weight in bfloat16, measured on one Zen 4 core: 203 to 228 GFLOP/s for every number of rows
+// from 64 to 1024. Smaller parts keep what passes from one operation to the next in the core's caches.
 constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kMostRows = 512;
 constexpr std::int64_t kRowMultiple = 4;
