@@ -56,11 +56,11 @@ function(quiver_test name)
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR}")
 endfunction()
 
-# quiver_isa_kernels(TARGET SOURCE [v4bf16]): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and,
-# where it has products of bfloat16, v4bf16. Such a source includes no library headers (see quiver/nn/kernels/attention_isa.h).
+# quiver_isa_kernels(TARGET SOURCE): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and v4bf16.
+# Such a source includes no library headers (see quiver/nn/kernels/attention_isa.h).
 function(quiver_isa_kernels target source)
   get_filename_component(stem "${source}" NAME_WE)
-  foreach(isa v2 v3 v4 ${ARGN})
+  foreach(isa v2 v3 v4 v4bf16)
     string(REPLACE "v4bf16" "v4;-mavx512bf16" march "${isa}")
     add_library(${target}_${stem}_${isa} OBJECT "${CMAKE_SOURCE_DIR}/${source}")
     target_include_directories(${target}_${stem}_${isa} PRIVATE "${CMAKE_SOURCE_DIR}")
@@ -78,7 +78,7 @@ quiver_layer(text FOLDERS base io LIBRARIES PkgConfig::PCRE2 ${UTF8PROC})
 quiver_layer(data FOLDERS base io text forest)
 quiver_layer(tensor TORCH FOLDERS base io)
 quiver_layer(nn TORCH FOLDERS base forest tensor)
-quiver_isa_kernels(quiver_nn quiver/nn/kernels/attention_isa.cpp v4bf16)
+quiver_isa_kernels(quiver_nn quiver/nn/kernels/attention_isa.cpp)
 quiver_isa_kernels(quiver_nn quiver/nn/kernels/elementwise_isa.cpp)
 quiver_layer(model TORCH FOLDERS base io forest tensor nn)
 quiver_layer(lora TORCH FOLDERS base io tensor nn)

@@ -17,21 +17,12 @@ bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) {
   return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16);
 }
 
-/// Calls name<T>(args...) of this CPU, T being the element type `dtype`.
-#define QUIVER_DISPATCH(name, dtype, ...)                                               \
-  const auto run = [&](auto element) {                                                  \
-    using T = decltype(element);                                                        \
-    switch (tensor::cpu_isa()) {                                                        \
-      case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4: kernel::v4::name<T>(__VA_ARGS__); break;                \
-      case tensor::CpuIsa::kV3: kernel::v3::name<T>(__VA_ARGS__); break;                \
-      case tensor::CpuIsa::kV2: kernel::v2::name<T>(__VA_ARGS__); break;                \
-    }                                                                                   \
-  };                                                                                    \
-  if ((dtype) == torch::kFloat) {                                                       \
-    run(float{});                                                                       \
-  } else {                                                                              \
-    run(Bf16{});                                                                        \
-  }
+/// Calls f(element) with an element of the type `dtype`.
+template <typename F>
+void with_element(torch::Dtype dtype, F f) {
+  if (dtype == torch::kFloat) return f(float{});
+  f(Bf16{});
+}
 
 }  // namespace
 
@@ -39,7 +30,10 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
   if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
   const auto rows = x.contiguous(), f = factor.contiguous();
   auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
-  QUIVER_DISPATCH(shrink, x.scalar_type(), rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(), mutable_raw_data<float>(z))
+  with_element(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    QUIVER_ON_CPU(kernel, shrink<T>, rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(), mutable_raw_data<float>(z));
+  });
   return z;
 }
 
@@ -50,8 +44,11 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
   }
   const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
   auto y = torch::empty({z.size(0), factor.size(1)}, z.options().dtype(dtype));
-  QUIVER_DISPATCH(expand, dtype, z.size(0), f.size(1), f.size(0), z.const_data_ptr<float>(), f.const_data_ptr<float>(),
-                  base.defined() ? raw_data<T>(base) : nullptr, mutable_raw_data<T>(y))
+  with_element(dtype, [&](auto element) {
+    using T = decltype(element);
+    QUIVER_ON_CPU(kernel, expand<T>, z.size(0), f.size(1), f.size(0), z.const_data_ptr<float>(), f.const_data_ptr<float>(),
+                  base.defined() ? raw_data<T>(base) : nullptr, mutable_raw_data<T>(y));
+  });
   return y;
 }
 
@@ -59,7 +56,10 @@ torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
   if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
   const auto rows = x.contiguous();
   auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
-  QUIVER_DISPATCH(outer, x.scalar_type(), rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows), mutable_raw_data<float>(out))
+  with_element(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    QUIVER_ON_CPU(kernel, outer<T>, rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows), mutable_raw_data<float>(out));
+  });
   return out;
 }
 

@@ -30,7 +30,7 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
   auto plan = std::make_shared<nn::AttentionPlan>();
   const auto segments = forest.segments();
   for (const auto& sequence : active) {
-    nn::AttentionPlan::Block block;
+    nn::AttentionBlock block;
     block.first_query = static_cast<std::int64_t>(rows.tokens.size());
     block.length = 1;
     block.first_key = sequence.first_tail + sequence.num_new;

@@ -10,6 +10,12 @@
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
+namespace {
+
+// Enough rows to make good for packing the context's keys, few enough to share out one tree evenly.
+constexpr std::int64_t kChunkRows = 128;
+
+}  // namespace
 
 torch::Tensor dense_mask(const AttentionPlan& plan) {
   auto seen = torch::zeros({plan.num_queries, plan.num_keys}, torch::kBool);
@@ -28,18 +34,10 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   auto plan = std::make_shared<AttentionPlan>();
   plan->num_queries = plan->num_keys = forest.num_rows();
   const auto segments = forest.segments();
-  std::int64_t tree = -1;
   for (std::size_t s = 0; s < segments.size(); ++s) {
     const auto& segment = segments[s];
-    if (segment.tree != tree) {
-      tree = segment.tree;
-      const auto begin = static_cast<std::int64_t>(plan->blocks.size());
-      plan->trees.push_back({.blocks_begin = begin, .blocks_end = begin, .first_key = segment.first_row});
-    }
-    auto& current = plan->trees.back();
-    current.num_keys = segment.first_row + segment.length - current.first_key;
     if (segment.length == 0) continue;
-    AttentionPlan::Block block{.first_query = segment.first_row, .first_key = segment.first_row, .length = segment.length};
+    AttentionBlock block{.first_query = segment.first_row, .first_key = segment.first_row, .length = segment.length};
     block.spans_begin = static_cast<std::int64_t>(plan->spans.size());
     for (const auto a : forest.ancestors(static_cast<std::int64_t>(s))) {
       const auto& above = segments[static_cast<std::size_t>(a)];
@@ -48,8 +46,8 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
     }
     block.spans_end = static_cast<std::int64_t>(plan->spans.size());
     plan->blocks.push_back(block);
-    current.blocks_end = static_cast<std::int64_t>(plan->blocks.size());
   }
+  plan->chunks = cut_into_chunks(*plan, kChunkRows);
   return plan;
 }
 

@@ -4,10 +4,10 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "quiver/base/error.h"
 #include "quiver/nn/kernels/attention_isa.h"
-#include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
 
@@ -16,55 +16,25 @@ namespace {
 
 using kernel::AttentionUnit;
 using kernel::Bf16;
+using kernel::GradientUse;
 using kernel::KeySpan;
 using kernel::QueryBlock;
 using tensor::mutable_raw_data;
 using tensor::raw_data;
+using Chunk = AttentionChunks::Chunk;
 
-/// The plan in the kernels' terms; `relative` spans of a tree are made so by the kernels.
-std::vector<QueryBlock> query_blocks(const AttentionPlan& plan) {
-  static_assert(sizeof(KeySpan) == sizeof(AttentionPlan::Span));
-  std::vector<QueryBlock> blocks;
-  for (const auto& block : plan.blocks) {
-    blocks.push_back({block.first_query, block.first_key, block.length, block.num_visible,
-                      block.spans_end - block.spans_begin,
-                      reinterpret_cast<const KeySpan*>(plan.spans.data() + block.spans_begin)});
-  }
-  return blocks;
+const KeySpan* in_kernels_terms(const AttentionSpan* spans) {
+  static_assert(sizeof(KeySpan) == sizeof(AttentionSpan));
+  return reinterpret_cast<const KeySpan*>(spans);
 }
 
-template <typename T>
-void forward_unit(const AttentionUnit<T>& unit) {
-  if constexpr (std::is_same_v<T, Bf16>) {
-    if (tensor::cpu_isa() == tensor::CpuIsa::kV4Bf16) return kernel::v4bf16::attention_forward(unit);
+std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, const std::vector<AttentionSpan>& spans) {
+  std::vector<QueryBlock> result;
+  for (const auto& block : blocks) {
+    result.push_back({block.first_query, block.first_key, block.length, block.num_visible, block.spans_end - block.spans_begin,
+                      in_kernels_terms(spans.data() + block.spans_begin)});
   }
-  switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4Bf16:
-    case tensor::CpuIsa::kV4: return kernel::v4::attention_forward(unit);
-    case tensor::CpuIsa::kV3: return kernel::v3::attention_forward(unit);
-    case tensor::CpuIsa::kV2: return kernel::v2::attention_forward(unit);
-  }
-}
-template <typename T>
-void backward_unit(const AttentionUnit<T>& unit) {
-  if constexpr (std::is_same_v<T, Bf16>) {
-    if (tensor::cpu_isa() == tensor::CpuIsa::kV4Bf16) return kernel::v4bf16::attention_backward(unit);
-  }
-  switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4Bf16:
-    case tensor::CpuIsa::kV4: return kernel::v4::attention_backward(unit);
-    case tensor::CpuIsa::kV3: return kernel::v3::attention_backward(unit);
-    case tensor::CpuIsa::kV2: return kernel::v2::attention_backward(unit);
-  }
-}
-template <typename T>
-void decode_unit(const AttentionUnit<T>& unit) {
-  switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4Bf16:
-    case tensor::CpuIsa::kV4: return kernel::v4::attention_decode(unit);
-    case tensor::CpuIsa::kV3: return kernel::v3::attention_decode(unit);
-    case tensor::CpuIsa::kV2: return kernel::v2::attention_decode(unit);
-  }
+  return result;
 }
 
 template <typename T>
@@ -96,45 +66,40 @@ void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
   });
 }
 
-std::int64_t most_spans(const AttentionPlan& plan) {
+std::int64_t most_spans(const std::vector<AttentionBlock>& blocks) {
   std::int64_t spans = 0;
-  for (const auto& block : plan.blocks) spans = std::max(spans, block.spans_end - block.spans_begin);
+  for (const auto& block : blocks) spans = std::max(spans, block.spans_end - block.spans_begin);
   return spans;
 }
 
-/// Floats of scratch for any tree of the plan.
-std::int64_t tree_scratch(const AttentionPlan& plan, std::int64_t head_dim) {
-  std::int64_t keys = 0;
-  for (const auto& tree : plan.trees) keys = std::max(keys, tree.num_keys);
-  return kernel::scratch_floats(keys, most_spans(plan), head_dim);
+/// Calls f(unit, chunk's index) for every chunk and key head, on all threads.
+template <typename T, typename F>
+void for_chunks(AttentionUnit<T> unit, const AttentionChunks& work, F f) {
+  const auto blocks = query_blocks(work.blocks, work.spans);
+  unit.most_spans = most_spans(work.blocks);
+  std::int64_t most_keys = 0;
+  for (const auto& chunk : work.chunks) most_keys = std::max(most_keys, chunk.num_keys());
+  for_units(static_cast<std::int64_t>(work.chunks.size()) * unit.num_kv_heads,
+            kernel::scratch_floats(most_keys, unit.most_spans, unit.head_dim), [&](std::int64_t index, float* scratch) {
+              const auto which = static_cast<std::size_t>(index / unit.num_kv_heads);
+              const Chunk& chunk = work.chunks[which];
+              auto mine = unit;
+              mine.scratch = scratch;
+              mine.kv_head = index % unit.num_kv_heads;
+              mine.context = in_kernels_terms(work.context.data() + chunk.context_begin);
+              mine.num_context_spans = chunk.context_end - chunk.context_begin;
+              mine.first_row = chunk.first_row;
+              mine.num_rows = chunk.num_rows;
+              mine.num_keys = chunk.num_keys();
+              mine.blocks = blocks.data() + chunk.blocks_begin;
+              mine.num_blocks = chunk.blocks_end - chunk.blocks_begin;
+              f(mine, which);
+            });
 }
 
 template <typename T>
-void set_tree(AttentionUnit<T>& unit, const AttentionPlan& plan, const std::vector<QueryBlock>& blocks, std::int64_t index) {
-  const auto& tree = plan.trees[static_cast<std::size_t>(index / unit.num_heads)];
-  unit.head = index % unit.num_heads;
-  unit.first_key = tree.first_key;
-  unit.num_keys = tree.num_keys;
-  unit.blocks = blocks.data() + tree.blocks_begin;
-  unit.num_blocks = tree.blocks_end - tree.blocks_begin;
-}
-
-template <typename T>
-void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
-  const auto blocks = query_blocks(plan);
-  unit.most_spans = most_spans(plan);
-  unit.out = mutable_raw_data<T>(out);
-  unit.lse = mutable_raw_data<float>(lse);
-  if (!plan.trees.empty()) {
-    for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
-              tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
-                auto mine = unit;
-                mine.scratch = scratch;
-                set_tree(mine, plan, blocks, index);
-                forward_unit(mine);
-              });
-    return;
-  }
+void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
+  const auto blocks = query_blocks(plan.blocks, plan.spans);
   std::int64_t most = 0;
   for (const auto& block : plan.blocks) most = std::max(most, block.num_visible + block.length);
   const auto group = unit.num_heads / unit.num_kv_heads;
@@ -142,48 +107,56 @@ void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor
             kernel::decode_scratch_floats(most, unit.head_dim, group), [&](std::int64_t index, float* scratch) {
               auto mine = unit;
               mine.scratch = scratch;
-              mine.head = index % unit.num_kv_heads;
+              mine.kv_head = index % unit.num_kv_heads;
               mine.blocks = blocks.data() + index / unit.num_kv_heads;
               mine.num_blocks = 1;
-              decode_unit(mine);
+              QUIVER_ON_CPU(kernel, attention_decode, mine);
             });
 }
 
 template <typename T>
-void run_backward(AttentionUnit<T> unit, const AttentionPlan& plan, const torch::Tensor& dout, const torch::Tensor& out,
+void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
+  unit.out = mutable_raw_data<T>(out);
+  unit.lse = mutable_raw_data<float>(lse);
+  if (plan.chunks.chunks.empty()) return run_decode(unit, plan);
+  for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_CPU(kernel, attention_forward, mine); });
+}
+
+/// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
+/// the chunk's own rows.
+template <typename T>
+void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torch::Tensor& dout, const torch::Tensor& out,
                   const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
-  const auto blocks = query_blocks(plan);
-  unit.most_spans = most_spans(plan);
   unit.dout = raw_data<T>(dout);
   unit.out_in = raw_data<T>(out);
   unit.lse = const_cast<float*>(raw_data<float>(lse));
   unit.dq = mutable_raw_data<T>(dq);
-  const auto keys_and_width = dk.size(1) * dk.size(2);
-  for_units(static_cast<std::int64_t>(plan.trees.size()) * unit.num_heads,
-            tree_scratch(plan, unit.head_dim), [&](std::int64_t index, float* scratch) {
-              auto mine = unit;
-              mine.scratch = scratch;
-              set_tree(mine, plan, blocks, index);
-              const auto offset = mine.head * keys_and_width + mine.first_key * dk.size(2);
-              mine.dk = mutable_raw_data<float>(dk) + offset;
-              mine.dv = mutable_raw_data<float>(dv) + offset;
-              backward_unit(mine);
-            });
-}
-
-/// [H, Tk, width] partial gradients per query head -> [Tk, H_kv, D].
-torch::Tensor sum_group(const torch::Tensor& partial, const torch::Tensor& like) {
-  const auto kv_heads = like.size(1), group = partial.size(0) / kv_heads;
-  auto sum = torch::empty_like(like);
-  RowParts(like.size(0)).for_each([&](const RowPart& part) {
-    sum.narrow(0, part.begin, part.size())
-        .copy_(partial.view({kv_heads, group, partial.size(1), partial.size(2)})
-                   .narrow(2, part.begin, part.size())
-                   .sum(1)
-                   .narrow(2, 0, like.size(2))
-                   .transpose(0, 1));
+  const auto width = kernel::padded(unit.head_dim);
+  std::vector<std::int64_t> first_key = {0};  // of each chunk, among all their keys
+  for (const auto& chunk : work.chunks) first_key.push_back(first_key.back() + chunk.num_keys());
+  torch::Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
+  const auto place = [&](std::int64_t which, std::int64_t kv_head, std::size_t chunk, std::int64_t key) {
+    return mutable_raw_data<float>(partial) + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
+  };
+  for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
+    mine.dk = place(0, mine.kv_head, chunk, 0);
+    mine.dv = place(1, mine.kv_head, chunk, 0);
+    QUIVER_ON_CPU(kernel, attention_backward, mine);
   });
-  return sum;
+  for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
+    mine.dk = place(0, mine.kv_head, chunk, 0);
+    mine.dv = place(1, mine.kv_head, chunk, 0);
+    const auto [begin, end] = std::equal_range(work.uses.begin(), work.uses.end(), AttentionChunks::Use{.owner = static_cast<std::int64_t>(chunk)},
+                                               [](const auto& a, const auto& b) { return a.owner < b.owner; });
+    std::vector<GradientUse> uses;
+    for (auto use = begin; use != end; ++use) {
+      const auto user = static_cast<std::size_t>(use->user);
+      uses.push_back({use->first_row - mine.first_row, use->length, place(0, mine.kv_head, user, use->first_key),
+                      place(1, mine.kv_head, user, use->first_key)});
+    }
+    QUIVER_ON_CPU(kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()), mutable_raw_data<T>(dk),
+                  mutable_raw_data<T>(dv));
+  });
 }
 
 }  // namespace
@@ -206,16 +179,14 @@ std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(
     const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
     const torch::Tensor& out, const torch::Tensor& lse, const AttentionPlan& plan, double scale) {
   const torch::NoGradGuard no_grad;
-  if (plan.trees.empty()) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
-  auto dq = torch::empty_like(q);
-  auto dk = torch::empty({q.size(1), k.size(0), kernel::padded(q.size(2))}, torch::kFloat);
-  auto dv = torch::empty_like(dk);
+  if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
+  auto dq = torch::empty_like(q), dk = torch::empty_like(k), dv = torch::empty_like(v);
   if (q.scalar_type() == torch::kFloat) {
-    run_backward(unit_of<float>(q, k, v, scale), plan, dout, out, lse, dq, dk, dv);
+    run_backward(unit_of<float>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
   } else {
-    run_backward(unit_of<Bf16>(q, k, v, scale), plan, dout, out, lse, dq, dk, dv);
+    run_backward(unit_of<Bf16>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
   }
-  return {dq, sum_group(dk, k), sum_group(dv, v)};
+  return {dq, dk, dv};
 }
 
 }  // namespace quiver::nn

@@ -49,9 +49,9 @@ std::vector<torch::Tensor> run(const std::vector<torch::Tensor>& qkv, const torc
 
 TEST_P(ForestAttention, EqualsItsDefinitionWithGradients) {
   const Case param = GetParam();
-  for (int seed = 0; seed < 12; ++seed) {
+  for (int seed = 0; seed < 15; ++seed) {
     RandomStream random(static_cast<std::uint64_t>(seed), "attention");
-    const auto forest = random_forest(random, seed < 6 ? 5 : 90);
+    const auto forest = random_forest(random, seed < 6 ? 5 : seed < 12 ? 90 : 300);
     const auto plan = plan_forest(forest);
     auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
     const auto draw = [&](std::int64_t h) {
@@ -95,6 +95,48 @@ TEST(ForestAttention, DecodesAgainstACacheAsTheDefinitionDoes) {
     const torch::NoGradGuard no_grad;
     const auto actual = forest_attention(q, k, v, plan, 0.3).to(torch::kDouble);
     EXPECT_TRUE(torch::allclose(actual, expected, 1e-5, dtype == torch::kFloat ? 1e-5 : 2e-2));
+  }
+}
+
+/// The mask again, from the chunks: what each row sees by the numbers of its chunk's keys.
+torch::Tensor mask_of_chunks(const AttentionChunks& cut, std::int64_t num_rows) {
+  auto seen = torch::zeros({num_rows, num_rows}, torch::kBool);
+  for (const auto& chunk : cut.chunks) {
+    std::vector<std::int64_t> keys;
+    for (auto c = chunk.context_begin; c < chunk.context_end; ++c) {
+      const auto& span = cut.context[static_cast<std::size_t>(c)];
+      for (std::int64_t i = 0; i < span.length; ++i) keys.push_back(span.first + i);
+    }
+    EXPECT_EQ(static_cast<std::int64_t>(keys.size()), chunk.num_context);
+    for (std::int64_t i = 0; i < chunk.num_rows; ++i) keys.push_back(chunk.first_row + i);
+    for (auto b = chunk.blocks_begin; b < chunk.blocks_end; ++b) {
+      const auto& block = cut.blocks[static_cast<std::size_t>(b)];
+      for (std::int64_t row = 0; row < block.length; ++row) {
+        const auto see = [&](std::int64_t key) { seen[block.first_query + row][keys.at(static_cast<std::size_t>(key))] = true; };
+        for (auto s = block.spans_begin; s < block.spans_end; ++s) {
+          const auto& span = cut.spans[static_cast<std::size_t>(s)];
+          for (std::int64_t i = 0; i < span.length; ++i) see(span.first + i);
+        }
+        for (std::int64_t i = 0; i <= row; ++i) see(block.first_key + i);
+      }
+    }
+  }
+  return seen;
+}
+
+TEST(AttentionChunks, SeeWhatThePlanSees) {
+  for (int seed = 0; seed < 20; ++seed) {
+    RandomStream random(static_cast<std::uint64_t>(seed), "chunks");
+    const auto forest = random_forest(random, seed < 10 ? 4 : 30);
+    const auto plan = plan_forest(forest);
+    for (const std::int64_t rows : {1, 2, 7, 40}) {
+      const auto cut = cut_into_chunks(*plan, rows);
+      EXPECT_TRUE(torch::equal(mask_of_chunks(cut, forest.num_rows()), dense_mask(*plan))) << "seed " << seed << ", chunks of " << rows;
+      std::int64_t used = 0;
+      for (const auto& use : cut.uses) used += use.length;
+      for (const auto& chunk : cut.chunks) used -= chunk.num_context;
+      EXPECT_EQ(used, 0);
+    }
   }
 }
 

@@ -23,14 +23,6 @@ bool has_kernel(const torch::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16);
 }
 
-/// Calls the kernel of this CPU: v4::name<T>(args...), ...
-#define QUIVER_DISPATCH_ISA(name, T, ...)                                             \
-  switch (tensor::cpu_isa()) {                                                        \
-    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4: kernel::v4::name<T>(__VA_ARGS__); break;                \
-    case tensor::CpuIsa::kV3: kernel::v3::name<T>(__VA_ARGS__); break;                \
-    case tensor::CpuIsa::kV2: kernel::v2::name<T>(__VA_ARGS__); break;                \
-  }
-
 /// Runs f<T>(begin, end) over [0, count) on all threads, T being the element type of `like`.
 template <typename F>
 void parallel_rows(const torch::Tensor& like, std::int64_t count, std::int64_t grain, F f) {
@@ -83,7 +75,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     auto y = torch::empty_like(gate);
     parallel_rows(gate, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_DISPATCH_ISA(swiglu_forward, T, begin, end, raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(y))
+      QUIVER_ON_CPU(kernel, swiglu_forward<T>, begin, end, raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(y));
     });
     ctx->save_for_backward({gate, up});
     return y;
@@ -105,8 +97,8 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   auto best = torch::empty({logits.size(0)}, torch::kLong);
   parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(log_sum_exp, T, begin, end, logits.size(1), raw_data<T>(logits), mutable_raw_data<float>(lse),
-                        mutable_raw_data<std::int64_t>(best))
+    QUIVER_ON_CPU(kernel, log_sum_exp<T>, begin, end, logits.size(1), raw_data<T>(logits), mutable_raw_data<float>(lse),
+                        mutable_raw_data<std::int64_t>(best));
   });
   return {lse, best};
 }
@@ -119,8 +111,8 @@ double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const tor
   if (has_kernel(logits)) {
     parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_DISPATCH_ISA(cross_entropy_gradient, T, begin, end, logits.size(1), mutable_raw_data<T>(logits), raw_data<float>(lse),
-                          raw_data<std::int64_t>(target), raw_data<float>(weight))
+      QUIVER_ON_CPU(kernel, cross_entropy_gradient<T>, begin, end, logits.size(1), mutable_raw_data<T>(logits), raw_data<float>(lse),
+                          raw_data<std::int64_t>(target), raw_data<float>(weight));
     });
   } else {
     auto gradient = (logits.to(lse.scalar_type()) - lse.unsqueeze(1)).exp();
@@ -173,8 +165,8 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
   Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rms_norm_forward, T, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x),
-                        raw_data<float>(weight), mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms))
+    QUIVER_ON_CPU(kernel, rms_norm_forward<T>, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x),
+                        raw_data<float>(weight), mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms));
   });
   return normed;
 }
@@ -191,8 +183,8 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
   auto dx = torch::empty_like(x);
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rms_norm_backward, T, begin, end, x.size(1), raw_data<T>(dy), raw_data<T>(x), raw_data<float>(weight),
-                        raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx))
+    QUIVER_ON_CPU(kernel, rms_norm_backward<T>, begin, end, x.size(1), raw_data<T>(dy), raw_data<T>(x), raw_data<float>(weight),
+                        raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx));
   });
   return dx;
 }
@@ -212,8 +204,8 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
   }
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(rotate, T, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, raw_data<T>(x), raw_data<float>(cosine),
-                        raw_data<float>(sine), mutable_raw_data<T>(out))
+    QUIVER_ON_CPU(kernel, rotate<T>, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, raw_data<T>(x), raw_data<float>(cosine),
+                        raw_data<float>(sine), mutable_raw_data<T>(out));
   });
 }
 
@@ -230,8 +222,8 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
   SwigluGradient gradient{torch::empty_like(gate), torch::empty_like(up)};
   parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_DISPATCH_ISA(swiglu_backward, T, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(gradient.gate),
-                        mutable_raw_data<T>(gradient.up))
+    QUIVER_ON_CPU(kernel, swiglu_backward<T>, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(gradient.gate),
+                        mutable_raw_data<T>(gradient.up));
   });
   return gradient;
 }

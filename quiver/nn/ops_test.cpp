@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include <functional>
 
 namespace quiver::nn {
@@ -92,6 +94,17 @@ TEST_P(Ops, ScoresEqualLogSoftmax) {
   const auto expected = torch::log_softmax(logits, 1).gather(1, target.unsqueeze(1)).squeeze(1);
   EXPECT_TRUE(torch::allclose(scores.log_prob, expected, 1e-4, 1e-4));
   EXPECT_TRUE(scores.is_greedy.equal(logits.argmax(1) == target));
+}
+
+TEST_P(Ops, ANanIsNeverLost) {
+  const auto head = DenseProjection(draw({301, 16}, 7).to(GetParam()));
+  auto hidden = draw({2, 16}, 9).to(GetParam());
+  hidden[1][3] = std::nan("");
+  const auto scores = score_targets(hidden, head, torch::tensor({5, 5}, torch::kLong));
+  EXPECT_TRUE(scores.log_prob.isnan().equal(torch::tensor({false, true})));
+  const auto loss = head_loss_and_gradient(hidden, head, torch::tensor({5, 5}, torch::kLong), torch::ones({2}));
+  EXPECT_TRUE(std::isnan(loss.loss));
+  EXPECT_TRUE(swiglu(hidden, hidden).isnan().equal(hidden.isnan()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, Ops, ::testing::Values(torch::kFloat, torch::kBFloat16));

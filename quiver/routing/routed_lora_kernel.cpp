@@ -47,31 +47,6 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 }
 
 template <typename T>
-void arrow_tile(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch) {
-  switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4:
-      return kernel::v4::arrow_route(task, begin, end, scratch);
-    case tensor::CpuIsa::kV3:
-      return kernel::v3::arrow_route(task, begin, end, scratch);
-    case tensor::CpuIsa::kV2:
-      return kernel::v2::arrow_route(task, begin, end, scratch);
-  }
-}
-
-template <typename T>
-void lora_tile(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch,
-               std::int32_t* ints) {
-  switch (tensor::cpu_isa()) {
-    case tensor::CpuIsa::kV4Bf16: case tensor::CpuIsa::kV4:
-      return kernel::v4::add_routed(task, begin, end, scratch, ints);
-    case tensor::CpuIsa::kV3:
-      return kernel::v3::add_routed(task, begin, end, scratch, ints);
-    case tensor::CpuIsa::kV2:
-      return kernel::v2::add_routed(task, begin, end, scratch, ints);
-  }
-}
-
-template <typename T>
 void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k,
                double temperature, const RoutingDecision& decision) {
   const ArrowTask<T> task{static_cast<const T*>(x.const_data_ptr()),
@@ -84,7 +59,7 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
                           decision.weight.data_ptr<float>()};
   for_tiles(x.size(0), 64, kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t*) {
-              arrow_tile(task, begin, end, scratch);
+              QUIVER_ON_CPU(kernel, arrow_route, task, begin, end, scratch);
             });
 }
 
@@ -108,7 +83,7 @@ void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torc
             kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
             kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters),
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-              lora_tile(task, begin, end, scratch, ints);
+              QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
             });
 }
 

@@ -14,20 +14,6 @@ using namespace nn::kernel::QUIVER_ISA;
 constexpr int kRows = 4, kRanks = 4;
 constexpr int kVectors = 2;
 
-/// `count` < kLanes elements, and zeros.
-template <typename T>
-QUIVER_INLINE Vec load_some(const T* p, std::int64_t count) {
-  T padded[kLanes] = {};
-  for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
-  return load(padded);
-}
-template <typename T>
-QUIVER_INLINE void store_some(T* p, std::int64_t count, Vec v) {
-  T padded[kLanes];
-  store(padded, v);
-  for (std::int64_t i = 0; i < count; ++i) p[i] = padded[i];
-}
-
 /// Calls f.operator()<n>() for n = min(most, kMost).
 template <int kMost, typename F>
 QUIVER_INLINE void with_count(std::int64_t most, F f) {

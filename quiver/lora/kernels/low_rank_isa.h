@@ -28,6 +28,7 @@ using nn::kernel::Bf16;
 QUIVER_LOW_RANK_KERNELS(v2)
 QUIVER_LOW_RANK_KERNELS(v3)
 QUIVER_LOW_RANK_KERNELS(v4)
+QUIVER_LOW_RANK_KERNELS(v4bf16)
 #undef QUIVER_LOW_RANK_KERNELS
 
 }  // namespace quiver::lora::kernel

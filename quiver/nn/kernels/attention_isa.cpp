@@ -1,20 +1,16 @@
 // Compiled once per instruction set, with QUIVER_ISA naming the namespace (cmake/layers.cmake).
 //
-// Keys and values of a tree are packed once per head so that every product below is one small GEMM with a unit-stride
+// Keys and values of a chunk are packed once per key head so that every product below is one small GEMM with a unit-stride
 // right side:
 //
 //   S = Q K^T    O = P V    dP = dO V^T    dS = scale P (dP - rowsum(dO O))    dQ = dS K    dK += dS^T Q    dV += P^T dO
 //
 // P = softmax(scale S) is recomputed from the saved log-sum-exp in the backward pass (Dao et al. 2022, algorithm 4,
-// without its tiling over keys: a tree's keys fit the cache). Sums and softmax are float32. Products are float32 too, except for
+// without its tiling over keys: a chunk's keys fit the cache). Sums and softmax are float32. Products are float32 too, except for
 // bfloat16 tensors on a CPU that multiplies them: there P and dS are rounded to bfloat16, as is usual.
 #include "quiver/nn/kernels/attention_isa.h"
 
 #include "quiver/nn/kernels/vector_isa.h"
-
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
 namespace quiver::nn::kernel::QUIVER_ISA {
 namespace {
@@ -40,8 +36,10 @@ struct Floats {
   static void pack_across(const T* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, Cell* out) {
     const auto width = padded(dim);
     for (std::int64_t i = 0; i < rows; ++i) {
-      for (std::int64_t d = 0; d < dim; ++d) out[i * width + d] = to_float(source[i * stride + d]);
       for (std::int64_t d = dim; d < width; ++d) out[i * width + d] = 0;
+      for_vectors(0, dim, [&](std::int64_t d, std::int64_t count) {
+        store_some(out + i * width + d, count, load_some(source + i * stride + d, count));
+      });
     }
   }
   /// An across matrix [rows][width], down.
@@ -66,8 +64,12 @@ struct Pairs {
     const auto width = padded(dim);
     for (std::int64_t i = 0; i < rows; ++i) {
       auto* row = reinterpret_cast<Bf16*>(out) + i * width;
-      __builtin_memcpy(row, source + i * stride, static_cast<std::size_t>(dim) * sizeof(Bf16));
-      for (std::int64_t d = dim; d < width; ++d) row[d] = Bf16{0};
+      const Bf16* from = source + i * stride;
+      std::int64_t d = 0;
+      for (; d + kLanes <= dim; d += kLanes) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + d), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + d)));
+      }
+      for (; d < width; ++d) row[d] = d < dim ? from[d] : Bf16{0};
     }
   }
   /// across: rows of `width` bfloat16. Two rows become one of `width` cells.
@@ -168,17 +170,36 @@ void gemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Left<type
   for (; j < columns; j += kLanes) gemm_panel<C, 1>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
 }
 
-/// across [n][width cells] -> out [width][ld], zeros beyond n: what gemm reads past the end must be finite.
+/// kLanes rows of as many cells, transposed: in log2(kLanes) rounds that swap blocks off the diagonal.
 template <typename Cell>
-void transpose(const Cell* across, std::int64_t n, std::int64_t width, Cell* out, std::int64_t ld) {
-  for (std::int64_t i0 = 0; i0 < n; i0 += kPad) {
-    const auto i1 = i0 + kPad < n ? i0 + kPad : n;
-    for (std::int64_t d = 0; d < width; ++d) {
-      for (std::int64_t i = i0; i < i1; ++i) out[d * ld + i] = across[i * width + d];
+QUIVER_INLINE void transpose_square(const Cell* in, std::int64_t in_ld, Cell* out, std::int64_t out_ld) {
+  BitsVec rows[kLanes];
+  for (int i = 0; i < kLanes; ++i) rows[i] = *reinterpret_cast<const BitsVec*>(in + i * in_ld);
+  for (int block = 1; block < kLanes; block *= 2) {
+    BitsVec upper, lower;
+    for (int l = 0; l < kLanes; ++l) {
+      upper[l] = static_cast<std::uint32_t>((l & block) == 0 ? l : kLanes + l - block);
+      lower[l] = static_cast<std::uint32_t>((l & block) == 0 ? l + block : kLanes + l);
+    }
+    for (int i = 0; i < kLanes; ++i) {
+      if ((i & block) != 0) continue;
+      const BitsVec a = rows[i], b = rows[i + block];
+      rows[i] = __builtin_shuffle(a, b, upper);
+      rows[i + block] = __builtin_shuffle(a, b, lower);
     }
   }
-  for (std::int64_t d = 0; d < width; ++d) {
-    for (std::int64_t i = n; i < ld; ++i) out[d * ld + i] = 0;
+  for (int i = 0; i < kLanes; ++i) *reinterpret_cast<BitsVec*>(out + i * out_ld) = rows[i];
+}
+
+/// across [n][width cells] -> out [width][ld], up to whole squares of rows; what lies beyond n is some number.
+template <typename Cell>
+void transpose(const Cell* across, std::int64_t n, std::int64_t width, Cell* out, std::int64_t ld) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    std::int64_t d = 0;
+    for (; d + kLanes <= width; d += kLanes) transpose_square(across + i * width + d, width, out + d * ld + i, ld);
+    for (; d < width; ++d) {
+      for (std::int64_t j = i; j < i + kLanes && j < n; ++j) out[d * ld + j] = across[j * width + d];
+    }
   }
 }
 
@@ -189,7 +210,7 @@ struct Workspace {
   using Cell = typename C::Cell;
   std::int64_t dim, width, depth, keys_ld, scores_ld;  // width: padded elements, depth: cells of them
   Cell *across, *down, *transposed, *transposed2, *rounded, *rounded_down, *queries, *queries_down, *douts, *douts_down;
-  float *scores, *gradients, *tile, *dout_floats, *out_floats;
+  float *scores, *gradients, *tile;
 
   explicit Workspace(const AttentionUnit<T>& unit)
       : dim(unit.head_dim), width(padded(unit.head_dim)), depth(cells(width, C::kDepth)), keys_ld(padded(unit.num_keys) + kPad),
@@ -214,48 +235,68 @@ struct Workspace {
     douts = take_cells(kQueryTile * width);
     douts_down = take_cells(kQueryTile * width);
     tile = take(kQueryTile * width);
-    dout_floats = take(kQueryTile * width);
-    out_floats = take(kQueryTile * width);
   }
 };
 
-/// Rows of one head of the unit's tensors, across.
+/// The chunk's keys or values, across.
 template <typename T>
-QUIVER_INLINE void pack_rows(const Workspace<T>& w, const T* source, std::int64_t stride, std::int64_t rows,
-                             typename Workspace<T>::Cell* out) {
-  Workspace<T>::C::pack_across(source, stride, rows, w.dim, out);
+QUIVER_INLINE void pack_keys(const AttentionUnit<T>& unit, const Workspace<T>& w, const T* keys) {
+  const auto stride = unit.num_kv_heads * w.dim;
+  auto* out = w.across;
+  const auto pack = [&](KeySpan rows) {
+    Workspace<T>::C::pack_across(keys + rows.first * stride + unit.kv_head * w.dim, stride, rows.length, w.dim, out);
+    out += rows.length * w.depth;
+  };
+  for (std::int64_t c = 0; c < unit.num_context_spans; ++c) pack(unit.context[c]);
+  pack({unit.first_row, unit.num_rows});
 }
 
-/// Calls f(first key within the tree, number of keys, column) for every run of keys that rows [row, row + end) of the
+/// Calls f(block, row, count, head, offset) for every tile of queries: rows [row, row + count) of the block, whose
+/// elements for the head are at `offset` of q, and every query head of the unit.
+template <typename T, typename F>
+QUIVER_INLINE void for_each_tile(const AttentionUnit<T>& unit, F f) {
+  const auto group = unit.num_heads / unit.num_kv_heads;
+  for (std::int64_t b = 0; b < unit.num_blocks; ++b) {
+    const QueryBlock& block = unit.blocks[b];
+    for (std::int64_t row = 0; row < block.length; row += kQueryTile) {
+      const auto count = row + kQueryTile < block.length ? kQueryTile : block.length - row;
+      for (auto head = unit.kv_head * group; head < (unit.kv_head + 1) * group; ++head) {
+        f(block, row, count, head, ((block.first_query + row) * unit.num_heads + head) * unit.head_dim);
+      }
+    }
+  }
+}
+
+/// Calls f(first key, number of keys, column) for every run of keys that rows [row, row + end) of the
 /// block may see. Returns the number of columns. A run's columns are as far from a cell's border as its keys are, and
 /// cells are not shared: so some columns are no key's; compute_scores fills them.
-template <int kDepth, typename T, typename F>
-QUIVER_INLINE std::int64_t for_each_run(const AttentionUnit<T>& unit, const QueryBlock& block, std::int64_t end, F f) {
+template <int kDepth, typename F>
+QUIVER_INLINE std::int64_t for_each_run(const QueryBlock& block, std::int64_t end, F f) {
   std::int64_t column = 0;
   const auto visit = [&](std::int64_t first, std::int64_t length) {
     column += first % kDepth;
     f(first, length, column);
     column = cells(column + length, kDepth) * kDepth;
   };
-  for (std::int64_t s = 0; s < block.num_spans; ++s) visit(block.spans[s].first - unit.first_key, block.spans[s].length);
-  visit(block.first_key - unit.first_key, end);
+  for (std::int64_t s = 0; s < block.num_spans; ++s) visit(block.spans[s].first, block.spans[s].length);
+  visit(block.first_key, end);
   return column;
 }
 
 /// scores [count, columns] = left K^T, `keys_t` being K^T; `fill` in columns that are no key's, or that a row does not
 /// see yet, up to whole vectors. Returns the number of columns.
 template <typename T>
-std::int64_t compute_scores(const AttentionUnit<T>& unit, const Workspace<T>& w, const QueryBlock& block, std::int64_t row,
+std::int64_t compute_scores(const Workspace<T>& w, const QueryBlock& block, std::int64_t row,
                             std::int64_t count, const typename Workspace<T>::Cell* left, const typename Workspace<T>::Cell* keys_t,
                             float fill, float* scores) {
   using C = typename Workspace<T>::C;
   std::int64_t last_column = 0;
-  const auto columns = for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+  const auto columns = for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
     gemm<C>(count, length, w.depth, {left, w.depth, 1}, keys_t + first, w.keys_ld, scores + column, w.scores_ld, false);
     last_column = column;
   });
   if constexpr (C::kDepth > 1) {
-    for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
       for (std::int64_t i = 0; i < count; ++i) {
         if (first % C::kDepth != 0) scores[i * w.scores_ld + column - 1] = fill;
         if ((column + length) % C::kDepth != 0) scores[i * w.scores_ld + column + length] = fill;
@@ -266,6 +307,33 @@ std::int64_t compute_scores(const AttentionUnit<T>& unit, const Workspace<T>& w,
     for (auto j = last_column + row + i + 1; j < columns + 2 * kPad; ++j) scores[i * w.scores_ld + j] = fill;
   }
   return columns;
+}
+
+/// The tile's rows of `left`, over the columns of compute_scores, times the keys in w.down: into w.tile.
+template <typename T>
+void multiply_values(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count,
+                     const typename Workspace<T>::Cell* left) {
+  using C = typename Workspace<T>::C;
+  bool accumulate = false;
+  for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
+    gemm<C>(count, w.width, end - begin, {left + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width,
+            w.tile, w.width, accumulate);
+    accumulate = true;
+  });
+}
+
+/// sums [keys, width] += left^T right, `left` being the tile's rows as floats and rounded, `right` the tile's rows down.
+template <typename T>
+void add_transposed_product(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count, std::int64_t columns,
+                            float* left, const typename Workspace<T>::Cell* rounded, const typename Workspace<T>::Cell* right,
+                            float* sums) {
+  using C = typename Workspace<T>::C;
+  const auto* down = C::round_down(left, count, columns, w.scores_ld, rounded, w.rounded_down);
+  for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    gemm<C>(length, w.width, cells(count, C::kDepth), {down + column, 1, w.scores_ld}, right, w.width, sums + first * w.width, w.width,
+            true);
+  });
 }
 
 /// Leaves exp(scale s - highest) of one row in place; returns their sum and the log-sum-exp.
@@ -297,53 +365,38 @@ template <typename T>
 void attention_forward(const AttentionUnit<T>& unit) {
   const Workspace<T> w(unit);
   using C = typename Workspace<T>::C;
-  const auto kv_head = unit.head / (unit.num_heads / unit.num_kv_heads);
-  const auto kv_stride = unit.num_kv_heads * w.dim, q_stride = unit.num_heads * w.dim;
-  const auto kv_offset = unit.first_key * kv_stride + kv_head * w.dim;
-  pack_rows(w, unit.k + kv_offset, kv_stride, unit.num_keys, w.across);
+  pack_keys(unit, w, unit.k);
   transpose(w.across, unit.num_keys, w.depth, w.transposed, w.keys_ld);
-  pack_rows(w, unit.v + kv_offset, kv_stride, unit.num_keys, w.across);
+  pack_keys(unit, w, unit.v);
   C::pack_down(w.across, unit.num_keys, w.width, w.down);
 
-  for (std::int64_t b = 0; b < unit.num_blocks; ++b) {
-    const QueryBlock& block = unit.blocks[b];
-    for (std::int64_t row = 0; row < block.length; row += kQueryTile) {
-      const auto count = row + kQueryTile < block.length ? kQueryTile : block.length - row;
-      const auto q_offset = (block.first_query + row) * q_stride + unit.head * w.dim;
-      pack_rows(w, unit.q + q_offset, q_stride, count, w.queries);
-      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
-      float inverse[kQueryTile];
-      for (std::int64_t i = 0; i < count; ++i) {
-        const auto [sum, lse] = exponentiate(w.scores + i * w.scores_ld, columns, unit.scale);
-        inverse[i] = 1.0f / sum;
-        unit.lse[unit.head * unit.num_queries + block.first_query + row + i] = lse;
-      }
-      const auto* p = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
-      bool accumulate = false;
-      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-        const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
-        gemm<C>(count, w.width, end - begin, {p + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width,
-                w.tile, w.width, accumulate);
-        accumulate = true;
-      });
-      for (std::int64_t i = 0; i < count; ++i) {
-        T* out = unit.out + q_offset + i * q_stride;
-        for (std::int64_t d = 0; d < w.dim; ++d) from_float(w.tile[i * w.width + d] * inverse[i], out[d]);
-      }
+  const auto stride = unit.num_heads * w.dim;
+  for_each_tile(unit, [&](const QueryBlock& block, std::int64_t row, std::int64_t count, std::int64_t head, std::int64_t offset) {
+    C::pack_across(unit.q + offset, stride, count, w.dim, w.queries);
+    const auto columns = compute_scores(w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
+    float inverse[kQueryTile];
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto [sum, lse] = exponentiate(w.scores + i * w.scores_ld, columns, unit.scale);
+      inverse[i] = 1.0f / sum;
+      unit.lse[head * unit.num_queries + block.first_query + row + i] = lse;
     }
-  }
+    const auto* p = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
+    multiply_values<T>(w, block, row, count, p);
+    for (std::int64_t i = 0; i < count; ++i) {
+      for_vectors(0, w.dim, [&](std::int64_t d, std::int64_t some) {
+        store_some(unit.out + offset + i * stride + d, some, load(w.tile + i * w.width + d) * inverse[i]);
+      });
+    }
+  });
 }
 
 template <typename T>
 void attention_backward(const AttentionUnit<T>& unit) {
   const Workspace<T> w(unit);
   using C = typename Workspace<T>::C;
-  const auto kv_head = unit.head / (unit.num_heads / unit.num_kv_heads);
-  const auto kv_stride = unit.num_kv_heads * w.dim, q_stride = unit.num_heads * w.dim;
-  const auto kv_offset = unit.first_key * kv_stride + kv_head * w.dim;
-  pack_rows(w, unit.v + kv_offset, kv_stride, unit.num_keys, w.across);
+  pack_keys(unit, w, unit.v);
   transpose(w.across, unit.num_keys, w.depth, w.transposed2, w.keys_ld);  // V^T
-  pack_rows(w, unit.k + kv_offset, kv_stride, unit.num_keys, w.across);
+  pack_keys(unit, w, unit.k);
   transpose(w.across, unit.num_keys, w.depth, w.transposed, w.keys_ld);  // K^T
   C::pack_down(w.across, unit.num_keys, w.width, w.down);                // K
   for (std::int64_t i = 0; i < unit.num_keys * w.width; i += kLanes) {
@@ -351,62 +404,63 @@ void attention_backward(const AttentionUnit<T>& unit) {
     store(unit.dv + i, Vec{});
   }
 
-  for (std::int64_t b = 0; b < unit.num_blocks; ++b) {
-    const QueryBlock& block = unit.blocks[b];
-    for (std::int64_t row = 0; row < block.length; row += kQueryTile) {
-      const auto count = row + kQueryTile < block.length ? kQueryTile : block.length - row;
-      const auto q_offset = (block.first_query + row) * q_stride + unit.head * w.dim;
-      pack_rows(w, unit.q + q_offset, q_stride, count, w.queries);
-      C::pack_down(w.queries, count, w.width, w.queries_down);
-      pack_rows(w, unit.dout + q_offset, q_stride, count, w.douts);
-      C::pack_down(w.douts, count, w.width, w.douts_down);
-      Floats::pack_across(unit.dout + q_offset, q_stride, count, w.dim, w.dout_floats);
-      Floats::pack_across(unit.out_in + q_offset, q_stride, count, w.dim, w.out_floats);
-      const auto columns = compute_scores(unit, w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
-      compute_scores(unit, w, block, row, count, w.douts, w.transposed2, 0.0f, w.gradients);  // dP = dO V^T
-      for (std::int64_t i = 0; i < count; ++i) {
-        float* p = w.scores + i * w.scores_ld;
-        float* g = w.gradients + i * w.scores_ld;
-        Vec dots = {};
-        for (std::int64_t d = 0; d < w.width; d += kLanes) {
-          dots += load(w.dout_floats + i * w.width + d) * load(w.out_floats + i * w.width + d);
-        }
-        const float delta = sum_lanes(dots);  // rowsum(dO O)
-        const float lse = unit.lse[unit.head * unit.num_queries + block.first_query + row + i];
-        for (std::int64_t j = 0; j < columns; j += kLanes) {
-          const Vec probability = exp_negative(load(p + j) * unit.scale - lse);
-          store(p + j, probability);
-          store(g + j, probability * (load(g + j) - delta) * unit.scale);
-        }
-      }
-      // P is done with once it is down, and leaves its place to dS.
-      const auto* p_across = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
-      const auto* p_down = C::round_down(w.scores, count, columns, w.scores_ld, p_across, w.rounded_down);
-      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-        gemm<C>(length, w.width, cells(count, C::kDepth), {p_down + column, 1, w.scores_ld}, w.douts_down, w.width,
-                unit.dv + first * w.width, w.width, true);
+  const auto stride = unit.num_heads * w.dim;
+  for_each_tile(unit, [&](const QueryBlock& block, std::int64_t row, std::int64_t count, std::int64_t head, std::int64_t offset) {
+    C::pack_across(unit.q + offset, stride, count, w.dim, w.queries);
+    C::pack_down(w.queries, count, w.width, w.queries_down);
+    C::pack_across(unit.dout + offset, stride, count, w.dim, w.douts);
+    C::pack_down(w.douts, count, w.width, w.douts_down);
+    const auto columns = compute_scores(w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
+    compute_scores(w, block, row, count, w.douts, w.transposed2, 0.0f, w.gradients);  // dP = dO V^T
+    for (std::int64_t i = 0; i < count; ++i) {
+      float* p = w.scores + i * w.scores_ld;
+      float* g = w.gradients + i * w.scores_ld;
+      Vec dots = {};
+      for_vectors(0, w.dim, [&](std::int64_t d, std::int64_t some) {
+        dots += load_some(unit.dout + offset + i * stride + d, some) * load_some(unit.out_in + offset + i * stride + d, some);
       });
-      const auto* g_across = C::round_rows(w.gradients, count, columns, w.scores_ld, w.rounded);
-      const auto* g_down = C::round_down(w.gradients, count, columns, w.scores_ld, g_across, w.rounded_down);
-      bool accumulate = false;
-      for_each_run<C::kDepth>(unit, block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-        gemm<C>(length, w.width, cells(count, C::kDepth), {g_down + column, 1, w.scores_ld}, w.queries_down, w.width,
-                unit.dk + first * w.width, w.width, true);
-        const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
-        gemm<C>(count, w.width, end - begin, {g_across + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width,
-                w.width, w.tile, w.width, accumulate);
-        accumulate = true;
-      });
-      for (std::int64_t i = 0; i < count; ++i) {
-        T* dq = unit.dq + q_offset + i * q_stride;
-        for (std::int64_t d = 0; d < w.dim; ++d) from_float(w.tile[i * w.width + d], dq[d]);
+      const float delta = sum_lanes(dots);  // rowsum(dO O)
+      const float lse = unit.lse[head * unit.num_queries + block.first_query + row + i];
+      for (std::int64_t j = 0; j < columns; j += kLanes) {
+        const Vec probability = exp_negative(load(p + j) * unit.scale - lse);
+        store(p + j, probability);
+        store(g + j, probability * (load(g + j) - delta) * unit.scale);
       }
     }
-  }
+    // P is done with once it is down, and leaves its place to dS.
+    const auto* p_across = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
+    add_transposed_product<T>(w, block, row, count, columns, w.scores, p_across, w.douts_down, unit.dv);
+    const auto* g_across = C::round_rows(w.gradients, count, columns, w.scores_ld, w.rounded);
+    add_transposed_product<T>(w, block, row, count, columns, w.gradients, g_across, w.queries_down, unit.dk);
+    multiply_values<T>(w, block, row, count, g_across);  // dQ = dS K
+    for (std::int64_t i = 0; i < count; ++i) {
+      for_vectors(0, w.dim, [&](std::int64_t d, std::int64_t some) {
+        store_some(unit.dq + offset + i * stride + d, some, load(w.tile + i * w.width + d));
+      });
+    }
+  });
+}
+
+template <typename T>
+void collect_gradients(const AttentionUnit<T>& unit, const GradientUse* uses, std::int64_t num_uses, T* dk, T* dv) {
+  const auto width = padded(unit.head_dim);
+  const auto first_own = (unit.num_keys - unit.num_rows) * width;
+  const auto collect = [&](float* own, const float* GradientUse::*found, T* out) {
+    for (std::int64_t u = 0; u < num_uses; ++u) {
+      float* sum = own + uses[u].first * width;
+      for (std::int64_t i = 0; i < uses[u].length * width; i += kLanes) store(sum + i, load(sum + i) + load(uses[u].*found + i));
+    }
+    for (std::int64_t i = 0; i < unit.num_rows; ++i) {
+      T* row = out + ((unit.first_row + i) * unit.num_kv_heads + unit.kv_head) * unit.head_dim;
+      for_vectors(0, unit.head_dim, [&](std::int64_t d, std::int64_t some) { store_some(row + d, some, load(own + i * width + d)); });
+    }
+  };
+  collect(unit.dk + first_own, &GradientUse::dk, dk);
+  collect(unit.dv + first_own, &GradientUse::dv, dv);
 }
 
 /// One block of few queries against a KV cache: no unpacking, each key row is read once for all query heads of the
-/// group. unit.head is the key head; spans and first_key are absolute.
+/// group. Spans and first_key are rows of the cache.
 template <typename T>
 void attention_decode(const AttentionUnit<T>& unit) {
   const QueryBlock& block = unit.blocks[0];
@@ -419,7 +473,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
   float* row_values = sums + group * width;    // [width]
   float* scores = row_values + width;          // [group, most]
   for (std::int64_t i = 0; i < block.length; ++i) {
-    const auto q_offset = (block.first_query + i) * q_stride + unit.head * group * dim;
+    const auto q_offset = (block.first_query + i) * q_stride + unit.kv_head * group * dim;
     Floats::pack_across(unit.q + q_offset, dim, group, dim, queries);
     for (std::int64_t d = 0; d < group * width; d += kLanes) store(queries + d, load(queries + d) * unit.scale);
     const auto seen = block.num_visible + i + 1;
@@ -427,7 +481,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
       std::int64_t column = 0;
       for (std::int64_t s = 0; s <= block.num_spans; ++s) {
         const KeySpan span = s < block.num_spans ? block.spans[s] : KeySpan{block.first_key, i + 1};
-        const T* source = base + span.first * kv_stride + unit.head * dim;
+        const T* source = base + span.first * kv_stride + unit.kv_head * dim;
         for (std::int64_t j = 0; j < span.length; ++j, source += kv_stride) {
           Floats::pack_across(source, dim, 1, dim, row_values);
           f(column++);
@@ -474,16 +528,12 @@ void attention_decode(const AttentionUnit<T>& unit) {
   }
 }
 
-#if defined(__AVX512BF16__)
-template void attention_forward<Bf16>(const AttentionUnit<Bf16>&);
-template void attention_backward<Bf16>(const AttentionUnit<Bf16>&);
-#else
-template void attention_forward<float>(const AttentionUnit<float>&);
-template void attention_forward<Bf16>(const AttentionUnit<Bf16>&);
-template void attention_backward<float>(const AttentionUnit<float>&);
-template void attention_backward<Bf16>(const AttentionUnit<Bf16>&);
-template void attention_decode<float>(const AttentionUnit<float>&);
-template void attention_decode<Bf16>(const AttentionUnit<Bf16>&);
-#endif
+#define QUIVER_INSTANTIATE(T)                                                                              \
+  template void attention_forward<T>(const AttentionUnit<T>&);                                             \
+  template void attention_backward<T>(const AttentionUnit<T>&);                                            \
+  template void collect_gradients<T>(const AttentionUnit<T>&, const GradientUse*, std::int64_t, T*, T*);   \
+  template void attention_decode<T>(const AttentionUnit<T>&);
+QUIVER_INSTANTIATE(float)
+QUIVER_INSTANTIATE(Bf16)
 
 }  // namespace quiver::nn::kernel::QUIVER_ISA

@@ -6,6 +6,10 @@
 
 #include "quiver/nn/kernels/bf16.h"
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 #define QUIVER_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
 
 namespace quiver::nn::kernel::QUIVER_ISA {
@@ -32,11 +36,39 @@ QUIVER_INLINE Vec load(const Bf16* p) {
   return __builtin_bit_cast(Vec, __builtin_convertvector(halves, BitsVec) << 16);
 }
 QUIVER_INLINE void store(Bf16* p, Vec v) {  // round to nearest even; NaN stays NaN
+#if defined(__AVX512BF16__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v))));
+#else
   const auto bits = __builtin_bit_cast(BitsVec, v);
   const BitsVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const BitsVec is_nan = reinterpret_cast<const BitsVec&>(static_cast<const decltype(v != v)&>(v != v));
   const BitsVec halves = (rounded & ~is_nan) | (is_nan & 0x7fc0u);
   *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector(halves, HalfVec);
+#endif
+}
+
+/// The first `count` <= kLanes elements, and zeros.
+template <typename T>
+QUIVER_INLINE Vec load_some(const T* p, std::int64_t count) {
+  if (count == kLanes) return load(p);
+  T lanes[kLanes] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+template <typename T>
+QUIVER_INLINE void store_some(T* p, std::int64_t count, Vec v) {
+  if (count == kLanes) return store(p, v);
+  T lanes[kLanes];
+  store(lanes, v);
+  for (std::int64_t i = 0; i < count; ++i) p[i] = lanes[i];
+}
+
+/// Calls f(first, count) for every kLanes elements of [begin, end) and the rest, which is fewer.
+template <typename F>
+QUIVER_INLINE void for_vectors(std::int64_t begin, std::int64_t end, F f) {
+  auto i = begin;
+  for (; i + kLanes <= end; i += kLanes) f(i, std::int64_t{kLanes});
+  if (i < end) f(i, end - i);
 }
 
 QUIVER_INLINE float sum_lanes(Vec v) {
@@ -54,10 +86,10 @@ QUIVER_INLINE void from_float(float x, Bf16& out) {  // round to nearest even; N
   out.bits = x != x ? std::uint16_t{0x7fc0} : rounded;
 }
 
-/// exp(x) for x <= 0 to 2 ulp; 0 below -87.
+/// exp(x) for x <= 0 to 2 ulp; 0 below -87, NaN for NaN.
 QUIVER_INLINE Vec exp_negative(Vec x) {
-  const IntVec keep = x > splat(-87.0f);
-  x = keep ? x : splat(-87.0f);
+  const IntVec is_zero = x < splat(-87.0f);
+  x = is_zero ? splat(-87.0f) : x;
   const Vec t = x * 1.44269504088896341f;
   const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vec n = (t + magic) - magic;
@@ -71,7 +103,7 @@ QUIVER_INLINE Vec exp_negative(Vec x) {
   y = y * f * f + f + 1.0f;
   const IntVec exponent = (__builtin_convertvector(n, IntVec) + 127) << 23;
   const Vec result = y * reinterpret_cast<const Vec&>(exponent);
-  return keep ? result : Vec{};
+  return is_zero ? Vec{} : result;
 }
 
 }  // namespace

@@ -80,6 +80,7 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k,
 QUIVER_ROUTING_KERNELS(v2)
 QUIVER_ROUTING_KERNELS(v3)
 QUIVER_ROUTING_KERNELS(v4)
+QUIVER_ROUTING_KERNELS(v4bf16)
 #undef QUIVER_ROUTING_KERNELS
 
 }  // namespace quiver::routing::kernel
