@@ -1,4 +1,9 @@
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
 #include "quiver/base/error.h"
+#include "quiver/base/profile.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
 
@@ -9,10 +14,33 @@ struct Options {
   CommonOptions common;
   TrainingArguments training;
   std::string shared;
+  bool profile = false;
 };
+
+/// Thread-seconds by stage; the rest is waiting, copying and what is not counted.
+nlohmann::json profile_json(double seconds, int threads) {
+  nlohmann::json stages = nlohmann::json::object();
+  double counted = 0;
+  for (std::size_t i = 0; i < kStageNames.size(); ++i) {
+    const double spent = Profile::seconds(static_cast<Stage>(i));
+    stages[std::string(kStageNames[i])] = spent;
+    counted += spent;
+  }
+  stages["waiting and the rest"] = std::max(seconds * threads - counted, 0.0);
+  return {{"seconds", seconds}, {"threads", threads}, {"thread_seconds", stages}};
+}
+
+void print_profile(const nlohmann::json& profile) {
+  const double all = profile["seconds"].get<double>() * profile["threads"].get<double>();
+  print_text(format("\n{:.1f} s of training on {} threads:\n", profile["seconds"].get<double>(), profile["threads"].get<int>()));
+  for (const auto& [name, seconds] : profile["thread_seconds"].items()) {
+    print_text(format("  {:<28} {:>5.1f} %\n", name, all > 0 ? 100 * seconds.get<double>() / all : 0.0));
+  }
+}
 
 void run(const Options& options) {
   const auto setup = options.training.resolve(options.common.seed);
+  if (options.profile) Profile::enable();
   const auto base = options.common.load();
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
   TerminalProgress progress;
@@ -22,7 +50,12 @@ void run(const Options& options) {
   } else {
     trained.push_back(recipes::train_adapter(base, library, options.shared, library::AdapterKind::kShared, "", setup.tasks, setup, progress));
   }
-  const auto summary = recipes::training_summary(trained);
+  auto summary = recipes::training_summary(trained);
+  if (options.profile) {
+    double seconds = 0;
+    for (const auto& adapter : trained) seconds += adapter.is_new ? adapter.stats.seconds : 0;
+    summary["profile"] = profile_json(seconds, at::get_num_threads());
+  }
   if (options.common.json) {
     print_json(summary);
     return;
@@ -33,6 +66,7 @@ void run(const Options& options) {
                       adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.front(),
                       adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.back(), adapter.is_new ? "" : "  (was there)"));
   }
+  if (options.profile) print_profile(summary["profile"]);
 }
 
 }  // namespace
@@ -44,6 +78,7 @@ void add_train_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_training_options(*command, options->training);
   command->add_option("--shared", options->shared, "Train one adapter of this name on the joint rows of the tasks");
+  command->add_flag("--profile", options->profile, "Show where the time of a step goes, by stage");
   command->callback([options] { run(*options); });
 }
 

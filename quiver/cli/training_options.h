@@ -16,6 +16,8 @@ struct TrainingArguments {
   std::string library;
   std::string loss_mean = "examples";
   std::string init = "mttl";
+  std::string schedule = "linear";
+  std::string share_prefixes = "auto";
 
   /// The setup with tasks selected and words resolved.
   recipes::TrainingSetup resolve(std::uint64_t seed) const;

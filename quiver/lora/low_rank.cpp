@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "quiver/base/profile.h"
 #include "quiver/lora/kernels/low_rank_isa.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
@@ -27,6 +28,7 @@ void with_element(torch::Dtype dtype, F f) {
 }  // namespace
 
 torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
+  const StageTimer timer(Stage::kLora);
   if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
   const auto rows = x.contiguous(), f = factor.contiguous();
   auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
@@ -38,6 +40,7 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
 }
 
 torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+  const StageTimer timer(Stage::kLora);
   if (!has_kernel(z, dtype)) {
     const auto update = z.mm(factor);
     return (onto.defined() ? onto.to(update.scalar_type()) + update : update).to(dtype);
@@ -53,6 +56,7 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
 }
 
 torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
+  const StageTimer timer(Stage::kLora);
   if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
   const auto rows = x.contiguous();
   auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);

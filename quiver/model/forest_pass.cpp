@@ -1,7 +1,9 @@
 #include "quiver/model/forest_pass.h"
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -46,9 +48,12 @@ bool trains_after_attention(const Llama::Block& block) {
 
 class ForestPass {
  public:
-  /// Keeps what backward needs if `keep`. `wanted` is undefined for all rows.
-  ForestPass(const Llama& model, const ForwardRows& rows, Tensor wanted, bool keep)
-      : model_(model), blocks_(model.blocks()), rows_(rows), wanted_(std::move(wanted)), keep_(keep),
+  /// What is kept for backward: nothing, what it needs, or what that can be computed from again.
+  enum class Keep { kNothing, kAll, kInputs };
+
+  /// `wanted` is undefined for all rows.
+  ForestPass(const Llama& model, const ForwardRows& rows, Tensor wanted, Keep keep)
+      : model_(model), blocks_(model.blocks()), rows_(rows), wanted_(std::move(wanted)), keep_(keep == Keep::kAll), recompute_(keep == Keep::kInputs),
         embedded_(model.embed(rows)),
         parts_(embedded_.x.size(0)),
         last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0)),
@@ -68,8 +73,10 @@ class ForestPass {
         before_attention(layer, mine, part);
       });
       attend(layer);
+      if (recompute_) entered_.push_back(x);
       if (!keep_ && layer > 0) layers_[layer - 1] = {};
     }
+    keep_ = keep_ || recompute_;  // from here on: backward begins with the second half of the last layer
     return finish(x.size() == 1 ? x.front() : torch::cat(x));
   }
 
@@ -80,12 +87,14 @@ class ForestPass {
     if (lowest == blocks_.size()) return;
     auto [dattended, dmid_of_all] = backward_of_finish(gradient);
     auto dmid = parts_of(dmid_of_all);
+    if (recompute_) recompute(blocks_.size() - 1, /*second_half=*/false);
     for (auto layer = blocks_.size() - 1;; --layer) {
       const bool is_lowest = layer == lowest;
       if (is_lowest && !trains_before_attention(blocks_[layer])) return;
       auto& record = layers_[layer];
       const auto dqkv = nn::forest_attention_gradient(dattended.view_as(record.q), record.q, record.k, record.v, record.attention,
                                                       rows_.plan, model_.attention_scale());
+      if (recompute_ && !is_lowest) recompute(layer - 1, /*second_half=*/true);
       auto next_dattended = torch::empty_like(dattended);
       parts_.for_each([&](const RowPart& part) {
         auto& mine = record.before[static_cast<std::size_t>(part.index)];
@@ -132,8 +141,23 @@ class ForestPass {
     record.v = torch::empty({num_rows, c.num_kv_heads, c.head_dim}, options);
     if (!keep_) return;
     record.before.resize(static_cast<std::size_t>(parts_.size()));
-    const bool is_last = layer + 1 == blocks_.size();
-    record.after.resize(static_cast<std::size_t>((is_last ? last_parts_ : parts_).size()));
+    if (layer + 1 < blocks_.size()) record.after.resize(static_cast<std::size_t>(parts_.size()));
+  }
+
+  /// What a layer keeps, once more, from what entered it.
+  void recompute(std::size_t layer, bool second_half) {
+    allocate(layer);
+    const auto& x = entered_[layer];
+    parts_.for_each([&](const RowPart& part) { before_attention(layer, x[static_cast<std::size_t>(part.index)], part); });
+    attend(layer);
+    if (second_half) {
+      parts_.for_each([&](const RowPart& part) {
+        const auto attended = layers_[layer].attended.narrow(0, part.begin, part.size());
+        after_attention(layer, attended, x[static_cast<std::size_t>(part.index)], contiguous_rows(part), after_record(layer, part),
+                        /*needs_result=*/blocks_[layer].down->has_parameters());
+      });
+    }
+    entered_[layer].clear();
   }
 
   /// Norm, q, k and v of one part of the rows, into the layer's tensors.
@@ -158,8 +182,9 @@ class ForestPass {
     record.attended = record.attention.out.view({record.attention.out.size(0), -1});
   }
 
-  /// o and the MLP of some rows: `x` is what entered the block. Returns what leaves it.
-  Tensor after_attention(std::size_t layer, const Tensor& attended, const Tensor& x, const RowRecord& which, AfterAttention* keep) {
+  /// o and the MLP of some rows: `x` is what entered the block. Returns what leaves it, if needed.
+  Tensor after_attention(std::size_t layer, const Tensor& attended, const Tensor& x, const RowRecord& which, AfterAttention* keep,
+                         bool needs_result = true) {
     const auto& block = blocks_[layer];
     AfterAttention mine;
     mine.o = mine.gate_record = mine.up_record = mine.down = which;
@@ -168,7 +193,8 @@ class ForestPass {
     auto normed = nn::rms_norm_rows(mine.mid, block.post_norm, epsilon());
     mine.gate = block.gate->forward_rows(normed.y, {}, mine.gate_record);
     mine.up = block.up->forward_rows(normed.y, {}, mine.up_record);
-    const auto result = block.down->forward_rows(nn::swiglu(mine.gate, mine.up), mine.mid, mine.down);
+    Tensor result;
+    if (needs_result) result = block.down->forward_rows(nn::swiglu(mine.gate, mine.up), mine.mid, mine.down);
     if (keep != nullptr) {
       if (block.gate->has_parameters() || block.up->has_parameters()) mine.normed = normed.y;
       mine.inverse_rms = normed.inverse_rms;
@@ -183,7 +209,10 @@ class ForestPass {
     const auto of_wanted = [&](const Tensor& t) { return wanted_.defined() ? t.index_select(0, wanted_) : t; };
     const auto attended = of_wanted(layers_[layer].attended), entered = of_wanted(x);
     auto hidden = torch::empty_like(entered);
-    if (keep_) last_.resize(static_cast<std::size_t>(last_parts_.size()));
+    if (keep_) {
+      last_.resize(static_cast<std::size_t>(last_parts_.size()));
+      layers_[layer].after.resize(static_cast<std::size_t>(last_parts_.size()));
+    }
     last_parts_.for_each([&](const RowPart& part) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.begin, part.size()); };
       const auto left = after_attention(layer, rows(attended), rows(entered), wanted_rows(part), after_record(layer, part));
@@ -268,10 +297,11 @@ class ForestPass {
   const std::vector<Llama::Block>& blocks_;
   const ForwardRows& rows_;
   Tensor wanted_;  // [W] int64
-  bool keep_;
+  bool keep_, recompute_;
   Llama::Embedded embedded_;
   nn::RowParts parts_, last_parts_;
   std::vector<LayerRecord> layers_;
+  std::vector<std::vector<Tensor>> entered_;     // by layer and part: what entered the block, to compute the rest again
   std::vector<std::pair<Tensor, Tensor>> last_;  // by part: what leaves the last block, and its 1 / rms
 };
 
@@ -279,24 +309,47 @@ Tensor index_tensor(std::span<const std::int64_t> rows, torch::Device device) {
   return torch::tensor(at::ArrayRef<std::int64_t>(rows.data(), rows.size()), torch::kLong).to(device);
 }
 
+using Keep = ForestPass::Keep;
+
 }  // namespace
 
 Tensor hidden_of(const Llama& model, const ForwardRows& rows, std::span<const std::int64_t> wanted) {
   const torch::NoGradGuard no_grad;
-  return ForestPass(model, rows, index_tensor(wanted, model.placement().device), /*keep=*/false).forward();
+  return ForestPass(model, rows, index_tensor(wanted, model.placement().device), Keep::kNothing).forward();
 }
 
 Tensor hidden_of_all(const Llama& model, const ForwardRows& rows) {
   const torch::NoGradGuard no_grad;
-  return ForestPass(model, rows, {}, /*keep=*/false).forward();
+  return ForestPass(model, rows, {}, Keep::kNothing).forward();
 }
 
-double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets) {
+double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options) {
   const torch::NoGradGuard no_grad;
-  ForestPass pass(model, rows, index_tensor(targets.rows, model.placement().device), /*keep=*/true);
+  ForestPass pass(model, rows, index_tensor(targets.rows, model.placement().device),
+                  options.checkpoint_activations ? Keep::kInputs : Keep::kAll);
   const auto [loss, gradient] = nn::head_loss_and_gradient(pass.forward(), model.head(), targets.tokens, targets.weights);
   pass.backward(gradient);
   return loss;
+}
+
+double loss_of(const Llama& model, const ForwardRows& rows, const LossTargets& targets) {
+  const torch::NoGradGuard no_grad;
+  const auto scores = nn::score_targets(hidden_of(model, rows, targets.rows), model.head(), targets.tokens);
+  return -(scores.log_prob.to(torch::kCPU, torch::kDouble) * targets.weights).sum().item<double>();
+}
+
+std::int64_t loss_gradient_bytes(const Llama& model, std::int64_t num_rows, std::int64_t num_targets, const PassOptions& options) {
+  const auto& c = model.config();
+  const auto element = static_cast<std::int64_t>(c10::elementSize(model.placement().dtype));
+  const auto q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim, mlp = c.intermediate_size;
+  // A row's x, normed, q, k, v, attended, mid, normed, gate and up in a layer; inverse rms, log-sum-exp, and about 16 ranks
+  // of each of seven projections in float32.
+  const auto layer = (4 * c.hidden_size + 2 * q + 2 * kv + 2 * mlp) * element + (2 + c.num_heads + 7 * 16) * 4;
+  const auto kept = options.checkpoint_activations ? c.num_layers * c.hidden_size * element + 2 * layer : c.num_layers * layer;
+  // In passing: gradients of one layer, and attention's of keys and values by chunk in float32.
+  const auto passing = (4 * mlp + 4 * c.hidden_size) * element + 4 * kv * 4;
+  const auto logits = 2 * std::min<std::int64_t>(num_targets, 128 * at::get_num_threads()) * c.vocab_size * element;
+  return num_rows * (kept + passing) + num_targets * layer + logits;
 }
 
 }  // namespace quiver::model

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "quiver/base/error.h"
+#include "quiver/base/profile.h"
 #include "quiver/nn/kernels/attention_isa.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
@@ -59,6 +60,7 @@ void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
   auto scratch = torch::empty({std::max<std::int64_t>(threads, 1), kernel::padded(scratch_floats)}, torch::kFloat);
   std::atomic<std::int64_t> next{0};
   at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    const StageTimer timer(Stage::kAttention);
     for (auto thread = begin; thread < end; ++thread) {
       float* mine = scratch.data_ptr<float>() + thread * scratch.size(1);
       for (auto i = next.fetch_add(1); i < count; i = next.fetch_add(1)) f(i, mine);

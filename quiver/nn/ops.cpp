@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "quiver/base/profile.h"
 #include "quiver/nn/kernels/elementwise_isa.h"
 #include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
@@ -105,6 +106,7 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
 
 /// Weighted negative log-likelihood of some rows; leaves weight * (softmax - onehot) in `logits`.
 double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
+  const StageTimer timer(Stage::kLoss);
   const auto [lse, best] = reduce_logits(logits);
   const auto picked = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
   const double loss = ((lse - picked) * weight).sum().item<double>();
@@ -159,6 +161,7 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 }
 
 Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+  const StageTimer timer(Stage::kNorm);
   if (!has_kernel(x)) {
     return {rms_norm(x, weight, epsilon), (x.to(wide_dtype(x)).square().mean(-1) + epsilon).rsqrt()};
   }
@@ -173,6 +176,7 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
 
 torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
                                 const torch::Tensor& inverse_rms, const torch::Tensor& onto) {
+  const StageTimer timer(Stage::kNorm);
   if (!has_kernel(x)) {  // with n = x / rms: dx = (w dy - n mean(w dy n)) / rms
     const auto wide = wide_dtype(x);
     const auto inverse = inverse_rms.to(wide).unsqueeze(1);
@@ -198,6 +202,7 @@ torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const 
 }
 
 void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, bool back, torch::Tensor out) {
+  const StageTimer timer(Stage::kRotation);
   if (!has_kernel(x)) {
     out.copy_(rotate(x, cosine, back ? -sine : sine));
     return;
@@ -210,11 +215,13 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
 }
 
 torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+  const StageTimer timer(Stage::kActivation);
   if (has_kernel(gate)) return SwigluFunction::apply(gate.contiguous(), up.contiguous());
   return torch::silu(gate) * up;
 }
 
 SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up) {
+  const StageTimer timer(Stage::kActivation);
   if (!has_kernel(gate)) {  // silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g)
     const auto s = gate.sigmoid();
     return {dy * up * s * (1 + gate * (1 - s)), dy * gate * s};

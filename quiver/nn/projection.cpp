@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "quiver/base/error.h"
+#include "quiver/base/profile.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
@@ -73,6 +74,7 @@ struct DenseProjection::Weights {
   }
   /// onto + x W^T + b, where `onto` may be undefined.
   torch::Tensor product(const torch::Tensor& x, const torch::Tensor& onto = {}) const {
+    const StageTimer timer(Stage::kProducts);
     if (blocked.defined()) {
       if (x.size(0) == 0) return x.new_empty({0, out});  // oneDNN has no products of nothing
       return blocked_linear(x, blocked, bias, onto);
@@ -80,6 +82,7 @@ struct DenseProjection::Weights {
     return sum_of(bias.defined() ? torch::linear(x, plain, bias) : torch::linear(x, plain), onto);
   }
   torch::Tensor transposed_product(const torch::Tensor& dy, const torch::Tensor& onto = {}) const {
+    const StageTimer timer(Stage::kProducts);
     if (!blocked.defined()) return sum_of(dy.matmul(plain), onto);
     if (dy.size(0) == 0) return dy.new_empty({0, in});
     transpose();

@@ -14,6 +14,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+const char* schedule_name(train::Schedule schedule) {
+  switch (schedule) {
+    case train::Schedule::kLinear: return "linear";
+    case train::Schedule::kCosine: return "cosine";
+    case train::Schedule::kConstant: return "constant";
+  }
+  return "linear";
+}
+
 json settings_json(const TrainingSetup& setup) {
   const auto& t = setup.train;
   return {{"max_examples", setup.max_examples},
@@ -27,17 +36,24 @@ json settings_json(const TrainingSetup& setup) {
           {"epochs", t.epochs},
           {"batch_size", t.batch_size},
           {"learning_rate", t.optimizer.learning_rate},
+          {"schedule", schedule_name(t.optimizer.schedule)},
+          {"lora_plus_ratio", t.optimizer.lora_plus_ratio},
           {"warmup_fraction", t.optimizer.warmup_fraction},
           {"weight_decay", t.optimizer.weight_decay},
           {"max_grad_norm", t.optimizer.max_grad_norm},
           {"loss_mean", t.loss_mean == train::LossMean::kExamples ? "examples" : "tokens"},
           {"seed", t.seed},
-          {"share_prefixes", t.share_prefixes}};
+          {"share_prefixes", t.share_prefixes},
+          {"micro_batch_tokens", t.micro_batch_tokens},
+          {"checkpoint_activations", t.checkpoint_activations},
+          {"max_valid", setup.max_valid},
+          {"validate_every", t.validate_every},
+          {"patience", t.patience}};
 }
 
 /// The examples of a training, and the hash of what they were made from.
 struct TrainingData {
-  std::vector<forest::Sequence> examples;
+  std::vector<forest::Sequence> examples, validation;
   std::string sha256;
 };
 
@@ -48,11 +64,16 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
     const auto task = data::load_task(setup.data, name);
     hash.update(name).update(task.sha256);
     if (task.train.empty()) fail(ErrorKind::kUsage, "task '{}' has no training rows in '{}'", name, setup.data.string());
-    for (const auto& example : data::sample(task.train, setup.max_examples, setup.train.seed, name)) {
-      data.examples.push_back(
-          data::encode_example(base.tokenizer, example.source, example.targets[0],
-                               std::min(setup.max_length, base.llama.config().max_positions)));
-    }
+    const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
+      for (const auto& example : rows) {
+        sequences.push_back(data::encode_example(base.tokenizer, example.source, example.targets[0],
+                                                 std::min(setup.max_length, base.llama.config().max_positions)));
+      }
+    };
+    encode(data::sample(task.train, setup.max_examples, setup.train.seed, name), data.examples);
+    if (setup.max_valid == 0) continue;
+    if (task.valid.empty()) fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without --validate", name, setup.data.string());
+    encode(data::sample(task.valid, setup.max_valid, setup.train.seed, name), data.validation);
   }
   data.sha256 = hash.hex();
   return data;
@@ -68,6 +89,11 @@ json summary_of(const train::TrainStats& stats) {
     summary["first_loss"] = stats.losses.front();
     summary["last_loss"] = stats.losses.back();
   }
+  if (!stats.validations.empty()) {
+    auto& list = summary["validations"] = json::array();
+    for (const auto& v : stats.validations) list.push_back({{"step", v.step}, {"loss", v.loss}});
+    summary["best_step"] = stats.best_step;
+  }
   return summary;
 }
 
@@ -79,6 +105,8 @@ train::TrainStats stored_stats(const json& training) {
   stats.rows = training.value("rows", std::int64_t{0});
   stats.seconds = training.value("seconds", 0.0);
   stats.losses = training.value("losses", std::vector<double>{});
+  for (const auto& v : training.value("validations", json::array())) stats.validations.push_back({v.at("step"), v.at("loss")});
+  stats.best_step = training.value("best_step", std::int64_t{0});
   return stats;
 }
 
@@ -94,7 +122,12 @@ void run_training(train::Trainer& trainer, const std::string& name, const fs::pa
   auto saved = Clock::now();
   while (!trainer.is_done()) {
     const auto tokens = trainer.next_batch_tokens();
-    trainer.run_step();
+    try {
+      trainer.run_step();
+    } catch (const Error& error) {
+      if (!fs::exists(checkpoint)) throw;
+      fail(error.kind(), "{}; what was trained before is kept in '{}'", error.what(), checkpoint.string());
+    }
     progress.advance(tokens, format("loss {:.3f}", trainer.stats().losses.back()));
     const bool stop = stop_requested();
     if (!trainer.is_done() && (stop || std::chrono::duration<double>(Clock::now() - saved).count() >= checkpoint_seconds)) {
@@ -169,7 +202,7 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   auto initial = lora::initial_adapter(name, setup.lora, base.llama.projections(), setup.train.seed, setup.init);
   initial.base_model = base.llama.config().name;
   initial.base_fingerprint = base.llama.fingerprint();
-  train::Trainer trainer(base.llama, initial, data.examples, setup.train);
+  train::Trainer trainer(base.llama, initial, data.examples, setup.train, data.validation);
   const auto folder = library.path() / "checkpoints";
   fs::create_directories(folder);
   const auto checkpoint = folder / (name + ".safetensors");

@@ -21,6 +21,7 @@ struct TrainingSetup {
   std::filesystem::path data;       ///< folder of task files
   std::vector<std::string> tasks;
   std::int64_t max_examples = 0;    ///< per task; 0: all training rows
+  std::int64_t max_valid = 0;       ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
   std::int64_t max_length = 2048;   ///< tokens of an example, cut from the left
   lora::LoraOptions lora;
   lora::LoraInit init = lora::LoraInit::kMttl;

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <numbers>
 
 #include "quiver/base/error.h"
 
@@ -12,7 +13,13 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
   const auto n = static_cast<double>(num_steps), i = static_cast<double>(step);
   const double warmup = std::ceil(options.warmup_fraction * n);
   if (i < warmup) return options.learning_rate * i / warmup;
-  return options.learning_rate * (n - i) / std::max(n - warmup, 1.0);
+  const double left = (n - i) / std::max(n - warmup, 1.0);
+  switch (options.schedule) {
+    case Schedule::kLinear: return options.learning_rate * left;
+    case Schedule::kCosine: return options.learning_rate * (1 - std::cos(std::numbers::pi * left)) / 2;
+    case Schedule::kConstant: return options.learning_rate;
+  }
+  return options.learning_rate;
 }
 
 FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype)
@@ -36,30 +43,54 @@ FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device d
   }
 }
 
-lora::LoraAdapter FlatParameters::snapshot() const {
+torch::Tensor FlatParameters::rate_factors(double ratio) const {
+  if (ratio == 1) return {};
+  auto factors = torch::ones_like(values_);
+  std::int64_t offset = 0;
+  for (const auto& [path, pair] : adapter_.pairs) {
+    offset += pair.lora_a().numel();
+    factors.narrow(0, offset, pair.lora_b().numel()).fill_(ratio);
+    offset += pair.lora_b().numel();
+  }
+  return factors;
+}
+
+lora::LoraAdapter FlatParameters::snapshot(const torch::Tensor& values) const {
   auto copy = adapter_;
+  std::int64_t offset = 0;
+  const auto own = [&](const torch::Tensor& like) {
+    const auto piece = values.narrow(0, offset, like.numel()).view(like.sizes());
+    offset += like.numel();
+    return piece.detach().to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true);
+  };
   for (auto& [path, pair] : copy.pairs) {
-    const auto own = [](const torch::Tensor& t) { return t.detach().to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true); };
-    pair = lora::LoraPair(own(pair.lora_a()), own(pair.lora_b()), pair.alpha(), pair.use_rslora());
+    const auto a = own(pair.lora_a());
+    pair = lora::LoraPair(a, own(pair.lora_b()), pair.alpha(), pair.use_rslora());
   }
   return copy;
 }
 
-AdamW::AdamW(const OptimizerOptions& options, const torch::Tensor& like)
-    : options_(options), first_(torch::zeros_like(like)), second_(torch::zeros_like(like)) {}
+AdamW::AdamW(const OptimizerOptions& options, const torch::Tensor& like, torch::Tensor rate_factors)
+    : options_(options), first_(torch::zeros_like(like)), second_(torch::zeros_like(like)), rate_factors_(std::move(rate_factors)) {}
 
 double AdamW::step(torch::Tensor& values, torch::Tensor& gradient, double rate) {
   const torch::NoGradGuard no_grad;
   const double norm = gradient.norm().item<double>();
   if (options_.max_grad_norm > 0 && norm > options_.max_grad_norm) gradient.mul_(options_.max_grad_norm / (norm + 1e-6));
   ++steps_;
-  if (options_.weight_decay != 0) values.mul_(1 - rate * options_.weight_decay);
+  if (options_.weight_decay != 0) {
+    if (rate_factors_.defined()) {
+      values.mul_(1 - rate * options_.weight_decay * rate_factors_);
+    } else {
+      values.mul_(1 - rate * options_.weight_decay);
+    }
+  }
   first_.mul_(options_.beta1).add_(gradient, 1 - options_.beta1);
   second_.mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
   const double t = static_cast<double>(steps_);
   const double correction1 = 1 - std::pow(options_.beta1, t), correction2 = 1 - std::pow(options_.beta2, t);
   const auto denominator = second_.sqrt().div_(std::sqrt(correction2)).add_(options_.epsilon);
-  values.addcdiv_(first_, denominator, -rate / correction1);
+  values.addcdiv_(rate_factors_.defined() ? first_ * rate_factors_ : first_, denominator, -rate / correction1);
   return norm;
 }
 

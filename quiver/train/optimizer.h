@@ -13,9 +13,14 @@
 
 namespace quiver::train {
 
+/// How the rate goes on after warm-up.
+enum class Schedule { kLinear, kCosine, kConstant };
+
 struct OptimizerOptions {
   double learning_rate = 1e-4;    ///< peak (Ostapenko et al. 2024, app. 9)
-  double warmup_fraction = 0.06;  ///< of all steps: linear from 0, then linear to 0
+  Schedule schedule = Schedule::kLinear;
+  double warmup_fraction = 0.06;  ///< of all steps: linear from 0
+  double lora_plus_ratio = 1;     ///< rate of lora_b over that of lora_a (LoRA+, Hayou et al. 2024)
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -23,8 +28,8 @@ struct OptimizerOptions {
   double max_grad_norm = 1;  ///< global norm of an adapter's gradient; 0: no clipping
 };
 
-/// Learning rate of step i (from 0) of N, with W = ceil(warmup_fraction N) steps of warm-up:
-/// peak i / W while i < W, then peak (N - i) / (N - W).
+/// Learning rate of step i (from 0) of N, with W = ceil(warmup_fraction N) steps of warm-up: peak i / W while i < W, then
+/// with p = (i - W) / (N - W) peak (1 - p) if linear, peak (1 + cos(pi p)) / 2 if cosine, peak if constant.
 double learning_rate(const OptimizerOptions& options, std::int64_t step, std::int64_t num_steps);
 
 /// The trainable numbers of one adapter as a single float32 vector, so that an optimiser step is a few passes over
@@ -38,8 +43,11 @@ class FlatParameters {
   const lora::LoraAdapter& adapter() const { return adapter_; }
   torch::Tensor& values() { return values_; }      ///< [P]
   torch::Tensor& gradient() { return gradient_; }  ///< [P]
-  /// A copy with tensors of its own, on the CPU.
-  lora::LoraAdapter snapshot() const;
+  /// [P]: `ratio` where a number belongs to a lora_b, else 1. Undefined if the ratio is 1.
+  torch::Tensor rate_factors(double ratio) const;
+  /// A copy with tensors of its own, on the CPU; of other values [P] if given.
+  lora::LoraAdapter snapshot() const { return snapshot(values_); }
+  lora::LoraAdapter snapshot(const torch::Tensor& values) const;
 
  private:
   torch::Tensor values_, gradient_;
@@ -49,7 +57,8 @@ class FlatParameters {
 /// AdamW (Loshchilov & Hutter 2019, algorithm 2) with decoupled weight decay, as torch.optim.AdamW computes it.
 class AdamW {
  public:
-  AdamW(const OptimizerOptions& options, const torch::Tensor& like);
+  /// `rate_factors` [P] multiply the rate by parameter; undefined for 1.
+  AdamW(const OptimizerOptions& options, const torch::Tensor& like, torch::Tensor rate_factors = {});
   /// Clips the gradient to the maximal norm, updates `values` and returns the norm before clipping.
   double step(torch::Tensor& values, torch::Tensor& gradient, double rate);
 
@@ -59,7 +68,7 @@ class AdamW {
 
  private:
   OptimizerOptions options_;
-  torch::Tensor first_, second_;
+  torch::Tensor first_, second_, rate_factors_;
   std::int64_t steps_ = 0;
 };
 

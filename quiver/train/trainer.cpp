@@ -3,11 +3,15 @@
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "quiver/base/error.h"
+#include "quiver/base/memory.h"
+#include "quiver/base/profile.h"
 #include "quiver/base/random.h"
 #include "quiver/io/file.h"
 #include "quiver/io/safetensors.h"
@@ -34,6 +38,29 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean)
     targets.weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(labels);
   }
   return targets;
+}
+
+std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Sequence> sequences, std::int64_t max_tokens,
+                                                       bool share_prefixes) {
+  if (max_tokens == 0) return {std::move(sequences)};
+  std::ranges::stable_sort(sequences, {}, &forest::Sequence::tokens);
+  const auto num_rows = [share_prefixes](std::span<const forest::Sequence> piece) {
+    return forest::build_batch(piece, {.share_prefixes = share_prefixes}).forest.num_rows();
+  };
+  std::vector<std::vector<forest::Sequence>> pieces = {{}};
+  for (auto& sequence : sequences) {
+    if (const auto alone = num_rows(std::span(&sequence, 1)); alone > max_tokens) {
+      fail(ErrorKind::kUsage, "an example takes {} tokens, a piece of a batch at most {}; raise --micro-batch-tokens or lower --max-length", alone,
+           max_tokens);
+    }
+    auto& piece = pieces.back();
+    piece.push_back(std::move(sequence));
+    if (num_rows(piece) <= max_tokens) continue;
+    auto last = std::move(piece.back());
+    piece.pop_back();
+    pieces.push_back({std::move(last)});
+  }
+  return pieces;
 }
 
 torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean) {
@@ -74,6 +101,13 @@ void prepare_backward(const model::Llama& model) {
   });
 }
 
+/// What a batch's loss is a mean over: its examples with labels, or its labels.
+std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean) {
+  std::int64_t count = 0;
+  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? sequence.num_targets : (sequence.num_targets > 0 ? 1 : 0);
+  return count;
+}
+
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -81,12 +115,13 @@ double seconds_now() {
 }  // namespace
 
 Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
-                 const TrainOptions& options)
+                 const TrainOptions& options, std::vector<forest::Sequence> validation)
     : base_(base),
       adapted_(base),
       parameters_(initial, base.placement().device, base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat),
-      optimizer_(options.optimizer, parameters_.values()),
+      optimizer_(options.optimizer, parameters_.values(), parameters_.rate_factors(options.optimizer.lora_plus_ratio)),
       examples_(std::move(examples)),
+      validation_(std::move(validation)),
       options_(options) {
   if (examples_.empty()) fail(ErrorKind::kUsage, "adapter '{}' has no training examples", initial.name);
   if (options.epochs < 1) fail(ErrorKind::kUsage, "epochs is {}; expected 1 or more", options.epochs);
@@ -94,20 +129,49 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   if (!(options.optimizer.learning_rate > 0 && options.optimizer.learning_rate <= 1e30)) {  // must fit a float
     fail(ErrorKind::kUsage, "learning rate is {}; expected above 0 and at most 1e30", options.optimizer.learning_rate);
   }
-  for (std::size_t i = 0; i < examples_.size(); ++i) {
-    const auto size = static_cast<std::int64_t>(examples_[i].tokens.size());
-    if (size > base.config().max_positions) {
-      fail(ErrorKind::kUsage, "training example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", i,
+  const auto check = [&](const char* what, const std::vector<forest::Sequence>& sequences) {
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
+      if (size <= base.config().max_positions) continue;
+      fail(ErrorKind::kUsage, "{} example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", what, i,
            initial.name, size, base.config().max_positions);
     }
-    num_tokens_ += size;
-  }
+  };
+  check("training", examples_);
+  check("validation", validation_);
+  for (const auto& example : examples_) num_tokens_ += static_cast<std::int64_t>(example.tokens.size());
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
   num_steps_ = steps_per_epoch_ * options.epochs;
   adapted_ = base.with_projections(
       attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
   prepare_backward(adapted_);
+  check_memory();
+}
+
+/// Refuses the largest piece of an epoch's batches if there is not the memory for it: better now than killed later.
+void Trainer::check_memory() const {
+  const auto available = options_.memory_limit ? options_.memory_limit : available_memory();
+  if (!adapted_.placement().device.is_cpu() || !available) return;
+  std::int64_t most_rows = 0, most_targets = 0;
+  const auto order = epoch_order(0);
+  for (std::size_t first = 0; first < order.size(); first += static_cast<std::size_t>(options_.batch_size)) {
+    const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), order.size());
+    std::vector<forest::Sequence> sequences;
+    for (auto i = first; i < last; ++i) sequences.push_back(examples_[order[i]]);
+    for (const auto& part : split_batch(std::move(sequences), options_.micro_batch_tokens, options_.share_prefixes)) {
+      const auto batch = forest::build_batch(part, {.share_prefixes = options_.share_prefixes});
+      most_rows = std::max(most_rows, batch.forest.num_rows());
+      most_targets = std::max(most_targets, static_cast<std::int64_t>(batch.targets.size()));
+    }
+  }
+  const auto needed = model::loss_gradient_bytes(adapted_, most_rows, most_targets, {.checkpoint_activations = options_.checkpoint_activations});
+  if (needed <= *available) return;
+  constexpr double kMiB = 1 << 20;
+  fail(ErrorKind::kUsage,
+       "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give --micro-batch-tokens or --checkpoint-activations, or "
+       "lower --batch-size or --max-length",
+       most_rows, static_cast<double>(needed) / kMiB, static_cast<double>(*available) / kMiB);
 }
 
 std::vector<std::size_t> Trainer::epoch_order(std::int64_t epoch) const {
@@ -134,15 +198,36 @@ std::int64_t Trainer::next_batch_tokens() const {
   return tokens;
 }
 
-void Trainer::draw_dropout_masks(std::int64_t num_rows) {
+void Trainer::draw_dropout_masks(std::int64_t num_rows, std::size_t piece) {
   const double keep = 1 - parameters_.adapter().options.dropout;
   for (std::size_t i = 0; i < dropout_layers_.size(); ++i) {
     auto& layer = *dropout_layers_[i];
     auto generator = at::detail::createCPUGenerator(
-        derive_seed(options_.seed, format("dropout/{}/{}/{}", parameters_.adapter().name, step(), dropout_paths_[i])));
+        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", parameters_.adapter().name, step(), piece, dropout_paths_[i])));
     auto mask = torch::empty({num_rows, layer.in_features()}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
     layer.set_dropout_mask(mask.to(base_.placement().device, base_.placement().dtype));
   }
+}
+
+/// Adds the gradient of the batch's loss; returns the loss.
+double Trainer::add_gradient(const std::vector<forest::Sequence>& sequences) {
+  const auto whole = static_cast<double>(num_meant(sequences, options_.loss_mean));
+  double loss = 0;
+  std::size_t piece = 0;
+  for (const auto& part : split_batch(sequences, options_.micro_batch_tokens, options_.share_prefixes)) {
+    const auto batch = [&] {
+      const StageTimer timer(Stage::kBatch);
+      return forest::build_batch(part, {.share_prefixes = options_.share_prefixes});
+    }();
+    draw_dropout_masks(batch.forest.num_rows(), piece++);
+    auto targets = loss_targets(batch, options_.loss_mean);
+    targets.weights *= static_cast<double>(num_meant(part, options_.loss_mean)) / std::max(whole, 1.0);
+    loss += model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), targets,
+                                     {.checkpoint_activations = options_.checkpoint_activations});
+    stats_.tokens += batch.num_tokens;
+    stats_.rows += batch.forest.num_rows();
+  }
+  return loss;
 }
 
 void Trainer::run_step() {
@@ -150,26 +235,54 @@ void Trainer::run_step() {
   const double start = seconds_now();
   std::vector<forest::Sequence> sequences;
   for (const auto i : next_batch()) sequences.push_back(examples_[i]);
-  const auto batch = forest::build_batch(sequences, {.share_prefixes = options_.share_prefixes});
-  draw_dropout_masks(batch.forest.num_rows());
   parameters_.gradient().zero_();
-  const double value = model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), loss_targets(batch, options_.loss_mean));
+  const double value = add_gradient(sequences);
   if (!std::isfinite(value)) {
     fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
          parameters_.adapter().name, value, step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
   const double rate = learning_rate(options_.optimizer, step(), num_steps_);
+  const StageTimer timer(Stage::kOptimizer);
   last_grad_norm_ = optimizer_.step(parameters_.values(), parameters_.gradient(), rate);
   if (!std::isfinite(last_grad_norm_)) {
     fail(ErrorKind::kUsage, "the gradient of adapter '{}' is not finite at step {} of {}: training diverged; lower the learning rate ({})",
          parameters_.adapter().name, step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
   ++stats_.steps;
-  stats_.tokens += batch.num_tokens;
-  stats_.rows += batch.forest.num_rows();
   stats_.losses.push_back(value);
   stats_.seconds += seconds_now() - start;
+  const auto every = options_.validate_every > 0 ? options_.validate_every : steps_per_epoch_;
+  if (!validation_.empty() && (step() % every == 0 || step() == num_steps_)) validate();
 }
+
+void Trainer::validate() {
+  const auto whole = static_cast<double>(num_meant(validation_, options_.loss_mean));
+  double loss = 0;
+  for (auto& layer : dropout_layers_) layer->set_dropout_mask({});
+  for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
+    const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), validation_.size());
+    const std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),
+                                             validation_.begin() + static_cast<std::ptrdiff_t>(last));
+    for (const auto& part : split_batch(some, options_.micro_batch_tokens, options_.share_prefixes)) {
+      const auto batch = forest::build_batch(part);
+      const double share = static_cast<double>(num_meant(part, options_.loss_mean)) / std::max(whole, 1.0);
+      loss += share * model::loss_of(adapted_, model::forest_rows(batch.forest), loss_targets(batch, options_.loss_mean));
+    }
+  }
+  const auto& all = stats_.validations;
+  const bool is_best = std::ranges::none_of(all, [loss](const auto& before) { return before.loss <= loss; });
+  stats_.validations.push_back({step(), loss});
+  if (!is_best && best_values_.defined()) return;
+  stats_.best_step = step();
+  best_values_ = parameters_.values().clone();
+}
+
+bool Trainer::has_lost_patience() const {
+  if (options_.patience == 0 || stats_.validations.empty()) return false;
+  return std::ranges::count_if(stats_.validations, [this](const auto& v) { return v.step > stats_.best_step; }) >= options_.patience;
+}
+
+lora::LoraAdapter Trainer::adapter() const { return best_values_.defined() ? parameters_.snapshot(best_values_) : parameters_.snapshot(); }
 
 void Trainer::save(const std::filesystem::path& path, const std::string& key) const {
   auto tensors = optimizer_.state();
@@ -177,6 +290,13 @@ void Trainer::save(const std::filesystem::path& path, const std::string& key) co
   tensors.emplace("losses", torch::tensor(stats_.losses, torch::kDouble));
   tensors.emplace("counters", torch::tensor({stats_.steps, stats_.tokens, stats_.rows}, torch::kLong));
   tensors.emplace("seconds", torch::tensor({stats_.seconds}, torch::kDouble));
+  auto validations = torch::empty({static_cast<std::int64_t>(stats_.validations.size()), 2}, torch::kDouble);
+  for (std::size_t i = 0; i < stats_.validations.size(); ++i) {
+    validations[static_cast<std::int64_t>(i)][0] = static_cast<double>(stats_.validations[i].step);
+    validations[static_cast<std::int64_t>(i)][1] = stats_.validations[i].loss;
+  }
+  tensors.emplace("validations", validations);
+  if (best_values_.defined()) tensors.emplace("best_values", best_values_);
   tensor::save_tensors(path, tensors, {{"quiver.checkpoint", "1"}, {"quiver.key", key}});
 }
 
@@ -187,13 +307,14 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
   if (found == view.metadata().end() || found->second != key) return false;
   tensor::TensorMap tensors;
   for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
-  for (const char* name : {"values", "losses", "counters", "seconds"}) {
+  for (const char* name : {"values", "losses", "counters", "seconds", "validations"}) {
     if (!tensors.contains(name)) fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
   }
   const auto& values = tensors.at("values");
   const auto counters = tensors.at("counters");
   if (!values.sizes().equals(parameters_.values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
-      tensors.at("losses").scalar_type() != torch::kDouble) {
+      tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 || tensors.at("validations").size(1) != 2 ||
+      (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
          values.numel(), parameters_.values().numel());
   }
@@ -206,6 +327,16 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
   stats_.seconds = tensors.at("seconds").item<double>();
   const auto& losses = tensors.at("losses");
   stats_.losses.assign(losses.data_ptr<double>(), losses.data_ptr<double>() + losses.numel());
+  const auto validations = tensors.at("validations").to(torch::kDouble);
+  stats_.validations.clear();
+  double lowest = std::numeric_limits<double>::infinity();
+  for (std::int64_t i = 0; i < validations.size(0); ++i) {
+    stats_.validations.push_back({validations[i][0].item<std::int64_t>(), validations[i][1].item<double>()});
+    if (stats_.validations.back().loss >= lowest && i > 0) continue;
+    lowest = stats_.validations.back().loss;
+    stats_.best_step = stats_.validations.back().step;
+  }
+  if (tensors.contains("best_values")) best_values_ = tensors.at("best_values").to(parameters_.values().device());
   if (stats_.steps < 0 || stats_.steps > num_steps_ || stats_.steps != losses.numel()) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' is at step {} of {} with {} losses; delete it to start anew", path.string(), stats_.steps,
          num_steps_, losses.numel());

@@ -28,7 +28,14 @@ struct TrainOptions {
   std::int64_t batch_size = 16;
   std::uint64_t seed = 42;
   LossMean loss_mean = LossMean::kExamples;
-  bool share_prefixes = true;  ///< compute common prefixes of a batch once; exact
+  bool share_prefixes = true;  ///< compute common prefixes of a batch once; exact but for dropout, whose masks rows share
+  /// A step's batch is computed in pieces of at most so many tokens, shared prefixes counted once: the same gradient in
+  /// less memory. 0: all at once.
+  std::int64_t micro_batch_tokens = 0;
+  bool checkpoint_activations = false;  ///< model::PassOptions
+  std::int64_t validate_every = 0;      ///< steps; 0: every epoch. Only where there are validation examples
+  std::int64_t patience = 0;            ///< validations without a better loss before training ends; 0: never
+  std::optional<std::int64_t> memory_limit;  ///< bytes a batch may take; what the system has left if not given
 };
 
 /// What training did. Tokens are those of the original examples, a shared prefix counted as often as it occurs; rows
@@ -39,7 +46,17 @@ struct TrainStats {
   std::int64_t rows = 0;
   double seconds = 0;
   std::vector<double> losses;  ///< per step
+  struct Validation {
+    std::int64_t step = 0;  ///< steps done
+    double loss = 0;
+  };
+  std::vector<Validation> validations;
+  std::int64_t best_step = 0;  ///< of the lowest validation loss, whose adapter is the result; 0 without validation
 };
+
+/// A batch in runs of at most `max_tokens` rows (0: one run), ordered so that common prefixes meet. Throws kUsage for a
+/// sequence that is longer alone.
+std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Sequence> sequences, std::int64_t max_tokens, bool share_prefixes);
 
 /// The labels of a batch with their weights in the loss.
 model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean);
@@ -50,23 +67,26 @@ torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch&
 
 /// Trains one adapter step by step. The order of examples is a function of (seed, adapter name, epoch); nothing else is
 /// random without dropout, whose masks are a function of (seed, adapter name, step, path). So a restored trainer goes
-/// on exactly as the saved one would have. Not thread-safe; uses all of libtorch's threads.
+/// on exactly as the saved one would have. With validation examples the result is the adapter of the lowest loss on them.
+/// Not thread-safe; uses all of libtorch's threads.
 class Trainer {
  public:
-  /// Throws kUsage for no examples, epochs or batch size below 1, or an example beyond the model's context.
+  /// Throws kUsage for no examples, epochs or batch size below 1, an example beyond the model's context or
+  /// micro_batch_tokens, or a batch that does not fit into memory.
   Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
-          const TrainOptions& options);
+          const TrainOptions& options, std::vector<forest::Sequence> validation = {});
 
   std::int64_t num_steps() const { return num_steps_; }
   std::int64_t step() const { return stats_.steps; }
-  bool is_done() const { return step() >= num_steps_; }
+  bool is_done() const { return step() >= num_steps_ || has_lost_patience(); }
   /// Tokens of the examples in the whole run, and in the batch of the next step.
   std::int64_t num_tokens() const { return num_tokens_ * options_.epochs; }
   std::int64_t next_batch_tokens() const;
-  /// One optimiser step. Throws kUsage when the loss is not finite: the rate diverges; the adapter stays as it was.
+  /// One optimiser step, and a validation where one is due. Throws kUsage when the loss is not finite: the rate diverges;
+  /// the adapter stays as it was.
   void run_step();
-  /// The gradient of step's batch before clipping, by tensor; for tests.
-  lora::LoraAdapter adapter() const { return parameters_.snapshot(); }
+  /// The adapter as it is, or with validation as it was at its best.
+  lora::LoraAdapter adapter() const;
   const FlatParameters& parameters() const { return parameters_; }
   const TrainStats& stats() const { return stats_; }
   double last_grad_norm() const { return last_grad_norm_; }
@@ -79,12 +99,17 @@ class Trainer {
  private:
   std::vector<std::size_t> epoch_order(std::int64_t epoch) const;
   std::vector<std::size_t> next_batch() const;
-  void draw_dropout_masks(std::int64_t num_rows);
+  void draw_dropout_masks(std::int64_t num_rows, std::size_t piece);
+  double add_gradient(const std::vector<forest::Sequence>& sequences);
+  bool has_lost_patience() const;
+  void validate();
+  void check_memory() const;
 
   model::Llama base_, adapted_;
   FlatParameters parameters_;
   AdamW optimizer_;
-  std::vector<forest::Sequence> examples_;
+  std::vector<forest::Sequence> examples_, validation_;
+  torch::Tensor best_values_;  // with validation
   TrainOptions options_;
   std::int64_t steps_per_epoch_ = 0, num_steps_ = 0, num_tokens_ = 0;
   TrainStats stats_;

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
@@ -188,6 +190,92 @@ TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
   for (std::size_t i = 0; i < shared.losses.size(); ++i) EXPECT_NEAR(shared.losses[i], plain.losses[i], 1e-4);
 }
 
+TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
+  const auto base = tiny();
+  const auto run = [&](std::int64_t micro_batch_tokens, bool checkpoint_activations, LossMean mean) {
+    TrainOptions options{.epochs = 2, .batch_size = 11, .loss_mean = mean, .micro_batch_tokens = micro_batch_tokens,
+                         .checkpoint_activations = checkpoint_activations};
+    options.optimizer.learning_rate = 1e-2;
+    Trainer trainer(base, lora::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1), nested_sequences(3, 2), options);
+    while (!trainer.is_done()) trainer.run_step();
+    return std::pair(trainer.stats(), trainer.parameters().adapter());
+  };
+  for (const auto mean : {LossMean::kExamples, LossMean::kTokens}) {
+    const auto [plain, adapter] = run(0, false, mean);
+    const auto [again, same] = run(0, true, mean);
+    EXPECT_EQ(plain.losses, again.losses);
+    expect_same(adapter, same);
+    const auto [pieces, near] = run(30, true, mean);
+    EXPECT_GT(pieces.rows, plain.rows);
+    EXPECT_EQ(pieces.tokens, plain.tokens);
+    ASSERT_EQ(pieces.losses.size(), plain.losses.size());
+    for (std::size_t i = 0; i < plain.losses.size(); ++i) EXPECT_NEAR(pieces.losses[i], plain.losses[i], 1e-4);
+  }
+}
+
+TEST(Trainer, PiecesHoldEachSequenceOnceWithinTheirTokens) {
+  const auto sequences = nested_sequences(4, 3);
+  const auto pieces = split_batch(sequences, 40, true);
+  EXPECT_GT(pieces.size(), 3u);
+  std::multiset<std::vector<std::int32_t>> expected, actual;
+  for (const auto& sequence : sequences) expected.insert(sequence.tokens);
+  for (const auto& piece : pieces) {
+    EXPECT_LE(forest::build_batch(piece).forest.num_rows(), 40);
+    for (const auto& sequence : piece) actual.insert(sequence.tokens);
+  }
+  EXPECT_EQ(actual, expected);
+  EXPECT_THROW(split_batch(sequences, 3, true), Error);
+}
+
+TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
+  const auto base = tiny();
+  const auto examples = nested_sequences(3, 2);
+  const auto make = [&](std::vector<forest::Sequence> validation, std::int64_t patience) {
+    TrainOptions options{.epochs = 20, .batch_size = 8, .validate_every = 2, .patience = patience};
+    options.optimizer.learning_rate = 3e-2;
+    return Trainer(base, lora::initial_adapter("toy", {}, base.projections(), 1), examples, options, std::move(validation));
+  };
+  const auto unlike = nested_sequences(3, 9);  // learning the others makes these worse in the end
+  auto trainer = make(unlike, 3);
+  const auto path = fs::temp_directory_path() / "quiver-trainer-validation.safetensors";
+  for (int i = 0; i < 5; ++i) trainer.run_step();
+  trainer.save(path, "key");
+  auto resumed = make(unlike, 3);
+  ASSERT_TRUE(resumed.restore(path, "key"));
+  while (!trainer.is_done()) trainer.run_step();
+  while (!resumed.is_done()) resumed.run_step();
+  const auto& stats = trainer.stats();
+  EXPECT_LT(trainer.step(), trainer.num_steps());
+  EXPECT_EQ(stats.validations.back().step, stats.best_step + 2 * 3);
+  const auto best = std::ranges::min_element(stats.validations, {}, &TrainStats::Validation::loss);
+  EXPECT_EQ(best->step, stats.best_step);
+  EXPECT_EQ(resumed.step(), trainer.step());
+  expect_same(trainer.adapter(), resumed.adapter());
+  // The result is the adapter of that step: its loss on the validation examples is the one noted.
+  const auto adapted = base.with_projections(lora::attach(base.projections(), trainer.adapter()));
+  double loss = 0;
+  for (const auto& sequence : unlike) {
+    const torch::NoGradGuard no_grad;
+    loss += batch_loss(adapted, forest::build_batch(std::span(&sequence, 1)), LossMean::kExamples).item<double>() / static_cast<double>(unlike.size());
+  }
+  EXPECT_NEAR(loss, best->loss, 1e-4);
+  fs::remove(path);
+}
+
+TEST(Trainer, RefusesABatchThatDoesNotFitIntoMemory) {
+  const auto base = tiny();
+  TrainOptions options{.batch_size = 64, .memory_limit = 1 << 20};
+  const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
+  try {
+    Trainer(base, initial, nested_sequences(4, 2), options);
+    FAIL() << "a megabyte was enough";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("1 MiB are left; give --micro-batch-tokens"), std::string::npos) << error.what();
+  }
+  options.memory_limit = std::int64_t{1} << 30;
+  Trainer(base, initial, nested_sequences(4, 2), options);
+}
+
 TEST(Trainer, StopsWhenTheLossDiverges) {
   const auto base = tiny();
   auto trainer = make_trainer(base, 0, 1e30);
@@ -218,6 +306,36 @@ TEST(Trainer, RefusesADamagedCheckpoint) {
   tensor::save_tensors(path, {{"values", torch::zeros({3})}}, {{"quiver.key", "key"}});
   EXPECT_THROW(trainer.restore(path, "key"), Error);
   fs::remove(path);
+}
+
+TEST(LearningRate, FollowsItsSchedule) {
+  OptimizerOptions options{.learning_rate = 2, .schedule = Schedule::kCosine, .warmup_fraction = 0.1};
+  EXPECT_DOUBLE_EQ(learning_rate(options, 5, 100), 1);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 10, 100), 2);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 40, 100), 1.5);  // a third of the way: (1 + cos 60°) / 2
+  EXPECT_NEAR(learning_rate(options, 99, 100), 2 * 3.046e-4, 1e-6);
+  options.schedule = Schedule::kConstant;
+  EXPECT_DOUBLE_EQ(learning_rate(options, 5, 100), 1);
+  EXPECT_DOUBLE_EQ(learning_rate(options, 99, 100), 2);
+}
+
+TEST(AdamW, MovesLoraBFasterByTheRatioOfLoraPlus) {
+  const auto base = tiny();
+  for (const double ratio : {1.0, 16.0}) {
+    FlatParameters parameters(random_adapter(base, 5), torch::kCPU, torch::kDouble);
+    AdamW optimizer({.weight_decay = 0.1}, parameters.values(), parameters.rate_factors(ratio));
+    const auto before = parameters.snapshot();
+    parameters.gradient().fill_(0.5);
+    optimizer.step(parameters.values(), parameters.gradient(), 1e-3);  // a first step goes by the rate, whatever the gradient
+    for (const auto& [path, pair] : parameters.adapter().pairs) {
+      const auto& old = before.pairs.at(path);
+      const auto expect_moved = [&](const torch::Tensor& now, const torch::Tensor& then, double rate) {
+        EXPECT_TRUE(torch::allclose(now.detach(), then * (1 - rate * 0.1) - rate, 1e-6, 1e-7)) << path;
+      };
+      expect_moved(pair.lora_a(), old.lora_a(), 1e-3);
+      expect_moved(pair.lora_b(), old.lora_b(), 1e-3 * ratio);
+    }
+  }
 }
 
 TEST(LearningRate, WarmsUpAndDecaysLinearly) {

@@ -1,0 +1,38 @@
+#include "quiver/base/memory.h"
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+namespace quiver {
+namespace {
+
+/// The number after `name` in a file of words; the first number for an empty name.
+std::optional<std::int64_t> read_number(const std::filesystem::path& path, const std::string& name) {
+  std::ifstream file(path);
+  std::string word;
+  while (!name.empty() && word != name) {
+    if (!(file >> word)) return {};
+  }
+  std::int64_t number = 0;
+  if (!(file >> number)) return {};  // "max" is no number: no limit
+  return number;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> available_memory(const std::filesystem::path& root) {
+  std::optional<std::int64_t> available;
+  if (const auto kib = read_number(root / "proc/meminfo", "MemAvailable:")) available = *kib * 1024;
+  const auto group = root / "sys/fs/cgroup";
+  const auto limit = read_number(group / "memory.max", ""), used = read_number(group / "memory.current", "");
+  if (limit && used) {
+    // Cached files count as used, but are given back when memory runs short.
+    const auto files = read_number(group / "memory.stat", "inactive_file").value_or(0);
+    const auto left = std::max<std::int64_t>(*limit - *used + files, 0);
+    available = std::min(available.value_or(left), left);
+  }
+  return available;
+}
+
+}  // namespace quiver

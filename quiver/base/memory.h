@@ -1,0 +1,14 @@
+// How much memory is there to use.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+namespace quiver {
+
+/// Bytes this process may still take without swapping: what Linux reports as available, or what its control group leaves
+/// if that is less. Nothing where neither can be read. `root` is where /proc and /sys are, for tests.
+std::optional<std::int64_t> available_memory(const std::filesystem::path& root = "/");
+
+}  // namespace quiver

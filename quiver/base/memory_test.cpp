@@ -1,0 +1,36 @@
+#include "quiver/base/memory.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace quiver {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path) << text;
+}
+
+TEST(AvailableMemory, IsWhatTheSystemAndItsGroupLeave) {
+  const fs::path root = fs::temp_directory_path() / "quiver-memory-test";
+  fs::remove_all(root);
+  EXPECT_EQ(available_memory(root), std::nullopt);
+  write(root / "proc/meminfo", "MemTotal:       8000 kB\nMemFree:   100 kB\nMemAvailable:    3000 kB\n");
+  EXPECT_EQ(available_memory(root), 3000 * 1024);
+  write(root / "sys/fs/cgroup/memory.max", "max\n");
+  write(root / "sys/fs/cgroup/memory.current", "1000\n");
+  EXPECT_EQ(available_memory(root), 3000 * 1024);
+  write(root / "sys/fs/cgroup/memory.max", "5000\n");
+  EXPECT_EQ(available_memory(root), 4000);
+  write(root / "sys/fs/cgroup/memory.stat", "anon 700\ninactive_file 300\n");
+  EXPECT_EQ(available_memory(root), 4300);
+  fs::remove_all(root);
+}
+
+TEST(AvailableMemory, IsKnownHere) { EXPECT_GT(available_memory().value_or(0), 1 << 20); }
+
+}  // namespace
+}  // namespace quiver
