@@ -24,17 +24,14 @@ struct Setup {
   explicit Setup(std::int64_t num_adapters, std::int64_t num_tokens) {
     auto generator = at::detail::createCPUGenerator(42);
     const double scale = 1 / std::sqrt(static_cast<double>(kWidth));
-    base = std::make_shared<nn::DenseProjection>(
-        (torch::randn({kWidth, kWidth}, generator) * scale).to(torch::kBFloat16));
+    base = std::make_shared<nn::DenseProjection>((torch::randn({kWidth, kWidth}, generator) * scale).to(torch::kBFloat16));
     std::vector<torch::Tensor> prototypes;
     for (std::int64_t i = 0; i < num_adapters; ++i) {
-      pairs.emplace_back(torch::randn({kRank, kWidth}, generator) * scale,
-                         torch::randn({kWidth, kRank}, generator) * 0.1, 16);
+      pairs.emplace_back(torch::randn({kRank, kWidth}, generator) * scale, torch::randn({kWidth, kRank}, generator) * 0.1, 16);
       prototypes.push_back(torch::randn({kWidth}, generator) * scale);
     }
     if (num_adapters > 0) {
-      router = std::make_shared<routing::ArrowRouter>(torch::stack(prototypes),
-                                                      routing::ArrowOptions{.top_k = kTopK});
+      router = std::make_shared<routing::ArrowRouter>(torch::stack(prototypes), routing::ArrowOptions{.top_k = kTopK});
     }
     tokens = torch::randn({num_tokens, kWidth}, generator).to(torch::kBFloat16);
   }
@@ -45,8 +42,7 @@ struct Setup {
 };
 
 void count_tokens(benchmark::State& state, std::int64_t num_tokens) {
-  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(num_tokens),
-                                                  benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(num_tokens), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void BM_BaseProjection(benchmark::State& state) {
@@ -64,8 +60,8 @@ void BM_RoutedLinear(benchmark::State& state) {
   const routing::RoutedLinear layer(setup.base, setup.pairs, setup.router, combine);
   // A fast wrong answer is not a result: check before timing.
   const auto sample = setup.tokens.narrow(0, 0, std::min<std::int64_t>(8, setup.tokens.size(0)));
-  const auto expected = quiver::testing::dense_mixture(
-      setup.base->base_weight(), setup.pairs, setup.router->route(sample), sample, combine);
+  const auto expected =
+      quiver::testing::dense_mixture(setup.base->base_weight(), setup.pairs, setup.router->route(sample), sample, combine);
   if (!torch::allclose(layer.forward(sample).to(torch::kDouble), expected, 2e-2, 2e-2)) {
     return state.SkipWithError("RoutedLinear disagrees with its definition");
   }
@@ -84,10 +80,7 @@ void BM_ArrowRouter(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(setup.router->route(setup.tokens));
   count_tokens(state, state.range(1));
 }
-BENCHMARK(BM_ArrowRouter)
-    ->ArgNames({"adapters", "tokens"})
-    ->ArgsProduct({{16, 64, 256}, {1, 512}})
-    ->UseRealTime();
+BENCHMARK(BM_ArrowRouter)->ArgNames({"adapters", "tokens"})->ArgsProduct({{16, 64, 256}, {1, 512}})->UseRealTime();
 
 }  // namespace
 

@@ -37,8 +37,8 @@ inline text::Tokenizer lossless_tokenizer() {
       {{"model", {{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", std::move(merges)}}},
        {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
        {"decoder", {{"type", "ByteLevel"}}},
-       {"added_tokens", {{{"id", size}, {"content", "<s>"}, {"special", true}},
-                         {{"id", size + 1}, {"content", "a<s>"}, {"single_word", true}}}}},
+       {"added_tokens",
+        {{{"id", size}, {"content", "<s>"}, {"special", true}}, {{"id", size + 1}, {"content", "a<s>"}, {"single_word", true}}}}},
       "fuzz");
 }
 

@@ -12,9 +12,15 @@ namespace quiver {
 
 /// The stages of a training step or a forward pass.
 enum class Stage { kProducts, kLora, kAttention, kNorm, kRotation, kActivation, kLoss, kOptimizer, kBatch };
-inline constexpr std::array<std::string_view, 9> kStageNames = {
-    "products by frozen weights", "products by LoRA factors", "attention", "RMS norm", "rotary embedding",
-    "SwiGLU",                     "softmax and loss",         "optimizer", "building batches"};
+inline constexpr std::array<std::string_view, 9> kStageNames = {"products by frozen weights",
+                                                                "products by LoRA factors",
+                                                                "attention",
+                                                                "RMS norm",
+                                                                "rotary embedding",
+                                                                "SwiGLU",
+                                                                "softmax and loss",
+                                                                "optimizer",
+                                                                "building batches"};
 
 /// Seconds that threads spent in each stage since profiling was switched on; sums over threads. Process-wide.
 class Profile {
@@ -43,7 +49,8 @@ class StageTimer {
   StageTimer(const StageTimer&) = delete;
   StageTimer& operator=(const StageTimer&) = delete;
   ~StageTimer() {
-    if (is_on_) Profile::add(stage_, std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start_).count());
+    if (is_on_)
+      Profile::add(stage_, std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start_).count());
   }
 
  private:

@@ -24,7 +24,8 @@ void add_bench_command(CLI::App& app) {
     if (options->common.json) {
       print_json(result);
     } else {
-      print_text(format("{:.0f} GFLOP/s over {} shapes of {} rows\n", result["gflops"].get<double>(), result["shapes"].size(), options->rows));
+      print_text(
+          format("{:.0f} GFLOP/s over {} shapes of {} rows\n", result["gflops"].get<double>(), result["shapes"].size(), options->rows));
     }
   });
 }

@@ -60,13 +60,17 @@ void run(const Options& options) {
 /// quiver build --recipe private|shared|mbc --library DIR ...
 void add_build_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, or MBC with an adapter per cluster");
+  auto* command =
+      app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, or MBC with an adapter per cluster");
   add_common_options(*command, options->common);
-  command->add_option("--recipe", options->recipe, "private, shared, or mbc (private adapters, clustering, cluster adapters)")->capture_default_str();
+  command->add_option("--recipe", options->recipe, "private, shared, or mbc (private adapters, clustering, cluster adapters)")
+      ->capture_default_str();
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);
-  command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")->check(CLI::PositiveNumber);
-  command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")->check(CLI::PositiveNumber);
+  command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")
+      ->check(CLI::PositiveNumber);
   command->callback([options] { run(*options); });
 }
 

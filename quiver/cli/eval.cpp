@@ -50,7 +50,8 @@ void run(Options& options) {
   setup.methods = options.methods == "all" ? recipes::eval_methods() : split(options.methods);
   if (setup.methods.empty()) setup.methods = has_adapters ? std::vector<std::string>{"base", "given"} : std::vector<std::string>{"base"};
   if (!options.output.empty()) {
-    if (!options.force && std::filesystem::exists(options.output)) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.output);
+    if (!options.force && std::filesystem::exists(options.output))
+      fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.output);
     setup.work = options.output + ".parts";
   }
   if (!options.work.empty()) setup.work = options.work;
@@ -76,22 +77,34 @@ void run(Options& options) {
 /// quiver eval --library L --methods all --train-tasks a,b --instruction-tasks all --choice-sets all --output results.json
 void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("eval", "Methods x tasks: NLL and Rouge-L on training tasks, Rouge-L on held-out ones, accuracy on multiple choice");
+  auto* command = app.add_subcommand(
+      "eval", "Methods x tasks: NLL and Rouge-L on training tasks, Rouge-L on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
-  command->add_option("--methods", options->methods,
-                      "all, or some of base, shared, private-mean, private-arrow, cluster-mean, cluster-arrow, private-oracle, cluster-oracle, and "
-                      "given: what --adapter or --library and --method say (default: base and given)");
+  command->add_option(
+      "--methods", options->methods,
+      "all, or some of base, shared, private-mean, private-arrow, cluster-mean, cluster-arrow, private-oracle, cluster-oracle, and "
+      "given: what --adapter or --library and --method say (default: base and given)");
   command->add_option("--data", options->data, "Folder with train/, heldout_sni/ and heldout_mc/")->capture_default_str();
   command->add_option("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all");
   command->add_option("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all");
   command->add_option("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all");
-  command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--max-instruction-rows", options->setup.instruction.max_rows, "Per task (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--output", options->output, "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
-  command->add_option("--work", options->work, "Keep finished parts in this folder instead, so that another run with the same settings is instant");
+  command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--max-instruction-rows", options->setup.instruction.max_rows, "Per task (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--output", options->output,
+                      "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
+  command->add_option("--work", options->work,
+                      "Keep finished parts in this folder instead, so that another run with the same settings is instant");
   command->add_flag("--force", options->force, "Overwrite the output");
   command->callback([options] { run(*options); });
 }

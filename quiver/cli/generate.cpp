@@ -1,8 +1,8 @@
+#include "quiver/model/generate.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/io/json.h"
-#include "quiver/model/generate.h"
 
 namespace quiver::cli {
 namespace {
@@ -76,9 +76,14 @@ void add_generate_command(CLI::App& app) {
   add_adapter_options(*command, options->choice);
   command->add_option("--prompt", options->prompt, "Text to continue; the answer streams to standard output");
   command->add_option("--input", options->input, "Prompts, .jsonl or .jsonl.zst; - is standard input");
-  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")
+      ->capture_default_str();
   command->callback([options] { run(*options); });
 }
 

@@ -18,8 +18,13 @@ struct Options {
 };
 
 nlohmann::json entry_json(const library::AdapterEntry& entry) {
-  return {{"name", entry.name},   {"kind", library::kind_name(entry.info.kind)}, {"tasks", entry.info.tasks}, {"group", entry.info.group},
-          {"rank", entry.rank},   {"sha256", entry.sha256},                      {"created", entry.info.created},
+  return {{"name", entry.name},
+          {"kind", library::kind_name(entry.info.kind)},
+          {"tasks", entry.info.tasks},
+          {"group", entry.info.group},
+          {"rank", entry.rank},
+          {"sha256", entry.sha256},
+          {"created", entry.info.created},
           {"training", entry.info.training}};
 }
 
@@ -28,7 +33,9 @@ void list(const Options& options) {
   if (options.common.json) {
     nlohmann::json adapters = nlohmann::json::array();
     for (const auto& [name, entry] : library.adapters()) adapters.push_back(entry_json(entry));
-    print_json({{"base", {{"name", library.base().name}, {"fingerprint", library.base().fingerprint}}}, {"adapters", adapters}, {"groups", library.groups()}});
+    print_json({{"base", {{"name", library.base().name}, {"fingerprint", library.base().fingerprint}}},
+                {"adapters", adapters},
+                {"groups", library.groups()}});
     return;
   }
   for (const auto& [name, entry] : library.adapters()) {
@@ -99,7 +106,8 @@ void add_library_command(CLI::App& app) {
   verb("ls", "The adapters, a line each", list);
   const auto [show_verb, show_options] = verb("show", "All that is known of one adapter", show);
   show_verb->add_option("name", show_options->name, "Adapter")->required();
-  const auto [add_verb, add_options] = verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, /*with_base=*/true);
+  const auto [add_verb, add_options] =
+      verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, /*with_base=*/true);
   add_verb->add_option("folder", add_options->folder, "PEFT adapter folder")->required();
   add_verb->add_option("--name", add_options->name, "Its name in the library (default: the folder's)");
   add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');

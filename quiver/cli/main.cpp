@@ -67,8 +67,10 @@ const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:60000,muzzy_decay
 
 int main(int argc, char** argv) {
   using namespace quiver::cli;
-  CLI::App app("Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it helped.",
-               "quiver");
+  CLI::App app(
+      "Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it "
+      "helped.",
+      "quiver");
   app.set_version_flag("--version", "quiver 0.1.0");
   app.require_subcommand(1);
   app.footer("'quiver VERB --help' tells more. The whole job on real data: make demo.");

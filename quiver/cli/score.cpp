@@ -1,8 +1,8 @@
+#include "quiver/eval/score.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/encode.h"
-#include "quiver/eval/score.h"
 #include "quiver/io/json.h"
 
 namespace quiver::cli {

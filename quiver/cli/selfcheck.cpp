@@ -16,11 +16,16 @@ void add_selfcheck_command(CLI::App& app) {
     const auto result = recipes::selfcheck();
     if (options->json) {
       nlohmann::json checks = nlohmann::json::array();
-      for (const auto& check : result.checks) checks.push_back({{"what", check.what}, {"passed", check.passed}, {"difference", check.difference}});
-      print_json({{"signature", result.signature}, {"passed", result.passed()}, {"checks", checks}, {"behaviour", result.behaviour},
+      for (const auto& check : result.checks)
+        checks.push_back({{"what", check.what}, {"passed", check.passed}, {"difference", check.difference}});
+      print_json({{"signature", result.signature},
+                  {"passed", result.passed()},
+                  {"checks", checks},
+                  {"behaviour", result.behaviour},
                   {"machine", recipes::describe_machine()}});
     } else {
-      for (const auto& check : result.checks) print_text(format("{}  {} ({:.2g})\n", check.passed ? "ok  " : "FAIL", check.what, check.difference));
+      for (const auto& check : result.checks)
+        print_text(format("{}  {} ({:.2g})\n", check.passed ? "ok  " : "FAIL", check.what, check.difference));
       print_text("signature " + result.signature + "\n");
     }
     if (!result.passed()) fail(ErrorKind::kInternal, "the self-check failed on this machine; please report it with the lines above");

@@ -48,7 +48,8 @@ void run(const Options& options) {
   if (options.shared.empty()) {
     trained = recipes::train_private(base, library, setup, progress);
   } else {
-    trained.push_back(recipes::train_adapter(base, library, options.shared, library::AdapterKind::kShared, "", setup.tasks, setup, progress));
+    trained.push_back(
+        recipes::train_adapter(base, library, options.shared, library::AdapterKind::kShared, "", setup.tasks, setup, progress));
   }
   auto summary = recipes::training_summary(trained);
   if (options.profile) {

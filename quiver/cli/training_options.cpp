@@ -10,15 +10,21 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
   resolved.data = data;
   resolved.tasks = data::select_tasks(data, tasks);
   resolved.train.seed = seed;
-  if (loss_mean != "examples" && loss_mean != "tokens") fail(ErrorKind::kUsage, "--loss-mean '{}' is not one of examples, tokens", loss_mean);
+  if (loss_mean != "examples" && loss_mean != "tokens")
+    fail(ErrorKind::kUsage, "--loss-mean '{}' is not one of examples, tokens", loss_mean);
   resolved.train.loss_mean = loss_mean == "examples" ? train::LossMean::kExamples : train::LossMean::kTokens;
   if (init != "mttl" && init != "peft") fail(ErrorKind::kUsage, "--init '{}' is not one of mttl, peft", init);
   resolved.init = init == "mttl" ? lora::LoraInit::kMttl : lora::LoraInit::kPeft;
-  if (schedule != "linear" && schedule != "cosine" && schedule != "constant") fail(ErrorKind::kUsage, "--schedule '{}' is not one of linear, cosine, constant", schedule);
-  resolved.train.optimizer.schedule = schedule == "linear" ? train::Schedule::kLinear : schedule == "cosine" ? train::Schedule::kCosine : train::Schedule::kConstant;
-  if (share_prefixes != "auto" && share_prefixes != "on" && share_prefixes != "off") fail(ErrorKind::kUsage, "--share-prefixes '{}' is not one of auto, on, off", share_prefixes);
+  if (schedule != "linear" && schedule != "cosine" && schedule != "constant")
+    fail(ErrorKind::kUsage, "--schedule '{}' is not one of linear, cosine, constant", schedule);
+  resolved.train.optimizer.schedule = schedule == "linear"   ? train::Schedule::kLinear
+                                      : schedule == "cosine" ? train::Schedule::kCosine
+                                                             : train::Schedule::kConstant;
+  if (share_prefixes != "auto" && share_prefixes != "on" && share_prefixes != "off")
+    fail(ErrorKind::kUsage, "--share-prefixes '{}' is not one of auto, on, off", share_prefixes);
   resolved.train.share_prefixes = share_prefixes == "on" || (share_prefixes == "auto" && setup.lora.dropout == 0);
-  if (setup.train.patience > 0 && setup.max_valid == 0) fail(ErrorKind::kUsage, "--patience needs rows to validate on: give --validate ROWS");
+  if (setup.train.patience > 0 && setup.max_valid == 0)
+    fail(ErrorKind::kUsage, "--patience needs rows to validate on: give --validate ROWS");
   return resolved;
 }
 
@@ -28,30 +34,63 @@ void add_training_options(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
   command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all")->capture_default_str();
   command.add_option("--library", arguments.library, "Library folder to train into; made if it does not exist")->required();
-  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
   command.add_option("--epochs", setup.train.epochs, "Passes over the rows")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--batch-size", setup.train.batch_size, "Examples per step")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--lr", optimizer.learning_rate, "Peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command.add_option("--schedule", arguments.schedule, "Of the rate after warm-up: linear or cosine, both to 0, or constant")->capture_default_str();
-  command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--schedule", arguments.schedule, "Of the rate after warm-up: linear or cosine, both to 0, or constant")
+      ->capture_default_str();
+  command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(CLI::Range(0.0, 0.99))->capture_default_str();
   command.add_flag("--rslora", setup.lora.use_rslora, "Scaling is alpha / sqrt(r)");
-  command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")->delimiter(',')->capture_default_str();
+  command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")
+      ->delimiter(',')
+      ->capture_default_str();
   command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft")->capture_default_str();
-  command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")->capture_default_str();
-  command.add_option("--share-prefixes", arguments.share_prefixes, "Compute common prefixes of a batch once: on, off, or auto, which is on without dropout")->capture_default_str();
-  command.add_option("--micro-batch-tokens", setup.train.micro_batch_tokens, "Compute a step's batch in pieces of at most so many tokens (0: at once); same gradient, less memory")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")
+      ->capture_default_str();
+  command
+      .add_option("--share-prefixes", arguments.share_prefixes,
+                  "Compute common prefixes of a batch once: on, off, or auto, which is on without dropout")
+      ->capture_default_str();
+  command
+      .add_option("--micro-batch-tokens", setup.train.micro_batch_tokens,
+                  "Compute a step's batch in pieces of at most so many tokens (0: at once); same gradient, less memory")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_flag("--checkpoint-activations", setup.train.checkpoint_activations, "Compute activations twice instead of keeping them");
-  command.add_option("--validate", setup.max_valid, "Keep the adapter of the lowest loss on so many validation rows of each task (0: the last one)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--validate-every", setup.train.validate_every, "Steps between validations (0: an epoch)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--patience", setup.train.patience, "Stop after so many validations without a better one (0: never)")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command
+      .add_option("--validate", setup.max_valid,
+                  "Keep the adapter of the lowest loss on so many validation rows of each task (0: the last one)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--validate-every", setup.train.validate_every, "Steps between validations (0: an epoch)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--patience", setup.train.patience, "Stop after so many validations without a better one (0: never)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_flag("--force", setup.force, "Train again what the library holds with other settings");
 }
 

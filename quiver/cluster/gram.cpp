@@ -33,8 +33,7 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
 
 void check_finite(const LoraAdapter& adapter) {
   for (const auto& [path, pair] : adapter.pairs) {
-    if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>())
-      continue;
+    if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>()) continue;
     fail(ErrorKind::kUsage,
          "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it "
          "out",
@@ -49,21 +48,17 @@ void check_alike(std::span<const LoraAdapter> adapters, bool any_rank) {
   if (first.pairs.empty()) fail(ErrorKind::kMismatch, "adapter '{}' adapts nothing", first.name);
   for (const auto& other : adapters) {
     check_finite(other);
-    const bool same_paths =
-        std::equal(first.pairs.begin(), first.pairs.end(), other.pairs.begin(), other.pairs.end(),
-                   [](const auto& a, const auto& b) { return a.first == b.first; });
+    const bool same_paths = std::equal(first.pairs.begin(), first.pairs.end(), other.pairs.begin(), other.pairs.end(),
+                                       [](const auto& a, const auto& b) { return a.first == b.first; });
     if (!same_paths) fail_paths(first, other);
     for (const auto& [path, pair] : first.pairs) {
       const auto& twin = other.pairs.at(path);
       if (pair.in_features() != twin.in_features() || pair.out_features() != twin.out_features() ||
           (!any_rank && pair.rank() != twin.rank())) {
-        fail(ErrorKind::kMismatch,
-             "adapters '{}' and '{}' differ at '{}': lora_a is {} and {}, lora_b is {} and {}{}",
-             first.name, other.name, path, tensor::describe(pair.lora_a()),
-             tensor::describe(twin.lora_a()), tensor::describe(pair.lora_b()),
+        fail(ErrorKind::kMismatch, "adapters '{}' and '{}' differ at '{}': lora_a is {} and {}, lora_b is {} and {}{}", first.name,
+             other.name, path, tensor::describe(pair.lora_a()), tensor::describe(twin.lora_a()), tensor::describe(pair.lora_b()),
              tensor::describe(twin.lora_b()),
-             any_rank ? "; they must be of one base model"
-                      : " (adapters of different ranks compare by their products)");
+             any_rank ? "; they must be of one base model" : " (adapters of different ranks compare by their products)");
       }
     }
   }
@@ -87,15 +82,13 @@ torch::Tensor flat_double(const torch::Tensor& factor, std::int64_t begin, std::
 }
 
 /// gram += X X^T for the sparsified rows X of one factor at one path, a block of columns at a time.
-void add_factor(torch::Tensor& gram, const std::vector<torch::Tensor>& factors,
-                const torch::Tensor& thresholds) {
+void add_factor(torch::Tensor& gram, const std::vector<torch::Tensor>& factors, const torch::Tensor& thresholds) {
   const auto num_adapters = static_cast<std::int64_t>(factors.size());
   const auto size = factors.front().numel();
   const auto step = std::max<std::int64_t>(1, kBlockEntries / num_adapters);
   for (std::int64_t begin = 0; begin < size; begin += step) {
     std::vector<torch::Tensor> rows;
-    for (const auto& factor : factors)
-      rows.push_back(flat_double(factor, begin, std::min(step, size - begin)));
+    for (const auto& factor : factors) rows.push_back(flat_double(factor, begin, std::min(step, size - begin)));
     auto block = torch::stack(rows);  // [T, step]
     block.masked_fill_(block.abs() <= thresholds, 0);
     gram.addmm_(block, block.t());
@@ -105,8 +98,7 @@ void add_factor(torch::Tensor& gram, const std::vector<torch::Tensor>& factors,
 /// gram_ij += <dW_i, dW_j> at one path, for a block of adapters i at a time. With the ranks of all
 /// adapters side by side, the traces are sums over the r_i x r_j blocks of (A A^T) * (B^T B)
 /// (elementwise; both are symmetric).
-void add_products(torch::Tensor& gram, std::span<const LoraAdapter> adapters,
-                  const std::string& path) {
+void add_products(torch::Tensor& gram, std::span<const LoraAdapter> adapters, const std::string& path) {
   std::vector<torch::Tensor> as;
   std::vector<torch::Tensor> bs;
   std::vector<std::int64_t> owner;  // [R]: whose rank this is, R the sum of the ranks
@@ -123,10 +115,8 @@ void add_products(torch::Tensor& gram, std::span<const LoraAdapter> adapters,
   const auto step = std::max<std::int64_t>(1, kBlockEntries / num_ranks);
   for (std::int64_t begin = 0; begin < num_ranks; begin += step) {
     const auto count = std::min(step, num_ranks - begin);
-    const auto products =
-        a.narrow(0, begin, count).matmul(a.t()) * b.narrow(0, begin, count).matmul(b.t());
-    const auto sums = torch::zeros({count, gram.size(0)}, torch::kDouble)
-                          .index_add_(1, of, products);  // [count, T]
+    const auto products = a.narrow(0, begin, count).matmul(a.t()) * b.narrow(0, begin, count).matmul(b.t());
+    const auto sums = torch::zeros({count, gram.size(0)}, torch::kDouble).index_add_(1, of, products);  // [count, T]
     gram.index_add_(0, of.narrow(0, begin, count), sums);
   }
 }
@@ -149,8 +139,7 @@ torch::Tensor gram_of_factors(std::span<const LoraAdapter> adapters, double spar
   check_alike(adapters, /*any_rank=*/false);
   const auto count = static_cast<std::int64_t>(adapters.size());
   std::vector<double> quantiles;
-  for (const auto& adapter : adapters)
-    quantiles.push_back(magnitude_quantile(adapter_vector(adapter), sparsity));
+  for (const auto& adapter : adapters) quantiles.push_back(magnitude_quantile(adapter_vector(adapter), sparsity));
   const auto thresholds = torch::tensor(quantiles, torch::kDouble).unsqueeze(1);  // [T, 1]
   auto gram = torch::zeros({count, count}, torch::kDouble);
   for (const auto& [path, first] : adapters.front().pairs) {

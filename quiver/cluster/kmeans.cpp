@@ -55,15 +55,12 @@ std::int64_t draw(const std::vector<double>& weights, double total, RandomStream
 }
 
 /// Greedy k-means++: the indices of K points to start from.
-std::vector<std::int64_t> choose_starts(const Points& points, std::int64_t num_clusters,
-                                        RandomStream& random) {
-  const auto num_trials =
-      2 + static_cast<std::int64_t>(std::log(static_cast<double>(num_clusters)));
+std::vector<std::int64_t> choose_starts(const Points& points, std::int64_t num_clusters, RandomStream& random) {
+  const auto num_trials = 2 + static_cast<std::int64_t>(std::log(static_cast<double>(num_clusters)));
   const auto distances_to = [&](std::int64_t center) {
     std::vector<double> distances(static_cast<std::size_t>(points.count));
     for (std::int64_t i = 0; i < points.count; ++i) {
-      distances[static_cast<std::size_t>(i)] =
-          squared_distance(points.row(i), points.row(center), points.dim);
+      distances[static_cast<std::size_t>(i)] = squared_distance(points.row(i), points.row(center), points.dim);
     }
     return distances;
   };
@@ -73,8 +70,7 @@ std::vector<std::int64_t> choose_starts(const Points& points, std::int64_t num_c
     return sum;
   };
 
-  std::vector<std::int64_t> starts = {
-      static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(points.count)))};
+  std::vector<std::int64_t> starts = {static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(points.count)))};
   auto nearest = distances_to(starts[0]);  // to the nearest centre so far
   auto potential = sum_of(nearest);
   while (static_cast<std::int64_t>(starts.size()) < num_clusters) {
@@ -84,8 +80,7 @@ std::vector<std::int64_t> choose_starts(const Points& points, std::int64_t num_c
     for (std::int64_t trial = 0; trial < num_trials; ++trial) {
       const auto candidate = draw(nearest, potential, random);
       auto distances = distances_to(candidate);
-      for (std::size_t i = 0; i < distances.size(); ++i)
-        distances[i] = std::min(distances[i], nearest[i]);
+      for (std::size_t i = 0; i < distances.size(); ++i) distances[i] = std::min(distances[i], nearest[i]);
       const auto candidate_potential = sum_of(distances);
       if (best < 0 || candidate_potential < best_potential) {
         best = candidate;
@@ -167,13 +162,11 @@ class Lloyd {
       std::int64_t farthest = -1;
       for (std::int64_t i = 0; i < points_.count; ++i) {
         if (sizes[static_cast<std::size_t>(label(i))] < 2) continue;
-        if (farthest < 0 || distances_[static_cast<std::size_t>(i)] >
-                                distances_[static_cast<std::size_t>(farthest)]) {
+        if (farthest < 0 || distances_[static_cast<std::size_t>(i)] > distances_[static_cast<std::size_t>(farthest)]) {
           farthest = i;
         }
       }
-      --sizes[static_cast<std::size_t>(
-          label(farthest))];  // num_clusters <= count: some cluster has two points
+      --sizes[static_cast<std::size_t>(label(farthest))];  // num_clusters <= count: some cluster has two points
       ++sizes[static_cast<std::size_t>(k)];
       labels_[static_cast<std::size_t>(farthest)] = k;
       distances_[static_cast<std::size_t>(farthest)] = 0;
@@ -189,8 +182,7 @@ class Lloyd {
       sizes[static_cast<std::size_t>(label(i))] += 1;
     }
     for (std::int64_t k = 0; k < num_clusters_; ++k) {
-      for (std::int64_t c = 0; c < points_.dim; ++c)
-        center(k)[c] /= sizes[static_cast<std::size_t>(k)];
+      for (std::int64_t c = 0; c < points_.dim; ++c) center(k)[c] /= sizes[static_cast<std::size_t>(k)];
     }
   }
 
@@ -203,8 +195,7 @@ class Lloyd {
 
 void check(const torch::Tensor& points, const KMeansOptions& options) {
   if (points.dim() != 2 || !points.is_floating_point()) {
-    fail(ErrorKind::kUsage, "k-means wants floating points [T, d], and these have {} dimensions",
-         points.dim());
+    fail(ErrorKind::kUsage, "k-means wants floating points [T, d], and these have {} dimensions", points.dim());
   }
   if (options.num_clusters < 1 || options.num_clusters > points.size(0)) {
     fail(ErrorKind::kUsage,
@@ -213,9 +204,8 @@ void check(const torch::Tensor& points, const KMeansOptions& options) {
          options.num_clusters, points.size(0));
   }
   if (options.restarts < 1 || options.max_iterations < 1) {
-    fail(ErrorKind::kUsage,
-         "k-means needs at least one restart and one iteration, and was given {} and {}",
-         options.restarts, options.max_iterations);
+    fail(ErrorKind::kUsage, "k-means needs at least one restart and one iteration, and was given {} and {}", options.restarts,
+         options.max_iterations);
   }
   if (!points.isfinite().all().item<bool>()) {
     fail(ErrorKind::kUsage, "k-means wants finite points, and some of these are NaN or infinite");
@@ -231,21 +221,18 @@ KMeansResult kmeans(const torch::Tensor& points, const KMeansOptions& options) {
   const Points view{matrix.const_data_ptr<double>(), matrix.size(0), matrix.size(1)};
 
   std::vector<KMeansResult> results(static_cast<std::size_t>(options.restarts));
-  at::parallel_for(
-      0, options.restarts, /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {
-        for (auto restart = begin; restart < end; ++restart) {
-          RandomStream random(options.seed, "kmeans/restart/" + std::to_string(restart));
-          Lloyd run(view, choose_starts(view, options.num_clusters, random));
-          run.run(options.max_iterations);
-          auto& result = results[static_cast<std::size_t>(restart)];
-          result.labels = run.labels();
-          result.inertia = run.inertia();
-          result.centers = torch::tensor(run.centers(), torch::kDouble)
-                               .reshape({options.num_clusters, view.dim});
-        }
-      });
-  return *std::min_element(results.begin(), results.end(),
-                           [](const auto& a, const auto& b) { return a.inertia < b.inertia; });
+  at::parallel_for(0, options.restarts, /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {
+    for (auto restart = begin; restart < end; ++restart) {
+      RandomStream random(options.seed, "kmeans/restart/" + std::to_string(restart));
+      Lloyd run(view, choose_starts(view, options.num_clusters, random));
+      run.run(options.max_iterations);
+      auto& result = results[static_cast<std::size_t>(restart)];
+      result.labels = run.labels();
+      result.inertia = run.inertia();
+      result.centers = torch::tensor(run.centers(), torch::kDouble).reshape({options.num_clusters, view.dim});
+    }
+  });
+  return *std::min_element(results.begin(), results.end(), [](const auto& a, const auto& b) { return a.inertia < b.inertia; });
 }
 
 }  // namespace quiver::cluster

@@ -21,8 +21,7 @@ torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenera
 /// Five points around each of four distant corners, in turns.
 torch::Tensor four_groups(std::uint64_t seed) {
   auto generator = seeded(seed);
-  const auto corners =
-      torch::tensor({{0.0, 0.0}, {10.0, 0.0}, {0.0, 10.0}, {10.0, 10.0}}, torch::kDouble);
+  const auto corners = torch::tensor({{0.0, 0.0}, {10.0, 0.0}, {0.0, 10.0}, {10.0, 10.0}}, torch::kDouble);
   return corners.repeat({5, 1}) + 0.3 * torch::randn({20, 2}, generator, torch::kDouble);
 }
 
@@ -40,8 +39,7 @@ TEST(KMeans, FindsSeparateGroups) {
     const auto points = four_groups(seed);
     const auto result = kmeans(points, {.num_clusters = 4, .seed = seed});
     const auto labels = canonical_labels(result.labels);
-    for (std::size_t i = 0; i < 20; ++i)
-      ASSERT_EQ(labels[i], static_cast<std::int64_t>(i % 4)) << "seed " << seed;
+    for (std::size_t i = 0; i < 20; ++i) ASSERT_EQ(labels[i], static_cast<std::int64_t>(i % 4)) << "seed " << seed;
     const auto means = points.reshape({5, 4, 2}).mean(0);
     const auto expected = (points.reshape({5, 4, 2}) - means).square().sum().item<double>();
     EXPECT_NEAR(result.inertia, expected, 1e-9 * expected);
@@ -102,14 +100,12 @@ TEST(KMeans, RefusesWhatItCannotCluster) {
   EXPECT_EQ(kind_of(points, {.num_clusters = 4}), ErrorKind::kUsage);
   EXPECT_EQ(kind_of(points, {.num_clusters = 0}), ErrorKind::kUsage);
   EXPECT_EQ(kind_of(points, {.num_clusters = 2, .restarts = 0}), ErrorKind::kUsage);
-  EXPECT_EQ(kind_of(points * std::numeric_limits<double>::quiet_NaN(), {.num_clusters = 2}),
-            ErrorKind::kUsage);
+  EXPECT_EQ(kind_of(points * std::numeric_limits<double>::quiet_NaN(), {.num_clusters = 2}), ErrorKind::kUsage);
   EXPECT_EQ(kind_of(torch::ones({3}), {.num_clusters = 2}), ErrorKind::kUsage);
 }
 
 TEST(Partition, NumbersClustersByTheirFirstMember) {
-  EXPECT_THAT(canonical_labels(std::vector<std::int64_t>{5, 2, 5, 9, 2}),
-              ElementsAre(0, 1, 0, 2, 1));
+  EXPECT_THAT(canonical_labels(std::vector<std::int64_t>{5, 2, 5, 9, 2}), ElementsAre(0, 1, 0, 2, 1));
 }
 
 TEST(Partition, AdjustedRandIndexMatchesScikitLearn) {
@@ -125,8 +121,7 @@ TEST(Partition, AdjustedRandIndexMatchesScikitLearn) {
 }
 
 TEST(Partition, SilhouetteMatchesScikitLearn) {
-  const auto points =
-      torch::tensor({{0.0, 0.0}, {0.0, 1.0}, {4.0, 0.0}, {5.0, 1.0}, {9.0, 9.0}}, torch::kDouble);
+  const auto points = torch::tensor({{0.0, 0.0}, {0.0, 1.0}, {4.0, 0.0}, {5.0, 1.0}, {9.0, 9.0}}, torch::kDouble);
   const std::vector<std::int64_t> labels = {0, 0, 1, 1, 2};
   EXPECT_NEAR(silhouette(points, labels), 0.5865415469710021, 1e-12);
   EXPECT_EQ(silhouette(points, std::vector<std::int64_t>(5, 3)), 0);

@@ -25,21 +25,17 @@ void check(std::span<const lora::LoraAdapter> adapters, const MbcOptions& option
          count, options.num_clusters);
   }
   if (options.svd_components < 1) {
-    fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1",
-         options.svd_components);
+    fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", options.svd_components);
   }
 }
 
 /// The adapters in the order of their names; copies share storage.
 std::vector<lora::LoraAdapter> sorted_by_name(std::span<const lora::LoraAdapter> adapters) {
   std::vector<lora::LoraAdapter> sorted(adapters.begin(), adapters.end());
-  std::sort(sorted.begin(), sorted.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   for (std::size_t i = 1; i < sorted.size(); ++i) {
     if (sorted[i].name == sorted[i - 1].name) {
-      fail(ErrorKind::kUsage,
-           "two adapters are called '{}': clusters are told by name, so rename one",
-           sorted[i].name);
+      fail(ErrorKind::kUsage, "two adapters are called '{}': clusters are told by name, so rename one", sorted[i].name);
     }
   }
   return sorted;
@@ -88,23 +84,17 @@ torch::Tensor sparsify(const torch::Tensor& x, double quantile) {
 
 torch::Tensor embed(const torch::Tensor& gram, std::int64_t components) {
   if (gram.dim() != 2 || gram.size(0) != gram.size(1) || gram.size(0) < 1) {
-    fail(ErrorKind::kUsage,
-         "a Gram matrix is [T, T] with T >= 1, and this one has {} entries in {} dimensions",
-         gram.numel(), gram.dim());
+    fail(ErrorKind::kUsage, "a Gram matrix is [T, T] with T >= 1, and this one has {} entries in {} dimensions", gram.numel(), gram.dim());
   }
-  if (components < 1)
-    fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", components);
+  if (components < 1) fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", components);
   const torch::NoGradGuard no_grad;
   const auto count = gram.size(0);
   const auto kept = std::min(components, count);
-  const auto [eigenvalues, eigenvectors] =
-      torch::linalg_eigh(gram.to(torch::kCPU, torch::kDouble));  // ascending
+  const auto [eigenvalues, eigenvectors] = torch::linalg_eigh(gram.to(torch::kCPU, torch::kDouble));  // ascending
   // Eigenvalues that rounding alone made positive would give a zero direction the weight of noise.
   const double noise = eigenvalues[-1].item<double>() * static_cast<double>(count) * 1e-15;
-  const auto squares =
-      torch::where(eigenvalues > noise, eigenvalues, torch::zeros_like(eigenvalues));
-  const auto rows =
-      (eigenvectors * squares.sqrt()).narrow(1, count - kept, kept).flip(1);  // largest first
+  const auto squares = torch::where(eigenvalues > noise, eigenvalues, torch::zeros_like(eigenvalues));
+  const auto rows = (eigenvectors * squares.sqrt()).narrow(1, count - kept, kept).flip(1);  // largest first
   return unit_rows(rows);
 }
 
@@ -117,18 +107,13 @@ torch::Tensor cosine_similarity(const torch::Tensor& embedding) {
 MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
   check(adapters, options);
   const auto sorted = sorted_by_name(adapters);
-  const auto gram = options.similarity == Similarity::kFactors
-                        ? gram_of_factors(sorted, options.sparsity)
-                        : gram_of_products(sorted);
+  const auto gram = options.similarity == Similarity::kFactors ? gram_of_factors(sorted, options.sparsity) : gram_of_products(sorted);
   MbcResult result;
   for (const auto& adapter : sorted) result.names.push_back(adapter.name);
-  const auto most_components =
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(sorted.size()) - 1);
-  result.similarity =
-      cosine_similarity(embed(gram, std::min(options.svd_components, most_components)));
-  const auto clusters = kmeans(
-      result.similarity,
-      {.num_clusters = options.num_clusters, .seed = options.seed, .restarts = options.restarts});
+  const auto most_components = std::max<std::int64_t>(1, static_cast<std::int64_t>(sorted.size()) - 1);
+  result.similarity = cosine_similarity(embed(gram, std::min(options.svd_components, most_components)));
+  const auto clusters =
+      kmeans(result.similarity, {.num_clusters = options.num_clusters, .seed = options.seed, .restarts = options.restarts});
   result.labels = canonical_labels(clusters.labels);
   result.inertia = clusters.inertia;
   result.silhouette = silhouette(result.similarity, result.labels);

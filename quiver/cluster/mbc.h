@@ -41,9 +41,9 @@ struct MbcOptions {
 struct MbcResult {
   std::vector<std::string> names;    ///< of the adapters, sorted
   std::vector<std::int64_t> labels;  ///< cluster of names[i], numbered by first member
-  torch::Tensor similarity;  ///< [T, T] float64: cosine of the embeddings of names[i] and names[j]
-  double inertia = 0;        ///< of k-means
-  double silhouette = 0;     ///< of the clusters over the rows of `similarity`; in [-1, 1]
+  torch::Tensor similarity;          ///< [T, T] float64: cosine of the embeddings of names[i] and names[j]
+  double inertia = 0;                ///< of k-means
+  double silhouette = 0;             ///< of the clusters over the rows of `similarity`; in [-1, 1]
 
   /// The names of each cluster's members, [K], sorted.
   std::vector<std::vector<std::string>> clusters() const;

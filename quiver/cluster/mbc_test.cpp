@@ -30,8 +30,7 @@ LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int
   LoraAdapter adapter;
   adapter.name = name;
   for (const auto* path : {"layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj"}) {
-    adapter.pairs.emplace(path, lora::LoraPair(torch::randn({rank, 10}, generator),
-                                               torch::randn({7, rank}, generator), 4));
+    adapter.pairs.emplace(path, lora::LoraPair(torch::randn({rank, 10}, generator), torch::randn({7, rank}, generator), 4));
   }
   return adapter;
 }
@@ -46,8 +45,7 @@ std::vector<LoraAdapter> planted(std::uint64_t seed, int per_group) {
     adapter.name = "task" + std::to_string(10 + i);
     for (const auto& [path, pair] : center.pairs) {
       const auto& other = noise.pairs.at(path);
-      adapter.pairs.emplace(path, lora::LoraPair(pair.lora_a() + 0.3 * other.lora_a(),
-                                                 pair.lora_b() + 0.3 * other.lora_b(), 4));
+      adapter.pairs.emplace(path, lora::LoraPair(pair.lora_a() + 0.3 * other.lora_a(), pair.lora_b() + 0.3 * other.lora_b(), 4));
     }
     adapters.push_back(std::move(adapter));
   }
@@ -63,12 +61,9 @@ TEST(MagnitudeQuantile, InterpolatesBetweenNeighbours) {
   EXPECT_NEAR(magnitude_quantile(x, 0.9), 4 + 0.7 * 4, 1e-12);
   EXPECT_EQ(magnitude_quantile(x, 1), 8);
   EXPECT_EQ(x[0].item<float>(), -4) << "the argument is not reordered";
-  EXPECT_THAT(message_of([&] { magnitude_quantile(x, 1.5); }, ErrorKind::kUsage),
-              HasSubstr("sparsity 1.5"));
-  EXPECT_THAT(message_of([&] { magnitude_quantile(x * std::nan(""), 0.5); }, ErrorKind::kUsage),
-              HasSubstr("NaN"));
-  EXPECT_THAT(message_of([&] { magnitude_quantile(torch::empty({0}), 0.5); }, ErrorKind::kUsage),
-              HasSubstr("no entries"));
+  EXPECT_THAT(message_of([&] { magnitude_quantile(x, 1.5); }, ErrorKind::kUsage), HasSubstr("sparsity 1.5"));
+  EXPECT_THAT(message_of([&] { magnitude_quantile(x * std::nan(""), 0.5); }, ErrorKind::kUsage), HasSubstr("NaN"));
+  EXPECT_THAT(message_of([&] { magnitude_quantile(torch::empty({0}), 0.5); }, ErrorKind::kUsage), HasSubstr("no entries"));
 }
 
 TEST(Sparsify, SetsToZeroWhatDoesNotExceedTheThreshold) {
@@ -92,11 +87,9 @@ TEST(GramOfProducts, IsThatOfTheUpdatesAndDoesNotChangeWithTheGauge) {
   std::vector<LoraAdapter> adapters;
   std::vector<torch::Tensor> rows;
   for (std::uint64_t i = 0; i < 5; ++i) {
-    adapters.push_back(
-        random_adapter("t" + std::to_string(i), i, 1 + static_cast<std::int64_t>(i)));
+    adapters.push_back(random_adapter("t" + std::to_string(i), i, 1 + static_cast<std::int64_t>(i)));
     std::vector<torch::Tensor> parts;
-    for (const auto& [path, pair] : adapters.back().pairs)
-      parts.push_back(pair.to(torch::kCPU, torch::kDouble).delta().reshape(-1));
+    for (const auto& [path, pair] : adapters.back().pairs) parts.push_back(pair.to(torch::kCPU, torch::kDouble).delta().reshape(-1));
     rows.push_back(torch::cat(parts));
   }
   const auto x = torch::stack(rows);
@@ -155,32 +148,26 @@ TEST(Mbc, DoesNotDependOnTheOrderOfTheAdapters) {
 }
 
 TEST(Mbc, OfOneAdapterIsOneCluster) {
-  const auto result =
-      mbc(std::vector<LoraAdapter>{random_adapter("alone", 1)}, {.num_clusters = 1});
+  const auto result = mbc(std::vector<LoraAdapter>{random_adapter("alone", 1)}, {.num_clusters = 1});
   EXPECT_THAT(result.labels, ElementsAre(0));
   EXPECT_EQ(result.silhouette, 0);
 }
 
 TEST(Mbc, SaysWhatDoesNotFit) {
   std::vector<LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 10}); }, ErrorKind::kUsage),
-              HasSubstr("2 adapters cannot form 10 clusters"));
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2, .svd_components = 0}); },
-                         ErrorKind::kUsage),
+  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 10}); }, ErrorKind::kUsage), HasSubstr("2 adapters cannot form 10 clusters"));
+  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2, .svd_components = 0}); }, ErrorKind::kUsage),
               HasSubstr("svd_components is 0"));
-  EXPECT_THAT(
-      message_of([&] { mbc(adapters, {.num_clusters = 2, .sparsity = 1}); }, ErrorKind::kUsage),
-      HasSubstr("adapter 'a' has no direction"));
+  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2, .sparsity = 1}); }, ErrorKind::kUsage),
+              HasSubstr("adapter 'a' has no direction"));
   adapters[1].name = "a";
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kUsage),
-              HasSubstr("two adapters are called 'a'"));
+  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kUsage), HasSubstr("two adapters are called 'a'"));
 
   adapters[1] = random_adapter("b", 2, 3);
   EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kMismatch),
               HasSubstr("adapters 'a' and 'b' differ at 'layers.0.q_proj': lora_a is Float [2, 10] "
                         "and Float [3, 10]"));
-  EXPECT_EQ(mbc(adapters, {.num_clusters = 2, .similarity = Similarity::kProducts}).labels.size(),
-            2);
+  EXPECT_EQ(mbc(adapters, {.num_clusters = 2, .similarity = Similarity::kProducts}).labels.size(), 2);
 
   adapters[1] = random_adapter("b", 2);
   adapters[1].pairs.erase("layers.1.q_proj");
@@ -202,8 +189,7 @@ TEST(Mbc, SaysWhatDoesNotFit) {
 const std::string kGolden = "tests/golden/cluster/";
 
 std::vector<LoraAdapter> golden_adapters(const std::string& set) {
-  std::map<std::string, std::map<std::string, torch::Tensor>>
-      factors;  // adapter -> rest of the name -> tensor
+  std::map<std::string, std::map<std::string, torch::Tensor>> factors;  // adapter -> rest of the name -> tensor
   for (const auto& [name, tensor] : tensor::load_tensors(kGolden + set + ".adapters.safetensors")) {
     factors[name.substr(0, 2)][name.substr(3)] = tensor;
   }
@@ -222,8 +208,7 @@ std::vector<LoraAdapter> golden_adapters(const std::string& set) {
 }
 
 bool close(const torch::Tensor& actual, const torch::Tensor& expected) {
-  return torch::allclose(actual.to(torch::kDouble), expected.to(torch::kDouble), 1e-6,
-                         1e-6 * expected.abs().max().item<double>());
+  return torch::allclose(actual.to(torch::kDouble), expected.to(torch::kDouble), 1e-6, 1e-6 * expected.abs().max().item<double>());
 }
 
 TEST(MbcGolden, EveryStageMatchesNumPy) {
@@ -232,32 +217,22 @@ TEST(MbcGolden, EveryStageMatchesNumPy) {
     const auto adapters = golden_adapters(set);
     const auto stages = tensor::load_tensors(kGolden + set + ".stages.safetensors");
     for (const auto& [key, notes] : report.at(set).at("cases").items()) {
-      const auto stage = [&, name = key](const std::string& what) {
-        return stages.at(name + "." + what);
-      };
+      const auto stage = [&, name = key](const std::string& what) { return stages.at(name + "." + what); };
       const auto sparsity = notes.at("sparsity").get<double>();
       for (std::size_t i = 0; i < adapters.size(); ++i) {
         const auto vector = adapter_vector(adapters[i]);
         const auto row = static_cast<std::int64_t>(i);
         const auto sparse = sparsify(vector, sparsity);
-        ASSERT_NEAR(magnitude_quantile(vector, sparsity), stage("thresholds")[row].item<double>(),
-                    1e-6)
-            << set << key;
-        ASSERT_EQ(sparse.count_nonzero().item<std::int64_t>(),
-                  stage("nonzeros")[row].item<std::int64_t>())
-            << set << key;
-        ASSERT_NEAR(sparse.norm().item<double>(), stage("norms")[row].item<double>(), 1e-4)
-            << set << key;
+        ASSERT_NEAR(magnitude_quantile(vector, sparsity), stage("thresholds")[row].item<double>(), 1e-6) << set << key;
+        ASSERT_EQ(sparse.count_nonzero().item<std::int64_t>(), stage("nonzeros")[row].item<std::int64_t>()) << set << key;
+        ASSERT_NEAR(sparse.norm().item<double>(), stage("norms")[row].item<double>(), 1e-4) << set << key;
       }
       const auto gram = gram_of_factors(adapters, sparsity);
       const auto embedding = embed(gram, notes.at("components").get<std::int64_t>());
       const auto expected = stage("embedding");
       EXPECT_TRUE(close(gram, stage("gram"))) << set << key;
-      EXPECT_TRUE(
-          close(torch::linalg_eigvalsh(gram).flip(0).clamp_min(0).sqrt(), stage("singular_values")))
-          << set << key;
-      EXPECT_TRUE(close(embedding.abs(), (expected / expected.norm(2, 1, true)).abs()))
-          << set << key;
+      EXPECT_TRUE(close(torch::linalg_eigvalsh(gram).flip(0).clamp_min(0).sqrt(), stage("singular_values"))) << set << key;
+      EXPECT_TRUE(close(embedding.abs(), (expected / expected.norm(2, 1, true)).abs())) << set << key;
       EXPECT_TRUE(close(cosine_similarity(embedding), stage("similarity"))) << set << key;
     }
   }
@@ -272,25 +247,18 @@ TEST(MbcGolden, KMeansIsAsGoodAsScikitLearns) {
       // The structureless set needs many starts for its optimum, and scikit-learn's ten did not
       // find it either.
       const auto result = kmeans(stages.at(key + ".similarity"),
-                                 {.num_clusters = notes.at("num_clusters").get<std::int64_t>(),
-                                  .restarts = set == "planted" ? 10 : 200});
+                                 {.num_clusters = notes.at("num_clusters").get<std::int64_t>(), .restarts = set == "planted" ? 10 : 200});
       EXPECT_LE(result.inertia, notes.at("inertia").get<double>() * (1 + 1e-6)) << set << key;
       EXPECT_NEAR(result.inertia, best, 0.02 * best) << set << key;
       if (set == "planted") {
-        EXPECT_EQ(
-            adjusted_rand_index(result.labels, notes.at("labels").get<std::vector<std::int64_t>>()),
-            1)
-            << key;
+        EXPECT_EQ(adjusted_rand_index(result.labels, notes.at("labels").get<std::vector<std::int64_t>>()), 1) << key;
       }
     }
   }
 }
 
 TEST(MbcGolden, FindsThePlantedGroups) {
-  const auto groups = io::read_json_file(kGolden + "cases.json")
-                          .at("planted")
-                          .at("planted_groups")
-                          .get<std::vector<std::int64_t>>();
+  const auto groups = io::read_json_file(kGolden + "cases.json").at("planted").at("planted_groups").get<std::vector<std::int64_t>>();
   const auto result = mbc(golden_adapters("planted"), {.num_clusters = 4, .svd_components = 16});
   EXPECT_EQ(result.labels, groups);
   EXPECT_NEAR(result.inertia, 3.215756244821369, 1e-6 * 3.2);

@@ -16,18 +16,15 @@ std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels)
   std::vector<std::int64_t> result;
   result.reserve(labels.size());
   for (const auto label : labels) {
-    result.push_back(
-        renamed.try_emplace(label, static_cast<std::int64_t>(renamed.size())).first->second);
+    result.push_back(renamed.try_emplace(label, static_cast<std::int64_t>(renamed.size())).first->second);
   }
   return result;
 }
 
-double adjusted_rand_index(std::span<const std::int64_t> first,
-                           std::span<const std::int64_t> second) {
+double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second) {
   if (first.size() != second.size()) {
-    fail(ErrorKind::kMismatch,
-         "partitions of {} and of {} points cannot be compared: they must be of the same points",
-         first.size(), second.size());
+    fail(ErrorKind::kMismatch, "partitions of {} and of {} points cannot be compared: they must be of the same points", first.size(),
+         second.size());
   }
   std::map<std::int64_t, double> sizes_first;
   std::map<std::int64_t, double> sizes_second;
@@ -56,22 +53,18 @@ double silhouette(const torch::Tensor& points, std::span<const std::int64_t> lab
   const torch::NoGradGuard no_grad;
   const auto count = static_cast<std::int64_t>(labels.size());
   if (points.dim() != 2 || points.size(0) != count) {
-    fail(ErrorKind::kMismatch,
-         "{} labels do not fit {} points: there must be one label for each point", count,
+    fail(ErrorKind::kMismatch, "{} labels do not fit {} points: there must be one label for each point", count,
          points.dim() > 0 ? points.size(0) : 0);
   }
   const auto numbers = canonical_labels(labels);
-  const auto num_clusters =
-      numbers.empty() ? 0 : *std::max_element(numbers.begin(), numbers.end()) + 1;
+  const auto num_clusters = numbers.empty() ? 0 : *std::max_element(numbers.begin(), numbers.end()) + 1;
   if (num_clusters < 2) return 0;
 
   const auto matrix = points.to(torch::kCPU, torch::kDouble);
-  const auto distances =
-      torch::cdist(matrix, matrix, /*p=*/2, /*compute_mode=*/2);  // by differences, [T, T]
-  const auto member =
-      torch::one_hot(torch::tensor(numbers), num_clusters).to(torch::kDouble);  // [T, K]
-  const auto sums_tensor = distances.matmul(member).contiguous();               // [T, K]
-  const auto sizes_tensor = member.sum(0);                                      // [K]
+  const auto distances = torch::cdist(matrix, matrix, /*p=*/2, /*compute_mode=*/2);             // by differences, [T, T]
+  const auto member = torch::one_hot(torch::tensor(numbers), num_clusters).to(torch::kDouble);  // [T, K]
+  const auto sums_tensor = distances.matmul(member).contiguous();                               // [T, K]
+  const auto sizes_tensor = member.sum(0);                                                      // [K]
   const auto sums = sums_tensor.accessor<double, 2>();
   const auto sizes = sizes_tensor.accessor<double, 1>();
   double total = 0;

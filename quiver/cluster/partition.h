@@ -19,8 +19,7 @@ std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels)
 ///   e = sum_i C(a_i, 2) sum_j C(b_j, 2) / C(T, 2)
 /// Two partitions that are both trivial in the same way (all in one cluster, or each alone)
 /// agree: 1. Throws kMismatch if the lengths differ.
-double adjusted_rand_index(std::span<const std::int64_t> first,
-                           std::span<const std::int64_t> second);
+double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second);
 
 /// Mean over the points of (b - a) / max(a, b), a the mean distance to the others of its own
 /// cluster and b the least mean distance to another cluster (Rousseeuw 1987); a point alone in its

@@ -59,7 +59,10 @@ TEST(LoadTask, RefusesEmptyAndUnknownTasks) {
   const TaskFolder folder;
   folder.write("empty.jsonl", "\n\n");
   EXPECT_NE(message_of([&] { load_task(folder.path(), "empty"); }).find("is empty"), std::string::npos);
-  EXPECT_NE(message_of([] { load_task("data/train", "task363_sst2_polarity_clasification"); }).find("did you mean 'task363_sst2_polarity_classification'"), std::string::npos);
+  EXPECT_NE(message_of([] {
+              load_task("data/train", "task363_sst2_polarity_clasification");
+            }).find("did you mean 'task363_sst2_polarity_classification'"),
+            std::string::npos);
   EXPECT_NE(message_of([] { select_tasks("data/train", "nothing"); }).find("no task 'nothing'"), std::string::npos);
   EXPECT_NE(message_of([] { list_tasks("no/such/folder"); }).find("no/such/folder"), std::string::npos);
 }

@@ -12,9 +12,9 @@ bool starts_with_space(std::string_view text) { return !text.empty() && (text.fr
 
 /// Bytes of white space (as Python's str.rstrip sees it) at the end of valid UTF-8.
 std::size_t trailing_white_space(std::string_view text) {
-  static constexpr std::string_view kWide[] = {
-      "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007",
-      "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+  static constexpr std::string_view kWide[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003",
+                                               "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a",
+                                               "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
   const auto size = text.size();
   while (!text.empty()) {
     const auto last = static_cast<unsigned char>(text.back());
@@ -80,7 +80,8 @@ forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_vi
     num_context = tokenizer.encode(head).size();
   }
   if (sequence.tokens.size() <= num_context) {
-    fail(ErrorKind::kUsage, "the continuation '{}' has no token of its own: context and continuation together have {} tokens, the context alone {}",
+    fail(ErrorKind::kUsage,
+         "the continuation '{}' has no token of its own: context and continuation together have {} tokens, the context alone {}",
          std::string(continuation), sequence.tokens.size(), num_context);
   }
   sequence.num_targets = static_cast<std::int64_t>(sequence.tokens.size() - num_context);

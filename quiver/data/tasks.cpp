@@ -89,7 +89,10 @@ Task load_task(const fs::path& folder, const std::string& name) {
   while (const auto row = reader.next()) {
     const auto where = reader.where();
     const auto split = io::find_string(*row, "split", where).value_or("train");
-    auto* part = split == "train" ? &task.train : split == "valid" || split == "validation" ? &task.valid : split == "test" ? &task.test : nullptr;
+    auto* part = split == "train"                            ? &task.train
+                 : split == "valid" || split == "validation" ? &task.valid
+                 : split == "test"                           ? &task.test
+                                                             : nullptr;
     if (part == nullptr) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
     part->push_back(read_example(*row, where));
   }

@@ -36,10 +36,8 @@ TEST(GoldenMetrics, RougeLIsRougeScores) {
     const auto reference = item["reference"].get<std::string>();
     const auto prediction = item["prediction"].get<std::string>();
     const auto score = rouge_l(reference, prediction);
-    EXPECT_NEAR(score.precision, item["precision"].get<double>(), 1e-9)
-        << reference << " | " << prediction;
-    EXPECT_NEAR(score.recall, item["recall"].get<double>(), 1e-9)
-        << reference << " | " << prediction;
+    EXPECT_NEAR(score.precision, item["precision"].get<double>(), 1e-9) << reference << " | " << prediction;
+    EXPECT_NEAR(score.recall, item["recall"].get<double>(), 1e-9) << reference << " | " << prediction;
     EXPECT_NEAR(score.f_measure, item["f"].get<double>(), 1e-9) << reference << " | " << prediction;
   }
 }

@@ -35,22 +35,15 @@ constexpr std::array<Rule, 16> kIrregular = {{{"sky", "sky"},
 
 // Within a step the first suffix that fits decides, so that a longer one stands before its own
 // ending.
-constexpr std::array<Rule, 21> kStep2 = {
-    {{"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"}, {"anci", "ance"}, {"izer", "ize"},
-     {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"}, {"eli", "e"},     {"ousli", "ous"},
-     {"ization", "ize"}, {"ation", "ate"},   {"ator", "ate"},  {"alism", "al"},  {"iveness", "ive"},
-     {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},  {"iviti", "ive"}, {"biliti", "ble"},
-     {"fulli", "ful"}}};
-constexpr std::array<Rule, 7> kStep3 = {{{"icate", "ic"},
-                                         {"ative", ""},
-                                         {"alize", "al"},
-                                         {"iciti", "ic"},
-                                         {"ical", "ic"},
-                                         {"ful", ""},
-                                         {"ness", ""}}};
-constexpr std::array<std::string_view, 19> kStep4 = {
-    "al",  "ance", "ence", "er",  "ic",  "able", "ible", "ant", "ement", "ment",
-    "ent", "ion",  "ou",   "ism", "ate", "iti",  "ous",  "ive", "ize"};
+constexpr std::array<Rule, 21> kStep2 = {{{"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"}, {"anci", "ance"}, {"izer", "ize"},
+                                          {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"}, {"eli", "e"},     {"ousli", "ous"},
+                                          {"ization", "ize"}, {"ation", "ate"},   {"ator", "ate"},  {"alism", "al"},  {"iveness", "ive"},
+                                          {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},  {"iviti", "ive"}, {"biliti", "ble"},
+                                          {"fulli", "ful"}}};
+constexpr std::array<Rule, 7> kStep3 = {
+    {{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""}}};
+constexpr std::array<std::string_view, 19> kStep4 = {"al",  "ance", "ence", "er",  "ic",  "able", "ible", "ant", "ement", "ment",
+                                                     "ent", "ion",  "ou",   "ism", "ate", "iti",  "ous",  "ive", "ize"};
 
 bool is_plain_vowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
 
@@ -132,8 +125,7 @@ std::string step1b(const std::string& word) {
   if (!stem) stem = before(word, "ing");
   if (!stem || !has_vowel(*stem)) return word;
 
-  if (stem->ends_with("at") || stem->ends_with("bl") || stem->ends_with("iz"))
-    return joined(*stem, "e");
+  if (stem->ends_with("at") || stem->ends_with("bl") || stem->ends_with("iz")) return joined(*stem, "e");
   if (ends_double_consonant(*stem)) {
     const char last = stem->back();
     const bool keep = last == 'l' || last == 's' || last == 'z';
@@ -151,8 +143,7 @@ std::string step1c(const std::string& word) {
 
 std::string step2(std::string word) {
   // "rationalli" -> "rational", to which the rules below apply in turn.
-  if (const auto stem = before(word, "alli"); stem && measure(*stem) > 0)
-    word = joined(*stem, "al");
+  if (const auto stem = before(word, "alli"); stem && measure(*stem) > 0) word = joined(*stem, "al");
   // "logi" loses its i alone: the l counts for the measure.
   if (word.ends_with("logi")) {
     const auto stem = std::string_view(word).substr(0, word.size() - 3);
@@ -178,8 +169,7 @@ std::string step5(const std::string& word) {
     const auto m = measure(*stem);
     if (m > 1 || (m == 1 && !ends_cvc(*stem))) result = std::string(*stem);
   }
-  if (result.ends_with("ll") &&
-      measure(std::string_view(result).substr(0, result.size() - 1)) > 1) {
+  if (result.ends_with("ll") && measure(std::string_view(result).substr(0, result.size() - 1)) > 1) {
     result.pop_back();
   }
   return result;

@@ -14,24 +14,21 @@ constexpr std::string_view kKelvinSign = "\xE2\x84\xAA";
 constexpr std::string_view kDottedI = "\xC4\xB0";
 constexpr std::size_t kLongestUnstemmed = 3;
 
-std::int64_t longest_common_subsequence(std::span<const std::string> a,
-                                        std::span<const std::string> b) {
+std::int64_t longest_common_subsequence(std::span<const std::string> a, std::span<const std::string> b) {
   if (a.size() < b.size()) std::swap(a, b);
   // row[j] is the length for the tokens of a so far and the first j of b.
   std::vector<std::int64_t> row(b.size() + 1, 0);
   for (const auto& token : a) {
     std::int64_t diagonal = 0;  // row[j - 1] before this token
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const auto above =
-          std::exchange(row[j], token == b[j - 1] ? diagonal + 1 : std::max(row[j], row[j - 1]));
+      const auto above = std::exchange(row[j], token == b[j - 1] ? diagonal + 1 : std::max(row[j], row[j - 1]));
       diagonal = above;
     }
   }
   return row.back();
 }
 
-RougeScore score_tokens(std::span<const std::string> target,
-                        std::span<const std::string> prediction) {
+RougeScore score_tokens(std::span<const std::string> target, std::span<const std::string> prediction) {
   if (target.empty() || prediction.empty()) return {};
   const auto common = static_cast<double>(longest_common_subsequence(target, prediction));
   RougeScore score;
@@ -83,12 +80,10 @@ RougeScore rouge_l(std::string_view target, std::string_view prediction) {
 }
 
 double best_rouge_l(std::span<const std::string> targets, std::string_view prediction) {
-  if (targets.empty())
-    fail(ErrorKind::kUsage, "Rouge-L needs at least one target to compare the prediction with");
+  if (targets.empty()) fail(ErrorKind::kUsage, "Rouge-L needs at least one target to compare the prediction with");
   const auto predicted = rouge_tokens(prediction);
   double best = 0;
-  for (const auto& target : targets)
-    best = std::max(best, score_tokens(rouge_tokens(target), predicted).f_measure);
+  for (const auto& target : targets) best = std::max(best, score_tokens(rouge_tokens(target), predicted).f_measure);
   return best;
 }
 

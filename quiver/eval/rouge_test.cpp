@@ -59,8 +59,7 @@ TEST(PorterStemmer, TreatsDigitsAsConsonantsAndRunsOfYAlternately) {
 }
 
 TEST(RougeTokens, AreLowerCaseAlphanumericAndStemmedAboveThreeCharacters) {
-  EXPECT_THAT(rouge_tokens("It's 3.14 METRES\tlong, was"),
-              ElementsAre("it", "s", "3", "14", "metr", "long", "was"));
+  EXPECT_THAT(rouge_tokens("It's 3.14 METRES\tlong, was"), ElementsAre("it", "s", "3", "14", "metr", "long", "was"));
   EXPECT_THAT(rouge_tokens("na\xC3\xAFve caf\xC3\xA9s"), ElementsAre("na", "ve", "caf", "s"));
   EXPECT_THAT(rouge_tokens(" \n --- "), IsEmpty());
 }
@@ -80,16 +79,13 @@ TEST(RougeTokens, TakeAnyBytes) {
 
 // Expected values: rouge-score 0.1.2 with use_stemmer=True.
 TEST(RougeL, EqualsTheReference) {
-  const auto score = rouge_l("The quick brown fox jumps over the lazy dog",
-                             "the quick brown dogs jumped on the log");
+  const auto score = rouge_l("The quick brown fox jumps over the lazy dog", "the quick brown dogs jumped on the log");
   EXPECT_DOUBLE_EQ(score.precision, 0.625);
   EXPECT_DOUBLE_EQ(score.recall, 0.5555555555555556);
   EXPECT_DOUBLE_EQ(score.f_measure, 0.5882352941176471);
-  EXPECT_DOUBLE_EQ(rouge_l("running runners ran", "the runner was running").f_measure,
-                   0.28571428571428575);
+  EXPECT_DOUBLE_EQ(rouge_l("running runners ran", "the runner was running").f_measure, 0.28571428571428575);
   EXPECT_DOUBLE_EQ(rouge_l("a b c d", "d c b a").f_measure, 0.25);
-  EXPECT_DOUBLE_EQ(rouge_l("It's 3.14 metres\tlong", "its 3 14 meter long").f_measure,
-                   0.5454545454545454);
+  EXPECT_DOUBLE_EQ(rouge_l("It's 3.14 metres\tlong", "its 3 14 meter long").f_measure, 0.5454545454545454);
 }
 
 TEST(RougeL, IsZeroWithoutTokensOrOverlap) {

@@ -13,9 +13,9 @@ namespace quiver::eval {
 
 /// log p(targets | what comes before) of one sequence.
 struct SequenceScore {
-  double log_prob = 0;                 ///< the sum
+  double log_prob = 0;                  ///< the sum
   std::vector<double> token_log_probs;  ///< one per target
-  bool is_greedy = true;               ///< every target is its row's largest logit
+  bool is_greedy = true;                ///< every target is its row's largest logit
 };
 
 struct ScoreOptions {

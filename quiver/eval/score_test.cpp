@@ -22,7 +22,8 @@ TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
   ASSERT_EQ(requests.size(), 40u);
   std::vector<forest::Sequence> sequences;
   for (const auto& request : requests) {
-    sequences.push_back(data::encode_request(tokenizer, request.at("context").get<std::string>(), request.at("continuation").get<std::string>()));
+    sequences.push_back(
+        data::encode_request(tokenizer, request.at("context").get<std::string>(), request.at("continuation").get<std::string>()));
     const auto& tokens = sequences.back().tokens;
     const std::vector<std::int32_t> continuation(tokens.end() - sequences.back().num_targets, tokens.end());
     EXPECT_EQ(continuation, request.at("continuation_ids").get<std::vector<std::int32_t>>());
@@ -60,7 +61,8 @@ TEST(ScoreSequences, DoesNotDependOnBatching) {
 
 TEST(ScoreSequences, RefusesASequenceBeyondTheContext) {
   const auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
-  const std::vector<forest::Sequence> sequences = {{{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions) + 2, 3), 1}};
+  const std::vector<forest::Sequence> sequences = {
+      {{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions) + 2, 3), 1}};
   NoProgress progress;
   EXPECT_THROW(score_sequences(model, sequences, {}, progress), Error);
 }

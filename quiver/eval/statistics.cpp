@@ -33,15 +33,13 @@ double beta_fraction(double a, double b, double x) {
     value *= d * c;
     if (std::abs(d * c - 1) <= kPrecision * 4) return value;
   }
-  fail(ErrorKind::kInternal,
-       "the incomplete beta function did not converge for a = {}, b = {}, x = {}", a, b, x);
+  fail(ErrorKind::kInternal, "the incomplete beta function did not converge for a = {}, b = {}, x = {}", a, b, x);
 }
 
 /// I_x(a, b) for 0 < x < 1, given y = 1 - x, too, which the caller may know to more digits.
 double incomplete_beta_of(double a, double b, double x, double y) {
   // x^a y^b / B(a, b), the same for both ends.
-  const double front = std::exp(a * std::log(x) + b * std::log(y) + std::lgamma(a + b) -
-                                std::lgamma(a) - std::lgamma(b));
+  const double front = std::exp(a * std::log(x) + b * std::log(y) + std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
   return 1 - front * beta_fraction(b, a, y) / b;
 }
@@ -62,8 +60,7 @@ double student_t_upper(double tail, double degrees) {
   while (student_t_tail(high, degrees) > tail) {
     low = high;
     high *= 2;
-    if (!std::isfinite(high))
-      return high;  // beyond every number: few degrees of freedom, a tiny tail
+    if (!std::isfinite(high)) return high;  // beyond every number: few degrees of freedom, a tiny tail
   }
   // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's
   // method, and sure.
@@ -85,8 +82,7 @@ void require_finite(std::span<const double> values, const char* what) {
 }  // namespace
 
 Estimate estimate_mean(std::span<const double> values) {
-  if (values.empty())
-    fail(ErrorKind::kUsage, "the mean of no values is undefined; evaluate at least one sample");
+  if (values.empty()) fail(ErrorKind::kUsage, "the mean of no values is undefined; evaluate at least one sample");
   require_finite(values, "value");
   const auto n = static_cast<double>(values.size());
   double sum = 0;
@@ -95,45 +91,35 @@ Estimate estimate_mean(std::span<const double> values) {
   // The squares around the mean, not the mean of squares less the square: no digits cancel.
   double squares = 0;
   for (const double x : values) squares += (x - mean) * (x - mean);
-  const double error = values.size() == 1 ? std::numeric_limits<double>::quiet_NaN()
-                                          : std::sqrt(squares / (n * (n - 1)));
+  const double error = values.size() == 1 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(squares / (n * (n - 1)));
   return {.mean = mean, .standard_error = error, .count = static_cast<std::int64_t>(values.size())};
 }
 
-PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline,
-                                   double confidence) {
+PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence) {
   if (values.size() != baseline.size()) {
-    fail(ErrorKind::kMismatch,
-         "a paired difference needs the same samples on both sides; {} values, {} baseline values",
-         values.size(), baseline.size());
+    fail(ErrorKind::kMismatch, "a paired difference needs the same samples on both sides; {} values, {} baseline values", values.size(),
+         baseline.size());
   }
   if (!(confidence > 0 && confidence < 1)) {
-    fail(ErrorKind::kUsage, "confidence is {}; expected a share between 0 and 1, such as 0.95",
-         confidence);
+    fail(ErrorKind::kUsage, "confidence is {}; expected a share between 0 and 1, such as 0.95", confidence);
   }
   require_finite(values, "value");
   require_finite(baseline, "baseline value");
   std::vector<double> differences(values.size());
-  std::transform(values.begin(), values.end(), baseline.begin(), differences.begin(),
-                 std::minus<>());
+  std::transform(values.begin(), values.end(), baseline.begin(), differences.begin(), std::minus<>());
   const auto estimate = estimate_mean(differences);
   if (estimate.count == 1) {
     constexpr auto kInfinity = std::numeric_limits<double>::infinity();
     return {.mean = estimate.mean, .low = -kInfinity, .high = kInfinity, .count = 1};
   }
-  const double t =
-      student_t_quantile((1 + confidence) / 2, static_cast<double>(estimate.count - 1));
+  const double t = student_t_quantile((1 + confidence) / 2, static_cast<double>(estimate.count - 1));
   const double reach = t * estimate.standard_error;
-  return {.mean = estimate.mean,
-          .low = estimate.mean - reach,
-          .high = estimate.mean + reach,
-          .count = estimate.count};
+  return {.mean = estimate.mean, .low = estimate.mean - reach, .high = estimate.mean + reach, .count = estimate.count};
 }
 
 double incomplete_beta(double a, double b, double x) {
   if (!(a > 0 && b > 0 && x >= 0 && x <= 1)) {
-    fail(ErrorKind::kUsage,
-         "incomplete_beta({}, {}, {}) is undefined; expected a, b > 0 and x in [0, 1]", a, b, x);
+    fail(ErrorKind::kUsage, "incomplete_beta({}, {}, {}) is undefined; expected a, b > 0 and x in [0, 1]", a, b, x);
   }
   if (x == 0 || x == 1) return x;
   return incomplete_beta_of(a, b, x, 1 - x);
@@ -147,13 +133,11 @@ double student_t_quantile(double probability, double degrees) {
          probability, degrees);
   }
   if (probability == 0.5) return 0;
-  return probability < 0.5 ? -student_t_upper(probability, degrees)
-                           : student_t_upper(1 - probability, degrees);
+  return probability < 0.5 ? -student_t_upper(probability, degrees) : student_t_upper(1 - probability, degrees);
 }
 
 std::int64_t best_choice(std::span<const double> log_likelihoods) {
-  if (log_likelihoods.empty())
-    fail(ErrorKind::kUsage, "a question without choices has no best one");
+  if (log_likelihoods.empty()) fail(ErrorKind::kUsage, "a question without choices has no best one");
   std::size_t best = 0;
   for (std::size_t i = 0; i < log_likelihoods.size(); ++i) {
     if (std::isnan(log_likelihoods[i])) {
@@ -167,18 +151,15 @@ std::int64_t best_choice(std::span<const double> log_likelihoods) {
   return static_cast<std::int64_t>(best);
 }
 
-std::int64_t best_choice_normalized(std::span<const double> log_likelihoods,
-                                    std::span<const std::string> choices) {
+std::int64_t best_choice_normalized(std::span<const double> log_likelihoods, std::span<const std::string> choices) {
   if (log_likelihoods.size() != choices.size()) {
-    fail(ErrorKind::kMismatch, "{} log-likelihoods for {} choices", log_likelihoods.size(),
-         choices.size());
+    fail(ErrorKind::kMismatch, "{} log-likelihoods for {} choices", log_likelihoods.size(), choices.size());
   }
   std::vector<double> normalized(choices.size());
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const auto length = count_code_points(choices[i]);
     if (length == 0) {
-      fail(ErrorKind::kUsage,
-           "choice {} is empty, so that its log-likelihood cannot be divided by its length", i);
+      fail(ErrorKind::kUsage, "choice {} is empty, so that its log-likelihood cannot be divided by its length", i);
     }
     normalized[i] = log_likelihoods[i] / static_cast<double>(length);
   }
@@ -186,8 +167,7 @@ std::int64_t best_choice_normalized(std::span<const double> log_likelihoods,
 }
 
 std::int64_t count_code_points(std::string_view text) {
-  return std::count_if(text.begin(), text.end(),
-                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
 }  // namespace quiver::eval

@@ -42,8 +42,7 @@ struct PairedDifference {
 ///
 /// Throws kMismatch if the lengths differ, kUsage if they are zero, a value is not finite, or
 /// confidence is not inside (0, 1).
-PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline,
-                                   double confidence = 0.95);
+PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence = 0.95);
 
 /// I_x(a, b), the regularised incomplete beta function (DLMF 8.17), a, b > 0, x in [0, 1]; by its
 /// continued fraction, to ten digits or more for a and b up to 1e6.
@@ -60,8 +59,7 @@ std::int64_t best_choice(std::span<const double> log_likelihoods);
 /// The same after dividing each log-likelihood by the number of characters (Unicode code points) of
 /// its choice, as for `acc_norm`; the space that stands before a choice in the prompt is not part
 /// of it. Throws kMismatch if the lengths differ, kUsage also if a choice is empty.
-std::int64_t best_choice_normalized(std::span<const double> log_likelihoods,
-                                    std::span<const std::string> choices);
+std::int64_t best_choice_normalized(std::span<const double> log_likelihoods, std::span<const std::string> choices);
 
 /// The number of code points of UTF-8 text (its bytes that do not continue a character).
 std::int64_t count_code_points(std::string_view text);

@@ -49,9 +49,7 @@ TEST(EstimateMean, OfOneValueHasNoStandardError) {
 
 TEST(EstimateMean, RefusesNothingAndNan) {
   expect_refusal(ErrorKind::kUsage, "no values", [] { estimate_mean({}); });
-  expect_refusal(ErrorKind::kUsage, "value 1 is nan", [] {
-    estimate_mean(std::vector<double>{1, kNan});
-  });
+  expect_refusal(ErrorKind::kUsage, "value 1 is nan", [] { estimate_mean(std::vector<double>{1, kNan}); });
 }
 
 TEST(PairedDifference, EqualsScipysInterval) {
@@ -88,12 +86,9 @@ TEST(PairedDifference, RefusesWhatIsNotPaired) {
     paired_difference(std::vector<double>{1, 2}, std::vector<double>{1});
   });
   expect_refusal(ErrorKind::kUsage, "no values", [] { paired_difference({}, {}); });
-  expect_refusal(ErrorKind::kUsage, "confidence is 95",
-                 [] { paired_difference(kValues, kBaseline, 95); });
-  expect_refusal(ErrorKind::kUsage, "baseline value 0 is inf", [] {
-    paired_difference(std::vector<double>{1},
-                      std::vector<double>{std::numeric_limits<double>::infinity()});
-  });
+  expect_refusal(ErrorKind::kUsage, "confidence is 95", [] { paired_difference(kValues, kBaseline, 95); });
+  expect_refusal(ErrorKind::kUsage, "baseline value 0 is inf",
+                 [] { paired_difference(std::vector<double>{1}, std::vector<double>{std::numeric_limits<double>::infinity()}); });
 }
 
 TEST(StudentTQuantile, EqualsScipy) {
@@ -130,16 +125,13 @@ TEST(BestChoice, IsTheFirstOfTheHighest) {
 }
 
 TEST(BestChoice, RefusesNanAndNoChoice) {
-  expect_refusal(ErrorKind::kUsage, "choice 1 is not a number", [] {
-    best_choice(std::vector<double>{-1, kNan});
-  });
+  expect_refusal(ErrorKind::kUsage, "choice 1 is not a number", [] { best_choice(std::vector<double>{-1, kNan}); });
   expect_refusal(ErrorKind::kUsage, "without choices", [] { best_choice({}); });
 }
 
 TEST(BestChoiceNormalized, DividesByCodePoints) {
   // Per character -0.5, -0.4 and -0.45; by bytes the second would have -0.2, and the third -0.45.
-  const std::vector<std::string> choices = {"ab", "\xC3\xA9\xC3\xA8\xC3\xA9\xC3\xA8\xC3\xA9",
-                                            "abcd"};
+  const std::vector<std::string> choices = {"ab", "\xC3\xA9\xC3\xA8\xC3\xA9\xC3\xA8\xC3\xA9", "abcd"};
   EXPECT_EQ(best_choice_normalized(std::vector<double>{-1.0, -2.0, -1.8}, choices), 1);
   EXPECT_EQ(best_choice(std::vector<double>{-1.0, -2.0, -1.8}), 0);
   // Bytes would choose 1 here (-0.25 against -0.45), code points choose 2 (-0.5 against -0.45).

@@ -18,8 +18,8 @@ std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::
     }
     const Segment& above = segments_[static_cast<std::size_t>(parent)];
     if (above.tree != num_trees_ - 1) {
-      fail(ErrorKind::kUsage, "segment {} continues tree {}, but tree {} was begun since; add segments depth first",
-           index, above.tree, num_trees_ - 1);
+      fail(ErrorKind::kUsage, "segment {} continues tree {}, but tree {} was begun since; add segments depth first", index, above.tree,
+           num_trees_ - 1);
     }
     segment.tree = above.tree;
     segment.depth = above.depth + above.length;
@@ -32,8 +32,7 @@ std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::
 
 std::vector<std::int64_t> TokenForest::ancestors(std::int64_t segment) const {
   std::vector<std::int64_t> path;
-  for (auto s = segments_.at(static_cast<std::size_t>(segment)).parent; s != kNoParent;
-       s = segments_[static_cast<std::size_t>(s)].parent) {
+  for (auto s = segments_.at(static_cast<std::size_t>(segment)).parent; s != kNoParent; s = segments_[static_cast<std::size_t>(s)].parent) {
     path.push_back(s);
   }
   std::ranges::reverse(path);
@@ -55,8 +54,7 @@ class Builder {
       const auto size = static_cast<std::int64_t>(sequence.tokens.size());
       if (size == 0) fail(ErrorKind::kUsage, "sequence {} of the batch has no tokens", i);
       if (sequence.num_targets < 0 || sequence.num_targets > size - 1) {
-        fail(ErrorKind::kUsage,
-             "sequence {} of the batch has {} tokens and {} targets; the first token cannot be predicted", i, size,
+        fail(ErrorKind::kUsage, "sequence {} of the batch has {} tokens and {} targets; the first token cannot be predicted", i, size,
              sequence.num_targets);
       }
       batch_.num_tokens += size;
@@ -70,9 +68,8 @@ class Builder {
     std::iota(order.begin(), order.end(), 0);
     if (options_.share_prefixes) {
       // A group of equal first tokens keeps the order of its first member, so that a batch reads as it was given.
-      std::ranges::stable_sort(order, [this](std::size_t a, std::size_t b) {
-        return std::ranges::lexicographical_compare(bodies_[a], bodies_[b]);
-      });
+      std::ranges::stable_sort(
+          order, [this](std::size_t a, std::size_t b) { return std::ranges::lexicographical_compare(bodies_[a], bodies_[b]); });
     }
     place(order, 0, kNoParent);
     for (std::size_t i = 0; i < sequences.size(); ++i) {

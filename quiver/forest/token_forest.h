@@ -30,7 +30,7 @@ class TokenForest {
 
   std::int64_t num_rows() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t num_trees() const { return num_trees_; }
-  std::span<const std::int32_t> tokens() const { return tokens_; }      ///< [T]
+  std::span<const std::int32_t> tokens() const { return tokens_; }        ///< [T]
   std::span<const std::int64_t> positions() const { return positions_; }  ///< [T]
   std::span<const Segment> segments() const { return segments_; }
   /// The ancestors of a segment, root first, without itself.

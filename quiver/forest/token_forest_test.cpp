@@ -27,8 +27,7 @@ std::vector<std::int32_t> visible(const TokenForest& forest, std::int64_t row) {
 }
 
 TEST(BuildBatch, ComputesACommonPrefixOnce) {
-  const std::vector<Sequence> sequences = {
-      {{1, 2, 3, 4, 5, 6, 7}, 2}, {{1, 2, 3, 4, 5, 8}, 1}, {{9, 9, 9}, 1}};
+  const std::vector<Sequence> sequences = {{{1, 2, 3, 4, 5, 6, 7}, 2}, {{1, 2, 3, 4, 5, 8}, 1}, {{9, 9, 9}, 1}};
   const auto batch = build_batch(sequences);
   EXPECT_EQ(batch.forest.num_rows(), 5 + 1 + 0 + 2);  // the prefix, one child with 6, an empty child, the other tree
   EXPECT_EQ(batch.forest.num_trees(), 2);
@@ -49,7 +48,8 @@ TEST(BuildBatch, DoesNotShareShortRuns) {
 }
 
 TEST(BuildBatch, SharesLongRunsBelowAShortOne) {
-  const std::vector<Sequence> sequences = {{{1, 2, 3, 4, 5, 6, 7}, 1}, {{1, 2, 9, 9, 9, 9, 7}, 1}, {{1, 2, 3, 4, 5, 6, 8}, 1}, {{1, 2, 9, 9, 9, 9, 8}, 1}, {{1, 2, 7}, 1}};
+  const std::vector<Sequence> sequences = {
+      {{1, 2, 3, 4, 5, 6, 7}, 1}, {{1, 2, 9, 9, 9, 9, 7}, 1}, {{1, 2, 3, 4, 5, 6, 8}, 1}, {{1, 2, 9, 9, 9, 9, 8}, 1}, {{1, 2, 7}, 1}};
   const auto batch = build_batch(sequences, {.min_shared_tokens = 4});
   EXPECT_EQ(batch.forest.num_rows(), 6 + 6 + 2);  // [1 2] thrice, but each pair's six tokens once
   EXPECT_EQ(batch.forest.num_trees(), 3);

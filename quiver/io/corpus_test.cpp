@@ -23,8 +23,7 @@ std::string mutated(std::string bytes, RandomStream& random) {
         target = static_cast<char>(static_cast<unsigned>(target) ^ 1U << random.below(8));
       }
       return bytes;
-    case 1:
-      return bytes.substr(0, place());
+    case 1: return bytes.substr(0, place());
     case 2: {
       const std::string part = bytes.substr(place(), random.below(16) + 1);
       return bytes.replace(place(), part.size(), part);

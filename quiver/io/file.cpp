@@ -45,11 +45,9 @@ std::string_view hint_for(int error) {
 
 [[noreturn]] void fail_errno(std::string_view action, const fs::path& path, int error) {
   if (error == ENOENT || error == ENOTDIR) {
-    fail(ErrorKind::kNotFound, "cannot {} '{}': no such file or folder (is the path spelled right?)", action,
-         path.native());
+    fail(ErrorKind::kNotFound, "cannot {} '{}': no such file or folder (is the path spelled right?)", action, path.native());
   }
-  fail(ErrorKind::kIo, "cannot {} '{}': {}{}", action, path.native(), std::generic_category().message(error),
-       hint_for(error));
+  fail(ErrorKind::kIo, "cannot {} '{}': {}{}", action, path.native(), std::generic_category().message(error), hint_for(error));
 }
 
 /// A file descriptor that closes itself.
@@ -125,8 +123,7 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   MappedFile taken(std::move(other));  // so that what this one held ends here, not with `other`
@@ -159,7 +156,7 @@ std::string sha256_file(const fs::path& path) {
 
 fs::path temp_sibling(const fs::path& path) {
   static std::atomic<std::uint64_t> counter{std::random_device{}()};  // random: process numbers repeat
-  constexpr std::size_t kLongestStem = 200;  // of 255 that a name may have
+  constexpr std::size_t kLongestStem = 200;                           // of 255 that a name may have
   const std::string stem = path.filename().native().substr(0, kLongestStem);
   return folder_of(path) / format(".{}.{}-{:x}.tmp", stem, static_cast<std::int64_t>(::getpid()), counter.fetch_add(1));
 }
@@ -171,8 +168,7 @@ AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(follow_links(pa
   if (fd_ < 0) {
     const int cause = errno;
     if (cause == ENOENT || cause == ENOTDIR) {
-      fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path_.native(),
-           folder_of(path_).native());
+      fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path_.native(), folder_of(path_).native());
     }
     fail_errno("write", path_, cause);
   }
@@ -218,9 +214,7 @@ void write_file_atomic(const fs::path& path, std::span<const std::byte> bytes) {
   writer.commit();
 }
 
-void write_file_atomic(const fs::path& path, std::string_view text) {
-  write_file_atomic(path, std::as_bytes(std::span(text)));
-}
+void write_file_atomic(const fs::path& path, std::string_view text) { write_file_atomic(path, std::as_bytes(std::span(text))); }
 
 FileLock::FileLock(fs::path path, std::int64_t wait_ms) : path_(std::move(path)) {
   Descriptor fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
@@ -238,8 +232,8 @@ FileLock::FileLock(fs::path path, std::int64_t wait_ms) : path_(std::move(path))
     const ssize_t count = ::pread(fd.get(), holder, sizeof(holder) - 1, 0);
     std::string_view process(holder, count > 0 ? static_cast<std::size_t>(count) : 0);
     process = process.substr(0, process.find_first_not_of("0123456789"));
-    fail(ErrorKind::kIo, "'{}' is locked by {}{}: another run is using this folder; wait for it to end, or stop it",
-         path_.native(), process.empty() ? "another process" : "process ", process);
+    fail(ErrorKind::kIo, "'{}' is locked by {}{}: another run is using this folder; wait for it to end, or stop it", path_.native(),
+         process.empty() ? "another process" : "process ", process);
   }
   // For the message above, in the process that comes second. The lock holds without it, so a full disk is no error.
   const std::string self = format("{}\n", static_cast<std::int64_t>(::getpid()));

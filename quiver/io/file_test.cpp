@@ -20,9 +20,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-std::string_view text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string_view text_of(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 /// No file of this process may grow beyond `bytes` while this lives; writes then fail with EFBIG.
 class FileSizeLimit {
@@ -81,15 +79,12 @@ TEST(MappedFile, SurvivesTheReplacementOfItsFile) {
 
 TEST(MappedFile, RefusesWhatIsNoFile) {
   const TempFolder folder;
-  EXPECT_THAT(error_of([&] { MappedFile(folder / "absent"); }),
-              AllOf(StartsWith("not found: "), HasSubstr("absent': no such file")));
+  EXPECT_THAT(error_of([&] { MappedFile(folder / "absent"); }), AllOf(StartsWith("not found: "), HasSubstr("absent': no such file")));
   EXPECT_THAT(error_of([&] { MappedFile(folder.path()); }), AllOf(StartsWith("input/output: "), HasSubstr("this is a folder")));
   EXPECT_THAT(error_of([&] { MappedFile("/dev/null"); }), AllOf(StartsWith("input/output: "), HasSubstr("pipe or a device")));
 }
 
-TEST(ReadTextFile, ReadsFilesWhoseSizeIsNotKnown) {
-  EXPECT_THAT(read_text_file("/proc/self/status"), HasSubstr("Pid:"));
-}
+TEST(ReadTextFile, ReadsFilesWhoseSizeIsNotKnown) { EXPECT_THAT(read_text_file("/proc/self/status"), HasSubstr("Pid:")); }
 
 TEST(ReadTextFile, RefusesAFolder) {
   const TempFolder folder;

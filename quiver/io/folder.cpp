@@ -41,14 +41,11 @@ void rename_or_fail(const fs::path& from, const fs::path& to) {
 }
 
 /// Swaps two folders in one step; false if this file system cannot.
-bool exchange(const fs::path& a, const fs::path& b) {
-  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
-}
+bool exchange(const fs::path& a, const fs::path& b) { return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0; }
 
 }  // namespace
 
-AtomicFolderWriter::AtomicFolderWriter(const fs::path& path)
-    : path_(without_final_slash(path)), temp_(temp_sibling(path_)) {
+AtomicFolderWriter::AtomicFolderWriter(const fs::path& path) : path_(without_final_slash(path)), temp_(temp_sibling(path_)) {
   std::error_code error;
   if (fs::create_directory(temp_, error)) return;
   if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {

@@ -21,8 +21,19 @@ constexpr std::string_view kAlignmentKey = "general.alignment";
 
 /// The format's numbers of metadata types.
 enum class ValueType : std::uint32_t {
-  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8,
-  kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
 };
 
 /// Walks over untrusted bytes; every read is checked.
@@ -68,8 +79,8 @@ class Cursor {
   std::span<const std::byte> take(std::uint64_t count, std::string_view what) {
     if (count > remaining()) {
       fail(ErrorKind::kBadFormat,
-           "{}: {} needs {} bytes at byte {}, but only {} follow (perhaps an incomplete download or a corrupt file?)",
-           origin_, what, count, position_, remaining());
+           "{}: {} needs {} bytes at byte {}, but only {} follow (perhaps an incomplete download or a corrupt file?)", origin_, what, count,
+           position_, remaining());
     }
     const auto part = bytes_.subspan(position_, count);
     position_ += count;
@@ -110,15 +121,13 @@ bool read_bool(Cursor& cursor, std::string_view what) {
 std::int64_t read_uint64(Cursor& cursor, std::string_view what) {
   const auto value = cursor.read<std::uint64_t>(what);
   if (value > static_cast<std::uint64_t>(INT64_MAX)) {
-    fail(ErrorKind::kUnsupported, "{}: {} is {}, more than the {} that Quiver can hold", cursor.origin(), what, value,
-         INT64_MAX);
+    fail(ErrorKind::kUnsupported, "{}: {} is {}, more than the {} that Quiver can hold", cursor.origin(), what, value, INT64_MAX);
   }
   return static_cast<std::int64_t>(value);
 }
 
 template <typename T, typename ReadItem>
-std::vector<T> read_items(Cursor& cursor, std::uint64_t count, std::uint64_t item_bytes, std::string_view what,
-                          ReadItem&& read_item) {
+std::vector<T> read_items(Cursor& cursor, std::uint64_t count, std::uint64_t item_bytes, std::string_view what, ReadItem&& read_item) {
   cursor.check_count(count, item_bytes, what);
   std::vector<T> items;
   items.reserve(count);
@@ -134,12 +143,10 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
   const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
   const auto count = cursor.read<std::uint64_t>(what);
   const auto ints = [&]<typename T>(T) {
-    return read_items<std::int64_t>(cursor, count, sizeof(T), what,
-                                    [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); });
+    return read_items<std::int64_t>(cursor, count, sizeof(T), what, [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); });
   };
   const auto floats = [&]<typename T>(T) {
-    return read_items<double>(cursor, count, sizeof(T), what,
-                              [&] { return static_cast<double>(cursor.read<T>(what)); });
+    return read_items<double>(cursor, count, sizeof(T), what, [&] { return static_cast<double>(cursor.read<T>(what)); });
   };
   switch (type) {
     case ValueType::kUint8: return ints(std::uint8_t{});
@@ -149,13 +156,11 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
     case ValueType::kUint32: return ints(std::uint32_t{});
     case ValueType::kInt32: return ints(std::int32_t{});
     case ValueType::kInt64: return ints(std::int64_t{});
-    case ValueType::kUint64:
-      return read_items<std::int64_t>(cursor, count, 8, what, [&] { return read_uint64(cursor, what); });
+    case ValueType::kUint64: return read_items<std::int64_t>(cursor, count, 8, what, [&] { return read_uint64(cursor, what); });
     case ValueType::kFloat32: return floats(float{});
     case ValueType::kFloat64: return floats(double{});
     case ValueType::kBool: return read_items<bool>(cursor, count, 1, what, [&] { return read_bool(cursor, what); });
-    case ValueType::kString:
-      return read_items<std::string>(cursor, count, 8, what, [&] { return cursor.read_string(what); });
+    case ValueType::kString: return read_items<std::string>(cursor, count, 8, what, [&] { return cursor.read_string(what); });
     case ValueType::kArray:
       fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
   }
@@ -192,8 +197,7 @@ std::uint32_t read_version(Cursor& cursor) {
     fail(ErrorKind::kUnsupported, "{}: a big-endian GGUF file; convert it to little-endian", cursor.origin());
   }
   if (version != 2 && version != 3) {
-    fail(ErrorKind::kUnsupported, "{}: GGUF version {}; Quiver reads 2 and 3 (convert the model anew)", cursor.origin(),
-         version);
+    fail(ErrorKind::kUnsupported, "{}: GGUF version {}; Quiver reads 2 and 3 (convert the model anew)", cursor.origin(), version);
   }
   return version;
 }
@@ -228,8 +232,8 @@ std::uint64_t tensor_bytes(const GgufTensor& tensor, std::string_view origin) {
   const BlockLayout layout = *find_block_layout(tensor.type);
   const std::int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % layout.num_values != 0) {
-    fail(ErrorKind::kBadFormat, "{}: tensor '{}' of type {} has rows of {} values, not a multiple of its blocks of {}",
-         origin, tensor.name, gguf_type_name(tensor.type), row, layout.num_values);
+    fail(ErrorKind::kBadFormat, "{}: tensor '{}' of type {} has rows of {} values, not a multiple of its blocks of {}", origin, tensor.name,
+         gguf_type_name(tensor.type), row, layout.num_values);
   }
   // [0, 2^62, 2^62] holds nothing, but its strides overflow: count with every dimension at least 1.
   auto bound_shape = tensor.shape;
@@ -258,12 +262,11 @@ std::uint64_t read_alignment(const GgufView& view) {
 }
 
 /// The tensor's part of the file, checked.
-std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t start, std::uint64_t offset,
-                                       std::uint64_t alignment, std::span<const std::byte> bytes,
-                                       std::string_view origin) {
+std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t start, std::uint64_t offset, std::uint64_t alignment,
+                                       std::span<const std::byte> bytes, std::string_view origin) {
   if (offset % alignment != 0) {
-    fail(ErrorKind::kBadFormat, "{}: tensor '{}' is at offset {}, which is no multiple of the alignment {}", origin,
-         tensor.name, offset, alignment);
+    fail(ErrorKind::kBadFormat, "{}: tensor '{}' is at offset {}, which is no multiple of the alignment {}", origin, tensor.name, offset,
+         alignment);
   }
   const std::uint64_t size = tensor_bytes(tensor, origin);
   const auto begin = checked_add(start, offset);
@@ -328,8 +331,7 @@ const GgufTensor& GgufView::at(std::string_view name) const {
   if (const GgufTensor* tensor = find(name)) return *tensor;
   std::vector<std::string> names;
   for (const auto& [known, position] : index_) names.push_back(known);
-  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(),
-       did_you_mean(name, names));
+  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(), did_you_mean(name, names));
 }
 
 }  // namespace quiver::io

@@ -20,22 +20,38 @@ struct TypeRow {
 };
 
 constexpr std::array kTypes = {
-    TypeRow{GgufType::kF32, "F32", {1, 4}},          TypeRow{GgufType::kF16, "F16", {1, 2}},
-    TypeRow{GgufType::kBF16, "BF16", {1, 2}},        TypeRow{GgufType::kF64, "F64", {1, 8}},
-    TypeRow{GgufType::kI8, "I8", {1, 1}},            TypeRow{GgufType::kI16, "I16", {1, 2}},
-    TypeRow{GgufType::kI32, "I32", {1, 4}},          TypeRow{GgufType::kI64, "I64", {1, 8}},
-    TypeRow{GgufType::kQ4_0, "Q4_0", {32, 18}},      TypeRow{GgufType::kQ4_1, "Q4_1", {32, 20}},
-    TypeRow{GgufType::kQ5_0, "Q5_0", {32, 22}},      TypeRow{GgufType::kQ5_1, "Q5_1", {32, 24}},
-    TypeRow{GgufType::kQ8_0, "Q8_0", {32, 34}},      TypeRow{GgufType::kQ8_1, "Q8_1", {32, 40}},
-    TypeRow{GgufType::kQ2_K, "Q2_K", {256, 84}},     TypeRow{GgufType::kQ3_K, "Q3_K", {256, 110}},
-    TypeRow{GgufType::kQ4_K, "Q4_K", {256, 144}},    TypeRow{GgufType::kQ5_K, "Q5_K", {256, 176}},
-    TypeRow{GgufType::kQ6_K, "Q6_K", {256, 210}},    TypeRow{GgufType::kQ8_K, "Q8_K", {256, 292}},
-    TypeRow{GgufType::kIQ2_XXS, "IQ2_XXS", {256, 66}}, TypeRow{GgufType::kIQ2_XS, "IQ2_XS", {256, 74}},
-    TypeRow{GgufType::kIQ3_XXS, "IQ3_XXS", {256, 98}}, TypeRow{GgufType::kIQ1_S, "IQ1_S", {256, 50}},
-    TypeRow{GgufType::kIQ4_NL, "IQ4_NL", {32, 18}},  TypeRow{GgufType::kIQ3_S, "IQ3_S", {256, 110}},
-    TypeRow{GgufType::kIQ2_S, "IQ2_S", {256, 82}},   TypeRow{GgufType::kIQ4_XS, "IQ4_XS", {256, 136}},
-    TypeRow{GgufType::kIQ1_M, "IQ1_M", {256, 56}},   TypeRow{GgufType::kTQ1_0, "TQ1_0", {256, 54}},
-    TypeRow{GgufType::kTQ2_0, "TQ2_0", {256, 66}},   TypeRow{GgufType::kMXFP4, "MXFP4", {32, 17}},
+    TypeRow{GgufType::kF32, "F32", {1, 4}},
+    TypeRow{GgufType::kF16, "F16", {1, 2}},
+    TypeRow{GgufType::kBF16, "BF16", {1, 2}},
+    TypeRow{GgufType::kF64, "F64", {1, 8}},
+    TypeRow{GgufType::kI8, "I8", {1, 1}},
+    TypeRow{GgufType::kI16, "I16", {1, 2}},
+    TypeRow{GgufType::kI32, "I32", {1, 4}},
+    TypeRow{GgufType::kI64, "I64", {1, 8}},
+    TypeRow{GgufType::kQ4_0, "Q4_0", {32, 18}},
+    TypeRow{GgufType::kQ4_1, "Q4_1", {32, 20}},
+    TypeRow{GgufType::kQ5_0, "Q5_0", {32, 22}},
+    TypeRow{GgufType::kQ5_1, "Q5_1", {32, 24}},
+    TypeRow{GgufType::kQ8_0, "Q8_0", {32, 34}},
+    TypeRow{GgufType::kQ8_1, "Q8_1", {32, 40}},
+    TypeRow{GgufType::kQ2_K, "Q2_K", {256, 84}},
+    TypeRow{GgufType::kQ3_K, "Q3_K", {256, 110}},
+    TypeRow{GgufType::kQ4_K, "Q4_K", {256, 144}},
+    TypeRow{GgufType::kQ5_K, "Q5_K", {256, 176}},
+    TypeRow{GgufType::kQ6_K, "Q6_K", {256, 210}},
+    TypeRow{GgufType::kQ8_K, "Q8_K", {256, 292}},
+    TypeRow{GgufType::kIQ2_XXS, "IQ2_XXS", {256, 66}},
+    TypeRow{GgufType::kIQ2_XS, "IQ2_XS", {256, 74}},
+    TypeRow{GgufType::kIQ3_XXS, "IQ3_XXS", {256, 98}},
+    TypeRow{GgufType::kIQ1_S, "IQ1_S", {256, 50}},
+    TypeRow{GgufType::kIQ4_NL, "IQ4_NL", {32, 18}},
+    TypeRow{GgufType::kIQ3_S, "IQ3_S", {256, 110}},
+    TypeRow{GgufType::kIQ2_S, "IQ2_S", {256, 82}},
+    TypeRow{GgufType::kIQ4_XS, "IQ4_XS", {256, 136}},
+    TypeRow{GgufType::kIQ1_M, "IQ1_M", {256, 56}},
+    TypeRow{GgufType::kTQ1_0, "TQ1_0", {256, 54}},
+    TypeRow{GgufType::kTQ2_0, "TQ2_0", {256, 66}},
+    TypeRow{GgufType::kMXFP4, "MXFP4", {32, 17}},
 };
 
 const TypeRow* find_row(GgufType type) {
@@ -75,16 +91,10 @@ void unpack_nibbles(const std::byte* nibbles, float d, float zero_point, float m
 
 void dequantize_block(GgufType type, const std::byte* block, float* out) {
   switch (type) {
-    case GgufType::kF32:
-      std::memcpy(out, block, sizeof(float));
-      return;
-    case GgufType::kF16:
-      *out = half_to_float(load_u16(block));
-      return;
-    case GgufType::kBF16:
-      *out = std::bit_cast<float>(static_cast<std::uint32_t>(load_u16(block)) << 16);
-      return;
-    case GgufType::kQ4_0:  // d; q - 8
+    case GgufType::kF32: std::memcpy(out, block, sizeof(float)); return;
+    case GgufType::kF16: *out = half_to_float(load_u16(block)); return;
+    case GgufType::kBF16: *out = std::bit_cast<float>(static_cast<std::uint32_t>(load_u16(block)) << 16); return;
+    case GgufType::kQ4_0:                                                           // d; q - 8
       unpack_nibbles(block + 2, half_to_float(load_u16(block)), 8.0F, -0.0F, out);  // x + -0 is x, for -0 too
       return;
     case GgufType::kQ4_1:  // d, m; q
@@ -97,8 +107,7 @@ void dequantize_block(GgufType type, const std::byte* block, float* out) {
       }
       return;
     }
-    default:
-      fail(ErrorKind::kInternal, "type {} has no dequantiser", gguf_type_name(type));
+    default: fail(ErrorKind::kInternal, "type {} has no dequantiser", gguf_type_name(type));
   }
 }
 
@@ -122,10 +131,8 @@ bool can_dequantize(GgufType type) {
     case GgufType::kBF16:
     case GgufType::kQ4_0:
     case GgufType::kQ4_1:
-    case GgufType::kQ8_0:
-      return true;
-    default:
-      return false;
+    case GgufType::kQ8_0: return true;
+    default: return false;
   }
 }
 
@@ -137,24 +144,22 @@ void dequantize(const GgufTensor& tensor, std::span<float> out) {
          tensor.name, gguf_type_name(tensor.type));
   }
   if (static_cast<std::int64_t>(out.size()) != tensor.num_elements()) {
-    fail(ErrorKind::kUsage, "tensor '{}' has {} values, but there is room for {}", tensor.name, tensor.num_elements(),
-         out.size());
+    fail(ErrorKind::kUsage, "tensor '{}' has {} values, but there is room for {}", tensor.name, tensor.num_elements(), out.size());
   }
   dequantize(tensor.type, tensor.data, out);
 }
 
 void dequantize(GgufType type, std::span<const std::byte> data, std::span<float> out) {
   if (!can_dequantize(type)) {
-    fail(ErrorKind::kUnsupported, "cannot read values of type {}; Quiver reads F32, F16, BF16, Q4_0, Q4_1 and Q8_0",
-         gguf_type_name(type));
+    fail(ErrorKind::kUnsupported, "cannot read values of type {}; Quiver reads F32, F16, BF16, Q4_0, Q4_1 and Q8_0", gguf_type_name(type));
   }
   const BlockLayout layout = *find_block_layout(type);
   const std::size_t block_values = static_cast<std::size_t>(layout.num_values);
   const std::size_t block_bytes = static_cast<std::size_t>(layout.num_bytes);
   const std::size_t num_blocks = data.size() / block_bytes;
   if (data.size() % block_bytes != 0 || out.size() % block_values != 0 || out.size() / block_values != num_blocks) {
-    fail(ErrorKind::kUsage, "{} bytes of type {} are not {} values: a block of {} values takes {} bytes", data.size(),
-         gguf_type_name(type), out.size(), block_values, block_bytes);
+    fail(ErrorKind::kUsage, "{} bytes of type {} are not {} values: a block of {} values takes {} bytes", data.size(), gguf_type_name(type),
+         out.size(), block_values, block_bytes);
   }
   for (std::size_t i = 0; i < num_blocks; ++i) {
     dequantize_block(type, data.data() + i * block_bytes, out.data() + i * block_values);

@@ -10,20 +10,18 @@ using Metadata = std::map<std::string, GgufValue, std::less<>>;
 
 /// The alternatives of GgufValue, in words.
 std::string_view type_text(const GgufValue& value) {
-  constexpr std::string_view kTexts[] = {"an integer",           "a float",           "a boolean",
-                                         "a string",             "an integer array",  "a float array",
-                                         "a boolean array",      "a string array"};
+  constexpr std::string_view kTexts[] = {"an integer",       "a float",       "a boolean",       "a string",
+                                         "an integer array", "a float array", "a boolean array", "a string array"};
   return kTexts[value.index()];
 }
 
-[[noreturn]] void fail_type(const GgufView& view, std::string_view key, const GgufValue& value,
-                            std::string_view expected) {
+[[noreturn]] void fail_type(const GgufView& view, std::string_view key, const GgufValue& value, std::string_view expected) {
   fail(ErrorKind::kBadFormat, "{}: metadata '{}' is {}; expected {}", view.origin(), key, type_text(value), expected);
 }
 
 [[noreturn]] void fail_absent(const GgufView& view, std::string_view key) {
-  fail(ErrorKind::kBadFormat, "{}: the metadata has no key '{}' (it has {} keys; is this a complete model file?)",
-       view.origin(), key, view.metadata().size());
+  fail(ErrorKind::kBadFormat, "{}: the metadata has no key '{}' (it has {} keys; is this a complete model file?)", view.origin(), key,
+       view.metadata().size());
 }
 
 const GgufValue* find_value(const GgufView& view, std::string_view key) {
@@ -71,9 +69,7 @@ T required(const GgufView& view, std::string_view key, std::optional<T> value) {
 
 }  // namespace
 
-const std::string* GgufView::find_string(std::string_view key) const {
-  return find_as<std::string>(*this, key, "a string");
-}
+const std::string* GgufView::find_string(std::string_view key) const { return find_as<std::string>(*this, key, "a string"); }
 
 std::optional<std::int64_t> GgufView::find_int(std::string_view key) const {
   const auto* value = find_as<std::int64_t>(*this, key, "an integer");
@@ -124,16 +120,10 @@ double GgufView::require_float(std::string_view key) const { return required(*th
 
 bool GgufView::require_bool(std::string_view key) const { return required(*this, key, find_bool(key)); }
 
-std::vector<std::string> GgufView::require_string_array(std::string_view key) const {
-  return required(*this, key, find_string_array(key));
-}
+std::vector<std::string> GgufView::require_string_array(std::string_view key) const { return required(*this, key, find_string_array(key)); }
 
-std::vector<std::int64_t> GgufView::require_int_array(std::string_view key) const {
-  return required(*this, key, find_int_array(key));
-}
+std::vector<std::int64_t> GgufView::require_int_array(std::string_view key) const { return required(*this, key, find_int_array(key)); }
 
-std::vector<double> GgufView::require_float_array(std::string_view key) const {
-  return required(*this, key, find_float_array(key));
-}
+std::vector<double> GgufView::require_float_array(std::string_view key) const { return required(*this, key, find_float_array(key)); }
 
 }  // namespace quiver::io

@@ -35,8 +35,7 @@ std::string head(std::uint64_t num_tensors, std::uint64_t num_values, std::uint3
   return "GGUF" + raw(version) + raw(num_tensors) + raw(num_values);
 }
 
-std::string tensor_info(std::string_view name, std::vector<std::uint64_t> dims, std::uint32_t type,
-                        std::uint64_t offset) {
+std::string tensor_info(std::string_view name, std::vector<std::uint64_t> dims, std::uint32_t type, std::uint64_t offset) {
   std::string info = raw_string(name) + raw(static_cast<std::uint32_t>(dims.size()));
   for (const auto dim : dims) info += raw(dim);
   return info + raw(type) + raw(offset);
@@ -190,8 +189,7 @@ TEST(GgufView, RefusesAbsurdCountsBeforeAllocating) {
   EXPECT_THAT(parse_error_of(head(UINT64_MAX, 0)), HasSubstr("the list of tensors claims 18446744073709551615 items"));
   EXPECT_THAT(parse_error_of(value_of("k", 9, raw<std::uint32_t>(8) + raw(std::uint64_t{1} << 61))),
               HasSubstr("metadata 'k' claims 2305843009213693952 items of 8 bytes or more, but only 0 bytes follow"));
-  EXPECT_THAT(parse_error_of(value_of("k", 8, raw(UINT64_MAX) + "x")),
-              HasSubstr("metadata 'k' needs 18446744073709551615 bytes"));
+  EXPECT_THAT(parse_error_of(value_of("k", 8, raw(UINT64_MAX) + "x")), HasSubstr("metadata 'k' needs 18446744073709551615 bytes"));
 }
 
 TEST(GgufView, RefusesBadMetadata) {
@@ -206,9 +204,7 @@ TEST(GgufView, RefusesBadMetadata) {
 }
 
 TEST(GgufView, RefusesBadAlignments) {
-  const auto alignment = [](std::uint32_t value) {
-    return parse_error_of(value_of("general.alignment", 4, raw(value)));
-  };
+  const auto alignment = [](std::uint32_t value) { return parse_error_of(value_of("general.alignment", 4, raw(value))); };
   EXPECT_EQ(alignment(64), "no error");
   EXPECT_THAT(alignment(0), HasSubstr("'general.alignment' is 0; expected a power of two"));
   EXPECT_THAT(alignment(48), HasSubstr("'general.alignment' is 48; expected a power of two"));

@@ -72,8 +72,7 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   bool key(std::string& name) override {
     const auto [place, is_new] = open_.back()->get_ref<json::object_t&>().try_emplace(name, nullptr);
     if (!is_new) {
-      fail(ErrorKind::kBadFormat, "{}: not JSON: the key '{}' occurs twice in one object; keep one of the two", origin_,
-           name);
+      fail(ErrorKind::kBadFormat, "{}: not JSON: the key '{}' occurs twice in one object; keep one of the two", origin_, name);
     }
     member_ = &place->second;
     return true;
@@ -81,8 +80,8 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
     // `position` counts the bytes read, the offending one included.
-    fail(ErrorKind::kBadFormat, "{}: not JSON at {}: {}", origin_,
-         position_text(text_, position > 0 ? position - 1 : 0, first_line_), reason_of(error));
+    fail(ErrorKind::kBadFormat, "{}: not JSON at {}: {}", origin_, position_text(text_, position > 0 ? position - 1 : 0, first_line_),
+         reason_of(error));
   }
 
  private:
@@ -108,8 +107,7 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
 
   bool open(json&& value) {
     if (static_cast<std::int64_t>(open_.size()) >= kMaxJsonDepth) {
-      fail(ErrorKind::kBadFormat, "{}: not usable JSON: arrays and objects are nested more than {} deep", origin_,
-           kMaxJsonDepth);
+      fail(ErrorKind::kBadFormat, "{}: not usable JSON: arrays and objects are nested more than {} deep", origin_, kMaxJsonDepth);
     }
     open_.push_back(place(std::move(value)));  // stable: a parent does not grow while its child is open
     return true;
@@ -128,10 +126,8 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   json* member_ = nullptr;
 };
 
-[[noreturn]] void fail_member(std::string_view origin, std::string_view key, std::string_view expected,
-                              const json& found) {
-  fail(ErrorKind::kBadFormat, "{}: '{}' is {} ({}); expected {}", origin, key, found.type_name(), excerpt(found),
-       expected);
+[[noreturn]] void fail_member(std::string_view origin, std::string_view key, std::string_view expected, const json& found) {
+  fail(ErrorKind::kBadFormat, "{}: '{}' is {} ({}); expected {}", origin, key, found.type_name(), excerpt(found), expected);
 }
 
 /// nullptr if the key is missing; throws if `object` is no object.
@@ -154,8 +150,7 @@ const json& required(const json& object, std::string_view key, std::string_view 
       }
       present += format("{}'{}'", present.empty() ? "" : ", ", item.key());
     }
-    fail(ErrorKind::kBadFormat, "{}: the key '{}' is missing; found {}", origin, key,
-         present.empty() ? "no keys" : present);
+    fail(ErrorKind::kBadFormat, "{}: the key '{}' is missing; found {}", origin, key, present.empty() ? "no keys" : present);
   }
   return *value;
 }
@@ -208,8 +203,7 @@ void check_finite(const json& value, std::string_view origin) {
 json parse_json_at(std::string_view text, std::string_view origin, std::int64_t first_line) {
   // nlohmann takes a zero byte for the end of the text, and would overlook whatever follows it.
   if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
-    fail(ErrorKind::kBadFormat, "{}: not JSON at {}: a zero byte (is this a text file?)", origin,
-         position_text(text, zero, first_line));
+    fail(ErrorKind::kBadFormat, "{}: not JSON at {}: a zero byte (is this a text file?)", origin, position_text(text, zero, first_line));
   }
   DocumentBuilder builder(text, origin, first_line);
   json::sax_parse(text.begin(), text.end(), &builder);

@@ -85,8 +85,8 @@ TEST(JsonLinesReader, RefusesATruncatedStreamWhereverItIsCut) {
     if (size == first_frame) {
       EXPECT_EQ(message, "no error");
     } else {
-      EXPECT_THAT(message, AllOf(StartsWith("bad format: 'a.zst' "),
-                                 HasSubstr(size == 0 ? "is empty" : "ends in the middle of a zstd frame")))
+      EXPECT_THAT(message,
+                  AllOf(StartsWith("bad format: 'a.zst' "), HasSubstr(size == 0 ? "is empty" : "ends in the middle of a zstd frame")))
           << size;
     }
   }

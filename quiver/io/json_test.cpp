@@ -20,8 +20,8 @@ std::string parse_error_of(std::string_view text) {
 
 TEST(ParseJson, BuildsWhatNlohmannBuilds) {
   for (const std::string_view text :
-       {R"({"a": [1, -2, 3.5, true, null, "x\u00e9", {"b": {}, "c": []}], "d": {"e": [[1], [2, [3]]]}, "f": 18446744073709551615})",
-        "[]", "{}", "3", "\"s\"", "null", " [1 , 2]\n", "\xef\xbb\xbf{\"bom\": 1}"}) {
+       {R"({"a": [1, -2, 3.5, true, null, "x\u00e9", {"b": {}, "c": []}], "d": {"e": [[1], [2, [3]]]}, "f": 18446744073709551615})", "[]",
+        "{}", "3", "\"s\"", "null", " [1 , 2]\n", "\xef\xbb\xbf{\"bom\": 1}"}) {
     EXPECT_EQ(parse_json(text, "a.json"), json::parse(text)) << text;
   }
 }
@@ -51,9 +51,7 @@ TEST(ParseJson, RefusesADuplicateKey) {
 
 TEST(ParseJson, RefusesNumbersThatDoNotFit) { EXPECT_THAT(parse_error_of("[1e999]"), HasSubstr("1e999")); }
 
-TEST(ParseJson, QuotesOnlyTheEndOfALongToken) {
-  EXPECT_LT(parse_error_of("[\"" + std::string(100'000, 'x')).size(), 300);
-}
+TEST(ParseJson, QuotesOnlyTheEndOfALongToken) { EXPECT_LT(parse_error_of("[\"" + std::string(100'000, 'x')).size(), 300); }
 
 TEST(ParseJson, LimitsTheDepth) {
   const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
@@ -103,8 +101,7 @@ TEST(RequireMembers, NameTheMissingKeyAndThosePresent) {
   EXPECT_EQ(error_of([&] { require_string(object, "inputs", "tasks.jsonl:7"); }),
             "bad format: tasks.jsonl:7: the key 'inputs' is missing; found 'input', 'target'");
   EXPECT_THAT(error_of([] { require_int(json::object(), "a", "x"); }), HasSubstr("found no keys"));
-  EXPECT_EQ(error_of([] { require_int(json::array(), "a", "x"); }),
-            "bad format: x: expected an object with the key 'a', found array");
+  EXPECT_EQ(error_of([] { require_int(json::array(), "a", "x"); }), "bad format: x: expected an object with the key 'a', found array");
 }
 
 TEST(RequireMembers, NameTheWrongType) {

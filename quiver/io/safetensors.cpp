@@ -42,9 +42,8 @@ constexpr std::array<DtypeRow, 10> kDtypes = {{{Dtype::kI64, "I64", 8},
                                                {Dtype::kBool, "BOOL", 1}}};
 
 /// Dtypes of the format that we know of and do not read.
-constexpr std::array<std::string_view, 13> kOtherDtypes = {"U16",     "U32",     "U64",    "C64",      "F8_E4M3",
-                                                           "F8_E5M2", "F8_E8M0", "F4",     "F6_E2M3",  "F6_E3M2",
-                                                           "C128",    "F8_E4M3FNUZ",       "F8_E5M2FNUZ"};
+constexpr std::array<std::string_view, 13> kOtherDtypes = {"U16", "U32",     "U64",     "C64",  "F8_E4M3",     "F8_E5M2",    "F8_E8M0",
+                                                           "F4",  "F6_E2M3", "F6_E3M2", "C128", "F8_E4M3FNUZ", "F8_E5M2FNUZ"};
 
 std::size_t dtype_position(Dtype dtype) {
   for (std::size_t i = 0; i < kDtypes.size(); ++i) {
@@ -84,8 +83,7 @@ Dtype read_dtype(const json& info, std::string_view where) {
   const std::string name = require_string(info, "dtype", where);
   if (const auto dtype = dtype_from_name(name)) return *dtype;
   if (std::ranges::find(kOtherDtypes, name) != kOtherDtypes.end()) {
-    fail(ErrorKind::kUnsupported, "{} is of dtype {}, which Quiver does not read; convert it to F32, F16 or BF16", where,
-         name);
+    fail(ErrorKind::kUnsupported, "{} is of dtype {}, which Quiver does not read; convert it to F32, F16 or BF16", where, name);
   }
   fail(ErrorKind::kBadFormat, "{}: no dtype is called '{}'; expected F32, F16, BF16, I64, ...", where, name);
 }
@@ -96,8 +94,7 @@ struct PlacedEntry {
   std::uint64_t end = 0;
 };
 
-PlacedEntry read_entry(const std::string& name, const json& info, std::span<const std::byte> data,
-                       std::string_view origin) {
+PlacedEntry read_entry(const std::string& name, const json& info, std::span<const std::byte> data, std::string_view origin) {
   const std::string where = format("{}: tensor '{}'", origin, name);
   PlacedEntry placed;
   placed.entry.name = name;
@@ -114,14 +111,12 @@ PlacedEntry read_entry(const std::string& name, const json& info, std::span<cons
     fail(ErrorKind::kBadFormat, "{} begins at byte {} and ends before, at {}", where, placed.begin, placed.end);
   }
   if (placed.end > data.size()) {
-    fail(ErrorKind::kBadFormat,
-         "{} ends at byte {} of the data, but the file holds only {} (perhaps an incomplete download?)", where,
+    fail(ErrorKind::kBadFormat, "{} ends at byte {} of the data, but the file holds only {} (perhaps an incomplete download?)", where,
          placed.end, data.size());
   }
   const auto expected = tensor_bytes(placed.entry.shape, dtype_bytes(placed.entry.dtype));
   if (!expected) {
-    fail(ErrorKind::kBadFormat, "{}: shape {} has more elements than 64 bits can count", where,
-         shape_text(placed.entry.shape));
+    fail(ErrorKind::kBadFormat, "{}: shape {} has more elements than 64 bits can count", where, shape_text(placed.entry.shape));
   }
   if (*expected != placed.end - placed.begin) {
     fail(ErrorKind::kBadFormat, "{} of dtype {} and shape {} takes {} bytes, but its data_offsets span {}", where,
@@ -137,23 +132,21 @@ void check_coverage(std::span<const PlacedEntry> sorted, std::size_t data_bytes,
   std::string_view previous = "the header";
   for (const PlacedEntry& placed : sorted) {
     if (placed.begin != covered) {
-      fail(ErrorKind::kBadFormat, "{}: tensor '{}' begins at byte {} of the data, but '{}' before it ends at {} ({})",
-           origin, placed.entry.name, placed.begin, previous, covered,
-           placed.begin < covered ? "they overlap" : "a hole");
+      fail(ErrorKind::kBadFormat, "{}: tensor '{}' begins at byte {} of the data, but '{}' before it ends at {} ({})", origin,
+           placed.entry.name, placed.begin, previous, covered, placed.begin < covered ? "they overlap" : "a hole");
     }
     covered = placed.end;
     previous = placed.entry.name;
   }
   if (covered != data_bytes) {
-    fail(ErrorKind::kBadFormat, "{}: the tensors end at byte {} of the data, but the file holds {} bytes of data", origin,
-         covered, data_bytes);
+    fail(ErrorKind::kBadFormat, "{}: the tensors end at byte {} of the data, but the file holds {} bytes of data", origin, covered,
+         data_bytes);
   }
 }
 
 std::map<std::string, std::string> read_metadata(const json& value, std::string_view origin) {
   if (!value.is_object()) {
-    fail(ErrorKind::kBadFormat, "{}: '{}' is {}; expected an object of strings", origin, kMetadataKey,
-         value.type_name());
+    fail(ErrorKind::kBadFormat, "{}: '{}' is {}; expected an object of strings", origin, kMetadataKey, value.type_name());
   }
   std::map<std::string, std::string> metadata;
   for (const auto& item : value.items()) {
@@ -165,23 +158,26 @@ std::map<std::string, std::string> read_metadata(const json& value, std::string_
 /// The header's JSON text.
 std::string_view header_text(std::span<const std::byte> bytes, std::string_view origin) {
   if (bytes.size() < kLengthBytes) {
-    fail(ErrorKind::kBadFormat, "{}: a safetensors file has 8 bytes at least, this one has {} (perhaps an incomplete "
-         "download?)", origin, bytes.size());
+    fail(ErrorKind::kBadFormat,
+         "{}: a safetensors file has 8 bytes at least, this one has {} (perhaps an incomplete "
+         "download?)",
+         origin, bytes.size());
   }
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
   if (length > SafetensorsView::kMaxHeaderBytes) {
-    fail(ErrorKind::kBadFormat, "{}: the header claims {} bytes, more than the {} allowed (is this a safetensors file?)",
-         origin, length, SafetensorsView::kMaxHeaderBytes);
+    fail(ErrorKind::kBadFormat, "{}: the header claims {} bytes, more than the {} allowed (is this a safetensors file?)", origin, length,
+         SafetensorsView::kMaxHeaderBytes);
   }
   if (length > bytes.size() - kLengthBytes) {
-    fail(ErrorKind::kBadFormat, "{}: the header claims {} bytes, but only {} follow (perhaps an incomplete download or "
-         "a corrupt file?)", origin, length, bytes.size() - kLengthBytes);
+    fail(ErrorKind::kBadFormat,
+         "{}: the header claims {} bytes, but only {} follow (perhaps an incomplete download or "
+         "a corrupt file?)",
+         origin, length, bytes.size() - kLengthBytes);
   }
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + kLengthBytes), length);
   if (!text.starts_with('{')) {
-    fail(ErrorKind::kBadFormat, "{}: the header does not begin with an opening brace (is this a safetensors file?)",
-         origin);
+    fail(ErrorKind::kBadFormat, "{}: the header does not begin with an opening brace (is this a safetensors file?)", origin);
   }
   return text;
 }
@@ -196,14 +192,13 @@ std::vector<const TensorEntry*> writing_order(std::span<const TensorEntry> entri
     if (entry.name == kMetadataKey) fail(ErrorKind::kUsage, "no tensor may be called '{}'", kMetadataKey);
     const auto expected = tensor_bytes(entry.shape, dtype_bytes(entry.dtype));
     if (!expected || *expected != entry.data.size()) {
-      fail(ErrorKind::kUsage, "tensor '{}' of dtype {} and shape {} does not take {} bytes, the size of its data",
-           entry.name, dtype_name(entry.dtype), shape_text(entry.shape), entry.data.size());
+      fail(ErrorKind::kUsage, "tensor '{}' of dtype {} and shape {} does not take {} bytes, the size of its data", entry.name,
+           dtype_name(entry.dtype), shape_text(entry.shape), entry.data.size());
     }
     order.push_back(&entry);
   }
   std::ranges::sort(order, [](const TensorEntry* a, const TensorEntry* b) {
-    return std::pair(dtype_position(a->dtype), std::string_view(a->name)) <
-           std::pair(dtype_position(b->dtype), std::string_view(b->name));
+    return std::pair(dtype_position(a->dtype), std::string_view(a->name)) < std::pair(dtype_position(b->dtype), std::string_view(b->name));
   });
   std::vector<std::string_view> names;
   for (const TensorEntry* entry : order) names.push_back(entry->name);
@@ -292,12 +287,10 @@ const TensorEntry& SafetensorsView::at(std::string_view name) const {
   if (const TensorEntry* entry = find(name)) return *entry;
   std::vector<std::string> names;
   for (const auto& [known, position] : index_) names.push_back(known);
-  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(),
-       did_you_mean(name, names));
+  fail(ErrorKind::kNotFound, "{}: no tensor '{}' among the {} there{}", origin_, name, names.size(), did_you_mean(name, names));
 }
 
-std::string serialize_safetensors(std::span<const TensorEntry> entries,
-                                  const std::map<std::string, std::string>& metadata) {
+std::string serialize_safetensors(std::span<const TensorEntry> entries, const std::map<std::string, std::string>& metadata) {
   const auto order = writing_order(entries);
   std::string bytes = preamble(order, metadata);
   std::size_t total = bytes.size();

@@ -60,8 +60,7 @@ class SafetensorsView {
 /// The bytes of a safetensors file, laid out as the Python library does: tensors by falling dtype size then name,
 /// "__metadata__" first in the header (left out if `metadata` is empty), header padded with spaces to 8 bytes.
 /// Throws kUsage on a duplicate, reserved or non-UTF-8 name, or if a shape does not fit its data.
-std::string serialize_safetensors(std::span<const TensorEntry> entries,
-                                  const std::map<std::string, std::string>& metadata = {});
+std::string serialize_safetensors(std::span<const TensorEntry> entries, const std::map<std::string, std::string>& metadata = {});
 
 /// serialize_safetensors into a file, atomically and without a second copy of the tensors in memory.
 /// Throws kUsage or kIo.

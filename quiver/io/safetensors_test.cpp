@@ -20,9 +20,7 @@ std::string file_of(std::string_view header, std::size_t data_bytes) {
   return bytes.append(header).append(data_bytes, '\1');
 }
 
-SafetensorsView parse(std::string_view bytes) {
-  return SafetensorsView::parse(std::as_bytes(std::span(bytes)), "a.safetensors");
-}
+SafetensorsView parse(std::string_view bytes) { return SafetensorsView::parse(std::as_bytes(std::span(bytes)), "a.safetensors"); }
 
 /// The error of a file with one header and some bytes of data.
 std::string header_error(std::string_view header, std::size_t data_bytes) {
@@ -89,10 +87,10 @@ TEST(SafetensorsView, FindsNothingUnderAnotherName) {
 }
 
 TEST(SafetensorsView, GivesEntriesInTheOrderOfTheirData) {
-  const std::string bytes = file_of(
-      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[2,3]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
-      R"("c":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}})",
-      3);
+  const std::string bytes =
+      file_of(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[2,3]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+              R"("c":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}})",
+              3);
   const auto view = parse(bytes);
   EXPECT_EQ(view.entries()[0].name, "b");
   EXPECT_EQ(view.entries()[1].name, "c");
@@ -104,8 +102,7 @@ TEST(SafetensorsView, RefusesFilesThatAreTooShort) {
   EXPECT_THAT(error_of([] { parse(""); }), StartsWith("bad format: a.safetensors: "));
   EXPECT_THAT(error_of([] { parse(std::string_view("\x10\0\0\0\0\0\0\0{}", 10)); }),
               HasSubstr("claims 16 bytes, but only 2 follow (perhaps an incomplete download"));
-  EXPECT_THAT(error_of([] { parse(std::string_view("\x03\0\0\0\0\0\0\0{}", 10)); }),
-              HasSubstr("claims 3 bytes, but only 2 follow"));
+  EXPECT_THAT(error_of([] { parse(std::string_view("\x03\0\0\0\0\0\0\0{}", 10)); }), HasSubstr("claims 3 bytes, but only 2 follow"));
 }
 
 TEST(SafetensorsView, RefusesAnAbsurdHeaderLength) {
@@ -170,8 +167,7 @@ TEST(SafetensorsView, RefusesOverlapsAndHoles) {
   EXPECT_THAT(header_error(std::string(kTwo) + "1,3]}}", 3),
               HasSubstr("tensor 'b' begins at byte 1 of the data, but 'a' before it ends at 2 (they overlap)"));
   EXPECT_THAT(header_error(std::string(kTwo) + "3,5]}}", 5), HasSubstr("ends at 2 (a hole)"));
-  EXPECT_THAT(header_error(std::string(kTwo) + "2,4]}}", 5),
-              HasSubstr("the tensors end at byte 4 of the data, but the file holds 5"));
+  EXPECT_THAT(header_error(std::string(kTwo) + "2,4]}}", 5), HasSubstr("the tensors end at byte 4 of the data, but the file holds 5"));
 }
 
 TEST(SafetensorsView, RefusesMetadataThatIsNotText) {
@@ -182,10 +178,8 @@ TEST(SafetensorsView, RefusesMetadataThatIsNotText) {
 TEST(SerializeSafetensors, PutsWideTypesFirstThenNames) {
   const std::string data(8, '\0');
   const auto bytes = std::as_bytes(std::span(data));
-  const std::vector<TensorEntry> entries = {{"b", Dtype::kU8, {8}, bytes},
-                                            {"z", Dtype::kI64, {1}, bytes},
-                                            {"a", Dtype::kF32, {2}, bytes},
-                                            {"A", Dtype::kF32, {1, 2}, bytes}};
+  const std::vector<TensorEntry> entries = {
+      {"b", Dtype::kU8, {8}, bytes}, {"z", Dtype::kI64, {1}, bytes}, {"a", Dtype::kF32, {2}, bytes}, {"A", Dtype::kF32, {1, 2}, bytes}};
   const std::string file = serialize_safetensors(entries, {{"k2", "v"}, {"k1", "w"}});
   EXPECT_EQ(file.substr(8, file.size() - 8 - 32),
             R"({"__metadata__":{"k1":"w","k2":"v"},"z":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},)"

@@ -12,8 +12,7 @@ namespace fs = std::filesystem;
 
 /// A key becomes a file name, so nothing but digits may pass.
 void check_key(const std::string& key) {
-  const bool is_hex =
-      key.size() >= 8 && key.size() <= 128 && key.find_first_not_of("0123456789abcdef") == std::string::npos;
+  const bool is_hex = key.size() >= 8 && key.size() <= 128 && key.find_first_not_of("0123456789abcdef") == std::string::npos;
   if (!is_hex) {
     fail(ErrorKind::kUsage, "'{}' cannot be the key of an artifact: give 8 to 128 lower-case hexadecimal digits", key);
   }
@@ -54,8 +53,7 @@ std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) 
   }
 }
 
-void Library::store_artifact(const std::string& key, const tensor::TensorMap& tensors,
-                             const nlohmann::json& meta) const {
+void Library::store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const {
   check_key(key);
   const auto folder = path_ / "artifacts";
   std::error_code error;
@@ -63,8 +61,7 @@ void Library::store_artifact(const std::string& key, const tensor::TensorMap& te
   const auto file = folder / (key + ".safetensors");
   tensor::save_tensors(file, tensors);
   const nlohmann::json record = {{"sha256", io::sha256_file(file)}, {"meta", meta}};
-  io::write_file_atomic(folder / (key + ".json"),
-                        io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
+  io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
 }
 
 }  // namespace quiver::library

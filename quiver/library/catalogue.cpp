@@ -11,8 +11,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kFormatName = "quiver library";
-constexpr AdapterKind kKinds[] = {AdapterKind::kPrivate, AdapterKind::kCluster, AdapterKind::kShared,
-                                  AdapterKind::kImported};
+constexpr AdapterKind kKinds[] = {AdapterKind::kPrivate, AdapterKind::kCluster, AdapterKind::kShared, AdapterKind::kImported};
 
 AdapterKind parse_kind(const std::string& name, std::string_view origin) {
   for (const auto kind : kKinds) {
@@ -23,8 +22,7 @@ AdapterKind parse_kind(const std::string& name, std::string_view origin) {
 
 std::vector<std::string> parse_strings(const json& value, std::string_view what, std::string_view origin) {
   std::vector<std::string> strings;
-  const bool is_list =
-      value.is_array() && std::ranges::all_of(value, [](const auto& item) { return item.is_string(); });
+  const bool is_list = value.is_array() && std::ranges::all_of(value, [](const auto& item) { return item.is_string(); });
   if (!is_list) fail(ErrorKind::kBadFormat, "{}: {} is not a list of strings", origin, what);
   for (const auto& item : value) strings.push_back(item.template get<std::string>());
   return strings;
@@ -60,8 +58,7 @@ const char* kind_name(AdapterKind kind) {
 void check_adapter_name(const std::string& name) {
   constexpr std::size_t kLongest = 128;
   const bool is_plain = std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   });
   if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
     fail(ErrorKind::kUsage,
@@ -78,8 +75,8 @@ Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   }
   const auto version = io::require_int(document, "version", origin);
   if (version != kFormatVersion) {
-    fail(ErrorKind::kUnsupported, "{}: a library of format version {}; this program reads version {} ({})", origin,
-         version, kFormatVersion, version > kFormatVersion ? "use a newer one" : "use the one that wrote it");
+    fail(ErrorKind::kUnsupported, "{}: a library of format version {}; this program reads version {} ({})", origin, version, kFormatVersion,
+         version > kFormatVersion ? "use a newer one" : "use the one that wrote it");
   }
   Catalogue catalogue;
   const auto& base = io::require_object(document, "base_model", origin);

@@ -26,8 +26,7 @@ void create_folder(const fs::path& path) {
   std::error_code error;
   fs::create_directory(path, error);
   if (error == std::errc::no_such_file_or_directory) {
-    fail(ErrorKind::kNotFound, "cannot create '{}': there is no folder '{}' (create it first)", path.string(),
-         path.parent_path().string());
+    fail(ErrorKind::kNotFound, "cannot create '{}': there is no folder '{}' (create it first)", path.string(), path.parent_path().string());
   }
   if (error) fail(ErrorKind::kIo, "cannot create folder '{}': {}", path.string(), error.message());
 }
@@ -42,8 +41,7 @@ std::string now() {
 }
 
 AdapterEntry make_entry(const lora::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
-  AdapterEntry entry{
-      .name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
+  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
   if (entry.info.created.empty()) entry.info.created = now();
   for (const auto& [path, pair] : adapter.pairs) entry.rank = std::max(entry.rank, pair.rank());
   return entry;
@@ -124,8 +122,8 @@ const AdapterEntry* Library::find(const std::string& name) const {
 const AdapterEntry& Library::at(const std::string& name) const {
   const auto* entry = find(name);
   if (entry == nullptr) {
-    fail(ErrorKind::kNotFound, "library '{}' has no adapter '{}' among its {}{}", path_.string(), name,
-         adapters().size(), did_you_mean(name, adapter_names()));
+    fail(ErrorKind::kNotFound, "library '{}' has no adapter '{}' among its {}{}", path_.string(), name, adapters().size(),
+         did_you_mean(name, adapter_names()));
   }
   return *entry;
 }
@@ -137,12 +135,12 @@ fs::path Library::adapter_folder(const std::string& name) const {
 
 void Library::check_base(const lora::LoraAdapter& adapter) const {
   const bool both_known = !adapter.base_fingerprint.empty() && !base().fingerprint.empty();
-  const bool differ = both_known ? adapter.base_fingerprint != base().fingerprint
-                                 : lora::base_names_differ(adapter.base_model, base().name);
+  const bool differ =
+      both_known ? adapter.base_fingerprint != base().fingerprint : lora::base_names_differ(adapter.base_model, base().name);
   if (!differ) return;
   fail(ErrorKind::kMismatch,
-       "adapter '{}' was trained on base '{}' (fingerprint '{}'), library '{}' is one of base '{}' (fingerprint '{}')",
-       adapter.name, adapter.base_model, adapter.base_fingerprint, path_.string(), base().name, base().fingerprint);
+       "adapter '{}' was trained on base '{}' (fingerprint '{}'), library '{}' is one of base '{}' (fingerprint '{}')", adapter.name,
+       adapter.base_model, adapter.base_fingerprint, path_.string(), base().name, base().fingerprint);
 }
 
 void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
@@ -151,8 +149,8 @@ void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, boo
   refresh();
   check_base(adapter);
   if (find(adapter.name) != nullptr && !force) {
-    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or force to replace it",
-         path_.string(), adapter.name);
+    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or force to replace it", path_.string(),
+         adapter.name);
   }
   io::AtomicFolderWriter writer(folder);
   lora::write_peft_files(writer.temp(), adapter);
@@ -220,15 +218,13 @@ void Library::export_adapter(const std::string& name, const fs::path& destinatio
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
 }
 
-void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups,
-                         const nlohmann::json& provenance) {
+void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance) {
   std::map<std::string, std::string> group_of;
   for (const auto& [group, tasks] : groups) {
     for (const auto& task : tasks) {
       const auto [place, is_new] = group_of.emplace(task, group);
       if (!is_new) {
-        fail(ErrorKind::kUsage, "task '{}' is in two groups, '{}' and '{}': a task belongs to one", task, place->second,
-             group);
+        fail(ErrorKind::kUsage, "task '{}' is in two groups, '{}' and '{}': a task belongs to one", task, place->second, group);
       }
     }
   }

@@ -72,15 +72,12 @@ TEST(Library, NotesWhenAnAdapterWasMade) {
 
 TEST(Library, TellsWhatItIsNot) {
   const TempFolder temp;
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp / "none"); }),
-              HasSubstr("there is no such folder"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp.path()); }),
-              HasSubstr("it has no quiver.json"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp / "none"); }), HasSubstr("there is no such folder"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::open(temp.path()); }), HasSubstr("it has no quiver.json"));
   new_library(temp);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { new_library(temp); }), HasSubstr("is a library already"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { Library::create(temp.path(), kBase); }), HasSubstr("is no library"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::create(temp / "no" / "lib", kBase); }),
-              HasSubstr("there is no folder"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { Library::create(temp / "no" / "lib", kBase); }), HasSubstr("there is no folder"));
 }
 
 TEST(Library, RefusesOtherFormatVersionsAndBrokenCatalogues) {
@@ -94,14 +91,11 @@ TEST(Library, RefusesOtherFormatVersionsAndBrokenCatalogues) {
     io::write_file_atomic(file, changed.dump());
     return message_of(kind, [&] { Library::open(temp / "lib"); });
   };
-  EXPECT_THAT(refusal(ErrorKind::kUnsupported, "version", 2),
-              HasSubstr("format version 2; this program reads version 1"));
+  EXPECT_THAT(refusal(ErrorKind::kUnsupported, "version", 2), HasSubstr("format version 2; this program reads version 1"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "format", "zoo"), HasSubstr("not the catalogue of a library"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups", 3), HasSubstr("groups"));
-  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}),
-              HasSubstr("adapter 'a': kind is 'odd'"));
-  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}),
-              HasSubstr("'../a' cannot name"));
+  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}), HasSubstr("adapter 'a': kind is 'odd'"));
+  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}), HasSubstr("'../a' cannot name"));
   io::write_file_atomic(file, original.dump().substr(0, 40));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { Library::open(temp / "lib"); }), HasSubstr("quiver.json"));
 }
@@ -138,8 +132,7 @@ TEST(Library, RefusesNamesThatLeaveTheFolder) {
   const TempFolder temp;
   auto library = new_library(temp);
   for (const std::string name : {"", "..", ".hidden", "a/b", "../../etc", "a b", "-rf", "caf\xc3\xa9"}) {
-    EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter(name), {}); }), HasSubstr("cannot name"))
-        << name;
+    EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter(name), {}); }), HasSubstr("cannot name")) << name;
   }
   EXPECT_THROW(library.adapter_folder(std::string(129, 'a')), Error);
   EXPECT_NO_THROW(library.adapter_folder("wiki_qa.Is-This_True_2"));
@@ -150,8 +143,7 @@ TEST(Library, ReplacesOnlyByForce) {
   const TempFolder temp;
   auto library = new_library(temp);
   library.add(random_adapter("a", 2), {});
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter("a", 3), {}); }),
-              HasSubstr("has an adapter 'a' already"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter("a", 3), {}); }), HasSubstr("has an adapter 'a' already"));
   EXPECT_EQ(library.load("a").options.rank, 2);
   library.add(random_adapter("a", 3), {}, /*force=*/true);
   EXPECT_EQ(library.at("a").rank, 3);
@@ -164,8 +156,7 @@ TEST(Library, RefusesAnAdapterOfAnotherBase) {
   auto library = new_library(temp);
   auto adapter = random_adapter("a");
   adapter.base_fingerprint = "beef";
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { library.add(adapter, {}); }),
-              HasSubstr("(fingerprint 'beef'), library"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { library.add(adapter, {}); }), HasSubstr("(fingerprint 'beef'), library"));
   adapter.base_fingerprint = "";
   adapter.base_model = "llama-huge";
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { library.add(adapter, {}); }), HasSubstr("base 'llama-huge'"));
@@ -193,10 +184,8 @@ TEST(Library, AdoptsAFolderThatWasDroppedIn) {
   library.adopt("found", {.kind = AdapterKind::kImported});
   EXPECT_TRUE(same_pairs(library.load("found"), random_adapter("found")));
   EXPECT_EQ(findings_of(library), "");
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.adopt("found", {}); }),
-              HasSubstr("in its catalogue already"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.adopt("lost", {}); }),
-              HasSubstr("no PEFT adapter folder"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.adopt("found", {}); }), HasSubstr("in its catalogue already"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.adopt("lost", {}); }), HasSubstr("no PEFT adapter folder"));
 }
 
 TEST(Library, GoesOnWhereAWriterWasKilled) {
@@ -261,13 +250,11 @@ TEST(Library, ExportsAFolderAsItIs) {
   for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "README.md"}) {
     EXPECT_EQ(io::read_text_file(temp / "out" / file), io::read_text_file(library.adapter_folder("a") / file)) << file;
   }
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "out"); }),
-              HasSubstr("exists already"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "out"); }), HasSubstr("exists already"));
   EXPECT_NO_THROW(library.export_adapter("a", temp / "out", /*force=*/true));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.export_adapter("a", temp / "lib", /*force=*/true); }),
               HasSubstr("is no adapter folder"));
-  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.export_adapter("b", temp / "b"); }),
-              HasSubstr("no adapter 'b'"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.export_adapter("b", temp / "b"); }), HasSubstr("no adapter 'b'"));
 }
 
 TEST(Library, KeepsGroupsOfTasks) {
@@ -322,8 +309,7 @@ TEST(Verify, FindsNumbersThatAreNotFiniteAndOddShapes) {
   auto wide = random_adapter("wide");
   wide.pairs.at("layers.0.self_attn.q_proj") = lora::LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
   library.add(wide, {});
-  EXPECT_THAT(findings_of(library),
-              HasSubstr("adapter 'broken': its factors at layers.1.self_attn.v_proj hold numbers"));
+  EXPECT_THAT(findings_of(library), HasSubstr("adapter 'broken': its factors at layers.1.self_attn.v_proj hold numbers"));
   EXPECT_THAT(findings_of(library), HasSubstr("it maps 7 to 8 features, adapter 'broken' maps 6 to 8"));
 }
 
@@ -343,8 +329,7 @@ TEST(Artifacts, ComeBackWithTheirMeta) {
   const std::string key = "00ff00ff00ff00ff";
   EXPECT_FALSE(library.find_artifact(key).has_value());
   EXPECT_FALSE(library.find_artifact_meta(key).has_value());
-  library.store_artifact(key, {{"layers.0", torch::arange(6).reshape({2, 3})}, {"norm", torch::tensor(0.5F)}},
-                         {{"what", "prototypes"}});
+  library.store_artifact(key, {{"layers.0", torch::arange(6).reshape({2, 3})}, {"norm", torch::tensor(0.5F)}}, {{"what", "prototypes"}});
   const auto found = library.find_artifact(key);
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->size(), 2u);
@@ -372,8 +357,7 @@ TEST(Artifacts, AreGoneWhenDamagedOrDeleted) {
 TEST(Artifacts, HaveHexadecimalKeys) {
   const TempFolder temp;
   const auto library = new_library(temp);
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }),
-              HasSubstr("'../../quiver'"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }), HasSubstr("'../../quiver'"));
   EXPECT_THROW(library.find_artifact("00FF00FF"), Error);
   EXPECT_THROW(library.store_artifact("", {}, nullptr), Error);
 }

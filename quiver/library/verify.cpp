@@ -22,23 +22,20 @@ struct KnownShape {
 /// The first path with a number that is not finite; empty if there is none.
 std::string find_not_finite(const lora::LoraAdapter& adapter) {
   for (const auto& [path, pair] : adapter.pairs) {
-    const bool is_finite =
-        torch::isfinite(pair.lora_a()).all().item<bool>() && torch::isfinite(pair.lora_b()).all().item<bool>();
+    const bool is_finite = torch::isfinite(pair.lora_a()).all().item<bool>() && torch::isfinite(pair.lora_b()).all().item<bool>();
     if (!is_finite) return path;
   }
   return {};
 }
 
-void verify_shapes(const lora::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes,
-                   std::vector<Finding>& findings) {
+void verify_shapes(const lora::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes, std::vector<Finding>& findings) {
   for (const auto& [path, pair] : adapter.pairs) {
     const KnownShape own{pair.in_features(), pair.out_features(), adapter.name};
     const auto& known = shapes.emplace(path, own).first->second;
     if (known.in_features == own.in_features && known.out_features == own.out_features) continue;
-    findings.push_back(
-        {format("adapter '{}'", adapter.name),
-         format("at {} it maps {} to {} features, adapter '{}' maps {} to {}: one of them is of another base", path,
-                own.in_features, own.out_features, known.adapter, known.in_features, known.out_features)});
+    findings.push_back({format("adapter '{}'", adapter.name),
+                        format("at {} it maps {} to {} features, adapter '{}' maps {} to {}: one of them is of another base", path,
+                               own.in_features, own.out_features, known.adapter, known.in_features, known.out_features)});
     return;
   }
 }
@@ -62,8 +59,8 @@ void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<
     const auto& base = library.base();
     const bool both_known = !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
     if (both_known && adapter.base_fingerprint != base.fingerprint) {
-      report(format("it was trained on a base with fingerprint {}, the library's is {}: remove it",
-                    adapter.base_fingerprint, base.fingerprint));
+      report(format("it was trained on a base with fingerprint {}, the library's is {}: remove it", adapter.base_fingerprint,
+                    base.fingerprint));
     }
     verify_shapes(adapter, shapes, findings);
   } catch (const Error& error) {
@@ -85,9 +82,8 @@ void verify_folders(const Library& library, std::vector<Finding>& findings) {
   for (const auto& path : entries_of(library.path() / "adapters")) {
     const auto name = path.filename().string();
     if (library.find(name) != nullptr) continue;
-    const auto fault = name.starts_with('.')
-                           ? "was left by a run that was killed, or is being written: remove it if no run goes on"
-                           : "is not in the catalogue: adopt it, or remove it";
+    const auto fault = name.starts_with('.') ? "was left by a run that was killed, or is being written: remove it if no run goes on"
+                                             : "is not in the catalogue: adopt it, or remove it";
     findings.push_back({"adapters", format("'{}' {}", path.string(), fault)});
   }
 }
@@ -95,9 +91,7 @@ void verify_folders(const Library& library, std::vector<Finding>& findings) {
 void verify_artifacts(const Library& library, std::vector<Finding>& findings) {
   for (const auto& path : entries_of(library.path() / "artifacts")) {
     const auto key = path.stem().string();
-    const auto report = [&](std::string_view message) {
-      findings.push_back({"artifacts", format("'{}' {}", path.string(), message)});
-    };
+    const auto report = [&](std::string_view message) { findings.push_back({"artifacts", format("'{}' {}", path.string(), message)}); };
     if (key.starts_with('.')) {
       report("was left by a run that was killed, or is being written: remove it if no run goes on");
     } else if (path.extension() != ".safetensors" && path.extension() != ".json") {

@@ -21,8 +21,8 @@ std::string last_name(const std::string& path) { return path.substr(path.rfind('
   for (const auto& [path, projection] : projections) names.insert(last_name(path));
   std::string known;
   for (const auto& name : names) known += (known.empty() ? "" : ", ") + name;
-  fail(ErrorKind::kNotFound, "target module '{}' selects no projection of the model; it has {}{}", target,
-       known.empty() ? "none" : known, did_you_mean(target, {names.begin(), names.end()}));
+  fail(ErrorKind::kNotFound, "target module '{}' selects no projection of the model; it has {}{}", target, known.empty() ? "none" : known,
+       did_you_mean(target, {names.begin(), names.end()}));
 }
 
 double init_bound(LoraInit init, std::int64_t in_features) {
@@ -36,18 +36,17 @@ bool is_target(const std::string& path, const std::string& target) {
   return target == "all-linear" || path == target || path.ends_with("." + target);
 }
 
-LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections,
-                            std::uint64_t seed, LoraInit init) {
+LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections, std::uint64_t seed,
+                            LoraInit init) {
   check(options);
   for (const auto& target : options.target_modules) {
-    const bool is_known =
-        std::ranges::any_of(projections, [&](const auto& entry) { return is_target(entry.first, target); });
+    const bool is_known = std::ranges::any_of(projections, [&](const auto& entry) { return is_target(entry.first, target); });
     if (!is_known) fail_target(target, projections);
   }
   LoraAdapter adapter{.name = name, .options = options, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
   for (const auto& [path, projection] : projections) {
-    const bool is_adapted = std::ranges::any_of(options.target_modules,
-                                                [&path = path](const auto& target) { return is_target(path, target); });
+    const bool is_adapted =
+        std::ranges::any_of(options.target_modules, [&path = path](const auto& target) { return is_target(path, target); });
     if (!is_adapted) continue;
     RandomStream random(seed, "init/" + path);
     const auto d_in = projection->in_features();

@@ -22,7 +22,7 @@ bool is_target(const std::string& path, const std::string& target);
 /// `options.target_modules` selects. Each lora_a is drawn from the stream "init/<path>" of `seed`, whatever the
 /// adapter's name: adapters that are to be averaged factor by factor must start from the same lora_a, since unrelated
 /// ones cancel. Throws kUsage for bad options, kNotFound for a target module that selects no projection.
-LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections,
-                            std::uint64_t seed, LoraInit init = LoraInit::kMttl);
+LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections, std::uint64_t seed,
+                            LoraInit init = LoraInit::kMttl);
 
 }  // namespace quiver::lora

@@ -14,8 +14,7 @@ using ::testing::HasSubstr;
 
 nn::ProjectionMap small_model() {
   nn::ProjectionMap projections;
-  for (const std::string path :
-       {"layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj", "layers.1.self_attn.q_proj"}) {
+  for (const std::string path : {"layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj", "layers.1.self_attn.q_proj"}) {
     projections[path] = std::make_shared<nn::DenseProjection>(torch::zeros({8, 300}));
   }
   projections["layers.0.mlp.down_proj"] = std::make_shared<nn::DenseProjection>(torch::zeros({300, 20}));
@@ -41,12 +40,7 @@ TEST(InitialAdapter, ChangesNothingYet) {
 TEST(InitialAdapter, FillsTheBoundOfItsKind) {
   const LoraOptions options{.target_modules = {"q_proj"}};
   const auto largest = [&](LoraInit init) {
-    return initial_adapter("t", options, small_model(), 5, init)
-        .pairs.at("layers.0.self_attn.q_proj")
-        .lora_a()
-        .abs()
-        .max()
-        .item<float>();
+    return initial_adapter("t", options, small_model(), 5, init).pairs.at("layers.0.self_attn.q_proj").lora_a().abs().max().item<float>();
   };
   EXPECT_NEAR(largest(LoraInit::kMttl), std::sqrt(1.0 / 3.0) / std::sqrt(300.0), 1e-4);
   EXPECT_NEAR(largest(LoraInit::kPeft), 1.0 / std::sqrt(300.0), 2e-4);
@@ -58,10 +52,8 @@ TEST(InitialAdapter, StartsFromOneLoraAWhateverItsName) {
   EXPECT_TRUE(same_pairs(a, initial_adapter("b", options, small_model(), 5)));
   EXPECT_FALSE(same_pairs(a, initial_adapter("a", options, small_model(), 6)));
   const auto fewer = initial_adapter("a", {.target_modules = {"q_proj"}}, small_model(), 5);
-  EXPECT_TRUE(torch::equal(a.pairs.at("layers.1.self_attn.q_proj").lora_a(),
-                           fewer.pairs.at("layers.1.self_attn.q_proj").lora_a()));
-  EXPECT_FALSE(
-      torch::equal(a.pairs.at("layers.0.self_attn.q_proj").lora_a(), a.pairs.at("layers.1.self_attn.q_proj").lora_a()));
+  EXPECT_TRUE(torch::equal(a.pairs.at("layers.1.self_attn.q_proj").lora_a(), fewer.pairs.at("layers.1.self_attn.q_proj").lora_a()));
+  EXPECT_FALSE(torch::equal(a.pairs.at("layers.0.self_attn.q_proj").lora_a(), a.pairs.at("layers.1.self_attn.q_proj").lora_a()));
 }
 
 TEST(InitialAdapter, AdaptsWhatTheTargetsSelect) {
@@ -74,10 +66,9 @@ TEST(InitialAdapter, AdaptsWhatTheTargetsSelect) {
 }
 
 TEST(InitialAdapter, NamesTheKnownModulesForAnUnknownOne) {
-  EXPECT_THAT(
-      message_of(ErrorKind::kNotFound, [] { initial_adapter("t", {.target_modules = {"q_porj"}}, small_model(), 5); }),
-      HasSubstr("'q_porj' selects no projection of the model; it has down_proj, k_proj, q_proj (did you mean "
-                "'q_proj'?)"));
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [] { initial_adapter("t", {.target_modules = {"q_porj"}}, small_model(), 5); }),
+              HasSubstr("'q_porj' selects no projection of the model; it has down_proj, k_proj, q_proj (did you mean "
+                        "'q_proj'?)"));
   EXPECT_THROW(initial_adapter("t", {.target_modules = {"proj"}}, small_model(), 5), Error);
   EXPECT_THROW(initial_adapter("t", {.rank = 0}, small_model(), 5), Error);
 }

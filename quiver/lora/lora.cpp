@@ -11,9 +11,8 @@ namespace quiver::lora {
 
 LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora)
     : lora_a_(std::move(lora_a)), lora_b_(std::move(lora_b)), alpha_(alpha), use_rslora_(use_rslora) {
-  const bool is_pair = lora_a_.defined() && lora_b_.defined() && lora_a_.dim() == 2 && lora_b_.dim() == 2 &&
-                       lora_a_.is_floating_point() && lora_a_.scalar_type() == lora_b_.scalar_type() &&
-                       lora_a_.size(0) == lora_b_.size(1) && lora_a_.size(0) >= 1;
+  const bool is_pair = lora_a_.defined() && lora_b_.defined() && lora_a_.dim() == 2 && lora_b_.dim() == 2 && lora_a_.is_floating_point() &&
+                       lora_a_.scalar_type() == lora_b_.scalar_type() && lora_a_.size(0) == lora_b_.size(1) && lora_a_.size(0) >= 1;
   if (!is_pair) {
     fail(ErrorKind::kMismatch,
          "not a LoRA pair: lora_a is {} and lora_b is {}; expected floating factors [r, d_in] and [d_out, r] of one "
@@ -28,8 +27,8 @@ double LoraPair::scaling() const { return lora::scaling(alpha_, rank(), use_rslo
 
 torch::Tensor LoraPair::apply(const torch::Tensor& x) const {
   if (x.dim() < 1 || x.size(-1) != in_features()) {
-    fail(ErrorKind::kMismatch, "cannot apply a LoRA pair with lora_a {} to x {}: expected x [..., {}]",
-         tensor::describe(lora_a_), tensor::describe(x), in_features());
+    fail(ErrorKind::kMismatch, "cannot apply a LoRA pair with lora_a {} to x {}: expected x [..., {}]", tensor::describe(lora_a_),
+         tensor::describe(x), in_features());
   }
   const auto hidden = torch::matmul(x.to(lora_a_.scalar_type()), lora_a_.t());  // [..., r]
   return (torch::matmul(hidden, lora_b_.t()) * scaling()).to(x.scalar_type());

@@ -27,8 +27,8 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
     const auto read = mask.defined() ? x * mask : x;
     const auto a_cast = a.to(x.scalar_type());
     const auto scaled_b = (b * scaling).to(x.scalar_type());
-    const auto z = read.mm(a_cast.t());                      // [T, r]
-    auto y = holder->base->forward(x);                       // [T, d_out]
+    const auto z = read.mm(a_cast.t());  // [T, r]
+    auto y = holder->base->forward(x);   // [T, d_out]
     y.addmm_(z, scaled_b.t());
     ctx->save_for_backward({x, a_cast, scaled_b, z});
     ctx->saved_data["layer"] = c10::IValue::make_capsule(holder);
@@ -47,13 +47,13 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
     const auto& mask = layer.mask;
     const auto dtype = ctx->saved_data["dtype"].toScalarType();
     const auto dy = grads[0].contiguous();
-    const auto dz = dy.mm(scaled_b);                         // [T, r]
+    const auto dz = dy.mm(scaled_b);  // [T, r]
     const auto read = mask.defined() ? x * mask : x;
-    const auto da = dz.t().mm(read).to(dtype);               // [r, d_in]
+    const auto da = dz.t().mm(read).to(dtype);                                       // [r, d_in]
     const auto db = dy.t().mm(z).to(dtype) * ctx->saved_data["scaling"].toDouble();  // [d_out, r]
     torch::Tensor dx;
     if (ctx->needs_input_grad(0)) {
-      dx = base.backward(dy);                                // [T, d_in]
+      dx = base.backward(dy);  // [T, d_in]
       if (mask.defined()) {
         dx += dz.mm(a) * mask;
       } else {
@@ -94,8 +94,8 @@ torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_
 torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
   const auto a = pair_.lora_a().to(factor_dtype(x)), b = pair_.lora_b().to(factor_dtype(x));
-  record.hidden = shrink(mask.defined() ? x * mask : x, a);                                  // z [T, r]
-  const auto scaled_b_t = (b * pair_.scaling()).t();                                         // [r, d_out]
+  record.hidden = shrink(mask.defined() ? x * mask : x, a);  // z [T, r]
+  const auto scaled_b_t = (b * pair_.scaling()).t();         // [r, d_out]
   const auto update = expand(record.hidden, scaled_b_t, onto, x.scalar_type());
   nn::RowRecord below{.first_row = record.first_row, .rows = record.rows};
   return base_->forward_rows(x, update, below);
@@ -105,9 +105,9 @@ torch::Tensor LoraLinear::backward_rows(const torch::Tensor& dy, const torch::Te
                                         nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
   const auto a = pair_.lora_a().to(factor_dtype(dy)), b = pair_.lora_b().to(factor_dtype(dy));
-  const auto dz = shrink(dy, (b * pair_.scaling()).t());                                     // [T, r]
-  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),                      // dA [r, d_in]
-                      outer_product(record.hidden, dy).t() * pair_.scaling()};               // dB [d_out, r]
+  const auto dz = shrink(dy, (b * pair_.scaling()).t());                        // [T, r]
+  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),         // dA [r, d_in]
+                      outer_product(record.hidden, dy).t() * pair_.scaling()};  // dB [d_out, r]
   if (!needs_dx) return {};
   if (base_->has_parameters()) fail(ErrorKind::kInternal, "a LoRA is trained over a frozen projection, not over another LoRA");
   torch::Tensor update;

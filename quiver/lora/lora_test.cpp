@@ -54,9 +54,7 @@ TEST(LoraPair, GradientsReachBothFactors) {
 
 TEST(LoraPair, RefusesWhatIsNoPair) {
   const auto f = torch::kFloat;
-  const auto message = message_of(ErrorKind::kMismatch, [&] {
-    LoraPair(torch::ones({32, 8}, f), torch::ones({8, 64}, f), 1);
-  });
+  const auto message = message_of(ErrorKind::kMismatch, [&] { LoraPair(torch::ones({32, 8}, f), torch::ones({8, 64}, f), 1); });
   EXPECT_THAT(message, HasSubstr("lora_a is Float [32, 8] and lora_b is Float [8, 64]"));
   EXPECT_THROW(LoraPair(torch::ones({2, 8}), torch::ones({8, 2}, torch::kDouble), 1), Error);
   EXPECT_THROW(LoraPair(torch::ones({2, 8}, torch::kInt), torch::ones({8, 2}, torch::kInt), 1), Error);

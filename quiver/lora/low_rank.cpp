@@ -14,9 +14,7 @@ using kernel::Bf16;
 using tensor::mutable_raw_data;
 using tensor::raw_data;
 
-bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) {
-  return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16);
-}
+bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) { return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16); }
 
 /// Calls f(element) with an element of the type `dtype`.
 template <typename F>
@@ -34,7 +32,8 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
   auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
   with_element(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, shrink<T>, rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(), mutable_raw_data<float>(z));
+    QUIVER_ON_CPU(kernel, shrink<T>, rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(),
+                  mutable_raw_data<float>(z));
   });
   return z;
 }
@@ -62,7 +61,8 @@ torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
   auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
   with_element(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, outer<T>, rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows), mutable_raw_data<float>(out));
+    QUIVER_ON_CPU(kernel, outer<T>, rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows),
+                  mutable_raw_data<float>(out));
   });
   return out;
 }

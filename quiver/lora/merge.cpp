@@ -16,14 +16,12 @@ enum class Agreement { kShapes, kFactors };
 [[noreturn]] void fail_paths(const LoraAdapter& first, const LoraAdapter& other) {
   for (const auto& [path, pair] : first.pairs) {
     if (!other.pairs.contains(path)) {
-      fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': '{}' has no LoRA on {}", first.name, other.name,
-           other.name, path);
+      fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': '{}' has no LoRA on {}", first.name, other.name, other.name, path);
     }
   }
   for (const auto& [path, pair] : other.pairs) {
     if (!first.pairs.contains(path)) {
-      fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': '{}' has no LoRA on {}", first.name, other.name,
-           first.name, path);
+      fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': '{}' has no LoRA on {}", first.name, other.name, first.name, path);
     }
   }
   fail(ErrorKind::kInternal, "adapters '{}' and '{}' differ in no path", first.name, other.name);
@@ -33,8 +31,7 @@ void check_pair(const LoraAdapter& first, const LoraAdapter& other, const std::s
   const auto& a = first.pairs.at(path);
   const auto& b = other.pairs.at(path);
   if (a.in_features() != b.in_features() || a.out_features() != b.out_features()) {
-    fail(ErrorKind::kMismatch,
-         "cannot mix adapters '{}' and '{}': at {} one maps {} to {} features, the other {} to {}", first.name,
+    fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': at {} one maps {} to {} features, the other {} to {}", first.name,
          other.name, path, a.in_features(), a.out_features(), b.in_features(), b.out_features());
   }
   if (agreement == Agreement::kShapes) return;
@@ -68,8 +65,7 @@ void check_mixable(std::span<const LoraAdapter> adapters, std::span<const double
     if (!adapter.base_fingerprint.empty()) {
       if (known_base == nullptr) known_base = &adapter;
       if (known_base->base_fingerprint != adapter.base_fingerprint) {
-        fail(ErrorKind::kMismatch,
-             "cannot mix adapters '{}' and '{}': they were trained on different bases, '{}' ({}) and '{}' ({})",
+        fail(ErrorKind::kMismatch, "cannot mix adapters '{}' and '{}': they were trained on different bases, '{}' ({}) and '{}' ({})",
              known_base->name, adapter.name, known_base->base_model, known_base->base_fingerprint, adapter.base_model,
              adapter.base_fingerprint);
       }
@@ -84,8 +80,7 @@ void check_mixable(std::span<const LoraAdapter> adapters, std::span<const double
 
 /// A mixture's name, base and options; its pairs are still to come.
 LoraAdapter mixture_of(std::span<const LoraAdapter> adapters, const std::string& name) {
-  LoraAdapter result{
-      .name = name, .options = adapters.front().options, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
+  LoraAdapter result{.name = name, .options = adapters.front().options, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
   for (const auto& adapter : adapters) {
     if (result.base_model.empty()) result.base_model = adapter.base_model;
     if (result.base_fingerprint.empty() && !adapter.base_fingerprint.empty()) {
@@ -104,9 +99,7 @@ torch::Dtype common_dtype(std::span<const LoraAdapter> adapters, const std::stri
   return dtype;
 }
 
-std::vector<double> equal_weights(std::size_t count) {
-  return std::vector<double>(count, 1.0 / static_cast<double>(count));
-}
+std::vector<double> equal_weights(std::size_t count) { return std::vector<double>(count, 1.0 / static_cast<double>(count)); }
 
 }  // namespace
 
@@ -174,8 +167,8 @@ LoraAdapter mean_of_products(std::span<const LoraAdapter> adapters) {
 
 torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair) {
   if (weight.dim() != 2 || weight.size(0) != pair.out_features() || weight.size(1) != pair.in_features()) {
-    fail(ErrorKind::kMismatch, "cannot merge a LoRA pair with delta_w [{}, {}] into a weight {}", pair.out_features(),
-         pair.in_features(), tensor::describe(weight));
+    fail(ErrorKind::kMismatch, "cannot merge a LoRA pair with delta_w [{}, {}] into a weight {}", pair.out_features(), pair.in_features(),
+         tensor::describe(weight));
   }
   const torch::NoGradGuard no_grad;
   const auto common = torch::promote_types(weight.scalar_type(), pair.lora_a().scalar_type());

@@ -43,8 +43,8 @@ TEST(MeanOfFactors, OfOneAdapterThriceIsThatAdapter) {
 
 TEST(MeanOfFactors, IsTheMeanOfProductsWhenLoraAIsShared) {
   const std::vector adapters = {random_adapter("a", 2, 4, 1), random_adapter("b", 2, 4, 1)};
-  EXPECT_TRUE(torch::allclose(mean_of_factors(adapters).pairs.at(kPath).delta(),
-                              mean_of_products(adapters).pairs.at(kPath).delta(), 1e-5, 1e-6));
+  EXPECT_TRUE(
+      torch::allclose(mean_of_factors(adapters).pairs.at(kPath).delta(), mean_of_products(adapters).pairs.at(kPath).delta(), 1e-5, 1e-6));
 }
 
 TEST(WeightedFactors, WithOneHotWeightsGiveThatAdapter) {
@@ -78,8 +78,7 @@ TEST(WeightedProducts, LeaveOutAdaptersOfWeightZero) {
   const auto mixed = weighted_products(adapters, std::vector{0.0, -2.0, 0.0});
   EXPECT_EQ(mixed.pairs.at(kPath).rank(), 2);
   EXPECT_TRUE(torch::allclose(mixed.pairs.at(kPath).delta(), -2 * adapters[1].pairs.at(kPath).delta(), 1e-5, 1e-6));
-  EXPECT_EQ(weighted_products(adapters, std::vector{0.0, 0.0, 0.0}).pairs.at(kPath).delta().abs().max().item<float>(),
-            0);
+  EXPECT_EQ(weighted_products(adapters, std::vector{0.0, 0.0, 0.0}).pairs.at(kPath).delta().abs().max().item<float>(), 0);
 }
 
 TEST(Mixtures, NameTheAdaptersThatDiffer) {
@@ -131,8 +130,7 @@ TEST(Mixtures, RefuseAdaptersOfDifferentBases) {
 
 TEST(Mixtures, RefuseWeightsThatDoNotFit) {
   const auto adapters = three_adapters();
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { weighted_factors(adapters, std::vector{1.0}); }),
-              HasSubstr("1 weights for 3 adapters"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { weighted_factors(adapters, std::vector{1.0}); }), HasSubstr("1 weights for 3 adapters"));
   EXPECT_THAT(message_of(ErrorKind::kUsage,
                          [&] {
                            weighted_products(adapters, std::vector{1.0, std::nan(""), 0.0});
@@ -146,8 +144,7 @@ TEST(MergedWeight, ActsAsWeightAndUpdateTogether) {
   torch::manual_seed(1);
   const auto weight = torch::randn({8, 6});
   const auto x = torch::randn({5, 6});
-  EXPECT_TRUE(torch::allclose(torch::linear(x, merged_weight(weight, pair)), torch::linear(x, weight) + pair.apply(x),
-                              1e-5, 1e-5));
+  EXPECT_TRUE(torch::allclose(torch::linear(x, merged_weight(weight, pair)), torch::linear(x, weight) + pair.apply(x), 1e-5, 1e-5));
 }
 
 TEST(MergedWeight, RoundsOnceForHalfWeights) {

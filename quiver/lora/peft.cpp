@@ -26,9 +26,7 @@ constexpr std::string_view kSuffixB = ".lora_B.weight";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
 
 /// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
-std::string path_of(const std::string& module) {
-  return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module;
-}
+std::string path_of(const std::string& module) { return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module; }
 
 /// Inverse of path_of for a causal language model, where only the head lies outside "model".
 std::string module_of(const std::string& path) { return path == "lm_head" ? path : std::string(kModelPrefix) + path; }
@@ -37,8 +35,7 @@ std::string module_of(const std::string& path) { return path == "lm_head" ? path
 std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 3;
   std::string text;
-  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i)
-    text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
   if (names.size() > kMost) text += format(" and {} more", names.size() - kMost);
   return text;
 }
@@ -79,14 +76,13 @@ std::map<std::string, Factors> find_factors(const io::SafetensorsView& view) {
     }
   }
   if (!single.empty()) {
-    fail(ErrorKind::kBadFormat, "{}: {} LoRA factors lack their partner: {} (is the file incomplete?)", view.origin(),
-         single.size(), listed(single));
+    fail(ErrorKind::kBadFormat, "{}: {} LoRA factors lack their partner: {} (is the file incomplete?)", view.origin(), single.size(),
+         listed(single));
   }
   return modules;
 }
 
-LoraPair make_pair(const std::string& module, const Factors& factors, const PeftConfig& config,
-                   const io::SafetensorsView& view) {
+LoraPair make_pair(const std::string& module, const Factors& factors, const PeftConfig& config, const io::SafetensorsView& view) {
   const auto context = [&] { return format("{}: module '{}'", view.origin(), module); };
   auto lora_a = tensor::to_tensor(*factors.lora_a);
   auto lora_b = tensor::to_tensor(*factors.lora_b);
@@ -99,8 +95,8 @@ LoraPair make_pair(const std::string& module, const Factors& factors, const Peft
   }
   const auto rank = config.rank_of(module);
   if (lora_a.dim() == 2 && lora_a.size(0) != rank) {
-    fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)",
-         context(), tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
+    fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)", context(),
+         tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
   }
   try {
     return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora);
@@ -139,8 +135,7 @@ std::string model_card(const LoraAdapter& adapter) {
   std::string targets;
   for (const auto& name : names) targets += (targets.empty() ? "" : ", ") + name;
   const auto& first = adapter.pairs.begin()->second;
-  text += format("# LoRA adapter{}\n\n",
-                 adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
+  text += format("# LoRA adapter{}\n\n", adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
   text += format("A LoRA of rank {} and alpha {} on {}, written by Quiver.\n\n", first.rank(), first.alpha(), targets);
   text += "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
   return text;
@@ -185,8 +180,7 @@ LoraAdapter load_peft(const fs::path& folder) {
   for (const auto& [module, factors] : find_factors(view)) {
     const auto [place, is_new] = adapter.pairs.emplace(path_of(module), make_pair(module, factors, config, view));
     if (!is_new) {
-      fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(),
-           place->first, kModelPrefix);
+      fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(), place->first, kModelPrefix);
     }
   }
   if (adapter.options.target_modules.empty()) {  // they were given as an expression
@@ -221,8 +215,8 @@ void check_may_write(const fs::path& folder, bool force) {
     fail(ErrorKind::kUsage, "'{}' exists already: choose another folder, or force to replace it", folder.string());
   }
   if (is_filled && !is_there(folder / kPeftConfigFile)) {
-    fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force",
-         folder.string(), kPeftConfigFile);
+    fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force", folder.string(),
+         kPeftConfigFile);
   }
 }
 
@@ -254,15 +248,14 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
            "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it "
            "trained on "
            "another base, '{}'?)",
-           adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(),
-           projection.out_features(), adapter.base_model);
+           adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(), projection.out_features(),
+           adapter.base_model);
     }
   }
   if (!unknown.empty()) {
     std::vector<std::string> known;
     for (const auto& [path, projection] : projections) known.push_back(path);
-    fail(ErrorKind::kMismatch,
-         "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'", adapter.name,
+    fail(ErrorKind::kMismatch, "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'", adapter.name,
          base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
   }
   if (allow_other_base) return;

@@ -93,8 +93,7 @@ void refuse_other_methods(const json& config, std::string_view origin) {
   }
   const auto bias = io::find_string(config, "bias", origin).value_or("none");
   if (bias != "none") {
-    fail(ErrorKind::kUnsupported, "{}: bias is '{}', so biases of the base were trained too; only 'none' can be used",
-         origin, bias);
+    fail(ErrorKind::kUnsupported, "{}: bias is '{}', so biases of the base were trained too; only 'none' can be used", origin, bias);
   }
   if (config.contains("init_lora_weights") && !keeps_base(config["init_lora_weights"])) {
     fail(ErrorKind::kUnsupported,
@@ -103,12 +102,10 @@ void refuse_other_methods(const json& config, std::string_view origin) {
          origin, shown(config["init_lora_weights"]));
   }
   for (const auto& [key, value] : config.items()) {
-    const bool is_known =
-        std::ranges::count(kHarmless, std::string_view(key)) > 0 ||
-        std::ranges::any_of(kRefused, [&key = key](const auto& refusal) { return refusal.key == key; });
+    const bool is_known = std::ranges::count(kHarmless, std::string_view(key)) > 0 ||
+                          std::ranges::any_of(kRefused, [&key = key](const auto& refusal) { return refusal.key == key; });
     if (!is_known && !is_unset(value)) {
-      fail(ErrorKind::kUnsupported,
-           "{}: the key '{}' ({}) is unknown and may change what the adapter computes; remove it if it does not",
+      fail(ErrorKind::kUnsupported, "{}: the key '{}' ({}) is unknown and may change what the adapter computes; remove it if it does not",
            origin, key, shown(value));
     }
   }
@@ -145,8 +142,7 @@ std::vector<std::int64_t> integer_list(const json& config, const char* key, std:
   const auto items = config[key].is_array() ? config[key] : json::array({config[key]});
   std::vector<std::int64_t> result;
   for (const auto& item : items) {
-    if (!item.is_number_integer())
-      fail(ErrorKind::kBadFormat, "{}: {} holds {}, not an integer", origin, key, shown(item));
+    if (!item.is_number_integer()) fail(ErrorKind::kBadFormat, "{}: {} holds {}, not an integer", origin, key, shown(item));
     result.push_back(item.get<std::int64_t>());
   }
   return result;
@@ -162,8 +158,7 @@ std::vector<std::pair<PathPattern, Value>> patterns(std::string_view text, const
   for (const auto& [expression, value] : config[key].items()) {
     const bool is_value = std::is_integral_v<Value> ? value.is_number_integer() : value.is_number();
     if (!is_value) {
-      fail(ErrorKind::kBadFormat, "{}: {} gives '{}' the value {}, not a number", origin, key, expression,
-           value.dump());
+      fail(ErrorKind::kBadFormat, "{}: {} gives '{}' the value {}, not a number", origin, key, expression, value.dump());
     }
     const auto where = format("{}: {}", origin, key);
     result.emplace_back(PathPattern("(.*\\.)?(" + expression + ")", where), value.template get<Value>());
@@ -219,8 +214,7 @@ struct PairSizes {
 };
 
 PairSizes sizes_of(const LoraAdapter& adapter, ModuleOf module_of) {
-  PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }),
-                  .by_module = {}};
+  PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }), .by_module = {}};
   for (const auto& [path, pair] : adapter.pairs) {
     const bool is_told_as_is = pair.use_rslora() == sizes.use_rslora;
     const auto alpha = is_told_as_is ? pair.alpha() : pair.scaling() / scaling(1.0, pair.rank(), sizes.use_rslora);
@@ -250,9 +244,8 @@ void set_sizes(json& config, const LoraAdapter& adapter, const PairSizes& sizes,
   set(config, "lora_alpha", as_json_number(usual.alpha));
 
   const auto parsed = parse_peft_config(io::dump_json(config, origin), origin);
-  const bool patterns_hold = std::ranges::all_of(all, [&](const auto& e) {
-    return parsed.rank_of(e.first) == e.second.rank && parsed.alpha_of(e.first) == e.second.alpha;
-  });
+  const bool patterns_hold = std::ranges::all_of(
+      all, [&](const auto& e) { return parsed.rank_of(e.first) == e.second.rank && parsed.alpha_of(e.first) == e.second.alpha; });
   if (patterns_hold) return;
   auto ranks = json::object();
   auto alphas = json::object();
@@ -296,8 +289,7 @@ PathPattern::PathPattern(std::string text, std::string_view origin) {
 #endif
     );
   } catch (const std::regex_error&) {
-    fail(ErrorKind::kUnsupported, "{} holds the regular expression '{}', which cannot be used here (simplify it)",
-         origin, text);
+    fail(ErrorKind::kUnsupported, "{} holds the regular expression '{}', which cannot be used here (simplify it)", origin, text);
   }
 }
 
@@ -333,10 +325,8 @@ bool PeftConfig::selects(const std::string& module) const {
     if (next_end >= module.size()) return false;
     const auto name = module.substr(start, end - start);
     const auto index = module.substr(end + 1, next_end - end - 1);
-    const bool is_number =
-        !index.empty() && index.size() < 10 && index.find_first_not_of("0123456789") == std::string::npos;
-    const bool is_layer_list =
-        layers_pattern.empty() ? start > 0 : std::ranges::find(layers_pattern, name) != layers_pattern.end();
+    const bool is_number = !index.empty() && index.size() < 10 && index.find_first_not_of("0123456789") == std::string::npos;
+    const bool is_layer_list = layers_pattern.empty() ? start > 0 : std::ranges::find(layers_pattern, name) != layers_pattern.end();
     if (is_number && is_layer_list) {
       return std::ranges::find(layers_to_transform, std::stoll(index)) != layers_to_transform.end();
     }

@@ -57,10 +57,8 @@ TEST(LoadPeft, ReadsWhatPeftWrote) {
   EXPECT_EQ(adapter.pairs.size(), 8u);
   const auto tensors = tensor::load_tensors(kGolden / "plain" / kPeftTensorsFile);
   const auto& pair = adapter.pairs.at("layers.1.self_attn.v_proj");
-  EXPECT_TRUE(
-      torch::equal(pair.lora_a(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight")));
-  EXPECT_TRUE(
-      torch::equal(pair.lora_b(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight")));
+  EXPECT_TRUE(torch::equal(pair.lora_a(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight")));
+  EXPECT_TRUE(torch::equal(pair.lora_b(), tensors.at("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight")));
   EXPECT_DOUBLE_EQ(pair.scaling(), 4.0);
 }
 
@@ -95,8 +93,8 @@ TEST(LoadPeft, ReadsTargetsGivenAsAnExpression) {
 
 class SupportedFolders : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Peft, SupportedFolders,
-                         ::testing::Values("plain", "bf16", "one-module", "patterns", "rslora", "rslora-patterns",
-                                           "all-linears", "regex-targets", "one-layer", "fan-in-fan-out"));
+                         ::testing::Values("plain", "bf16", "one-module", "patterns", "rslora", "rslora-patterns", "all-linears",
+                                           "regex-targets", "one-layer", "fan-in-fan-out"));
 
 TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
   const TempFolder temp;
@@ -104,14 +102,11 @@ TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
   save_peft(temp.path() / "copy", adapter);
   EXPECT_EQ(config_of(temp.path() / "copy"), config_of(kGolden / GetParam()));
   EXPECT_TRUE(same_pairs(load_peft(temp.path() / "copy"), adapter));
-  EXPECT_EQ(io::read_text_file(temp.path() / "copy" / kPeftConfigFile) + "\n",
-            io::read_text_file(kGolden / GetParam() / kPeftConfigFile));
+  EXPECT_EQ(io::read_text_file(temp.path() / "copy" / kPeftConfigFile) + "\n", io::read_text_file(kGolden / GetParam() / kPeftConfigFile));
 }
 
 TEST(LoadPeft, RefusesByName) {
-  const auto refusal = [](const char* name) {
-    return message_of(ErrorKind::kUnsupported, [&] { load_peft(kGolden / name); });
-  };
+  const auto refusal = [](const char* name) { return message_of(ErrorKind::kUnsupported, [&] { load_peft(kGolden / name); }); };
   EXPECT_THAT(refusal("dora"), HasSubstr("use_dora is true"));
   EXPECT_THAT(refusal("bias-lora-only"), HasSubstr("bias is 'lora_only'"));
   EXPECT_THAT(refusal("lora-bias"), HasSubstr("lora_bias is true"));
@@ -153,8 +148,7 @@ TEST(LoadPeft, RefusesTensorsThatContradictTheConfiguration) {
     return message_of(ErrorKind::kMismatch, [&] { load_peft(with_config(temp, random_adapter("a"), changes)); });
   };
   EXPECT_THAT(refusal({{"r", 3}}), HasSubstr("of rank 2, but adapter_config.json says rank 3"));
-  EXPECT_THAT(refusal({{"rank_pattern", {{"1.self_attn.v_proj", 5}}}}),
-              HasSubstr("layers.1.self_attn.v_proj' has lora_A"));
+  EXPECT_THAT(refusal({{"rank_pattern", {{"1.self_attn.v_proj", 5}}}}), HasSubstr("layers.1.self_attn.v_proj' has lora_A"));
   EXPECT_THAT(refusal({{"target_modules", {"q_proj"}}}), HasSubstr("v_proj' has LoRA factors, but target_modules"));
   EXPECT_THAT(refusal({{"exclude_modules", {"q_proj"}}}), HasSubstr("q_proj' has LoRA factors"));
   EXPECT_THAT(refusal({{"layers_to_transform", 0}}), HasSubstr("layers.1.self_attn.q_proj' has LoRA factors"));
@@ -197,22 +191,19 @@ TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
                            load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b.t().contiguous()}});
                          }),
               HasSubstr("module 'model.layers.0.self_attn.q_proj': not a LoRA pair"));
-  EXPECT_THAT(message_of(ErrorKind::kBadFormat,
-                         [&] {
-                           const std::string bare = "base_model.model.layers.0.self_attn.q_proj.";
-                           load({{q + "lora_A.weight", a},
-                                 {q + "lora_B.weight", b},
-                                 {bare + "lora_A.weight", a},
-                                 {bare + "lora_B.weight", b}});
-                         }),
-              HasSubstr("'layers.0.self_attn.q_proj' is there twice"));
+  EXPECT_THAT(
+      message_of(ErrorKind::kBadFormat,
+                 [&] {
+                   const std::string bare = "base_model.model.layers.0.self_attn.q_proj.";
+                   load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {bare + "lora_A.weight", a}, {bare + "lora_B.weight", b}});
+                 }),
+      HasSubstr("'layers.0.self_attn.q_proj' is there twice"));
 }
 
 TEST(LoadPeft, AcceptsAdaptersOfABareDecoder) {
   const TempFolder temp;
   const std::string q = "base_model.model.layers.0.self_attn.q_proj.";
-  const auto folder =
-      with_tensors(temp, {{q + "lora_A.weight", torch::ones({2, 6})}, {q + "lora_B.weight", torch::ones({8, 2})}});
+  const auto folder = with_tensors(temp, {{q + "lora_A.weight", torch::ones({2, 6})}, {q + "lora_B.weight", torch::ones({8, 2})}});
   EXPECT_TRUE(load_peft(folder).pairs.contains("layers.0.self_attn.q_proj"));
 }
 
@@ -249,8 +240,7 @@ TEST(SavePeft, TellsPairsOfDifferentRanksAndAlphas) {
   save_peft(temp.path() / "a", adapter);
   EXPECT_TRUE(same_pairs(load_peft(temp.path() / "a"), adapter));
   const auto config = config_of(temp.path() / "a");
-  EXPECT_EQ(config["rank_pattern"].dump(),
-            R"({"model.layers.0.self_attn.v_proj":5,"model.layers.1.self_attn.q_proj":3})");
+  EXPECT_EQ(config["rank_pattern"].dump(), R"({"model.layers.0.self_attn.v_proj":5,"model.layers.1.self_attn.q_proj":3})");
   EXPECT_EQ(config["alpha_pattern"].dump(), R"({"model.layers.1.self_attn.q_proj":0.1})");
 }
 

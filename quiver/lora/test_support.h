@@ -30,8 +30,7 @@ std::string message_of(ErrorKind kind, Action action) {
 }
 
 /// Both factors random, on q_proj [6 -> 8] and v_proj [6 -> 4] of two layers. lora_a depends on `a_seed` alone.
-inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2, double alpha = 4,
-                                  std::uint64_t a_seed = 1) {
+inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2, double alpha = 4, std::uint64_t a_seed = 1) {
   LoraAdapter adapter;
   adapter.name = name;
   adapter.options = {.rank = rank, .alpha = alpha, .target_modules = {"q_proj", "v_proj"}};
@@ -40,8 +39,8 @@ inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2
     for (const std::string module : {"q_proj", "v_proj"}) {
       RandomStream a(a_seed, layer + module);
       RandomStream b(a_seed, name + layer + module);
-      adapter.pairs.emplace(layer + module, LoraPair(tensor::uniform({rank, 6}, 1, a),
-                                                     tensor::uniform({module == "q_proj" ? 8 : 4, rank}, 1, b), alpha));
+      adapter.pairs.emplace(layer + module,
+                            LoraPair(tensor::uniform({rank, 6}, 1, a), tensor::uniform({module == "q_proj" ? 8 : 4, rank}, 1, b), alpha));
     }
   }
   return adapter;

@@ -42,10 +42,11 @@ class Fingerprint {
 std::string hugging_face_name(const std::string& name) {
   static const std::map<std::string, std::string> outer = {
       {"token_embd.weight", "embed_tokens.weight"}, {"output_norm.weight", "norm.weight"}, {"output.weight", "lm_head.weight"}};
-  static const std::map<std::string, std::string> inner = {
-      {"attn_norm", "input_layernorm"},  {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"},
-      {"attn_k", "self_attn.k_proj"},    {"attn_v", "self_attn.v_proj"},           {"attn_output", "self_attn.o_proj"},
-      {"ffn_gate", "mlp.gate_proj"},     {"ffn_up", "mlp.up_proj"},                {"ffn_down", "mlp.down_proj"}};
+  static const std::map<std::string, std::string> inner = {{"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"},
+                                                           {"attn_q", "self_attn.q_proj"},   {"attn_k", "self_attn.k_proj"},
+                                                           {"attn_v", "self_attn.v_proj"},   {"attn_output", "self_attn.o_proj"},
+                                                           {"ffn_gate", "mlp.gate_proj"},    {"ffn_up", "mlp.up_proj"},
+                                                           {"ffn_down", "mlp.down_proj"}};
   if (const auto found = outer.find(name); found != outer.end()) return found->second;
   if (!name.starts_with("blk.") || !name.ends_with(".weight")) return {};
   const auto dot = name.find('.', 4);
@@ -143,8 +144,8 @@ Llama load_folder(const fs::path& folder, tensor::Placement placement) {
 
 Llama load_llama(const fs::path& path, tensor::Placement placement) {
   if (!fs::exists(path)) {
-    fail(ErrorKind::kNotFound, "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)",
-         path.string());
+    fail(ErrorKind::kNotFound,
+         "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
   }
   return fs::is_directory(path) ? load_folder(path, placement) : load_gguf(path, placement);
 }

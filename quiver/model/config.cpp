@@ -30,8 +30,7 @@ void check(const LlamaConfig& c, const std::string& origin) {
   positive("intermediate size", c.intermediate_size);
   positive("context length", c.max_positions);
   if (c.num_heads % c.num_kv_heads != 0) {
-    fail(ErrorKind::kBadFormat, "{}: {} attention heads are no multiple of {} key-value heads", origin, c.num_heads,
-         c.num_kv_heads);
+    fail(ErrorKind::kBadFormat, "{}: {} attention heads are no multiple of {} key-value heads", origin, c.num_heads, c.num_kv_heads);
   }
   if (c.head_dim % 2 != 0) fail(ErrorKind::kBadFormat, "{}: head size {} is odd; rotary embedding needs pairs", origin, c.head_dim);
   if (!(c.rope.theta > 0) || !(c.rope.factor > 0) || !(c.rms_norm_eps > 0)) {
@@ -42,8 +41,7 @@ void check(const LlamaConfig& c, const std::string& origin) {
 
 void refuse(bool condition, const std::string& origin, const char* what) {
   if (condition) {
-    fail(ErrorKind::kUnsupported, "{}: {} is not supported; expected a plain Llama (RMSNorm, SwiGLU, rotary, no biases)", origin,
-         what);
+    fail(ErrorKind::kUnsupported, "{}: {} is not supported; expected a plain Llama (RMSNorm, SwiGLU, rotary, no biases)", origin, what);
   }
 }
 

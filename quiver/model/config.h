@@ -15,9 +15,9 @@ struct RopeOptions {
   enum class Type { kDefault, kLinear, kLlama3 };
   Type type = Type::kDefault;
   double theta = 10000;
-  double factor = 1;             ///< kLinear, kLlama3
-  double low_freq_factor = 1;    ///< kLlama3
-  double high_freq_factor = 4;   ///< kLlama3
+  double factor = 1;               ///< kLinear, kLlama3
+  double low_freq_factor = 1;      ///< kLlama3
+  double high_freq_factor = 4;     ///< kLlama3
   double original_context = 8192;  ///< kLlama3
 };
 

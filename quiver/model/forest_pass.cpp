@@ -53,7 +53,12 @@ class ForestPass {
 
   /// `wanted` is undefined for all rows.
   ForestPass(const Llama& model, const ForwardRows& rows, Tensor wanted, Keep keep)
-      : model_(model), blocks_(model.blocks()), rows_(rows), wanted_(std::move(wanted)), keep_(keep == Keep::kAll), recompute_(keep == Keep::kInputs),
+      : model_(model),
+        blocks_(model.blocks()),
+        rows_(rows),
+        wanted_(std::move(wanted)),
+        keep_(keep == Keep::kAll),
+        recompute_(keep == Keep::kInputs),
         embedded_(model.embed(rows)),
         parts_(embedded_.x.size(0)),
         last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0)),

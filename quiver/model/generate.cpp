@@ -24,8 +24,7 @@ struct Active {
 };
 
 /// The rows of one decoding step: each sequence's last token, seeing its prompt's path and its own tail.
-ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenForest& forest, KvCache& cache,
-                      std::int64_t capacity) {
+ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenForest& forest, KvCache& cache, std::int64_t capacity) {
   ForwardRows rows;
   auto plan = std::make_shared<nn::AttentionPlan>();
   const auto segments = forest.segments();

@@ -19,9 +19,12 @@ struct Linear {
 /// The linear maps of one block with their shapes.
 std::vector<Linear> block_linears(const LlamaConfig& c) {
   const auto q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
-  return {{"self_attn.q_proj", q, c.hidden_size},        {"self_attn.k_proj", kv, c.hidden_size},
-          {"self_attn.v_proj", kv, c.hidden_size},       {"self_attn.o_proj", c.hidden_size, q},
-          {"mlp.gate_proj", c.intermediate_size, c.hidden_size}, {"mlp.up_proj", c.intermediate_size, c.hidden_size},
+  return {{"self_attn.q_proj", q, c.hidden_size},
+          {"self_attn.k_proj", kv, c.hidden_size},
+          {"self_attn.v_proj", kv, c.hidden_size},
+          {"self_attn.o_proj", c.hidden_size, q},
+          {"mlp.gate_proj", c.intermediate_size, c.hidden_size},
+          {"mlp.up_proj", c.intermediate_size, c.hidden_size},
           {"mlp.down_proj", c.hidden_size, c.intermediate_size}};
 }
 
@@ -47,8 +50,8 @@ class WeightReader {
     if (!found->second.sizes().equals(shape)) {
       std::ostringstream expected;
       expected << shape;
-      fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name,
-           tensor::describe(found->second), expected.str());
+      fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name, tensor::describe(found->second),
+           expected.str());
     }
     return found->second;
   }
@@ -133,8 +136,7 @@ void Llama::bind_projections() {
 Llama Llama::with_projections(nn::ProjectionMap projections) const {
   const auto same_path = [](const auto& a, const auto& b) { return a.first == b.first; };
   if (!std::ranges::equal(projections, projections_, same_path)) {
-    fail(ErrorKind::kMismatch, "{} projections do not replace the model's {}: their paths differ", projections.size(),
-         projections_.size());
+    fail(ErrorKind::kMismatch, "{} projections do not replace the model's {}: their paths differ", projections.size(), projections_.size());
   }
   Llama copy = *this;
   copy.projections_ = std::move(projections);

@@ -96,7 +96,8 @@ TEST(Generate, RefusesWhatItCannotDo) {
   EXPECT_THROW(generate(model, unknown, {}), Error);
   EXPECT_THROW(generate(model, good, {.temperature = -1}), Error);
   EXPECT_THROW(generate(model, good, {.top_p = 0}), Error);
-  const std::vector<std::vector<std::int32_t>> full = {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions), 1)};
+  const std::vector<std::vector<std::int32_t>> full = {
+      std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions), 1)};
   EXPECT_THROW(generate(model, full, {}), Error);
 }
 
@@ -138,10 +139,13 @@ TEST(LoadLlama, NamesWhatIsWrong) {
 
 TEST(Config, RefusesWhatItDoesNotCompute) {
   auto config = io::read_json_file(kGolden / "llama-tied" / "config.json");
-  const std::map<std::string, nlohmann::json> changes = {
-      {"model_type", "gpt2"},      {"attention_bias", true},   {"hidden_act", "gelu"},
-      {"sliding_window", 4096},    {"num_key_value_heads", 3}, {"hidden_size", -4},
-      {"vocab_size", std::int64_t{1} << 60}};
+  const std::map<std::string, nlohmann::json> changes = {{"model_type", "gpt2"},
+                                                         {"attention_bias", true},
+                                                         {"hidden_act", "gelu"},
+                                                         {"sliding_window", 4096},
+                                                         {"num_key_value_heads", 3},
+                                                         {"hidden_size", -4},
+                                                         {"vocab_size", std::int64_t{1} << 60}};
   for (const auto& [key, value] : changes) {
     auto changed = config;
     changed[key] = value;

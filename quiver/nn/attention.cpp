@@ -51,16 +51,16 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   return plan;
 }
 
-torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                  const AttentionPlan& plan, double scale) {
+torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan,
+                                  double scale) {
   const auto group = q.size(1) / k.size(1);
   const auto compute = q.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
   const auto heads_first = [compute](const torch::Tensor& t) { return t.to(compute).transpose(0, 1); };
-  const auto queries = heads_first(q);                                 // [H, Tq, D]
-  const auto keys = heads_first(k).repeat_interleave(group, 0);        // [H, Tk, D]
-  const auto values = heads_first(v).repeat_interleave(group, 0);      // [H, Tk, D]
-  const auto hidden = dense_mask(plan).to(q.device()).logical_not();        // [Tq, Tk]
-  auto scores = queries.matmul(keys.transpose(1, 2)) * scale;          // [H, Tq, Tk]
+  const auto queries = heads_first(q);                                // [H, Tq, D]
+  const auto keys = heads_first(k).repeat_interleave(group, 0);       // [H, Tk, D]
+  const auto values = heads_first(v).repeat_interleave(group, 0);     // [H, Tk, D]
+  const auto hidden = dense_mask(plan).to(q.device()).logical_not();  // [Tq, Tk]
+  auto scores = queries.matmul(keys.transpose(1, 2)) * scale;         // [H, Tq, Tk]
   scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
   return scores.softmax(-1).matmul(values).transpose(0, 1).to(q.scalar_type());
 }
@@ -68,8 +68,8 @@ torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k
 namespace {
 
 void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan) {
-  if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries ||
-      k.size(0) != plan.num_keys || q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
+  if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries || k.size(0) != plan.num_keys ||
+      q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
     fail(ErrorKind::kMismatch,
          "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] "
          "with H a multiple of H_kv",
@@ -78,8 +78,7 @@ void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::T
 }
 
 bool has_kernel(const torch::Tensor& q, const torch::Tensor& k) {
-  return q.is_cpu() && (q.scalar_type() == torch::kFloat || q.scalar_type() == torch::kBFloat16) &&
-         q.scalar_type() == k.scalar_type();
+  return q.is_cpu() && (q.scalar_type() == torch::kFloat || q.scalar_type() == torch::kBFloat16) && q.scalar_type() == k.scalar_type();
 }
 
 /// Lets an autograd node keep the plan alive.
@@ -98,8 +97,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     return out;
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto capsule = ctx->saved_data["plan"].toCapsule();
     const auto& plan = *static_cast<const PlanHolder*>(capsule.get())->plan;
@@ -111,8 +109,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
 }  // namespace
 
-torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                               const AttentionPlanPtr& plan, double scale) {
+torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale) {
   check_shapes(q, k, v, *plan);
   if (!has_kernel(q, k)) return reference_attention(q, k, v, *plan, scale);
   const auto holder = c10::make_intrusive<PlanHolder>(plan);
@@ -121,8 +119,8 @@ torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, c
   return AttentionFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(), holder, scale);
 }
 
-Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                               const AttentionPlanPtr& plan, double scale) {
+Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale) {
   check_shapes(q, k, v, *plan);
   if (!has_kernel(q, k)) return {reference_attention(q, k, v, *plan, scale).contiguous(), {}};
   auto [out, lse] = attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale);
@@ -130,16 +128,14 @@ Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, c
 }
 
 AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
-                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan,
-                                            double scale) {
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale) {
   if (has_kernel(q, k)) {
     auto [dq, dk, dv] = attention_backward(dout.contiguous(), q, k, v, attended.out, attended.lse, *plan, scale);
     return {dq, dk, dv};
   }
   const torch::AutoGradMode with_grad(true);
   const torch::autograd::variable_list inputs = {q.detach().requires_grad_(), k.detach().requires_grad_(), v.detach().requires_grad_()};
-  const auto gradients =
-      torch::autograd::grad({reference_attention(inputs[0], inputs[1], inputs[2], *plan, scale)}, inputs, {dout});
+  const auto gradients = torch::autograd::grad({reference_attention(inputs[0], inputs[1], inputs[2], *plan, scale)}, inputs, {dout});
   return {gradients[0].contiguous(), gradients[1].contiguous(), gradients[2].contiguous()};
 }
 

@@ -24,26 +24,25 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 /// float64 inputs). Differentiable in q, k and v.
 /// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same
 /// result for any number of them; elsewhere the definition (reference_attention).
-torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                               const AttentionPlanPtr& plan, double scale);
+torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale);
 
 /// The same without autograd. lse [H, Tq] float32, the log of each query's softmax denominator, is what the gradient
 /// needs beside the result; undefined where it does not, and not set for plans over a KV cache.
 struct Attended {
   torch::Tensor out, lse;
 };
-Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                               const AttentionPlanPtr& plan, double scale);
+Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale);
 /// The gradients of q, k and v given that of the result.
 struct AttentionGradient {
   torch::Tensor q, k, v;
 };
 AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
-                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan,
-                                            double scale);
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale);
 
 /// The same by its definition, with a dense mask: O(Tq Tk) memory. Any device and dtype; autograd does the rest.
-torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                  const AttentionPlan& plan, double scale);
+torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan,
+                                  double scale);
 
 }  // namespace quiver::nn

@@ -105,8 +105,8 @@ void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
   std::int64_t most = 0;
   for (const auto& block : plan.blocks) most = std::max(most, block.num_visible + block.length);
   const auto group = unit.num_heads / unit.num_kv_heads;
-  for_units(static_cast<std::int64_t>(blocks.size()) * unit.num_kv_heads,
-            kernel::decode_scratch_floats(most, unit.head_dim, group), [&](std::int64_t index, float* scratch) {
+  for_units(static_cast<std::int64_t>(blocks.size()) * unit.num_kv_heads, kernel::decode_scratch_floats(most, unit.head_dim, group),
+            [&](std::int64_t index, float* scratch) {
               auto mine = unit;
               mine.scratch = scratch;
               mine.kv_head = index % unit.num_kv_heads;
@@ -148,8 +148,9 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
   for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
     mine.dk = place(0, mine.kv_head, chunk, 0);
     mine.dv = place(1, mine.kv_head, chunk, 0);
-    const auto [begin, end] = std::equal_range(work.uses.begin(), work.uses.end(), AttentionChunks::Use{.owner = static_cast<std::int64_t>(chunk)},
-                                               [](const auto& a, const auto& b) { return a.owner < b.owner; });
+    const auto [begin, end] =
+        std::equal_range(work.uses.begin(), work.uses.end(), AttentionChunks::Use{.owner = static_cast<std::int64_t>(chunk)},
+                         [](const auto& a, const auto& b) { return a.owner < b.owner; });
     std::vector<GradientUse> uses;
     for (auto use = begin; use != end; ++use) {
       const auto user = static_cast<std::size_t>(use->user);
@@ -163,9 +164,8 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
 
 }  // namespace
 
-std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& q, const torch::Tensor& k,
-                                                           const torch::Tensor& v, const AttentionPlan& plan,
-                                                           double scale) {
+std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                                           const AttentionPlan& plan, double scale) {
   const torch::NoGradGuard no_grad;
   auto out = torch::empty_like(q);
   auto lse = torch::empty({q.size(1), q.size(0)}, torch::kFloat);
@@ -177,9 +177,10 @@ std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& 
   return {out, lse};
 }
 
-std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(
-    const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-    const torch::Tensor& out, const torch::Tensor& lse, const AttentionPlan& plan, double scale) {
+std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(const torch::Tensor& dout, const torch::Tensor& q,
+                                                                           const torch::Tensor& k, const torch::Tensor& v,
+                                                                           const torch::Tensor& out, const torch::Tensor& lse,
+                                                                           const AttentionPlan& plan, double scale) {
   const torch::NoGradGuard no_grad;
   if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
   auto dq = torch::empty_like(q), dk = torch::empty_like(k), dv = torch::empty_like(v);

@@ -71,7 +71,9 @@ void append_numbered(AttentionChunks& cut, const Chunk& chunk, std::size_t begin
   for (auto c = chunk.context_begin; c < chunk.context_end; ++c) {
     const auto& context = cut.context[static_cast<std::size_t>(c)];
     const auto first = std::max(span.first, context.first);
-    append(cut.spans, begin, {number + first - context.first, std::max<std::int64_t>(std::min(span.first + span.length, context.first + context.length) - first, 0)});
+    append(cut.spans, begin,
+           {number + first - context.first,
+            std::max<std::int64_t>(std::min(span.first + span.length, context.first + context.length) - first, 0)});
     number += context.length;
   }
   const auto first = std::max(span.first, chunk.first_row);

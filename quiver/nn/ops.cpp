@@ -15,14 +15,12 @@ namespace quiver::nn {
 namespace {
 
 using kernel::Bf16;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 using tensor::mutable_raw_data;
 using tensor::raw_data;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
 
-bool has_kernel(const torch::Tensor& x) {
-  return x.is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16);
-}
+bool has_kernel(const torch::Tensor& x) { return x.is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16); }
 
 /// Runs f<T>(begin, end) over [0, count) on all threads, T being the element type of `like`.
 template <typename F>
@@ -55,8 +53,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 };
 
 struct RotateFunction : torch::autograd::Function<RotateFunction> {
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& cosine,
-                               const torch::Tensor& sine) {
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine) {
     ctx->save_for_backward({cosine, sine});
     auto y = torch::empty_like(x);
     rotate_into(x, cosine, sine, /*back=*/false, y);
@@ -99,7 +96,7 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
     QUIVER_ON_CPU(kernel, log_sum_exp<T>, begin, end, logits.size(1), raw_data<T>(logits), mutable_raw_data<float>(lse),
-                        mutable_raw_data<std::int64_t>(best));
+                  mutable_raw_data<std::int64_t>(best));
   });
   return {lse, best};
 }
@@ -114,7 +111,7 @@ double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const tor
     parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
       QUIVER_ON_CPU(kernel, cross_entropy_gradient<T>, begin, end, logits.size(1), mutable_raw_data<T>(logits), raw_data<float>(lse),
-                          raw_data<std::int64_t>(target), raw_data<float>(weight));
+                    raw_data<std::int64_t>(target), raw_data<float>(weight));
     });
   } else {
     auto gradient = (logits.to(lse.scalar_type()) - lse.unsqueeze(1)).exp();
@@ -168,8 +165,8 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
   Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, rms_norm_forward<T>, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x),
-                        raw_data<float>(weight), mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms));
+    QUIVER_ON_CPU(kernel, rms_norm_forward<T>, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x), raw_data<float>(weight),
+                  mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms));
   });
   return normed;
 }
@@ -188,7 +185,7 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
     QUIVER_ON_CPU(kernel, rms_norm_backward<T>, begin, end, x.size(1), raw_data<T>(dy), raw_data<T>(x), raw_data<float>(weight),
-                        raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx));
+                  raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx));
   });
   return dx;
 }
@@ -210,7 +207,7 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
     QUIVER_ON_CPU(kernel, rotate<T>, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, raw_data<T>(x), raw_data<float>(cosine),
-                        raw_data<float>(sine), mutable_raw_data<T>(out));
+                  raw_data<float>(sine), mutable_raw_data<T>(out));
   });
 }
 
@@ -229,8 +226,8 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
   SwigluGradient gradient{torch::empty_like(gate), torch::empty_like(up)};
   parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, swiglu_backward<T>, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(gradient.gate),
-                        mutable_raw_data<T>(gradient.up));
+    QUIVER_ON_CPU(kernel, swiglu_backward<T>, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up),
+                  mutable_raw_data<T>(gradient.gate), mutable_raw_data<T>(gradient.up));
   });
   return gradient;
 }
@@ -251,8 +248,7 @@ HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& h
   return result;
 }
 
-torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
-                        const torch::Tensor& weight) {
+torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target, const torch::Tensor& weight) {
   return HeadLossFunction::apply(hidden, c10::make_intrusive<ProjectionHolder>(&head), target, weight);
 }
 

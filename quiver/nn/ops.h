@@ -25,8 +25,7 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 ///
 /// hidden [N, d] in the head's dtype, head [d] -> [V] frozen, target [N] int64 and weight [N] of any
 /// floating dtype, rounded to that of the loss; both on the CPU. Differentiable in hidden.
-torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
-                        const torch::Tensor& weight);
+torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target, const torch::Tensor& weight);
 
 /// log softmax(hidden_n head^T)[target_n] and whether target_n is the largest logit.
 struct TargetScores {

@@ -43,19 +43,18 @@ class Ops : public ::testing::TestWithParam<torch::Dtype> {
 
 TEST_P(Ops, RmsNormEqualsItsDefinition) {
   const auto weight = draw({130}, 2) + 1;
-  expect_equals_definition([&](const auto& in) { return rms_norm(in[0], weight, 1e-5); }, {draw({37, 130}, 1)}, GetParam(),
-                           tolerance());
+  expect_equals_definition([&](const auto& in) { return rms_norm(in[0], weight, 1e-5); }, {draw({37, 130}, 1)}, GetParam(), tolerance());
 }
 
 TEST_P(Ops, RotateEqualsItsDefinition) {
   const auto angles = draw({21, 4}, 3, 3);
-  expect_equals_definition([&](const auto& in) { return rotate(in[0], angles.cos(), angles.sin()); }, {draw({21, 3, 8}, 4)},
-                           GetParam(), tolerance());
+  expect_equals_definition([&](const auto& in) { return rotate(in[0], angles.cos(), angles.sin()); }, {draw({21, 3, 8}, 4)}, GetParam(),
+                           tolerance());
 }
 
 TEST_P(Ops, SwigluEqualsItsDefinition) {
-  expect_equals_definition([](const auto& in) { return swiglu(in[0], in[1]); }, {draw({19, 77}, 5, 4), draw({19, 77}, 6)},
-                           GetParam(), tolerance());
+  expect_equals_definition([](const auto& in) { return swiglu(in[0], in[1]); }, {draw({19, 77}, 5, 4), draw({19, 77}, 6)}, GetParam(),
+                           tolerance());
 }
 
 TEST_P(Ops, HeadLossEqualsCrossEntropy) {

@@ -47,8 +47,7 @@ torch::Tensor to_blocked(const torch::Tensor& weight) {
 }
 
 /// x W^T + b with W blocked, and + onto where that is defined. No gradients.
-torch::Tensor blocked_linear(const torch::Tensor& x, const torch::Tensor& blocked, const torch::Tensor& bias,
-                             const torch::Tensor& onto) {
+torch::Tensor blocked_linear(const torch::Tensor& x, const torch::Tensor& blocked, const torch::Tensor& bias, const torch::Tensor& onto) {
   const auto& operators = BlockedOperators::get();
   const auto bias_value = bias.defined() ? c10::IValue(bias) : c10::IValue();
   if (onto.defined()) return call(operators.linear_onto, {x, onto, blocked, bias_value, "add"});
@@ -60,7 +59,7 @@ torch::Tensor sum_of(const torch::Tensor& a, const torch::Tensor& onto) { return
 }  // namespace
 
 struct DenseProjection::Weights {
-  torch::Tensor plain;    // undefined where blocked is defined
+  torch::Tensor plain;  // undefined where blocked is defined
   torch::Tensor blocked;
   torch::Tensor bias;
   std::int64_t in = 0, out = 0;
@@ -112,8 +111,8 @@ struct BlockedFunction : torch::autograd::Function<BlockedFunction<Weights>> {
 }  // namespace
 
 DenseProjection::DenseProjection(torch::Tensor weight, torch::Tensor bias) {
-  if (weight.dim() != 2 || (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0) ||
-                                               bias.scalar_type() != weight.scalar_type()))) {
+  if (weight.dim() != 2 ||
+      (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0) || bias.scalar_type() != weight.scalar_type()))) {
     fail(ErrorKind::kMismatch, "not a linear map: weight is {} and bias is {}; expected [d_out, d_in] and [d_out]",
          tensor::describe(weight), tensor::describe(bias));
   }
@@ -149,8 +148,8 @@ torch::Tensor DenseProjection::forward_rows(const torch::Tensor& x, const torch:
   return weights_->product(x, onto);
 }
 
-torch::Tensor DenseProjection::backward_rows(const torch::Tensor& dy, const torch::Tensor&, const torch::Tensor& onto,
-                                             bool needs_dx, RowRecord&) const {
+torch::Tensor DenseProjection::backward_rows(const torch::Tensor& dy, const torch::Tensor&, const torch::Tensor& onto, bool needs_dx,
+                                             RowRecord&) const {
   return needs_dx ? weights_->transposed_product(dy, onto) : torch::Tensor();
 }
 

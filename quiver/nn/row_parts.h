@@ -24,8 +24,8 @@ class RowParts {
   RowPart at(std::int64_t index) const;
 
   /// Calls f(part) for every part, each by one thread: what f computes with libtorch runs on that thread alone, under
-  /// the caller's autograd and inference modes, so a chain of operations needs no waiting in between. A single part is the caller's, with all threads for
-  /// each operation. Rethrows what f throws.
+  /// the caller's autograd and inference modes, so a chain of operations needs no waiting in between. A single part is the caller's, with
+  /// all threads for each operation. Rethrows what f throws.
   void for_each(const std::function<void(const RowPart&)>& f) const;
 
  private:

@@ -14,14 +14,14 @@ namespace quiver::recipes {
 
 /// No adapter at all, one PEFT folder, or a library with a method.
 struct AdapterChoice {
-  std::string adapter;              ///< a PEFT folder; excludes `library`
-  std::string library;              ///< a library folder
-  std::string method = "arrow";     ///< of the library: "mean", "arrow" or "oracle=NAME"
-  std::vector<std::string> names;   ///< adapters of the library to use; empty: all of `kind`
-  std::string kind;                 ///< "private", "cluster", "shared", "imported"; empty: see library_members
-  std::int64_t top_k = 0;           ///< Arrow; 0: the paper's 4, or all of a smaller library
-  double temperature = 1;           ///< Arrow
-  std::string combine = "params";   ///< Arrow: "params" or "outputs"
+  std::string adapter;             ///< a PEFT folder; excludes `library`
+  std::string library;             ///< a library folder
+  std::string method = "arrow";    ///< of the library: "mean", "arrow" or "oracle=NAME"
+  std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
+  std::string kind;                ///< "private", "cluster", "shared", "imported"; empty: see library_members
+  std::int64_t top_k = 0;          ///< Arrow; 0: the paper's 4, or all of a smaller library
+  double temperature = 1;          ///< Arrow
+  std::string combine = "params";  ///< Arrow: "params" or "outputs"
   bool allow_other_base = false;
 };
 

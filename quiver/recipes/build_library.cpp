@@ -72,7 +72,8 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
     };
     encode(data::sample(task.train, setup.max_examples, setup.train.seed, name), data.examples);
     if (setup.max_valid == 0) continue;
-    if (task.valid.empty()) fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without --validate", name, setup.data.string());
+    if (task.valid.empty())
+      fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without --validate", name, setup.data.string());
     encode(data::sample(task.valid, setup.max_valid, setup.train.seed, name), data.validation);
   }
   data.sha256 = hash.hex();
@@ -185,8 +186,8 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   library::check_adapter_name(name);
   const auto data = load_training_data(base, tasks, setup);
   const auto settings = settings_json(setup);
-  const auto key = sha256_hex(format("{}/{}/{}/{}/{}", name, settings.dump(), data.sha256, base.llama.fingerprint(),
-                                     c10::toString(base.llama.placement().dtype)));
+  const auto key = sha256_hex(
+      format("{}/{}/{}/{}/{}", name, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));
   TrainedAdapter result{name, kind, {}, false};
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == key) {
@@ -221,7 +222,8 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   return result;
 }
 
-std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress) {
+std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                          Progress& progress) {
   std::vector<TrainedAdapter> trained;
   for (const auto& task : setup.tasks) {
     trained.push_back(train_adapter(base, library, task, library::AdapterKind::kPrivate, "", {task}, setup, progress));
@@ -261,11 +263,12 @@ json to_json(const cluster::MbcResult& result) {
     const auto row = result.similarity[i].contiguous();
     similarity.push_back(std::vector<double>(row.const_data_ptr<double>(), row.const_data_ptr<double>() + row.numel()));
   }
-  return {{"adapters", result.names},       {"labels", result.labels},         {"clusters", result.clusters()},
-          {"similarity", similarity},       {"inertia", result.inertia},       {"silhouette", result.silhouette}};
+  return {{"adapters", result.names}, {"labels", result.labels},   {"clusters", result.clusters()},
+          {"similarity", similarity}, {"inertia", result.inertia}, {"silhouette", result.silhouette}};
 }
 
-std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress) {
+std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                           Progress& progress) {
   if (library.groups().empty()) fail(ErrorKind::kUsage, "library '{}' has no groups; run 'quiver cluster' first", library.path().string());
   std::vector<TrainedAdapter> trained;
   const auto groups = library.groups();

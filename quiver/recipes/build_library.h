@@ -18,16 +18,16 @@ namespace quiver::recipes {
 
 /// How adapters are trained and on what. Defaults are the paper's (docs/papers.md) where it has one.
 struct TrainingSetup {
-  std::filesystem::path data;       ///< folder of task files
+  std::filesystem::path data;  ///< folder of task files
   std::vector<std::string> tasks;
-  std::int64_t max_examples = 0;    ///< per task; 0: all training rows
-  std::int64_t max_valid = 0;       ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
-  std::int64_t max_length = 2048;   ///< tokens of an example, cut from the left
+  std::int64_t max_examples = 0;   ///< per task; 0: all training rows
+  std::int64_t max_valid = 0;      ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
+  std::int64_t max_length = 2048;  ///< tokens of an example, cut from the left
   lora::LoraOptions lora;
   lora::LoraInit init = lora::LoraInit::kMttl;
   train::TrainOptions train;
-  double checkpoint_seconds = 20;   ///< between checkpoints of a running training
-  bool force = false;               ///< train again what the library holds with other settings
+  double checkpoint_seconds = 20;  ///< between checkpoints of a running training
+  bool force = false;              ///< train again what the library holds with other settings
 };
 
 /// What one training gave; `is_new` is false if the library had the adapter already.
@@ -62,6 +62,7 @@ cluster::MbcResult cluster_library(library::Library& library, const std::vector<
 nlohmann::json to_json(const cluster::MbcResult& result);
 
 /// One adapter per group of the library, named "cluster-<group>", on the joint examples of the group's tasks.
-std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress);
+std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                           Progress& progress);
 
 }  // namespace quiver::recipes

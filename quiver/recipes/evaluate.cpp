@@ -54,9 +54,9 @@ const Method& find_method(const std::string& name) {
 /// The rows of a section, tokenised once for all methods.
 struct TaskRows {
   std::string task;
-  std::vector<data::Example> examples;         // train, instruction
-  std::vector<data::Question> questions;       // choice
-  std::vector<forest::Sequence> sequences;     // train: source and first target; choice: all choices in order
+  std::vector<data::Example> examples;             // train, instruction
+  std::vector<data::Question> questions;           // choice
+  std::vector<forest::Sequence> sequences;         // train: source and first target; choice: all choices in order
   std::vector<std::vector<std::int32_t>> prompts;  // train, instruction
 };
 
@@ -248,8 +248,8 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
   const auto& choice = setup.choice_of_adapters;
   Sha256 hash;
   hash.update(format("part-2/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(),
-                     c10::toString(base.llama.placement().dtype), choice.adapter, choice.library, choice.method, choice.kind,
-                     choice.top_k, choice.temperature, choice.combine, setup.max_new_tokens));
+                     c10::toString(base.llama.placement().dtype), choice.adapter, choice.library, choice.method, choice.kind, choice.top_k,
+                     choice.temperature, choice.combine, setup.max_new_tokens));
   const auto add_adapter = [&hash](const fs::path& folder) {
     for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));
   };
@@ -293,7 +293,8 @@ void collect(const json& records, const std::string& section, const std::string&
 json task_list(const std::string& section, const std::vector<TaskRows>& rows, const library::Library* library) {
   json list = json::array();
   for (const auto& task : rows) {
-    json entry = {{"name", task.task}, {"kind", section}, {"num_samples", section == "choice" ? task.questions.size() : task.examples.size()}};
+    json entry = {
+        {"name", task.task}, {"kind", section}, {"num_samples", section == "choice" ? task.questions.size() : task.examples.size()}};
     if (library != nullptr && section == "train") {
       for (const auto& [group, tasks] : library->groups()) {
         if (std::ranges::find(tasks, task.task) != tasks.end()) entry["group"] = group;
@@ -321,9 +322,12 @@ void add_library(json& results, const library::Library& library) {
   }
   const auto& provenance = library.groups_provenance();
   if (provenance.is_object() && provenance.contains("similarity")) {
-    results["clusters"] = {{"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
-    results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())}, {"seed", provenance.value("seed", json())},
-                                         {"by", provenance.value("by", json())}, {"silhouette", provenance.value("silhouette", json())}};
+    results["clusters"] = {
+        {"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
+    results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())},
+                                         {"seed", provenance.value("seed", json())},
+                                         {"by", provenance.value("by", json())},
+                                         {"silhouette", provenance.value("silhouette", json())}};
   }
 }
 
@@ -345,19 +349,30 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
 
   const auto& config = base.llama.config();
   const auto& choice = setup.choice_of_adapters;
-  json results = {{"quiver_results", 1},
-                  {"created", iso_time()},
-                  {"base", {{"name", config.name}, {"fingerprint", base.llama.fingerprint()}, {"parameters", base.llama.num_parameters()},
-                            {"dtype", c10::toString(base.llama.placement().dtype)}}},
-                  {"settings", {{"evaluation", {{"top_k", choice.top_k == 0 ? json("4, or all of a smaller library") : json(choice.top_k)},
-                                               {"temperature", choice.temperature}, {"combine", choice.combine},
-                                               {"max_new_tokens", setup.max_new_tokens}, {"seed", setup.seed}}}}},
-                  {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
-                                           {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},
-                                           {{"name", "acc"}, {"label", "Accuracy"}, {"better", "higher"}, {"unit", ""}},
-                                           {{"name", "acc_norm"}, {"label", "Accuracy, length-normalised"}, {"better", "higher"}, {"unit", ""}}})},
-                  {"tasks", json::array()}, {"methods", json::array()}, {"training", json::array()}, {"routing", json::array()},
-                  {"samples", json::array()}};
+  json results = {
+      {"quiver_results", 1},
+      {"created", iso_time()},
+      {"base",
+       {{"name", config.name},
+        {"fingerprint", base.llama.fingerprint()},
+        {"parameters", base.llama.num_parameters()},
+        {"dtype", c10::toString(base.llama.placement().dtype)}}},
+      {"settings",
+       {{"evaluation",
+         {{"top_k", choice.top_k == 0 ? json("4, or all of a smaller library") : json(choice.top_k)},
+          {"temperature", choice.temperature},
+          {"combine", choice.combine},
+          {"max_new_tokens", setup.max_new_tokens},
+          {"seed", setup.seed}}}}},
+      {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
+                               {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},
+                               {{"name", "acc"}, {"label", "Accuracy"}, {"better", "higher"}, {"unit", ""}},
+                               {{"name", "acc_norm"}, {"label", "Accuracy, length-normalised"}, {"better", "higher"}, {"unit", ""}}})},
+      {"tasks", json::array()},
+      {"methods", json::array()},
+      {"training", json::array()},
+      {"routing", json::array()},
+      {"samples", json::array()}};
   for (const auto& name : setup.methods) {
     const auto& method = find_method(name);
     results["methods"].push_back({{"name", method.name}, {"label", method.label}, {"description", method.description}});

@@ -59,7 +59,8 @@ TEST(Arrow, GivesTheLogitsOfPeftAndOfThePapersRule) {
     std::vector<lora::LoraAdapter> adapters;
     for (const auto& adapter : entry.at("adapters")) adapters.push_back(lora::load_peft(folder / adapter.get<std::string>()));
     const routing::ArrowOptions options{.top_k = entry.at("top_k"), .temperature = entry.at("temperature")};
-    for (const auto& [suffix, combine] : {std::pair(".outputs", routing::Combine::kOutputs), std::pair(".parameters", routing::Combine::kParams)}) {
+    for (const auto& [suffix, combine] :
+         {std::pair(".outputs", routing::Combine::kOutputs), std::pair(".parameters", routing::Combine::kParams)}) {
       const auto found = golden.find(name + suffix + ".logits");
       if (found == golden.end()) continue;
       auto projections = base.projections();

@@ -21,8 +21,15 @@ namespace {
 constexpr std::int64_t kVocab = 97;
 
 model::Llama tiny_llama() {
-  model::LlamaConfig config{.name = "selfcheck", .vocab_size = kVocab, .hidden_size = 48, .num_layers = 2, .num_heads = 4,
-                            .num_kv_heads = 2, .head_dim = 12, .intermediate_size = 80, .max_positions = 256,
+  model::LlamaConfig config{.name = "selfcheck",
+                            .vocab_size = kVocab,
+                            .hidden_size = 48,
+                            .num_layers = 2,
+                            .num_heads = 4,
+                            .num_kv_heads = 2,
+                            .head_dim = 12,
+                            .intermediate_size = 80,
+                            .max_positions = 256,
                             .tie_word_embeddings = true};
   tensor::TensorMap weights;
   const auto add = [&](const std::string& name, torch::IntArrayRef shape, double bound, double shift = 0) {
@@ -91,7 +98,8 @@ class Checker {
 
   void check_forest(const model::Llama& base, const std::vector<forest::Sequence>& examples) {
     const auto shared = forest::build_batch(examples), plain = forest::build_batch(examples, {.share_prefixes = false});
-    add("a forest of shared prefixes computes what its examples compute alone", largest(hidden_of(base, shared), hidden_of(base, plain)), 1e-4);
+    add("a forest of shared prefixes computes what its examples compute alone", largest(hidden_of(base, shared), hidden_of(base, plain)),
+        1e-4);
     result_.behaviour["forest_rows"] = shared.forest.num_rows();
     const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3}, {1, 2, 3, 4, 5, 6}};
     result_.behaviour["greedy"] = model::generate(base, prompts, {.max_new_tokens = 8});
@@ -103,7 +111,8 @@ class Checker {
     train::Trainer trainer(base, lora::initial_adapter(name, {}, base.projections(), 7), examples, options);
     while (!trainer.is_done()) trainer.run_step();
     const auto& losses = trainer.stats().losses;
-    result_.checks.push_back({"training '" + name + "' lowers the loss by a third", losses.back() < losses.front() * 2 / 3, losses.back() / losses.front()});
+    result_.checks.push_back(
+        {"training '" + name + "' lowers the loss by a third", losses.back() < losses.front() * 2 / 3, losses.back() / losses.front()});
     result_.behaviour["losses"][name] = {std::round(losses.front() * 100) / 100, std::round(losses.back() * 10) / 10};
     return trainer.adapter();
   }
@@ -115,17 +124,20 @@ class Checker {
     for (const auto& [path, pair] : adapter.pairs) {
       merged[path] = std::make_shared<nn::DenseProjection>(lora::merged_weight(merged[path]->base_weight(), pair));
     }
-    add("an adapter merged into the weights computes what it computes beside them", largest(attached, hidden_of(base.with_projections(merged), batch)), 1e-3);
+    add("an adapter merged into the weights computes what it computes beside them",
+        largest(attached, hidden_of(base.with_projections(merged), batch)), 1e-3);
     routing_of_one(base, adapter, batch, attached);
   }
 
-  void routing_of_one(const model::Llama& base, const lora::LoraAdapter& adapter, const forest::ForestBatch& batch, const torch::Tensor& expected) {
+  void routing_of_one(const model::Llama& base, const lora::LoraAdapter& adapter, const forest::ForestBatch& batch,
+                      const torch::Tensor& expected) {
     auto routed = base.projections();
     routing::attach_routed(routed, std::span(&adapter, 1), {.top_k = 1}, routing::Combine::kParams);
     add("Arrow over a library of one computes that adapter", largest(expected, hidden_of(base.with_projections(routed), batch)), 1e-3);
   }
 
-  void check_routing(const model::Llama& base, const std::vector<lora::LoraAdapter>& adapters, const std::vector<forest::Sequence>& examples) {
+  void check_routing(const model::Llama& base, const std::vector<lora::LoraAdapter>& adapters,
+                     const std::vector<forest::Sequence>& examples) {
     routing::RoutingRecorder recorder;
     auto routed = base.projections();
     recorder.set_tag("a");

@@ -26,9 +26,8 @@ const char* verdict(const Metric& metric, const Difference& difference) {
 
 std::string difference_title(const Method& method, const Metric& metric, const SummaryRow& row) {
   const auto& difference = *row.difference;
-  return format("{}: {} {} against the base model, 95 % interval {} to {} (n = {})", method.label,
-                signed_text(difference.mean, 4), metric.label, signed_text(difference.low, 4),
-                signed_text(difference.high, 4), row.count);
+  return format("{}: {} {} against the base model, 95 % interval {} to {} (n = {})", method.label, signed_text(difference.mean, 4),
+                metric.label, signed_text(difference.low, 4), signed_text(difference.high, 4), row.count);
 }
 
 using Points = std::vector<std::pair<double, double>>;
@@ -93,13 +92,11 @@ void draw_axes(Svg& svg, const Frame& frame, const char* x_label) {
   const auto y_ticks = round_ticks(frame.y.low, frame.y.high, 5);
   for (const double tick : y_ticks) {
     svg.line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid");
-    svg.text(frame.left - 6, frame.y(tick) + 4, number_text(tick, tick_decimals(y_ticks)), "tick",
-             Anchor::kEnd);
+    svg.text(frame.left - 6, frame.y(tick) + 4, number_text(tick, tick_decimals(y_ticks)), "tick", Anchor::kEnd);
   }
   const auto x_ticks = round_ticks(frame.x.low, frame.x.high, 4);
   for (const double tick : x_ticks) {
-    svg.text(frame.x(tick), frame.bottom + 16, number_text(tick, tick_decimals(x_ticks)), "tick",
-             Anchor::kMiddle);
+    svg.text(frame.x(tick), frame.bottom + 16, number_text(tick, tick_decimals(x_ticks)), "tick", Anchor::kMiddle);
   }
   svg.line(frame.left, frame.bottom, frame.right, frame.bottom, "axis");
   svg.text(frame.right, frame.bottom + 31, x_label, "tick", Anchor::kEnd);
@@ -107,8 +104,7 @@ void draw_axes(Svg& svg, const Frame& frame, const char* x_label) {
 
 }  // namespace
 
-std::string difference_chart(const Results& results, const std::string& section,
-                             const std::string& metric_name) {
+std::string difference_chart(const Results& results, const std::string& section, const std::string& metric_name) {
   const auto& metric = results.metric(metric_name);
   std::vector<Bar> bars;
   double low = 0, high = 0;
@@ -126,33 +122,29 @@ std::string difference_chart(const Results& results, const std::string& section,
   const double bottom = kTop + kRow * static_cast<double>(bars.size());
   const Scale x{.low = low - pad, .high = high + pad, .from = kLeft, .to = kChartWidth - 20};
 
-  Svg svg(kChartWidth, bottom + 30, "chart",
-          format("{}: {}, difference to the base model", section_label(section), metric.label));
+  Svg svg(kChartWidth, bottom + 30, "chart", format("{}: {}, difference to the base model", section_label(section), metric.label));
   svg.text(0, 14, metric.label, "heading");
   if (metric.better != Better::kUnknown) {
     const bool lower = metric.better == Better::kLower;
-    svg.text(lower ? x(0) - 8 : x(0) + 8, 34, lower ? "\xE2\x86\x90 better" : "better \xE2\x86\x92",
-             "tick", lower ? Anchor::kEnd : Anchor::kStart);
+    svg.text(lower ? x(0) - 8 : x(0) + 8, 34, lower ? "\xE2\x86\x90 better" : "better \xE2\x86\x92", "tick",
+             lower ? Anchor::kEnd : Anchor::kStart);
   }
   auto ticks = round_ticks(x.low, x.high, 4);
   if (tick_decimals(ticks) > 2) ticks = round_ticks(x.low, x.high, 2);  // their labels are long
   for (const double tick : ticks) {
     svg.line(x(tick), kTop, x(tick), bottom, tick == 0 ? "zero" : "grid");
-    svg.text(x(tick), bottom + 17, signed_text(tick, tick_decimals(ticks)), "tick",
-             Anchor::kMiddle);
+    svg.text(x(tick), bottom + 17, signed_text(tick, tick_decimals(ticks)), "tick", Anchor::kMiddle);
   }
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const auto& difference = *bars[i].row->difference;
     const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
     const std::string how = verdict(metric, difference);
     const auto title = difference_title(*bars[i].method, metric, *bars[i].row);
-    svg.text(kLeft - 10, y + 4, shorten(bars[i].method->label, 20),
-             bars[i].method->is_oracle ? "label oracle" : "label", Anchor::kEnd,
+    svg.text(kLeft - 10, y + 4, shorten(bars[i].method->label, 20), bars[i].method->is_oracle ? "label oracle" : "label", Anchor::kEnd,
              bars[i].method->label);
     if (!std::isnan(difference.low) && !std::isnan(difference.high)) {
       svg.line(x(difference.low), y, x(difference.high), y, "interval " + how);
-      const bool wide =
-          x(difference.high) - x(difference.low) > 12;  // ends that the dot does not hide
+      const bool wide = x(difference.high) - x(difference.low) > 12;  // ends that the dot does not hide
       for (const double end : {difference.low, difference.high}) {
         if (wide) svg.line(x(end), y - 4, x(end), y + 4, "interval " + how);
       }
@@ -254,26 +246,23 @@ std::string curve_chart(const std::vector<const Curve*>& curves, const std::stri
                     .top = 34,
                     .bottom = kHeight - 40};
 
-  const auto heading = format("{} ({} {})", kind.empty() ? "adapters" : kind, lines.size(),
-                              lines.size() == 1 ? "adapter" : "adapters");
+  const auto heading = format("{} ({} {})", kind.empty() ? "adapters" : kind, lines.size(), lines.size() == 1 ? "adapter" : "adapters");
   Svg svg(kChartWidth, kHeight, "chart", "Training loss: " + heading);
   svg.text(0, 14, heading, "heading");
   draw_axes(svg, frame, "optimiser step");
   for (const auto& line : lines) {
     Points pixels;
     for (const auto& [x, y] : line.points) pixels.emplace_back(frame.x(x), frame.y(y));
-    const auto title = format(
-        "{}: loss {} at step {}, {} at step {} (smoothed)", line.curve->adapter,
-        number_text(line.points.front().second, 3), number_text(line.points.front().first, 0),
-        number_text(line.points.back().second, 3), number_text(line.points.back().first, 0));
+    const auto title = format("{}: loss {} at step {}, {} at step {} (smoothed)", line.curve->adapter,
+                              number_text(line.points.front().second, 3), number_text(line.points.front().first, 0),
+                              number_text(line.points.back().second, 3), number_text(line.points.back().first, 0));
     svg.polyline(pixels, lines.size() <= kMostLabelledCurves ? "curve" : "curve many", title);
   }
   auto labels = end_labels(svg, lines, frame);
   spread(labels, frame.top + 4, frame.bottom);
   for (const auto& label : labels) {
     svg.line(label.x + 2, label.y, frame.right + 10, label.text_y, "leader");
-    svg.text(frame.right + 13, label.text_y + 4, shorten(label.text, 14), label.css_class,
-             Anchor::kStart, label.text);
+    svg.text(frame.right + 13, label.text_y + 4, shorten(label.text, 14), label.css_class, Anchor::kStart, label.text);
   }
   return svg.str();
 }

@@ -12,8 +12,7 @@ namespace quiver::report {
 
 /// Every method's paired difference to the base model in one metric of one section: a dot and its
 /// 95 % interval. Empty if no method has a difference.
-std::string difference_chart(const Results& results, const std::string& section,
-                             const std::string& metric);
+std::string difference_chart(const Results& results, const std::string& section, const std::string& metric);
 
 /// The loss curves, smoothed, of one kind of adapter: every curve labelled if they are few;
 /// otherwise the median, the lowest and the highest. Empty if no curve has two points.
@@ -29,18 +28,16 @@ struct HeatMap {
   std::vector<std::string> rows, columns;  ///< names
   std::vector<double> values;              ///< rows x columns, row by row; NaN draws no cell
   double low = 0, high = 1;                ///< the values of the palette's ends
-  bool square_root = false;  ///< colours follow the square root: many small values, few large
-  std::vector<std::int64_t> row_breaks;  ///< a line before these rows
+  bool square_root = false;                ///< colours follow the square root: many small values, few large
+  std::vector<std::int64_t> row_breaks;    ///< a line before these rows
   std::vector<std::int64_t> column_breaks;
-  std::vector<std::pair<std::int64_t, std::string>>
-      row_groups;  ///< first row and name of each group of rows
+  std::vector<std::pair<std::int64_t, std::string>> row_groups;     ///< first row and name of each group of rows
   std::vector<std::pair<std::int64_t, std::string>> column_groups;  ///< the same of columns
   std::vector<std::pair<std::int64_t, std::int64_t>> marked;        ///< cells with a frame
-  std::int64_t marked_column = -1;  ///< a column with a frame, or -1
-  std::vector<std::string>
-      row_titles;  ///< tooltips of rows, for maps too large to have one per cell; may be empty
-  std::string id;  ///< if not empty, a script finds and recolours the cells: one rect per cell
-  bool values_are_shares = false;  ///< write them as per cent
+  std::int64_t marked_column = -1;                                  ///< a column with a frame, or -1
+  std::vector<std::string> row_titles;  ///< tooltips of rows, for maps too large to have one per cell; may be empty
+  std::string id;                       ///< if not empty, a script finds and recolours the cells: one rect per cell
+  bool values_are_shares = false;       ///< write them as per cent
 };
 
 /// Above this many cells a map has a tooltip per row, not per cell: the page would grow by

@@ -32,13 +32,8 @@ constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115F},
                                           {0xFF00, 0xFF60},
                                           {0x1F300, 0x1FAFF},
                                           {0x20000, 0x3FFFD}}};
-constexpr std::array<Range, 7> kNoWidth = {{{0x0300, 0x036F},
-                                            {0x0483, 0x0489},
-                                            {0x0591, 0x05BD},
-                                            {0x064B, 0x065F},
-                                            {0x200B, 0x200F},
-                                            {0x20D0, 0x20FF},
-                                            {0xFE00, 0xFE0F}}};
+constexpr std::array<Range, 7> kNoWidth = {
+    {{0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x064B, 0x065F}, {0x200B, 0x200F}, {0x20D0, 0x20FF}, {0xFE00, 0xFE0F}}};
 
 template <std::size_t N>
 bool contains(const std::array<Range, N>& ranges, char32_t c) {
@@ -51,10 +46,7 @@ bool contains(const std::array<Range, N>& ranges, char32_t c) {
 std::int64_t width_of(char32_t c) { return contains(kNoWidth, c) ? 0 : contains(kWide, c) ? 2 : 1; }
 
 // Controls, and the marks that reorder a line (a name could disguise another).
-bool is_control(char32_t c) {
-  return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) ||
-         (c >= 0x2066 && c <= 0x2069);
-}
+bool is_control(char32_t c) { return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069); }
 
 }  // namespace
 
@@ -77,8 +69,7 @@ std::string percent_text(double share, int decimals) {
 std::string count_text(std::int64_t count) {
   auto digits = std::to_string(count);
   const std::size_t first = count < 0 ? 1 : 0;
-  for (auto i = static_cast<std::int64_t>(digits.size()) - 3; i > static_cast<std::int64_t>(first);
-       i -= 3) {
+  for (auto i = static_cast<std::int64_t>(digits.size()) - 3; i > static_cast<std::int64_t>(first); i -= 3) {
     digits.insert(static_cast<std::size_t>(i), 1, ',');
   }
   return digits;
@@ -100,8 +91,7 @@ std::string duration_text(double seconds) {
   if (!std::isfinite(seconds)) return std::string(kDash);
   if (seconds < 59.95) return number_text(seconds, 1) + " s";
   const double minutes = std::floor(seconds / 60);
-  if (minutes < 60)
-    return format("{:.0f} min {:.0f} s", minutes, std::floor(seconds - minutes * 60));
+  if (minutes < 60) return format("{:.0f} min {:.0f} s", minutes, std::floor(seconds - minutes * 60));
   const double hours = std::floor(minutes / 60);
   return format("{:.0f} h {:.0f} min", hours, minutes - hours * 60);
 }
@@ -152,8 +142,7 @@ void append_code_point(std::string& text, char32_t c) {
   } else if (c < 0x10000) {
     put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
   } else {
-    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)),
-        put(0x80 | (c & 0x3F));
+    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
   }
 }
 
@@ -204,51 +193,30 @@ std::string escape(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
     switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      case '\'':
-        result += "&#39;";
-        break;
+      case '&': result += "&amp;"; break;
+      case '<': result += "&lt;"; break;
+      case '>': result += "&gt;"; break;
+      case '"': result += "&quot;"; break;
+      case '\'': result += "&#39;"; break;
       case '\t':
       case '\n':
-      case '\r':
-        result += static_cast<char>(c);
-        break;
-      default:
-        append_code_point(result, is_control(c) ? kReplacement : c);
+      case '\r': result += static_cast<char>(c); break;
+      default: append_code_point(result, is_control(c) ? kReplacement : c);
     }
   }
   return result;
 }
 
 std::string script_json(const nlohmann::json& value) {
-  const auto text =
-      value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+  const auto text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
   std::string result;
   result.reserve(text.size());
   for (const char c : text) {
     switch (c) {
-      case '<':
-        result += "\\u003c";
-        break;
-      case '>':
-        result += "\\u003e";
-        break;
-      case '&':
-        result += "\\u0026";
-        break;
-      default:
-        result += c;
+      case '<': result += "\\u003c"; break;
+      case '>': result += "\\u003e"; break;
+      case '&': result += "\\u0026"; break;
+      default: result += c;
     }
   }
   return result;

@@ -43,8 +43,7 @@ TEST(NextCodePoint, ReplacesWhatIsNotUtf8) {
     for (std::size_t i = 0; i < text.size();) points.push_back(next_code_point(text, i));
     return points;
   };
-  EXPECT_THAT(all("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"),
-              ElementsAre('a', 0xE9, 0x20AC, 0x1F600));
+  EXPECT_THAT(all("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), ElementsAre('a', 0xE9, 0x20AC, 0x1F600));
   EXPECT_THAT(all("\xC0\x80"), ElementsAre(0xFFFD, 0xFFFD));              // overlong
   EXPECT_THAT(all("\xED\xA0\x80"), ElementsAre(0xFFFD, 0xFFFD, 0xFFFD));  // a surrogate
   EXPECT_THAT(all("\xE2\x82"), ElementsAre(0xFFFD, 0xFFFD));              // cut off
@@ -62,8 +61,7 @@ TEST(Shorten, KeepsBothEnds) {
             "task133\xE2\x80\xA6"
             "fier");
   EXPECT_EQ(shorten("short", 5), "short");
-  EXPECT_EQ(shorten("\xE5\x9F\xBA\xE5\x9F\xBA\xE5\x9F\xBA\xE5\x9F\xBA", 6),
-            "\xE5\x9F\xBA\xE2\x80\xA6\xE5\x9F\xBA");
+  EXPECT_EQ(shorten("\xE5\x9F\xBA\xE5\x9F\xBA\xE5\x9F\xBA\xE5\x9F\xBA", 6), "\xE5\x9F\xBA\xE2\x80\xA6\xE5\x9F\xBA");
   EXPECT_EQ(shorten("abc", 1), "\xE2\x80\xA6");
 }
 
@@ -77,8 +75,7 @@ TEST(Escape, LeavesNoMarkup) {
 }
 
 TEST(ScriptJson, CannotCloseItsElement) {
-  EXPECT_EQ(script_json({"</script>", "<!--", "\xE2\x80\xA8&"}),
-            "[\"\\u003c/script\\u003e\",\"\\u003c!--\",\"\\u2028\\u0026\"]");
+  EXPECT_EQ(script_json({"</script>", "<!--", "\xE2\x80\xA8&"}), "[\"\\u003c/script\\u003e\",\"\\u003c!--\",\"\\u2028\\u0026\"]");
   EXPECT_EQ(script_json("\xFF"), "\"\\ufffd\"");
 }
 

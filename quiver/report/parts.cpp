@@ -17,8 +17,7 @@ namespace {
 using Order = std::vector<std::size_t>;
 
 std::string figure(const std::string& picture, const std::string& caption) {
-  return "<figure><div class=\"scroll\">" + picture + "</div><figcaption>" + caption +
-         "</figcaption></figure>";
+  return "<figure><div class=\"scroll\">" + picture + "</div><figcaption>" + caption + "</figcaption></figure>";
 }
 
 /// Positions 0 .. n-1 sorted by label, in their own order within a label.
@@ -46,8 +45,7 @@ Groups groups_of(const Order& order, const std::vector<std::int64_t>& labels) {
 }
 
 /// The `count` positions of the largest values, largest first, `except` left out.
-std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t count,
-                                 std::size_t except) {
+std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t count, std::size_t except) {
   std::vector<std::size_t> positions;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (i != except && !std::isnan(values[i])) positions.push_back(i);
@@ -76,13 +74,10 @@ std::pair<double, double> mean_similarities(const Clusters& clusters) {
 
 std::string similarity_caption(const Clusters& clusters, std::size_t num_clusters) {
   const auto [inside, across] = mean_similarities(clusters);
-  auto text =
-      format("Cosine similarity of {} adapters in {} {}, cluster by cluster. ",
-             clusters.adapters.size(), num_clusters, num_clusters == 1 ? "cluster" : "clusters");
-  if (!std::isnan(inside))
-    text += format("Mean inside a cluster: <b>{}</b>. ", number_text(inside, 3));
-  if (!std::isnan(across))
-    text += format("Mean across clusters: <b>{}</b>.", number_text(across, 3));
+  auto text = format("Cosine similarity of {} adapters in {} {}, cluster by cluster. ", clusters.adapters.size(), num_clusters,
+                     num_clusters == 1 ? "cluster" : "clusters");
+  if (!std::isnan(inside)) text += format("Mean inside a cluster: <b>{}</b>. ", number_text(inside, 3));
+  if (!std::isnan(across)) text += format("Mean across clusters: <b>{}</b>.", number_text(across, 3));
   return text;
 }
 
@@ -94,8 +89,7 @@ std::string cluster_members(const Clusters& clusters, const Order& order) {
   for (const auto& [label, names] : members) {
     std::string list;
     for (const auto& name : names) list += (list.empty() ? "" : ", ") + escape(name);
-    html += format("<div><dt>{} <span class=\"muted\">({})</span></dt><dd>{}</dd></div>", label,
-                   names.size(), list);
+    html += format("<div><dt>{} <span class=\"muted\">({})</span></dt><dd>{}</dd></div>", label, names.size(), list);
   }
   return html + "</dl></details>";
 }
@@ -106,8 +100,7 @@ std::string difference_part(const Results& results) {
   std::string html;
   for (const auto& section : results.sections()) {
     std::string charts;
-    for (const auto& metric : results.metrics_of(section))
-      charts += difference_chart(results, section, metric);
+    for (const auto& metric : results.metrics_of(section)) charts += difference_chart(results, section, metric);
     if (charts.empty()) continue;
     html += format("<div><h3>{}</h3>{}</div>", escape(section_label(section)), charts);
   }
@@ -167,19 +160,16 @@ std::string similarity_part(const Results& results) {
       map.values.push_back(value);
       similarities[order[column]] = value;
       // The diagonal is 1 by definition and would flatten the colours of all others.
-      if (row != column && !std::isnan(value))
-        map.low = std::min(map.low, value), map.high = std::max(map.high, value);
+      if (row != column && !std::isnan(value)) map.low = std::min(map.low, value), map.high = std::max(map.high, value);
     }
     auto title = format("{} (cluster {}), nearest:", clusters.adapters[i], clusters.labels[i]);
     for (const auto j : largest(similarities, 4, i)) {
-      title += format("\n{} {} (cluster {})", number_text(similarities[j], 3), clusters.adapters[j],
-                      clusters.labels[j]);
+      title += format("\n{} {} (cluster {})", number_text(similarities[j], 3), clusters.adapters[j], clusters.labels[j]);
     }
     map.row_titles.push_back(title);
   }
   if (!(map.low < map.high)) map.low = 0, map.high = 1;
-  return figure(heat_map(map), similarity_caption(clusters, groups.groups.size())) +
-         cluster_members(clusters, order);
+  return figure(heat_map(map), similarity_caption(clusters, groups.groups.size())) + cluster_members(clusters, order);
 }
 
 }  // namespace quiver::report

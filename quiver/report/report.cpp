@@ -18,8 +18,7 @@ struct Part {
   std::string id, heading, html;
 };
 
-std::vector<Part> parts_of(const Results& results, const ReportOptions& options,
-                           const std::string& run) {
+std::vector<Part> parts_of(const Results& results, const ReportOptions& options, const std::string& run) {
   std::vector<Part> parts;
   const auto add = [&](const char* id, const char* heading, std::string html) {
     if (!html.empty()) parts.push_back({run + "-" + id, heading, std::move(html)});
@@ -38,8 +37,7 @@ std::vector<Part> parts_of(const Results& results, const ReportOptions& options,
 std::string navigation(const std::vector<Part>& parts) {
   if (parts.size() < 2) return "";
   std::string html = "<nav aria-label=\"Parts\">";
-  for (const auto& part : parts)
-    html += format("<a href=\"#{}\">{}</a>", part.id, escape(part.heading));
+  for (const auto& part : parts) html += format("<a href=\"#{}\">{}</a>", part.id, escape(part.heading));
   return html + "</nav>";
 }
 
@@ -53,22 +51,17 @@ std::string subtitle(const Results& results) {
 
 std::string run_html(const Results& results, const ReportOptions& options, const std::string& run) {
   const auto parts = parts_of(results, options, run);
-  std::string html =
-      subtitle(results) + summary_paragraph(results) + facts_line(results) + navigation(parts);
+  std::string html = subtitle(results) + summary_paragraph(results) + facts_line(results) + navigation(parts);
   for (const auto& part : parts) {
-    html += format("<section id=\"{}\"><h2>{}</h2>", part.id, escape(part.heading)) + part.html +
-            "</section>";
+    html += format("<section id=\"{}\"><h2>{}</h2>", part.id, escape(part.heading)) + part.html + "</section>";
   }
   return html;
 }
 
 std::string base64_of_hex(std::string_view hex) {
-  constexpr std::string_view kLetters =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const auto digit = [&](std::size_t i) -> unsigned {
-    return i >= hex.size()
-               ? 0u
-               : static_cast<unsigned>(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    return i >= hex.size() ? 0u : static_cast<unsigned>(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
   };
   std::string text;
   // Three hexadecimal digits are two letters.
@@ -84,8 +77,7 @@ std::string base64_of_hex(std::string_view hex) {
 /// A policy under which the page can fetch nothing and run nothing but its own script: a second
 /// lock beside escaping.
 std::string content_policy() {
-  return "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" +
-         base64_of_hex(sha256_hex(page_script())) + "'";
+  return "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64_of_hex(sha256_hex(page_script())) + "'";
 }
 
 std::string title_of(const std::vector<Results>& all, const ReportOptions& options) {
@@ -107,20 +99,18 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
   if (documents.empty()) fail(ErrorKind::kUsage, "a report needs at least one results document");
   std::vector<Results> all;
   for (std::size_t i = 0; i < documents.size(); ++i) {
-    all.push_back(parse_results(
-        documents[i], documents.size() == 1 ? "the results" : format("results {}", i + 1)));
+    all.push_back(parse_results(documents[i], documents.size() == 1 ? "the results" : format("results {}", i + 1)));
   }
   const auto title = escape(title_of(all, options));
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
   html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy() + "\">";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
-  html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" +
-          page_style() + "</style></head><body><main><h1>" + title + "</h1>";
+  html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" + page_style() +
+          "</style></head><body><main><h1>" + title + "</h1>";
   if (all.size() == 1) {
     html += run_html(all.front(), options, "run1");
   } else {
-    html += "<section id=\"side-by-side\"><h2>Side by side</h2>" + comparison_tables(all) +
-            "</section>";
+    html += "<section id=\"side-by-side\"><h2>Side by side</h2>" + comparison_tables(all) + "</section>";
     for (std::size_t i = 0; i < all.size(); ++i) {
       html += format("<h1 class=\"run-title\" id=\"run{}\">{}. {}</h1>", i + 1, i + 1,
                      escape(all[i].base_name.empty() ? "Results" : all[i].base_name));

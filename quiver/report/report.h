@@ -23,7 +23,6 @@ struct ReportOptions {
 ///
 /// Deterministic: the same documents give the same bytes. Throws kUsage if there is no document,
 /// kUnsupported for results of another version, kBadFormat for malformed ones.
-std::string render_report(std::span<const nlohmann::json> results,
-                          const ReportOptions& options = {});
+std::string render_report(std::span<const nlohmann::json> results, const ReportOptions& options = {});
 
 }  // namespace quiver::report

@@ -67,8 +67,7 @@ std::string page_of(const json& results) { return render_report(std::vector<json
 
 std::size_t count(const std::string& text, const std::string& part) {
   std::size_t found = 0;
-  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size()))
-    ++found;
+  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++found;
   return found;
 }
 
@@ -103,11 +102,9 @@ TEST(RenderReport, SaysInWordsWhatTheFiguresSay) {
 TEST(RenderReport, ShowsEveryPartWithItsValues) {
   const auto page = page_of(sample_results());
   EXPECT_THAT(page, HasSubstr("<title>Quiver report: tiny-base</title>"));
-  EXPECT_THAT(
-      page,
-      HasSubstr(
-          "<td class=\"num best\"><div class=\"mean\" title=\"n = 22\">1.750"));  // not the
-                                                                                  // oracle's 1.5
+  EXPECT_THAT(page,
+              HasSubstr("<td class=\"num best\"><div class=\"mean\" title=\"n = 22\">1.750"));  // not the
+                                                                                                // oracle's 1.5
   EXPECT_THAT(page, HasSubstr("<div class=\"delta better\"><b>\xE2\x96\xB2 \xE2\x88\x92"
                               "0.750</b>"));
   EXPECT_THAT(page, HasSubstr("<div class=\"delta unsure\"><b>+0.010</b>"));
@@ -116,9 +113,7 @@ TEST(RenderReport, ShowsEveryPartWithItsValues) {
   EXPECT_THAT(page, HasSubstr("private (1 adapter)"));
   EXPECT_THAT(page, HasSubstr("Mean across clusters: <b>0.250</b>"));
   EXPECT_THAT(page, HasSubstr("alpha, alpha: 62.5 %"));  // averaged over two layers
-  EXPECT_THAT(
-      page,
-      HasSubstr("It gets <b>62.5 %</b> on average, where evenly spread weight would be 50.0 %"));
+  EXPECT_THAT(page, HasSubstr("It gets <b>62.5 %</b> on average, where evenly spread weight would be 50.0 %"));
   EXPECT_THAT(page, HasSubstr("<b>1 of 1</b> tasks"));
   EXPECT_THAT(page, HasSubstr("data-v=\"1.125\""));
   EXPECT_THAT(page, HasSubstr("the right answer"));
@@ -135,20 +130,16 @@ TEST(RenderReport, NeedsNothingFromOutside) {
   EXPECT_EQ(count(page, "<link"), 0u);
   EXPECT_EQ(count(page, "url("), 0u);
   EXPECT_EQ(count(page, "@import"), 0u);
-  EXPECT_EQ(count(page, "http"),
-            count(page, "http://www.w3.org/2000/svg") + count(page, "http-equiv"));
+  EXPECT_EQ(count(page, "http"), count(page, "http://www.w3.org/2000/svg") + count(page, "http-equiv"));
 }
 
-TEST(RenderReport, IsDeterministic) {
-  EXPECT_EQ(page_of(sample_results()), page_of(sample_results()));
-}
+TEST(RenderReport, IsDeterministic) { EXPECT_EQ(page_of(sample_results()), page_of(sample_results())); }
 
 TEST(RenderReport, EscapesEveryTextOfTheDocument) {
   const std::string attack = "</script><script>alert(1)</script>\"'&<!--";
   auto results = sample_results();
   // Every string value, in every part: names must stay consistent, so all get the same tail.
-  const std::function<void(json&, const std::string&)> poison = [&](json& value,
-                                                                    const std::string& key) {
+  const std::function<void(json&, const std::string&)> poison = [&](json& value, const std::string& key) {
     if (value.is_string() && key != "kind" && key != "section" && key != "better") {
       value = value.get<std::string>() + attack;
     }
@@ -178,8 +169,8 @@ TEST(RenderReport, TakesResultsWithoutAnything) {
 }
 
 TEST(RenderReport, TakesEmptyAndMissingParts) {
-  for (const char* part : {"base", "machine", "settings", "tasks", "methods", "metrics", "summary",
-                           "per_task", "training", "clusters", "routing", "samples"}) {
+  for (const char* part : {"base", "machine", "settings", "tasks", "methods", "metrics", "summary", "per_task", "training", "clusters",
+                           "routing", "samples"}) {
     auto missing = sample_results();
     missing.erase(part);
     EXPECT_NO_THROW(page_of(missing)) << part;
@@ -213,10 +204,8 @@ TEST(RenderReport, PutsSeveralResultsSideBySide) {
   other["summary"][1]["mean"] = 1.375;
   const auto page = render_report(std::vector<json>{sample_results(), other});
   EXPECT_THAT(page, HasSubstr("Quiver report: tiny-base, other-base"));
-  EXPECT_THAT(
-      page,
-      HasSubstr("<th scope=\"row\" class=\"first\">settings.train.rank</th><td class=\"num\">4</td>"
-                "<td class=\"num\">16</td>"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\" class=\"first\">settings.train.rank</th><td class=\"num\">4</td>"
+                              "<td class=\"num\">16</td>"));
   EXPECT_THAT(page, Not(HasSubstr("settings.seed")));  // the same in both
   EXPECT_THAT(page, HasSubstr("<td class=\"num best\">1.375 "));
   EXPECT_EQ(count(page, "id=\"run1-results\""), 1u);
@@ -228,13 +217,10 @@ TEST(RenderReport, CutsLongTextsAndShowsAHandfulOfSamples) {
   auto results = sample_results();
   results["samples"][0]["prediction"] = std::string(5000, 'x');
   for (int i = 0; i < 20; ++i) {
-    results["tasks"].push_back(
-        {{"name", format("extra{:02}", i)}, {"kind", "train"}, {"num_samples", 1}});
-    results["samples"].push_back(
-        {{"task", format("extra{:02}", i)}, {"id", "1"}, {"method", "base"}, {"prediction", "p"}});
+    results["tasks"].push_back({{"name", format("extra{:02}", i)}, {"kind", "train"}, {"num_samples", 1}});
+    results["samples"].push_back({{"task", format("extra{:02}", i)}, {"id", "1"}, {"method", "base"}, {"prediction", "p"}});
   }
-  const auto page =
-      render_report(std::vector<json>{results}, {.title = "My title", .samples_per_section = 2});
+  const auto page = render_report(std::vector<json>{results}, {.title = "My title", .samples_per_section = 2});
   EXPECT_EQ(count(page, "<article"), 2u);
   EXPECT_THAT(page, HasSubstr("<h1>My title</h1>"));
   EXPECT_THAT(page, HasSubstr(std::string(600, 'x') + "\xE2\x80\xA6"));
@@ -244,24 +230,18 @@ TEST(RenderReport, CutsLongTextsAndShowsAHandfulOfSamples) {
 TEST(RenderReport, RefusesOtherVersionsAndNoResults) {
   auto results = sample_results();
   results["quiver_results"] = 2;
-  expect_refusal(ErrorKind::kUnsupported,
-                 "holds results of version 2; this program reads version 1",
-                 [&] { page_of(results); });
-  expect_refusal(ErrorKind::kBadFormat, "not a Quiver results file", [] {
-    page_of(json{{"results", {}}});
-  });
+  expect_refusal(ErrorKind::kUnsupported, "holds results of version 2; this program reads version 1", [&] { page_of(results); });
+  expect_refusal(ErrorKind::kBadFormat, "not a Quiver results file", [] { page_of(json{{"results", {}}}); });
   expect_refusal(ErrorKind::kUsage, "at least one", [] { render_report({}); });
 }
 
 TEST(RenderReport, RefusesPartsThatDoNotFitTogether) {
   auto results = sample_results();
   results["training"][0]["loss"] = {1, 2};
-  expect_refusal(ErrorKind::kBadFormat, "training[0]: \"loss\" has 2 entries for 3 steps",
-                 [&] { page_of(results); });
+  expect_refusal(ErrorKind::kBadFormat, "training[0]: \"loss\" has 2 entries for 3 steps", [&] { page_of(results); });
   results = sample_results();
   results["clusters"]["similarity"][1] = {1};
-  expect_refusal(ErrorKind::kBadFormat, "similarity[1]: the row has 1 entries for 2 adapters",
-                 [&] { page_of(results); });
+  expect_refusal(ErrorKind::kBadFormat, "similarity[1]: the row has 1 entries for 2 adapters", [&] { page_of(results); });
   results = sample_results();
   results["routing"][1]["layers"].erase(0);
   expect_refusal(ErrorKind::kBadFormat, "write the same layers", [&] { page_of(results); });
@@ -296,22 +276,21 @@ TEST(ParseResults, OrdersSectionsAndMetrics) {
 
 TEST(RenderTextTable, AlignsItsColumnsWithinTheWidth) {
   const auto text = render_text_table(sample_results(), 80);
-  EXPECT_EQ(
-      text,
-      "Training tasks (2)\n\n"
-      "method           NLL of the target \xE2\x86\x93       against base [95 %]    recovers\n"
-      "──────────────────────────────────────────────────────────────────────────\n"
-      "Base model             2.500 ± 0.100\n"
-      "Private, Arrow         1.750 ± 0.050*  −0.750 [−0.812, −0.688] ▲      71 %\n"
-      "Private, oracle        1.500 ± 0.040   −1.000 [−1.100, −0.900] ▲\n"
-      "\n"
-      "Multiple choice (1)\n\n"
-      "method             Accuracy ↑       against base [95 %]\n"
-      "─────────────────────────────────────────────────────────\n"
-      "Base model      0.500 ± 0.020\n"
-      "Private, Arrow  0.510 ± 0.020*  +0.010 [−0.030, +0.050]\n"
-      "\n* best without an oracle; ▲ better, ▼ worse than the base model (the interval\nexcludes "
-      "zero).\n");
+  EXPECT_EQ(text,
+            "Training tasks (2)\n\n"
+            "method           NLL of the target \xE2\x86\x93       against base [95 %]    recovers\n"
+            "──────────────────────────────────────────────────────────────────────────\n"
+            "Base model             2.500 ± 0.100\n"
+            "Private, Arrow         1.750 ± 0.050*  −0.750 [−0.812, −0.688] ▲      71 %\n"
+            "Private, oracle        1.500 ± 0.040   −1.000 [−1.100, −0.900] ▲\n"
+            "\n"
+            "Multiple choice (1)\n\n"
+            "method             Accuracy ↑       against base [95 %]\n"
+            "─────────────────────────────────────────────────────────\n"
+            "Base model      0.500 ± 0.020\n"
+            "Private, Arrow  0.510 ± 0.020*  +0.010 [−0.030, +0.050]\n"
+            "\n* best without an oracle; ▲ better, ▼ worse than the base model (the interval\nexcludes "
+            "zero).\n");
 }
 
 TEST(RenderTextTable, KeepsControlCharactersFromTheTerminal) {
@@ -325,8 +304,7 @@ TEST(RenderTextTable, KeepsControlCharactersFromTheTerminal) {
 TEST(RenderTextTable, AlignsWideCharacters) {
   auto results = sample_results();
   results["methods"][0]["label"] = "\xE5\x9F\xBA\xE7\xA1\x80";  // two characters, four columns
-  EXPECT_THAT(render_text_table(results, 80),
-              HasSubstr("\xE5\x9F\xBA\xE7\xA1\x80                   2.500 ± 0.100\n"));
+  EXPECT_THAT(render_text_table(results, 80), HasSubstr("\xE5\x9F\xBA\xE7\xA1\x80                   2.500 ± 0.100\n"));
 }
 
 TEST(RenderTextTable, RefusesATooNarrowTerminalAndTakesNoSummary) {

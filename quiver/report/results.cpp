@@ -39,8 +39,7 @@ void for_each(const json& object, std::string_view key, const std::string& where
   for (std::size_t i = 0; i < array.size(); ++i) {
     const auto place = format("{}: {}[{}]", where, key, i);
     if (!array[i].is_object()) {
-      fail(ErrorKind::kBadFormat, "{} is of type {}; expected an object", place,
-           array[i].type_name());
+      fail(ErrorKind::kBadFormat, "{} is of type {}; expected an object", place, array[i].type_name());
     }
     read(array[i], place);
   }
@@ -48,15 +47,13 @@ void for_each(const json& object, std::string_view key, const std::string& where
 
 std::vector<double> numbers_in(const json& array, const std::string& where) {
   if (!array.is_array()) {
-    fail(ErrorKind::kBadFormat, "{} is of type {}; expected a list of numbers", where,
-         array.type_name());
+    fail(ErrorKind::kBadFormat, "{} is of type {}; expected a list of numbers", where, array.type_name());
   }
   std::vector<double> numbers;
   numbers.reserve(array.size());
   for (const auto& item : array) {
     if (!item.is_number() && !item.is_null()) {
-      fail(ErrorKind::kBadFormat, "{}[{}] is of type {}; expected a number", where, numbers.size(),
-           item.type_name());
+      fail(ErrorKind::kBadFormat, "{}[{}] is of type {}; expected a number", where, numbers.size(), item.type_name());
     }
     const double value = item.is_null() ? kMissing : item.get<double>();
     numbers.push_back(std::isfinite(value) ? value : kMissing);
@@ -70,26 +67,22 @@ std::vector<double> numbers_of(const json& object, std::string_view key, const s
   return numbers_in(*found, format("{}.{}", where, key));
 }
 
-std::vector<std::string> strings_of(const json& object, std::string_view key,
-                                    const std::string& where) {
+std::vector<std::string> strings_of(const json& object, std::string_view key, const std::string& where) {
   const auto found = object.find(std::string(key));
   if (found == object.end() || found->is_null()) return {};
   std::vector<std::string> strings;
   for (const auto& item : io::require_array(object, key, where)) {
     if (!item.is_string()) {
-      fail(ErrorKind::kBadFormat, "{}.{}[{}] is of type {}; expected a string", where, key,
-           strings.size(), item.type_name());
+      fail(ErrorKind::kBadFormat, "{}.{}[{}] is of type {}; expected a string", where, key, strings.size(), item.type_name());
     }
     strings.push_back(item.get<std::string>());
   }
   return strings;
 }
 
-void check_size(std::size_t got, std::size_t expected, const std::string& where, const char* what,
-                const char* of) {
+void check_size(std::size_t got, std::size_t expected, const std::string& where, const char* what, const char* of) {
   if (got != expected) {
-    fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} {}; expected one each", where, what,
-         got, expected, of);
+    fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} {}; expected one each", where, what, got, expected, of);
   }
 }
 
@@ -114,8 +107,7 @@ void read_head(const json& document, const std::string& origin, Results& results
   }
   if (document.contains("machine") && !document["machine"].is_null()) {
     const auto& machine = io::require_object(document, "machine", origin);
-    for (const auto& [key, value] : machine.items())
-      results.machine.emplace_back(key, loose_text(machine, key));
+    for (const auto& [key, value] : machine.items()) results.machine.emplace_back(key, loose_text(machine, key));
   }
   if (document.contains("settings")) results.settings = document["settings"];
 }
@@ -129,19 +121,16 @@ void read_catalogue(const json& document, const std::string& origin, Results& re
   });
   for_each(document, "methods", origin, [&](const json& item, const std::string& where) {
     const auto name = io::require_string(item, "name", where);
-    results.methods.push_back(
-        {.name = name,
-         .label = io::find_string(item, "label", where).value_or(name),
-         .description = text_of(item, "description", where),
-         .is_oracle = io::find_bool(item, "oracle", where)
-                          .value_or(name.find("oracle") != std::string::npos)});
+    results.methods.push_back({.name = name,
+                               .label = io::find_string(item, "label", where).value_or(name),
+                               .description = text_of(item, "description", where),
+                               .is_oracle = io::find_bool(item, "oracle", where).value_or(name.find("oracle") != std::string::npos)});
   });
   for_each(document, "metrics", origin, [&](const json& item, const std::string& where) {
     const auto name = io::require_string(item, "name", where);
     const auto better = text_of(item, "better", where);
     if (better != "lower" && better != "higher" && !better.empty()) {
-      fail(ErrorKind::kBadFormat, "{}: \"better\" is '{}'; expected 'lower' or 'higher'", where,
-           better);
+      fail(ErrorKind::kBadFormat, "{}: \"better\" is '{}'; expected 'lower' or 'higher'", where, better);
     }
     results.metrics.push_back({.name = name,
                                .label = io::find_string(item, "label", where).value_or(name),
@@ -222,11 +211,9 @@ void read_clusters(const json& document, const std::string& origin, Clusters& cl
   }
 }
 
-void check_same_layers(const TaskRouting& task, const TaskRouting& first,
-                       const std::string& where) {
-  const bool same =
-      std::equal(task.layers.begin(), task.layers.end(), first.layers.begin(), first.layers.end(),
-                 [](const LayerShare& a, const LayerShare& b) { return a.layer == b.layer; });
+void check_same_layers(const TaskRouting& task, const TaskRouting& first, const std::string& where) {
+  const bool same = std::equal(task.layers.begin(), task.layers.end(), first.layers.begin(), first.layers.end(),
+                               [](const LayerShare& a, const LayerShare& b) { return a.layer == b.layer; });
   if (!same) {
     fail(ErrorKind::kBadFormat,
          "{}: task '{}' has {} layers, which are not the {} layers of task '{}' in the same "
@@ -235,8 +222,7 @@ void check_same_layers(const TaskRouting& task, const TaskRouting& first,
   }
 }
 
-void read_routing(const json& document, const std::string& origin,
-                  std::vector<LibraryRouting>& routing) {
+void read_routing(const json& document, const std::string& origin, std::vector<LibraryRouting>& routing) {
   for_each(document, "routing", origin, [&](const json& item, const std::string& where) {
     const auto name = io::require_string(item, "library", where);
     const auto adapters = strings_of(item, "adapters", where);
@@ -253,8 +239,7 @@ void read_routing(const json& document, const std::string& origin,
     }
     TaskRouting task{.task = io::require_string(item, "task", where), .layers = {}};
     for_each(item, "layers", where, [&](const json& layer, const std::string& place) {
-      task.layers.push_back({.layer = io::require_string(layer, "layer", place),
-                             .share = numbers_of(layer, "share", place)});
+      task.layers.push_back({.layer = io::require_string(layer, "layer", place), .share = numbers_of(layer, "share", place)});
       check_size(task.layers.back().share.size(), adapters.size(), place, "\"share\"", "adapters");
     });
     if (!library->tasks.empty()) check_same_layers(task, library->tasks.front(), where);
@@ -273,8 +258,7 @@ void read_samples(const json& document, const std::string& origin, Results& resu
                   .metrics = {}};
     for (const auto& metric : results.metrics) {
       const auto found = item.find(metric.name);
-      if (found != item.end() && found->is_number())
-        sample.metrics.emplace_back(metric.name, found->get<double>());
+      if (found != item.end() && found->is_number()) sample.metrics.emplace_back(metric.name, found->get<double>());
     }
     results.samples.push_back(std::move(sample));
   });
@@ -288,12 +272,10 @@ void describe_the_rest(Results& results) {
   const auto use = [&](const std::string& method, const std::string& metric) {
     if (methods.insert(method).second) {
       const bool oracle = method.find("oracle") != std::string::npos;
-      results.methods.push_back(
-          {.name = method, .label = method, .description = "", .is_oracle = oracle});
+      results.methods.push_back({.name = method, .label = method, .description = "", .is_oracle = oracle});
     }
     if (!metric.empty() && metrics.insert(metric).second) {
-      results.metrics.push_back(
-          {.name = metric, .label = metric, .unit = "", .better = Better::kUnknown});
+      results.metrics.push_back({.name = metric, .label = metric, .unit = "", .better = Better::kUnknown});
     }
   };
   for (const auto& row : results.summary) use(row.method, row.metric);
@@ -310,27 +292,19 @@ const T& find_named(const std::vector<T>& values, std::string_view name, const c
 
 }  // namespace
 
-bool Metric::prefers(double a, double b) const {
-  return (better == Better::kLower && a < b) || (better == Better::kHigher && a > b);
-}
+bool Metric::prefers(double a, double b) const { return (better == Better::kLower && a < b) || (better == Better::kHigher && a > b); }
 
-const Method& Results::method(std::string_view name) const {
-  return find_named(methods, name, "method");
-}
-const Metric& Results::metric(std::string_view name) const {
-  return find_named(metrics, name, "metric");
-}
+const Method& Results::method(std::string_view name) const { return find_named(methods, name, "method"); }
+const Metric& Results::metric(std::string_view name) const { return find_named(metrics, name, "metric"); }
 
 const Task* Results::find_task(std::string_view name) const {
   const auto found = std::ranges::find(tasks, name, &Task::name);
   return found == tasks.end() ? nullptr : &*found;
 }
 
-const SummaryRow* Results::find_summary(std::string_view section, std::string_view method,
-                                        std::string_view metric) const {
-  const auto found = std::ranges::find_if(summary, [&](const SummaryRow& row) {
-    return row.section == section && row.method == method && row.metric == metric;
-  });
+const SummaryRow* Results::find_summary(std::string_view section, std::string_view method, std::string_view metric) const {
+  const auto found = std::ranges::find_if(
+      summary, [&](const SummaryRow& row) { return row.section == section && row.method == method && row.metric == metric; });
   return found == summary.end() ? nullptr : &*found;
 }
 
@@ -348,9 +322,8 @@ std::vector<std::string> Results::sections() const {
 std::vector<std::string> Results::metrics_of(std::string_view section) const {
   std::vector<std::string> names;
   for (const auto& metric : metrics) {
-    const bool used = std::ranges::any_of(summary, [&](const SummaryRow& row) {
-      return row.section == section && row.metric == metric.name;
-    });
+    const bool used =
+        std::ranges::any_of(summary, [&](const SummaryRow& row) { return row.section == section && row.metric == metric.name; });
     if (used) names.push_back(metric.name);
   }
   return names;
@@ -378,8 +351,7 @@ std::string section_label(std::string_view section) {
 Results parse_results(const json& document, std::string_view origin_view) {
   const std::string origin(origin_view);
   if (!document.is_object() || !document.contains("quiver_results")) {
-    fail(ErrorKind::kBadFormat,
-         "{} is not a Quiver results file: it has no \"quiver_results\" version", origin);
+    fail(ErrorKind::kBadFormat, "{} is not a Quiver results file: it has no \"quiver_results\" version", origin);
   }
   const auto version = io::require_int(document, "quiver_results", origin);
   if (version != kResultsVersion) {

@@ -59,8 +59,7 @@ struct SummaryRow {
   double standard_error = 0;
   std::int64_t count = 0;
   std::optional<Difference> difference;
-  std::optional<double>
-      recovered;  ///< share of the way from the mean of the adapters to the oracle
+  std::optional<double> recovered;  ///< share of the way from the mean of the adapters to the oracle
 };
 
 struct TaskRow {
@@ -125,8 +124,7 @@ struct Results {
   const Method& method(std::string_view name) const;
   const Metric& metric(std::string_view name) const;
   const Task* find_task(std::string_view name) const;
-  const SummaryRow* find_summary(std::string_view section, std::string_view method,
-                                 std::string_view metric) const;
+  const SummaryRow* find_summary(std::string_view section, std::string_view method, std::string_view metric) const;
   /// "train", "instruction" and "choice" first, then any others in order of appearance; those with
   /// a summary only.
   std::vector<std::string> sections() const;

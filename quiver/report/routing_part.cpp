@@ -35,9 +35,7 @@ struct View {
 std::int64_t cluster_of(const Results& results, const std::string& adapter) {
   const auto& names = results.clusters.adapters;
   const auto found = std::ranges::find(names, adapter);
-  return found == names.end()
-             ? kUnclustered
-             : results.clusters.labels[static_cast<std::size_t>(found - names.begin())];
+  return found == names.end() ? kUnclustered : results.clusters.labels[static_cast<std::size_t>(found - names.begin())];
 }
 
 /// A task's own adapter has its name or, in a library of clusters, that of its cluster: "3" or
@@ -49,8 +47,7 @@ bool is_own(const Task* task, const std::string& task_name, const std::string& a
   return head.empty() || head == "cluster" || head == "cluster-" || head == "cluster_";
 }
 
-std::vector<double> mean_shares(const TaskRouting& routing,
-                                const std::vector<std::size_t>& columns) {
+std::vector<double> mean_shares(const TaskRouting& routing, const std::vector<std::size_t>& columns) {
   std::vector<double> mean(columns.size(), std::nan(""));
   for (std::size_t c = 0; c < columns.size(); ++c) {
     double sum = 0;
@@ -74,31 +71,24 @@ View view_of(const Results& results, const LibraryRouting& library) {
 
   for (const auto& routing : library.tasks) {
     const auto* task = results.find_task(routing.task);
-    Row row{
-        .routing = &routing, .kind = task == nullptr ? "" : task->kind, .own = kNone, .share = {}};
+    Row row{.routing = &routing, .kind = task == nullptr ? "" : task->kind, .own = kNone, .share = {}};
     for (std::size_t c = 0; c < view.columns.size() && row.own == kNone; ++c) {
       if (is_own(task, routing.task, library.adapters[view.columns[c]])) row.own = c;
     }
     row.share = mean_shares(routing, view.columns);
     view.rows.push_back(std::move(row));
   }
-  const auto rank = [](const std::string& kind) {
-    return kind == "train" ? 0 : kind == "instruction" ? 1 : kind == "choice" ? 2 : 3;
-  };
-  std::ranges::stable_sort(view.rows, {},
-                           [&](const Row& row) { return std::pair(row.own, rank(row.kind)); });
+  const auto rank = [](const std::string& kind) { return kind == "train" ? 0 : kind == "instruction" ? 1 : kind == "choice" ? 2 : 3; };
+  std::ranges::stable_sort(view.rows, {}, [&](const Row& row) { return std::pair(row.own, rank(row.kind)); });
   return view;
 }
 
-std::string column_name(const View& view, std::size_t column) {
-  return view.library->adapters[view.columns[column]];
-}
+std::string column_name(const View& view, std::size_t column) { return view.library->adapters[view.columns[column]]; }
 
 double highest_share(const View& view) {
   double highest = 0;
   for (const auto& row : view.rows) {
-    for (const double share : row.share)
-      highest = std::isnan(share) ? highest : std::max(highest, share);
+    for (const double share : row.share) highest = std::isnan(share) ? highest : std::max(highest, share);
   }
   return highest > 0 ? highest : 1;
 }
@@ -110,21 +100,17 @@ std::string row_title(const View& view, const Row& row) {
   std::erase_if(order, [&](std::size_t c) { return std::isnan(row.share[c]); });
   std::ranges::stable_sort(order, std::greater<>(), [&](std::size_t c) { return row.share[c]; });
   for (std::size_t i = 0; i < order.size() && i < 5; ++i) {
-    title += format("\n{} {}{}", percent_text(row.share[order[i]], 1), column_name(view, order[i]),
-                    order[i] == row.own ? " (own)" : "");
+    title += format("\n{} {}{}", percent_text(row.share[order[i]], 1), column_name(view, order[i]), order[i] == row.own ? " (own)" : "");
   }
   return title;
 }
 
 void add_column_groups(const View& view, HeatMap& map) {
-  const bool clustered =
-      std::ranges::any_of(view.clusters, [](auto label) { return label != kUnclustered; });
+  const bool clustered = std::ranges::any_of(view.clusters, [](auto label) { return label != kUnclustered; });
   for (std::size_t c = 0; clustered && c < view.columns.size(); ++c) {
     if (c > 0 && view.clusters[c] == view.clusters[c - 1]) continue;
     if (c > 0) map.column_breaks.push_back(static_cast<std::int64_t>(c));
-    map.column_groups.emplace_back(
-        static_cast<std::int64_t>(c),
-        view.clusters[c] == kUnclustered ? "" : std::to_string(view.clusters[c]));
+    map.column_groups.emplace_back(static_cast<std::int64_t>(c), view.clusters[c] == kUnclustered ? "" : std::to_string(view.clusters[c]));
   }
 }
 
@@ -139,12 +125,10 @@ std::string task_map(const View& view) {
     map.rows.push_back(row.routing->task);
     map.values.insert(map.values.end(), row.share.begin(), row.share.end());
     map.row_titles.push_back(row_title(view, row));
-    if (row.own != kNone)
-      map.marked.emplace_back(static_cast<std::int64_t>(r), static_cast<std::int64_t>(row.own));
+    if (row.own != kNone) map.marked.emplace_back(static_cast<std::int64_t>(r), static_cast<std::int64_t>(row.own));
     if (r == 0) continue;
     const auto& above = view.rows[r - 1];
-    const bool clusters_differ = row.own != kNone && above.own != kNone &&
-                                 view.clusters[row.own] != view.clusters[above.own];
+    const bool clusters_differ = row.own != kNone && above.own != kNone && view.clusters[row.own] != view.clusters[above.own];
     if (row.kind != above.kind || (row.own == kNone) != (above.own == kNone) || clusters_differ) {
       map.row_breaks.push_back(static_cast<std::int64_t>(r));
     }
@@ -160,8 +144,7 @@ std::string task_map_caption(const View& view) {
     if (row.own == kNone || std::isnan(row.share[row.own])) continue;
     ++with_own;
     own_share += row.share[row.own];
-    own_first +=
-        std::ranges::all_of(row.share, [&](double s) { return !(s > row.share[row.own]); }) ? 1 : 0;
+    own_first += std::ranges::all_of(row.share, [&](double s) { return !(s > row.share[row.own]); }) ? 1 : 0;
   }
   std::string text =
       "Share of the routing weight that each adapter (column) gets on each task (row), averaged "
@@ -172,21 +155,18 @@ std::string task_map_caption(const View& view) {
         "Framed: the task's own adapter. It gets <b>{}</b> on average, where evenly spread weight "
         "would be "
         "{}, and more than any other adapter on <b>{} of {}</b> tasks.",
-        percent_text(own_share / static_cast<double>(with_own), 1),
-        percent_text(1 / static_cast<double>(view.columns.size()), 1), own_first, with_own);
+        percent_text(own_share / static_cast<double>(with_own), 1), percent_text(1 / static_cast<double>(view.columns.size()), 1),
+        own_first, with_own);
   }
   return text;
 }
 
 /// A share in 4095ths, as the page's data has it.
-std::int64_t packed_share(double share) {
-  return std::isnan(share) ? 0 : std::lround(std::clamp(share, 0.0, 1.0) * 4095);
-}
+std::int64_t packed_share(double share) { return std::isnan(share) ? 0 : std::lround(std::clamp(share, 0.0, 1.0) * 4095); }
 
 /// Two letters of 6 bits per share, 4095 meaning 1: a tenth of the size of decimal JSON.
 std::string packed_shares(const View& view, const Row& row) {
-  constexpr std::string_view kLetters =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   std::string packed;
   for (const auto& layer : row.routing->layers) {
     for (const auto column : view.columns) {
@@ -202,8 +182,7 @@ double highest_layer_share(const LibraryRouting& library) {
   double highest = 0;
   for (const auto& task : library.tasks) {
     for (const auto& layer : task.layers) {
-      for (const double share : layer.share)
-        highest = std::isnan(share) ? highest : std::max(highest, share);
+      for (const double share : layer.share) highest = std::isnan(share) ? highest : std::max(highest, share);
     }
   }
   return highest > 0 ? std::min(highest, 1.0) : 1;
@@ -236,9 +215,8 @@ std::string layer_view(const View& view, const std::string& id) {
   const auto cells = static_cast<std::int64_t>(layers.size() * view.columns.size());
   if (cells == 0) return "";
   if (cells > kMostLayerCells) {
-    return format(
-        "<p class=\"note\">{} layers by {} adapters are too many to show layer by layer.</p>",
-        layers.size(), view.columns.size());
+    return format("<p class=\"note\">{} layers by {} adapters are too many to show layer by layer.</p>", layers.size(),
+                  view.columns.size());
   }
   const auto fitting = std::max<std::int64_t>(kMostLayerShares / cells, 1);
   const auto shown = std::min(static_cast<std::int64_t>(view.rows.size()), fitting);
@@ -249,8 +227,7 @@ std::string layer_view(const View& view, const std::string& id) {
                          {"own", nlohmann::json::array()},
                          {"shares", nlohmann::json::array()}};
   for (const auto& layer : layers) data["layers"].push_back(layer.layer);
-  for (std::size_t c = 0; c < view.columns.size(); ++c)
-    data["adapters"].push_back(column_name(view, c));
+  for (std::size_t c = 0; c < view.columns.size(); ++c) data["adapters"].push_back(column_name(view, c));
   std::string choices;
   for (std::int64_t i = 0; i < shown; ++i) {
     const auto& row = view.rows[static_cast<std::size_t>(i)];
@@ -263,12 +240,9 @@ std::string layer_view(const View& view, const std::string& id) {
       "task <select autocomplete=\"off\">{}</select></label>",
       id, choices);
   html += "<div class=\"scroll\">" + heat_map(first_layer_map(view, id + "-map", high)) + "</div>";
-  html += format("<script type=\"application/json\" id=\"{}-data\">{}</script></div>", id,
-                 script_json(data));
+  html += format("<script type=\"application/json\" id=\"{}-data\">{}</script></div>", id, script_json(data));
   if (shown < static_cast<std::int64_t>(view.rows.size())) {
-    html += format(
-        "<p class=\"note\">The first {} of {} tasks; more would make this page too large.</p>",
-        shown, view.rows.size());
+    html += format("<p class=\"note\">The first {} of {} tasks; more would make this page too large.</p>", shown, view.rows.size());
   }
   return html;
 }
@@ -281,10 +255,8 @@ std::string routing_part(const Results& results, const std::string& prefix) {
     const auto& library = results.routing[i];
     if (library.adapters.empty() || library.tasks.empty()) continue;
     const auto view = view_of(results, library);
-    html += format("<h3>Library \xE2\x80\x9C{}\xE2\x80\x9D: {} adapters</h3>",
-                   escape(library.library), library.adapters.size());
-    html += "<figure><div class=\"scroll\">" + task_map(view) + "</div><figcaption>" +
-            task_map_caption(view) + "</figcaption></figure>";
+    html += format("<h3>Library \xE2\x80\x9C{}\xE2\x80\x9D: {} adapters</h3>", escape(library.library), library.adapters.size());
+    html += "<figure><div class=\"scroll\">" + task_map(view) + "</div><figcaption>" + task_map_caption(view) + "</figcaption></figure>";
     html += layer_view(view, format("{}-routing{}", prefix, i));
   }
   return html;

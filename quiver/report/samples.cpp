@@ -16,8 +16,7 @@ constexpr std::size_t kMostDifferences = 40;
 
 std::string cut(const std::string& text, std::int64_t longest) {
   std::size_t position = 0;
-  for (std::int64_t i = 0; i < longest && position < text.size(); ++i)
-    next_code_point(text, position);
+  for (std::int64_t i = 0; i < longest && position < text.size(); ++i) next_code_point(text, position);
   if (position >= text.size()) return escape(text);
   return escape(std::string_view(text).substr(0, position)) + "\xE2\x80\xA6";
 }
@@ -34,20 +33,15 @@ std::vector<Card> cards_of(const Results& results, const std::string& kind) {
   std::map<std::pair<std::string, std::string>, std::vector<const Sample*>> groups;
   for (const auto& sample : results.samples) {
     const auto* task = results.find_task(sample.task);
-    if ((task == nullptr ? std::string() : task->kind) == kind)
-      groups[{sample.task, sample.id}].push_back(&sample);
+    if ((task == nullptr ? std::string() : task->kind) == kind) groups[{sample.task, sample.id}].push_back(&sample);
   }
   for (auto& [key, samples] : groups) {
     std::set<std::string_view> predictions;
     for (const auto* sample : samples) predictions.insert(sample->prediction);
-    Card card{.task = key.first,
-              .id = key.second,
-              .samples = std::move(samples),
-              .distinct = predictions.size()};
+    Card card{.task = key.first, .id = key.second, .samples = std::move(samples), .distinct = predictions.size()};
     if (tasks.empty() || tasks.back().task != card.task) {
       tasks.push_back(std::move(card));
-    } else if (std::pair(card.samples.size(), card.distinct) >
-               std::pair(tasks.back().samples.size(), tasks.back().distinct)) {
+    } else if (std::pair(card.samples.size(), card.distinct) > std::pair(tasks.back().samples.size(), tasks.back().distinct)) {
       tasks.back() = std::move(card);
     }
   }
@@ -56,33 +50,27 @@ std::vector<Card> cards_of(const Results& results, const std::string& kind) {
 
 std::string card_html(const Results& results, const Card& card, const ReportOptions& options) {
   const auto& first = *card.samples.front();
-  std::string html = format("<article class=\"card\"><h4>{} <span class=\"muted\">{}</span></h4>",
-                            escape(card.task), escape(card.id));
-  if (!first.input.empty())
-    html += format("<div class=\"input\">{}</div>", cut(first.input, options.longest_text));
+  std::string html = format("<article class=\"card\"><h4>{} <span class=\"muted\">{}</span></h4>", escape(card.task), escape(card.id));
+  if (!first.input.empty()) html += format("<div class=\"input\">{}</div>", cut(first.input, options.longest_text));
   html += "<div class=\"scroll\"><table class=\"data samples\"><tbody>";
   if (!first.targets.empty()) {
     std::string targets;
     for (std::size_t i = 0; i < first.targets.size() && i < 3; ++i) {
       targets += (i == 0 ? "" : "<hr>") + cut(first.targets[i], options.longest_text);
     }
-    if (first.targets.size() > 3)
-      targets += format("<hr><span class=\"muted\">and {} more</span>", first.targets.size() - 3);
-    html +=
-        format("<tr class=\"target\"><th scope=\"row\">Target</th><td class=\"said\">{}</td></tr>",
-               targets);
+    if (first.targets.size() > 3) targets += format("<hr><span class=\"muted\">and {} more</span>", first.targets.size() - 3);
+    html += format("<tr class=\"target\"><th scope=\"row\">Target</th><td class=\"said\">{}</td></tr>", targets);
   }
   for (const auto& method : results.methods) {
     const auto found = std::ranges::find(card.samples, method.name, &Sample::method);
     if (found == card.samples.end()) continue;
     std::string scores;
     for (const auto& [name, value] : (*found)->metrics) {
-      scores += format("{}<span>{} {}</span>", scores.empty() ? "" : " \xC2\xB7 ",
-                       escape(results.metric(name).label), number_text(value, decimals_for(value)));
+      scores += format("{}<span>{} {}</span>", scores.empty() ? "" : " \xC2\xB7 ", escape(results.metric(name).label),
+                       number_text(value, decimals_for(value)));
     }
-    const auto said = (*found)->prediction.empty()
-                          ? std::string("<span class=\"muted\">(nothing)</span>")
-                          : cut((*found)->prediction, options.longest_text);
+    const auto said = (*found)->prediction.empty() ? std::string("<span class=\"muted\">(nothing)</span>")
+                                                   : cut((*found)->prediction, options.longest_text);
     html += format(
         "<tr><th scope=\"row\">{}</th><td><div class=\"said\">{}</div><div "
         "class=\"scores\">{}</div></td></tr>",
@@ -97,8 +85,7 @@ std::string scalar_text(const nlohmann::json& value) {
 }
 
 bool is_short_list(const nlohmann::json& value) {
-  return value.is_array() &&
-         std::ranges::none_of(value, [](const auto& item) { return item.is_structured(); });
+  return value.is_array() && std::ranges::none_of(value, [](const auto& item) { return item.is_structured(); });
 }
 
 std::string settings_tree(const nlohmann::json& value, int depth) {
@@ -110,27 +97,24 @@ std::string settings_tree(const nlohmann::json& value, int depth) {
   }
   std::string html = "<dl>";
   for (const auto& [key, item] : value.items()) {
-    html +=
-        format("<div><dt>{}</dt><dd>{}</dd></div>", escape(key), settings_tree(item, depth + 1));
+    html += format("<div><dt>{}</dt><dd>{}</dd></div>", escape(key), settings_tree(item, depth + 1));
   }
   return html + "</dl>";
 }
 
-void flatten(const nlohmann::json& value, const std::string& path, int depth,
-             std::map<std::string, std::string>& out) {
+void flatten(const nlohmann::json& value, const std::string& path, int depth, std::map<std::string, std::string>& out) {
   if (!value.is_object() || depth >= kDeepestSettings) {
     out[path] = is_short_list(value) ? settings_tree(value, depth) : scalar_text(value);
     return;
   }
-  for (const auto& [key, item] : value.items())
-    flatten(item, path.empty() ? key : path + "." + key, depth + 1, out);
+  for (const auto& [key, item] : value.items()) flatten(item, path.empty() ? key : path + "." + key, depth + 1, out);
 }
 
 std::string run_headings(std::span<const Results> results, const char* first) {
   std::string html = format("<thead><tr><th scope=\"col\" class=\"first\">{}</th>", first);
   for (std::size_t i = 0; i < results.size(); ++i) {
-    html += format("<th scope=\"col\" class=\"num\"><a href=\"#run{}\">{}. {}</a></th>", i + 1,
-                   i + 1, escape(results[i].base_name.empty() ? "results" : results[i].base_name));
+    html += format("<th scope=\"col\" class=\"num\"><a href=\"#run{}\">{}. {}</a></th>", i + 1, i + 1,
+                   escape(results[i].base_name.empty() ? "results" : results[i].base_name));
   }
   return html + "</tr></thead>";
 }
@@ -140,12 +124,9 @@ std::string differing_settings(std::span<const Results> results) {
   std::set<std::string> keys;
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto& r = results[i];
-    flat[i] = {{"base", escape(r.base_name)},
-               {"dtype", escape(r.dtype)},
-               {"parameters", count_text(r.parameters)},
-               {"created", escape(r.created)},
-               {"command", escape(r.command)},
-               {"tasks", count_text(static_cast<std::int64_t>(r.tasks.size()))}};
+    flat[i] = {
+        {"base", escape(r.base_name)},  {"dtype", escape(r.dtype)},     {"parameters", count_text(r.parameters)},
+        {"created", escape(r.created)}, {"command", escape(r.command)}, {"tasks", count_text(static_cast<std::int64_t>(r.tasks.size()))}};
     for (const auto& [key, value] : r.machine) flat[i]["machine." + key] = escape(value);
     if (r.settings.is_object()) flatten(r.settings, "settings", 0, flat[i]);
     for (const auto& [key, value] : flat[i]) keys.insert(key);
@@ -165,19 +146,17 @@ std::string differing_settings(std::span<const Results> results) {
     rows += format("<tr><th scope=\"row\" class=\"first\">{}</th>", escape(key)) + cells + "</tr>";
   }
   if (rows.empty()) return "<p class=\"note\">The runs have the same settings.</p>";
-  return "<h3>What differs</h3><div class=\"scroll\"><table class=\"data differs\">" +
-         run_headings(results, "Setting") + "<tbody>" + rows + "</tbody></table></div>";
+  return "<h3>What differs</h3><div class=\"scroll\"><table class=\"data differs\">" + run_headings(results, "Setting") + "<tbody>" + rows +
+         "</tbody></table></div>";
 }
 
 /// One metric of one section: methods by runs.
-std::string compared_means(std::span<const Results> results, const std::string& section,
-                           const std::string& metric) {
+std::string compared_means(std::span<const Results> results, const std::string& section, const std::string& metric) {
   std::vector<const Method*> methods;
   const Metric* described = nullptr;
   for (const auto& r : results) {
     for (const auto& method : r.methods) {
-      const bool known =
-          std::ranges::any_of(methods, [&](const Method* m) { return m->name == method.name; });
+      const bool known = std::ranges::any_of(methods, [&](const Method* m) { return m->name == method.name; });
       if (r.find_summary(section, method.name, metric) != nullptr) {
         if (!known) methods.push_back(&method);
         if (described == nullptr) described = &r.metric(metric);
@@ -186,11 +165,10 @@ std::string compared_means(std::span<const Results> results, const std::string& 
   }
   if (described == nullptr) return "";
   const auto title = escape(section_label(section)) + ": " + escape(described->label);
-  std::string html = format("<div><h3>{}</h3><div class=\"scroll\"><table class=\"data\">", title) +
-                     run_headings(results, "Method") + "<tbody>";
+  std::string html =
+      format("<div><h3>{}</h3><div class=\"scroll\"><table class=\"data\">", title) + run_headings(results, "Method") + "<tbody>";
   for (const auto* method : methods) {
-    html += format("<tr{}><th scope=\"row\" class=\"first\">{}</th>",
-                   method->is_oracle ? " class=\"oracle\"" : "", escape(method->label));
+    html += format("<tr{}><th scope=\"row\" class=\"first\">{}</th>", method->is_oracle ? " class=\"oracle\"" : "", escape(method->label));
     for (const auto& r : results) {
       const auto* row = r.find_summary(section, method->name, metric);
       if (row == nullptr) {
@@ -198,8 +176,7 @@ std::string compared_means(std::span<const Results> results, const std::string& 
         continue;
       }
       const int decimals = decimals_for(row->mean);
-      html += format("<td class=\"num{}\">{} <span class=\"se\">\xC2\xB1 {}</span></td>",
-                     row == r.best(section, metric) ? " best" : "",
+      html += format("<td class=\"num{}\">{} <span class=\"se\">\xC2\xB1 {}</span></td>", row == r.best(section, metric) ? " best" : "",
                      number_text(row->mean, decimals), number_text(row->standard_error, decimals));
     }
     html += "</tr>";
@@ -219,15 +196,12 @@ std::string sample_cards(const Results& results, const ReportOptions& options) {
   std::string html;
   for (const auto& kind : kinds) {
     const auto cards = cards_of(results, kind);
-    const auto shown =
-        std::min(static_cast<std::int64_t>(cards.size()), options.samples_per_section);
+    const auto shown = std::min(static_cast<std::int64_t>(cards.size()), options.samples_per_section);
     if (shown <= 0) continue;
-    html += format("<h3>{}</h3><div class=\"cards\">",
-                   kind.empty() ? "Other tasks" : escape(section_label(kind)));
+    html += format("<h3>{}</h3><div class=\"cards\">", kind.empty() ? "Other tasks" : escape(section_label(kind)));
     for (std::int64_t i = 0; i < shown; ++i) {
       // Spread evenly over the tasks, not picked: nobody should wonder why these.
-      const auto index =
-          static_cast<std::size_t>(i * static_cast<std::int64_t>(cards.size()) / shown);
+      const auto index = static_cast<std::size_t>(i * static_cast<std::int64_t>(cards.size()) / shown);
       html += card_html(results, cards[index], options);
     }
     html += "</div>";
@@ -243,8 +217,7 @@ std::string settings_block(const Results& results) {
   add("created", escape(results.created));
   if (!results.command.empty()) add("command", "<code>" + escape(results.command) + "</code>");
   add("base model", escape(results.base_name));
-  if (!results.fingerprint.empty())
-    add("fingerprint", "<code>" + escape(results.fingerprint) + "</code>");
+  if (!results.fingerprint.empty()) add("fingerprint", "<code>" + escape(results.fingerprint) + "</code>");
   if (results.parameters > 0) add("parameters", count_text(results.parameters));
   add("dtype", escape(results.dtype));
   std::string machine, methods;
@@ -254,15 +227,12 @@ std::string settings_block(const Results& results) {
   if (!machine.empty()) add("machine", "<dl>" + machine + "</dl>");
   for (const auto& method : results.methods) {
     if (method.description.empty()) continue;
-    methods += format("<div><dt>{}</dt><dd>{}</dd></div>", escape(method.label),
-                      escape(method.description));
+    methods += format("<div><dt>{}</dt><dd>{}</dd></div>", escape(method.label), escape(method.description));
   }
   if (!methods.empty()) add("methods", "<dl>" + methods + "</dl>");
-  if (!results.settings.is_null() && !results.settings.empty())
-    add("settings", settings_tree(results.settings, 0));
+  if (!results.settings.is_null() && !results.settings.empty()) add("settings", settings_tree(results.settings, 0));
   if (html.empty()) return "";
-  return "<details class=\"settings\"><summary>Methods, machine and all settings</summary><dl>" +
-         html + "</dl></details>";
+  return "<details class=\"settings\"><summary>Methods, machine and all settings</summary><dl>" + html + "</dl></details>";
 }
 
 std::string comparison_tables(std::span<const Results> results) {

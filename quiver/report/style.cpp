@@ -13,10 +13,8 @@ using Colour = std::array<double, 3>;
 
 // Lightness rises or falls evenly from end to end, so that the steps are told apart with any colour
 // vision, and in print. The lowest step is near the page's background.
-constexpr std::array<Colour, 5> kLightPalette = {
-    {{240, 244, 249}, {190, 212, 236}, {110, 165, 214}, {38, 107, 172}, {9, 44, 92}}};
-constexpr std::array<Colour, 5> kDarkPalette = {
-    {{30, 37, 48}, {33, 72, 112}, {43, 125, 160}, {112, 188, 178}, {240, 243, 190}}};
+constexpr std::array<Colour, 5> kLightPalette = {{{240, 244, 249}, {190, 212, 236}, {110, 165, 214}, {38, 107, 172}, {9, 44, 92}}};
+constexpr std::array<Colour, 5> kDarkPalette = {{{30, 37, 48}, {33, 72, 112}, {43, 125, 160}, {112, 188, 178}, {240, 243, 190}}};
 
 std::string colour_at(const std::array<Colour, 5>& anchors, double share) {
   const double place = share * (static_cast<double>(anchors.size()) - 1);
@@ -32,8 +30,7 @@ std::string colour_at(const std::array<Colour, 5>& anchors, double share) {
 std::string palette(const std::array<Colour, 5>& anchors) {
   std::string css;
   for (int step = 0; step < kPaletteSteps; ++step) {
-    css += format(".q{}{{fill:{}}}", step,
-                  colour_at(anchors, static_cast<double>(step) / (kPaletteSteps - 1)));
+    css += format(".q{}{{fill:{}}}", step, colour_at(anchors, static_cast<double>(step) / (kPaletteSteps - 1)));
   }
   return css;
 }
@@ -153,9 +150,8 @@ body{font-size:11px}.data{font-size:10px}.data th,.data td{padding:3px 6px}}
 }  // namespace
 
 std::string page_style() {
-  return std::string(kStyle) + palette(kLightPalette) +
-         "\n@media screen and (prefers-color-scheme:dark){" + kDarkStyle + palette(kDarkPalette) +
-         "}" + kPrintStyle;
+  return std::string(kStyle) + palette(kLightPalette) + "\n@media screen and (prefers-color-scheme:dark){" + kDarkStyle +
+         palette(kDarkPalette) + "}" + kPrintStyle;
 }
 
 }  // namespace quiver::report

@@ -26,8 +26,7 @@ std::string section_phrase(const Results& results, const std::string& section) {
   const auto how_many = tasks > 0 ? count_text(tasks) + " " : std::string();
   const char* plural = tasks == 1 ? "" : "s";
   if (section == "train") return format("the {}training task{}", how_many, plural);
-  if (section == "instruction")
-    return format("the {}held-out instruction task{}", how_many, plural);
+  if (section == "instruction") return format("the {}held-out instruction task{}", how_many, plural);
   if (section == "choice") return format("the {}multiple-choice set{}", how_many, plural);
   return escape(section);
 }
@@ -36,46 +35,38 @@ std::string section_phrase(const Results& results, const std::string& section) {
 std::string difference_phrase(const Metric& metric, const SummaryRow& row, int decimals) {
   if (!row.difference || std::isnan(row.difference->mean)) return "";
   const auto& d = *row.difference;
-  const auto interval = format("95\xC2\xA0% interval {} to {}", signed_text(d.low, decimals),
-                               signed_text(d.high, decimals));
+  const auto interval = format("95\xC2\xA0% interval {} to {}", signed_text(d.low, decimals), signed_text(d.high, decimals));
   if (!d.excludes_zero()) {
-    return format(", a difference of {} to the base model that may be chance ({})",
-                  signed_text(d.mean, decimals), interval);
+    return format(", a difference of {} to the base model that may be chance ({})", signed_text(d.mean, decimals), interval);
   }
   const bool better = metric.prefers(d.mean, 0);
-  return format(", {} {} than the base model{} ({})", number_text(std::abs(d.mean), decimals),
-                d.mean < 0 ? "lower" : "higher", better ? "" : ", and so worse", interval);
+  return format(", {} {} than the base model{} ({})", number_text(std::abs(d.mean), decimals), d.mean < 0 ? "lower" : "higher",
+                better ? "" : ", and so worse", interval);
 }
 
-std::string best_sentence(const Results& results, const std::string& section,
-                          const Metric& metric) {
+std::string best_sentence(const Results& results, const std::string& section, const Metric& metric) {
   const auto* best = results.best(section, metric.name);
   if (best == nullptr) return "";
   const int decimals = decimals_for(best->mean);
   auto value = with_unit(number_text(best->mean, decimals), metric);
   if (!std::isnan(best->standard_error)) {
-    value = with_unit(number_text(best->mean, decimals) + "\xC2\xA0\xC2\xB1\xC2\xA0" +
-                          number_text(best->standard_error, decimals),
-                      metric);
+    value = with_unit(number_text(best->mean, decimals) + "\xC2\xA0\xC2\xB1\xC2\xA0" + number_text(best->standard_error, decimals), metric);
   }
   const auto& method = results.method(best->method);
   if (method.is_base()) {
-    return format("On {}, nothing beats the {}: {} {}. ", section_phrase(results, section),
-                  strong(method.label), escape(metric.label), value);
+    return format("On {}, nothing beats the {}: {} {}. ", section_phrase(results, section), strong(method.label), escape(metric.label),
+                  value);
   }
-  return format("On {}, {} does best without an oracle: {} {}{}. ",
-                section_phrase(results, section), strong(method.label), escape(metric.label), value,
-                difference_phrase(metric, *best, decimals));
+  return format("On {}, {} does best without an oracle: {} {}{}. ", section_phrase(results, section), strong(method.label),
+                escape(metric.label), value, difference_phrase(metric, *best, decimals));
 }
 
-std::string recovered_sentence(const Results& results, const std::string& section,
-                               const Metric& metric) {
+std::string recovered_sentence(const Results& results, const std::string& section, const Metric& metric) {
   std::vector<std::string> parts;
   for (const auto& row : results.summary) {
     if (row.section != section || row.metric != metric.name || !row.recovered) continue;
     if (results.method(row.method).is_oracle) continue;
-    parts.push_back(format("{} recovers {}", strong(results.method(row.method).label),
-                           strong(percent_text(*row.recovered))));
+    parts.push_back(format("{} recovers {}", strong(results.method(row.method).label), strong(percent_text(*row.recovered))));
   }
   if (parts.empty()) return "";
   std::string text;
@@ -104,16 +95,13 @@ std::string summary_paragraph(const Results& results) {
 std::string facts_line(const Results& results) {
   std::vector<std::string> facts;
   const auto fact = [&](std::int64_t count, const char* one, const char* many) {
-    if (count > 0)
-      facts.push_back(format("<b>{}</b> {}", count_text(count), count == 1 ? one : many));
+    if (count > 0) facts.push_back(format("<b>{}</b> {}", count_text(count), count == 1 ? one : many));
   };
   if (results.parameters > 0) {
-    facts.push_back(
-        format("<b>{}</b> parameters", amount_text(static_cast<double>(results.parameters))));
+    facts.push_back(format("<b>{}</b> parameters", amount_text(static_cast<double>(results.parameters))));
   }
   fact(count_tasks(results, "train"), "training task", "training tasks");
-  fact(count_tasks(results, "instruction"), "held-out instruction task",
-       "held-out instruction tasks");
+  fact(count_tasks(results, "instruction"), "held-out instruction task", "held-out instruction tasks");
   fact(count_tasks(results, "choice"), "multiple-choice set", "multiple-choice sets");
   std::int64_t samples = 0;
   for (const auto& task : results.tasks) samples += task.num_samples;

@@ -10,8 +10,7 @@ namespace quiver::report {
 
 int palette_step(double share) {
   if (std::isnan(share)) return 0;
-  return std::clamp(static_cast<int>(std::clamp(share, 0.0, 1.0) * kPaletteSteps), 0,
-                    kPaletteSteps - 1);
+  return std::clamp(static_cast<int>(std::clamp(share, 0.0, 1.0) * kPaletteSteps), 0, kPaletteSteps - 1);
 }
 
 std::vector<double> round_ticks(double low, double high, int count) {
@@ -23,8 +22,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
   std::vector<double> ticks;
   // Multiples of the step, not a running sum, so that zero is zero.
   const double last = std::floor(high / step + 1e-9);
-  for (double i = std::ceil(low / step - 1e-9); i <= last && ticks.size() < 100; ++i)
-    ticks.push_back(i * step);
+  for (double i = std::ceil(low / step - 1e-9); i <= last && ticks.size() < 100; ++i) ticks.push_back(i * step);
   return ticks;
 }
 
@@ -40,8 +38,7 @@ std::string coordinate(double value) {
   return text == "-0" ? "0" : text;
 }
 
-Svg::Svg(double width, double height, std::string_view css_class, std::string_view description)
-    : width_(width), height_(height) {
+Svg::Svg(double width, double height, std::string_view css_class, std::string_view description) : width_(width), height_(height) {
   const auto label = escape(description);
   head_ = format(" class=\"{}\" role=\"img\" aria-label=\"{}\"", css_class, label);
 }
@@ -58,46 +55,41 @@ void Svg::close(std::string_view name, std::string_view title) {
   body_ += '>';
 }
 
-Svg& Svg::rect(double x, double y, double width, double height, std::string_view css_class,
-               std::string_view title) {
-  body_ += format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"", css_class,
-                  coordinate(x), coordinate(y), coordinate(width), coordinate(height));
+Svg& Svg::rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title) {
+  body_ += format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"", css_class, coordinate(x), coordinate(y),
+                  coordinate(width), coordinate(height));
   close("rect", title);
   return *this;
 }
 
 Svg& Svg::line(double x1, double y1, double x2, double y2, std::string_view css_class) {
-  body_ += format("<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"/>", css_class,
-                  coordinate(x1), coordinate(y1), coordinate(x2), coordinate(y2));
+  body_ += format("<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"/>", css_class, coordinate(x1), coordinate(y1), coordinate(x2),
+                  coordinate(y2));
   return *this;
 }
 
-Svg& Svg::circle(double x, double y, double radius, std::string_view css_class,
-                 std::string_view title) {
-  body_ += format("<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{}\"", css_class, coordinate(x),
-                  coordinate(y), coordinate(radius));
+Svg& Svg::circle(double x, double y, double radius, std::string_view css_class, std::string_view title) {
+  body_ += format("<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{}\"", css_class, coordinate(x), coordinate(y), coordinate(radius));
   close("circle", title);
   return *this;
 }
 
-Svg& Svg::text(double x, double y, std::string_view content, std::string_view css_class,
-               Anchor anchor, std::string_view title) {
+Svg& Svg::text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor, std::string_view title) {
   constexpr const char* kAnchors[] = {"start", "middle", "end"};
-  body_ += format("<text class=\"{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">", css_class,
-                  coordinate(x), coordinate(y), kAnchors[static_cast<int>(anchor)]);
+  body_ += format("<text class=\"{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">", css_class, coordinate(x), coordinate(y),
+                  kAnchors[static_cast<int>(anchor)]);
   if (!title.empty()) body_ += "<title>" + escape(title) + "</title>";
   body_ += escape(content) + "</text>";
   return *this;
 }
 
 Svg& Svg::upward_text(double x, double y, std::string_view content, std::string_view css_class) {
-  body_ += format("<text class=\"{}\" transform=\"translate({} {}) rotate(-90)\">{}</text>",
-                  css_class, coordinate(x), coordinate(y), escape(content));
+  body_ += format("<text class=\"{}\" transform=\"translate({} {}) rotate(-90)\">{}</text>", css_class, coordinate(x), coordinate(y),
+                  escape(content));
   return *this;
 }
 
-Svg& Svg::polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class,
-                   std::string_view title) {
+Svg& Svg::polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title) {
   body_ += format("<polyline class=\"{}\" points=\"", css_class);
   for (const auto& [x, y] : points) body_ += coordinate(x) + "," + coordinate(y) + " ";
   if (!points.empty()) body_.pop_back();

@@ -21,9 +21,7 @@ struct Scale {
   double low = 0, high = 1;
   double from = 0, to = 1;
 
-  double operator()(double value) const {
-    return from + (value - low) / (high - low) * (to - from);
-  }
+  double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
 };
 
 /// About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]. Empty
@@ -41,17 +39,14 @@ class Svg {
   /// `description` is read to those who cannot see the picture.
   Svg(double width, double height, std::string_view css_class, std::string_view description);
 
-  Svg& rect(double x, double y, double width, double height, std::string_view css_class,
-            std::string_view title = "");
+  Svg& rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title = "");
   Svg& line(double x1, double y1, double x2, double y2, std::string_view css_class);
-  Svg& circle(double x, double y, double radius, std::string_view css_class,
-              std::string_view title = "");
-  Svg& text(double x, double y, std::string_view content, std::string_view css_class,
-            Anchor anchor = Anchor::kStart, std::string_view title = "");
+  Svg& circle(double x, double y, double radius, std::string_view css_class, std::string_view title = "");
+  Svg& text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor = Anchor::kStart,
+            std::string_view title = "");
   /// Text that reads upwards from (x, y).
   Svg& upward_text(double x, double y, std::string_view content, std::string_view css_class);
-  Svg& polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class,
-                std::string_view title = "");
+  Svg& polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title = "");
   /// A path of M, h, v, z commands and the like.
   Svg& path(std::string_view commands, std::string_view css_class);
   /// An id and further attributes of the <svg> element, for a script to find it by.

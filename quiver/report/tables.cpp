@@ -28,10 +28,8 @@ std::vector<Column> columns_of(const Results& results) {
           largest = std::max(largest, std::abs(row.mean));
         }
       }
-      columns.push_back({.section = section,
-                         .metric = &results.metric(name),
-                         .decimals = decimals_for(largest),
-                         .best = results.best(section, name)});
+      columns.push_back(
+          {.section = section, .metric = &results.metric(name), .decimals = decimals_for(largest), .best = results.best(section, name)});
     }
   }
   return columns;
@@ -39,12 +37,9 @@ std::vector<Column> columns_of(const Results& results) {
 
 const char* arrow_of(const Metric& metric) {
   switch (metric.better) {
-    case Better::kLower:
-      return " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>";
-    case Better::kHigher:
-      return " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
-    case Better::kUnknown:
-      break;
+    case Better::kLower: return " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>";
+    case Better::kHigher: return " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
+    case Better::kUnknown: break;
   }
   return "";
 }
@@ -60,24 +55,20 @@ std::string difference_cell(const Metric& metric, const Difference& d, int decim
   const bool better = excludes && metric.prefers(d.mean, 0);
   const char* css = !excludes ? "unsure" : better ? "better" : "worse";
   const char* mark = !excludes ? "" : better ? "\xE2\x96\xB2 " : "\xE2\x96\xBC ";
-  return format("<div class=\"delta {}\"><b>{}{}</b> <span class=\"ci\">[{}, {}]</span></div>", css,
-                mark, signed_text(d.mean, decimals), signed_text(d.low, decimals),
-                signed_text(d.high, decimals));
+  return format("<div class=\"delta {}\"><b>{}{}</b> <span class=\"ci\">[{}, {}]</span></div>", css, mark, signed_text(d.mean, decimals),
+                signed_text(d.low, decimals), signed_text(d.high, decimals));
 }
 
 std::string main_cell(const SummaryRow* row, const Column& column) {
   if (row == nullptr) return "<td class=\"num none\">\xE2\x80\x93</td>";
   std::string cell = row == column.best ? "<td class=\"num best\">" : "<td class=\"num\">";
-  cell += format("<div class=\"mean\" title=\"n = {}\">{}", row->count,
-                 number_text(row->mean, column.decimals));
+  cell += format("<div class=\"mean\" title=\"n = {}\">{}", row->count, number_text(row->mean, column.decimals));
   if (!std::isnan(row->standard_error)) {
-    cell += format("<span class=\"se\"> \xC2\xB1 {}</span>",
-                   number_text(row->standard_error, column.decimals));
+    cell += format("<span class=\"se\"> \xC2\xB1 {}</span>", number_text(row->standard_error, column.decimals));
   }
   cell += "</div>";
   if (row->difference) cell += difference_cell(*column.metric, *row->difference, column.decimals);
-  if (row->recovered)
-    cell += format("<div class=\"ci\">recovers {}</div>", percent_text(*row->recovered));
+  if (row->recovered) cell += format("<div class=\"ci\">recovers {}</div>", percent_text(*row->recovered));
   return cell + "</td>";
 }
 
@@ -87,11 +78,10 @@ std::string main_head(const std::vector<Column>& columns) {
   for (std::size_t i = 0; i < columns.size();) {
     std::size_t end = i;
     for (; end < columns.size() && columns[end].section == columns[i].section; ++end) {
-      metrics +=
-          format("<th scope=\"col\" class=\"num\">{}</th>", metric_heading(*columns[end].metric));
+      metrics += format("<th scope=\"col\" class=\"num\">{}</th>", metric_heading(*columns[end].metric));
     }
-    sections += format("<th colspan=\"{}\" scope=\"colgroup\" class=\"section\">{}</th>", end - i,
-                       escape(section_label(columns[i].section)));
+    sections +=
+        format("<th colspan=\"{}\" scope=\"colgroup\" class=\"section\">{}</th>", end - i, escape(section_label(columns[i].section)));
     i = end;
   }
   return "<thead>" + sections + "</tr>" + metrics + "</tr></thead>";
@@ -100,8 +90,7 @@ std::string main_head(const std::vector<Column>& columns) {
 using RowKey = std::pair<std::string, std::string>;  // task, method
 
 /// Sortable: the script of the page reads data-v.
-std::string sort_heading(const std::string& html, const char* css_class,
-                         const std::string& title = "") {
+std::string sort_heading(const std::string& html, const char* css_class, const std::string& title = "") {
   return format(
       "<th scope=\"col\" class=\"{}\" title=\"{}\"><button type=\"button\" "
       "class=\"sort\">{}</button></th>",
@@ -109,8 +98,7 @@ std::string sort_heading(const std::string& html, const char* css_class,
 }
 
 std::string value_cell(double value, const std::string& text, const char* css_class = "num") {
-  return format("<td class=\"{}\" data-v=\"{}\">{}</td>", css_class,
-                std::isnan(value) ? std::string() : format("{}", value), text);
+  return format("<td class=\"{}\" data-v=\"{}\">{}</td>", css_class, std::isnan(value) ? std::string() : format("{}", value), text);
 }
 
 struct TaskTable {
@@ -130,12 +118,10 @@ std::string task_line(const TaskTable& table, const Task& task, int decimals) {
     cells.push_back(row);
     if (row == nullptr || std::isnan(row->mean)) continue;
     if (row->count > 0) count = row->count;
-    if (!method->is_oracle && (best == nullptr || table.metric->prefers(row->mean, best->mean)))
-      best = row;
+    if (!method->is_oracle && (best == nullptr || table.metric->prefers(row->mean, best->mean))) best = row;
   }
   if (table.metric->better == Better::kUnknown) best = nullptr;
-  std::string line = format("<tr><th scope=\"row\" class=\"first\" data-v=\"{}\">{}</th>",
-                            escape(task.name), escape(task.name));
+  std::string line = format("<tr><th scope=\"row\" class=\"first\" data-v=\"{}\">{}</th>", escape(task.name), escape(task.name));
   line += value_cell(static_cast<double>(count), count_text(count));
   for (const auto* row : cells) {
     if (row == nullptr) {
@@ -144,8 +130,7 @@ std::string task_line(const TaskTable& table, const Task& task, int decimals) {
     }
     auto text = number_text(row->mean, decimals);
     if (!std::isnan(row->standard_error)) {
-      text = format("<span title=\"\xC2\xB1 {} (n = {})\">{}</span>",
-                    number_text(row->standard_error, decimals + 1), row->count, text);
+      text = format("<span title=\"\xC2\xB1 {} (n = {})\">{}</span>", number_text(row->standard_error, decimals + 1), row->count, text);
     }
     line += value_cell(row->mean, text, row == best ? "num best" : "num");
   }
@@ -172,10 +157,8 @@ std::string task_table(const TaskTable& table) {
 std::vector<Task> unlisted_tasks(const Results& results) {
   std::vector<Task> tasks;
   for (const auto& row : results.per_task) {
-    if (results.find_task(row.task) == nullptr &&
-        std::ranges::find(tasks, row.task, &Task::name) == tasks.end()) {
-      tasks.push_back(
-          {.name = row.task, .kind = "other tasks", .num_samples = row.count, .group = ""});
+    if (results.find_task(row.task) == nullptr && std::ranges::find(tasks, row.task, &Task::name) == tasks.end()) {
+      tasks.push_back({.name = row.task, .kind = "other tasks", .num_samples = row.count, .group = ""});
     }
   }
   return tasks;
@@ -186,8 +169,7 @@ std::vector<Task> unlisted_tasks(const Results& results) {
 std::string main_table(const Results& results) {
   const auto columns = columns_of(results);
   if (columns.empty()) return "";
-  std::string html =
-      "<div class=\"scroll\"><table class=\"data main\">" + main_head(columns) + "<tbody>";
+  std::string html = "<div class=\"scroll\"><table class=\"data main\">" + main_head(columns) + "<tbody>";
   for (const auto& method : results.methods) {
     std::string cells;
     bool any = false;
@@ -197,9 +179,8 @@ std::string main_table(const Results& results) {
       cells += main_cell(row, column);
     }
     if (!any) continue;
-    html += format("<tr{}><th scope=\"row\" class=\"first\" title=\"{}\">{}</th>",
-                   method.is_oracle ? " class=\"oracle\"" : "", escape(method.description),
-                   escape(method.label));
+    html += format("<tr{}><th scope=\"row\" class=\"first\" title=\"{}\">{}</th>", method.is_oracle ? " class=\"oracle\"" : "",
+                   escape(method.description), escape(method.label));
     html += cells + "</tr>";
   }
   html += "</tbody></table></div>";
@@ -227,13 +208,9 @@ std::string task_tables(const Results& results) {
       for (const auto& row : results.per_task) {
         if (row.metric == metric.name) table.rows[{row.task, row.method}] = &row;
       }
-      const auto has = [&](const Task& task, const Method& method) {
-        return table.rows.contains({task.name, method.name});
-      };
+      const auto has = [&](const Task& task, const Method& method) { return table.rows.contains({task.name, method.name}); };
       for (const auto* task : all) {
-        const bool used =
-            task->kind == kind &&
-            std::ranges::any_of(results.methods, [&](const Method& m) { return has(*task, m); });
+        const bool used = task->kind == kind && std::ranges::any_of(results.methods, [&](const Method& m) { return has(*task, m); });
         if (used) table.tasks.push_back(task);
       }
       if (table.tasks.empty()) continue;
@@ -242,11 +219,9 @@ std::string task_tables(const Results& results) {
           table.methods.push_back(&method);
         }
       }
-      html += format(
-          "<details{}><summary>{}: {}{} <span class=\"muted\">({})</span></summary>{}</details>",
-          html.empty() ? " open" : "", escape(section_label(kind)), escape(metric.label),
-          arrow_of(metric), count_text(static_cast<std::int64_t>(table.tasks.size())),
-          task_table(table));
+      html += format("<details{}><summary>{}: {}{} <span class=\"muted\">({})</span></summary>{}</details>", html.empty() ? " open" : "",
+                     escape(section_label(kind)), escape(metric.label), arrow_of(metric),
+                     count_text(static_cast<std::int64_t>(table.tasks.size())), task_table(table));
     }
   }
   return html;
@@ -258,23 +233,19 @@ std::string training_table(const Results& results) {
       "<details><summary>Every adapter's training</summary><div class=\"scroll tall\"><table "
       "class=\"data "
       "sortable\"><thead><tr>";
-  html += sort_heading("Adapter", "first") + sort_heading("Kind", "") +
-          sort_heading("Rows", "num") + sort_heading("Tokens", "num") +
-          sort_heading("Time", "num") + sort_heading("Tokens/s", "num") +
-          sort_heading("First loss", "num") + sort_heading("Last loss", "num");
+  html += sort_heading("Adapter", "first") + sort_heading("Kind", "") + sort_heading("Rows", "num") + sort_heading("Tokens", "num") +
+          sort_heading("Time", "num") + sort_heading("Tokens/s", "num") + sort_heading("First loss", "num") +
+          sort_heading("Last loss", "num");
   html += "</tr></thead><tbody>";
   for (const auto& curve : results.training) {
     const double first = curve.loss.empty() ? std::nan("") : curve.loss.front();
     const double last = curve.loss.empty() ? std::nan("") : curve.loss.back();
-    html += format(
-        "<tr><th scope=\"row\" class=\"first\" data-v=\"{}\">{}</th><td data-v=\"{}\">{}</td>",
-        escape(curve.adapter), escape(curve.adapter), escape(curve.kind), escape(curve.kind));
-    html += value_cell(curve.rows, amount_text(curve.rows)) +
-            value_cell(curve.tokens, amount_text(curve.tokens)) +
+    html += format("<tr><th scope=\"row\" class=\"first\" data-v=\"{}\">{}</th><td data-v=\"{}\">{}</td>", escape(curve.adapter),
+                   escape(curve.adapter), escape(curve.kind), escape(curve.kind));
+    html += value_cell(curve.rows, amount_text(curve.rows)) + value_cell(curve.tokens, amount_text(curve.tokens)) +
             value_cell(curve.seconds, duration_text(curve.seconds)) +
-            value_cell(curve.tokens_per_second, amount_text(curve.tokens_per_second)) +
-            value_cell(first, number_text(first, 3)) + value_cell(last, number_text(last, 3)) +
-            "</tr>";
+            value_cell(curve.tokens_per_second, amount_text(curve.tokens_per_second)) + value_cell(first, number_text(first, 3)) +
+            value_cell(last, number_text(last, 3)) + "</tr>";
   }
   return html + "</tbody></table></div></details>";
 }

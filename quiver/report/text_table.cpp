@@ -27,27 +27,22 @@ struct TextColumn {
 };
 
 std::string padded(const std::string& text, std::int64_t width, bool left) {
-  const auto room = std::string(
-      static_cast<std::size_t>(std::max<std::int64_t>(width - display_width(text), 0)), ' ');
+  const auto room = std::string(static_cast<std::size_t>(std::max<std::int64_t>(width - display_width(text), 0)), ' ');
   return left ? text + room : room + text;
 }
 
 const char* direction(const Metric& metric) {
   switch (metric.better) {
-    case Better::kLower:
-      return " \xE2\x86\x93";
-    case Better::kHigher:
-      return " \xE2\x86\x91";
-    case Better::kUnknown:
-      break;
+    case Better::kLower: return " \xE2\x86\x93";
+    case Better::kHigher: return " \xE2\x86\x91";
+    case Better::kUnknown: break;
   }
   return "";
 }
 
 std::string mean_text(const SummaryRow& row, int decimals) {
   auto text = number_text(row.mean, decimals);
-  if (!std::isnan(row.standard_error))
-    text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
+  if (!std::isnan(row.standard_error)) text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
   return text;
 }
 
@@ -56,24 +51,21 @@ std::string difference_text(const Metric& metric, const SummaryRow& row, int dec
   const auto& d = *row.difference;
   const bool sure = d.excludes_zero() && metric.better != Better::kUnknown;
   const char* mark = !sure ? "  " : metric.prefers(d.mean, 0) ? " \xE2\x96\xB2" : " \xE2\x96\xBC";
-  return format("{} [{}, {}]{}", signed_text(d.mean, decimals), signed_text(d.low, decimals),
-                signed_text(d.high, decimals), mark);
+  return format("{} [{}, {}]{}", signed_text(d.mean, decimals), signed_text(d.low, decimals), signed_text(d.high, decimals), mark);
 }
 
 std::vector<const Method*> methods_of(const Results& results, const std::string& section) {
   std::vector<const Method*> methods;
   for (const auto& method : results.methods) {
-    const bool used = std::ranges::any_of(results.summary, [&](const SummaryRow& row) {
-      return row.section == section && row.method == method.name;
-    });
+    const bool used =
+        std::ranges::any_of(results.summary, [&](const SummaryRow& row) { return row.section == section && row.method == method.name; });
     if (used) methods.push_back(&method);
   }
   return methods;
 }
 
 /// The mean, the difference and, if any method has one, the recovered share.
-std::vector<TextColumn> metric_columns(const Results& results, const std::string& section,
-                                       const std::string& name,
+std::vector<TextColumn> metric_columns(const Results& results, const std::string& section, const std::string& name,
                                        const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(name);
   const auto* best = results.best(section, name);
@@ -145,8 +137,7 @@ std::string section_text(const Results& results, const std::string& section, std
   std::vector<TextColumn> pending;
   for (const auto& name : results.metrics_of(section)) {
     auto columns = metric_columns(results, section, name, methods);
-    const auto needed =
-        std::min(labels.width(), kWidestLabel) + total_width(pending) + total_width(columns);
+    const auto needed = std::min(labels.width(), kWidestLabel) + total_width(pending) + total_width(columns);
     if (!pending.empty() && needed > width) {
       text += draw(labels, pending, width) + "\n";
       pending.clear();
@@ -161,8 +152,7 @@ std::string section_text(const Results& results, const std::string& section, std
 
 std::string render_text_table(const nlohmann::json& document, int width) {
   if (width < kNarrowest) {
-    fail(ErrorKind::kUsage, "a table needs {} columns at least, and {} were asked for", kNarrowest,
-         width);
+    fail(ErrorKind::kUsage, "a table needs {} columns at least, and {} were asked for", kNarrowest, width);
   }
   const auto results = parse_results(document, "the results");
   std::string text;

@@ -28,12 +28,9 @@ torch::Tensor arrow_prototype(const lora::LoraPair& pair) {
   return (largest < 0 ? -prototype : prototype).to(torch::kFloat);
 }
 
-ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options)
-    : options_(options) {
-  if (!prototypes.defined() || prototypes.dim() != 2 || !prototypes.is_floating_point() ||
-      prototypes.numel() == 0) {
-    fail(ErrorKind::kMismatch,
-         "not Arrow prototypes: {}; expected a floating matrix [N, d_in], a row for each adapter",
+ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options) : options_(options) {
+  if (!prototypes.defined() || prototypes.dim() != 2 || !prototypes.is_floating_point() || prototypes.numel() == 0) {
+    fail(ErrorKind::kMismatch, "not Arrow prototypes: {}; expected a floating matrix [N, d_in], a row for each adapter",
          tensor::describe(prototypes));
   }
   prototypes_ = prototypes.detach().to(torch::kFloat).contiguous();
@@ -41,21 +38,19 @@ ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options)
     fail(ErrorKind::kUsage, "top-k {} routes to no adapter: it must be at least 1", options.top_k);
   }
   if (options.top_k > num_adapters()) {
-    fail(ErrorKind::kUsage,
-         "top-k {} is larger than the library of {} adapters: choose a top-k of at most {}",
-         options.top_k, num_adapters(), num_adapters());
+    fail(ErrorKind::kUsage, "top-k {} is larger than the library of {} adapters: choose a top-k of at most {}", options.top_k,
+         num_adapters(), num_adapters());
   }
   if (!(options.temperature > 0)) {
-    fail(ErrorKind::kUsage, "the temperature of Arrow's softmax is {}: it must be positive",
-         options.temperature);
+    fail(ErrorKind::kUsage, "the temperature of Arrow's softmax is {}: it must be positive", options.temperature);
   }
   packed_ = pack_prototypes(prototypes_);
 }
 
 RoutingDecision ArrowRouter::route(const torch::Tensor& x) const {
   if (x.dim() != 2 || x.size(1) != prototypes_.size(1)) {
-    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]",
-         tensor::describe(x), tensor::describe(prototypes_), prototypes_.size(1));
+    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]", tensor::describe(x), tensor::describe(prototypes_),
+         prototypes_.size(1));
   }
   const torch::NoGradGuard no_grad;
   if (has_kernel(x)) return route_packed(packed_, x, options_.top_k, options_.temperature);
@@ -65,8 +60,7 @@ RoutingDecision ArrowRouter::route(const torch::Tensor& x) const {
   // device.
   const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
   const auto top = sorted.narrow(1, 0, options_.top_k);  // [T, k]
-  return {order.narrow(1, 0, options_.top_k).contiguous(),
-          ((top - top.narrow(1, 0, 1)) / options_.temperature).softmax(1)};
+  return {order.narrow(1, 0, options_.top_k).contiguous(), ((top - top.narrow(1, 0, 1)) / options_.temperature).softmax(1)};
 }
 
 }  // namespace quiver::routing

@@ -25,11 +25,8 @@ double agreement(const torch::Tensor& p, const torch::Tensor& q) {
 TEST(ArrowGolden, PrototypesAreThoseOfTheDenseSvd) {
   const auto tensors = tensor::load_tensors(kGolden + "dense_prototypes.safetensors");
   for (int i = 0; i < 8; ++i) {
-    const auto at = [&](const std::string& what) {
-      return tensors.at(std::to_string(i) + "." + what);
-    };
-    const auto prototype =
-        arrow_prototype(lora::LoraPair(at("lora_a"), at("lora_b"), 16)).to(torch::kDouble);
+    const auto at = [&](const std::string& what) { return tensors.at(std::to_string(i) + "." + what); };
+    const auto prototype = arrow_prototype(lora::LoraPair(at("lora_a"), at("lora_b"), 16)).to(torch::kDouble);
     const auto expected = at("prototype");
     const auto sign = prototype.dot(expected).sign();
     EXPECT_TRUE(torch::allclose(prototype * sign, expected, 0, 1e-6)) << "pair " << i;
@@ -38,8 +35,7 @@ TEST(ArrowGolden, PrototypesAreThoseOfTheDenseSvd) {
 
 TEST(ArrowGolden, PrototypesAreThoseOfPeft) {
   std::vector<lora::LoraAdapter> adapters;
-  for (int i = 0; i < 6; ++i)
-    adapters.push_back(lora::load_peft(kGolden + "adapter-" + std::to_string(i)));
+  for (int i = 0; i < 6; ++i) adapters.push_back(lora::load_peft(kGolden + "adapter-" + std::to_string(i)));
   const auto ours = prototypes(adapters);
   const auto theirs = tensor::load_tensors(kGolden + "prototypes.safetensors");
   ASSERT_EQ(ours.size(), theirs.size());
@@ -70,17 +66,13 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
   }
   const auto base = std::make_shared<nn::DenseProjection>(golden.at("weight").to(dtype));
   for (std::int64_t top_k = 1; top_k <= num_adapters; ++top_k) {
-    const auto router = std::make_shared<ArrowRouter>(
-        torch::stack(rows),
-        ArrowOptions{.top_k = top_k, .temperature = golden.at("temperature").item<double>()});
+    const auto router = std::make_shared<ArrowRouter>(torch::stack(rows),
+                                                      ArrowOptions{.top_k = top_k, .temperature = golden.at("temperature").item<double>()});
     const auto [index, weight] = router->route(x);
     const auto weights = torch::zeros({x.size(0), num_adapters}).scatter_(1, index, weight);
-    const auto at = [&](const std::string& what) {
-      return golden.at("k" + std::to_string(top_k) + "." + what);
-    };
+    const auto at = [&](const std::string& what) { return golden.at("k" + std::to_string(top_k) + "." + what); };
     EXPECT_TRUE(torch::allclose(weights.to(torch::kDouble), at("weights"), 0, 1e-5)) << top_k;
-    for (const auto& [combine, what] :
-         {std::pair{Combine::kOutputs, "outputs"}, {Combine::kParams, "parameters"}}) {
+    for (const auto& [combine, what] : {std::pair{Combine::kOutputs, "outputs"}, {Combine::kParams, "parameters"}}) {
       const auto y = RoutedLinear(base, pairs, router, combine).forward(x);
       // Routing is float32 even where the rest is float64.
       EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), at(what), 0, 1e-5)) << what << " " << top_k;
@@ -88,10 +80,8 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, ArrowGoldenLinear,
-                         ::testing::Values(torch::kFloat, torch::kDouble), [](const auto& param) {
-                           return std::string(torch::toString(param.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Dtypes, ArrowGoldenLinear, ::testing::Values(torch::kFloat, torch::kDouble),
+                         [](const auto& param) { return std::string(torch::toString(param.param)); });
 
 }  // namespace
 }  // namespace quiver::routing

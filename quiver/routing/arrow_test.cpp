@@ -16,11 +16,9 @@ using ::testing::HasSubstr;
 
 torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
-lora::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out,
-                           std::int64_t rank) {
+lora::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out, std::int64_t rank) {
   auto generator = seeded(seed);
-  return lora::LoraPair(torch::randn({rank, d_in}, generator),
-                        torch::randn({d_out, rank}, generator), 16);
+  return lora::LoraPair(torch::randn({rank, d_in}, generator), torch::randn({d_out, rank}, generator), 16);
 }
 
 using quiver::testing::message_of;
@@ -28,13 +26,11 @@ using quiver::testing::message_of;
 TEST(ArrowPrototype, IsTheTopRightSingularVectorOfTheWholeUpdate) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     const auto pair = random_pair(seed, 24, 40, 1 + static_cast<std::int64_t>(seed % 6));
-    const auto [u, s, vh] = torch::linalg_svd(
-        pair.lora_b().to(torch::kDouble).matmul(pair.lora_a().to(torch::kDouble)));
+    const auto [u, s, vh] = torch::linalg_svd(pair.lora_b().to(torch::kDouble).matmul(pair.lora_a().to(torch::kDouble)));
     const auto expected = vh[0] * vh[0][vh[0].abs().argmax()].sign();
     const auto prototype = arrow_prototype(pair);
     EXPECT_EQ(prototype.scalar_type(), torch::kFloat);
-    EXPECT_TRUE(torch::allclose(prototype.to(torch::kDouble), expected, 1e-6, 1e-7))
-        << "seed " << seed;
+    EXPECT_TRUE(torch::allclose(prototype.to(torch::kDouble), expected, 1e-6, 1e-7)) << "seed " << seed;
   }
 }
 
@@ -49,20 +45,16 @@ TEST(ArrowPrototype, StretchesNoLessThanAnyOtherDirection) {
   auto generator = seeded(5);
   const auto others = torch::randn({1000, 16}, generator);
   const auto stretched = pair.apply(others / others.norm(2, 1, true)).norm(2, 1);
-  EXPECT_GE(pair.apply(arrow_prototype(pair)).norm().item<double>(),
-            stretched.max().item<double>());
+  EXPECT_GE(pair.apply(arrow_prototype(pair)).norm().item<double>(), stretched.max().item<double>());
 }
 
 TEST(ArrowPrototype, DoesNotChangeWithTheGaugeOrTheScale) {
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
     const auto pair = random_pair(seed, 20, 14, 4);
     auto generator = seeded(100 + seed);
-    const auto m =
-        torch::randn({4, 4}, generator, torch::kDouble) + 3 * torch::eye(4, torch::kDouble);
-    const lora::LoraPair other(m.inverse().matmul(pair.lora_a().to(torch::kDouble)),
-                               -7 * pair.lora_b().to(torch::kDouble).matmul(m), 1);
-    EXPECT_TRUE(torch::allclose(arrow_prototype(pair), arrow_prototype(other), 1e-5, 1e-6))
-        << "seed " << seed;
+    const auto m = torch::randn({4, 4}, generator, torch::kDouble) + 3 * torch::eye(4, torch::kDouble);
+    const lora::LoraPair other(m.inverse().matmul(pair.lora_a().to(torch::kDouble)), -7 * pair.lora_b().to(torch::kDouble).matmul(m), 1);
+    EXPECT_TRUE(torch::allclose(arrow_prototype(pair), arrow_prototype(other), 1e-5, 1e-6)) << "seed " << seed;
   }
 }
 
@@ -74,14 +66,12 @@ TEST(ArrowPrototype, HandlesRanksAboveTheWidthAndUpdatesOfLowerRank) {
 }
 
 TEST(ArrowPrototype, RefusesNan) {
-  const lora::LoraPair pair(torch::full({2, 6}, std::numeric_limits<float>::quiet_NaN()),
-                            torch::ones({4, 2}), 16);
+  const lora::LoraPair pair(torch::full({2, 6}, std::numeric_limits<float>::quiet_NaN()), torch::ones({4, 2}), 16);
   EXPECT_THAT(message_of([&] { arrow_prototype(pair); }, ErrorKind::kUsage), HasSubstr("NaN"));
 }
 
 /// The definition, in float64.
-RoutingDecision by_definition(const torch::Tensor& prototypes, const torch::Tensor& x,
-                              const ArrowOptions& options) {
+RoutingDecision by_definition(const torch::Tensor& prototypes, const torch::Tensor& x, const ArrowOptions& options) {
   const auto scores = x.to(torch::kDouble).matmul(prototypes.to(torch::kDouble).t()).abs();
   const auto [top, index] = scores.topk(options.top_k, 1);
   return {index, (top / options.temperature).softmax(1)};
@@ -92,19 +82,15 @@ TEST(ArrowRouter, MatchesTheDefinition) {
     for (const std::int64_t num_adapters : {1, 3, 16, 17, 70, 130}) {
       for (const std::int64_t num_tokens : {0, 1, 5, 8, 37}) {
         for (const std::int64_t d_in : {1, 15, 48, 50}) {
-          auto generator =
-              seeded(static_cast<std::uint64_t>(num_adapters * 1000 + num_tokens * 50 + d_in));
+          auto generator = seeded(static_cast<std::uint64_t>(num_adapters * 1000 + num_tokens * 50 + d_in));
           const auto prototypes = torch::randn({num_adapters, d_in}, generator);
           const auto x = torch::randn({num_tokens, d_in}, generator).to(dtype);
-          const ArrowOptions options{.top_k = std::min<std::int64_t>(4, num_adapters),
-                                     .temperature = 0.7};
+          const ArrowOptions options{.top_k = std::min<std::int64_t>(4, num_adapters), .temperature = 0.7};
           const auto decision = ArrowRouter(prototypes, options).route(x);
           const auto expected = by_definition(prototypes, x, options);
           ASSERT_EQ(decision.index.sizes(), (std::vector<std::int64_t>{num_tokens, options.top_k}));
-          ASSERT_TRUE(decision.index.equal(expected.index))
-              << num_adapters << " " << num_tokens << " " << d_in;
-          ASSERT_TRUE(
-              torch::allclose(decision.weight.to(torch::kDouble), expected.weight, 1e-4, 1e-6));
+          ASSERT_TRUE(decision.index.equal(expected.index)) << num_adapters << " " << num_tokens << " " << d_in;
+          ASSERT_TRUE(torch::allclose(decision.weight.to(torch::kDouble), expected.weight, 1e-4, 1e-6));
           ASSERT_EQ(decision.weight.scalar_type(), torch::kFloat);
         }
       }
@@ -136,10 +122,8 @@ TEST(ArrowRouter, BreaksTiesByTheLowestIndex) {
 }
 
 TEST(ArrowRouter, InfiniteTemperatureWeighsAllEqually) {
-  const ArrowRouter router(torch::randn({6, 8}, seeded(1)),
-                           {.top_k = 6, .temperature = std::numeric_limits<double>::infinity()});
-  EXPECT_TRUE(torch::allclose(router.route(torch::randn({3, 8}, seeded(2))).weight,
-                              torch::full({3, 6}, 1.0 / 6)));
+  const ArrowRouter router(torch::randn({6, 8}, seeded(1)), {.top_k = 6, .temperature = std::numeric_limits<double>::infinity()});
+  EXPECT_TRUE(torch::allclose(router.route(torch::randn({3, 8}, seeded(2))).weight, torch::full({3, 6}, 1.0 / 6)));
 }
 
 TEST(ArrowRouter, RoutesATokenAloneAsItDoesInABatch) {
@@ -165,14 +149,9 @@ TEST(ArrowRouter, SaysWhatIsWrongWithItsOptions) {
   const auto prototypes = torch::randn({6, 8}, seeded(1));
   EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 8}); }, ErrorKind::kUsage),
               HasSubstr("top-k 8 is larger than the library of 6 adapters"));
-  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 0}); }, ErrorKind::kUsage),
-              HasSubstr("top-k 0"));
-  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 2, .temperature = 0}); },
-                         ErrorKind::kUsage),
-              HasSubstr("temperature"));
-  EXPECT_THAT(
-      message_of([&] { ArrowRouter(torch::zeros({6}), {.top_k = 1}); }, ErrorKind::kMismatch),
-      HasSubstr("Float [6]"));
+  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 0}); }, ErrorKind::kUsage), HasSubstr("top-k 0"));
+  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 2, .temperature = 0}); }, ErrorKind::kUsage), HasSubstr("temperature"));
+  EXPECT_THAT(message_of([&] { ArrowRouter(torch::zeros({6}), {.top_k = 1}); }, ErrorKind::kMismatch), HasSubstr("Float [6]"));
   EXPECT_THAT(message_of(
                   [&] {
                     ArrowRouter(prototypes, {.top_k = 1}).route(torch::zeros({2, 7}));

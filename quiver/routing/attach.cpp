@@ -35,45 +35,38 @@ void check_alike(std::span<const LoraAdapter> adapters) {
     check_covers(other, first);
     for (const auto& [path, pair] : first.pairs) {
       const auto& twin = other.pairs.at(path);
-      if (pair.in_features() == twin.in_features() && pair.out_features() == twin.out_features())
-        continue;
+      if (pair.in_features() == twin.in_features() && pair.out_features() == twin.out_features()) continue;
       fail(ErrorKind::kMismatch,
            "adapters '{}' and '{}' do not fit one base model: at '{}' the first maps {} to {} "
            "features and the second {} to "
            "{}",
-           first.name, other.name, path, pair.in_features(), pair.out_features(),
-           twin.in_features(), twin.out_features());
+           first.name, other.name, path, pair.in_features(), pair.out_features(), twin.in_features(), twin.out_features());
     }
   }
 }
 
 /// RoutedLinear checks the same, but knows neither names nor paths.
-void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters,
-                Combine combine) {
+void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, Combine combine) {
   check_alike(adapters);
   const auto& first = adapters.front();
   for (const auto& [path, pair] : first.pairs) {
     const auto found = projections.find(path);
     if (found == projections.end()) {
-      fail(
-          ErrorKind::kMismatch,
-          "adapter '{}' adapts '{}', which the model does not have (was it trained on another base "
-          "model?)",
-          first.name, path);
+      fail(ErrorKind::kMismatch,
+           "adapter '{}' adapts '{}', which the model does not have (was it trained on another base "
+           "model?)",
+           first.name, path);
     }
     const auto& base = *found->second;
     if (pair.in_features() != base.in_features() || pair.out_features() != base.out_features()) {
       fail(ErrorKind::kMismatch,
            "adapter '{}' maps {} to {} features at '{}' and the model {} to {} (was it trained on "
            "another base model?)",
-           first.name, pair.in_features(), pair.out_features(), path, base.in_features(),
-           base.out_features());
+           first.name, pair.in_features(), pair.out_features(), path, base.in_features(), base.out_features());
     }
     for (const auto& other : adapters) {
       const auto& twin = other.pairs.at(path);
-      if (combine != Combine::kParams ||
-          (twin.rank() == pair.rank() && twin.scaling() == pair.scaling()))
-        continue;
+      if (combine != Combine::kParams || (twin.rank() == pair.rank() && twin.scaling() == pair.scaling())) continue;
       fail(ErrorKind::kMismatch,
            "at '{}' adapter '{}' has rank {} and scaling {}, adapter '{}' rank {} and scaling {}: "
            "parameters can be mixed "
@@ -83,18 +76,14 @@ void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapte
   }
 }
 
-const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string& path,
-                                   std::int64_t num_adapters, std::int64_t d_in) {
+const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string& path, std::int64_t num_adapters, std::int64_t d_in) {
   const auto found = stored.find(path);
   if (found == stored.end()) {
-    fail(ErrorKind::kNotFound,
-         "no prototypes for '{}': make them anew, of the adapters that are to be routed", path);
+    fail(ErrorKind::kNotFound, "no prototypes for '{}': make them anew, of the adapters that are to be routed", path);
   }
   const auto& tensor = found->second;
-  if (!tensor.defined() || tensor.dim() != 2 || tensor.size(0) != num_adapters ||
-      tensor.size(1) != d_in) {
-    fail(ErrorKind::kMismatch,
-         "the prototypes for '{}' are {} and the adapters need [{}, {}]: make them anew", path,
+  if (!tensor.defined() || tensor.dim() != 2 || tensor.size(0) != num_adapters || tensor.size(1) != d_in) {
+    fail(ErrorKind::kMismatch, "the prototypes for '{}' are {} and the adapters need [{}, {}]: make them anew", path,
          tensor::describe(tensor), num_adapters, d_in);
   }
   return tensor;
@@ -114,8 +103,7 @@ PrototypeMap prototypes(std::span<const LoraAdapter> adapters) {
   std::vector<PrototypeMap> parts(adapters.size());
   at::parallel_for(0, count, /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {
-      parts[static_cast<std::size_t>(i)] =
-          adapter_prototypes(adapters[static_cast<std::size_t>(i)]);
+      parts[static_cast<std::size_t>(i)] = adapter_prototypes(adapters[static_cast<std::size_t>(i)]);
     }
   });
   PrototypeMap result;
@@ -127,37 +115,31 @@ PrototypeMap prototypes(std::span<const LoraAdapter> adapters) {
   return result;
 }
 
-void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters,
-                    const std::map<std::string, RouterPtr>& routers, Combine combine,
-                    RoutingRecorder* recorder) {
+void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, const std::map<std::string, RouterPtr>& routers,
+                    Combine combine, RoutingRecorder* recorder) {
   check_fits(projections, adapters, combine);
   auto attached = projections;
   for (const auto& [path, first] : adapters.front().pairs) {
     const auto found = routers.find(path);
-    if (found == routers.end() || found->second == nullptr)
-      fail(ErrorKind::kNotFound, "no router for '{}'", path);
+    if (found == routers.end() || found->second == nullptr) fail(ErrorKind::kNotFound, "no router for '{}'", path);
     auto router = found->second;
-    if (recorder != nullptr)
-      router = std::make_shared<RecordingRouter>(std::move(router), path, recorder);
+    if (recorder != nullptr) router = std::make_shared<RecordingRouter>(std::move(router), path, recorder);
     std::vector<lora::LoraPair> pairs;
     for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
     auto& projection = attached.at(path);
-    projection =
-        std::make_shared<RoutedLinear>(projection, std::move(pairs), std::move(router), combine);
+    projection = std::make_shared<RoutedLinear>(projection, std::move(pairs), std::move(router), combine);
   }
   projections = std::move(attached);
 }
 
-void attach_routed(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters,
-                   const ArrowOptions& options, Combine combine, RoutingRecorder* recorder,
-                   const PrototypeMap* stored) {
+void attach_routed(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, const ArrowOptions& options, Combine combine,
+                   RoutingRecorder* recorder, const PrototypeMap* stored) {
   check_fits(projections, adapters, combine);
   const auto computed = stored == nullptr ? prototypes(adapters) : PrototypeMap{};
   std::map<std::string, RouterPtr> routers;
   for (const auto& [path, pair] : adapters.front().pairs) {
     const auto& rows =
-        prototypes_at(stored == nullptr ? computed : *stored, path,
-                      static_cast<std::int64_t>(adapters.size()), pair.in_features());
+        prototypes_at(stored == nullptr ? computed : *stored, path, static_cast<std::int64_t>(adapters.size()), pair.in_features());
     const auto device = projections.at(path)->device();
     routers.emplace(path, std::make_shared<ArrowRouter>(rows.to(device), options));
   }

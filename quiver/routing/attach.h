@@ -34,14 +34,12 @@ PrototypeMap prototypes(std::span<const lora::LoraAdapter> adapters);
 /// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
 /// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
 void attach_routers(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters,
-                    const std::map<std::string, RouterPtr>& routers, Combine combine,
-                    RoutingRecorder* recorder = nullptr);
+                    const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr);
 
 /// attach_routers with an ArrowRouter at each path, from `stored` prototypes or, without these,
 /// from prototypes(adapters). Throws also kNotFound or kMismatch if stored prototypes miss a path
 /// or have another shape than [N, d_in], and kUsage for bad options.
-void attach_routed(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters,
-                   const ArrowOptions& options, Combine combine,
-                   RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
+void attach_routed(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters, const ArrowOptions& options,
+                   Combine combine, RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
 
 }  // namespace quiver::routing

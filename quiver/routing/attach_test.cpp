@@ -25,15 +25,12 @@ const std::string kUp = "layers.0.mlp.up_proj";
 
 torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
-lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed,
-                                 std::int64_t rank = 2) {
+lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int64_t rank = 2) {
   auto generator = seeded(seed);
   lora::LoraAdapter adapter;
   adapter.name = name;
-  adapter.pairs.emplace(kQ, lora::LoraPair(torch::randn({rank, 12}, generator),
-                                           torch::randn({12, rank}, generator), 4));
-  adapter.pairs.emplace(kUp, lora::LoraPair(torch::randn({rank, 12}, generator),
-                                            torch::randn({30, rank}, generator), 4));
+  adapter.pairs.emplace(kQ, lora::LoraPair(torch::randn({rank, 12}, generator), torch::randn({12, rank}, generator), 4));
+  adapter.pairs.emplace(kUp, lora::LoraPair(torch::randn({rank, 12}, generator), torch::randn({30, rank}, generator), 4));
   return adapter;
 }
 
@@ -42,16 +39,14 @@ nn::ProjectionMap random_model() {
   nn::ProjectionMap model;
   model.emplace(kQ, std::make_shared<nn::DenseProjection>(torch::randn({12, 12}, generator)));
   model.emplace(kUp, std::make_shared<nn::DenseProjection>(torch::randn({30, 12}, generator)));
-  model.emplace("lm_head",
-                std::make_shared<nn::DenseProjection>(torch::randn({50, 12}, generator)));
+  model.emplace("lm_head", std::make_shared<nn::DenseProjection>(torch::randn({50, 12}, generator)));
   return model;
 }
 
 using quiver::testing::message_of;
 
 TEST(Prototypes, StackThoseOfEachAdapter) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2),
-                                                   random_adapter("c", 3)};
+  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
   const auto stacked = prototypes(adapters);
   ASSERT_EQ(stacked.size(), 2);
   EXPECT_EQ(stacked.at(kQ).sizes(), (std::vector<std::int64_t>{3, 12}));
@@ -60,8 +55,7 @@ TEST(Prototypes, StackThoseOfEachAdapter) {
 }
 
 TEST(AttachRouted, ReplacesTheAdaptedProjectionsOnly) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2),
-                                                   random_adapter("c", 3)};
+  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
   const auto before = random_model();
   auto model = before;
   attach_routed(model, adapters, {.top_k = 2}, Combine::kParams);
@@ -69,10 +63,8 @@ TEST(AttachRouted, ReplacesTheAdaptedProjectionsOnly) {
   auto generator = seeded(5);
   const auto x = torch::randn({7, 12}, generator);
   const ArrowRouter router(prototypes(adapters).at(kUp), {.top_k = 2});
-  const std::vector<lora::LoraPair> pairs = {adapters[0].pairs.at(kUp), adapters[1].pairs.at(kUp),
-                                             adapters[2].pairs.at(kUp)};
-  const auto expected = quiver::testing::dense_mixture(before.at(kUp)->base_weight(), pairs,
-                                                       router.route(x), x, Combine::kParams);
+  const std::vector<lora::LoraPair> pairs = {adapters[0].pairs.at(kUp), adapters[1].pairs.at(kUp), adapters[2].pairs.at(kUp)};
+  const auto expected = quiver::testing::dense_mixture(before.at(kUp)->base_weight(), pairs, router.route(x), x, Combine::kParams);
   EXPECT_TRUE(torch::allclose(model.at(kUp)->forward(x).to(torch::kDouble), expected, 1e-5, 1e-5));
 }
 
@@ -88,25 +80,18 @@ TEST(AttachRouted, TakesStoredPrototypes) {
   EXPECT_THAT(recorder.usage().at("").at(kQ).weight, ElementsAre(0, 5));
 
   stored[kUp] = torch::zeros({3, 12});
-  EXPECT_THAT(
-      message_of(
-          [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); },
-          ErrorKind::kMismatch),
-      HasSubstr("Float [3, 12] and the adapters need [2, 12]"));
+  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }, ErrorKind::kMismatch),
+              HasSubstr("Float [3, 12] and the adapters need [2, 12]"));
   stored.erase(kUp);
-  EXPECT_THAT(
-      message_of(
-          [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); },
-          ErrorKind::kNotFound),
-      HasSubstr(kUp));
+  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }, ErrorKind::kNotFound),
+              HasSubstr(kUp));
 }
 
 TEST(AttachRouted, LeavesTheModelAloneWhenItThrows) {
   const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
   const auto before = random_model();
   auto model = before;
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 3}, Combine::kParams); },
-                         ErrorKind::kUsage),
+  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 3}, Combine::kParams); }, ErrorKind::kUsage),
               HasSubstr("top-k 3 is larger than the library of 2 adapters"));
   EXPECT_EQ(model, before);
 }
@@ -116,34 +101,25 @@ TEST(AttachRouted, NamesTheAdaptersThatDoNotFitTogether) {
   auto narrow = random_adapter("narrow", 2);
   narrow.pairs.erase(kUp);
   std::vector<lora::LoraAdapter> adapters = {random_adapter("wide", 1), narrow};
-  EXPECT_THAT(
-      message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); },
-                 ErrorKind::kMismatch),
-      HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
+  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }, ErrorKind::kMismatch),
+              HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
   std::swap(adapters[0], adapters[1]);
-  EXPECT_THAT(
-      message_of([&] { prototypes(adapters); }, ErrorKind::kMismatch),
-      HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
+  EXPECT_THAT(message_of([&] { prototypes(adapters); }, ErrorKind::kMismatch),
+              HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
   adapters = {random_adapter("low", 1), random_adapter("high", 2, 4)};
-  EXPECT_THAT(
-      message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); },
-                 ErrorKind::kMismatch),
-      HasSubstr("adapter 'low' has rank 2 and scaling 2, adapter 'high' rank 4 and scaling 1"));
+  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }, ErrorKind::kMismatch),
+              HasSubstr("adapter 'low' has rank 2 and scaling 2, adapter 'high' rank 4 and scaling 1"));
   attach_routed(model, adapters, {.top_k = 1}, Combine::kOutputs);
   nn::ProjectionMap smaller = random_model();
   smaller.erase(kUp);
-  EXPECT_THAT(message_of([&] { attach_routed(smaller, adapters, {.top_k = 1}, Combine::kOutputs); },
-                         ErrorKind::kMismatch),
+  EXPECT_THAT(message_of([&] { attach_routed(smaller, adapters, {.top_k = 1}, Combine::kOutputs); }, ErrorKind::kMismatch),
               HasSubstr("'layers.0.mlp.up_proj', which the model does not have"));
-  EXPECT_THAT(message_of([&] { attach_routed(model, {}, {.top_k = 1}, Combine::kOutputs); },
-                         ErrorKind::kUsage),
-              HasSubstr("no adapters"));
+  EXPECT_THAT(message_of([&] { attach_routed(model, {}, {.top_k = 1}, Combine::kOutputs); }, ErrorKind::kUsage), HasSubstr("no adapters"));
 }
 
 TEST(RoutingRecorder, AddsUpByTagAndPath) {
   RoutingRecorder recorder;
-  const RoutingDecision decision{torch::tensor({{0, 2}, {2, 1}}, torch::kLong),
-                                 torch::tensor({{0.75F, 0.25F}, {1.0F, 0.0F}})};
+  const RoutingDecision decision{torch::tensor({{0, 2}, {2, 1}}, torch::kLong), torch::tensor({{0.75F, 0.25F}, {1.0F, 0.0F}})};
   recorder.set_tag("qnli");
   recorder.record("p", 4, decision);
   recorder.record("p", 4, decision);
@@ -177,16 +153,12 @@ TEST(RoutingRecorder, CountsEveryTokenOfSeveralThreads) {
 TEST(Registry, MakesEveryRouterItNames) {
   const auto rows = torch::randn({4, 8}, seeded(1));
   EXPECT_THAT(router_names(), ElementsAre("arrow", "uniform", "fixed"));
-  for (const auto& name : router_names())
-    EXPECT_EQ(make_router(name, rows, {.arrow = {.top_k = 2}})->num_adapters(), 4);
+  for (const auto& name : router_names()) EXPECT_EQ(make_router(name, rows, {.arrow = {.top_k = 2}})->num_adapters(), 4);
   const auto fixed = make_router("fixed", rows, {.fixed_adapter = 3})->route(torch::zeros({2, 8}));
   EXPECT_TRUE(fixed.index.equal(torch::full({2, 1}, 3, torch::kLong)));
   EXPECT_TRUE(fixed.weight.equal(torch::ones({2, 1})));
-  EXPECT_THAT(message_of([&] { make_router("arow", rows, {}); }, ErrorKind::kUsage),
-              HasSubstr("'arrow', 'uniform', 'fixed'"));
-  EXPECT_THAT(
-      message_of([&] { make_router("fixed", rows, {.fixed_adapter = 4}); }, ErrorKind::kUsage),
-      HasSubstr("adapter 4"));
+  EXPECT_THAT(message_of([&] { make_router("arow", rows, {}); }, ErrorKind::kUsage), HasSubstr("'arrow', 'uniform', 'fixed'"));
+  EXPECT_THAT(message_of([&] { make_router("fixed", rows, {.fixed_adapter = 4}); }, ErrorKind::kUsage), HasSubstr("adapter 4"));
 }
 
 }  // namespace

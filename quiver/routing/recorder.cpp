@@ -19,8 +19,7 @@ void RoutingRecorder::set_tag(std::string tag) {
   tag_ = std::move(tag);
 }
 
-void RoutingRecorder::record(const std::string& path, std::int64_t num_adapters,
-                             const RoutingDecision& decision) {
+void RoutingRecorder::record(const std::string& path, std::int64_t num_adapters, const RoutingDecision& decision) {
   const auto index = decision.index.to(torch::kCPU).contiguous();
   const auto weight = decision.weight.to(torch::kCPU, torch::kFloat).contiguous();
   RoutingUsage seen;

@@ -15,7 +15,7 @@ namespace quiver::routing {
 struct RoutingUsage {
   std::vector<double> weight;         ///< [N]: summed weights
   std::vector<std::int64_t> choices;  ///< [N]: tokens that chose the adapter at all
-  double entropy = 0;  ///< summed -sum_j w_j ln w_j of the tokens; at most num_tokens * ln k
+  double entropy = 0;                 ///< summed -sum_j w_j ln w_j of the tokens; at most num_tokens * ln k
   std::int64_t num_tokens = 0;
 };
 

@@ -36,8 +36,7 @@ std::vector<std::string> router_names() {
   return names;
 }
 
-RouterPtr make_router(std::string_view name, const torch::Tensor& prototypes,
-                      const RouterOptions& options) {
+RouterPtr make_router(std::string_view name, const torch::Tensor& prototypes, const RouterOptions& options) {
   for (const auto& entry : kRouters) {
     if (name == entry.name) return entry.make(prototypes, options);
   }

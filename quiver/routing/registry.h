@@ -24,7 +24,6 @@ std::vector<std::string> router_names();
 
 /// The router `name` for the adapters whose prototypes at one projection are `prototypes` [N,
 /// d_in]. Throws kUsage for a name that is not in router_names(), else as the router's constructor.
-RouterPtr make_router(std::string_view name, const torch::Tensor& prototypes,
-                      const RouterOptions& options);
+RouterPtr make_router(std::string_view name, const torch::Tensor& prototypes, const RouterOptions& options);
 
 }  // namespace quiver::routing

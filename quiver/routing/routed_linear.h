@@ -30,8 +30,7 @@ class RoutedLinear : public nn::Projection {
   /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its
   /// own. Throws kUsage without pairs; kMismatch if the pairs do not fit the base or the router,
   /// or, for kParams, if they differ in rank or scaling.
-  RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router,
-               Combine combine);
+  RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router, Combine combine);
 
   /// x [T, d_in] -> [T, d_out]. Throws kUnsupported if x needs a gradient.
   torch::Tensor forward(const torch::Tensor& x) const override;

@@ -28,32 +28,26 @@ torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenera
 
 /// A base of width d_in -> d_out with `ranks.size()` random adapters.
 struct Bank {
-  Bank(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out,
-       const std::vector<std::int64_t>& ranks, torch::Dtype dtype = torch::kFloat) {
+  Bank(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out, const std::vector<std::int64_t>& ranks,
+       torch::Dtype dtype = torch::kFloat) {
     auto generator = seeded(seed);
     const auto scale = 1 / std::sqrt(static_cast<double>(d_in));
     weight = (torch::randn({d_out, d_in}, generator) * scale).to(dtype);
     for (const auto rank : ranks) {
-      pairs.emplace_back(torch::randn({rank, d_in}, generator) * scale,
-                         torch::randn({d_out, rank}, generator) * 0.5, 8);
+      pairs.emplace_back(torch::randn({rank, d_in}, generator) * scale, torch::randn({d_out, rank}, generator) * 0.5, 8);
       rows.push_back(torch::randn({d_in}, generator));
     }
   }
   nn::ProjectionPtr base() const { return std::make_shared<nn::DenseProjection>(weight); }
-  RouterPtr arrow(std::int64_t top_k) const {
-    return std::make_shared<ArrowRouter>(torch::stack(rows), ArrowOptions{.top_k = top_k});
-  }
-  RoutedLinear routed(RouterPtr router, Combine combine) const {
-    return RoutedLinear(base(), pairs, router, combine);
-  }
+  RouterPtr arrow(std::int64_t top_k) const { return std::make_shared<ArrowRouter>(torch::stack(rows), ArrowOptions{.top_k = top_k}); }
+  RoutedLinear routed(RouterPtr router, Combine combine) const { return RoutedLinear(base(), pairs, router, combine); }
 
   torch::Tensor weight;
   std::vector<lora::LoraPair> pairs;
   std::vector<torch::Tensor> rows;
 };
 
-torch::Tensor tokens_of(std::uint64_t seed, std::int64_t num_tokens, std::int64_t d_in,
-                        torch::Dtype dtype = torch::kFloat) {
+torch::Tensor tokens_of(std::uint64_t seed, std::int64_t num_tokens, std::int64_t d_in, torch::Dtype dtype = torch::kFloat) {
   auto generator = seeded(seed);
   return torch::randn({num_tokens, d_in}, generator).to(dtype);
 }
@@ -72,8 +66,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
   RandomStream random(42, "shapes");
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     const auto pick = [&](std::int64_t low, std::int64_t high) {
-      return low +
-             static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(high - low + 1)));
+      return low + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(high - low + 1)));
     };
     const auto num_adapters = pick(1, 24);
     const auto d_in = pick(1, 90);
@@ -81,8 +74,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
     const auto rank = pick(1, 11);
     const auto top_k = pick(1, num_adapters);
     const std::int64_t num_tokens = seed % 10 == 0 ? 0 : seed % 10 == 1 ? 1 : pick(2, 150);
-    const Bank bank(seed, d_in, d_out,
-                    std::vector<std::int64_t>(static_cast<std::size_t>(num_adapters), rank), dtype);
+    const Bank bank(seed, d_in, d_out, std::vector<std::int64_t>(static_cast<std::size_t>(num_adapters), rank), dtype);
     const auto router = bank.arrow(top_k);
     const auto x = tokens_of(seed + 1000, num_tokens, d_in, dtype);
     for (const auto combine : kBoth) {
@@ -91,9 +83,8 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
       ASSERT_EQ(y.scalar_type(), dtype);
       ASSERT_EQ(y.sizes(), (std::vector<std::int64_t>{num_tokens, d_out}));
       ASSERT_TRUE(torch::allclose(y.to(torch::kDouble), expected, tolerance, tolerance))
-          << "N " << num_adapters << " d_in " << d_in << " d_out " << d_out << " r " << rank
-          << " k " << top_k << " T " << num_tokens << ": "
-          << (y.to(torch::kDouble) - expected).abs().max().item<double>();
+          << "N " << num_adapters << " d_in " << d_in << " d_out " << d_out << " r " << rank << " k " << top_k << " T " << num_tokens
+          << ": " << (y.to(torch::kDouble) - expected).abs().max().item<double>();
     }
   }
 }
@@ -103,8 +94,7 @@ TEST_P(RoutedLinearPrecision, MixesOutputsOfUnequalRanks) {
   const Bank bank(5, 50, 70, {1, 8, 3, 4, 6}, dtype);
   const auto router = bank.arrow(3);
   const auto x = tokens_of(6, 40, 50, dtype);
-  const auto expected =
-      dense_mixture(bank.weight, bank.pairs, router->route(x), x, Combine::kOutputs);
+  const auto expected = dense_mixture(bank.weight, bank.pairs, router->route(x), x, Combine::kOutputs);
   const auto y = bank.routed(router, Combine::kOutputs).forward(x);
   EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), expected, tolerance, tolerance));
 }
@@ -127,11 +117,10 @@ TEST_P(RoutedLinearPrecision, ReadsNoAdapterThatWasNotChosen) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Dtypes, RoutedLinearPrecision,
-    ::testing::Values(Precision{torch::kFloat, 2e-5}, Precision{torch::kBFloat16, 3e-2},
-                      Precision{torch::kDouble, 1e-6}, Precision{torch::kHalf, 1e-2}),
-    [](const auto& param) { return std::string(torch::toString(param.param.dtype)); });
+INSTANTIATE_TEST_SUITE_P(Dtypes, RoutedLinearPrecision,
+                         ::testing::Values(Precision{torch::kFloat, 2e-5}, Precision{torch::kBFloat16, 3e-2},
+                                           Precision{torch::kDouble, 1e-6}, Precision{torch::kHalf, 1e-2}),
+                         [](const auto& param) { return std::string(torch::toString(param.param.dtype)); });
 
 TEST(RoutedLinear, ComputesATokenAloneAsInABatch) {
   const Bank bank(21, 50, 100, std::vector<std::int64_t>(12, 5));
@@ -170,8 +159,7 @@ TEST(RoutedLinear, OfOneAdapterIsThatAdapter) {
     const Bank bank(31, 30, 20, {4});
     const auto x = tokens_of(32, 17, 30);
     const auto expected = bank.base()->forward(x) + bank.pairs[0].apply(x);
-    EXPECT_TRUE(
-        torch::allclose(bank.routed(bank.arrow(1), combine).forward(x), expected, 1e-5, 1e-5));
+    EXPECT_TRUE(torch::allclose(bank.routed(bank.arrow(1), combine).forward(x), expected, 1e-5, 1e-5));
   }
 }
 
@@ -181,8 +169,7 @@ TEST(RoutedLinear, OfIdenticalAdaptersIsThatAdapter) {
     std::fill(bank.pairs.begin(), bank.pairs.end(), bank.pairs[0]);
     const auto x = tokens_of(34, 17, 30);
     const auto expected = bank.base()->forward(x) + bank.pairs[0].apply(x);
-    EXPECT_TRUE(
-        torch::allclose(bank.routed(bank.arrow(3), combine).forward(x), expected, 1e-5, 1e-5));
+    EXPECT_TRUE(torch::allclose(bank.routed(bank.arrow(3), combine).forward(x), expected, 1e-5, 1e-5));
   }
 }
 
@@ -196,14 +183,11 @@ TEST(RoutedLinear, AtInfiniteTemperatureOverAllAdaptersIsTheAverageOfTheFactors)
   }
   const auto x = tokens_of(36, 17, 30);
   const auto expected = bank.base()->forward(x) + lora::LoraPair(a, b, 8).apply(x);
-  const auto arrow = std::make_shared<ArrowRouter>(
-      torch::stack(bank.rows),
-      ArrowOptions{.top_k = 3, .temperature = std::numeric_limits<double>::infinity()});
-  EXPECT_TRUE(
-      torch::allclose(bank.routed(arrow, Combine::kParams).forward(x), expected, 1e-5, 1e-5));
+  const auto arrow = std::make_shared<ArrowRouter>(torch::stack(bank.rows),
+                                                   ArrowOptions{.top_k = 3, .temperature = std::numeric_limits<double>::infinity()});
+  EXPECT_TRUE(torch::allclose(bank.routed(arrow, Combine::kParams).forward(x), expected, 1e-5, 1e-5));
   const auto uniform = std::make_shared<UniformRouter>(3);
-  EXPECT_TRUE(
-      torch::allclose(bank.routed(uniform, Combine::kParams).forward(x), expected, 1e-5, 1e-5));
+  EXPECT_TRUE(torch::allclose(bank.routed(uniform, Combine::kParams).forward(x), expected, 1e-5, 1e-5));
 }
 
 TEST(RoutedLinear, IsInvariantToTheOrderOfTheAdapters) {
@@ -229,20 +213,16 @@ TEST(RoutedLinear, MixedByOutputsDoesNotChangeWithTheGauge) {
   }
   const auto x = tokens_of(39, 17, 30);
   const auto y = bank.routed(bank.arrow(2), Combine::kOutputs).forward(x);
-  EXPECT_TRUE(
-      torch::allclose(other.routed(bank.arrow(2), Combine::kOutputs).forward(x), y, 1e-4, 1e-4));
+  EXPECT_TRUE(torch::allclose(other.routed(bank.arrow(2), Combine::kOutputs).forward(x), y, 1e-4, 1e-4));
   EXPECT_FALSE(torch::allclose(other.routed(bank.arrow(2), Combine::kParams).forward(x),
-                               bank.routed(bank.arrow(2), Combine::kParams).forward(x), 1e-2,
-                               1e-2));
+                               bank.routed(bank.arrow(2), Combine::kParams).forward(x), 1e-2, 1e-2));
 }
 
 TEST(RoutedLinear, OfZeroUpdatesIsTheBaseBitForBit) {
   Bank bank(40, 30, 20, {2, 2}, torch::kBFloat16);
-  for (auto& pair : bank.pairs)
-    pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), 8);
+  for (auto& pair : bank.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), 8);
   const auto x = tokens_of(41, 17, 30, torch::kBFloat16);
-  EXPECT_TRUE(
-      bank.routed(bank.arrow(1), Combine::kParams).forward(x).equal(bank.base()->forward(x)));
+  EXPECT_TRUE(bank.routed(bank.arrow(1), Combine::kParams).forward(x).equal(bank.base()->forward(x)));
 }
 
 TEST(RoutedLinear, KeepsNanOfABfloat16Token) {
@@ -256,38 +236,24 @@ TEST(RoutedLinear, KeepsNanOfABfloat16Token) {
 
 TEST(RoutedLinear, SaysWhatDoesNotFit) {
   const Bank bank(44, 30, 20, {4, 8});
-  EXPECT_THAT(
-      message_of([&] { bank.routed(bank.arrow(1), Combine::kParams); }, ErrorKind::kMismatch),
-      HasSubstr("adapter 0 has rank 4 and scaling 2, adapter 1 rank 8 and scaling 1"));
-  EXPECT_THAT(
-      message_of([&] { bank.routed(std::make_shared<UniformRouter>(3), Combine::kOutputs); },
-                 ErrorKind::kMismatch),
-      HasSubstr("among 3 adapters and there are 2"));
-  EXPECT_THAT(message_of([&] { RoutedLinear(bank.base(), {}, bank.arrow(1), Combine::kParams); },
-                         ErrorKind::kUsage),
+  EXPECT_THAT(message_of([&] { bank.routed(bank.arrow(1), Combine::kParams); }, ErrorKind::kMismatch),
+              HasSubstr("adapter 0 has rank 4 and scaling 2, adapter 1 rank 8 and scaling 1"));
+  EXPECT_THAT(message_of([&] { bank.routed(std::make_shared<UniformRouter>(3), Combine::kOutputs); }, ErrorKind::kMismatch),
+              HasSubstr("among 3 adapters and there are 2"));
+  EXPECT_THAT(message_of([&] { RoutedLinear(bank.base(), {}, bank.arrow(1), Combine::kParams); }, ErrorKind::kUsage),
               HasSubstr("without adapters"));
   const auto other = Bank(1, 30, 21, {4}).base();
-  EXPECT_THAT(message_of(
-                  [&] {
-                    RoutedLinear(other, {bank.pairs[0]}, std::make_shared<UniformRouter>(1),
-                                 Combine::kParams);
-                  },
-                  ErrorKind::kMismatch),
-              HasSubstr("[21, 30]"));
+  EXPECT_THAT(
+      message_of([&] { RoutedLinear(other, {bank.pairs[0]}, std::make_shared<UniformRouter>(1), Combine::kParams); }, ErrorKind::kMismatch),
+      HasSubstr("[21, 30]"));
 }
 
 TEST(RoutedLinear, HasNoBackwardPass) {
   const Bank bank(45, 30, 20, {4});
   const auto layer = bank.routed(bank.arrow(1), Combine::kParams);
-  EXPECT_THAT(message_of(
-                  [&] {
-                    layer.backward(torch::zeros({1, 20}));
-                  },
-                  ErrorKind::kUnsupported),
-              HasSubstr("inference"));
+  EXPECT_THAT(message_of([&] { layer.backward(torch::zeros({1, 20})); }, ErrorKind::kUnsupported), HasSubstr("inference"));
   const auto x = tokens_of(46, 3, 30).requires_grad_();
-  EXPECT_THAT(message_of([&] { layer.forward(x); }, ErrorKind::kUnsupported),
-              HasSubstr("inference"));
+  EXPECT_THAT(message_of([&] { layer.forward(x); }, ErrorKind::kUnsupported), HasSubstr("inference"));
   const torch::NoGradGuard no_grad;
   EXPECT_EQ(layer.forward(x).size(0), 3);
 }
@@ -301,11 +267,7 @@ TEST(RoutedLinear, RefusesARouterThatChoosesAnAdapterThatIsNotThere) {
   };
   const Bank bank(47, 30, 20, {4, 4});
   EXPECT_THAT(
-      message_of(
-          [&] {
-            bank.routed(std::make_shared<Wild>(), Combine::kParams).forward(tokens_of(1, 2, 30));
-          },
-          ErrorKind::kInternal),
+      message_of([&] { bank.routed(std::make_shared<Wild>(), Combine::kParams).forward(tokens_of(1, 2, 30)); }, ErrorKind::kInternal),
       HasSubstr("adapter 2 of 2"));
 }
 

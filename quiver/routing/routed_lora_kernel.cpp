@@ -25,12 +25,11 @@ constexpr std::int64_t kMinTokens = 8;
 /// time, so that a busy core holds up one tile and not half of the batch; what a tile computes does
 /// not depend on who computes it.
 template <typename F>
-void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t scratch_floats,
-               std::int64_t scratch_ints, F f) {
+void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t scratch_floats, std::int64_t scratch_ints, F f) {
   const auto threads = std::clamp<std::int64_t>(num_tokens / kMinTokens, 1, at::get_num_threads());
   // Two tiles per thread at least, as far as the tokens go.
-  const auto tile = std::clamp<std::int64_t>((num_tokens + 2 * threads - 1) / (2 * threads),
-                                             std::min(most_tokens, kMinTokens), most_tokens);
+  const auto tile =
+      std::clamp<std::int64_t>((num_tokens + 2 * threads - 1) / (2 * threads), std::min(most_tokens, kMinTokens), most_tokens);
   const auto num_tiles = (num_tokens + tile - 1) / tile;
   const auto floats = torch::empty({threads, kernel::padded(scratch_floats, 16)}, torch::kFloat);
   const auto ints = torch::empty({threads, kernel::padded(scratch_ints, 16)}, torch::kInt);
@@ -47,8 +46,8 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 }
 
 template <typename T>
-void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k,
-               double temperature, const RoutingDecision& decision) {
+void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
+               const RoutingDecision& decision) {
   const ArrowTask<T> task{static_cast<const T*>(x.const_data_ptr()),
                           prototypes.panels.const_data_ptr<float>(),
                           x.size(1),
@@ -64,8 +63,8 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
 }
 
 template <typename T>
-void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index,
-              const torch::Tensor& weight, bool mix_parameters, const torch::Tensor& y) {
+void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
+              bool mix_parameters, const torch::Tensor& y) {
   const LoraTask<T> task{static_cast<const T*>(x.const_data_ptr()),
                          static_cast<T*>(y.data_ptr()),
                          adapters.lora_a.const_data_ptr<float>(),
@@ -79,8 +78,7 @@ void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torc
                          adapters.lora_a.size(1),
                          index.size(1),
                          mix_parameters};
-  for_tiles(x.size(0), kernel::tile_tokens(task.d_in),
-            kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
+  for_tiles(x.size(0), kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
             kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters),
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
               QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
@@ -88,14 +86,12 @@ void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torc
 }
 
 /// The kernels read adapters by these indices: a router's mistake must not become a wild read.
-void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index,
-           const torch::Tensor& weight, const torch::Tensor& y) {
+void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
+           const torch::Tensor& y) {
   const auto num_tokens = x.size(0);
-  if (x.size(1) != adapters.d_in || y.size(0) != num_tokens || y.size(1) != adapters.d_out ||
-      !y.is_contiguous() || y.scalar_type() != x.scalar_type() || index.dim() != 2 ||
-      index.size(0) != num_tokens || weight.sizes() != index.sizes()) {
-    fail(ErrorKind::kInternal,
-         "routed LoRA: x {}, y {}, index {} and weight {} do not fit together", tensor::describe(x),
+  if (x.size(1) != adapters.d_in || y.size(0) != num_tokens || y.size(1) != adapters.d_out || !y.is_contiguous() ||
+      y.scalar_type() != x.scalar_type() || index.dim() != 2 || index.size(0) != num_tokens || weight.sizes() != index.sizes()) {
+    fail(ErrorKind::kInternal, "routed LoRA: x {}, y {}, index {} and weight {} do not fit together", tensor::describe(x),
          tensor::describe(y), tensor::describe(index), tensor::describe(weight));
   }
   const auto* indices = index.const_data_ptr<std::int64_t>();
@@ -110,8 +106,7 @@ void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::
 }  // namespace
 
 bool has_kernel(const torch::Tensor& x) {
-  return x.device().is_cpu() &&
-         (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16);
+  return x.device().is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16);
 }
 
 PackedPrototypes pack_prototypes(const torch::Tensor& prototypes) {
@@ -121,15 +116,12 @@ PackedPrototypes pack_prototypes(const torch::Tensor& prototypes) {
   const auto panels = kernel::padded(num_adapters, kernel::kPanel) / kernel::kPanel;
   auto whole = torch::zeros({panels * kernel::kPanel, rows.size(1)}, torch::kFloat);
   whole.narrow(0, 0, num_adapters).copy_(rows);
-  return {whole.reshape({panels, kernel::kPanel, rows.size(1)}).transpose(1, 2).contiguous(),
-          num_adapters};
+  return {whole.reshape({panels, kernel::kPanel, rows.size(1)}).transpose(1, 2).contiguous(), num_adapters};
 }
 
-RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x,
-                             std::int64_t top_k, double temperature) {
+RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature) {
   const auto tokens = x.contiguous();
-  RoutingDecision decision{torch::empty({x.size(0), top_k}, torch::kLong),
-                           torch::empty({x.size(0), top_k}, torch::kFloat)};
+  RoutingDecision decision{torch::empty({x.size(0), top_k}, torch::kLong), torch::empty({x.size(0), top_k}, torch::kFloat)};
   if (x.size(0) == 0) return decision;
   if (x.scalar_type() == torch::kFloat) {
     run_arrow<float>(prototypes, tokens, top_k, temperature, decision);
@@ -149,30 +141,21 @@ PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs) {
   for (const auto& pair : pairs) rank = std::max(rank, pair.rank());
 
   const auto num_blocks = kernel::padded(packed.d_out, kernel::kColumns) / kernel::kColumns;
-  packed.lora_a =
-      torch::zeros({num_adapters, rank, kernel::padded(packed.d_in, kernel::kPad)}, torch::kFloat);
+  packed.lora_a = torch::zeros({num_adapters, rank, kernel::padded(packed.d_in, kernel::kPad)}, torch::kFloat);
   packed.scaling = torch::empty({num_adapters}, torch::kFloat);
   auto rows_of_b = torch::zeros({num_adapters, rank, num_blocks * kernel::kColumns}, torch::kFloat);
   for (std::int64_t n = 0; n < num_adapters; ++n) {
     const auto& pair = pairs[static_cast<std::size_t>(n)];
-    packed.lora_a[n]
-        .narrow(0, 0, pair.rank())
-        .narrow(1, 0, packed.d_in)
-        .copy_(pair.lora_a().detach());
-    rows_of_b[n]
-        .narrow(0, 0, pair.rank())
-        .narrow(1, 0, packed.d_out)
-        .copy_(pair.lora_b().detach().t());
+    packed.lora_a[n].narrow(0, 0, pair.rank()).narrow(1, 0, packed.d_in).copy_(pair.lora_a().detach());
+    rows_of_b[n].narrow(0, 0, pair.rank()).narrow(1, 0, packed.d_out).copy_(pair.lora_b().detach().t());
     packed.scaling[n] = pair.scaling();
   }
-  packed.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kernel::kColumns})
-                      .permute({2, 0, 1, 3})
-                      .contiguous();
+  packed.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kernel::kColumns}).permute({2, 0, 1, 3}).contiguous();
   return packed;
 }
 
-void add_routed(const PackedAdapters& adapters, const torch::Tensor& x,
-                const RoutingDecision& decision, bool mix_parameters, const torch::Tensor& y) {
+void add_routed(const PackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision, bool mix_parameters,
+                const torch::Tensor& y) {
   const auto tokens = x.contiguous();
   const auto index = decision.index.contiguous();
   const auto weight = decision.weight.contiguous();

@@ -24,8 +24,7 @@ PackedPrototypes pack_prototypes(const torch::Tensor& prototypes);
 
 /// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token
 /// alone, bit for bit.
-RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x,
-                             std::int64_t top_k, double temperature);
+RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature);
 
 /// All adapters of one projection; lower ranks are padded with zeros to the highest. Immutable.
 struct PackedAdapters {
@@ -43,7 +42,7 @@ PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs);
 /// B_j)(sum_j w_j A_j) x if `mix_parameters`. Only the chosen adapters are read. has_kernel(x); y
 /// is contiguous, of x's dtype. A token's update depends on that token alone, bit for bit. Throws
 /// kInternal for a decision that does not fit.
-void add_routed(const PackedAdapters& adapters, const torch::Tensor& x,
-                const RoutingDecision& decision, bool mix_parameters, const torch::Tensor& y);
+void add_routed(const PackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision, bool mix_parameters,
+                const torch::Tensor& y);
 
 }  // namespace quiver::routing

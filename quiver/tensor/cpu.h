@@ -11,14 +11,14 @@ CpuIsa cpu_isa();
 const char* cpu_isa_name();
 
 /// Calls `function` of this CPU's namespace in `kernels`: QUIVER_ON_CPU(kernel, name<T>, arguments...);
-#define QUIVER_ON_CPU(kernels, function, ...)                                                    \
-  do {                                                                                           \
-    switch (quiver::tensor::cpu_isa()) {                                                         \
-      case quiver::tensor::CpuIsa::kV4Bf16: kernels::v4bf16::function(__VA_ARGS__); break;       \
-      case quiver::tensor::CpuIsa::kV4: kernels::v4::function(__VA_ARGS__); break;               \
-      case quiver::tensor::CpuIsa::kV3: kernels::v3::function(__VA_ARGS__); break;               \
-      case quiver::tensor::CpuIsa::kV2: kernels::v2::function(__VA_ARGS__); break;               \
-    }                                                                                            \
+#define QUIVER_ON_CPU(kernels, function, ...)                                              \
+  do {                                                                                     \
+    switch (quiver::tensor::cpu_isa()) {                                                   \
+      case quiver::tensor::CpuIsa::kV4Bf16: kernels::v4bf16::function(__VA_ARGS__); break; \
+      case quiver::tensor::CpuIsa::kV4: kernels::v4::function(__VA_ARGS__); break;         \
+      case quiver::tensor::CpuIsa::kV3: kernels::v3::function(__VA_ARGS__); break;         \
+      case quiver::tensor::CpuIsa::kV2: kernels::v2::function(__VA_ARGS__); break;         \
+    }                                                                                      \
   } while (false)
 
 }  // namespace quiver::tensor

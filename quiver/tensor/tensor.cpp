@@ -62,14 +62,15 @@ TensorMap load_tensors(const std::filesystem::path& path) {
   return tensors;
 }
 
-void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
-                  const std::map<std::string, std::string>& metadata) {
+void save_tensors(const std::filesystem::path& path, const TensorMap& tensors, const std::map<std::string, std::string>& metadata) {
   std::vector<torch::Tensor> kept;  // the entries below point into these
   std::vector<io::TensorEntry> entries;
   for (const auto& [name, tensor] : tensors) {
     kept.push_back(tensor.detach().to(torch::kCPU).contiguous());
     const auto& stored = kept.back();
-    entries.push_back({name, from_torch_dtype(stored.scalar_type()), stored.sizes().vec(),
+    entries.push_back({name,
+                       from_torch_dtype(stored.scalar_type()),
+                       stored.sizes().vec(),
                        {static_cast<const std::byte*>(stored.data_ptr()), stored.nbytes()}});
   }
   io::write_safetensors(path, entries, metadata);

@@ -28,8 +28,7 @@ torch::Tensor to_tensor(const io::TensorEntry& entry);
 /// All tensors of a safetensors file, copied. Errors as SafetensorsView::parse.
 TensorMap load_tensors(const std::filesystem::path& path);
 /// Writes a safetensors file atomically. Tensors may be anywhere and of any layout.
-void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
-                  const std::map<std::string, std::string>& metadata = {});
+void save_tensors(const std::filesystem::path& path, const TensorMap& tensors, const std::map<std::string, std::string>& metadata = {});
 
 /// What the user chose, resolved: where the model lives and what the base computes in.
 struct Placement {

@@ -32,9 +32,7 @@ struct Candidate {
 };
 
 /// Orders a heap with the lowest rank, then the leftmost position, on top.
-bool comes_later(const Candidate& a, const Candidate& b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
-}
+bool comes_later(const Candidate& a, const Candidate& b) { return a.rank != b.rank ? a.rank > b.rank : a.position > b.position; }
 
 struct Symbol {
   std::int32_t id;  ///< kNoToken once it is merged into its left neighbour
@@ -85,16 +83,14 @@ Bpe::~Bpe() = default;
 Bpe::Bpe(Bpe&&) noexcept = default;
 Bpe& Bpe::operator=(Bpe&&) noexcept = default;
 
-Bpe::Bpe(const BpeSource& source, const std::string& origin)
-    : fuse_unk_(source.fuse_unk), cache_(std::make_unique<Cache>()) {
+Bpe::Bpe(const BpeSource& source, const std::string& origin) : fuse_unk_(source.fuse_unk), cache_(std::make_unique<Cache>()) {
   vocabulary_.reserve(source.vocabulary.size());
   std::unordered_set<std::int32_t> ids;
   ids.reserve(source.vocabulary.size());
   for (const auto& [token, id] : source.vocabulary) {
     if (id < 0) fail(ErrorKind::kBadFormat, "{}: token '{}' has the id {}; ids start at 0", origin, token, id);
     if (!vocabulary_.emplace(token, id).second) {
-      fail(ErrorKind::kBadFormat, "{}: token '{}' is twice in the vocabulary, the second time with id {}", origin,
-           token, id);
+      fail(ErrorKind::kBadFormat, "{}: token '{}' is twice in the vocabulary, the second time with id {}", origin, token, id);
     }
     if (!ids.insert(id).second) {
       fail(ErrorKind::kBadFormat, "{}: two tokens have the id {}, one of them '{}'", origin, id, token);
@@ -110,8 +106,8 @@ Bpe::Bpe(const BpeSource& source, const std::string& origin)
   if (source.unk_token) {
     const auto found = vocabulary_.find(*source.unk_token);
     if (found == vocabulary_.end()) {
-      fail(ErrorKind::kBadFormat, "{}: unk_token '{}' is not in the vocabulary of {} tokens", origin,
-           *source.unk_token, vocabulary_.size());
+      fail(ErrorKind::kBadFormat, "{}: unk_token '{}' is not in the vocabulary of {} tokens", origin, *source.unk_token,
+           vocabulary_.size());
     }
     unk_id_ = found->second;
   }
@@ -129,8 +125,8 @@ void Bpe::build_merge_table(const BpeSource& source, const std::string& origin) 
     const auto id_of = [&](const std::string& token) {
       const auto found = vocabulary_.find(token);
       if (found == vocabulary_.end()) {
-        fail(ErrorKind::kBadFormat, "{}: merge {} ('{}' and '{}') needs the token '{}', which the vocabulary lacks",
-             origin, rank, merge.first, merge.second, token);
+        fail(ErrorKind::kBadFormat, "{}: merge {} ('{}' and '{}') needs the token '{}', which the vocabulary lacks", origin, rank,
+             merge.first, merge.second, token);
       }
       return found->second;
     };

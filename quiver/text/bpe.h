@@ -17,9 +17,9 @@ namespace quiver::text {
 struct BpeSource {
   std::vector<std::pair<std::string, std::int32_t>> vocabulary;
   std::vector<std::pair<std::string, std::string>> merges;  ///< by rank, the first merge first
-  std::optional<std::string> unk_token;  ///< stands for bytes that have no token; without it they are dropped
-  bool fuse_unk = false;                 ///< one unk token for a run of such bytes
-  bool ignore_merges = false;            ///< a piece that is a token as a whole is not merged from its bytes
+  std::optional<std::string> unk_token;                     ///< stands for bytes that have no token; without it they are dropped
+  bool fuse_unk = false;                                    ///< one unk token for a run of such bytes
+  bool ignore_merges = false;                               ///< a piece that is a token as a whole is not merged from its bytes
 };
 
 struct StringHash {

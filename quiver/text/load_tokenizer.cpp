@@ -17,16 +17,15 @@ namespace fs = std::filesystem;
 json read_if_there(const fs::path& path) { return fs::exists(path) ? io::read_json_file(path) : json::object(); }
 
 /// "eos_token" of tokenizer_config.json: a spelling, an object with one, or null.
-std::optional<std::int32_t> named_token(const json& config, const char* key, const Tokenizer& tokenizer,
-                                        const fs::path& path) {
+std::optional<std::int32_t> named_token(const json& config, const char* key, const Tokenizer& tokenizer, const fs::path& path) {
   const auto found = config.find(key);
   if (found == config.end() || found->is_null()) return std::nullopt;
   const std::string where = path.string() + ": " + key;
   const std::string token = found->is_string() ? found->get<std::string>() : io::require_string(*found, "content", where);
   const auto id = tokenizer.token_id(token);
   if (!id) {
-    fail(ErrorKind::kMismatch, "{} is '{}', which the vocabulary of {} ids lacks; do the files belong to one model?",
-         where, token, tokenizer.vocab_size());
+    fail(ErrorKind::kMismatch, "{} is '{}', which the vocabulary of {} ids lacks; do the files belong to one model?", where, token,
+         tokenizer.vocab_size());
   }
   return id;
 }
@@ -57,8 +56,7 @@ Tokenizer load_folder(const fs::path& folder) {
   const fs::path path = folder / "tokenizer.json";
   if (!fs::exists(path)) {
     fail(ErrorKind::kNotFound,
-         "{}: no tokenizer.json in this folder; Quiver reads the files of fast tokenizers (save_pretrained writes them)",
-         folder.string());
+         "{}: no tokenizer.json in this folder; Quiver reads the files of fast tokenizers (save_pretrained writes them)", folder.string());
   }
   const Tokenizer tokenizer = Tokenizer::from_tokenizer_json(io::read_json_file(path), path.string());
   std::optional<std::int32_t> bos;
@@ -93,8 +91,7 @@ Tokenizer load_tokenizer(const fs::path& path) {
     return Tokenizer::from_gguf(io::GgufView::parse(file.bytes(), path.string()));
   }
   if (path.extension() == ".json") return Tokenizer::from_tokenizer_json(io::read_json_file(path), path.string());
-  fail(ErrorKind::kUnsupported,
-       "{}: Quiver reads tokenizers from a folder with tokenizer.json, a tokenizer.json, or a .gguf file",
+  fail(ErrorKind::kUnsupported, "{}: Quiver reads tokenizers from a folder with tokenizer.json, a tokenizer.json, or a .gguf file",
        path.string());
 }
 

@@ -21,8 +21,8 @@ bool is_ascii(std::string_view text) {
 void append_normal_form(std::string& out, std::string_view text, utf8proc_option_t options) {
   if (text.empty()) return;
   utf8proc_uint8_t* raw = nullptr;
-  const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                             static_cast<utf8proc_ssize_t>(text.size()), &raw, options);
+  const utf8proc_ssize_t size =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &raw, options);
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(raw, &std::free);
   if (size < 0) {
     fail(ErrorKind::kInternal, "utf8proc refused {} bytes of valid UTF-8: {}", text.size(), utf8proc_errmsg(size));
@@ -98,9 +98,8 @@ void append_steps(const nlohmann::json& json, const std::string& origin, Normali
   } else if (type == "Lowercase") {
     out.push_back(NormalizerStep::kLowercase);
   } else {
-    fail(ErrorKind::kUnsupported,
-         "{}: normalizer '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase and Sequence", origin,
-         type);
+    fail(ErrorKind::kUnsupported, "{}: normalizer '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase and Sequence",
+         origin, type);
   }
 }
 

@@ -59,8 +59,8 @@ void join_parts(SplitBehavior behavior, std::vector<Part>& parts) {
   bool after_delimiter = false;
   for (const Part& part : parts) {
     // A delimiter joins the text beside it, but of two delimiters in a row the second stands alone.
-    const bool joins = behavior == SplitBehavior::kContiguous ? part.is_delimiter == after_delimiter
-                                                              : part.is_delimiter && !after_delimiter;
+    const bool joins =
+        behavior == SplitBehavior::kContiguous ? part.is_delimiter == after_delimiter : part.is_delimiter && !after_delimiter;
     if (joins && !joined.empty()) {
       joined.back().begin = std::min(joined.back().begin, part.begin);
       joined.back().end = std::max(joined.back().end, part.end);
@@ -131,16 +131,13 @@ void append_steps(const nlohmann::json& json, const std::string& origin, PreToke
       out.steps.emplace_back(isolate_pattern(gpt2_pattern(), where));
     }
   } else {
-    fail(ErrorKind::kUnsupported,
-         "{} '{}' is not implemented; Quiver knows ByteLevel, Split, Digits and Sequence", where, type);
+    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel, Split, Digits and Sequence", where, type);
   }
 }
 
 }  // namespace
 
-std::string_view gpt2_pattern() {
-  return R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-}
+std::string_view gpt2_pattern() { return R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"; }
 
 SplitStep isolate_pattern(std::string_view pattern, const std::string& origin) {
   return {.regex = Regex(translate_pattern(pattern, origin), origin)};
@@ -151,8 +148,8 @@ PreTokenizer parse_pre_tokenizer(const nlohmann::json& json, const std::string& 
   bool saw_bytes = false;
   if (!json.is_null()) append_steps(json, origin, out, saw_bytes);
   if (!saw_bytes) {
-    fail(ErrorKind::kUnsupported,
-         "{}: a pre_tokenizer without ByteLevel is not implemented; Quiver reads byte-level BPE tokenizers only", origin);
+    fail(ErrorKind::kUnsupported, "{}: a pre_tokenizer without ByteLevel is not implemented; Quiver reads byte-level BPE tokenizers only",
+         origin);
   }
   return out;
 }

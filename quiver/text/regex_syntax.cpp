@@ -18,17 +18,12 @@ constexpr std::string_view kNotSpace =
     "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}";
 
 constexpr std::array<std::string_view, 35> kProperties{
-    "L",  "M",  "N",  "P",  "S",  "Z",  "Lu", "Ll", "Lt", "Lm", "Lo", "Mn",  "Mc",       "Me",       "Nd",    "Nl",
-    "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So",  "Zs",       "Zl",       "Zp",    "Han",
-    "Hiragana", "Katakana", "Hangul"};
+    "L",  "M",  "N",  "P",  "S",  "Z",  "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me",  "Nd",       "Nl",       "No",    "Pc",
+    "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Han", "Hiragana", "Katakana", "Hangul"};
 
-std::string hex_escape(char32_t c) {
-  return format("\\x{{{:X}}}", static_cast<std::uint64_t>(c));
-}
+std::string hex_escape(char32_t c) { return format("\\x{{{:X}}}", static_cast<std::uint64_t>(c)); }
 
-bool is_alphanumeric(char32_t c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
+bool is_alphanumeric(char32_t c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 /// A character that stands for itself, inside or outside a class.
 std::string literal(char32_t c) {
@@ -40,8 +35,8 @@ std::string literal(char32_t c) {
 std::string recent_members(std::string_view property) {
   std::string out;
   for (const RecentRange& range : recent_ranges()) {
-    const bool is_member = range.property == property ||
-                           (property.size() == 1 && range.property.size() == 2 && range.property[0] == property[0]);
+    const bool is_member =
+        range.property == property || (property.size() == 1 && range.property.size() == 2 && range.property[0] == property[0]);
     if (is_member) out += hex_escape(range.first) + "-" + hex_escape(range.last);
   }
   return out;
@@ -73,8 +68,8 @@ class Translator {
     return true;
   }
   [[noreturn]] void refuse(std::string_view what) const {
-    fail(ErrorKind::kUnsupported, "{}: the pattern '{}' has {} at byte {}, which Quiver does not implement", origin_,
-         pattern_, what, position_);
+    fail(ErrorKind::kUnsupported, "{}: the pattern '{}' has {} at byte {}, which Quiver does not implement", origin_, pattern_, what,
+         position_);
   }
 
   void item() {
@@ -89,12 +84,15 @@ class Translator {
         out_ += ')';
         return;
       case '{': return interval();
-      case '*': case '+': case '?':
+      case '*':
+      case '+':
+      case '?':
         out_ += static_cast<char>(c);
         if (peek() == '?' || peek() == '+') out_ += static_cast<char>(take());
         if (peek() == '*' || peek() == '+' || peek() == '?' || peek() == '{') refuse("a quantifier of a quantifier");
         return;
-      case '|': case '.': out_ += static_cast<char>(c); return;
+      case '|':
+      case '.': out_ += static_cast<char>(c); return;
       case '^': out_ += "(?m:^)"; return;  // in Ruby's flavour '^' and '$' always belong to lines
       case '$': out_ += "(?m:$)"; return;
       default: out_ += literal(c);

@@ -77,8 +77,7 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool norma
 void check_special_id(const TokenizerCore& core, std::string_view role, std::optional<std::int32_t> id) {
   const auto size = static_cast<std::int64_t>(core.spellings.size());
   if (!id || (*id >= 0 && *id < size)) return;
-  fail(ErrorKind::kMismatch, "{}: the {} token has the id {}, outside the vocabulary of {} ids", core.origin, role, *id,
-       size);
+  fail(ErrorKind::kMismatch, "{}: the {} token has the id {}, outside the vocabulary of {} ids", core.origin, role, *id, size);
 }
 
 Tokenizer with_checked_ids(std::shared_ptr<const TokenizerCore> core, SpecialIds ids) {
@@ -124,18 +123,18 @@ Tokenizer make_tokenizer(TokenizerSource source) {
   check_valid_utf8(source);
   Bpe bpe(source.bpe, source.origin);
   check_added_ids(source, bpe);
-  auto core = std::make_shared<TokenizerCore>(
-      TokenizerCore{.origin = source.origin,
-                    .bpe = std::move(bpe),
-                    .normalizer = source.normalizer,
-                    .pre_tokenizer = std::move(source.pre_tokenizer),
-                    .raw_tokens = TokenFinder(select(source.added_tokens, false), {}),
-                    .normalized_tokens = TokenFinder(select(source.added_tokens, true), source.normalizer),
-                    .post_processor = std::move(source.post_processor),
-                    .added_ids = {},
-                    .spellings = {},
-                    .bytes = {},
-                    .special = {}});
+  auto core =
+      std::make_shared<TokenizerCore>(TokenizerCore{.origin = source.origin,
+                                                    .bpe = std::move(bpe),
+                                                    .normalizer = source.normalizer,
+                                                    .pre_tokenizer = std::move(source.pre_tokenizer),
+                                                    .raw_tokens = TokenFinder(select(source.added_tokens, false), {}),
+                                                    .normalized_tokens = TokenFinder(select(source.added_tokens, true), source.normalizer),
+                                                    .post_processor = std::move(source.post_processor),
+                                                    .added_ids = {},
+                                                    .spellings = {},
+                                                    .bytes = {},
+                                                    .special = {}});
   for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
   for (const AddedToken& token : source.added_tokens) {
     // `tokenizers` knows a token that is looked for in normalised text by its normalised spelling.

@@ -71,8 +71,7 @@ class Tokenizer {
 
   /// The same tokenizer with other special ids (load_tokenizer takes them from the files beside tokenizer.json).
   /// `eos` may be empty. Throws kMismatch if an id is outside the vocabulary.
-  Tokenizer with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
-                             std::optional<std::int32_t> pad) const;
+  Tokenizer with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos, std::optional<std::int32_t> pad) const;
 
  private:
   std::shared_ptr<const TokenizerParts> parts_;
@@ -90,8 +89,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& path);
 /// Holds a reference to nothing: the tokenizer is a shared value. Not thread-safe.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(Tokenizer tokenizer, bool skip_special = false)
-      : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
+  explicit StreamDecoder(Tokenizer tokenizer, bool skip_special = false) : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
 
   /// The text that is complete now; valid UTF-8, often empty.
   std::string push(std::int32_t id);

@@ -39,8 +39,7 @@ void set_pre_tokenizer(const std::string& name, TokenizerSource& source) {
     isolate("[0-9][0-9][0-9]");
   } else {
     fail(ErrorKind::kUnsupported,
-         "{}: tokenizer.ggml.pre '{}' is not implemented; Quiver knows smollm, gpt-2, llama-bpe, qwen2 and default",
-         source.origin, name);
+         "{}: tokenizer.ggml.pre '{}' is not implemented; Quiver knows smollm, gpt-2, llama-bpe, qwen2 and default", source.origin, name);
   }
 }
 
@@ -63,8 +62,8 @@ void set_vocabulary(const io::GgufView& gguf, TokenizerSource& source) {
     // A space in a token is spelled "Ġ", so the only one parts the two tokens.
     const std::size_t space = merge.find(' ');
     if (space == std::string::npos || merge.find(' ', space + 1) != std::string::npos) {
-      fail(ErrorKind::kBadFormat, "{}: merge {}, '{}', is not two tokens with a space between", source.origin,
-           source.bpe.merges.size(), merge);
+      fail(ErrorKind::kBadFormat, "{}: merge {}, '{}', is not two tokens with a space between", source.origin, source.bpe.merges.size(),
+           merge);
     }
     source.bpe.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
@@ -84,8 +83,7 @@ Tokenizer Tokenizer::from_gguf(const io::GgufView& gguf) {
   source.origin = gguf.origin();
   const std::string& model = gguf.require_string("tokenizer.ggml.model");
   if (model != "gpt2") {
-    fail(ErrorKind::kUnsupported,
-         "{}: tokenizer.ggml.model '{}' is not implemented; Quiver reads byte-level BPE tokenizers ('gpt2') only",
+    fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.model '{}' is not implemented; Quiver reads byte-level BPE tokenizers ('gpt2') only",
          source.origin, model);
   }
   set_vocabulary(gguf, source);

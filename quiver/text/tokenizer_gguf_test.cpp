@@ -117,7 +117,7 @@ TEST(GgufTokenizer, ReadsTokensMergesTypesAndSpecialIds) {
 TEST(GgufTokenizer, CutsTextAsThePreTokenizerOfThatNameDoes) {
   const auto encode = [](const char* pre, std::string_view text) { return tiny("gpt2", pre).read().encode(text); };
   EXPECT_THAT(encode("gpt-2", "12"), ElementsAre(259));
-  EXPECT_THAT(encode("smollm", "12"), ElementsAre('1', '2'));    // digits one by one
+  EXPECT_THAT(encode("smollm", "12"), ElementsAre('1', '2'));  // digits one by one
   EXPECT_THAT(encode("qwen2", "12"), ElementsAre('1', '2'));
   EXPECT_THAT(encode("llama-bpe", "3412"), ElementsAre('3', '4', '1', '2'));  // 341 | 2
   EXPECT_THAT(encode("llama-bpe", "12"), ElementsAre(259));

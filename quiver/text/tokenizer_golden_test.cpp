@@ -54,8 +54,7 @@ TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
     const auto text = row.at("text").get<std::string>();
     const auto ids = row.at(name).get<Ids>();
     differences.check(text, tokenizer.encode(text), ids);
-    differences.check(text, tokenizer.encode(text, {.add_special_tokens = true}),
-                      row.value(name + ".special", row.at(name)).get<Ids>());
+    differences.check(text, tokenizer.encode(text, {.add_special_tokens = true}), row.value(name + ".special", row.at(name)).get<Ids>());
     const auto decoded = row.value(name + ".decoded", text);
     EXPECT_EQ(tokenizer.decode(ids), decoded);
     EXPECT_EQ(tokenizer.decode(ids, /*skip_special=*/true), row.value(name + ".plain", decoded));
@@ -105,8 +104,7 @@ TEST(PreTokenizer, SplitsAsTokenizersDoes) {
     const auto splitter = parse_pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", steps}}, "golden");
     for (std::size_t i = 0; i < row.at("texts").size(); ++i) {
       const auto pieces = row.at("pieces")[i].get<std::vector<std::string>>();
-      ASSERT_EQ(split_by(splitter, row.at("texts")[i].get<std::string>()), pieces)
-          << row.at("split") << "\n" << row.at("texts")[i];
+      ASSERT_EQ(split_by(splitter, row.at("texts")[i].get<std::string>()), pieces) << row.at("split") << "\n" << row.at("texts")[i];
       ++num_texts;
     }
   }

@@ -52,8 +52,7 @@ BpeSource parse_model(const json& model, const std::string& origin) {
   // Files older than the member "type" tell a BPE model by its merges.
   const auto type = io::find_string(model, "type", where);
   if (type.value_or("BPE") != "BPE") {
-    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver reads byte-level BPE tokenizers only", where,
-         *type);
+    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver reads byte-level BPE tokenizers only", where, *type);
   }
   refuse_affix(model, "continuing_subword_prefix", where);
   refuse_affix(model, "end_of_word_suffix", where);
@@ -101,8 +100,7 @@ TemplateItem parse_template_item(const json& item, const json& special_tokens, c
   if (item.is_object() && item.contains("Sequence")) {
     const std::string sequence = io::require_string(item["Sequence"], "id", where);
     if (sequence != "A") {
-      fail(ErrorKind::kBadFormat, "{}: the template of a single text names the sequence '{}'; it is 'A'", where,
-           sequence);
+      fail(ErrorKind::kBadFormat, "{}: the template of a single text names the sequence '{}'; it is 'A'", where, sequence);
     }
     return {.is_text = true, .ids = {}};
   }
@@ -117,8 +115,7 @@ TemplateItem parse_template_item(const json& item, const json& special_tokens, c
   return out;
 }
 
-void parse_post_processor(const json& processor, const std::string& origin, bool& has_template,
-                          std::vector<TemplateItem>& out) {
+void parse_post_processor(const json& processor, const std::string& origin, bool& has_template, std::vector<TemplateItem>& out) {
   if (processor.is_null()) return;
   const std::string where = origin + ": post_processor";
   const std::string type = io::require_string(processor, "type", where);
@@ -135,24 +132,21 @@ void parse_post_processor(const json& processor, const std::string& origin, bool
       out.push_back(parse_template_item(item, special_tokens, where));
     }
   } else if (type != "ByteLevel") {  // which changes offsets only
-    fail(ErrorKind::kUnsupported,
-         "{} '{}' is not implemented; Quiver knows ByteLevel, TemplateProcessing and Sequence", where, type);
+    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel, TemplateProcessing and Sequence", where, type);
   }
 }
 
 void check_decoder(const json& decoder, const std::string& origin) {
   const std::string where = origin + ": decoder";
   if (decoder.is_null()) {
-    fail(ErrorKind::kUnsupported, "{} null, which puts spaces between tokens, is not implemented; give ByteLevel",
-         where);
+    fail(ErrorKind::kUnsupported, "{} null, which puts spaces between tokens, is not implemented; give ByteLevel", where);
   }
   const std::string type = io::require_string(decoder, "type", where);
   if (type == "ByteLevel") return;
   if (type == "Sequence") {
     const json& children = io::require_array(decoder, "decoders", where);
     if (children.size() == 1) return check_decoder(children[0], origin);
-    fail(ErrorKind::kUnsupported, "{}: a Sequence of {} decoders is not implemented; give ByteLevel alone", where,
-         children.size());
+    fail(ErrorKind::kUnsupported, "{}: a Sequence of {} decoders is not implemented; give ByteLevel alone", where, children.size());
   }
   fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel", where, type);
 }

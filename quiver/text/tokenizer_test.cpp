@@ -64,15 +64,14 @@ void expect_refused(const json& description, ErrorKind kind, const std::string& 
 
 TEST(Tokenizer, MergesTheLowestRankFirstAndTheLeftmostOfEquals) {
   const Tokenizer tokenizer = make(tiny_tokenizer({{"b", "c"}, {"a", "b"}, {"a", "a"}}));
-  EXPECT_THAT(tokenizer.encode("abc"), ElementsAre('a', 256));   // b c before a b
-  EXPECT_THAT(tokenizer.encode("aaa"), ElementsAre(258, 'a'));   // the left pair
+  EXPECT_THAT(tokenizer.encode("abc"), ElementsAre('a', 256));  // b c before a b
+  EXPECT_THAT(tokenizer.encode("aaa"), ElementsAre(258, 'a'));  // the left pair
   EXPECT_THAT(tokenizer.encode("ab c"), ElementsAre(257, ' ', 'c'));
   EXPECT_THAT(tokenizer.encode(""), ElementsAre());
 }
 
 /// Algorithm 1 of Sennrich et al. 2016, literally: find the best pair of the whole piece, merge it once, repeat.
-Ids merge_slowly(const std::string& piece, const std::vector<std::pair<std::string, std::string>>& merges,
-                 const Tokenizer& tokenizer) {
+Ids merge_slowly(const std::string& piece, const std::vector<std::pair<std::string, std::string>>& merges, const Tokenizer& tokenizer) {
   std::vector<std::string> symbols;
   for (const char c : piece) symbols.emplace_back(byte_spelling(static_cast<std::uint8_t>(c)));
   while (true) {
@@ -128,7 +127,8 @@ TEST(Tokenizer, EncodesFromSeveralThreadsAtOnce) {
 TEST(Tokenizer, ReadsInvalidUtf8AsReplacementCharacters) {
   const Tokenizer tokenizer = make(tiny_tokenizer({}));
   // Python: b"a\xff\xe2\x82b\xed\xa0\x80\xf0\x9f".decode("utf-8", "replace")
-  EXPECT_EQ(tokenizer.encode("a\xFF\xE2\x82" "b\xED\xA0\x80\xF0\x9F"),
+  EXPECT_EQ(tokenizer.encode("a\xFF\xE2\x82"
+                             "b\xED\xA0\x80\xF0\x9F"),
             tokenizer.encode("a\uFFFD\uFFFDb\uFFFD\uFFFD\uFFFD\uFFFD"));
   EXPECT_EQ(tokenizer.decode(Ids{0xE2, 0x82, 'b'}), "\uFFFDb");
 }
@@ -153,9 +153,8 @@ TEST(Tokenizer, PutsTheTemplateAroundTheTextOnlyWhenAsked) {
   description["added_tokens"] = {added("<s>", 256, true)};
   const json begin = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
   const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
-  description["post_processor"] = {{"type", "TemplateProcessing"},
-                                   {"single", {begin, text, begin}},
-                                   {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {256}}}}}}};
+  description["post_processor"] = {
+      {"type", "TemplateProcessing"}, {"single", {begin, text, begin}}, {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {256}}}}}}};
   const Tokenizer tokenizer = make(description);
   EXPECT_THAT(tokenizer.encode("x"), ElementsAre('x'));
   EXPECT_THAT(tokenizer.encode("x", {.add_special_tokens = true}), ElementsAre(256, 'x', 256));
@@ -182,8 +181,8 @@ TEST(Tokenizer, RefusesWhatItDoesNotImplementByName) {
   expect_refused(with("/decoder", nullptr), unsupported, "decoder null");
   expect_refused(with("/post_processor", {{"type", "BertProcessing"}}), unsupported, "post_processor 'BertProcessing'");
   const json digits = {{"type", "Digits"}, {"individual_digits", true}};
-  expect_refused(with("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {plain["pre_tokenizer"], digits}}}),
-                 unsupported, "'Digits' after ByteLevel");
+  expect_refused(with("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {plain["pre_tokenizer"], digits}}}), unsupported,
+                 "'Digits' after ByteLevel");
 }
 
 TEST(Tokenizer, RefusesFilesThatContradictThemselves) {
@@ -304,12 +303,10 @@ TEST_F(LoadTokenizer, NeedsNoFilesBesideIt) {
 
 TEST_F(LoadTokenizer, RefusesSpecialTokensOfAnotherModel) {
   write("tokenizer_config.json", {{"eos_token", "<|eot|>"}});
-  expect_error(ErrorKind::kMismatch, "eos_token is '<|eot|>', which the vocabulary of 259 ids lacks",
-               [&] { load_tokenizer(folder_); });
+  expect_error(ErrorKind::kMismatch, "eos_token is '<|eot|>', which the vocabulary of 259 ids lacks", [&] { load_tokenizer(folder_); });
   write("tokenizer_config.json", json::object());
   write("config.json", {{"eos_token_id", 5000}});
-  expect_error(ErrorKind::kMismatch, "the eos token has the id 5000, outside the vocabulary of 259 ids",
-               [&] { load_tokenizer(folder_); });
+  expect_error(ErrorKind::kMismatch, "the eos token has the id 5000, outside the vocabulary of 259 ids", [&] { load_tokenizer(folder_); });
   write("config.json", {{"eos_token_id", "two"}});
   expect_error(ErrorKind::kBadFormat, "eos_token_id is \"two\"", [&] { load_tokenizer(folder_); });
 }

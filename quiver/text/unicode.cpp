@@ -161,8 +161,8 @@ std::int64_t incomplete_tail(std::string_view bytes) {
 }
 
 bool is_white_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 bool is_numeric(char32_t c) {
@@ -170,8 +170,7 @@ bool is_numeric(char32_t c) {
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return true;
+    case UTF8PROC_CATEGORY_NO: return true;
     default:
       // Rust's standard library is of Unicode 17 already, which has two more ranges of digits.
       return is_recent(c, "N", "") || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
@@ -191,8 +190,7 @@ bool is_word(char32_t c) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
+    case UTF8PROC_CATEGORY_PC: return true;
     default:
       // The symbols with the property Alphabetic, and the join controls.
       return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
@@ -210,8 +208,14 @@ void append_lowercase(std::string& out, char32_t c) {
     return;
   }
   // Unicode 16 and 17, which utf8proc may not know.
-  static constexpr std::array<std::array<char32_t, 2>, 8> kPairs{{{0x1C89, 0x1C8A}, {0xA7CB, 0x0264}, {0xA7CC, 0xA7CD},
-      {0xA7CE, 0xA7CF}, {0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D5}, {0xA7DA, 0xA7DB}, {0xA7DC, 0x019B}}};
+  static constexpr std::array<std::array<char32_t, 2>, 8> kPairs{{{0x1C89, 0x1C8A},
+                                                                  {0xA7CB, 0x0264},
+                                                                  {0xA7CC, 0xA7CD},
+                                                                  {0xA7CE, 0xA7CF},
+                                                                  {0xA7D2, 0xA7D3},
+                                                                  {0xA7D4, 0xA7D5},
+                                                                  {0xA7DA, 0xA7DB},
+                                                                  {0xA7DC, 0x019B}}};
   for (const auto& [upper, lower] : kPairs) {
     if (c == upper) return append_utf8(out, lower);
   }

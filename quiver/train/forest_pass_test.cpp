@@ -36,7 +36,8 @@ struct Result {
 };
 
 /// Loss and gradient of an adapter with dropout masks on every other projection if asked for.
-Result run(const model::Llama& base, const lora::LoraAdapter& adapter, const forest::ForestBatch& batch, bool with_masks, bool by_autograd) {
+Result run(const model::Llama& base, const lora::LoraAdapter& adapter, const forest::ForestBatch& batch, bool with_masks,
+           bool by_autograd) {
   const auto wide = base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
   FlatParameters parameters(adapter, torch::kCPU, wide);
   auto projections = base.projections();
@@ -61,12 +62,16 @@ Result run(const model::Llama& base, const lora::LoraAdapter& adapter, const for
 }
 
 TEST(ForestPass, EqualsAutograd) {
-  const std::vector<std::vector<std::string>> targets = {
-      {"all-linear"}, {"q_proj", "k_proj", "v_proj", "o_proj"}, {"v_proj"}, {"layers.1.mlp.down_proj"}, {"layers.1.self_attn.k_proj"},
-      {"layers.0.self_attn.o_proj"}};
+  const std::vector<std::vector<std::string>> targets = {{"all-linear"},
+                                                         {"q_proj", "k_proj", "v_proj", "o_proj"},
+                                                         {"v_proj"},
+                                                         {"layers.1.mlp.down_proj"},
+                                                         {"layers.1.self_attn.k_proj"},
+                                                         {"layers.0.self_attn.o_proj"}};
   for (const int threads : {1, 3}) {
     const Threads guard(threads);
-    for (const auto& [dtype, tolerance] : {std::pair(torch::kDouble, 1e-9), std::pair(torch::kFloat, 1e-4), std::pair(torch::kBFloat16, 6e-2)}) {
+    for (const auto& [dtype, tolerance] :
+         {std::pair(torch::kDouble, 1e-9), std::pair(torch::kFloat, 1e-4), std::pair(torch::kBFloat16, 6e-2)}) {
       const auto base = tiny(dtype);
       for (const int trees : {1, 6}) {
         const auto batch = batch_of(trees);
@@ -80,7 +85,8 @@ TEST(ForestPass, EqualsAutograd) {
             const auto where = ::testing::Message() << modules[0] << ", " << dtype << ", " << trees << " trees, masks " << with_masks;
             EXPECT_NEAR(actual.loss, expected.loss, tolerance * std::abs(expected.loss)) << where;
             ASSERT_GT(expected.gradient.norm().item<double>(), 0) << where;
-            EXPECT_LE((actual.gradient - expected.gradient).norm().item<double>(), tolerance * expected.gradient.norm().item<double>()) << where;
+            EXPECT_LE((actual.gradient - expected.gradient).norm().item<double>(), tolerance * expected.gradient.norm().item<double>())
+                << where;
           }
         }
       }
@@ -130,7 +136,8 @@ TEST(RowParts, RethrowWhatAPartThrows) {
   const Threads guard(3);
   EXPECT_THROW(nn::RowParts(600).for_each([](const nn::RowPart& part) {
     if (part.index == 1) throw std::runtime_error("part");
-  }), std::runtime_error);
+  }),
+               std::runtime_error);
 }
 
 }  // namespace

@@ -22,8 +22,7 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
   return options.learning_rate;
 }
 
-FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype)
-    : adapter_(adapter) {
+FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype) : adapter_(adapter) {
   std::int64_t size = 0;
   for (const auto& [path, pair] : adapter.pairs) size += pair.lora_a().numel() + pair.lora_b().numel();
   values_ = torch::empty({size}, torch::TensorOptions().dtype(dtype).device(device));

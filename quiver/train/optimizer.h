@@ -17,7 +17,7 @@ namespace quiver::train {
 enum class Schedule { kLinear, kCosine, kConstant };
 
 struct OptimizerOptions {
-  double learning_rate = 1e-4;    ///< peak (Ostapenko et al. 2024, app. 9)
+  double learning_rate = 1e-4;  ///< peak (Ostapenko et al. 2024, app. 9)
   Schedule schedule = Schedule::kLinear;
   double warmup_fraction = 0.06;  ///< of all steps: linear from 0
   double lora_plus_ratio = 1;     ///< rate of lora_b over that of lora_a (LoRA+, Hayou et al. 2024)

@@ -50,8 +50,8 @@ std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Seque
   std::vector<std::vector<forest::Sequence>> pieces = {{}};
   for (auto& sequence : sequences) {
     if (const auto alone = num_rows(std::span(&sequence, 1)); alone > max_tokens) {
-      fail(ErrorKind::kUsage, "an example takes {} tokens, a piece of a batch at most {}; raise --micro-batch-tokens or lower --max-length", alone,
-           max_tokens);
+      fail(ErrorKind::kUsage, "an example takes {} tokens, a piece of a batch at most {}; raise --micro-batch-tokens or lower --max-length",
+           alone, max_tokens);
     }
     auto& piece = pieces.back();
     piece.push_back(std::move(sequence));
@@ -108,9 +108,7 @@ std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mea
   return count;
 }
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -143,8 +141,7 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
   num_steps_ = steps_per_epoch_ * options.epochs;
-  adapted_ = base.with_projections(
-      attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
+  adapted_ = base.with_projections(attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
   prepare_backward(adapted_);
   check_memory();
 }
@@ -165,11 +162,13 @@ void Trainer::check_memory() const {
       most_targets = std::max(most_targets, static_cast<std::int64_t>(batch.targets.size()));
     }
   }
-  const auto needed = model::loss_gradient_bytes(adapted_, most_rows, most_targets, {.checkpoint_activations = options_.checkpoint_activations});
+  const auto needed =
+      model::loss_gradient_bytes(adapted_, most_rows, most_targets, {.checkpoint_activations = options_.checkpoint_activations});
   if (needed <= *available) return;
   constexpr double kMiB = 1 << 20;
   fail(ErrorKind::kUsage,
-       "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give --micro-batch-tokens or --checkpoint-activations, or "
+       "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give --micro-batch-tokens or "
+       "--checkpoint-activations, or "
        "lower --batch-size or --max-length",
        most_rows, static_cast<double>(needed) / kMiB, static_cast<double>(*available) / kMiB);
 }
@@ -308,12 +307,14 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
   tensor::TensorMap tensors;
   for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
   for (const char* name : {"values", "losses", "counters", "seconds", "validations"}) {
-    if (!tensors.contains(name)) fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
+    if (!tensors.contains(name))
+      fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
   }
   const auto& values = tensors.at("values");
   const auto counters = tensors.at("counters");
   if (!values.sizes().equals(parameters_.values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
-      tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 || tensors.at("validations").size(1) != 2 ||
+      tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 ||
+      tensors.at("validations").size(1) != 2 ||
       (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
          values.numel(), parameters_.values().numel());

@@ -32,9 +32,9 @@ struct TrainOptions {
   /// A step's batch is computed in pieces of at most so many tokens, shared prefixes counted once: the same gradient in
   /// less memory. 0: all at once.
   std::int64_t micro_batch_tokens = 0;
-  bool checkpoint_activations = false;  ///< model::PassOptions
-  std::int64_t validate_every = 0;      ///< steps; 0: every epoch. Only where there are validation examples
-  std::int64_t patience = 0;            ///< validations without a better loss before training ends; 0: never
+  bool checkpoint_activations = false;       ///< model::PassOptions
+  std::int64_t validate_every = 0;           ///< steps; 0: every epoch. Only where there are validation examples
+  std::int64_t patience = 0;                 ///< validations without a better loss before training ends; 0: never
   std::optional<std::int64_t> memory_limit;  ///< bytes a batch may take; what the system has left if not given
 };
 
@@ -56,7 +56,8 @@ struct TrainStats {
 
 /// A batch in runs of at most `max_tokens` rows (0: one run), ordered so that common prefixes meet. Throws kUsage for a
 /// sequence that is longer alone.
-std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Sequence> sequences, std::int64_t max_tokens, bool share_prefixes);
+std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Sequence> sequences, std::int64_t max_tokens,
+                                                       bool share_prefixes);
 
 /// The labels of a batch with their weights in the loss.
 model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean);
@@ -73,8 +74,8 @@ class Trainer {
  public:
   /// Throws kUsage for no examples, epochs or batch size below 1, an example beyond the model's context or
   /// micro_batch_tokens, or a batch that does not fit into memory.
-  Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
-          const TrainOptions& options, std::vector<forest::Sequence> validation = {});
+  Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples, const TrainOptions& options,
+          std::vector<forest::Sequence> validation = {});
 
   std::int64_t num_steps() const { return num_steps_; }
   std::int64_t step() const { return stats_.steps; }

@@ -50,7 +50,8 @@ void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double toler
     const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
     LossAndGradient alone{0, torch::zeros_like(parameters.values())};
     for (const auto& sequence : sequences) {
-      const auto one = run_plainly(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
+      const auto one =
+          run_plainly(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
       alone.loss += one.loss / static_cast<double>(sequences.size());
       alone.gradient += one.gradient / static_cast<double>(sequences.size());
     }
@@ -84,7 +85,8 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
       forest::TokenForest alone;
       alone.add_segment(forest::kNoParent, sequence.tokens);
       const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().base_weight().t());
-      for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets; p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
+      for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;
+           p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
         const auto difference = (logits[batch.targets.at(next++).row] - expected[p - 1]).abs().max().item<double>();
         EXPECT_LT(difference, tolerance * expected.abs().max().item<double>());
       }
@@ -102,7 +104,8 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   const auto run = io::read_json_file(folder / "run.json");
   const auto base = tiny(torch::kFloat, run.at("base").get<std::string>());
   FlatParameters parameters(lora::load_peft(folder / "initial"), torch::kCPU);
-  OptimizerOptions options{.learning_rate = run.at("learning_rate"), .weight_decay = run.at("weight_decay"), .max_grad_norm = run.at("clip_norm")};
+  OptimizerOptions options{
+      .learning_rate = run.at("learning_rate"), .weight_decay = run.at("weight_decay"), .max_grad_norm = run.at("clip_norm")};
   AdamW optimizer(options, parameters.values());
   const auto mean = run.at("loss") == "example_mean" ? LossMean::kExamples : LossMean::kTokens;
   const auto gradients = tensor::load_tensors(folder / "gradients.safetensors");
@@ -193,10 +196,14 @@ TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
 TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
   const auto base = tiny();
   const auto run = [&](std::int64_t micro_batch_tokens, bool checkpoint_activations, LossMean mean) {
-    TrainOptions options{.epochs = 2, .batch_size = 11, .loss_mean = mean, .micro_batch_tokens = micro_batch_tokens,
+    TrainOptions options{.epochs = 2,
+                         .batch_size = 11,
+                         .loss_mean = mean,
+                         .micro_batch_tokens = micro_batch_tokens,
                          .checkpoint_activations = checkpoint_activations};
     options.optimizer.learning_rate = 1e-2;
-    Trainer trainer(base, lora::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1), nested_sequences(3, 2), options);
+    Trainer trainer(base, lora::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1), nested_sequences(3, 2),
+                    options);
     while (!trainer.is_done()) trainer.run_step();
     return std::pair(trainer.stats(), trainer.parameters().adapter());
   };
@@ -256,7 +263,8 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   double loss = 0;
   for (const auto& sequence : unlike) {
     const torch::NoGradGuard no_grad;
-    loss += batch_loss(adapted, forest::build_batch(std::span(&sequence, 1)), LossMean::kExamples).item<double>() / static_cast<double>(unlike.size());
+    loss += batch_loss(adapted, forest::build_batch(std::span(&sequence, 1)), LossMean::kExamples).item<double>() /
+            static_cast<double>(unlike.size());
   }
   EXPECT_NEAR(loss, best->loss, 1e-4);
   fs::remove(path);

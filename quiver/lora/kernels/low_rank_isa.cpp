@@ -132,9 +132,9 @@ void outer(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* 
   }
 }
 
-#define QUIVER_INSTANTIATE(T)                                                                                   \
-  template void shrink<T>(std::int64_t, std::int64_t, std::int64_t, const T*, const float*, float*);            \
-  template void expand<T>(std::int64_t, std::int64_t, std::int64_t, const float*, const float*, const T*, T*);  \
+#define QUIVER_INSTANTIATE(T)                                                                                  \
+  template void shrink<T>(std::int64_t, std::int64_t, std::int64_t, const T*, const float*, float*);           \
+  template void expand<T>(std::int64_t, std::int64_t, std::int64_t, const float*, const float*, const T*, T*); \
   template void outer<T>(std::int64_t, std::int64_t, std::int64_t, const float*, const T*, float*);
 QUIVER_INSTANTIATE(float)
 QUIVER_INSTANTIATE(Bf16)

@@ -12,18 +12,17 @@ namespace quiver::lora::kernel {
 
 using nn::kernel::Bf16;
 
-#define QUIVER_LOW_RANK_KERNELS(ISA)                                                                              \
-  namespace ISA {                                                                                                 \
-  /* z [T, r] = x [T, d] factor^T */                                                                              \
-  template <typename T>                                                                                           \
-  void shrink(std::int64_t rows, std::int64_t dim, std::int64_t rank, const T* x, const float* factor, float* z); \
-  /* y [T, d] = onto + z factor; onto null for 0, and may be y */                                                 \
-  template <typename T>                                                                                           \
-  void expand(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const float* factor,        \
-              const T* onto, T* y);                                                                               \
-  /* out [r, d] = z^T x */                                                                                        \
-  template <typename T>                                                                                           \
-  void outer(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const T* x, float* out);     \
+#define QUIVER_LOW_RANK_KERNELS(ISA)                                                                                             \
+  namespace ISA {                                                                                                                \
+  /* z [T, r] = x [T, d] factor^T */                                                                                             \
+  template <typename T>                                                                                                          \
+  void shrink(std::int64_t rows, std::int64_t dim, std::int64_t rank, const T* x, const float* factor, float* z);                \
+  /* y [T, d] = onto + z factor; onto null for 0, and may be y */                                                                \
+  template <typename T>                                                                                                          \
+  void expand(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const float* factor, const T* onto, T* y); \
+  /* out [r, d] = z^T x */                                                                                                       \
+  template <typename T>                                                                                                          \
+  void outer(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const T* x, float* out);                    \
   }
 QUIVER_LOW_RANK_KERNELS(v2)
 QUIVER_LOW_RANK_KERNELS(v3)

@@ -10,198 +10,11 @@
 // bfloat16 tensors on a CPU that multiplies them: there P and dS are rounded to bfloat16, as is usual.
 #include "quiver/nn/kernels/attention_isa.h"
 
+#include "quiver/nn/kernels/small_gemm_isa.h"
 #include "quiver/nn/kernels/vector_isa.h"
 
 namespace quiver::nn::kernel::QUIVER_ISA {
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int kTileRows = 6, kTileVectors = 4;
-#elif defined(__AVX2__)
-constexpr int kTileRows = 6, kTileVectors = 2;
-#else
-constexpr int kTileRows = 4, kTileVectors = 2;
-#endif
-
-// ---- Cells: what products are made of. A cell is kDepth consecutive elements along the summed dimension; matrices
-// "across" have rows [n][ceil(d / kDepth)] for sums over d, matrices "down" [ceil(n / kDepth)][d] for sums over n.
-
-/// One float32 each: across and down are the same.
-struct Floats {
-  using Cell = float;
-  static constexpr int kDepth = 1;
-  static inline __attribute__((always_inline)) Vec multiply_add(Vec sum, float left, const float* right) { return sum + left * load(right); }
-
-  template <typename T>
-  static void pack_across(const T* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, Cell* out) {
-    const auto width = padded(dim);
-    for (std::int64_t i = 0; i < rows; ++i) {
-      for (std::int64_t d = dim; d < width; ++d) out[i * width + d] = 0;
-      for_vectors(0, dim, [&](std::int64_t d, std::int64_t count) {
-        store_some(out + i * width + d, count, load_some(source + i * stride + d, count));
-      });
-    }
-  }
-  /// An across matrix [rows][width], down.
-  static void pack_down(const Cell* across, std::int64_t rows, std::int64_t width, Cell* out) {
-    for (std::int64_t i = 0; i < rows * width; i += kLanes) store(out + i, load(across + i));
-  }
-  /// Float32 rows of whole vectors, in place: `out` is for cells that need a place of their own.
-  static Cell* round_rows(float* rows, std::int64_t, std::int64_t, std::int64_t, Cell*) { return rows; }
-  static Cell* round_down(float* rows, std::int64_t, std::int64_t, std::int64_t, const Cell*, Cell*) { return rows; }
-};
-
-#if defined(__AVX512BF16__)
-/// Two bfloat16 each, multiplied two at a time.
-struct Pairs {
-  using Cell = std::uint32_t;
-  static constexpr int kDepth = 2;
-  static inline __attribute__((always_inline)) Vec multiply_add(Vec sum, Cell left, const Cell* right) {
-    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(static_cast<int>(left)), (__m512bh)_mm512_loadu_si512(right));
-  }
-
-  static void pack_across(const Bf16* source, std::int64_t stride, std::int64_t rows, std::int64_t dim, Cell* out) {
-    const auto width = padded(dim);
-    for (std::int64_t i = 0; i < rows; ++i) {
-      auto* row = reinterpret_cast<Bf16*>(out) + i * width;
-      const Bf16* from = source + i * stride;
-      std::int64_t d = 0;
-      for (; d + kLanes <= dim; d += kLanes) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + d), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + d)));
-      }
-      for (; d < width; ++d) row[d] = d < dim ? from[d] : Bf16{0};
-    }
-  }
-  /// across: rows of `width` bfloat16. Two rows become one of `width` cells.
-  static void pack_down(const Cell* across, std::int64_t rows, std::int64_t width, Cell* out) {
-    const auto* in = reinterpret_cast<const std::uint16_t*>(across);
-    for (std::int64_t i = 0; i < rows; i += 2) {
-      const auto* low = in + i * width;
-      Cell* to = out + i / 2 * width;
-      if (i + 1 < rows) {
-        for (std::int64_t d = 0; d < width; ++d) to[d] = static_cast<Cell>(low[d]) | static_cast<Cell>(low[width + d]) << 16;
-      } else {
-        for (std::int64_t d = 0; d < width; ++d) to[d] = low[d];
-      }
-    }
-  }
-  /// Float32 rows `ld` apart, rounded, in rows of ld bfloat16.
-  static Cell* round_rows(const float* rows, std::int64_t count, std::int64_t columns, std::int64_t ld, Cell* out) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t j = 0; j < columns; j += 2 * kLanes) {
-        const auto low = _mm512_loadu_ps(rows + i * ld + j), high = _mm512_loadu_ps(rows + i * ld + j + kLanes);
-        _mm512_storeu_si512(reinterpret_cast<Bf16*>(out) + i * ld + j, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-      }
-    }
-    return out;
-  }
-  static Cell* round_down(const float*, std::int64_t count, std::int64_t, std::int64_t ld, const Cell* rounded, Cell* out) {
-    pack_down(rounded, count, ld, out);
-    return out;
-  }
-};
-#endif
-
-template <typename T>
-struct CellsOf {
-  using Type = Floats;
-};
-#if defined(__AVX512BF16__)
-template <>
-struct CellsOf<Bf16> {
-  using Type = Pairs;
-};
-#endif
-
-constexpr std::int64_t cells(std::int64_t n, int depth) { return (n + depth - 1) / depth; }
-
-/// A strided left side: element (i, k) at data[i * row + k * column].
-template <typename Cell>
-struct Left {
-  const Cell* data;
-  std::int64_t row, column;
-};
-
-template <typename C, int kRows, int kVectors>
-QUIVER_INLINE void gemm_tile(std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b, std::int64_t ldb, float* c,
-                             std::int64_t ldc, bool accumulate) {
-  Vec sum[kRows][kVectors];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kVectors; ++j) sum[i][j] = accumulate ? load(c + i * ldc + j * kLanes) : Vec{};
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < kRows; ++i) {
-      const auto left = a.data[i * a.row + k * a.column];
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = C::multiply_add(sum[i][j], left, b + k * ldb + j * kLanes);
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kVectors; ++j) store(c + i * ldc + j * kLanes, sum[i][j]);
-  }
-}
-
-template <typename C, int kVectors>
-QUIVER_INLINE void gemm_panel(std::int64_t rows, std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b,
-                              std::int64_t ldb, float* c, std::int64_t ldc, bool accumulate) {
-  std::int64_t i = 0;
-  const auto left = [&] { return Left<typename C::Cell>{a.data + i * a.row, a.row, a.column}; };
-  for (; i + kTileRows <= rows; i += kTileRows) {
-    gemm_tile<C, kTileRows, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate);
-  }
-  switch (rows - i) {
-    case 5: gemm_tile<C, 5, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 4: gemm_tile<C, 4, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 3: gemm_tile<C, 3, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 2: gemm_tile<C, 2, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    case 1: gemm_tile<C, 1, kVectors>(depth, left(), b, ldb, c + i * ldc, ldc, accumulate); break;
-    default: break;
-  }
-}
-
-/// C [rows, columns] (+)= A [rows, depth] B [depth, columns], depth in cells. Works on whole vectors: reads and writes up
-/// to padded(columns) columns of every row.
-template <typename C>
-void gemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Left<typename C::Cell> a, const typename C::Cell* b,
-          std::int64_t ldb, float* c, std::int64_t ldc, bool accumulate) {
-  std::int64_t j = 0;
-  for (; j + kTileVectors * kLanes <= columns; j += kTileVectors * kLanes) {
-    gemm_panel<C, kTileVectors>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
-  }
-  for (; j < columns; j += kLanes) gemm_panel<C, 1>(rows, depth, a, b + j, ldb, c + j, ldc, accumulate);
-}
-
-/// kLanes rows of as many cells, transposed: in log2(kLanes) rounds that swap blocks off the diagonal.
-template <typename Cell>
-QUIVER_INLINE void transpose_square(const Cell* in, std::int64_t in_ld, Cell* out, std::int64_t out_ld) {
-  BitsVec rows[kLanes];
-  for (int i = 0; i < kLanes; ++i) rows[i] = *reinterpret_cast<const BitsVec*>(in + i * in_ld);
-  for (int block = 1; block < kLanes; block *= 2) {
-    BitsVec upper, lower;
-    for (int l = 0; l < kLanes; ++l) {
-      upper[l] = static_cast<std::uint32_t>((l & block) == 0 ? l : kLanes + l - block);
-      lower[l] = static_cast<std::uint32_t>((l & block) == 0 ? l + block : kLanes + l);
-    }
-    for (int i = 0; i < kLanes; ++i) {
-      if ((i & block) != 0) continue;
-      const BitsVec a = rows[i], b = rows[i + block];
-      rows[i] = __builtin_shuffle(a, b, upper);
-      rows[i + block] = __builtin_shuffle(a, b, lower);
-    }
-  }
-  for (int i = 0; i < kLanes; ++i) *reinterpret_cast<BitsVec*>(out + i * out_ld) = rows[i];
-}
-
-/// across [n][width cells] -> out [width][ld], up to whole squares of rows; what lies beyond n is some number.
-template <typename Cell>
-void transpose(const Cell* across, std::int64_t n, std::int64_t width, Cell* out, std::int64_t ld) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    std::int64_t d = 0;
-    for (; d + kLanes <= width; d += kLanes) transpose_square(across + i * width + d, width, out + d * ld + i, ld);
-    for (; d < width; ++d) {
-      for (std::int64_t j = i; j < i + kLanes && j < n; ++j) out[d * ld + j] = across[j * width + d];
-    }
-  }
-}
 
 /// The scratch of one unit, cut up.
 template <typename T>
@@ -213,7 +26,10 @@ struct Workspace {
   float *scores, *gradients, *tile;
 
   explicit Workspace(const AttentionUnit<T>& unit)
-      : dim(unit.head_dim), width(padded(unit.head_dim)), depth(cells(width, C::kDepth)), keys_ld(padded(unit.num_keys) + kPad),
+      : dim(unit.head_dim),
+        width(padded(unit.head_dim)),
+        depth(cells(width, C::kDepth)),
+        keys_ld(padded(unit.num_keys) + kPad),
         scores_ld(scores_stride(unit.num_keys, unit.most_spans)) {
     float* next = unit.scratch;
     const auto take = [&next](std::int64_t count) {
@@ -286,9 +102,8 @@ QUIVER_INLINE std::int64_t for_each_run(const QueryBlock& block, std::int64_t en
 /// scores [count, columns] = left K^T, `keys_t` being K^T; `fill` in columns that are no key's, or that a row does not
 /// see yet, up to whole vectors. Returns the number of columns.
 template <typename T>
-std::int64_t compute_scores(const Workspace<T>& w, const QueryBlock& block, std::int64_t row,
-                            std::int64_t count, const typename Workspace<T>::Cell* left, const typename Workspace<T>::Cell* keys_t,
-                            float fill, float* scores) {
+std::int64_t compute_scores(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count,
+                            const typename Workspace<T>::Cell* left, const typename Workspace<T>::Cell* keys_t, float fill, float* scores) {
   using C = typename Workspace<T>::C;
   std::int64_t last_column = 0;
   const auto columns = for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
@@ -317,8 +132,8 @@ void multiply_values(const Workspace<T>& w, const QueryBlock& block, std::int64_
   bool accumulate = false;
   for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
     const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
-    gemm<C>(count, w.width, end - begin, {left + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width,
-            w.tile, w.width, accumulate);
+    gemm<C>(count, w.width, end - begin, {left + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width, w.tile,
+            w.width, accumulate);
     accumulate = true;
   });
 }
@@ -468,10 +283,10 @@ void attention_decode(const AttentionUnit<T>& unit) {
   const auto group = unit.num_heads / unit.num_kv_heads;
   const auto kv_stride = unit.num_kv_heads * dim, q_stride = unit.num_heads * dim;
   const auto most = padded(block.num_visible + block.length);
-  float* queries = unit.scratch;               // [group, width]
-  float* sums = queries + group * width;       // [group, width]
-  float* row_values = sums + group * width;    // [width]
-  float* scores = row_values + width;          // [group, most]
+  float* queries = unit.scratch;             // [group, width]
+  float* sums = queries + group * width;     // [group, width]
+  float* row_values = sums + group * width;  // [width]
+  float* scores = row_values + width;        // [group, most]
   for (std::int64_t i = 0; i < block.length; ++i) {
     const auto q_offset = (block.first_query + i) * q_stride + unit.kv_head * group * dim;
     Floats::pack_across(unit.q + q_offset, dim, group, dim, queries);
@@ -528,10 +343,10 @@ void attention_decode(const AttentionUnit<T>& unit) {
   }
 }
 
-#define QUIVER_INSTANTIATE(T)                                                                              \
-  template void attention_forward<T>(const AttentionUnit<T>&);                                             \
-  template void attention_backward<T>(const AttentionUnit<T>&);                                            \
-  template void collect_gradients<T>(const AttentionUnit<T>&, const GradientUse*, std::int64_t, T*, T*);   \
+#define QUIVER_INSTANTIATE(T)                                                                            \
+  template void attention_forward<T>(const AttentionUnit<T>&);                                           \
+  template void attention_backward<T>(const AttentionUnit<T>&);                                          \
+  template void collect_gradients<T>(const AttentionUnit<T>&, const GradientUse*, std::int64_t, T*, T*); \
   template void attention_decode<T>(const AttentionUnit<T>&);
 QUIVER_INSTANTIATE(float)
 QUIVER_INSTANTIATE(Bf16)

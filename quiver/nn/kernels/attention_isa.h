@@ -69,18 +69,17 @@ constexpr std::int64_t decode_scratch_floats(std::int64_t num_visible, std::int6
   return padded(num_visible) + (1 + 2 * group) * padded(head_dim) + group * padded(num_visible);
 }
 
-#define QUIVER_ATTENTION_KERNELS(ISA)                                                                         \
-  namespace ISA {                                                                                             \
-  template <typename T>                                                                                       \
-  void attention_forward(const AttentionUnit<T>& unit);                                                       \
-  template <typename T>                                                                                       \
-  void attention_backward(const AttentionUnit<T>& unit);                                                      \
-  /* Gradients of the chunk's own rows, its own and what its users found: into dk, dv [Tk, H_kv, D]. */       \
-  template <typename T>                                                                                       \
-  void collect_gradients(const AttentionUnit<T>& unit, const GradientUse* uses, std::int64_t num_uses, T* dk, \
-                         T* dv);                                                                              \
-  template <typename T>                                                                                       \
-  void attention_decode(const AttentionUnit<T>& unit);                                                        \
+#define QUIVER_ATTENTION_KERNELS(ISA)                                                                                 \
+  namespace ISA {                                                                                                     \
+  template <typename T>                                                                                               \
+  void attention_forward(const AttentionUnit<T>& unit);                                                               \
+  template <typename T>                                                                                               \
+  void attention_backward(const AttentionUnit<T>& unit);                                                              \
+  /* Gradients of the chunk's own rows, its own and what its users found: into dk, dv [Tk, H_kv, D]. */               \
+  template <typename T>                                                                                               \
+  void collect_gradients(const AttentionUnit<T>& unit, const GradientUse* uses, std::int64_t num_uses, T* dk, T* dv); \
+  template <typename T>                                                                                               \
+  void attention_decode(const AttentionUnit<T>& unit);                                                                \
   }
 QUIVER_ATTENTION_KERNELS(v2)
 QUIVER_ATTENTION_KERNELS(v3)

@@ -16,8 +16,8 @@ QUIVER_INLINE Vec sigmoid(Vec x) {
 }  // namespace
 
 template <typename T>
-void rms_norm_forward(std::int64_t begin, std::int64_t end, std::int64_t dim, float epsilon, const T* x, const float* weight,
-                      T* y, float* inverse_rms) {
+void rms_norm_forward(std::int64_t begin, std::int64_t end, std::int64_t dim, float epsilon, const T* x, const float* weight, T* y,
+                      float* inverse_rms) {
   for (auto row = begin; row < end; ++row) {
     const T* in = x + row * dim;
     T* out = y + row * dim;
@@ -57,8 +57,8 @@ void rms_norm_backward(std::int64_t begin, std::int64_t end, std::int64_t dim, c
 }
 
 template <typename T>
-void rotate(std::int64_t begin, std::int64_t end, std::int64_t heads, std::int64_t dim, float sign, const T* x,
-            const float* cosine, const float* sine, T* y) {
+void rotate(std::int64_t begin, std::int64_t end, std::int64_t heads, std::int64_t dim, float sign, const T* x, const float* cosine,
+            const float* sine, T* y) {
   const auto half = dim / 2;
   for (auto row = begin; row < end; ++row) {
     for_vectors(0, half, [&](std::int64_t i, std::int64_t count) {
@@ -138,17 +138,15 @@ void cross_entropy_gradient(std::int64_t begin, std::int64_t end, std::int64_t v
   }
 }
 
-#define QUIVER_INSTANTIATE(T)                                                                                              \
-  template void rms_norm_forward<T>(std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*, T*, float*);  \
-  template void rms_norm_backward<T>(std::int64_t, std::int64_t, std::int64_t, const T*, const T*, const float*,           \
-                                     const float*, const T*, T*);                                                          \
-  template void rotate<T>(std::int64_t, std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*,           \
-                          const float*, T*);                                                                               \
-  template void swiglu_forward<T>(std::int64_t, std::int64_t, const T*, const T*, T*);                                     \
-  template void swiglu_backward<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, T*, T*);                      \
-  template void log_sum_exp<T>(std::int64_t, std::int64_t, std::int64_t, const T*, float*, std::int64_t*);                 \
-  template void cross_entropy_gradient<T>(std::int64_t, std::int64_t, std::int64_t, T*, const float*, const std::int64_t*, \
-                                          const float*);
+#define QUIVER_INSTANTIATE(T)                                                                                                            \
+  template void rms_norm_forward<T>(std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*, T*, float*);                \
+  template void rms_norm_backward<T>(std::int64_t, std::int64_t, std::int64_t, const T*, const T*, const float*, const float*, const T*, \
+                                     T*);                                                                                                \
+  template void rotate<T>(std::int64_t, std::int64_t, std::int64_t, std::int64_t, float, const T*, const float*, const float*, T*);      \
+  template void swiglu_forward<T>(std::int64_t, std::int64_t, const T*, const T*, T*);                                                   \
+  template void swiglu_backward<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, T*, T*);                                    \
+  template void log_sum_exp<T>(std::int64_t, std::int64_t, std::int64_t, const T*, float*, std::int64_t*);                               \
+  template void cross_entropy_gradient<T>(std::int64_t, std::int64_t, std::int64_t, T*, const float*, const std::int64_t*, const float*);
 QUIVER_INSTANTIATE(float)
 QUIVER_INSTANTIATE(Bf16)
 

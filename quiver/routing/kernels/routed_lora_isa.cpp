@@ -27,8 +27,8 @@ QUIVER_INLINE void unpack(const T* in, std::int64_t n, float* out) {
 /// |<x_i, p_n>| for kRows tokens and kPanels panels of adapters. Each score is one chain of
 /// multiply-adds over d_in, whatever the blocking.
 template <int kRows, int kPanels>
-QUIVER_INLINE void score_block(const float* x, std::int64_t row, const float* panel,
-                               std::int64_t d_in, float* scores, std::int64_t scores_row) {
+QUIVER_INLINE void score_block(const float* x, std::int64_t row, const float* panel, std::int64_t d_in, float* scores,
+                               std::int64_t scores_row) {
   constexpr int kVectors = kPanel / kLanes;
   Vec sum[kRows][kPanels][kVectors] = {};
   for (std::int64_t c = 0; c < d_in; ++c) {
@@ -51,8 +51,7 @@ QUIVER_INLINE void score_block(const float* x, std::int64_t row, const float* pa
 
 /// The top_k largest of n scores, largest first, the lower index first among equals; then softmax
 /// of score / temperature.
-QUIVER_INLINE void choose(const float* scores, std::int64_t n, std::int64_t top_k,
-                          float temperature, std::int64_t* index, float* weight) {
+QUIVER_INLINE void choose(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float score = scores[i];
     if (i >= top_k && !(score > weight[top_k - 1])) continue;
@@ -88,8 +87,7 @@ struct MakeLanes<0, kLane...> {
 template <int kMask, int... kLane>
 QUIVER_INLINE Vec fold(Vec a, Vec b, Lanes<kLane...>) {
   return __builtin_shufflevector(a, b, ((kLane & kMask) ? kLanes + kLane : kLane)...) +
-         __builtin_shufflevector(a, b,
-                                 ((kLane & kMask) ? kLanes + (kLane ^ kMask) : (kLane ^ kMask))...);
+         __builtin_shufflevector(a, b, ((kLane & kMask) ? kLanes + (kLane ^ kMask) : (kLane ^ kMask))...);
 }
 
 /// Folds `count` (a power of two) vectors into one, halving the distance of the lanes added; a lone
@@ -117,8 +115,7 @@ QUIVER_INLINE void lane_sums(Vec* v, float* out) {
     store(lanes, v[first]);
     for (int j = 0; j < kStep; ++j) {
       int lane = 0;
-      for (int bit = 1, place = kLanes / 2; bit < kStep; bit *= 2, place /= 2)
-        lane += (j & bit) ? place : 0;
+      for (int bit = 1, place = kLanes / 2; bit < kStep; bit *= 2, place /= 2) lane += (j & bit) ? place : 0;
       out[first + j] = lanes[lane];
     }
   }
@@ -126,8 +123,7 @@ QUIVER_INLINE void lane_sums(Vec* v, float* out) {
 
 /// u[i][first + q] = <x_i, a_q> for kRows tokens and kRanks rows of lora_a.
 template <int kRows, int kRanks>
-QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int64_t width,
-                                float* const* u, std::int64_t first) {
+QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int64_t width, float* const* u, std::int64_t first) {
   Vec sum[kRows * kRanks] = {};
   for (std::int64_t c = 0; c < width; c += kLanes) {
     Vec left[kRanks];
@@ -145,8 +141,7 @@ QUIVER_INLINE void shrink_block(const float* const* x, const float* a, std::int6
 }
 
 template <int kRows>
-QUIVER_INLINE void shrink_rows(const float* const* x, const float* a, std::int64_t width,
-                               std::int64_t rank, float* const* u) {
+QUIVER_INLINE void shrink_rows(const float* const* x, const float* a, std::int64_t width, std::int64_t rank, float* const* u) {
   std::int64_t q = 0;
   for (; q + 4 <= rank; q += 4) shrink_block<kRows, 4>(x, a + q * width, width, u, q);
   for (; q + 2 <= rank; q += 2) shrink_block<kRows, 2>(x, a + q * width, width, u, q);
@@ -155,23 +150,19 @@ QUIVER_INLINE void shrink_rows(const float* const* x, const float* a, std::int64
 
 /// Sorts the (token, choice) pairs of a tile by adapter: those of adapter n become order[start[n]]
 /// .. order[start[n + 1] - 1], tokens ascending.
-QUIVER_INLINE void sort_by_adapter(const std::int64_t* index, std::int64_t num_pairs,
-                                   std::int64_t num_adapters, std::int32_t* order,
+QUIVER_INLINE void sort_by_adapter(const std::int64_t* index, std::int64_t num_pairs, std::int64_t num_adapters, std::int32_t* order,
                                    std::int32_t* start) {
   for (std::int64_t n = 0; n <= num_adapters; ++n) start[n] = 0;
   for (std::int64_t p = 0; p < num_pairs; ++p) ++start[index[p] + 1];
   for (std::int64_t n = 0; n < num_adapters; ++n) start[n + 1] += start[n];
-  for (std::int64_t p = 0; p < num_pairs; ++p)
-    order[start[index[p]]++] = static_cast<std::int32_t>(p);
-  for (std::int64_t n = num_adapters; n > 0; --n)
-    start[n] = start[n - 1];  // the loop above moved each to its end
+  for (std::int64_t p = 0; p < num_pairs; ++p) order[start[index[p]]++] = static_cast<std::int32_t>(p);
+  for (std::int64_t n = num_adapters; n > 0; --n) start[n] = start[n - 1];  // the loop above moved each to its end
   start[0] = 0;
 }
 
 /// u[p] = A_n x_t for kRows pairs p = (t, a choice of adapter n), whose lora_a is `a`.
 template <int kRows, typename T>
-QUIVER_INLINE void shrink_pairs(const LoraTask<T>& task, const float* x, const float* a,
-                                const std::int32_t* pairs, float* u) {
+QUIVER_INLINE void shrink_pairs(const LoraTask<T>& task, const float* x, const float* a, const std::int32_t* pairs, float* u) {
   const std::int64_t width = padded(task.d_in, kPad);
   const float* xs[kRows];
   float* us[kRows];
@@ -184,8 +175,8 @@ QUIVER_INLINE void shrink_pairs(const LoraTask<T>& task, const float* x, const f
 
 /// u[p] [rank] for every pair of a tile, adapter by adapter, so that each A is read once.
 template <typename T>
-QUIVER_INLINE void shrink(const LoraTask<T>& task, const float* x, std::int64_t num_pairs,
-                          const std::int64_t* index, float* u, std::int32_t* ints) {
+QUIVER_INLINE void shrink(const LoraTask<T>& task, const float* x, std::int64_t num_pairs, const std::int64_t* index, float* u,
+                          std::int32_t* ints) {
   constexpr int kRows = kLanes == 16 ? 4 : 2;  // as many sums as the registers hold
   std::int32_t* order = ints;
   std::int32_t* start = ints + num_pairs;
@@ -218,8 +209,7 @@ QUIVER_INLINE void weigh(const LoraTask<T>& task, std::int64_t token, float* u) 
 
 /// y[:, block] += sum over choices j and ranks q of u[j, q] * lora_b[j, q, block], for one token.
 template <typename T>
-QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::int64_t* index,
-                          const float* u, T* y, std::int64_t columns) {
+QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::int64_t* index, const float* u, T* y, std::int64_t columns) {
   constexpr int kVectors = kColumns / kLanes;
   Vec sum[kVectors] = {};
   for (std::int64_t j = 0; j < task.top_k; ++j) {
@@ -249,8 +239,7 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
   float* scores = scratch + 16 * width;
   for (std::int64_t t = begin; t < end;) {
     const int rows = end - t < kRows ? 1 : kRows;
-    for (int i = 0; i < rows; ++i)
-      unpack(task.x + (t + i) * task.d_in, task.d_in, scratch + i * width);
+    for (int i = 0; i < rows; ++i) unpack(task.x + (t + i) * task.d_in, task.d_in, scratch + i * width);
     for (std::int64_t n = 0; n < num_scores;) {
       const float* panel = task.prototypes + n * task.d_in;
       if (rows == kRows) {
@@ -265,30 +254,27 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
       }
     }
     for (int i = 0; i < rows; ++i, ++t) {
-      choose(scores + i * num_scores, task.num_adapters, task.top_k, task.temperature,
-             task.index + t * task.top_k, task.weight + t * task.top_k);
+      choose(scores + i * num_scores, task.num_adapters, task.top_k, task.temperature, task.index + t * task.top_k,
+             task.weight + t * task.top_k);
     }
   }
 }
 
 template <typename T>
-void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch,
-                std::int32_t* ints) {
+void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
   const std::int64_t width = padded(task.d_in, kPad);
   const std::int64_t per_token = task.top_k * task.rank;
   float* x = scratch;
   float* u = scratch + tile_tokens(task.d_in) * width;
   const std::int64_t num_tokens = end - begin;
-  for (std::int64_t t = 0; t < num_tokens; ++t)
-    unpack(task.x + (begin + t) * task.d_in, task.d_in, x + t * width);
+  for (std::int64_t t = 0; t < num_tokens; ++t) unpack(task.x + (begin + t) * task.d_in, task.d_in, x + t * width);
   shrink(task, x, num_tokens * task.top_k, task.index + begin * task.top_k, u, ints);
   for (std::int64_t t = 0; t < num_tokens; ++t) weigh(task, begin + t, u + t * per_token);
   for (std::int64_t c = 0; c < task.d_out; c += kColumns) {
     const float* b = task.lora_b + c * task.num_adapters * task.rank;
     const std::int64_t columns = task.d_out - c < kColumns ? task.d_out - c : kColumns;
     for (std::int64_t t = 0; t < num_tokens; ++t) {
-      expand(task, b, task.index + (begin + t) * task.top_k, u + t * per_token,
-             task.y + (begin + t) * task.d_out + c, columns);
+      expand(task, b, task.index + (begin + t) * task.top_k, u + t * per_token, task.y + (begin + t) * task.d_out + c, columns);
     }
   }
 }

@@ -57,25 +57,21 @@ struct LoraTask {
   std::int64_t d_in, d_out, num_adapters, rank, top_k;
   bool mix_parameters;  ///< (sum w B)(sum w A) instead of sum w B A; then all scalings are equal
 };
-constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k,
-                                           std::int64_t rank) {
+constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k, std::int64_t rank) {
   return tile_tokens(d_in) * (padded(d_in, kPad) + top_k * rank);
 }
-constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k,
-                                         std::int64_t num_adapters) {
+constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, std::int64_t num_adapters) {
   return tile_tokens(d_in) * top_k + num_adapters + 1;
 }
 
-#define QUIVER_ROUTING_KERNELS(ISA)                                                              \
-  namespace ISA {                                                                                \
-  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                    \
-  template <typename T>                                                                          \
-  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,               \
-                   float* scratch);                                                              \
-  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                  \
-  template <typename T>                                                                          \
-  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, \
-                  std::int32_t* ints);                                                           \
+#define QUIVER_ROUTING_KERNELS(ISA)                                                                                   \
+  namespace ISA {                                                                                                     \
+  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                         \
+  template <typename T>                                                                                               \
+  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                   \
+  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                       \
+  template <typename T>                                                                                               \
+  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints); \
   }
 QUIVER_ROUTING_KERNELS(v2)
 QUIVER_ROUTING_KERNELS(v3)
