@@ -1,30 +1,46 @@
 #include "quiver/cli/training_options.h"
 
+#include <initializer_list>
+#include <utility>
+
 #include "quiver/base/error.h"
 #include "quiver/data/tasks.h"
 
 namespace quiver::cli {
 
+namespace {
+
+/// What `word` stands for among the choices of an option.
+template <typename T>
+T choose(const char* option, const std::string& word, std::initializer_list<std::pair<const char*, T>> choices) {
+  std::string known;
+  for (const auto& [name, value] : choices) {
+    if (word == name) return value;
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  fail(ErrorKind::kUsage, "{} '{}' is not one of {}", option, word, known);
+}
+
+}  // namespace
+
 recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
+  using train::LossMean, train::Schedule, lora::LoraInit;
   auto resolved = setup;
   resolved.data = data;
   resolved.tasks = data::select_tasks(data, tasks);
-  resolved.train.seed = seed;
-  if (loss_mean != "examples" && loss_mean != "tokens")
-    fail(ErrorKind::kUsage, "--loss-mean '{}' is not one of examples, tokens", loss_mean);
-  resolved.train.loss_mean = loss_mean == "examples" ? train::LossMean::kExamples : train::LossMean::kTokens;
-  if (init != "mttl" && init != "peft") fail(ErrorKind::kUsage, "--init '{}' is not one of mttl, peft", init);
-  resolved.init = init == "mttl" ? lora::LoraInit::kMttl : lora::LoraInit::kPeft;
-  if (schedule != "linear" && schedule != "cosine" && schedule != "constant")
-    fail(ErrorKind::kUsage, "--schedule '{}' is not one of linear, cosine, constant", schedule);
-  resolved.train.optimizer.schedule = schedule == "linear"   ? train::Schedule::kLinear
-                                      : schedule == "cosine" ? train::Schedule::kCosine
-                                                             : train::Schedule::kConstant;
-  if (share_prefixes != "auto" && share_prefixes != "on" && share_prefixes != "off")
-    fail(ErrorKind::kUsage, "--share-prefixes '{}' is not one of auto, on, off", share_prefixes);
-  resolved.train.share_prefixes = share_prefixes == "on" || (share_prefixes == "auto" && setup.lora.dropout == 0);
-  if (setup.train.patience > 0 && setup.max_valid == 0)
-    fail(ErrorKind::kUsage, "--patience needs rows to validate on: give --validate ROWS");
+  auto& train = resolved.train;
+  train.seed = seed;
+  train.loss_mean = choose<LossMean>("--loss-mean", loss_mean, {{"examples", LossMean::kExamples}, {"tokens", LossMean::kTokens}});
+  train.optimizer.schedule = choose<Schedule>(
+      "--schedule", schedule, {{"linear", Schedule::kLinear}, {"cosine", Schedule::kCosine}, {"constant", Schedule::kConstant}});
+  train.share_prefixes = choose<bool>("--share-prefixes", share_prefixes, {{"auto", setup.lora.dropout == 0}, {"on", true}, {"off", false}});
+  resolved.init = choose<LoraInit>("--init", init, {{"mttl", LoraInit::kMttl}, {"peft", LoraInit::kPeft}});
+  if (train.patience > 0 && setup.max_valid == 0) {
+    fail(ErrorKind::kUsage, "--patience {} needs rows to validate on: give --validate ROWS", train.patience);
+  }
+  if (train.validate_every > 0 && setup.max_valid == 0) {
+    fail(ErrorKind::kUsage, "--validate-every {} needs rows to validate on: give --validate ROWS", train.validate_every);
+  }
   return resolved;
 }
 

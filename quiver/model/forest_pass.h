@@ -30,7 +30,7 @@ struct LossTargets {
 
 struct PassOptions {
   /// Keep only what enters each layer, and compute the rest again in the backward pass (Chen et al. 2016): the same
-  /// numbers, a third more work, a fraction of the memory.
+  /// numbers, about 30 % more time, a fraction of the memory.
   bool checkpoint_activations = false;
 };
 

@@ -23,6 +23,7 @@ const char* schedule_name(train::Schedule schedule) {
   return "linear";
 }
 
+/// All that the trained numbers depend on: not how much memory they took (checkpoint_activations), for one.
 json settings_json(const TrainingSetup& setup) {
   const auto& t = setup.train;
   return {{"max_examples", setup.max_examples},
@@ -45,7 +46,6 @@ json settings_json(const TrainingSetup& setup) {
           {"seed", t.seed},
           {"share_prefixes", t.share_prefixes},
           {"micro_batch_tokens", t.micro_batch_tokens},
-          {"checkpoint_activations", t.checkpoint_activations},
           {"max_valid", setup.max_valid},
           {"validate_every", t.validate_every},
           {"patience", t.patience}};
@@ -126,8 +126,8 @@ void run_training(train::Trainer& trainer, const std::string& name, const fs::pa
     try {
       trainer.run_step();
     } catch (const Error& error) {
-      if (!fs::exists(checkpoint)) throw;
-      fail(error.kind(), "{}; what was trained before is kept in '{}'", error.what(), checkpoint.string());
+      trainer.save(checkpoint, key);  // as it was before the step
+      fail(error.kind(), "{}; the state before that step is kept in '{}'", error.what(), checkpoint.string());
     }
     progress.advance(tokens, format("loss {:.3f}", trainer.stats().losses.back()));
     const bool stop = stop_requested();

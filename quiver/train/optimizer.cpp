@@ -75,6 +75,7 @@ AdamW::AdamW(const OptimizerOptions& options, const torch::Tensor& like, torch::
 double AdamW::step(torch::Tensor& values, torch::Tensor& gradient, double rate) {
   const torch::NoGradGuard no_grad;
   const double norm = gradient.norm().item<double>();
+  if (!std::isfinite(norm)) return norm;
   if (options_.max_grad_norm > 0 && norm > options_.max_grad_norm) gradient.mul_(options_.max_grad_norm / (norm + 1e-6));
   ++steps_;
   if (options_.weight_decay != 0) {

@@ -59,7 +59,8 @@ class AdamW {
  public:
   /// `rate_factors` [P] multiply the rate by parameter; undefined for 1.
   AdamW(const OptimizerOptions& options, const torch::Tensor& like, torch::Tensor rate_factors = {});
-  /// Clips the gradient to the maximal norm, updates `values` and returns the norm before clipping.
+  /// Clips the gradient to the maximal norm, updates `values` and returns the norm before clipping. Changes nothing where
+  /// that is not finite.
   double step(torch::Tensor& values, torch::Tensor& gradient, double rate);
 
   /// "first", "second" and "steps", for checkpoints.

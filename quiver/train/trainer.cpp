@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -127,16 +128,8 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   if (!(options.optimizer.learning_rate > 0 && options.optimizer.learning_rate <= 1e30)) {  // must fit a float
     fail(ErrorKind::kUsage, "learning rate is {}; expected above 0 and at most 1e30", options.optimizer.learning_rate);
   }
-  const auto check = [&](const char* what, const std::vector<forest::Sequence>& sequences) {
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
-      if (size <= base.config().max_positions) continue;
-      fail(ErrorKind::kUsage, "{} example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", what, i,
-           initial.name, size, base.config().max_positions);
-    }
-  };
-  check("training", examples_);
-  check("validation", validation_);
+  check_examples("training", examples_);
+  check_examples("validation", validation_);
   for (const auto& example : examples_) num_tokens_ += static_cast<std::int64_t>(example.tokens.size());
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
@@ -146,10 +139,32 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   check_memory();
 }
 
-/// Refuses the largest piece of an epoch's batches if there is not the memory for it: better now than killed later.
+void Trainer::check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const {
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
+    if (size > base_.config().max_positions) {
+      fail(ErrorKind::kUsage, "{} example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", what, i,
+           parameters_.adapter().name, size, base_.config().max_positions);
+    }
+    if (options_.micro_batch_tokens > 0) split_batch({sequences[i]}, options_.micro_batch_tokens, options_.share_prefixes);
+  }
+}
+
+/// Refuses batches for which there is not the memory: better now than killed later. The longest examples in one batch,
+/// nothing shared, are a bound at no cost; where that is too much, the first epoch's batches are counted exactly.
 void Trainer::check_memory() const {
   const auto available = options_.memory_limit ? options_.memory_limit : available_memory();
   if (!adapted_.placement().device.is_cpu() || !available) return;
+  const auto bytes = [&](std::int64_t num_rows, std::int64_t num_targets) {
+    return model::loss_gradient_bytes(adapted_, num_rows, num_targets, {.checkpoint_activations = options_.checkpoint_activations});
+  };
+  std::vector<std::int64_t> lengths;
+  for (const auto& example : examples_) lengths.push_back(static_cast<std::int64_t>(example.tokens.size()));
+  std::ranges::sort(lengths, std::greater());
+  lengths.resize(std::min(lengths.size(), static_cast<std::size_t>(options_.batch_size)));
+  const auto longest = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+  if (bytes(longest, longest) <= *available) return;
+
   std::int64_t most_rows = 0, most_targets = 0;
   const auto order = epoch_order(0);
   for (std::size_t first = 0; first < order.size(); first += static_cast<std::size_t>(options_.batch_size)) {
@@ -162,14 +177,12 @@ void Trainer::check_memory() const {
       most_targets = std::max(most_targets, static_cast<std::int64_t>(batch.targets.size()));
     }
   }
-  const auto needed =
-      model::loss_gradient_bytes(adapted_, most_rows, most_targets, {.checkpoint_activations = options_.checkpoint_activations});
+  const auto needed = bytes(most_rows, most_targets);
   if (needed <= *available) return;
   constexpr double kMiB = 1 << 20;
   fail(ErrorKind::kUsage,
        "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give --micro-batch-tokens or "
-       "--checkpoint-activations, or "
-       "lower --batch-size or --max-length",
+       "--checkpoint-activations, or lower --batch-size or --max-length",
        most_rows, static_cast<double>(needed) / kMiB, static_cast<double>(*available) / kMiB);
 }
 

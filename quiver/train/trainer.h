@@ -83,7 +83,7 @@ class Trainer {
   /// Tokens of the examples in the whole run, and in the batch of the next step.
   std::int64_t num_tokens() const { return num_tokens_ * options_.epochs; }
   std::int64_t next_batch_tokens() const;
-  /// One optimiser step, and a validation where one is due. Throws kUsage when the loss is not finite: the rate diverges;
+  /// One optimiser step, and a validation where one is due. Throws kUsage when the loss or the gradient is not finite: the rate diverges;
   /// the adapter stays as it was.
   void run_step();
   /// The adapter as it is, or with validation as it was at its best.
@@ -104,6 +104,7 @@ class Trainer {
   double add_gradient(const std::vector<forest::Sequence>& sequences);
   bool has_lost_patience() const;
   void validate();
+  void check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const;
   void check_memory() const;
 
   model::Llama base_, adapted_;

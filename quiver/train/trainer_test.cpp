@@ -294,6 +294,17 @@ TEST(Trainer, StopsWhenTheLossDiverges) {
     EXPECT_EQ(error.kind(), ErrorKind::kUsage);
     EXPECT_NE(std::string(error.what()).find("lower the learning rate"), std::string::npos) << error.what();
   }
+  EXPECT_EQ(trainer.stats().losses.size(), static_cast<std::size_t>(trainer.step()));  // the step that failed left nothing
+}
+
+TEST(AdamW, AGradientThatIsNotFiniteChangesNothing) {
+  auto values = torch::ones({3});
+  AdamW optimizer({}, values);
+  auto gradient = torch::tensor({1.0f, std::numeric_limits<float>::quiet_NaN(), 1.0f});
+  EXPECT_TRUE(std::isnan(optimizer.step(values, gradient, 0.1)));
+  EXPECT_TRUE(values.equal(torch::ones({3})));
+  EXPECT_EQ(optimizer.state().at("steps").item<std::int64_t>(), 0);
+  EXPECT_TRUE(optimizer.state().at("first").equal(torch::zeros({3})));
 }
 
 TEST(Trainer, RefusesWhatItCannotTrain) {
@@ -304,6 +315,8 @@ TEST(Trainer, RefusesWhatItCannotTrain) {
   EXPECT_THROW(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), Error);
   forest::Sequence long_one{std::vector<std::int32_t>(static_cast<std::size_t>(base.config().max_positions + 1), 3), 1};
   EXPECT_THROW(Trainer(base, initial, {long_one}, {}), Error);
+  EXPECT_THROW(Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 3}), Error);
+  Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 4});
 }
 
 TEST(Trainer, RefusesADamagedCheckpoint) {

@@ -259,6 +259,20 @@ class BadInput(Case):
         self.expect_error(["train", *args, "--tasks", "alpha,alpha"], 2, "twice")
         self.expect_error(["train", *args, "--tasks", "alpha", "--lr", "1e30"], 2, "lower the learning rate")
         self.assertNotIn("alpha", run("library", "ls", "--library", self.tmp / "library").stdout)
+        kept = self.tmp / "library/checkpoints/alpha.safetensors"
+        self.expect_error(["train", *args, "--tasks", "alpha", "--lr", "1e30"], 2, str(kept))
+        self.assertTrue(kept.exists())
+        self.expect_error(["train", *args, "--tasks", "alpha", "--schedule", "step"], 2, "--schedule 'step' is not one of linear, cosine, constant")
+        self.expect_error(["train", *args, "--tasks", "alpha", "--share-prefixes", "maybe"], 2, "--share-prefixes 'maybe' is not one of auto, on, off")
+        self.expect_error(["train", *args, "--tasks", "alpha", "--patience", 2], 2, "--patience 2", "--validate ROWS")
+        self.expect_error(["train", *args, "--tasks", "alpha", "--micro-batch-tokens", 5], 2, "a piece of a batch at most 5", "--max-length")
+
+    def test_memory_is_no_setting(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",))
+        library = self.tmp / "library"
+        run(*self.train_args(library, data))
+        again = json.loads(run(*self.train_args(library, data, "--checkpoint-activations", "--json")).stdout.splitlines()[-1])
+        self.assertFalse(again["adapters"][0]["is_new"])
 
     def test_other_settings_are_not_overwritten(self):
         data = make_tasks(self.tmp / "train", names=("alpha",))
