@@ -1,10 +1,17 @@
 #!/usr/bin/env python3
 """Quiver side by side with PEFT and transformers, in one run on one machine (make bench).
 
-Training: private adapters on a fixed sample of tasks, rank 4 on q, k, v, o, batch 16; tokens of the original examples
-per second of training, padding not counted, loading left out. Scoring: the multiple-choice sets, requests per second, start
-and loading left out on both sides. Peers run twice: as people use them, and with the head
-at label positions only, the one large saving a careful user could add by hand. Rounds alternate; medians are shown.
+Parts, all of them or those named by --only:
+
+  training   private adapters on a fixed sample of tasks, rank 4 on q, k, v, o, batch 16, bfloat16: tokens of the original
+             examples per second of training, padding not counted, loading left out; and variants of it
+  float32    the same in float32, on a quarter of the examples
+  memory     the most memory that a process holds which trains on batches of 16 x 512 random tokens, and its seconds a step
+  start      from the command to the first step, between two tasks, and 96 adapters in one process against 96 processes
+  scoring    the multiple-choice sets, requests per second, start and loading left out on both sides
+
+Peers run as people use them, and with the head at label positions only, the one large saving a careful user could add
+by hand. Rounds alternate; medians are shown.
 """
 
 import argparse
@@ -17,10 +24,11 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Every twelfth task by name: eight of the 96, whatever their length.
-TASKS = sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "data/train").glob("*.jsonl.zst"))[::12]
-# Forward of all rows, backward of activations: two products of the frozen weights each, head at labels only.
+ALL_TASKS = sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "data/train").glob("*.jsonl.zst"))
+TASKS = ALL_TASKS[::12]  # eight of the 96 by name, whatever their length
+# SmolLM2-135M's linear maps. Forward of all rows, backward to the activations: two products of the frozen weights each.
 BODY_PARAMETERS = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536)
+PARTS = ("training", "float32", "memory", "start", "scoring")
 
 
 def call(command):
@@ -30,52 +38,139 @@ def call(command):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def quiver_training(options, dtype):
-    with tempfile.TemporaryDirectory() as folder:
-        result = call([options.quiver, "train", "--data", ROOT / "data/train", "--tasks", ",".join(TASKS), "--library", folder + "/library",
-                       "--max-examples", options.examples, "--epochs", 1, "--rank", 4, "--alpha", 16, "--dtype", dtype, "--threads", options.threads, "--json"])
-    return result["total"]
+class Bench:
+    """What a round runs. Every method returns {name of a figure: value}."""
 
+    def __init__(self, options):
+        self.options = options
+        self.base = call([options.quiver, "fetch", "--json", "--python", options.python])["path"]
 
-def peft_training(options, dtype, *more):
-    return call([options.python, ROOT / "bench/peers/peft_train.py", "--tasks", *TASKS, "--max-examples", options.examples,
-                 "--epochs", 1, "--threads", options.threads, "--dtype", dtype, "--base", options.base, *more])
+    def quiver_train(self, *more, tasks=TASKS, examples=None, dtype="bfloat16"):
+        with tempfile.TemporaryDirectory() as folder:
+            return call([self.options.quiver, "train", "--base", self.base, "--data", ROOT / "data/train", "--tasks", ",".join(tasks),
+                         "--library", folder + "/library", "--max-examples", examples or self.options.examples, "--epochs", 1,
+                         "--dtype", dtype, "--threads", self.options.threads, "--json", *more])
 
+    def quiver_bench(self, *arguments):
+        return call([self.options.quiver, "bench", *arguments, "--threads", self.options.threads, "--json"])
 
-def quiver_scoring(options):
-    """The same questions the peer takes: the first rows of each set, as plain requests through `quiver score`."""
-    sys.path.insert(0, str(ROOT / "bench"))
-    with tempfile.TemporaryDirectory() as folder:
-        requests = pathlib.Path(folder) / "requests.jsonl"
-        count = 0
-        with requests.open("w") as out:
-            for path in sorted((ROOT / "data/heldout_mc").glob("*.jsonl.zst")):
-                text = subprocess.run(["zstd", "-dc", str(path)], capture_output=True, text=True, check=True).stdout
-                for line in text.splitlines()[:options.questions]:
-                    row = json.loads(line)
-                    for i, choice in enumerate(row["choices"]):
-                        partial = row["mode"] == "partial"
-                        context = row["context"] + choice if partial else row["context"]
-                        continuation = " " + (row["continuation"] if partial else choice)
-                        out.write(json.dumps({"id": f"{row['id']}/{i}", "context": context, "continuation": continuation}) + "\n")
-                        count += 1
-        one = pathlib.Path(folder) / "one.jsonl"
-        one.write_text(requests.read_text().splitlines()[0] + "\n")
+    def peft_train(self, *more, tasks=TASKS, examples=None, dtype="bf16"):
+        return call([self.options.python, ROOT / "bench/peers/peft_train.py", "--tasks", *tasks, "--max-examples",
+                     examples or self.options.examples, "--epochs", 1, "--threads", self.options.threads, "--dtype", dtype,
+                     "--base", self.base, *more])
 
-        def run(source):
+    def machine(self):
+        return {"gemm": self.quiver_bench("gemm", "--dtype", "bfloat16")["gflops"],
+                "gemm_float32": self.quiver_bench("gemm", "--dtype", "float32")["gflops"]}
+
+    def training(self):
+        total = self.quiver_train()["total"]
+        rate = "tokens_per_second"
+        return {"quiver": total[rate],
+                "quiver_rows": total["rows"] / total["seconds"],
+                "peft": self.peft_train()[rate],
+                "peft_label_head": self.peft_train("--label-head-only")[rate],
+                "quiver_unshared": self.quiver_train("--share-prefixes", "off")["total"][rate],
+                "quiver_rank16_all": self.quiver_train("--rank", 16, "--target-modules", "all-linear")["total"][rate]}
+
+    def float32(self):
+        few = max(self.options.examples // 4, 1)
+        return {"quiver": self.quiver_train(examples=few, dtype="float32")["total"]["tokens_per_second"],
+                "peft": self.peft_train(examples=few, dtype="fp32")["tokens_per_second"]}
+
+    def memory(self):
+        shape = ("--batch-size", 16, "--length", 512, "--dtype", "bfloat16", "--steps", 3, "--base", self.base)
+        figures = {}
+        for name, more in (("quiver", ()), ("quiver_checkpointed", ("--checkpoint-activations",))):
+            result = self.quiver_bench("train", *shape, *more)
+            figures |= {f"{name}_bytes": result["peak_bytes"], f"{name}_seconds": result["seconds"]["median"]}
+        peer = ("--random-length", 512)
+        for name, more in (("peft", ()), ("peft_label_head", ("--label-head-only",)),
+                           ("peft_checkpointed", ("--label-head-only", "--checkpoint-activations"))):
+            result = self.peft_train(*peer, *more, tasks=())
+            figures |= {f"{name}_bytes": result["peak_bytes"], f"{name}_seconds": result["seconds"] / result["steps"]}
+        return figures
+
+    def start(self):
+        def wall(tasks):
             started = time.monotonic()
-            subprocess.run([str(options.quiver), "score", "--input", str(source), "--dtype", "bfloat16", "--threads", str(options.threads)],
-                           check=True, capture_output=True)
-            return time.monotonic() - started
+            result = self.quiver_train(tasks=tasks, examples=4)
+            return time.monotonic() - started, result
 
-        start = run(one)  # starting, loading and one request
-        seconds = run(requests) - start
-    return {"requests": count, "seconds": seconds, "requests_per_second": count / seconds}
+        alone = [wall([task]) for task in ALL_TASKS]
+        together, result = wall(ALL_TASKS)
+        return {"to_first_step": statistics.median(seconds - one["total"]["seconds"] for seconds, one in alone),
+                "between_tasks": statistics.median(a["overhead_seconds"] for a in result["adapters"]),
+                "one_process": together,
+                "many_processes": sum(seconds for seconds, _ in alone)}
+
+    def questions(self):
+        """The questions that the peer takes: the first rows of each set, as plain requests."""
+        for path in sorted((ROOT / "data/heldout_mc").glob("*.jsonl.zst")):
+            text = subprocess.run(["zstd", "-dc", str(path)], capture_output=True, text=True, check=True).stdout
+            for line in text.splitlines()[:self.options.questions]:
+                row = json.loads(line)
+                for i, choice in enumerate(row["choices"]):
+                    partial = row["mode"] == "partial"
+                    yield {"id": f"{row['id']}/{i}", "context": row["context"] + choice if partial else row["context"],
+                           "continuation": " " + (row["continuation"] if partial else choice)}
+
+    def scoring(self):
+        requests = [json.dumps(request) + "\n" for request in self.questions()]
+
+        def run(lines):
+            with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+                file.writelines(lines)
+                file.flush()
+                started = time.monotonic()
+                subprocess.run([str(self.options.quiver), "score", "--base", self.base, "--input", file.name, "--dtype", "bfloat16",
+                                "--threads", str(self.options.threads)], check=True, capture_output=True)
+                return time.monotonic() - started
+
+        start = run(requests[:1])  # starting, loading and one request
+        figures = {"quiver": len(requests) / (run(requests) - start)}
+        for name, more in (("transformers", ()), ("transformers_label_head", ("--label-head-only",))):
+            figures[name] = call([self.options.python, ROOT / "bench/peers/transformers_score.py", "--threads", self.options.threads,
+                                  "--dtype", "bf16", "--batch", 16, "--base", self.base, "--max-per-set", self.options.questions,
+                                  *more])["requests_per_second"]
+        return figures
 
 
-def peer_scoring(options, *more):
-    return call([options.python, ROOT / "bench/peers/transformers_score.py", "--threads", options.threads, "--dtype", "bf16", "--batch", 16,
-                 "--base", options.base, "--max-per-set", options.questions, *more])
+def show(title, unit, lines, mine):
+    """Lines (name, value, is a peer): a peer's comes with how many times of it we are."""
+    print(f"{title + ', ' + unit:62} {'':>8} {'Quiver is':>10}")
+    for name, value, is_peer in lines:
+        ratio = f"{mine / value:9.1f}x" if is_peer else ""
+        print(f"{'  ' + name:62} {value:8.1f} {ratio}".rstrip())
+
+
+def show_training(f, gemm):
+    show("training in bfloat16", "tokens/s", [
+        ("Quiver", f["quiver"], False), ("PEFT + transformers", f["peft"], True),
+        ("PEFT + transformers, head at labels only", f["peft_label_head"], True)], f["quiver"])
+    share = 4 * BODY_PARAMETERS * f["quiver_rows"] / 1e9 / gemm
+    print(f"    of {gemm:.0f} GFLOP/s of plain bfloat16 products Quiver's take {100 * share:.0f} % (head left out): {f['quiver_rows']:.0f} rows/s")
+    unshared = 4 * BODY_PARAMETERS * f["quiver_unshared"] / 1e9 / gemm
+    show("  nothing shared (--share-prefixes off)", "tokens/s", [
+        ("Quiver", f["quiver_unshared"], False), ("PEFT + transformers", f["peft"], True)], f["quiver_unshared"])
+    print(f"    of plain bfloat16 products {100 * unshared:.0f} %")
+    print(f"{'  rank 16 on all seven linear maps':62} {f['quiver_rank16_all']:8.1f} {100 * (1 - f['quiver_rank16_all'] / f['quiver']):8.0f} % less")
+
+
+def show_memory(f):
+    print(f"{'training on 16 x 512 tokens, bfloat16':62} {'MiB':>8} {'s a step':>10}")
+    for key, name in (("quiver", "Quiver"), ("quiver_checkpointed", "Quiver, --checkpoint-activations"), ("peft", "PEFT + transformers"),
+                      ("peft_label_head", "PEFT, head at labels only"),
+                      ("peft_checkpointed", "PEFT, head at labels only, gradient checkpointing")):
+        print(f"{'  ' + name:62} {f[key + '_bytes'] / 2**20:8.0f} {f[key + '_seconds']:10.2f}")
+
+
+def show_start(f):
+    print(f"{'start of training':62} {'seconds':>8}")
+    print(f"{'  from the command to the first step, and exit':62} {f['to_first_step']:8.2f}")
+    print(f"{'  between two tasks of one run':62} {f['between_tasks']:8.3f}")
+    print(f"{'  96 adapters on 4 examples each, one process':62} {f['one_process']:8.1f}")
+    print(f"{'  96 adapters, 96 processes':62} {f['many_processes']:8.1f} {f['many_processes'] / f['one_process']:9.1f}x")
 
 
 def main():
@@ -83,46 +178,41 @@ def main():
     parser.add_argument("--quiver", type=lambda p: pathlib.Path(p).resolve(), default=ROOT / "build/quiver")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--examples", type=int, default=64, help="per task, of 8 tasks")
     parser.add_argument("--questions", type=int, default=40, help="per multiple-choice set, of 7 sets")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--output", type=pathlib.Path, help="also write the figures as JSON")
+    parser.add_argument("--output", type=pathlib.Path, help="also write the figures of every round as JSON")
     options = parser.parse_args()
-    options.base = call([options.quiver, "fetch", "--json", "--python", options.python])["path"]
+    bench = Bench(options)
 
-    gemm, ours, peft, peft_head, score, peer, peer_head = [], [], [], [], [], [], []
+    rounds = []
     for number in range(options.rounds):
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-        gemm.append(call([options.quiver, "bench", "gemm", "--dtype", "bfloat16", "--threads", options.threads, "--json"])["gflops"])
-        ours.append(quiver_training(options, "bfloat16"))
-        peft.append(peft_training(options, "bf16"))
-        peft_head.append(peft_training(options, "bf16", "--label-head-only"))
-        score.append(quiver_scoring(options))
-        peer.append(peer_scoring(options))
-        peer_head.append(peer_scoring(options, "--label-head-only"))
-
-    def median(rows, key):
-        return statistics.median(row[key] for row in rows)
-
-    rate = statistics.median(gemm)
-    mine = median(ours, "tokens_per_second")
-    rows_per_second = median(ours, "rows") / median(ours, "seconds")
-    share = 4 * BODY_PARAMETERS * rows_per_second / 1e9 / rate
-    print(f"\nmachine: {rate:.0f} GFLOP/s of bf16 products, {options.threads} threads")
-    print(f"{'training, tokens/s of the original examples':58} {'rate':>8} {'Quiver is':>10}")
-    print(f"{'  Quiver':58} {mine:8.0f}")
-    print(f"{'  PEFT + transformers':58} {median(peft, 'tokens_per_second'):8.0f} {mine / median(peft, 'tokens_per_second'):9.1f}x")
-    print(f"{'  PEFT + transformers, head at labels only':58} {median(peft_head, 'tokens_per_second'):8.0f} {mine / median(peft_head, 'tokens_per_second'):9.1f}x")
-    print(f"  rows computed: {rows_per_second:.0f}/s of {mine:.0f} tokens/s; their products take {100 * share:.0f} % of the machine's rate (head left out)")
-    s = median(score, "requests_per_second")
-    print(f"{'scoring multiple choice, requests/s':58} {'rate':>8} {'Quiver is':>10}")
-    print(f"{'  Quiver':58} {s:8.1f}")
-    print(f"{'  transformers, batches of 16':58} {median(peer, 'requests_per_second'):8.1f} {s / median(peer, 'requests_per_second'):9.1f}x")
-    print(f"{'  transformers, head at continuations only':58} {median(peer_head, 'requests_per_second'):8.1f} {s / median(peer_head, 'requests_per_second'):9.1f}x")
+        rounds.append({})
+        for part in ("machine", *options.only):
+            print(f"round {number + 1} of {options.rounds}: {part}", file=sys.stderr)
+            rounds[-1][part] = getattr(bench, part)()
+    medians = {part: {name: statistics.median(r[part][name] for r in rounds) for name in rounds[0][part]} for part in rounds[0]}
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps({"gemm_gflops": gemm, "quiver_training": ours, "peft": peft, "peft_label_head": peft_head, "quiver_scoring": score,
-                                              "transformers": peer, "transformers_label_head": peer_head}, indent=1) + "\n")
+        machine = bench.quiver_bench("gemm")["machine"]
+        options.output.write_text(json.dumps({"machine": machine, "medians": medians, "rounds": rounds}, indent=1) + "\n")
+
+    print(f"\n{options.threads} threads; medians of {options.rounds}")
+    if "training" in medians:
+        show_training(medians["training"], medians["machine"]["gemm"])
+    if "float32" in medians:
+        f = medians["float32"]
+        show("training in float32", "tokens/s", [("Quiver", f["quiver"], False), ("PEFT + transformers", f["peft"], True)], f["quiver"])
+    if "memory" in medians:
+        show_memory(medians["memory"])
+    if "start" in medians:
+        show_start(medians["start"])
+    if "scoring" in medians:
+        f = medians["scoring"]
+        show("scoring multiple choice in bfloat16", "requests/s", [
+            ("Quiver", f["quiver"], False), ("transformers, batches of 16", f["transformers"], True),
+            ("transformers, head at continuations only", f["transformers_label_head"], True)], f["quiver"])
 
 
 if __name__ == "__main__":

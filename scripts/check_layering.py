@@ -32,7 +32,7 @@ def main():
         if path.suffix not in (".h", ".cpp", ".inc"):
             continue
         folder = path.relative_to(ROOT / "quiver").parts[0]
-        is_test = path.name.endswith("_test.cpp")
+        is_test = path.name.endswith("_test.cpp") or path.name == "test_support.h"
         for number, line in enumerate(path.read_text().splitlines(), 1):
             found = re.match(r'\s*#include "quiver/(\w+)/', line)
             if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import sys
 from pathlib import Path
 
@@ -58,9 +59,10 @@ def padded(rows: list, device) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def report(options, **result) -> None:
-    """One JSON object on stdout: where and how it ran, then the result."""
+    """One JSON object on stdout: where and how it ran, the most memory it held, then the result."""
     setting = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     setting["base"], setting["data"] = options.base.name, options.data.name
     versions = {"python": platform.python_version(), "torch": torch.__version__,
                 "transformers": transformers.__version__}
-    print(json.dumps({"options": setting, "machine": platform.machine(), "versions": versions, **result}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"options": setting, "machine": platform.machine(), "versions": versions, "peak_bytes": peak, **result}))

@@ -42,6 +42,8 @@ def arguments():
     parser.add_argument("--group-by-length", action="store_true", help="batches of similar length: less padding")
     parser.add_argument("--label-head-only", action="store_true", help="logits at label positions only")
     parser.add_argument("--validate", action="store_true", help="also the mean loss over the validation rows")
+    parser.add_argument("--random-length", type=int, default=0, help="three batches of random sequences of this length instead of tasks")
+    parser.add_argument("--checkpoint-activations", action="store_true", help="gradient checkpointing")
     return parser.parse_args()
 
 
@@ -138,11 +140,24 @@ def mean_loss(model, rows: list, options) -> float:
     return sum(loss_of(model, part, options).item() * len(part) for part in parts) / len(order)
 
 
+def random_rows(options) -> list:
+    """As `quiver bench train` makes them: nothing in common, 32 labels each."""
+    generator = random.Random(options.seed)
+    return [([generator.randrange(49152) for _ in range(options.random_length)], 32) for _ in range(3 * options.batch)]
+
+
 def main() -> None:
     options = arguments()
     model, tokenizer = peers.load(options)
+    if options.checkpoint_activations:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
     config = LoraConfig(task_type="CAUSAL_LM", r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS)
     model = get_peft_model(model, config)
+    if options.random_length:
+        result = train_task(model, random_rows(options), options)
+        peers.report(options, peft=peft.__version__, **result, tokens_per_second=round(result["tokens"] / result["seconds"], 2))
+        return
     names = options.tasks or [p.name.removesuffix(".jsonl.zst") for p in sorted((options.data / "train").glob("*.zst"))]
     results = []
     for name in names if options.tasks else names[: options.num_tasks]:

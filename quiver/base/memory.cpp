@@ -35,4 +35,10 @@ std::optional<std::int64_t> available_memory(const std::filesystem::path& root) 
   return available;
 }
 
+std::optional<std::int64_t> peak_memory() {
+  const auto kib = read_number("/proc/self/status", "VmHWM:");
+  if (!kib) return {};
+  return *kib * 1024;
+}
+
 }  // namespace quiver

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <vector>
 
 namespace quiver {
 namespace {
@@ -28,6 +29,13 @@ TEST(AvailableMemory, IsWhatTheSystemAndItsGroupLeave) {
   write(root / "sys/fs/cgroup/memory.stat", "anon 700\ninactive_file 300\n");
   EXPECT_EQ(available_memory(root), 4300);
   fs::remove_all(root);
+}
+
+TEST(PeakMemory, IsAtLeastWhatIsHeld) {
+  const auto before = peak_memory().value_or(0);
+  const std::vector<char> held(64 << 20, 1);
+  EXPECT_GE(peak_memory().value_or(0), before + (32 << 20));
+  EXPECT_GE(peak_memory().value_or(0), static_cast<std::int64_t>(held.size()));
 }
 
 TEST(AvailableMemory, IsKnownHere) { EXPECT_GT(available_memory().value_or(0), 1 << 20); }

@@ -12,9 +12,9 @@ namespace quiver {
 
 /// The stages of a training step or a forward pass.
 enum class Stage { kProducts, kLora, kAttention, kNorm, kRotation, kActivation, kLoss, kOptimizer, kBatch };
-inline constexpr auto kStageNames = std::to_array<std::string_view>({"products by frozen weights", "products by LoRA factors", "attention",
-                                                                      "RMS norm", "rotary embedding", "SwiGLU", "softmax and loss",
-                                                                      "optimizer", "building batches"});
+inline constexpr auto kStageNames =
+    std::to_array<std::string_view>({"products by frozen weights", "products by LoRA factors", "attention", "RMS norm", "rotary embedding",
+                                     "SwiGLU", "softmax and loss", "optimizer", "building batches"});
 static_assert(kStageNames.size() == static_cast<std::size_t>(Stage::kBatch) + 1, "a name for each stage");
 
 /// Seconds that threads spent in each stage since profiling was switched on; sums over threads. Process-wide.

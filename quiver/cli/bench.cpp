@@ -5,29 +5,105 @@
 #include "quiver/recipes/machine.h"
 
 namespace quiver::cli {
+namespace {
 
-/// quiver bench gemm [--rows N]
-void add_bench_command(CLI::App& app) {
+using nlohmann::json;
+
+void print(const CommonOptions& common, json result, const std::string& text) {
+  if (!common.json) return print_text(text);
+  result["machine"] = recipes::describe_machine();
+  print_json(result);
+}
+
+double number(const json& result, const char* key) { return result.at(key).get<double>(); }
+
+/// "1.2 ms (1.1 to 1.3, 25 runs), 45 GFLOP/s, 12 % of plain products'"
+std::string describe(const json& result) {
+  const auto& s = result.at("seconds");
+  return format("{:.2f} ms ({:.2f} to {:.2f}, {} runs), {:.0f} GFLOP/s, {:.0f} % of plain products'", 1e3 * number(s, "median"),
+                1e3 * number(s, "low"), 1e3 * number(s, "high"), s.at("runs").get<int>(), number(result, "gflops"),
+                100 * number(result, "of_gemm"));
+}
+
+void add_gemm(CLI::App& bench) {
   struct Options {
     CommonOptions common;
     std::int64_t rows = 2048;
   };
-  auto* command = app.add_subcommand("bench", "Measure this machine");
-  command->require_subcommand(1);
   auto options = std::make_shared<Options>();
-  auto* gemm = command->add_subcommand("gemm", "Rate of plain matrix products in the shapes of the default base model");
-  add_common_options(*gemm, options->common, /*with_base=*/false);
-  gemm->add_option("--rows", options->rows, "Rows of the left side")->check(CLI::PositiveNumber)->capture_default_str();
-  gemm->callback([options] {
-    auto result = recipes::bench_gemm(options->common.placement(), options->rows);
-    result["machine"] = recipes::describe_machine();
-    if (options->common.json) {
-      print_json(result);
-    } else {
-      print_text(
-          format("{:.0f} GFLOP/s over {} shapes of {} rows\n", result["gflops"].get<double>(), result["shapes"].size(), options->rows));
-    }
+  auto* command = bench.add_subcommand("gemm", "Rate of plain matrix products in the shapes of the default base model");
+  add_common_options(*command, options->common, /*with_base=*/false);
+  command->add_option("--rows", options->rows, "Rows of the left side")->check(CLI::PositiveNumber)->capture_default_str();
+  command->callback([options] {
+    const auto result = recipes::bench_gemm(options->common.placement(), options->rows);
+    print(options->common, result,
+          format("{:.0f} GFLOP/s over {} shapes of {} rows\n", number(result, "gflops"), result["shapes"].size(), options->rows));
   });
+}
+
+void add_attention(CLI::App& bench) {
+  struct Options {
+    CommonOptions common;
+    recipes::AttentionBench shape;
+  };
+  auto options = std::make_shared<Options>();
+  auto& shape = options->shape;
+  auto* command = bench.add_subcommand("attention", "Attention over a forest, forward and backward");
+  add_common_options(*command, options->common, /*with_base=*/false);
+  const auto add = [&](const char* name, std::int64_t& value, const char* help) {
+    command->add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+  };
+  add("--trees", shape.trees, "Trees of the forest");
+  add("--shared", shape.shared, "Rows at the root of each");
+  add("--children", shape.children, "Segments below it");
+  add("--length", shape.length, "Rows of each");
+  add("--heads", shape.num_heads, "Query heads");
+  add("--kv-heads", shape.num_kv_heads, "Key heads, which divide them");
+  add("--head-dim", shape.head_dim, "Width of a head");
+  command->callback([options] {
+    const auto& s = options->shape;
+    if (s.num_heads % s.num_kv_heads != 0)
+      fail(ErrorKind::kUsage, "{} heads cannot share {} key heads evenly", s.num_heads, s.num_kv_heads);
+    const auto result = recipes::bench_attention(options->common.placement(), s);
+    print(options->common, result, format("forward  {}\nbackward {}\n", describe(result["forward"]), describe(result["backward"])));
+  });
+}
+
+void add_train(CLI::App& bench) {
+  struct Options {
+    CommonOptions common;
+    recipes::TrainingBench shape;
+  };
+  auto options = std::make_shared<Options>();
+  auto& shape = options->shape;
+  auto* command = bench.add_subcommand("train", "Optimiser steps on random sequences");
+  add_common_options(*command, options->common);
+  command->add_option("--batch-size", shape.batch_size, "Sequences")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--length", shape.length, "Tokens of each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--shared", shape.shared, "Tokens that begin all of them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--labels", shape.num_targets, "Label tokens of each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--rank", shape.rank, "r of every LoRA")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--target-modules", shape.target_modules, "Projections to adapt")->delimiter(',')->capture_default_str();
+  command->add_flag("--checkpoint-activations", shape.checkpoint_activations, "Compute activations twice instead of keeping them");
+  command->add_option("--steps", shape.steps, "Measured, after one that is not")->check(CLI::PositiveNumber)->capture_default_str();
+  command->callback([options] {
+    const auto base = options->common.load();
+    const auto result = recipes::bench_training(base.llama, options->shape);
+    print(options->common, result,
+          format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
+                 number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
+  });
+}
+
+}  // namespace
+
+/// quiver bench gemm|attention|train
+void add_bench_command(CLI::App& app) {
+  auto* command = app.add_subcommand("bench", "Measure this machine, and how near Quiver comes to it");
+  command->require_subcommand(1);
+  add_gemm(*command);
+  add_attention(*command);
+  add_train(*command);
 }
 
 }  // namespace quiver::cli

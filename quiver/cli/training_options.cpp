@@ -33,7 +33,8 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
   train.loss_mean = choose<LossMean>("--loss-mean", loss_mean, {{"examples", LossMean::kExamples}, {"tokens", LossMean::kTokens}});
   train.optimizer.schedule = choose<Schedule>(
       "--schedule", schedule, {{"linear", Schedule::kLinear}, {"cosine", Schedule::kCosine}, {"constant", Schedule::kConstant}});
-  train.share_prefixes = choose<bool>("--share-prefixes", share_prefixes, {{"auto", setup.lora.dropout == 0}, {"on", true}, {"off", false}});
+  train.share_prefixes =
+      choose<bool>("--share-prefixes", share_prefixes, {{"auto", setup.lora.dropout == 0}, {"on", true}, {"off", false}});
   resolved.init = choose<LoraInit>("--init", init, {{"mttl", LoraInit::kMttl}, {"peft", LoraInit::kPeft}});
   if (train.patience > 0 && setup.max_valid == 0) {
     fail(ErrorKind::kUsage, "--patience {} needs rows to validate on: give --validate ROWS", train.patience);
@@ -77,6 +78,7 @@ void add_training_options(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(CLI::Range(0.0, 0.99))->capture_default_str();
   command.add_flag("--rslora", setup.lora.use_rslora, "Scaling is alpha / sqrt(r)");
+  command.add_flag("--dora", setup.lora.use_dora, "Train the norm of each row of the adapted weight too (DoRA)");
   command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")
       ->delimiter(',')
       ->capture_default_str();

@@ -22,22 +22,19 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
   for (const auto& [path, pair] : first.pairs) {
     if (!other.pairs.contains(path)) {
       fail(ErrorKind::kMismatch,
-           "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be clustered only if "
-           "they adapt the same "
-           "projections",
+           "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be clustered only if they adapt the same projections",
            first.name, path, other.name);
     }
   }
   fail_paths(other, first);  // equal sets never come here
 }
 
-void check_finite(const LoraAdapter& adapter) {
+void check_values(const LoraAdapter& adapter) {
+  lora::refuse_dora(adapter, "cluster");
   for (const auto& [path, pair] : adapter.pairs) {
     if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>()) continue;
-    fail(ErrorKind::kUsage,
-         "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it "
-         "out",
-         adapter.name, path);
+    fail(ErrorKind::kUsage, "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it out", adapter.name,
+         path);
   }
 }
 
@@ -47,7 +44,7 @@ void check_alike(std::span<const LoraAdapter> adapters, bool any_rank) {
   const auto& first = adapters.front();
   if (first.pairs.empty()) fail(ErrorKind::kMismatch, "adapter '{}' adapts nothing", first.name);
   for (const auto& other : adapters) {
-    check_finite(other);
+    check_values(other);
     const bool same_paths = std::equal(first.pairs.begin(), first.pairs.end(), other.pairs.begin(), other.pairs.end(),
                                        [](const auto& a, const auto& b) { return a.first == b.first; });
     if (!same_paths) fail_paths(first, other);
@@ -69,9 +66,7 @@ void check_diagonal(const torch::Tensor& gram, std::span<const LoraAdapter> adap
   for (std::size_t i = 0; i < adapters.size(); ++i) {
     if (squares[static_cast<std::int64_t>(i)].item<double>() == 0) {
       fail(ErrorKind::kUsage,
-           "adapter '{}' has no direction to compare: the vector of its weights is 0 (is it "
-           "untrained, or the sparsity "
-           "1?)",
+           "adapter '{}' has no direction to compare: the vector of its weights is 0 (is it untrained, or the sparsity 1?)",
            adapters[i].name);
     }
   }

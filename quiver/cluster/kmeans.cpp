@@ -198,9 +198,7 @@ void check(const torch::Tensor& points, const KMeansOptions& options) {
     fail(ErrorKind::kUsage, "k-means wants floating points [T, d], and these have {} dimensions", points.dim());
   }
   if (options.num_clusters < 1 || options.num_clusters > points.size(0)) {
-    fail(ErrorKind::kUsage,
-         "num_clusters {} does not fit {} points: it must be at least 1 and at most the number of "
-         "points",
+    fail(ErrorKind::kUsage, "num_clusters {} does not fit {} points: it must be at least 1 and at most the number of points",
          options.num_clusters, points.size(0));
   }
   if (options.restarts < 1 || options.max_iterations < 1) {

@@ -19,9 +19,7 @@ torch::Tensor unit_rows(const torch::Tensor& rows) {
 void check(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
   const auto count = static_cast<std::int64_t>(adapters.size());
   if (options.num_clusters < 1 || options.num_clusters > count) {
-    fail(ErrorKind::kUsage,
-         "{} adapters cannot form {} clusters: num_clusters must be at least 1 and at most the "
-         "number of adapters",
+    fail(ErrorKind::kUsage, "{} adapters cannot form {} clusters: num_clusters must be at least 1 and at most the number of adapters",
          count, options.num_clusters);
   }
   if (options.svd_components < 1) {

@@ -61,9 +61,9 @@ TEST(MagnitudeQuantile, InterpolatesBetweenNeighbours) {
   EXPECT_NEAR(magnitude_quantile(x, 0.9), 4 + 0.7 * 4, 1e-12);
   EXPECT_EQ(magnitude_quantile(x, 1), 8);
   EXPECT_EQ(x[0].item<float>(), -4) << "the argument is not reordered";
-  EXPECT_THAT(message_of([&] { magnitude_quantile(x, 1.5); }, ErrorKind::kUsage), HasSubstr("sparsity 1.5"));
-  EXPECT_THAT(message_of([&] { magnitude_quantile(x * std::nan(""), 0.5); }, ErrorKind::kUsage), HasSubstr("NaN"));
-  EXPECT_THAT(message_of([&] { magnitude_quantile(torch::empty({0}), 0.5); }, ErrorKind::kUsage), HasSubstr("no entries"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { magnitude_quantile(x, 1.5); }), HasSubstr("sparsity 1.5"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { magnitude_quantile(x * std::nan(""), 0.5); }), HasSubstr("NaN"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { magnitude_quantile(torch::empty({0}), 0.5); }), HasSubstr("no entries"));
 }
 
 TEST(Sparsify, SetsToZeroWhatDoesNotExceedTheThreshold) {
@@ -155,32 +155,31 @@ TEST(Mbc, OfOneAdapterIsOneCluster) {
 
 TEST(Mbc, SaysWhatDoesNotFit) {
   std::vector<LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 10}); }, ErrorKind::kUsage), HasSubstr("2 adapters cannot form 10 clusters"));
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2, .svd_components = 0}); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 10}); }), HasSubstr("2 adapters cannot form 10 clusters"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 2, .svd_components = 0}); }),
               HasSubstr("svd_components is 0"));
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2, .sparsity = 1}); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 2, .sparsity = 1}); }),
               HasSubstr("adapter 'a' has no direction"));
   adapters[1].name = "a";
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kUsage), HasSubstr("two adapters are called 'a'"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 2}); }), HasSubstr("two adapters are called 'a'"));
 
   adapters[1] = random_adapter("b", 2, 3);
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kMismatch),
-              HasSubstr("adapters 'a' and 'b' differ at 'layers.0.q_proj': lora_a is Float [2, 10] "
-                        "and Float [3, 10]"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { mbc(adapters, {.num_clusters = 2}); }),
+              HasSubstr("adapters 'a' and 'b' differ at 'layers.0.q_proj': lora_a is Float [2, 10] and Float [3, 10]"));
   EXPECT_EQ(mbc(adapters, {.num_clusters = 2, .similarity = Similarity::kProducts}).labels.size(), 2);
 
   adapters[1] = random_adapter("b", 2);
   adapters[1].pairs.erase("layers.1.q_proj");
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { mbc(adapters, {.num_clusters = 2}); }),
               HasSubstr("adapter 'a' adapts 'layers.1.q_proj' and adapter 'b' does not"));
   std::swap(adapters[0].name, adapters[1].name);
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { mbc(adapters, {.num_clusters = 2}); }),
               HasSubstr("adapter 'b' adapts 'layers.1.q_proj' and adapter 'a' does not"));
 
   adapters[1] = random_adapter("c", 2);
   adapters[0] = random_adapter("nan", 3);
   adapters[0].pairs.at("layers.1.q_proj").lora_a()[0][0] = std::numeric_limits<float>::infinity();
-  EXPECT_THAT(message_of([&] { mbc(adapters, {.num_clusters = 2}); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 2}); }),
               HasSubstr("adapter 'nan' holds NaN or infinite weights at 'layers.1.q_proj'"));
 }
 

@@ -128,8 +128,7 @@ double incomplete_beta(double a, double b, double x) {
 double student_t_quantile(double probability, double degrees) {
   if (!(probability > 0 && probability < 1) || !(degrees > 0)) {
     fail(ErrorKind::kUsage,
-         "Student's quantile of {} with {} degrees of freedom is undefined; expected a probability "
-         "between 0 and 1 and degrees > 0",
+         "Student's quantile of {} with {} degrees of freedom is undefined; expected a probability between 0 and 1 and degrees > 0",
          probability, degrees);
   }
   if (probability == 0.5) return 0;
@@ -141,10 +140,7 @@ std::int64_t best_choice(std::span<const double> log_likelihoods) {
   std::size_t best = 0;
   for (std::size_t i = 0; i < log_likelihoods.size(); ++i) {
     if (std::isnan(log_likelihoods[i])) {
-      fail(ErrorKind::kUsage,
-           "the log-likelihood of choice {} is not a number; does the model compute in too "
-           "narrow a dtype?",
-           i);
+      fail(ErrorKind::kUsage, "the log-likelihood of choice {} is not a number; does the model compute in too narrow a dtype?", i);
     }
     if (log_likelihoods[i] > log_likelihoods[best]) best = i;
   }

@@ -69,8 +69,7 @@ class Cursor {
   void check_count(std::uint64_t count, std::uint64_t item_bytes, std::string_view what) const {
     if (count > remaining() / item_bytes) {
       fail(ErrorKind::kBadFormat,
-           "{}: {} claims {} items of {} bytes or more, but only {} bytes follow (perhaps an incomplete download or a "
-           "corrupt file?)",
+           "{}: {} claims {} items of {} bytes or more, but only {} bytes follow (perhaps an incomplete download or a corrupt file?)",
            origin_, what, count, item_bytes, remaining());
     }
   }
@@ -273,8 +272,8 @@ std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t s
   const auto end = begin ? checked_add(*begin, size) : std::nullopt;
   if (!end || (size > 0 && *end > bytes.size())) {
     fail(ErrorKind::kBadFormat,
-         "{}: tensor '{}' takes {} bytes at offset {} of the data, but the file ends {} bytes after the start of the "
-         "data (perhaps an incomplete download?)",
+         "{}: tensor '{}' takes {} bytes at offset {} of the data, but the file ends {} bytes after the start of the data (perhaps an "
+         "incomplete download?)",
          origin, tensor.name, size, offset, bytes.size() > start ? bytes.size() - start : 0);
   }
   return size == 0 ? std::span<const std::byte>{} : bytes.subspan(*begin, size);

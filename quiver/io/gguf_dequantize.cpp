@@ -139,8 +139,7 @@ bool can_dequantize(GgufType type) {
 void dequantize(const GgufTensor& tensor, std::span<float> out) {
   if (!can_dequantize(tensor.type)) {
     fail(ErrorKind::kUnsupported,
-         "tensor '{}' is {}; Quiver reads F32, F16, BF16, Q4_0, Q4_1 and Q8_0 (choose a file quantised so, such as one "
-         "named Q8_0)",
+         "tensor '{}' is {}; Quiver reads F32, F16, BF16, Q4_0, Q4_1 and Q8_0 (choose a file quantised so, such as one named Q8_0)",
          tensor.name, gguf_type_name(tensor.type));
   }
   if (static_cast<std::int64_t>(out.size()) != tensor.num_elements()) {

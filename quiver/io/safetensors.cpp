@@ -158,10 +158,8 @@ std::map<std::string, std::string> read_metadata(const json& value, std::string_
 /// The header's JSON text.
 std::string_view header_text(std::span<const std::byte> bytes, std::string_view origin) {
   if (bytes.size() < kLengthBytes) {
-    fail(ErrorKind::kBadFormat,
-         "{}: a safetensors file has 8 bytes at least, this one has {} (perhaps an incomplete "
-         "download?)",
-         origin, bytes.size());
+    fail(ErrorKind::kBadFormat, "{}: a safetensors file has 8 bytes at least, this one has {} (perhaps an incomplete download?)", origin,
+         bytes.size());
   }
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
@@ -170,9 +168,7 @@ std::string_view header_text(std::span<const std::byte> bytes, std::string_view 
          SafetensorsView::kMaxHeaderBytes);
   }
   if (length > bytes.size() - kLengthBytes) {
-    fail(ErrorKind::kBadFormat,
-         "{}: the header claims {} bytes, but only {} follow (perhaps an incomplete download or "
-         "a corrupt file?)",
+    fail(ErrorKind::kBadFormat, "{}: the header claims {} bytes, but only {} follow (perhaps an incomplete download or a corrupt file?)",
          origin, length, bytes.size() - kLengthBytes);
   }
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + kLengthBytes), length);

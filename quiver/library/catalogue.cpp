@@ -62,9 +62,8 @@ void check_adapter_name(const std::string& name) {
   });
   if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
     fail(ErrorKind::kUsage,
-         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit "
-         "or _",
-         name, kLongest);
+         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _", name,
+         kLongest);
   }
 }
 

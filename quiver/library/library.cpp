@@ -88,9 +88,7 @@ Library Library::open_or_create(const fs::path& path, const Base& base) {
   const bool both_known = !own.fingerprint.empty() && !base.fingerprint.empty();
   if (both_known ? own.fingerprint != base.fingerprint : lora::base_names_differ(own.name, base.name)) {
     fail(ErrorKind::kMismatch,
-         "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use "
-         "another "
-         "library",
+         "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use another library",
          path.string(), own.name, own.fingerprint, base.name, base.fingerprint);
   }
   return library;
@@ -159,8 +157,7 @@ void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, boo
     const auto leftover = folder / lora::kPeftTensorsFile;
     if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
       fail(ErrorKind::kUsage,
-           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to "
-           "replace it",
+           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to replace it",
            folder.string());
     }
   }

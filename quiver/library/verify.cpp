@@ -22,7 +22,8 @@ struct KnownShape {
 /// The first path with a number that is not finite; empty if there is none.
 std::string find_not_finite(const lora::LoraAdapter& adapter) {
   for (const auto& [path, pair] : adapter.pairs) {
-    const bool is_finite = torch::isfinite(pair.lora_a()).all().item<bool>() && torch::isfinite(pair.lora_b()).all().item<bool>();
+    const auto tensors = pair.tensors();
+    const bool is_finite = std::ranges::all_of(tensors, [](const auto& t) { return torch::isfinite(t).all().template item<bool>(); });
     if (!is_finite) return path;
   }
   return {};
@@ -48,10 +49,9 @@ void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<
     const auto adapter = lora::load_peft(library.adapter_folder(entry.name));
     const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / lora::kPeftTensorsFile);
     if (sha256 != entry.sha256) {
-      report(
-          format("{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again "
-                 "by force, or restore it)",
-                 lora::kPeftTensorsFile, sha256, entry.sha256));
+      report(format(
+          "{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again by force, or restore it)",
+          lora::kPeftTensorsFile, sha256, entry.sha256));
     }
     if (const auto path = find_not_finite(adapter); !path.empty()) {
       report(format("its factors at {} hold numbers that are not finite: train it again", path));

@@ -52,7 +52,9 @@ LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options,
     const auto d_in = projection->in_features();
     auto lora_a = tensor::uniform({options.rank, d_in}, init_bound(init, d_in), random);
     auto lora_b = torch::zeros({projection->out_features(), options.rank}, torch::kFloat);
-    adapter.pairs.emplace(path, LoraPair(std::move(lora_a), std::move(lora_b), options.alpha, options.use_rslora));
+    torch::Tensor magnitude;
+    if (options.use_dora) magnitude = projection->base_weight().to(torch::kCPU, torch::kFloat).norm(2, 1);
+    adapter.pairs.emplace(path, LoraPair(std::move(lora_a), std::move(lora_b), options.alpha, options.use_rslora, magnitude));
   }
   return adapter;
 }

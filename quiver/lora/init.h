@@ -18,10 +18,10 @@ enum class LoraInit {
 /// True if `target` ("q_proj", "self_attn.q_proj", "all-linear") selects the projection at `path`.
 bool is_target(const std::string& path, const std::string& target);
 
-/// An adapter that changes nothing yet: lora_a uniform, lora_b zero, float32 on the CPU, on every projection that
-/// `options.target_modules` selects. Each lora_a is drawn from the stream "init/<path>" of `seed`, whatever the
-/// adapter's name: adapters that are to be averaged factor by factor must start from the same lora_a, since unrelated
-/// ones cancel. Throws kUsage for bad options, kNotFound for a target module that selects no projection.
+/// An adapter that changes nothing yet: lora_a uniform, lora_b zero, a DoRA's magnitude the norm of W's rows; float32 on the CPU, on every
+/// projection that `options.target_modules` selects. Each lora_a is drawn from the stream "init/<path>" of `seed`, whatever the adapter's
+/// name: adapters that are to be averaged factor by factor must start from the same lora_a, since unrelated ones cancel. Throws kUsage for
+/// bad options, kNotFound for a target module that selects no projection.
 LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections, std::uint64_t seed,
                             LoraInit init = LoraInit::kMttl);
 

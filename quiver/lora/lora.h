@@ -21,14 +21,23 @@ double scaling(double alpha, std::int64_t rank, bool use_rslora);
 ///
 /// Shapes: lora_a [r, d_in], lora_b [d_out, r], delta_w [d_out, d_in].
 /// Dtype:  any floating dtype, the same for A and B.
+///
+/// A pair with a magnitude m [d_out], of A's dtype, is a DoRA (Liu et al. 2024): what it does depends on the weight too
+/// (dora_linear.h), and delta_w is of the direction alone.
 /// A value type: copies share storage, as torch::Tensor does. Immutable, thread-safe.
 class LoraPair {
  public:
-  /// Throws kMismatch unless A and B are 2-D, floating, of one dtype, and agree on r >= 1, and alpha is finite.
-  LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora = false);
+  /// Throws kMismatch unless A and B are 2-D, floating, of one dtype, and agree on r >= 1, alpha is finite, and m, if
+  /// defined, fits them.
+  LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora = false, torch::Tensor magnitude = {});
+  /// The same kind of pair with other tensors, as tensors() lists them.
+  LoraPair with_tensors(const std::vector<torch::Tensor>& tensors) const;
 
   const torch::Tensor& lora_a() const { return lora_a_; }
   const torch::Tensor& lora_b() const { return lora_b_; }
+  const torch::Tensor& magnitude() const { return magnitude_; }  ///< undefined unless a DoRA
+  /// All that is trained: A, B, and m if there is one.
+  std::vector<torch::Tensor> tensors() const;
   std::int64_t rank() const { return lora_a_.size(0); }
   std::int64_t in_features() const { return lora_a_.size(1); }
   std::int64_t out_features() const { return lora_b_.size(0); }
@@ -36,7 +45,7 @@ class LoraPair {
   bool use_rslora() const { return use_rslora_; }
   double scaling() const;
 
-  /// x delta_w^T without forming delta_w: x [..., d_in] -> [..., d_out], in x's dtype.
+  /// x delta_w^T without forming delta_w: x [..., d_in] -> [..., d_out], in x's dtype. Throws kUnsupported for a DoRA.
   torch::Tensor apply(const torch::Tensor& x) const;
   /// delta_w itself, [d_out, d_in]. For merging and for tests, not for inference.
   torch::Tensor delta() const;
@@ -45,6 +54,7 @@ class LoraPair {
  private:
   torch::Tensor lora_a_;
   torch::Tensor lora_b_;
+  torch::Tensor magnitude_;
   double alpha_;
   bool use_rslora_;
 };
@@ -55,11 +65,12 @@ struct LoraOptions {
   double alpha = 16;
   double dropout = 0;
   bool use_rslora = false;
+  bool use_dora = false;  ///< not with dropout, which would have to drop inputs of the base too
   /// Last names of projections, or tails of their paths ("self_attn.q_proj"); "all-linear" is every projection.
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
 };
 
-/// Throws kUsage unless rank >= 1, alpha is finite, dropout is in [0, 1) and there is a target module.
+/// Throws kUsage unless rank >= 1, alpha is finite, dropout is in [0, 1), and 0 for DoRA, and there is a target module.
 void check(const LoraOptions& options);
 
 /// One trained set of LoRA pairs, by projection path ("layers.3.self_attn.q_proj"), with what is known of it.
@@ -71,5 +82,9 @@ struct LoraAdapter {
   std::map<std::string, LoraPair> pairs;  ///< never empty in a valid adapter
   std::string peft_config = {};           ///< the adapter_config.json it was loaded from; empty if made by Quiver
 };
+
+/// Throws kUnsupported, naming the adapter and what was asked of it ("route by it"), if it is a DoRA: mixtures, clusters and
+/// routers are defined for updates that do not depend on the weight.
+void refuse_dora(const LoraAdapter& adapter, const char* what);
 
 }  // namespace quiver::lora

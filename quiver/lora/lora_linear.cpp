@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "quiver/base/error.h"
+#include "quiver/lora/dora_linear.h"
 #include "quiver/lora/low_rank.h"
 #include "quiver/tensor/tensor.h"
 
@@ -125,6 +126,8 @@ void LoraLinear::add_gradients(const nn::RowRecord& record) const {
   pair_.lora_b().mutable_grad().add_(record.gradients.at(1));
 }
 
+std::int64_t LoraLinear::record_bytes() const { return pair_.rank() * static_cast<std::int64_t>(sizeof(float)); }
+
 torch::Tensor LoraLinear::backward(const torch::Tensor& dy) const {
   const auto scaled_b = (pair_.lora_b() * pair_.scaling()).to(dy.scalar_type());
   return base_->backward(dy).addmm(dy.mm(scaled_b), pair_.lora_a().to(dy.scalar_type()));
@@ -137,7 +140,11 @@ nn::ProjectionMap attach(const nn::ProjectionMap& projections, const LoraAdapter
     if (found == adapted.end()) {
       fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
     }
-    found->second = std::make_shared<LoraLinear>(found->second, pair, adapter.options.dropout);
+    if (pair.magnitude().defined()) {
+      found->second = std::make_shared<DoraLinear>(found->second, pair);
+    } else {
+      found->second = std::make_shared<LoraLinear>(found->second, pair, adapter.options.dropout);
+    }
   }
   return adapted;
 }

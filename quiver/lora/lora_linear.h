@@ -27,6 +27,7 @@ class LoraLinear : public nn::Projection {
   void prepare_backward() const override { base_->prepare_backward(); }
   /// To the grad() of A and B, which the owner of the pair must have defined.
   void add_gradients(const nn::RowRecord& record) const override;
+  std::int64_t record_bytes() const override;
   std::int64_t in_features() const override { return base_->in_features(); }
   std::int64_t out_features() const override { return base_->out_features(); }
   torch::Tensor base_weight() const override { return base_->base_weight(); }
@@ -47,7 +48,8 @@ class LoraLinear : public nn::Projection {
   torch::Tensor dropout_mask_;
 };
 
-/// The projections with the adapter's pairs attached, wherever it has one. The pairs must fit (check_fits).
+/// The projections with the adapter's pairs attached, as LoRA or, where they have a magnitude, DoRA (dora_linear.h). The pairs
+/// must fit (check_fits).
 nn::ProjectionMap attach(const nn::ProjectionMap& projections, const LoraAdapter& adapter);
 
 }  // namespace quiver::lora

@@ -3,13 +3,12 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "quiver/testing/draw.h"
+
 namespace quiver::lora {
 namespace {
 
-torch::Tensor draw(torch::IntArrayRef sizes, std::uint64_t seed) {
-  auto generator = at::detail::createCPUGenerator(seed);
-  return torch::randn(sizes, generator, torch::kFloat);
-}
+using testing::draw;
 
 /// Against products in float64, for sizes on and off every block's border.
 TEST(LowRank, EqualsItsDefinition) {

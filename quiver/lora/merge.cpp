@@ -37,15 +37,12 @@ void check_pair(const LoraAdapter& first, const LoraAdapter& other, const std::s
   if (agreement == Agreement::kShapes) return;
   if (a.rank() != b.rank()) {
     fail(ErrorKind::kMismatch,
-         "cannot average the factors of adapters '{}' and '{}': at {} their ranks are {} and {} (average the products "
-         "instead)",
-         first.name, other.name, path, a.rank(), b.rank());
+         "cannot average the factors of adapters '{}' and '{}': at {} their ranks are {} and {} (average the products instead)", first.name,
+         other.name, path, a.rank(), b.rank());
   }
   if (a.scaling() != b.scaling()) {
     fail(ErrorKind::kMismatch,
-         "cannot average the factors of adapters '{}' and '{}': at {} their scalings are {} and {} (average the "
-         "products "
-         "instead)",
+         "cannot average the factors of adapters '{}' and '{}': at {} their scalings are {} and {} (average the products instead)",
          first.name, other.name, path, a.scaling(), b.scaling());
   }
 }
@@ -60,6 +57,7 @@ void check_mixable(std::span<const LoraAdapter> adapters, std::span<const double
       fail(ErrorKind::kUsage, "the weight of adapter '{}' is {}: it must be finite", adapters[i].name, weights[i]);
     }
   }
+  for (const auto& adapter : adapters) refuse_dora(adapter, "mix with others");
   const LoraAdapter* known_base = nullptr;
   for (const auto& adapter : adapters) {
     if (!adapter.base_fingerprint.empty()) {
@@ -173,7 +171,10 @@ torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair) {
   const torch::NoGradGuard no_grad;
   const auto common = torch::promote_types(weight.scalar_type(), pair.lora_a().scalar_type());
   const auto dtype = torch::promote_types(torch::kFloat, common);
-  return (weight.to(dtype) + pair.to(weight.device(), dtype).delta()).to(weight.scalar_type());
+  const auto wide = pair.to(weight.device(), dtype);
+  auto merged = weight.to(dtype) + wide.delta();
+  if (wide.magnitude().defined()) merged *= (wide.magnitude() / merged.norm(2, 1)).unsqueeze(1);
+  return merged.to(weight.scalar_type());
 }
 
 }  // namespace quiver::lora

@@ -32,8 +32,8 @@ LoraAdapter mean_of_products(std::span<const LoraAdapter> adapters);
 /// delta_w* = sum_i w_i scaling_i B_i A_i, stacked as mean_of_products; adapters of weight 0 are left out.
 LoraAdapter weighted_products(std::span<const LoraAdapter> adapters, std::span<const double> weights);
 
-/// W + delta_w, computed in float32 (float64 if either is), in the dtype and on the device of `weight` [d_out, d_in].
-/// Throws kMismatch unless the shapes agree.
+/// W + delta_w, its rows scaled to the magnitude of a DoRA, computed in float32 (float64 if either is), in the dtype and on the device of
+/// `weight` [d_out, d_in]. Throws kMismatch unless the shapes agree.
 torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair);
 
 }  // namespace quiver::lora

@@ -23,6 +23,7 @@ constexpr std::string_view kPeftPrefix = "base_model.model.";
 constexpr std::string_view kModelPrefix = "model.";
 constexpr std::string_view kSuffixA = ".lora_A.weight";
 constexpr std::string_view kSuffixB = ".lora_B.weight";
+constexpr std::string_view kSuffixMagnitude = ".lora_magnitude_vector";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
 
 /// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
@@ -40,10 +41,11 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
-/// The two factors of a module, as found in the file.
+/// The factors of a module, as found in the file, and a DoRA's magnitude.
 struct Factors {
   const io::TensorEntry* lora_a = nullptr;
   const io::TensorEntry* lora_b = nullptr;
+  const io::TensorEntry* magnitude = nullptr;
 };
 
 /// Every tensor of the file, sorted into factors by module.
@@ -51,28 +53,31 @@ std::map<std::string, Factors> find_factors(const io::SafetensorsView& view) {
   std::map<std::string, Factors> modules;
   std::vector<std::string> strangers;
   for (const auto& entry : view.entries()) {
+    using Member = const io::TensorEntry* Factors::*;
+    static constexpr std::pair<std::string_view, Member> kKinds[] = {
+        {kSuffixA, &Factors::lora_a}, {kSuffixB, &Factors::lora_b}, {kSuffixMagnitude, &Factors::magnitude}};
     std::string_view name = entry.name;
-    const bool is_a = name.ends_with(kSuffixA);
-    if (!name.starts_with(kPeftPrefix) || (!is_a && !name.ends_with(kSuffixB))) {
+    const auto* kind = std::ranges::find_if(kKinds, [&](const auto& k) { return name.ends_with(k.first); });
+    if (!name.starts_with(kPeftPrefix) || kind == std::end(kKinds)) {
       strangers.push_back(entry.name);
       continue;
     }
     name.remove_prefix(kPeftPrefix.size());
-    name.remove_suffix(kSuffixA.size());
-    auto& factors = modules[std::string(name)];
-    (is_a ? factors.lora_a : factors.lora_b) = &entry;
+    name.remove_suffix(kind->first.size());
+    modules[std::string(name)].*(kind->second) = &entry;
   }
   if (!strangers.empty()) {
     fail(ErrorKind::kUnsupported,
-         "{}: {} tensors are no LoRA factors of linear layers: {}; expected only "
-         "base_model.model.<module>.lora_A.weight and .lora_B.weight",
+         "{}: {} tensors are no LoRA factors of linear layers: {}; expected only base_model.model.<module>.lora_A.weight, .lora_B.weight "
+         "and .lora_magnitude_vector",
          view.origin(), strangers.size(), listed(strangers));
   }
   if (modules.empty()) fail(ErrorKind::kBadFormat, "{}: holds no LoRA factors at all", view.origin());
   std::vector<std::string> single;
   for (const auto& [module, factors] : modules) {
     if (factors.lora_a == nullptr || factors.lora_b == nullptr) {
-      single.push_back(factors.lora_a != nullptr ? factors.lora_a->name : factors.lora_b->name);
+      const auto* lone = factors.lora_a != nullptr ? factors.lora_a : factors.lora_b != nullptr ? factors.lora_b : factors.magnitude;
+      single.push_back(lone->name);
     }
   }
   if (!single.empty()) {
@@ -88,9 +93,8 @@ LoraPair make_pair(const std::string& module, const Factors& factors, const Peft
   auto lora_b = tensor::to_tensor(*factors.lora_b);
   if (!config.selects(module)) {
     fail(ErrorKind::kMismatch,
-         "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, "
-         "so PEFT "
-         "would ignore them",
+         "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, so PEFT would ignore "
+         "them",
          context(), kPeftConfigFile);
   }
   const auto rank = config.rank_of(module);
@@ -98,8 +102,13 @@ LoraPair make_pair(const std::string& module, const Factors& factors, const Peft
     fail(ErrorKind::kMismatch, "{} has lora_A {}, which is of rank {}, but {} says rank {} (r or rank_pattern)", context(),
          tensor::describe(lora_a), lora_a.size(0), kPeftConfigFile, rank);
   }
+  if (config.options.use_dora != (factors.magnitude != nullptr)) {
+    fail(ErrorKind::kMismatch, "{} has {} lora_magnitude_vector, but use_dora is {} in {}", context(),
+         factors.magnitude != nullptr ? "a" : "no", config.options.use_dora, kPeftConfigFile);
+  }
+  const auto magnitude = factors.magnitude != nullptr ? tensor::to_tensor(*factors.magnitude) : torch::Tensor();
   try {
-    return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora);
+    return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora, magnitude);
   } catch (const Error& error) {
     fail(error.kind(), "{}: {}", context(), error.what());
   }
@@ -114,9 +123,8 @@ fs::path tensors_file(const fs::path& folder) {
   const auto path = folder / kPeftTensorsFile;
   if (!is_there(path) && is_there(folder / "adapter_model.bin")) {
     fail(ErrorKind::kUnsupported,
-         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load "
-         "it "
-         "with PEFT and save it again, which writes {}",
+         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load it with PEFT and "
+         "save it again, which writes {}",
          folder.string(), kPeftTensorsFile);
   }
   return path;
@@ -136,7 +144,8 @@ std::string model_card(const LoraAdapter& adapter) {
   for (const auto& name : names) targets += (targets.empty() ? "" : ", ") + name;
   const auto& first = adapter.pairs.begin()->second;
   text += format("# LoRA adapter{}\n\n", adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
-  text += format("A LoRA of rank {} and alpha {} on {}, written by Quiver.\n\n", first.rank(), first.alpha(), targets);
+  text += format("A {} of rank {} and alpha {} on {}, written by Quiver.\n\n", first.magnitude().defined() ? "DoRA" : "LoRA", first.rank(),
+                 first.alpha(), targets);
   text += "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
   return text;
 }
@@ -200,6 +209,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
     const auto stem = std::string(kPeftPrefix) + module_of(path);
     tensors.emplace(stem + std::string(kSuffixA), pair.lora_a());
     tensors.emplace(stem + std::string(kSuffixB), pair.lora_b());
+    if (pair.magnitude().defined()) tensors.emplace(stem + std::string(kSuffixMagnitude), pair.magnitude());
   }
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
   if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;
@@ -245,9 +255,8 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
     const auto& projection = *found->second;
     if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
       fail(ErrorKind::kMismatch,
-           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it "
-           "trained on "
-           "another base, '{}'?)",
+           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on another "
+           "base, '{}'?)",
            adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(), projection.out_features(),
            adapter.base_model);
     }
@@ -262,16 +271,13 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
   const bool both_known = !adapter.base_fingerprint.empty() && !base_fingerprint.empty();
   if (both_known && adapter.base_fingerprint != base_fingerprint) {
     fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} "
-         "(load "
-         "that base, or allow another base if you know that it serves)",
+         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} (load that base, or "
+         "allow another base if you know that it serves)",
          adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
   }
   if (!both_known && base_names_differ(adapter.base_model, base_name)) {
     fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know "
-         "that "
-         "it serves)",
+         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know that it serves)",
          adapter.name, adapter.base_model, base_name);
   }
 }

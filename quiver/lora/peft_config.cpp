@@ -40,6 +40,7 @@ constexpr std::string_view kHarmless[] = {"alpha_pattern",
                                           "runtime_config",
                                           "target_modules",
                                           "task_type",
+                                          "use_dora",
                                           "use_rslora",
                                           "velora_config"};
 
@@ -49,7 +50,6 @@ struct Refusal {
   const char* reason;
 };
 constexpr Refusal kRefused[] = {
-    {"use_dora", "DoRA rescales the base weight"},
     {"modules_to_save", "whole modules would replace those of the base"},
     {"lora_bias", "the update would have a bias"},
     {"target_parameters", "LoRA on bare parameters (mixtures of experts) is not implemented"},
@@ -97,8 +97,8 @@ void refuse_other_methods(const json& config, std::string_view origin) {
   }
   if (config.contains("init_lora_weights") && !keeps_base(config["init_lora_weights"])) {
     fail(ErrorKind::kUnsupported,
-         "{}: init_lora_weights is {}, which changes the base weight (save it from PEFT with "
-         "path_initial_model_for_weight_conversion, which makes it a plain LoRA)",
+         "{}: init_lora_weights is {}, which changes the base weight (save it from PEFT with path_initial_model_for_weight_conversion, "
+         "which makes it a plain LoRA)",
          origin, shown(config["init_lora_weights"]));
   }
   for (const auto& [key, value] : config.items()) {
@@ -210,11 +210,14 @@ struct PairSize {
 /// How an adapter's pairs are told in a configuration: one use_rslora for all, and by module a rank and an alpha.
 struct PairSizes {
   bool use_rslora;
+  bool use_dora;
   std::map<std::string, PairSize> by_module;
 };
 
 PairSizes sizes_of(const LoraAdapter& adapter, ModuleOf module_of) {
-  PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }), .by_module = {}};
+  PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }),
+                  .use_dora = std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.second.magnitude().defined(); }),
+                  .by_module = {}};
   for (const auto& [path, pair] : adapter.pairs) {
     const bool is_told_as_is = pair.use_rslora() == sizes.use_rslora;
     const auto alpha = is_told_as_is ? pair.alpha() : pair.scaling() / scaling(1.0, pair.rank(), sizes.use_rslora);
@@ -344,6 +347,7 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
   options.alpha = io::require_double(config, "lora_alpha", origin);
   options.dropout = io::find_double(config, "lora_dropout", origin).value_or(0.0);
   options.use_rslora = io::find_bool(config, "use_rslora", origin).value_or(false);
+  options.use_dora = io::find_bool(config, "use_dora", origin).value_or(false);
   if (options.rank < 1) fail(ErrorKind::kBadFormat, "{}: r is {}; it must be at least 1", origin, options.rank);
   if (!(options.dropout >= 0 && options.dropout < 1)) {
     fail(ErrorKind::kBadFormat, "{}: lora_dropout is {}; it must be in [0, 1)", origin, options.dropout);
@@ -370,6 +374,7 @@ std::string peft_config_text(const LoraAdapter& adapter, ModuleOf module_of) {
   auto config = adapter.peft_config.empty() ? default_config() : io::parse_json(adapter.peft_config, origin);
   const auto sizes = sizes_of(adapter, module_of);
   set(config, "use_rslora", sizes.use_rslora);
+  set(config, "use_dora", sizes.use_dora);
   set(config, "lora_dropout", adapter.options.dropout);
   set(config, "base_model_name_or_path", adapter.base_model.empty() ? json(nullptr) : json(adapter.base_model));
   set_sizes(config, adapter, sizes, origin);

@@ -52,7 +52,7 @@ struct PeftConfig {
 };
 
 /// Parses adapter_config.json. Throws kBadFormat, or kUnsupported for whatever would make PEFT compute something other
-/// than y = W x + b + scaling B A x with the base's own W.
+/// than y = W x + b + scaling B A x with the base's own W, or DoRA's scaling of it.
 PeftConfig parse_peft_config(std::string_view text, std::string_view origin);
 
 /// The module of transformers ("model.layers.3.self_attn.q_proj") that a projection path stands for.

@@ -94,7 +94,7 @@ TEST(LoadPeft, ReadsTargetsGivenAsAnExpression) {
 class SupportedFolders : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Peft, SupportedFolders,
                          ::testing::Values("plain", "bf16", "one-module", "patterns", "rslora", "rslora-patterns", "all-linears",
-                                           "regex-targets", "one-layer", "fan-in-fan-out"));
+                                           "regex-targets", "one-layer", "fan-in-fan-out", "dora"));
 
 TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
   const TempFolder temp;
@@ -107,7 +107,6 @@ TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
 
 TEST(LoadPeft, RefusesByName) {
   const auto refusal = [](const char* name) { return message_of(ErrorKind::kUnsupported, [&] { load_peft(kGolden / name); }); };
-  EXPECT_THAT(refusal("dora"), HasSubstr("use_dora is true"));
   EXPECT_THAT(refusal("bias-lora-only"), HasSubstr("bias is 'lora_only'"));
   EXPECT_THAT(refusal("lora-bias"), HasSubstr("lora_bias is true"));
   EXPECT_THAT(refusal("modules-to-save"), HasSubstr("modules_to_save is ["));
@@ -182,9 +181,14 @@ TEST(LoadPeft, NamesFactorsWithoutPartnerAndStrangers) {
               HasSubstr("lack their partner: '" + q + "lora_A.weight'"));
   EXPECT_THAT(message_of(ErrorKind::kUnsupported,
                          [&] {
-                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {q + "lora_magnitude_vector", a}});
+                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {q + "lora_bias", a}});
                          }),
-              HasSubstr("'" + q + "lora_magnitude_vector'"));
+              HasSubstr("'" + q + "lora_bias'"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           load({{q + "lora_A.weight", a}, {q + "lora_B.weight", b}, {q + "lora_magnitude_vector", torch::ones({8})}});
+                         }),
+              HasSubstr("has a lora_magnitude_vector, but use_dora is false"));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({}); }), HasSubstr("no LoRA factors at all"));
   EXPECT_THAT(message_of(ErrorKind::kMismatch,
                          [&] {

@@ -1,33 +1,20 @@
 // Shared by the tests of lora and library.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <string>
 
-#include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/io/test_support.h"
 #include "quiver/lora/lora.h"
 #include "quiver/tensor/tensor.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::lora {
 
 using io::TempFolder;
-
-/// The message of the error of kind `kind` that `action` throws.
-template <typename Action>
-std::string message_of(ErrorKind kind, Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
+using testing::message_of;
 
 /// Both factors random, on q_proj [6 -> 8] and v_proj [6 -> 4] of two layers. lora_a depends on `a_seed` alone.
 inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2, double alpha = 4, std::uint64_t a_seed = 1) {
@@ -51,9 +38,8 @@ inline bool same_pairs(const LoraAdapter& a, const LoraAdapter& b) {
   if (a.pairs.size() != b.pairs.size()) return false;
   for (const auto& [path, pair] : a.pairs) {
     const auto found = b.pairs.find(path);
-    if (found == b.pairs.end() || !torch::equal(pair.lora_a(), found->second.lora_a()) ||
-        !torch::equal(pair.lora_b(), found->second.lora_b()) || pair.alpha() != found->second.alpha() ||
-        pair.use_rslora() != found->second.use_rslora()) {
+    if (found == b.pairs.end() || !std::ranges::equal(pair.tensors(), found->second.tensors(), torch::equal) ||
+        pair.alpha() != found->second.alpha() || pair.use_rslora() != found->second.use_rslora()) {
       return false;
     }
   }

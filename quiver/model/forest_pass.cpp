@@ -347,9 +347,10 @@ std::int64_t loss_gradient_bytes(const Llama& model, std::int64_t num_rows, std:
   const auto& c = model.config();
   const auto element = static_cast<std::int64_t>(c10::elementSize(model.placement().dtype));
   const auto q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim, mlp = c.intermediate_size;
-  // A row's x, normed, q, k, v, attended, mid, normed, gate and up in a layer; inverse rms, log-sum-exp, and about 16 ranks
-  // of each of seven projections in float32.
-  const auto layer = (4 * c.hidden_size + 2 * q + 2 * kv + 2 * mlp) * element + (2 + c.num_heads + 7 * 16) * 4;
+  std::int64_t records = 0;
+  for (const auto& [path, projection] : model.projections()) records += projection->record_bytes();
+  // A row's x, normed, q, k, v, attended, mid, normed, gate and up in a layer; inverse rms, log-sum-exp; what adapters keep.
+  const auto layer = (4 * c.hidden_size + 2 * q + 2 * kv + 2 * mlp) * element + (2 + c.num_heads) * 4 + records / c.num_layers;
   const auto kept = options.checkpoint_activations ? c.num_layers * c.hidden_size * element + 2 * layer : c.num_layers * layer;
   // In passing: gradients of one layer, and attention's of keys and values by chunk in float32.
   const auto passing = (4 * mlp + 4 * c.hidden_size) * element + 4 * kv * 4;

@@ -71,8 +71,8 @@ void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::T
   if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries || k.size(0) != plan.num_keys ||
       q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
     fail(ErrorKind::kMismatch,
-         "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] "
-         "with H a multiple of H_kv",
+         "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] with H a multiple "
+         "of H_kv",
          plan.num_queries, plan.num_keys, tensor::describe(q), tensor::describe(k), tensor::describe(v));
   }
 }

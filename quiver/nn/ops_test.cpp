@@ -4,8 +4,9 @@
 #include <torch/torch.h>
 
 #include <cmath>
-
 #include <functional>
+
+#include "quiver/testing/draw.h"
 
 namespace quiver::nn {
 namespace {
@@ -31,10 +32,7 @@ void expect_equals_definition(const std::function<torch::Tensor(const std::vecto
   }
 }
 
-torch::Tensor draw(torch::IntArrayRef sizes, int seed, double scale = 1) {
-  auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
-  return torch::randn(sizes, generator, torch::kFloat) * scale;
-}
+using testing::draw;
 
 class Ops : public ::testing::TestWithParam<torch::Dtype> {
  protected:

@@ -16,6 +16,7 @@ struct RowRecord {
   std::int64_t first_row = 0;            ///< the rows are [first_row, first_row + T) of the batch,
   torch::Tensor rows;                    ///< or, if defined, these, [T] int64
   torch::Tensor hidden;                  ///< left by the forward pass for the backward pass: x A^T of a LoRA, [T, r]
+  torch::Tensor output;                  ///< and what a DoRA scales, [T, d_out]
   std::vector<torch::Tensor> gradients;  ///< left by the backward pass: of the projection's parameters, from these rows
 };
 
@@ -46,6 +47,8 @@ class Projection {
                                       RowRecord& record) const;
   /// Lays out what backward_rows reads, if that was not done yet; otherwise its first call does.
   virtual void prepare_backward() const {}
+  /// Bytes that forward_rows leaves in a record for every row.
+  virtual std::int64_t record_bytes() const { return 0; }
   /// Adds a record's gradients to those of the parameters. Not thread-safe.
   virtual void add_gradients(const RowRecord&) const {}
 };

@@ -4,14 +4,12 @@
 #include <torch/torch.h>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/draw.h"
 
 namespace quiver::nn {
 namespace {
 
-torch::Tensor draw(torch::IntArrayRef sizes, std::uint64_t seed) {
-  auto generator = at::detail::createCPUGenerator(seed);
-  return torch::randn(sizes, generator, torch::kFloat);
-}
+using testing::draw;
 
 /// Blocked weights (bfloat16 on a CPU that multiplies it) and plain ones against their definition, for any number of rows.
 TEST(DenseProjection, EqualsLinearWithGradients) {

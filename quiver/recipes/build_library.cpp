@@ -32,6 +32,7 @@ json settings_json(const TrainingSetup& setup) {
           {"alpha", setup.lora.alpha},
           {"dropout", setup.lora.dropout},
           {"use_rslora", setup.lora.use_rslora},
+          {"use_dora", setup.lora.use_dora},
           {"target_modules", setup.lora.target_modules},
           {"init", setup.init == lora::LoraInit::kMttl ? "mttl" : "peft"},
           {"epochs", t.epochs},
@@ -156,6 +157,7 @@ json to_json(const TrainedAdapter& adapter) {
   summary["name"] = adapter.name;
   summary["kind"] = library::kind_name(adapter.kind);
   summary["is_new"] = adapter.is_new;
+  if (adapter.is_new) summary["overhead_seconds"] = adapter.overhead_seconds;
   return summary;
 }
 
@@ -183,12 +185,13 @@ json training_summary(const std::vector<TrainedAdapter>& adapters) {
 TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
                              const std::string& group, const std::vector<std::string>& tasks, const TrainingSetup& setup,
                              Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
   library::check_adapter_name(name);
   const auto data = load_training_data(base, tasks, setup);
   const auto settings = settings_json(setup);
   const auto key = sha256_hex(
       format("{}/{}/{}/{}/{}", name, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));
-  TrainedAdapter result{name, kind, {}, false};
+  TrainedAdapter result{.name = name, .kind = kind};
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == key) {
       result.stats = stored_stats(entry->info.training);
@@ -210,6 +213,7 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   if (fs::exists(checkpoint) && !trainer.restore(checkpoint, key)) {
     progress.message(format("'{}' is of other settings; training '{}' from the start", checkpoint.string(), name));
   }
+  const double seconds_before = trainer.stats().seconds;
   run_training(trainer, name, checkpoint, key, setup.checkpoint_seconds, progress);
   result.stats = trainer.stats();
   result.is_new = true;
@@ -219,6 +223,8 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   training["settings"] = settings;
   library.add(trainer.adapter(), {.kind = kind, .tasks = tasks, .group = group, .training = training}, /*force=*/true);
   remove_checkpoint(checkpoint);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.overhead_seconds = seconds - (result.stats.seconds - seconds_before);
   return result;
 }
 

@@ -36,6 +36,7 @@ struct TrainedAdapter {
   library::AdapterKind kind = library::AdapterKind::kPrivate;
   train::TrainStats stats;
   bool is_new = false;
+  double overhead_seconds = 0;  ///< of a new one: reading, tokenising, setting up, writing; all but the steps
 };
 nlohmann::json to_json(const TrainedAdapter& adapter);
 /// {"adapters": [...], "total": {...}}: tokens of the original examples, rows computed, seconds, tokens per second,

@@ -98,13 +98,11 @@ TEST(PaletteStep, ClampsToThePalette) {
 TEST(Svg, EscapesTextAndTitles) {
   Svg svg(10, 20, "chart", "a \"chart\"");
   svg.rect(1, 2.5, 3, 4.25, "cell", "<tip>").text(0, 0, "x < y", "tick");
-  EXPECT_EQ(svg.str(),
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 10 20\" width=\"10\" "
-            "height=\"20\" class=\"chart\" "
-            "role=\"img\" aria-label=\"a &quot;chart&quot;\"><rect class=\"cell\" x=\"1\" "
-            "y=\"2.5\" width=\"3\" "
-            "height=\"4.25\"><title>&lt;tip&gt;</title></rect><text class=\"tick\" x=\"0\" y=\"0\" "
-            "text-anchor=\"start\">x &lt; y</text></svg>");
+  EXPECT_EQ(
+      svg.str(),
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 10 20\" width=\"10\" height=\"20\" class=\"chart\" role=\"img\" "
+      "aria-label=\"a &quot;chart&quot;\"><rect class=\"cell\" x=\"1\" y=\"2.5\" width=\"3\" "
+      "height=\"4.25\"><title>&lt;tip&gt;</title></rect><text class=\"tick\" x=\"0\" y=\"0\" text-anchor=\"start\">x &lt; y</text></svg>");
 }
 
 TEST(Smoothed, AveragesFromTheFirstValueOn) {

@@ -106,11 +106,9 @@ std::string difference_part(const Results& results) {
   }
   if (html.empty()) return "";
   return "<div class=\"panels\">" + html +
-         "</div><p class=\"note\">Dots: mean difference to the base model on the same samples. "
-         "Bars: 95 % interval. "
-         "<span class=\"better\">\xE2\x97\x8F</span> better, <span "
-         "class=\"worse\">\xE2\x97\x8F</span> worse, "
-         "<span class=\"unsure\">\xE2\x97\x8B</span> the interval includes zero.</p>";
+         "</div><p class=\"note\">Dots: mean difference to the base model on the same samples. Bars: 95 % interval. <span "
+         "class=\"better\">\xE2\x97\x8F</span> better, <span class=\"worse\">\xE2\x97\x8F</span> worse, <span "
+         "class=\"unsure\">\xE2\x97\x8B</span> the interval includes zero.</p>";
 }
 
 std::string training_part(const Results& results) {
@@ -129,11 +127,8 @@ std::string training_part(const Results& results) {
   std::string html;
   if (!charts.empty()) {
     html = "<div class=\"panels\">" + charts +
-           "</div><p class=\"note\">Training loss (nats per target token), an exponential moving "
-           "average over about a "
-           "fifteenth of each curve. Where curves are many: thick, their median; by name, where "
-           "the lowest and the "
-           "highest end.</p>";
+           "</div><p class=\"note\">Training loss (nats per target token), an exponential moving average over about a fifteenth of each "
+           "curve. Where curves are many: thick, their median; by name, where the lowest and the highest end.</p>";
   }
   return html + training_table(results);
 }

@@ -117,9 +117,7 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
       html += run_html(all[i], options, format("run{}", i + 1));
     }
   }
-  html +=
-      "<footer>Made by Quiver. This page holds everything it shows; it loads "
-      "nothing.</footer></main><script>";
+  html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main><script>";
   html += page_script();
   return html + "</script></body></html>\n";
 }

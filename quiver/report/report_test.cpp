@@ -84,18 +84,15 @@ void expect_refusal(ErrorKind kind, const char* part, Function function) {
 
 TEST(RenderReport, SaysInWordsWhatTheFiguresSay) {
   const auto page = page_of(sample_results());
-  EXPECT_THAT(page, HasSubstr("On the 2 training tasks, <strong>Private, Arrow</strong> does best "
-                              "without an oracle: NLL "
-                              "of the target 1.750\xC2\xA0\xC2\xB1\xC2\xA0"
-                              "0.050 nats/token, 0.750 lower than the base model "
-                              "(95\xC2\xA0% interval \xE2\x88\x92"
+  EXPECT_THAT(page, HasSubstr("On the 2 training tasks, <strong>Private, Arrow</strong> does best without an oracle: NLL of the target "
+                              "1.750\xC2\xA0\xC2\xB1\xC2\xA0"
+                              "0.050 nats/token, 0.750 lower than the base model (95\xC2\xA0% interval \xE2\x88\x92"
                               "0.812 to \xE2\x88\x92"
                               "0.688)"));
-  EXPECT_THAT(page, HasSubstr("<strong>Private, Arrow</strong> recovers <strong>71 %</strong> of "
-                              "the way from the mean of "
-                              "its adapters to the oracle."));
-  EXPECT_THAT(page, HasSubstr("a difference of +0.010 to the base model that may be chance "
-                              "(95\xC2\xA0% interval \xE2\x88\x92"
+  EXPECT_THAT(
+      page,
+      HasSubstr("<strong>Private, Arrow</strong> recovers <strong>71 %</strong> of the way from the mean of its adapters to the oracle."));
+  EXPECT_THAT(page, HasSubstr("a difference of +0.010 to the base model that may be chance (95\xC2\xA0% interval \xE2\x88\x92"
                               "0.030 to +0.050)"));
 }
 
@@ -289,8 +286,7 @@ TEST(RenderTextTable, AlignsItsColumnsWithinTheWidth) {
             "─────────────────────────────────────────────────────────\n"
             "Base model      0.500 ± 0.020\n"
             "Private, Arrow  0.510 ± 0.020*  +0.010 [−0.030, +0.050]\n"
-            "\n* best without an oracle; ▲ better, ▼ worse than the base model (the interval\nexcludes "
-            "zero).\n");
+            "\n* best without an oracle; ▲ better, ▼ worse than the base model (the interval\nexcludes zero).\n");
 }
 
 TEST(RenderTextTable, KeepsControlCharactersFromTheTerminal) {

@@ -216,8 +216,8 @@ void check_same_layers(const TaskRouting& task, const TaskRouting& first, const 
                                [](const LayerShare& a, const LayerShare& b) { return a.layer == b.layer; });
   if (!same) {
     fail(ErrorKind::kBadFormat,
-         "{}: task '{}' has {} layers, which are not the {} layers of task '{}' in the same "
-         "library; write the same layers, in the same order, for every task",
+         "{}: task '{}' has {} layers, which are not the {} layers of task '{}' in the same library; write the same layers, in the same "
+         "order, for every task",
          where, task.task, task.layers.size(), first.layers.size(), first.task);
   }
 }
@@ -233,9 +233,8 @@ void read_routing(const json& document, const std::string& origin, std::vector<L
     }
     if (library->adapters != adapters) {
       fail(ErrorKind::kBadFormat,
-           "{}: library '{}' has {} adapters here and {} before, or in another order; write the "
-           "same list for every task",
-           where, name, adapters.size(), library->adapters.size());
+           "{}: library '{}' has {} adapters here and {} before, or in another order; write the same list for every task", where, name,
+           adapters.size(), library->adapters.size());
     }
     TaskRouting task{.task = io::require_string(item, "task", where), .layers = {}};
     for_each(item, "layers", where, [&](const json& layer, const std::string& place) {
@@ -356,9 +355,8 @@ Results parse_results(const json& document, std::string_view origin_view) {
   const auto version = io::require_int(document, "quiver_results", origin);
   if (version != kResultsVersion) {
     fail(ErrorKind::kUnsupported,
-         "{} holds results of version {}; this program reads version {} (was it written by "
-         "another version of Quiver?)",
-         origin, version, kResultsVersion);
+         "{} holds results of version {}; this program reads version {} (was it written by another version of Quiver?)", origin, version,
+         kResultsVersion);
   }
   Results results;
   read_head(document, origin, results);

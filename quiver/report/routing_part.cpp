@@ -147,14 +147,12 @@ std::string task_map_caption(const View& view) {
     own_first += std::ranges::all_of(row.share, [&](double s) { return !(s > row.share[row.own]); }) ? 1 : 0;
   }
   std::string text =
-      "Share of the routing weight that each adapter (column) gets on each task (row), averaged "
-      "over "
-      "the layers; colours follow its square root. ";
+      "Share of the routing weight that each adapter (column) gets on each task (row), averaged over the layers; colours follow its square "
+      "root. ";
   if (with_own > 0) {
     text += format(
-        "Framed: the task's own adapter. It gets <b>{}</b> on average, where evenly spread weight "
-        "would be "
-        "{}, and more than any other adapter on <b>{} of {}</b> tasks.",
+        "Framed: the task's own adapter. It gets <b>{}</b> on average, where evenly spread weight would be {}, and more than any other "
+        "adapter on <b>{} of {}</b> tasks.",
         percent_text(own_share / static_cast<double>(with_own), 1), percent_text(1 / static_cast<double>(view.columns.size()), 1),
         own_first, with_own);
   }
@@ -236,8 +234,8 @@ std::string layer_view(const View& view, const std::string& id) {
     choices += "<option>" + escape(row.routing->task) + "</option>";
   }
   std::string html = format(
-      "<div class=\"layers\" data-layers=\"{}-data\"><label class=\"pick\">Layer by layer, for the "
-      "task <select autocomplete=\"off\">{}</select></label>",
+      "<div class=\"layers\" data-layers=\"{}-data\"><label class=\"pick\">Layer by layer, for the task <select "
+      "autocomplete=\"off\">{}</select></label>",
       id, choices);
   html += "<div class=\"scroll\">" + heat_map(first_layer_map(view, id + "-map", high)) + "</div>";
   html += format("<script type=\"application/json\" id=\"{}-data\">{}</script></div>", id, script_json(data));

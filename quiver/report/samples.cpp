@@ -71,10 +71,8 @@ std::string card_html(const Results& results, const Card& card, const ReportOpti
     }
     const auto said = (*found)->prediction.empty() ? std::string("<span class=\"muted\">(nothing)</span>")
                                                    : cut((*found)->prediction, options.longest_text);
-    html += format(
-        "<tr><th scope=\"row\">{}</th><td><div class=\"said\">{}</div><div "
-        "class=\"scores\">{}</div></td></tr>",
-        escape(method.label), said, scores);
+    html += format("<tr><th scope=\"row\">{}</th><td><div class=\"said\">{}</div><div class=\"scores\">{}</div></td></tr>",
+                   escape(method.label), said, scores);
   }
   return html + "</tbody></table></div></article>";
 }

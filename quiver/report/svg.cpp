@@ -110,10 +110,8 @@ Svg& Svg::attribute(std::string_view name, std::string_view value) {
 
 std::string Svg::str() const {
   const auto width = coordinate(width_), height = coordinate(height_);
-  return format(
-             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" width=\"{}\" "
-             "height=\"{}\"",
-             width, height, width, height) +
+  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" width=\"{}\" height=\"{}\"", width, height, width,
+                height) +
          head_ + ">" + body_ + "</svg>";
 }
 

@@ -91,10 +91,8 @@ using RowKey = std::pair<std::string, std::string>;  // task, method
 
 /// Sortable: the script of the page reads data-v.
 std::string sort_heading(const std::string& html, const char* css_class, const std::string& title = "") {
-  return format(
-      "<th scope=\"col\" class=\"{}\" title=\"{}\"><button type=\"button\" "
-      "class=\"sort\">{}</button></th>",
-      css_class, escape(title), html);
+  return format("<th scope=\"col\" class=\"{}\" title=\"{}\"><button type=\"button\" class=\"sort\">{}</button></th>", css_class,
+                escape(title), html);
 }
 
 std::string value_cell(double value, const std::string& text, const char* css_class = "num") {
@@ -185,11 +183,9 @@ std::string main_table(const Results& results) {
   }
   html += "</tbody></table></div>";
   return html +
-         "<p class=\"note\">Mean \xC2\xB1 standard error; below it the paired difference to the "
-         "base model with its "
-         "95 % interval, <span class=\"better\">\xE2\x96\xB2</span> or <span "
-         "class=\"worse\">\xE2\x96\xBC</span> "
-         "(better, worse) where the interval excludes zero. Bold: the best that is no oracle.</p>";
+         "<p class=\"note\">Mean \xC2\xB1 standard error; below it the paired difference to the base model with its 95 % interval, <span "
+         "class=\"better\">\xE2\x96\xB2</span> or <span class=\"worse\">\xE2\x96\xBC</span> (better, worse) where the interval excludes "
+         "zero. Bold: the best that is no oracle.</p>";
 }
 
 std::string task_tables(const Results& results) {
@@ -230,9 +226,7 @@ std::string task_tables(const Results& results) {
 std::string training_table(const Results& results) {
   if (results.training.empty()) return "";
   std::string html =
-      "<details><summary>Every adapter's training</summary><div class=\"scroll tall\"><table "
-      "class=\"data "
-      "sortable\"><thead><tr>";
+      "<details><summary>Every adapter's training</summary><div class=\"scroll tall\"><table class=\"data sortable\"><thead><tr>";
   html += sort_heading("Adapter", "first") + sort_heading("Kind", "") + sort_heading("Rows", "num") + sort_heading("Tokens", "num") +
           sort_heading("Time", "num") + sort_heading("Tokens/s", "num") + sort_heading("First loss", "num") +
           sort_heading("Last loss", "num");

@@ -164,9 +164,7 @@ std::string render_text_table(const nlohmann::json& document, int width) {
     text += "\n\n" + section_text(results, section, width);
   }
   if (text.empty()) return "These results hold no summary.\n";
-  return text +
-         "\n* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model "
-         "(the interval\nexcludes zero).\n";
+  return text + "\n* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model (the interval\nexcludes zero).\n";
 }
 
 }  // namespace quiver::report

@@ -13,9 +13,7 @@ torch::Tensor arrow_prototype(const lora::LoraPair& pair) {
   const auto b = pair.lora_b().detach().to(torch::kCPU, torch::kDouble);
   if (!a.isfinite().all().item<bool>() || !b.isfinite().all().item<bool>()) {
     fail(ErrorKind::kUsage,
-         "a LoRA pair with lora_a {} and lora_b {} holds NaN or infinite values: it has no Arrow "
-         "prototype (did its "
-         "training diverge?)",
+         "a LoRA pair with lora_a {} and lora_b {} holds NaN or infinite values: it has no Arrow prototype (did its training diverge?)",
          tensor::describe(pair.lora_a()), tensor::describe(pair.lora_b()));
   }
   // B A = Qb (Rb Ra^T) Qa^T: the small core holds every singular value of B A.

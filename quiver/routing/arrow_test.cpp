@@ -67,7 +67,7 @@ TEST(ArrowPrototype, HandlesRanksAboveTheWidthAndUpdatesOfLowerRank) {
 
 TEST(ArrowPrototype, RefusesNan) {
   const lora::LoraPair pair(torch::full({2, 6}, std::numeric_limits<float>::quiet_NaN()), torch::ones({4, 2}), 16);
-  EXPECT_THAT(message_of([&] { arrow_prototype(pair); }, ErrorKind::kUsage), HasSubstr("NaN"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { arrow_prototype(pair); }), HasSubstr("NaN"));
 }
 
 /// The definition, in float64.
@@ -147,16 +147,15 @@ TEST(ArrowRouter, TakesTokensThatAreNotContiguous) {
 
 TEST(ArrowRouter, SaysWhatIsWrongWithItsOptions) {
   const auto prototypes = torch::randn({6, 8}, seeded(1));
-  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 8}); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ArrowRouter(prototypes, {.top_k = 8}); }),
               HasSubstr("top-k 8 is larger than the library of 6 adapters"));
-  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 0}); }, ErrorKind::kUsage), HasSubstr("top-k 0"));
-  EXPECT_THAT(message_of([&] { ArrowRouter(prototypes, {.top_k = 2, .temperature = 0}); }, ErrorKind::kUsage), HasSubstr("temperature"));
-  EXPECT_THAT(message_of([&] { ArrowRouter(torch::zeros({6}), {.top_k = 1}); }, ErrorKind::kMismatch), HasSubstr("Float [6]"));
-  EXPECT_THAT(message_of(
-                  [&] {
-                    ArrowRouter(prototypes, {.top_k = 1}).route(torch::zeros({2, 7}));
-                  },
-                  ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ArrowRouter(prototypes, {.top_k = 0}); }), HasSubstr("top-k 0"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ArrowRouter(prototypes, {.top_k = 2, .temperature = 0}); }), HasSubstr("temperature"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ArrowRouter(torch::zeros({6}), {.top_k = 1}); }), HasSubstr("Float [6]"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           ArrowRouter(prototypes, {.top_k = 1}).route(torch::zeros({2, 7}));
+                         }),
               HasSubstr("Float [2, 7]"));
 }
 

@@ -20,9 +20,7 @@ void check_covers(const LoraAdapter& having, const LoraAdapter& other) {
   for (const auto& [path, pair] : having.pairs) {
     if (other.pairs.contains(path)) continue;
     fail(ErrorKind::kMismatch,
-         "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only "
-         "if they adapt the same "
-         "projections",
+         "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt the same projections",
          having.name, path, other.name);
   }
 }
@@ -31,16 +29,15 @@ void check_alike(std::span<const LoraAdapter> adapters) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to route to: the library is empty");
   const auto& first = adapters.front();
   for (const auto& other : adapters) {
+    lora::refuse_dora(other, "route by");
     check_covers(first, other);
     check_covers(other, first);
     for (const auto& [path, pair] : first.pairs) {
       const auto& twin = other.pairs.at(path);
       if (pair.in_features() == twin.in_features() && pair.out_features() == twin.out_features()) continue;
       fail(ErrorKind::kMismatch,
-           "adapters '{}' and '{}' do not fit one base model: at '{}' the first maps {} to {} "
-           "features and the second {} to "
-           "{}",
-           first.name, other.name, path, pair.in_features(), pair.out_features(), twin.in_features(), twin.out_features());
+           "adapters '{}' and '{}' do not fit one base model: at '{}' the first maps {} to {} features and the second {} to {}", first.name,
+           other.name, path, pair.in_features(), pair.out_features(), twin.in_features(), twin.out_features());
     }
   }
 }
@@ -52,25 +49,21 @@ void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapte
   for (const auto& [path, pair] : first.pairs) {
     const auto found = projections.find(path);
     if (found == projections.end()) {
-      fail(ErrorKind::kMismatch,
-           "adapter '{}' adapts '{}', which the model does not have (was it trained on another base "
-           "model?)",
+      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the model does not have (was it trained on another base model?)",
            first.name, path);
     }
     const auto& base = *found->second;
     if (pair.in_features() != base.in_features() || pair.out_features() != base.out_features()) {
       fail(ErrorKind::kMismatch,
-           "adapter '{}' maps {} to {} features at '{}' and the model {} to {} (was it trained on "
-           "another base model?)",
-           first.name, pair.in_features(), pair.out_features(), path, base.in_features(), base.out_features());
+           "adapter '{}' maps {} to {} features at '{}' and the model {} to {} (was it trained on another base model?)", first.name,
+           pair.in_features(), pair.out_features(), path, base.in_features(), base.out_features());
     }
     for (const auto& other : adapters) {
       const auto& twin = other.pairs.at(path);
       if (combine != Combine::kParams || (twin.rank() == pair.rank() && twin.scaling() == pair.scaling())) continue;
       fail(ErrorKind::kMismatch,
-           "at '{}' adapter '{}' has rank {} and scaling {}, adapter '{}' rank {} and scaling {}: "
-           "parameters can be mixed "
-           "only among adapters of one rank and one scaling (mix their outputs instead)",
+           "at '{}' adapter '{}' has rank {} and scaling {}, adapter '{}' rank {} and scaling {}: parameters can be mixed only among "
+           "adapters of one rank and one scaling (mix their outputs instead)",
            path, first.name, pair.rank(), pair.scaling(), other.name, twin.rank(), twin.scaling());
     }
   }
@@ -92,6 +85,7 @@ const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string
 }  // namespace
 
 PrototypeMap adapter_prototypes(const LoraAdapter& adapter) {
+  lora::refuse_dora(adapter, "route by");
   PrototypeMap result;
   for (const auto& [path, pair] : adapter.pairs) result.emplace(path, arrow_prototype(pair));
   return result;

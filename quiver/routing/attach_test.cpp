@@ -80,10 +80,10 @@ TEST(AttachRouted, TakesStoredPrototypes) {
   EXPECT_THAT(recorder.usage().at("").at(kQ).weight, ElementsAre(0, 5));
 
   stored[kUp] = torch::zeros({3, 12});
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }),
               HasSubstr("Float [3, 12] and the adapters need [2, 12]"));
   stored.erase(kUp);
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }, ErrorKind::kNotFound),
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored); }),
               HasSubstr(kUp));
 }
 
@@ -91,7 +91,7 @@ TEST(AttachRouted, LeavesTheModelAloneWhenItThrows) {
   const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
   const auto before = random_model();
   auto model = before;
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 3}, Combine::kParams); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { attach_routed(model, adapters, {.top_k = 3}, Combine::kParams); }),
               HasSubstr("top-k 3 is larger than the library of 2 adapters"));
   EXPECT_EQ(model, before);
 }
@@ -101,20 +101,20 @@ TEST(AttachRouted, NamesTheAdaptersThatDoNotFitTogether) {
   auto narrow = random_adapter("narrow", 2);
   narrow.pairs.erase(kUp);
   std::vector<lora::LoraAdapter> adapters = {random_adapter("wide", 1), narrow};
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }),
               HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
   std::swap(adapters[0], adapters[1]);
-  EXPECT_THAT(message_of([&] { prototypes(adapters); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { prototypes(adapters); }),
               HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
   adapters = {random_adapter("low", 1), random_adapter("high", 2, 4)};
-  EXPECT_THAT(message_of([&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }),
               HasSubstr("adapter 'low' has rank 2 and scaling 2, adapter 'high' rank 4 and scaling 1"));
   attach_routed(model, adapters, {.top_k = 1}, Combine::kOutputs);
   nn::ProjectionMap smaller = random_model();
   smaller.erase(kUp);
-  EXPECT_THAT(message_of([&] { attach_routed(smaller, adapters, {.top_k = 1}, Combine::kOutputs); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { attach_routed(smaller, adapters, {.top_k = 1}, Combine::kOutputs); }),
               HasSubstr("'layers.0.mlp.up_proj', which the model does not have"));
-  EXPECT_THAT(message_of([&] { attach_routed(model, {}, {.top_k = 1}, Combine::kOutputs); }, ErrorKind::kUsage), HasSubstr("no adapters"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { attach_routed(model, {}, {.top_k = 1}, Combine::kOutputs); }), HasSubstr("no adapters"));
 }
 
 TEST(RoutingRecorder, AddsUpByTagAndPath) {
@@ -157,8 +157,8 @@ TEST(Registry, MakesEveryRouterItNames) {
   const auto fixed = make_router("fixed", rows, {.fixed_adapter = 3})->route(torch::zeros({2, 8}));
   EXPECT_TRUE(fixed.index.equal(torch::full({2, 1}, 3, torch::kLong)));
   EXPECT_TRUE(fixed.weight.equal(torch::ones({2, 1})));
-  EXPECT_THAT(message_of([&] { make_router("arow", rows, {}); }, ErrorKind::kUsage), HasSubstr("'arrow', 'uniform', 'fixed'"));
-  EXPECT_THAT(message_of([&] { make_router("fixed", rows, {.fixed_adapter = 4}); }, ErrorKind::kUsage), HasSubstr("adapter 4"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { make_router("arow", rows, {}); }), HasSubstr("'arrow', 'uniform', 'fixed'"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { make_router("fixed", rows, {.fixed_adapter = 4}); }), HasSubstr("adapter 4"));
 }
 
 }  // namespace

@@ -24,9 +24,8 @@ void check(const nn::Projection& base, const std::vector<lora::LoraPair>& pairs,
     }
     if (combine == Combine::kParams && (pair.rank() != first.rank() || pair.scaling() != first.scaling())) {
       fail(ErrorKind::kMismatch,
-           "adapter 0 has rank {} and scaling {}, adapter {} rank {} and scaling {}: parameters "
-           "can be mixed only among "
-           "adapters of one rank and one scaling (mix their outputs instead)",
+           "adapter 0 has rank {} and scaling {}, adapter {} rank {} and scaling {}: parameters can be mixed only among adapters of one "
+           "rank and one scaling (mix their outputs instead)",
            first.rank(), first.scaling(), i, pair.rank(), pair.scaling());
     }
   }
@@ -61,9 +60,7 @@ torch::Tensor RoutedLinear::forward(const torch::Tensor& x) const {
          tensor::describe(x), in_features());
   }
   if (torch::GradMode::is_enabled() && x.requires_grad()) {
-    fail(ErrorKind::kUnsupported,
-         "routed adapters are for inference: no gradient flows through them (train adapters one by "
-         "one)");
+    fail(ErrorKind::kUnsupported, "routed adapters are for inference: no gradient flows through them (train adapters one by one)");
   }
   const torch::NoGradGuard no_grad;
   const auto decision = router_->route(x);  // [T, k] each

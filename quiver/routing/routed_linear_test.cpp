@@ -236,24 +236,24 @@ TEST(RoutedLinear, KeepsNanOfABfloat16Token) {
 
 TEST(RoutedLinear, SaysWhatDoesNotFit) {
   const Bank bank(44, 30, 20, {4, 8});
-  EXPECT_THAT(message_of([&] { bank.routed(bank.arrow(1), Combine::kParams); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { bank.routed(bank.arrow(1), Combine::kParams); }),
               HasSubstr("adapter 0 has rank 4 and scaling 2, adapter 1 rank 8 and scaling 1"));
-  EXPECT_THAT(message_of([&] { bank.routed(std::make_shared<UniformRouter>(3), Combine::kOutputs); }, ErrorKind::kMismatch),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { bank.routed(std::make_shared<UniformRouter>(3), Combine::kOutputs); }),
               HasSubstr("among 3 adapters and there are 2"));
-  EXPECT_THAT(message_of([&] { RoutedLinear(bank.base(), {}, bank.arrow(1), Combine::kParams); }, ErrorKind::kUsage),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { RoutedLinear(bank.base(), {}, bank.arrow(1), Combine::kParams); }),
               HasSubstr("without adapters"));
   const auto other = Bank(1, 30, 21, {4}).base();
   EXPECT_THAT(
-      message_of([&] { RoutedLinear(other, {bank.pairs[0]}, std::make_shared<UniformRouter>(1), Combine::kParams); }, ErrorKind::kMismatch),
+      message_of(ErrorKind::kMismatch, [&] { RoutedLinear(other, {bank.pairs[0]}, std::make_shared<UniformRouter>(1), Combine::kParams); }),
       HasSubstr("[21, 30]"));
 }
 
 TEST(RoutedLinear, HasNoBackwardPass) {
   const Bank bank(45, 30, 20, {4});
   const auto layer = bank.routed(bank.arrow(1), Combine::kParams);
-  EXPECT_THAT(message_of([&] { layer.backward(torch::zeros({1, 20})); }, ErrorKind::kUnsupported), HasSubstr("inference"));
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { layer.backward(torch::zeros({1, 20})); }), HasSubstr("inference"));
   const auto x = tokens_of(46, 3, 30).requires_grad_();
-  EXPECT_THAT(message_of([&] { layer.forward(x); }, ErrorKind::kUnsupported), HasSubstr("inference"));
+  EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { layer.forward(x); }), HasSubstr("inference"));
   const torch::NoGradGuard no_grad;
   EXPECT_EQ(layer.forward(x).size(0), 3);
 }
@@ -267,7 +267,7 @@ TEST(RoutedLinear, RefusesARouterThatChoosesAnAdapterThatIsNotThere) {
   };
   const Bank bank(47, 30, 20, {4, 4});
   EXPECT_THAT(
-      message_of([&] { bank.routed(std::make_shared<Wild>(), Combine::kParams).forward(tokens_of(1, 2, 30)); }, ErrorKind::kInternal),
+      message_of(ErrorKind::kInternal, [&] { bank.routed(std::make_shared<Wild>(), Combine::kParams).forward(tokens_of(1, 2, 30)); }),
       HasSubstr("adapter 2 of 2"));
 }
 

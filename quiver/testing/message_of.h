@@ -10,8 +10,8 @@
 
 namespace quiver::testing {
 
-/// The message of the Error that `action` throws; the test fails unless it throws one of this kind.
-inline std::string message_of(const std::function<void()>& action, ErrorKind kind) {
+/// The message of the Error that `action` throws; the test fails unless it throws one of kind `kind`.
+inline std::string message_of(ErrorKind kind, const std::function<void()>& action) {
   try {
     action();
   } catch (const Error& error) {

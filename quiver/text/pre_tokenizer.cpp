@@ -92,8 +92,7 @@ SplitBehavior parse_behavior(const std::string& name, const std::string& origin)
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
   fail(ErrorKind::kUnsupported,
-       "{}: split behaviour '{}' is not implemented; Quiver knows Isolated, Removed, MergedWithPrevious, "
-       "MergedWithNext and Contiguous",
+       "{}: split behaviour '{}' is not implemented; Quiver knows Isolated, Removed, MergedWithPrevious, MergedWithNext and Contiguous",
        origin, name);
 }
 

@@ -44,8 +44,8 @@ void check_added_ids(const TokenizerSource& source, const Bpe& bpe) {
     }
     if (token.id != expected || expected > kMaxId) {
       fail(ErrorKind::kBadFormat,
-           "{}: added token '{}' has the id {}, but its place in the vocabulary of {} tokens is {}; number added tokens "
-           "on from the vocabulary, without gaps",
+           "{}: added token '{}' has the id {}, but its place in the vocabulary of {} tokens is {}; number added tokens on from the "
+           "vocabulary, without gaps",
            source.origin, token.content, token.id, num_tokens, expected);
     }
     seen.emplace(token.content, token.id);

@@ -24,7 +24,9 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
 
 FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype) : adapter_(adapter) {
   std::int64_t size = 0;
-  for (const auto& [path, pair] : adapter.pairs) size += pair.lora_a().numel() + pair.lora_b().numel();
+  for (const auto& [path, pair] : adapter.pairs) {
+    for (const auto& t : pair.tensors()) size += t.numel();
+  }
   values_ = torch::empty({size}, torch::TensorOptions().dtype(dtype).device(device));
   gradient_ = torch::zeros_like(values_);
   std::int64_t offset = 0;
@@ -37,8 +39,9 @@ FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device d
     return leaf;
   };
   for (auto& [path, pair] : adapter_.pairs) {
-    const auto a = view(pair.lora_a());
-    pair = lora::LoraPair(a, view(pair.lora_b()), pair.alpha(), pair.use_rslora());
+    auto tensors = pair.tensors();
+    for (auto& t : tensors) t = view(t);
+    pair = pair.with_tensors(tensors);
   }
 }
 
@@ -47,9 +50,8 @@ torch::Tensor FlatParameters::rate_factors(double ratio) const {
   auto factors = torch::ones_like(values_);
   std::int64_t offset = 0;
   for (const auto& [path, pair] : adapter_.pairs) {
-    offset += pair.lora_a().numel();
-    factors.narrow(0, offset, pair.lora_b().numel()).fill_(ratio);
-    offset += pair.lora_b().numel();
+    factors.narrow(0, offset + pair.lora_a().numel(), pair.lora_b().numel()).fill_(ratio);
+    for (const auto& t : pair.tensors()) offset += t.numel();
   }
   return factors;
 }
@@ -63,8 +65,9 @@ lora::LoraAdapter FlatParameters::snapshot(const torch::Tensor& values) const {
     return piece.detach().to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true);
   };
   for (auto& [path, pair] : copy.pairs) {
-    const auto a = own(pair.lora_a());
-    pair = lora::LoraPair(a, own(pair.lora_b()), pair.alpha(), pair.use_rslora());
+    auto tensors = pair.tensors();
+    for (auto& t : tensors) t = own(t);
+    pair = pair.with_tensors(tensors);
   }
   return copy;
 }

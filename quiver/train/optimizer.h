@@ -36,7 +36,7 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
 /// memory instead of hundreds of small ones. The adapter's pairs are views of it.
 class FlatParameters {
  public:
-  /// Copies the adapter's factors; dtype float32 (float64 for tests).
+  /// Copies the adapter's tensors; dtype float32 (float64 for tests).
   FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
 
   /// The adapter over the views; its tensors require gradients, which accumulate in gradient().

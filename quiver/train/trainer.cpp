@@ -73,26 +73,6 @@ torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch&
 
 namespace {
 
-/// The adapter's projections over the base, remembering those that need dropout masks.
-nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base, const lora::LoraAdapter& adapter,
-                                   std::vector<std::shared_ptr<lora::LoraLinear>>& dropout_layers,
-                                   std::vector<std::string>& dropout_paths) {
-  auto projections = base;
-  for (const auto& [path, pair] : adapter.pairs) {
-    const auto found = projections.find(path);
-    if (found == projections.end()) {
-      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
-    }
-    auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
-    if (adapter.options.dropout > 0) {
-      dropout_layers.push_back(layer);
-      dropout_paths.push_back(path);
-    }
-    found->second = std::move(layer);
-  }
-  return projections;
-}
-
 /// Lays out the weights for the backward pass, on all threads.
 void prepare_backward(const model::Llama& model) {
   std::vector<const nn::Projection*> all = {&model.head()};
@@ -134,9 +114,34 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
   num_steps_ = steps_per_epoch_ * options.epochs;
-  adapted_ = base.with_projections(attach_trainable(base.projections(), parameters_.adapter(), dropout_layers_, dropout_paths_));
+  adapted_ = base.with_projections(attach_trainable(base.projections()));
   prepare_backward(adapted_);
   check_memory();
+}
+
+/// The adapter's projections over the base, remembering those that need something before every step.
+nn::ProjectionMap Trainer::attach_trainable(const nn::ProjectionMap& base) {
+  auto projections = base;
+  const auto& adapter = parameters_.adapter();
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto found = projections.find(path);
+    if (found == projections.end()) {
+      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
+    }
+    if (pair.magnitude().defined()) {
+      dora_layers_.push_back(std::make_shared<lora::DoraLinear>(found->second, pair));
+      found->second = dora_layers_.back();
+      continue;
+    }
+    auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
+    if (adapter.options.dropout > 0) dropout_layers_.emplace(path, layer);
+    found->second = std::move(layer);
+  }
+  return projections;
+}
+
+void Trainer::update_gains() {
+  for (const auto& layer : dora_layers_) layer->update_gain();
 }
 
 void Trainer::check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const {
@@ -212,12 +217,11 @@ std::int64_t Trainer::next_batch_tokens() const {
 
 void Trainer::draw_dropout_masks(std::int64_t num_rows, std::size_t piece) {
   const double keep = 1 - parameters_.adapter().options.dropout;
-  for (std::size_t i = 0; i < dropout_layers_.size(); ++i) {
-    auto& layer = *dropout_layers_[i];
+  for (const auto& [path, layer] : dropout_layers_) {
     auto generator = at::detail::createCPUGenerator(
-        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", parameters_.adapter().name, step(), piece, dropout_paths_[i])));
-    auto mask = torch::empty({num_rows, layer.in_features()}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
-    layer.set_dropout_mask(mask.to(base_.placement().device, base_.placement().dtype));
+        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", parameters_.adapter().name, step(), piece, path)));
+    auto mask = torch::empty({num_rows, layer->in_features()}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
+    layer->set_dropout_mask(mask.to(base_.placement().device, base_.placement().dtype));
   }
 }
 
@@ -248,6 +252,7 @@ void Trainer::run_step() {
   std::vector<forest::Sequence> sequences;
   for (const auto i : next_batch()) sequences.push_back(examples_[i]);
   parameters_.gradient().zero_();
+  update_gains();
   const double value = add_gradient(sequences);
   if (!std::isfinite(value)) {
     fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
@@ -270,7 +275,8 @@ void Trainer::run_step() {
 void Trainer::validate() {
   const auto whole = static_cast<double>(num_meant(validation_, options_.loss_mean));
   double loss = 0;
-  for (auto& layer : dropout_layers_) layer->set_dropout_mask({});
+  for (const auto& [path, layer] : dropout_layers_) layer->set_dropout_mask({});
+  update_gains();
   for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
     const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), validation_.size());
     const std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),

@@ -9,6 +9,7 @@
 
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
+#include "quiver/lora/dora_linear.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
@@ -100,6 +101,8 @@ class Trainer {
  private:
   std::vector<std::size_t> epoch_order(std::int64_t epoch) const;
   std::vector<std::size_t> next_batch() const;
+  nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base);
+  void update_gains();
   void draw_dropout_masks(std::int64_t num_rows, std::size_t piece);
   double add_gradient(const std::vector<forest::Sequence>& sequences);
   bool has_lost_patience() const;
@@ -118,8 +121,8 @@ class Trainer {
   double last_grad_norm_ = 0;
   mutable std::int64_t order_epoch_ = -1;
   mutable std::vector<std::size_t> order_;
-  std::vector<std::shared_ptr<lora::LoraLinear>> dropout_layers_;
-  std::vector<std::string> dropout_paths_;
+  std::map<std::string, std::shared_ptr<lora::LoraLinear>> dropout_layers_;  // by path
+  std::vector<std::shared_ptr<lora::DoraLinear>> dora_layers_;
 };
 
 }  // namespace quiver::train

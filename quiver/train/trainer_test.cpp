@@ -112,7 +112,9 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   const auto expect_tensors = [&](const tensor::TensorMap& golden, const std::string& prefix, const torch::Tensor& flat, double tolerance) {
     std::int64_t offset = 0;
     for (const auto& [path, pair] : parameters.adapter().pairs) {
-      for (const auto& [name, factor] : {std::pair("lora_A", pair.lora_a()), std::pair("lora_B", pair.lora_b())}) {
+      std::vector<std::pair<const char*, torch::Tensor>> tensors = {{"lora_A", pair.lora_a()}, {"lora_B", pair.lora_b()}};
+      if (pair.magnitude().defined()) tensors.emplace_back("lora_magnitude_vector", pair.magnitude());
+      for (const auto& [name, factor] : tensors) {
         const auto& expected = golden.at(prefix + "base_model.model.model." + path + "." + name + ".weight");
         const auto actual = flat.narrow(0, offset, factor.numel()).view(factor.sizes());
         EXPECT_LT((actual - expected).abs().max().item<double>(), tolerance) << prefix << path << " " << name;
@@ -139,32 +141,32 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   expect_tensors(tensor::load_tensors(folder / "final.safetensors"), "", parameters.values(), 5e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", "token-mean", "sharded"));
+INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", "token-mean", "sharded", "dora"));
 
-Trainer make_trainer(const model::Llama& base, double dropout = 0, double rate = 1e-2) {
+Trainer make_trainer(const model::Llama& base, double dropout = 0, double rate = 1e-2, bool use_dora = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4};
   options.optimizer.learning_rate = rate;
-  return Trainer(base, lora::initial_adapter("toy", {.dropout = dropout}, base.projections(), 1), nested_sequences(3, 2), options);
+  return Trainer(base, lora::initial_adapter("toy", {.dropout = dropout, .use_dora = use_dora}, base.projections(), 1),
+                 nested_sequences(3, 2), options);
 }
 
 void expect_same(const lora::LoraAdapter& a, const lora::LoraAdapter& b) {
   for (const auto& [path, pair] : a.pairs) {
-    EXPECT_TRUE(pair.lora_a().equal(b.pairs.at(path).lora_a())) << path;
-    EXPECT_TRUE(pair.lora_b().equal(b.pairs.at(path).lora_b())) << path;
+    EXPECT_TRUE(std::ranges::equal(pair.tensors(), b.pairs.at(path).tensors(), torch::equal)) << path;
   }
 }
 
 TEST(Trainer, ResumedEqualsUninterruptedBitForBit) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-trainer-test.safetensors";
-  for (const double dropout : {0.0, 0.3}) {
-    auto whole = make_trainer(base, dropout);
+  for (const auto& [dropout, use_dora] : {std::pair(0.0, false), std::pair(0.3, false), std::pair(0.0, true)}) {
+    auto whole = make_trainer(base, dropout, 1e-2, use_dora);
     while (!whole.is_done()) whole.run_step();
     for (const int stop : {1, 4}) {
-      auto first = make_trainer(base, dropout);
+      auto first = make_trainer(base, dropout, 1e-2, use_dora);
       for (int i = 0; i < stop; ++i) first.run_step();
       first.save(path, "key");
-      auto second = make_trainer(base, dropout);
+      auto second = make_trainer(base, dropout, 1e-2, use_dora);
       EXPECT_FALSE(second.restore(path, "another key"));
       ASSERT_TRUE(second.restore(path, "key"));
       EXPECT_EQ(second.step(), stop);

@@ -34,9 +34,9 @@ SUPPORTED = {
     "regex-targets": {"target_modules": r".*layers\.1\.(self_attn\.q_proj|mlp\.down_proj)"},
     "one-layer": {"layers_to_transform": [1]},
     "fan-in-fan-out": {},
+    "dora": {"use_dora": True},
 }
 REFUSED = {
-    "dora": {"use_dora": True},
     "bias-lora-only": {"bias": "lora_only"},
     "lora-bias": {"lora_bias": True},
     "modules-to-save": {"modules_to_save": ["norm"]},

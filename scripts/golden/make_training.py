@@ -27,6 +27,8 @@ CASES = {
                        weight_decay=0.01, clip_norm=0.1),
     "sharded": dict(base="llama-sharded", seed=3, targets=["q_proj", "v_proj", "down_proj"], fill=False,
                     loss="example_mean", weight_decay=0.01, clip_norm=1.0),
+    "dora": dict(base="llama-tied", seed=4, targets=["q_proj", "v_proj", "down_proj"], fill=True, loss="example_mean",
+                 weight_decay=0.01, clip_norm=1.0, use_dora=True),
 }
 
 
@@ -102,7 +104,8 @@ def difference(a: dict, b: dict) -> float:
 
 def make(name: str, case: dict, tokenizer: Tokenizer) -> None:
     folder = FOLDER / name
-    model = adapters.attach(case["base"], case["seed"], target_modules=case["targets"], lora_dropout=0.0)
+    model = adapters.attach(case["base"], case["seed"], target_modules=case["targets"], lora_dropout=0.0,
+                            use_dora=case.get("use_dora", False))
     if case["fill"]:
         adapters.fill(model, case["seed"], spread=0.05)
     adapters.save(model, folder / "initial", case["base"])

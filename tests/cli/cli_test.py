@@ -295,7 +295,10 @@ class BadInput(Case):
         self.expect_error([*score, "--top-k", 3], 2, "3", "2 adapters")
         self.expect_error([*score, "--method", "magic"], 2, "mean, arrow")
         self.expect_error(["score", "--base", ROOT / "tests/golden/model/llama-sharded", "--input", requests, "--adapter", library / "adapters/alpha"], 3, "alpha")
-        self.expect_error(["library", "add", "--library", library, "--base", TINY, ROOT / "tests/golden/peft/dora"], 3, "use_dora")
+        self.expect_error(["library", "add", "--library", library, "--base", TINY, ROOT / "tests/golden/peft/lora-bias"], 3, "lora_bias")
+        run(*self.train_args(library, data, "--tasks", "alpha", "--shared", "turned", "--dora"))
+        self.expect_error([*score, "--adapters", "alpha,turned"], 3, "adapter 'turned' is a DoRA", "oracle=NAME")
+        run(*score, "--method", "oracle=turned")
         self.expect_error(["library", "remove", "--library", library, "nobody"], 3, "nobody")
         self.expect_error(["library", "ls", "--library", self.tmp], 3, "quiver.json")
 

@@ -1,0 +1,14 @@
+// Random tensors for tests.
+#pragma once
+
+#include <torch/torch.h>
+
+namespace quiver::testing {
+
+/// Standard normal float32 numbers, times `scale`; the same for the same seed.
+inline torch::Tensor draw(torch::IntArrayRef sizes, std::uint64_t seed, double scale = 1) {
+  auto generator = at::detail::createCPUGenerator(seed);
+  return torch::randn(sizes, generator, torch::kFloat) * scale;
+}
+
+}  // namespace quiver::testing
