@@ -19,10 +19,11 @@ DoraLinear::DoraLinear(nn::ProjectionPtr base, LoraPair pair) : base_(base), lor
   squared_weight_ = weight.to(wide(weight.scalar_type())).square().sum(1);
   const auto of_zero = base_->forward(torch::zeros({1, in_features()}, weight.options()))[0];
   if (of_zero.abs().max().item<double>() > 0) bias_ = of_zero;
-  update_gain();
+  update();
 }
 
-void DoraLinear::update_gain() {
+void DoraLinear::update() {
+  lora_.update();
   const torch::NoGradGuard no_grad;
   const auto& pair = lora_.pair();
   const auto dtype = squared_weight_.scalar_type();

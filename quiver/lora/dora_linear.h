@@ -16,7 +16,7 @@ class DoraLinear : public nn::Projection {
   /// Shares A, B and m with the caller, who may train them. Throws kMismatch unless they fit the base.
   DoraLinear(nn::ProjectionPtr base, LoraPair pair);
 
-  /// By the definition, differentiable: forms W + scaling B A. The norm is of now, whatever update_gain saw.
+  /// By the definition, differentiable: forms W + scaling B A. The norm is of now, whatever update saw.
   torch::Tensor forward(const torch::Tensor& x) const override;
   torch::Tensor backward(const torch::Tensor& dy) const override;
   bool has_parameters() const override { return true; }
@@ -31,9 +31,9 @@ class DoraLinear : public nn::Projection {
   torch::Tensor base_weight() const override { return base_->base_weight(); }
   torch::Device device() const override { return base_->device(); }
 
-  /// Takes the norm of the factors as they are now: to be called after every change of them, before the next pass.
+  /// The factors', and the norm:
   ///   ||W + s B A||^2 = ||W||^2 + 2 s B . (W A^T) + s^2 (B A A^T) . B,   row by row, without forming B A.
-  void update_gain();
+  void update() override;
 
  private:
   nn::ProjectionPtr base_;

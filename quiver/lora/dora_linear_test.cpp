@@ -66,7 +66,7 @@ TEST(DoraLinear, FollowsItsFactorsOnceToldSo) {
   const auto pair = leaves(torch::kDouble);
   DoraLinear layer(base, pair);
   pair.lora_b().mul_(3);
-  layer.update_gain();
+  layer.update();
   const auto x = draw({kRows, kIn}, 6).to(torch::kDouble);
   nn::RowRecord record;
   EXPECT_TRUE(torch::allclose(layer.forward_rows(x, {}, record), x.matmul(merged_weight(base->base_weight(), pair).t())));

@@ -73,19 +73,21 @@ LoraLinear::LoraLinear(nn::ProjectionPtr base, LoraPair pair, double dropout)
     fail(ErrorKind::kMismatch, "a LoRA with lora_a {} and lora_b {} does not fit a projection of {} to {} features",
          tensor::describe(pair_.lora_a()), tensor::describe(pair_.lora_b()), base_->in_features(), base_->out_features());
   }
+  update();
+}
+
+void LoraLinear::update() {
+  const torch::NoGradGuard no_grad;
+  // Factors may be stored in fewer bits than they are multiplied in.
+  const auto dtype = pair_.lora_a().scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
+  a_ = pair_.lora_a().detach().to(dtype).contiguous();
+  scaled_b_t_ = (pair_.lora_b().detach().to(dtype) * pair_.scaling()).t().contiguous();
 }
 
 torch::Tensor LoraLinear::forward(const torch::Tensor& x) const {
   const auto holder = c10::make_intrusive<LayerHolder>(base_, dropout_mask_);
   return LoraLinearFunction::apply(x, pair_.lora_a(), pair_.lora_b(), holder, pair_.scaling());
 }
-
-namespace {
-
-/// What factors are multiplied in, for x of this dtype. Adapters may be stored in fewer bits.
-torch::Dtype factor_dtype(const torch::Tensor& x) { return x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat; }
-
-}  // namespace
 
 torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_rows) const {
   if (!dropout_mask_.defined()) return {};
@@ -94,10 +96,8 @@ torch::Tensor LoraLinear::mask_of(const nn::RowRecord& record, std::int64_t num_
 
 torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
-  const auto a = pair_.lora_a().to(factor_dtype(x)), b = pair_.lora_b().to(factor_dtype(x));
-  record.hidden = shrink(mask.defined() ? x * mask : x, a);  // z [T, r]
-  const auto scaled_b_t = (b * pair_.scaling()).t();         // [r, d_out]
-  const auto update = expand(record.hidden, scaled_b_t, onto, x.scalar_type());
+  record.hidden = shrink(mask.defined() ? x * mask : x, a_);  // z [T, r]
+  const auto update = expand(record.hidden, scaled_b_t_, onto, x.scalar_type());
   nn::RowRecord below{.first_row = record.first_row, .rows = record.rows};
   return base_->forward_rows(x, update, below);
 }
@@ -105,25 +105,24 @@ torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tens
 torch::Tensor LoraLinear::backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                                         nn::RowRecord& record) const {
   const auto mask = mask_of(record, x.size(0));
-  const auto a = pair_.lora_a().to(factor_dtype(dy)), b = pair_.lora_b().to(factor_dtype(dy));
-  const auto dz = shrink(dy, (b * pair_.scaling()).t());                        // [T, r]
-  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),         // dA [r, d_in]
-                      outer_product(record.hidden, dy).t() * pair_.scaling()};  // dB [d_out, r]
+  const auto dz = shrink(dy, scaled_b_t_);                               // [T, r]
+  record.gradients = {outer_product(dz, mask.defined() ? x * mask : x),  // dA [r, d_in]
+                      outer_product(record.hidden, dy)};                 // dB^T / scaling [r, d_out]
   if (!needs_dx) return {};
   if (base_->has_parameters()) fail(ErrorKind::kInternal, "a LoRA is trained over a frozen projection, not over another LoRA");
   torch::Tensor update;
   if (mask.defined()) {
-    update = expand(dz, a, {}, dy.scalar_type()) * mask;
+    update = expand(dz, a_, {}, dy.scalar_type()) * mask;
     if (onto.defined()) update += onto;
   } else {
-    update = expand(dz, a, onto, dy.scalar_type());
+    update = expand(dz, a_, onto, dy.scalar_type());
   }
   return base_->backward_rows(dy, x, update, true, record);
 }
 
 void LoraLinear::add_gradients(const nn::RowRecord& record) const {
   pair_.lora_a().mutable_grad().add_(record.gradients.at(0));
-  pair_.lora_b().mutable_grad().add_(record.gradients.at(1));
+  pair_.lora_b().mutable_grad().add_(record.gradients.at(1).t(), pair_.scaling());
 }
 
 std::int64_t LoraLinear::record_bytes() const { return pair_.rank() * static_cast<std::int64_t>(sizeof(float)); }

@@ -25,6 +25,7 @@ class LoraLinear : public nn::Projection {
   torch::Tensor backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                               nn::RowRecord& record) const override;
   void prepare_backward() const override { base_->prepare_backward(); }
+  void update() override;
   /// To the grad() of A and B, which the owner of the pair must have defined.
   void add_gradients(const nn::RowRecord& record) const override;
   std::int64_t record_bytes() const override;
@@ -46,6 +47,7 @@ class LoraLinear : public nn::Projection {
   LoraPair pair_;
   double dropout_;
   torch::Tensor dropout_mask_;
+  torch::Tensor a_, scaled_b_t_;  // as passes read them: [r, d_in] and [r, d_out], rows contiguous
 };
 
 /// The projections with the adapter's pairs attached, as LoRA or, where they have a magnitude, DoRA (dora_linear.h). The pairs

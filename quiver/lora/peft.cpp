@@ -175,10 +175,14 @@ LoraAdapter load_peft(const fs::path& folder) {
   }
   LoraAdapter adapter;
   adapter.peft_config = io::read_text_file(config_path);
+  auto file = io::MappedFile(tensors_file(folder));
+  // Where the folder is replaced meanwhile (save_peft by force), both files must be of one folder.
+  for (auto text = io::read_text_file(config_path); text != adapter.peft_config; text = io::read_text_file(config_path)) {
+    adapter.peft_config = std::move(text);
+    file = io::MappedFile(tensors_file(folder));
+  }
   const auto config = parse_peft_config(adapter.peft_config, config_path.string());
-  const auto tensors_path = tensors_file(folder);
-  const io::MappedFile file(tensors_path);
-  const auto view = io::SafetensorsView::parse(file.bytes(), tensors_path.string());
+  const auto view = io::SafetensorsView::parse(file.bytes(), (folder / kPeftTensorsFile).string());
 
   adapter.name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
   adapter.options = config.options;

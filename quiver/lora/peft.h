@@ -17,7 +17,7 @@ inline constexpr const char* kPeftTensorsFile = "adapter_model.safetensors";
 /// Reads a PEFT adapter folder; the adapter is named after the folder. Rank and alpha of every pair are those that PEFT
 /// computes from r, lora_alpha, rank_pattern, alpha_pattern and use_rslora. fan_in_fan_out needs no care: it concerns
 /// the base weight only. Throws kNotFound; kBadFormat for a broken file or a factor without its partner; kUnsupported
-/// for adapters that are not plain LoRAs of linear layers (DoRA, trained biases, whole modules, ...); kMismatch if the
+/// for adapters that are not LoRAs or DoRAs of linear layers (trained biases, whole modules, ...); kMismatch if the
 /// tensors contradict the configuration, so that PEFT would refuse or ignore them.
 LoraAdapter load_peft(const std::filesystem::path& folder);
 
@@ -35,8 +35,7 @@ void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& ad
 
 /// Whether two names of a base surely mean different models, as far as names can tell: false if either tells nothing.
 /// Only the last part of the path counts, in lower case, without ".gguf" and without a final quantisation ("-q8_0",
-/// ".Q4_K_M",
-/// "-bf16"), so that a downloaded copy is the same model wherever it lies, and "Qwen2.5-0.5B" and
+/// ".Q4_K_M", "-bf16"), so that a downloaded copy is the same model wherever it lies, and "Qwen2.5-0.5B" and
 /// "Qwen2.5-0.5B-Instruct" are not. A folder of the Hugging Face cache ("models--org--name/snapshots/...") counts as
 /// its model.
 bool base_names_differ(const std::string& a, const std::string& b);

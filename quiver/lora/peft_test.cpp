@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
@@ -89,6 +91,29 @@ TEST(LoadPeft, ReadsTargetsGivenAsAnExpression) {
   const auto adapter = load_peft(kGolden / "regex-targets");
   EXPECT_EQ(adapter.pairs.size(), 2u);
   EXPECT_THAT(adapter.options.target_modules, ElementsAre("down_proj", "q_proj"));
+}
+
+TEST(LoadPeft, ReadsOneFolderWhileItIsReplaced) {
+  const TempFolder temp;
+  const auto folder = temp.path() / "adapter";
+  auto one = random_adapter("one", 2), two = random_adapter("two", 3);
+  one.name = two.name = "adapter";
+  save_peft(folder, one);
+  std::atomic<bool> is_done = false;
+  std::thread writer([&] {
+    for (int i = 0; i < 150; ++i) save_peft(folder, i % 2 == 0 ? two : one, /*force=*/true);
+    is_done = true;
+  });
+  int seen[2] = {0, 0};
+  while (!is_done) {
+    const auto adapter = load_peft(folder);
+    const bool is_one = same_pairs(adapter, one);
+    EXPECT_TRUE(is_one || same_pairs(adapter, two));
+    ++seen[is_one ? 0 : 1];
+  }
+  writer.join();
+  EXPECT_GT(seen[0], 0);
+  EXPECT_GT(seen[1], 0);
 }
 
 class SupportedFolders : public ::testing::TestWithParam<const char*> {};

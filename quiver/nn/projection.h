@@ -47,6 +47,8 @@ class Projection {
                                       RowRecord& record) const;
   /// Lays out what backward_rows reads, if that was not done yet; otherwise its first call does.
   virtual void prepare_backward() const {}
+  /// To be called after every change of the parameters, before the next pass: lays out anew what depends on them.
+  virtual void update() {}
   /// Bytes that forward_rows leaves in a record for every row.
   virtual std::int64_t record_bytes() const { return 0; }
   /// Adds a record's gradients to those of the parameters. Not thread-safe.

@@ -129,19 +129,19 @@ nn::ProjectionMap Trainer::attach_trainable(const nn::ProjectionMap& base) {
       fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
     }
     if (pair.magnitude().defined()) {
-      dora_layers_.push_back(std::make_shared<lora::DoraLinear>(found->second, pair));
-      found->second = dora_layers_.back();
-      continue;
+      layers_.push_back(std::make_shared<lora::DoraLinear>(found->second, pair));
+    } else {
+      auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
+      if (adapter.options.dropout > 0) dropout_layers_.emplace(path, layer);
+      layers_.push_back(std::move(layer));
     }
-    auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
-    if (adapter.options.dropout > 0) dropout_layers_.emplace(path, layer);
-    found->second = std::move(layer);
+    found->second = layers_.back();
   }
   return projections;
 }
 
-void Trainer::update_gains() {
-  for (const auto& layer : dora_layers_) layer->update_gain();
+void Trainer::update_layers() {
+  for (const auto& layer : layers_) layer->update();
 }
 
 void Trainer::check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const {
@@ -252,7 +252,7 @@ void Trainer::run_step() {
   std::vector<forest::Sequence> sequences;
   for (const auto i : next_batch()) sequences.push_back(examples_[i]);
   parameters_.gradient().zero_();
-  update_gains();
+  update_layers();
   const double value = add_gradient(sequences);
   if (!std::isfinite(value)) {
     fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
@@ -276,7 +276,7 @@ void Trainer::validate() {
   const auto whole = static_cast<double>(num_meant(validation_, options_.loss_mean));
   double loss = 0;
   for (const auto& [path, layer] : dropout_layers_) layer->set_dropout_mask({});
-  update_gains();
+  update_layers();
   for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
     const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), validation_.size());
     const std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),

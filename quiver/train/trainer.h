@@ -102,7 +102,7 @@ class Trainer {
   std::vector<std::size_t> epoch_order(std::int64_t epoch) const;
   std::vector<std::size_t> next_batch() const;
   nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base);
-  void update_gains();
+  void update_layers();
   void draw_dropout_masks(std::int64_t num_rows, std::size_t piece);
   double add_gradient(const std::vector<forest::Sequence>& sequences);
   bool has_lost_patience() const;
@@ -122,7 +122,7 @@ class Trainer {
   mutable std::int64_t order_epoch_ = -1;
   mutable std::vector<std::size_t> order_;
   std::map<std::string, std::shared_ptr<lora::LoraLinear>> dropout_layers_;  // by path
-  std::vector<std::shared_ptr<lora::DoraLinear>> dora_layers_;
+  std::vector<std::shared_ptr<nn::Projection>> layers_;                      // all that are trained
 };
 
 }  // namespace quiver::train

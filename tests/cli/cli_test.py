@@ -225,6 +225,22 @@ class Resumption(Case):
         self.assertIn("stopped after step", err)
         self.assertTrue((self.tmp / "library/checkpoints/alpha.safetensors").exists())
 
+    def test_a_second_interrupt_ends_at_once(self):
+        data = make_tasks(self.tmp / "train", names=("alpha",), rows=12000)  # one long step
+        args = ["train", "--base", TINY, "--data", data, "--library", self.tmp / "library", "--dtype", "float32", "--epochs", 1,
+                "--batch-size", 12000, "--share-prefixes", "off"]
+        process = subprocess.Popen([str(QUIVER), *map(str, args)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not (self.tmp / "library/checkpoints").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        again = json.loads(run(*args, "--json").stdout.splitlines()[-1])
+        self.assertTrue(again["adapters"][0]["is_new"])
+
 
 class BadInput(Case):
     def test_base_models(self):

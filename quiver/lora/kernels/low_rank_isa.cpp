@@ -11,8 +11,15 @@ namespace {
 
 using namespace nn::kernel::QUIVER_ISA;
 
-constexpr int kRows = 4, kRanks = 4;
+constexpr int kRows = 4, kRanks = 4;  // of shrink
 constexpr int kVectors = 2;
+#if defined(__AVX512F__)
+constexpr int kExpandedRows = 8;
+#else
+constexpr int kExpandedRows = 4;
+#endif
+// Rows of x that are gone through at once, so that they stay in the second-level cache.
+constexpr std::int64_t kRowsAtOnce = 32;
 
 /// Calls f.operator()<n>() for n = min(most, kMost).
 template <int kMost, typename F>
@@ -41,8 +48,15 @@ QUIVER_INLINE void shrink_block(std::int64_t dim, std::int64_t rank, const T* x,
   if (d < dim) {
     add([=](const T* p) { return load_some(p + d, dim - d); }, [=](const float* p) { return load_some(p + d, dim - d); });
   }
-  for (int i = 0; i < kR; ++i) {
-    for (int k = 0; k < kK; ++k) z[i * rank + k] = sum_lanes(sum[i][k]);
+  if constexpr (kR * kK % kLanes == 0) {
+    for (int first = 0; first < kR * kK; first += kLanes) {
+      const Vec sums = sum_lanes_of_all(&sum[0][0] + first);
+      for (int l = 0; l < kLanes; ++l) z[(first + l) / kK * rank + (first + l) % kK] = sums[l];
+    }
+  } else {
+    for (int i = 0; i < kR; ++i) {
+      for (int k = 0; k < kK; ++k) z[i * rank + k] = sum_lanes(sum[i][k]);
+    }
   }
 }
 
@@ -78,10 +92,16 @@ QUIVER_INLINE void expand_block(std::int64_t dim, std::int64_t rank, const float
 }
 
 template <int kK, typename T>
-QUIVER_INLINE void outer_block(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const T* x, float* out) {
+QUIVER_INLINE void outer_block(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const T* x, float* out,
+                               bool accumulate) {
   std::int64_t d = 0;
   for (; d + kVectors * kLanes <= dim; d += kVectors * kLanes) {
     Vec sum[kK][kVectors] = {};
+    if (accumulate) {
+      for (int k = 0; k < kK; ++k) {
+        for (int v = 0; v < kVectors; ++v) sum[k][v] = load(out + k * dim + d + v * kLanes);
+      }
+    }
     for (std::int64_t t = 0; t < rows; ++t) {
       Vec right[kVectors];
       for (int v = 0; v < kVectors; ++v) right[v] = load(x + t * dim + d + v * kLanes);
@@ -96,6 +116,9 @@ QUIVER_INLINE void outer_block(std::int64_t rows, std::int64_t dim, std::int64_t
   for (; d < dim; d += kLanes) {
     const auto count = dim - d < kLanes ? dim - d : kLanes;
     Vec sum[kK] = {};
+    if (accumulate) {
+      for (int k = 0; k < kK; ++k) sum[k] = load_some(out + k * dim + d, count);
+    }
     for (std::int64_t t = 0; t < rows; ++t) {
       const Vec right = load_some(x + t * dim + d, count);
       for (int k = 0; k < kK; ++k) sum[k] += z[t * rank + k] * right;
@@ -108,12 +131,15 @@ QUIVER_INLINE void outer_block(std::int64_t rows, std::int64_t dim, std::int64_t
 
 template <typename T>
 void shrink(std::int64_t rows, std::int64_t dim, std::int64_t rank, const T* x, const float* factor, float* z) {
-  for (std::int64_t k = 0; k < rank; k += kRanks) {
-    with_count<kRanks>(rank - k, [&]<int kK>() {
-      std::int64_t t = 0;
-      for (; t + kRows <= rows; t += kRows) shrink_block<kRows, kK>(dim, rank, x + t * dim, factor + k * dim, z + t * rank + k);
-      for (; t < rows; ++t) shrink_block<1, kK>(dim, rank, x + t * dim, factor + k * dim, z + t * rank + k);
-    });
+  for (std::int64_t first = 0; first < rows; first += kRowsAtOnce) {
+    const auto last = first + kRowsAtOnce < rows ? first + kRowsAtOnce : rows;
+    for (std::int64_t k = 0; k < rank; k += kRanks) {
+      with_count<kRanks>(rank - k, [&]<int kK>() {
+        auto t = first;
+        for (; t + kRows <= last; t += kRows) shrink_block<kRows, kK>(dim, rank, x + t * dim, factor + k * dim, z + t * rank + k);
+        for (; t < last; ++t) shrink_block<1, kK>(dim, rank, x + t * dim, factor + k * dim, z + t * rank + k);
+      });
+    }
   }
 }
 
@@ -121,15 +147,23 @@ template <typename T>
 void expand(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const float* factor, const T* onto, T* y) {
   const auto of = [&](std::int64_t t) { return onto == nullptr ? nullptr : onto + t * dim; };
   std::int64_t t = 0;
-  for (; t + kRows <= rows; t += kRows) expand_block<kRows>(dim, rank, z + t * rank, factor, of(t), y + t * dim);
+  for (; t + kExpandedRows <= rows; t += kExpandedRows) {
+    expand_block<kExpandedRows>(dim, rank, z + t * rank, factor, of(t), y + t * dim);
+  }
   for (; t < rows; ++t) expand_block<1>(dim, rank, z + t * rank, factor, of(t), y + t * dim);
 }
 
 template <typename T>
 void outer(std::int64_t rows, std::int64_t dim, std::int64_t rank, const float* z, const T* x, float* out) {
-  for (std::int64_t k = 0; k < rank; k += 2 * kRanks) {
-    with_count<2 * kRanks>(rank - k, [&]<int kK>() { outer_block<kK>(rows, dim, rank, z + k, x, out + k * dim); });
-  }
+  std::int64_t first = 0;
+  do {  // at least once: no rows give zeros
+    const auto count = first + kRowsAtOnce < rows ? kRowsAtOnce : rows - first;
+    for (std::int64_t k = 0; k < rank; k += 2 * kRanks) {
+      with_count<2 * kRanks>(
+          rank - k, [&]<int kK>() { outer_block<kK>(count, dim, rank, z + first * rank + k, x + first * dim, out + k * dim, first > 0); });
+    }
+    first += kRowsAtOnce;
+  } while (first < rows);
 }
 
 #define QUIVER_INSTANTIATE(T)                                                                                  \

@@ -6,7 +6,7 @@
 
 #include "quiver/nn/kernels/bf16.h"
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -32,8 +32,13 @@ QUIVER_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 QUIVER_INLINE Vec splat(float x) { return x - Vec{}; }
 
 QUIVER_INLINE Vec load(const Bf16* p) {
+#if defined(__AVX512F__)  // GCC 12 would widen in two halves; it warns of its own header without the mask
+  const __m512i words = _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return __builtin_bit_cast(Vec, __builtin_bit_cast(BitsVec, words) << 16);
+#else
   const auto halves = *reinterpret_cast<const HalfVec*>(p);
   return __builtin_bit_cast(Vec, __builtin_convertvector(halves, BitsVec) << 16);
+#endif
 }
 QUIVER_INLINE void store(Bf16* p, Vec v) {  // round to nearest even; NaN stays NaN
 #if defined(__AVX512BF16__)
@@ -72,9 +77,26 @@ QUIVER_INLINE void for_vectors(std::int64_t begin, std::int64_t end, F f) {
 }
 
 QUIVER_INLINE float sum_lanes(Vec v) {
-  float sum = 0;
-  for (int l = 0; l < kLanes; ++l) sum += v[l];
-  return sum;
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    IntVec other;
+    for (int l = 0; l < kLanes; ++l) other[l] = (l + half) % kLanes;
+    v += __builtin_shuffle(v, other);
+  }
+  return v[0];
+}
+
+/// Lane i is the sum of v[i]'s lanes. Halves of two vectors are added at a time, so it costs less than two sum_lanes do.
+QUIVER_INLINE Vec sum_lanes_of_all(Vec* v) {
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    IntVec low, high;  // of each run of 2 half lanes: the one's folded run, then the other's
+    for (int l = 0; l < kLanes; ++l) {
+      const int run = l / (2 * half) * (2 * half), at = l % (2 * half);
+      low[l] = at < half ? run + at : kLanes + run + at - half;
+      high[l] = low[l] + half;
+    }
+    for (int i = 0; i < half; ++i) v[i] = __builtin_shuffle(v[i], v[i + half], low) + __builtin_shuffle(v[i], v[i + half], high);
+  }
+  return v[0];
 }
 
 QUIVER_INLINE float to_float(float x) { return x; }
