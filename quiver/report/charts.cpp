@@ -126,8 +126,9 @@ std::string difference_chart(const Results& results, const std::string& section,
   svg.text(0, 14, metric.label, "heading");
   if (metric.better != Better::kUnknown) {
     const bool lower = metric.better == Better::kLower;
-    svg.text(lower ? x(0) - 8 : x(0) + 8, 34, lower ? "\xE2\x86\x90 better" : "better \xE2\x86\x92", "tick",
-             lower ? Anchor::kEnd : Anchor::kStart);
+    constexpr double kLabelWidth = 58;  // zero may be at the right border
+    svg.text(lower ? x(0) - 8 : std::min(x(0) + 8, kChartWidth - kLabelWidth), 34, lower ? "\xE2\x86\x90 better" : "better \xE2\x86\x92",
+             "tick", lower ? Anchor::kEnd : Anchor::kStart);
   }
   auto ticks = round_ticks(x.low, x.high, 4);
   if (tick_decimals(ticks) > 2) ticks = round_ticks(x.low, x.high, 2);  // their labels are long
