@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test configure build base demo test bench fuzz asan format layering clean
+.PHONY: all setup setup-test configure build base demo test bench curve fuzz asan format layering clean
 
 all: build
 
@@ -39,6 +39,10 @@ test: setup-test configure
 ## Side by side with PEFT and transformers; minutes
 bench: setup-test build base
 	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
+
+## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
+curve: setup-test build base
+	@$(PYTHON) bench/loss_curve.py --quiver $(BUILD)/quiver
 
 ## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
 fuzz: setup
