@@ -36,13 +36,26 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
   command.add_option("--library", choice.library, "A library of adapters, used as --method says");
-  command.add_option("--method", choice.method, "How to use the library: mean, arrow, or oracle=NAME")->capture_default_str();
+  command.add_option("--method", choice.method, "How to use the library: mean, arrow, oracle=NAME, or another that 'quiver methods' lists")->capture_default_str();
   command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
   command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared or imported");
-  command.add_option("--top-k", choice.top_k, "Arrow: adapters per token and projection (default: 4, or all of a smaller library)")
+  command.add_option("--top-k", choice.top_k, "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")
       ->check(CLI::PositiveNumber);
-  command.add_option("--temperature", choice.temperature, "Arrow: divides the scores before the softmax")->capture_default_str();
-  command.add_option("--combine", choice.combine, "Arrow: mix params (the paper) or outputs (PEFT)")->capture_default_str();
+  command.add_option("--temperature", choice.temperature, "Divides the scores before the softmax")->capture_default_str();
+  command.add_option("--combine", choice.combine, "Mix params (the paper) or outputs (PEFT) (default: the method's)");
+  command.add_option("--calibration", choice.calibration.file,
+                     "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
+  command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();
+  command.add_option("--pooled-weight", choice.pooled_weight, "gated-arrow: of the prompt's evidence where it is clear")->capture_default_str();
+  command.add_option("--fallback", choice.fallback, "arrow-mean: when it gives way: constant, entropy or margin")->capture_default_str();
+  command.add_option("--fallback-strength", choice.fallback_strength, "arrow-mean: the constant share, or the power of the other two")
+      ->capture_default_str();
+  command.add_option("--components", choice.components, "spectral: singular directions of each adapter (0: all)")->capture_default_str();
+  command.add_option("--gamma", choice.gamma, "spectral: power of the singular values")->capture_default_str();
+  command.add_option("--shortlist", choice.shortlist, "lag: adapters that Arrow lets through")->capture_default_str();
+  command.add_option("--task-data", choice.task_data, "centroids, retrieval: folder of the adapters' tasks")->capture_default_str();
+  command.add_option("--task-samples", choice.task_samples, "centroids, retrieval: training rows that stand for an adapter's tasks")
+      ->capture_default_str();
   command.add_flag("--allow-other-base", choice.allow_other_base, "Use adapters that were made for another base model");
 }
 

@@ -47,6 +47,7 @@ void add_build_command(CLI::App& app);
 void add_library_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_methods_command(CLI::App& app);
 void add_selfcheck_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 

@@ -82,8 +82,8 @@ void add_eval_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
   command->add_option("--methods", options->methods,
-                      "all, or some of base, shared, private-mean, private-arrow, cluster-mean, cluster-arrow, private-oracle, "
-                      "cluster-oracle, and given: what --adapter or --library and --method say (default: base and given)");
+                      "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean, ...; 'quiver methods'), KIND-oracle, and "
+                      "given: what --adapter or --library and --method say (default: base and given)");
   command->add_option("--data", options->data, "Folder with train/, heldout_sni/ and heldout_mc/")->capture_default_str();
   command->add_option("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all");
   command->add_option("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all");

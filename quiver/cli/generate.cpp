@@ -17,10 +17,13 @@ struct Options {
 };
 
 /// One prompt, its answer appearing as it is made.
-void run_prompt(const Options& options, const recipes::BaseModel& base, const model::Llama& model) {
+void run_prompt(const Options& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
   const std::vector<std::vector<std::int32_t>> prompts = {base.tokenizer.encode(options.prompt)};
-  const auto answers = model::generate(model, prompts, options.generate, [&](std::int64_t, std::int32_t token) {
+  auto generate = options.generate;
+  NoProgress quiet;
+  generate.groups = model.groups_of(prompts, quiet);
+  const auto answers = model::generate(model.llama, prompts, generate, [&](std::int64_t, std::int32_t token) {
     if (!options.common.json) print_text(decoder.push(token));
     return !stop_requested();
   });
@@ -32,7 +35,7 @@ void run_prompt(const Options& options, const recipes::BaseModel& base, const mo
   throw_if_stopped("while generating");
 }
 
-void run_file(const Options& options, const recipes::BaseModel& base, const model::Llama& model) {
+void run_file(const Options& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   io::JsonLinesReader reader(options.input);
   std::vector<nlohmann::json> ids;
   std::vector<std::vector<std::int32_t>> prompts;
@@ -43,8 +46,10 @@ void run_file(const Options& options, const recipes::BaseModel& base, const mode
     if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
   }
   TerminalProgress progress;
+  auto generate = options.generate;
+  generate.groups = model.groups_of(prompts, progress);
   progress.begin("generate", static_cast<std::int64_t>(prompts.size()) * options.generate.max_new_tokens, "tokens at most");
-  const auto answers = model::generate(model, prompts, options.generate, [&](std::int64_t, std::int32_t) {
+  const auto answers = model::generate(model.llama, prompts, generate, [&](std::int64_t, std::int32_t) {
     progress.advance(1, "");
     return !stop_requested();
   });
@@ -58,7 +63,8 @@ void run_file(const Options& options, const recipes::BaseModel& base, const mode
 void run(Options& options) {
   if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
   const auto base = options.common.load();
-  const auto model = recipes::adapted_model(base, options.choice);
+  TerminalProgress progress;
+  const auto model = recipes::adapted_model(base, options.choice, progress);
   const auto stop = base.tokenizer.eos_ids();
   options.generate.stop_ids = {stop.begin(), stop.end()};
   options.generate.seed = options.common.seed;

@@ -37,10 +37,11 @@ void run(const Options& options) {
            base.llama.config().max_positions);
     }
   }
-  const auto model = recipes::adapted_model(base, options.choice);
   TerminalProgress progress;
+  const auto model = recipes::adapted_model(base, options.choice, progress);
+  model.assign_groups(sequences, progress);
   progress.begin("score", static_cast<std::int64_t>(sequences.size()), "requests");
-  const auto scores = eval::score_sequences(model, sequences, {}, progress);
+  const auto scores = eval::score_sequences(model.llama, sequences, {}, progress);
   progress.end();
   std::string text;
   for (std::size_t i = 0; i < scores.size(); ++i) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "quiver/base/error.h"
 #include "quiver/model/forest_pass.h"
@@ -25,7 +26,8 @@ std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences,
   for (std::size_t i = 0; i < order.size(); ++i) {
     const auto& tokens = sequences[order[i]].tokens;
     const auto size = static_cast<std::int64_t>(tokens.size());
-    const auto added = rows == 0 ? size : size - common_prefix(sequences[order[i - 1]].tokens, tokens);
+    const bool is_first = rows == 0 || sequences[order[i - 1]].group != sequences[order[i]].group;
+    const auto added = is_first ? size : size - common_prefix(sequences[order[i - 1]].tokens, tokens);
     if (rows > 0 && rows + added > max_rows) {
       ends.push_back(i);
       rows = size;
@@ -73,7 +75,7 @@ std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<
   }
   std::vector<std::size_t> order(sequences.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return sequences[a].tokens < sequences[b].tokens; });
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return std::tie(sequences[i].group, sequences[i].tokens); });
   std::vector<SequenceScore> results(sequences.size());
   std::size_t first = 0;
   for (const auto end : batch_ends(sequences, order, options.max_batch_rows)) {

@@ -7,11 +7,12 @@
 
 namespace quiver::forest {
 
-std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::int32_t> tokens) {
+std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::int32_t> tokens, std::int32_t group) {
   const auto index = static_cast<std::int64_t>(segments_.size());
   Segment segment{.parent = parent, .first_row = num_rows(), .length = static_cast<std::int64_t>(tokens.size())};
   if (parent == kNoParent) {
     segment.tree = num_trees_++;
+    segment.group = group;
   } else {
     if (parent < 0 || parent >= index) {
       fail(ErrorKind::kUsage, "parent {} of segment {} does not exist", parent, index);
@@ -22,6 +23,7 @@ std::int64_t TokenForest::add_segment(std::int64_t parent, std::span<const std::
            num_trees_ - 1);
     }
     segment.tree = above.tree;
+    segment.group = above.group;
     segment.depth = above.depth + above.length;
   }
   segments_.push_back(segment);
@@ -67,11 +69,15 @@ class Builder {
     std::vector<std::size_t> order(bodies_.size());
     std::iota(order.begin(), order.end(), 0);
     if (options_.share_prefixes) {
-      // A group of equal first tokens keeps the order of its first member, so that a batch reads as it was given.
       std::ranges::stable_sort(
           order, [this](std::size_t a, std::size_t b) { return std::ranges::lexicographical_compare(bodies_[a], bodies_[b]); });
     }
-    place(order, 0, kNoParent);
+    std::ranges::stable_sort(order, {}, [&](std::size_t i) { return sequences[i].group; });
+    for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
+      group_ = sequences[order[first]].group;
+      while (last < order.size() && sequences[order[last]].group == group_) ++last;
+      place(std::span(order).subspan(first, last - first), 0, kNoParent);
+    }
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const auto& tokens = sequences[i].tokens;
       for (std::size_t p = tokens.size() - static_cast<std::size_t>(sequences[i].num_targets); p < tokens.size(); ++p) {
@@ -83,23 +89,23 @@ class Builder {
   }
 
  private:
-  /// Adds the tokens from `depth` on of every sequence of `group` (sorted, alike up to `depth`) below `parent`: a segment
+  /// Adds the tokens from `depth` on of every sequence of `alike` (sorted, alike up to `depth`) below `parent`: a segment
   /// for each subgroup that has enough tokens in common, and its sequences below that. Where a few tokens are common to
   /// many (the "Question:" of all prompts), these are computed by each subgroup, which may share far more.
-  void place(std::span<const std::size_t> group, std::size_t depth, std::int64_t parent) {
-    for (std::size_t first = 0; first < group.size();) {
-      const Tokens body = bodies_[group[first]];
+  void place(std::span<const std::size_t> alike, std::size_t depth, std::int64_t parent) {
+    for (std::size_t first = 0; first < alike.size();) {
+      const Tokens body = bodies_[alike[first]];
       if (body.size() == depth) {  // ends where its parent ends: nothing of its own to compute
-        batch_.leaves[group[first++]] = parent;
+        batch_.leaves[alike[first++]] = parent;
         continue;
       }
       std::size_t last = first + 1;
       std::size_t end = body.size();
       if (options_.share_prefixes) {
-        while (last < group.size() && num_common(body, bodies_[group[last]], depth) >= options_.min_shared_tokens) ++last;
-        if (last - first > 1) end = depth + static_cast<std::size_t>(num_common(body, bodies_[group[last - 1]], depth));
+        while (last < alike.size() && num_common(body, bodies_[alike[last]], depth) >= options_.min_shared_tokens) ++last;
+        if (last - first > 1) end = depth + static_cast<std::size_t>(num_common(body, bodies_[alike[last - 1]], depth));
       }
-      const auto subgroup = group.subspan(first, last - first);
+      const auto subgroup = alike.subspan(first, last - first);
       const auto segment = add(subgroup, depth, end, parent);
       if (subgroup.size() > 1) place(subgroup, end, segment);
       first = last;
@@ -115,10 +121,10 @@ class Builder {
     return static_cast<std::int64_t>(end - from);
   }
 
-  std::int64_t add(std::span<const std::size_t> group, std::size_t begin, std::size_t end, std::int64_t parent) {
+  std::int64_t add(std::span<const std::size_t> alike, std::size_t begin, std::size_t end, std::int64_t parent) {
     const auto first_row = batch_.forest.num_rows();
-    const auto segment = batch_.forest.add_segment(parent, bodies_[group[0]].subspan(begin, end - begin));
-    for (const std::size_t member : group) {
+    const auto segment = batch_.forest.add_segment(parent, bodies_[alike[0]].subspan(begin, end - begin), group_);
+    for (const std::size_t member : alike) {
       for (std::size_t p = begin; p < end; ++p) rows_[member].push_back(first_row + static_cast<std::int64_t>(p - begin));
       batch_.leaves[member] = segment;
     }
@@ -126,6 +132,7 @@ class Builder {
   }
 
   BatchOptions options_;
+  std::int32_t group_ = 0;                       // of the sequences being placed
   std::vector<Tokens> bodies_;                   // the tokens that get rows
   std::vector<std::vector<std::int64_t>> rows_;  // per sequence: the row of each of its tokens
   ForestBatch batch_;

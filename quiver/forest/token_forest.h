@@ -18,6 +18,7 @@ struct Segment {
   std::int64_t length = 0;  ///< may be 0
   std::int64_t depth = 0;   ///< position of the first token: the number of tokens of all ancestors
   std::int64_t tree = 0;    ///< which root this segment descends from, counting roots
+  std::int32_t group = 0;   ///< that of its tree
 };
 
 /// Segments in depth-first order, so that the rows of a tree are contiguous and parents come before children.
@@ -25,8 +26,8 @@ struct Segment {
 class TokenForest {
  public:
   /// Appends a segment and returns its index. `parent` is kNoParent or a segment of the tree that was begun last.
-  /// Throws kUsage otherwise.
-  std::int64_t add_segment(std::int64_t parent, std::span<const std::int32_t> tokens);
+  /// Throws kUsage otherwise. `group` is that of a root; a child is of its parent's.
+  std::int64_t add_segment(std::int64_t parent, std::span<const std::int32_t> tokens, std::int32_t group = 0);
 
   std::int64_t num_rows() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t num_trees() const { return num_trees_; }
@@ -47,6 +48,8 @@ class TokenForest {
 struct Sequence {
   std::vector<std::int32_t> tokens;
   std::int64_t num_targets = 0;
+  /// What its rows have in common beyond tokens: which adapters serve them, say. Prefixes are shared within a group alone.
+  std::int32_t group = 0;
 };
 
 /// One token to predict: the logits of `row` should favour `token`. The row of a child's first token is the last row

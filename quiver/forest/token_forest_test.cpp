@@ -101,5 +101,19 @@ TEST(TokenForest, RefusesAParentOfAnotherTree) {
   EXPECT_THROW(forest.add_segment(7, tokens), Error);
 }
 
+TEST(BuildBatch, SharesPrefixesWithinAGroupAlone) {
+  const std::vector<std::int32_t> a = {1, 2, 3, 4, 5, 6, 7}, b = {1, 2, 3, 4, 5, 8, 9};
+  const std::vector<Sequence> sequences = {{a, 1, 3}, {b, 1, 0}, {b, 1, 3}, {a, 1, 0}};
+  const auto batch = build_batch(sequences);
+  EXPECT_EQ(batch.forest.num_rows(), 2 * (5 + 1 + 1));
+  EXPECT_EQ(batch.forest.num_trees(), 2);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    EXPECT_EQ(batch.forest.segments()[static_cast<std::size_t>(batch.leaves[i])].group, sequences[i].group);
+    auto expected = sequences[i].tokens;
+    expected.pop_back();
+    EXPECT_EQ(visible(batch.forest, batch.last_rows[i]), expected);
+  }
+}
+
 }  // namespace
 }  // namespace quiver::forest

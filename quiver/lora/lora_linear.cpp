@@ -98,7 +98,7 @@ torch::Tensor LoraLinear::forward_rows(const torch::Tensor& x, const torch::Tens
   const auto mask = mask_of(record, x.size(0));
   record.hidden = shrink(mask.defined() ? x * mask : x, a_);  // z [T, r]
   const auto update = expand(record.hidden, scaled_b_t_, onto, x.scalar_type());
-  nn::RowRecord below{.first_row = record.first_row, .rows = record.rows};
+  nn::RowRecord below{.first_row = record.first_row, .rows = record.rows, .groups = record.groups};
   return base_->forward_rows(x, update, below);
 }
 

@@ -122,10 +122,11 @@ class ForestPass {
  private:
   std::int64_t head_width(std::int64_t heads) const { return heads * model_.config().head_dim; }
   double epsilon() const { return model_.config().rms_norm_eps; }
-  static RowRecord contiguous_rows(const RowPart& part) { return {.first_row = part.begin}; }
+  const std::int32_t* groups() const { return rows_.groups.empty() ? nullptr : rows_.groups.data(); }
+  RowRecord contiguous_rows(const RowPart& part) const { return {.first_row = part.begin, .groups = groups()}; }
   RowRecord wanted_rows(const RowPart& part) const {
     if (!wanted_.defined()) return contiguous_rows(part);
-    return {.first_row = 0, .rows = wanted_.narrow(0, part.begin, part.size())};
+    return {.first_row = 0, .rows = wanted_.narrow(0, part.begin, part.size()), .groups = groups()};
   }
   std::vector<Tensor> parts_of(const Tensor& t) const {
     std::vector<Tensor> parts;

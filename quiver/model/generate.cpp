@@ -21,11 +21,13 @@ struct Active {
   std::int64_t num_new = 0;     // new tokens that are in the cache
   std::int64_t max_new = 0;
   std::int32_t last = 0;  // chosen, not yet computed
+  std::int32_t group = 0;
 };
 
 /// The rows of one decoding step: each sequence's last token, seeing its prompt's path and its own tail.
 ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenForest& forest, KvCache& cache, std::int64_t capacity) {
   ForwardRows rows;
+  const bool has_groups = std::ranges::any_of(active, [](const Active& sequence) { return sequence.group != 0; });
   auto plan = std::make_shared<nn::AttentionPlan>();
   const auto segments = forest.segments();
   for (const auto& sequence : active) {
@@ -46,6 +48,7 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
     block.spans_end = static_cast<std::int64_t>(plan->spans.size());
     plan->blocks.push_back(block);
     rows.tokens.push_back(sequence.last);
+    if (has_groups) rows.groups.push_back(sequence.group);
     rows.positions.push_back(sequence.prompt_length + sequence.num_new);
     rows.cache_rows.push_back(block.first_key);
   }
@@ -66,7 +69,10 @@ class BatchDecoder {
 
   void run(std::span<const std::vector<std::int32_t>> prompts, std::int64_t first) {
     std::vector<forest::Sequence> sequences;
-    for (const auto& prompt : prompts) sequences.push_back({prompt, 0});
+    const auto group_of = [&](std::size_t i) {
+      return options_.groups.empty() ? 0 : options_.groups[static_cast<std::size_t>(first) + i];
+    };
+    for (std::size_t i = 0; i < prompts.size(); ++i) sequences.push_back({prompts[i], 0, group_of(i)});
     const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
     std::vector<Active> active;
     auto capacity = batch.forest.num_rows();
@@ -78,7 +84,7 @@ class BatchDecoder {
              first + static_cast<std::int64_t>(i), length, model_.config().max_positions);
       }
       const auto max_new = std::min(options_.max_new_tokens, room);
-      active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0});
+      active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0, group_of(i)});
       capacity += max_new;
     }
     auto cache = model_.make_cache(capacity);
@@ -149,6 +155,9 @@ std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<co
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
   if (options.max_batch < 1) fail(ErrorKind::kUsage, "max_batch is {}; expected 1 or more", options.max_batch);
+  if (!options.groups.empty() && options.groups.size() != prompts.size()) {
+    fail(ErrorKind::kUsage, "{} groups for {} prompts; expected one a prompt", options.groups.size(), prompts.size());
+  }
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail(ErrorKind::kUsage, "prompt {} has no tokens", i);
   }

@@ -17,6 +17,7 @@ struct GenerateOptions {
   std::uint64_t seed = 42;
   std::vector<std::int32_t> stop_ids;  ///< a sequence ends with the first of these, which is kept
   std::int64_t max_batch = 64;         ///< prompts decoded together
+  std::vector<std::int32_t> groups;    ///< of the prompts (forest::Sequence::group); empty: all of group 0
 };
 
 /// Called with each new token as (prompt index, token id). Returning false ends that sequence.

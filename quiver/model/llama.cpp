@@ -78,9 +78,14 @@ class WeightReader {
 }  // namespace
 
 ForwardRows forest_rows(const forest::TokenForest& forest) {
-  return {.tokens = {forest.tokens().begin(), forest.tokens().end()},
-          .positions = {forest.positions().begin(), forest.positions().end()},
-          .plan = nn::plan_forest(forest)};
+  ForwardRows rows{.tokens = {forest.tokens().begin(), forest.tokens().end()},
+                   .positions = {forest.positions().begin(), forest.positions().end()},
+                   .plan = nn::plan_forest(forest)};
+  if (std::ranges::any_of(forest.segments(), [](const auto& segment) { return segment.group != 0; })) {
+    rows.groups.resize(rows.tokens.size());
+    for (const auto& s : forest.segments()) std::fill_n(rows.groups.begin() + s.first_row, s.length, s.group);
+  }
+  return rows;
 }
 
 Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, std::string fingerprint)

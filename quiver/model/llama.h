@@ -28,6 +28,7 @@ struct KvCache {
 struct ForwardRows {
   std::vector<std::int32_t> tokens;
   std::vector<std::int64_t> positions;
+  std::vector<std::int32_t> groups;  ///< of the rows (forest::Sequence::group); empty: all of group 0. For forest_pass.h alone
   nn::AttentionPlanPtr plan;
   KvCache* cache = nullptr;
   std::vector<std::int64_t> cache_rows;

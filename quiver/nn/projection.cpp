@@ -58,6 +58,15 @@ torch::Tensor sum_of(const torch::Tensor& a, const torch::Tensor& onto) { return
 
 }  // namespace
 
+std::vector<std::int32_t> row_groups(const RowRecord& record, std::int64_t num_rows) {
+  if (record.groups == nullptr) return {};
+  if (!record.rows.defined()) return {record.groups + record.first_row, record.groups + record.first_row + num_rows};
+  const auto rows = record.rows.cpu();
+  std::vector<std::int32_t> groups;
+  for (std::int64_t i = 0; i < num_rows; ++i) groups.push_back(record.groups[rows.const_data_ptr<std::int64_t>()[i]]);
+  return groups;
+}
+
 struct DenseProjection::Weights {
   torch::Tensor plain;  // undefined where blocked is defined
   torch::Tensor blocked;

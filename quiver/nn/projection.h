@@ -15,10 +15,14 @@ namespace quiver::nn {
 struct RowRecord {
   std::int64_t first_row = 0;            ///< the rows are [first_row, first_row + T) of the batch,
   torch::Tensor rows;                    ///< or, if defined, these, [T] int64
+  const std::int32_t* groups = nullptr;  ///< of all rows of the batch (forest::Sequence::group); null: all are of group 0
   torch::Tensor hidden;                  ///< left by the forward pass for the backward pass: x A^T of a LoRA, [T, r]
   torch::Tensor output;                  ///< and what a DoRA scales, [T, d_out]
   std::vector<torch::Tensor> gradients;  ///< left by the backward pass: of the projection's parameters, from these rows
 };
+
+/// The groups of a record's T rows, in order; empty if all are of group 0.
+std::vector<std::int32_t> row_groups(const RowRecord& record, std::int64_t num_rows);
 
 /// A linear map of a transformer, [T, d_in] -> [T, d_out]. A model owns projections by path
 /// ("layers.3.self_attn.q_proj") and never hears of adapters; a LoRA, or a bank of LoRAs with a router, wraps one.

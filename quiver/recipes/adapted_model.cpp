@@ -4,21 +4,18 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
+#include "quiver/io/file.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge.h"
 #include "quiver/lora/peft.h"
+#include "quiver/recipes/adapter_bank.h"
+#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::recipes {
 namespace {
 
 /// Part of the key of stored prototypes: changes when their computation does.
 constexpr const char* kPrototypeVersion = "arrow-prototypes-1";
-
-routing::Combine parse_combine(const std::string& text) {
-  if (text == "params") return routing::Combine::kParams;
-  if (text == "outputs") return routing::Combine::kOutputs;
-  fail(ErrorKind::kUsage, "--combine '{}' is not one of params, outputs", text);
-}
 
 void check(const lora::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
   lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
@@ -40,6 +37,39 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
 }
 
 }  // namespace
+
+routing::Combine parse_combine(const std::string& text) {
+  if (text == "params") return routing::Combine::kParams;
+  if (text == "outputs") return routing::Combine::kOutputs;
+  fail(ErrorKind::kUsage, "--combine '{}' is not one of params, outputs", text);
+}
+
+std::vector<std::int32_t> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
+  if (chooser == nullptr) return {};
+  return chooser->groups_of(prompts, progress);
+}
+
+void AdaptedModel::assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const {
+  if (chooser == nullptr || sequences.empty()) return;
+  std::vector<Prompt> prompts;
+  for (const auto& sequence : sequences) {
+    // An empty context has its start token: at least one token comes before the targets.
+    prompts.emplace_back(sequence.tokens.begin(), sequence.tokens.end() - static_cast<std::ptrdiff_t>(sequence.num_targets));
+  }
+  const auto groups = chooser->groups_of(prompts, progress);
+  for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].group = groups[i];
+}
+
+std::string choice_text(const AdapterChoice& choice) {
+  auto text = format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", choice.library, choice.method, choice.kind, choice.top_k, choice.temperature,
+                     choice.combine, choice.components, choice.gamma, choice.shortlist, choice.fallback, choice.fallback_strength,
+                     choice.pooled_weight);
+  const auto& c = choice.calibration;
+  text += format("/{}/{}/{}/{}/{}/{}", c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens, c.seed,
+                 choice.task_data.string(), choice.task_samples);
+  for (const auto& name : choice.names) text += "/" + name;
+  return text;
+}
 
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice) {
   using library::AdapterKind;
@@ -93,41 +123,35 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
   return stacked;
 }
 
-model::Llama adapted_model(const BaseModel& base, const AdapterChoice& choice, routing::RoutingRecorder* recorder) {
+AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress, routing::RoutingRecorder* recorder) {
   if (!choice.adapter.empty() && !choice.library.empty()) {
     fail(ErrorKind::kUsage, "--adapter '{}' and --library '{}' exclude each other", choice.adapter, choice.library);
   }
   if (!choice.adapter.empty()) {
     const auto adapter = lora::load_peft(choice.adapter);
     check(adapter, base, choice.allow_other_base);
-    return with_one(base, adapter);
+    return {with_one(base, adapter), nullptr};
   }
-  if (choice.library.empty()) return base.llama;
+  if (choice.library.empty()) return {base.llama, nullptr};
   const auto library = library::Library::open(choice.library);
+  const auto& method = reuse_method(choice.method);
   if (choice.method.starts_with("oracle=")) {
     const auto adapter = library.load(choice.method.substr(7));
     check(adapter, base, choice.allow_other_base);
-    return with_one(base, adapter);
-  }
-  if (choice.method != "mean" && choice.method != "arrow") {
-    fail(ErrorKind::kUsage, "--method '{}' is not one of mean, arrow, oracle=NAME", choice.method);
+    return {with_one(base, adapter), nullptr};
   }
   std::vector<lora::LoraAdapter> adapters;
   for (const auto& name : library_members(library, choice)) {
     adapters.push_back(library.load(name));
     check(adapters.back(), base, choice.allow_other_base);
   }
-  if (choice.method == "mean") return with_one(base, lora::mean_of_factors(adapters));
-  const auto count = static_cast<std::int64_t>(adapters.size());
-  const routing::ArrowOptions options{.top_k = choice.top_k > 0 ? choice.top_k : std::min<std::int64_t>(4, count),
-                                      .temperature = choice.temperature};
-  if (choice.top_k < 0 || choice.top_k > count) {
-    fail(ErrorKind::kUsage, "--top-k {} does not fit a library of {} adapters; expected 1 to {}", choice.top_k, count, count);
+  if (method.family == ReuseFamily::kMerge) {
+    return {with_one(base, choice.method == "mean" ? lora::mean_of_factors(adapters) : lora::mean_of_products(adapters)), nullptr};
   }
-  const auto stored = library_prototypes(library, adapters);
+  const auto bank = make_bank(base, library, std::move(adapters), choice, progress);
   auto projections = base.llama.projections();
-  routing::attach_routed(projections, adapters, options, parse_combine(choice.combine), recorder, &stored);
-  return base.llama.with_projections(std::move(projections));
+  routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
+  return {base.llama.with_projections(std::move(projections)), bank.chooser};
 }
 
 }  // namespace quiver::recipes

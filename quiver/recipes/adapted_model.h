@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "quiver/library/library.h"
 #include "quiver/recipes/base_model.h"
+#include "quiver/recipes/calibration.h"
 #include "quiver/routing/attach.h"
 
 namespace quiver::recipes {
@@ -16,25 +19,62 @@ namespace quiver::recipes {
 struct AdapterChoice {
   std::string adapter;             ///< a PEFT folder; excludes `library`
   std::string library;             ///< a library folder
-  std::string method = "arrow";    ///< of the library: "mean", "arrow" or "oracle=NAME"
+  std::string method = "arrow";    ///< of the library: a name of reuse_methods()
   std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
   std::string kind;                ///< "private", "cluster", "shared", "imported"; empty: see library_members
-  std::int64_t top_k = 0;          ///< Arrow; 0: the paper's 4, or all of a smaller library
-  double temperature = 1;          ///< Arrow
-  std::string combine = "params";  ///< Arrow: "params" or "outputs"
   bool allow_other_base = false;
+
+  // Of the methods that choose; each reads what it needs.
+  std::int64_t top_k = 0;                        ///< 0: the method's (4, or 1), or all of a smaller library
+  double temperature = 1;                        ///< of the softmax
+  std::string combine;                           ///< "params" or "outputs"; empty: the method's
+  std::int64_t components = 0;                   ///< spectral: singular directions of an adapter; 0: all
+  double gamma = 0;                              ///< spectral: power of the singular values
+  std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
+  std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
+  double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions
+  double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
+  CalibrationText calibration;                   ///< for scores that are calibrated
+  std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks
+  std::int64_t task_samples = 16;                ///< training rows of an adapter's tasks that stand for them
 };
+
+/// All of a choice that its numbers depend on, as text, for keys.
+std::string choice_text(const AdapterChoice& choice);
 
 /// The adapters a choice uses, in name order: those named; else those of `kind`; else the private and imported ones, or
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice);
 
+/// Decides once per prompt, before what follows it is computed. Not thread-safe.
+class PromptChooser {
+ public:
+  virtual ~PromptChooser() = default;
+  /// The group (forest::Sequence::group) of each prompt: prompts that are served alike may share one. Runs the base model.
+  virtual std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
+};
+
+/// A model that computes with adapters.
+struct AdaptedModel {
+  model::Llama llama;
+  std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
+
+  /// The groups of prompts, for generation; empty if nothing is decided per prompt.
+  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
+  /// Sets the groups of sequences, each by what comes before its targets.
+  void assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;
+};
+
+/// Throws kUsage for a name that is not "params" or "outputs".
+routing::Combine parse_combine(const std::string& text);
+
 /// Arrow prototypes of the adapters, taken from the library where it has them and stored there where it has not: one
 /// artifact per adapter, so that a new adapter costs one.
 routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const lora::LoraAdapter> adapters);
 
-/// The base model computing with the chosen adapters. `recorder`, which must outlive the model, counts what Arrow chooses.
+/// The base model computing with the chosen adapters. `recorder`, which must outlive the model, counts what routers choose.
 /// Throws kUsage for a contradictory choice or a top_k beyond the library, kNotFound, kMismatch (check_fits).
-model::Llama adapted_model(const BaseModel& base, const AdapterChoice& choice, routing::RoutingRecorder* recorder = nullptr);
+AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress,
+                           routing::RoutingRecorder* recorder = nullptr);
 
 }  // namespace quiver::recipes

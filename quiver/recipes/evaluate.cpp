@@ -15,6 +15,7 @@
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/model/generate.h"
+#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/results.h"
 
 namespace quiver::recipes {
@@ -24,29 +25,38 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct Method {
-  const char* name;
-  const char* label;
-  const char* kind;    // of the library's adapters; "" for the base
-  const char* method;  // of AdapterChoice; "oracle" takes the adapter of the sample's task
-  const char* description;
+  std::string name;
+  std::string label;
+  std::string kind;    // of the library's adapters; "" for the base
+  std::string method;  // of AdapterChoice; "oracle" takes the adapter of the sample's task
+  std::string description;
+  bool is_given = false;
+  bool is_oracle() const { return method == "oracle"; }
 };
 
-constexpr Method kMethods[] = {
-    {"base", "Base", "", "", "the model without adapters"},
-    {"shared", "Shared", "shared", "mean", "one adapter trained on the joint data of all tasks"},
-    {"private-mean", "Private, mean", "private", "mean", "the mean of the private adapters' factors"},
-    {"private-arrow", "Private, Arrow", "private", "arrow", "Arrow routing over the private adapters, per token and projection"},
-    {"cluster-mean", "Cluster, mean", "cluster", "mean", "the mean of the cluster adapters' factors"},
-    {"cluster-arrow", "Cluster, Arrow", "cluster", "arrow", "Arrow routing over the cluster adapters"},
-    {"private-oracle", "Private, oracle", "private", "oracle", "the private adapter of the sample's own task"},
-    {"cluster-oracle", "Cluster, oracle", "cluster", "oracle", "the adapter of the cluster that the sample's task is in"},
-};
-constexpr Method kGiven = {"given", "Given", "", "", "the adapters named on the command line"};
+constexpr const char* kKinds[] = {"private", "cluster", "imported"};
 
-const Method& find_method(const std::string& name) {
-  if (name == kGiven.name) return kGiven;
-  for (const auto& method : kMethods) {
-    if (name == method.name) return method;
+/// "calibrated-arrow" -> "calibrated Arrow".
+std::string method_label(std::string method) {
+  if (const auto at = method.find("arrow"); at != std::string::npos) method[at] = 'A';
+  std::ranges::replace(method, '-', ' ');
+  return method;
+}
+
+Method find_method(const std::string& name) {
+  if (name == "base") return {name, "Base", "", "", "the model without adapters"};
+  if (name == "given") return {name, "Given", "", "", "the adapters named on the command line", true};
+  if (name == "shared") return {name, "Shared", "shared", "mean", "one adapter trained on the joint data of all tasks"};
+  for (const std::string kind : kKinds) {
+    if (!name.starts_with(kind + "-")) continue;
+    const auto method = name.substr(kind.size() + 1);
+    auto label = kind + ", " + method_label(method);
+    label[0] = static_cast<char>(std::toupper(label[0]));
+    if (method == "oracle") {
+      return {name, label, kind, method,
+              kind == "cluster" ? "the adapter of the cluster that the sample's task is in" : "the " + kind + " adapter of the sample's own task"};
+    }
+    return {name, label, kind, method, format("over the {} adapters: {}", kind, reuse_method(method).what)};
   }
   fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
 }
@@ -94,7 +104,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
 /// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
 std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
                                         const std::string& task) {
-  if (&method == &kGiven) return setup.choice_of_adapters;
+  if (method.is_given) return setup.choice_of_adapters;
   AdapterChoice choice = setup.choice_of_adapters;
   choice.adapter.clear();
   choice.names.clear();
@@ -126,8 +136,7 @@ class SectionRun {
     for (const auto& task : rows) total += static_cast<std::int64_t>(task.sequences.size() * (section == "train" ? 2 : 1));
     progress_.begin(format("eval {} {}", method.name, section), total, "rows");
     records_ = json::array();
-    const bool is_oracle = std::string(method.method) == "oracle";
-    if (is_oracle) {
+    if (method.is_oracle()) {
       for (const auto& task : rows) {
         if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, section, std::span(&task, 1));
       }
@@ -141,8 +150,8 @@ class SectionRun {
  private:
   void run_tasks(const AdapterChoice& choice, const std::string& section, std::span<const TaskRows> rows) {
     recorder_.clear();
-    const auto model = adapted_model(base_, choice, &recorder_);
-    if (!choice.library.empty() && choice.method == "arrow") {
+    const auto model = adapted_model(base_, choice, progress_, &recorder_);
+    if (!choice.library.empty() && reuse_method(choice.method).family != ReuseFamily::kMerge) {
       adapters_ = library_members(library::Library::open(choice.library), choice);
     }
     std::vector<json> of_task;  // first record of each task in records_
@@ -161,8 +170,8 @@ class SectionRun {
     if (section != "choice") generate_answers(model, rows, first_record);
   }
 
-  void score_questions(const model::Llama& model, const TaskRows& task) {
-    const auto scores = eval::score_sequences(model, task.sequences, {}, progress_);
+  void score_questions(const AdaptedModel& model, const TaskRows& task) {
+    const auto scores = score(model, task.sequences);
     std::size_t next = 0;
     for (const auto& question : task.questions) {
       std::vector<double> log_probs;
@@ -176,8 +185,13 @@ class SectionRun {
     }
   }
 
-  void score_targets(const model::Llama& model, const TaskRows& task, std::size_t first_record) {
-    const auto scores = eval::score_sequences(model, task.sequences, {}, progress_);
+  std::vector<eval::SequenceScore> score(const AdaptedModel& model, std::vector<forest::Sequence> sequences) {
+    model.assign_groups(sequences, quiet_);
+    return eval::score_sequences(model.llama, sequences, {}, progress_);
+  }
+
+  void score_targets(const AdaptedModel& model, const TaskRows& task, std::size_t first_record) {
+    const auto scores = score(model, task.sequences);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const auto count = scores[i].token_log_probs.size();
       records_[first_record + i]["nll"] = -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1));
@@ -185,15 +199,17 @@ class SectionRun {
     }
   }
 
-  void generate_answers(const model::Llama& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
+  void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
     for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
     const auto stop = base_.tokenizer.eos_ids();
-    const model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}};
+    model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
-      for (auto& answer : model::generate(model, std::span(prompts).subspan(first, count), options)) answers.push_back(std::move(answer));
+      const auto some = std::span(prompts).subspan(first, count);
+      options.groups = model.groups_of(some, quiet_);
+      for (auto& answer : model::generate(model.llama, some, options)) answers.push_back(std::move(answer));
       progress_.advance(static_cast<std::int64_t>(count), "");
       throw_if_stopped("while evaluating; finished parts are kept");
     }
@@ -237,6 +253,7 @@ class SectionRun {
   const EvalSetup& setup_;
   const library::Library* library_;
   Progress& progress_;
+  NoProgress quiet_;  // for passes that only look at prompts
   routing::RoutingRecorder recorder_;
   std::vector<std::string> adapters_;
   json records_;
@@ -247,9 +264,8 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
                      const std::string& section, const std::vector<TaskRows>& rows) {
   const auto& choice = setup.choice_of_adapters;
   Sha256 hash;
-  hash.update(format("part-2/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(),
-                     c10::toString(base.llama.placement().dtype), choice.adapter, choice.library, choice.method, choice.kind, choice.top_k,
-                     choice.temperature, choice.combine, setup.max_new_tokens));
+  hash.update(format("part-3/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
+                     setup.max_new_tokens, choice.adapter, choice_text(choice)));
   const auto add_adapter = [&hash](const fs::path& folder) {
     for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));
   };
@@ -334,9 +350,7 @@ void add_library(json& results, const library::Library& library) {
 }  // namespace
 
 std::vector<std::string> eval_methods() {
-  std::vector<std::string> names;
-  for (const auto& method : kMethods) names.emplace_back(method.name);
-  return names;
+  return {"base", "shared", "private-mean", "private-arrow", "cluster-mean", "cluster-arrow", "private-oracle", "cluster-oracle"};
 }
 
 json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
@@ -359,9 +373,9 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
         {"dtype", c10::toString(base.llama.placement().dtype)}}},
       {"settings",
        {{"evaluation",
-         {{"top_k", choice.top_k == 0 ? json("4, or all of a smaller library") : json(choice.top_k)},
+         {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
           {"temperature", choice.temperature},
-          {"combine", choice.combine},
+          {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
           {"max_new_tokens", setup.max_new_tokens},
           {"seed", setup.seed}}}}},
       {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
@@ -374,7 +388,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       {"routing", json::array()},
       {"samples", json::array()}};
   for (const auto& name : setup.methods) {
-    const auto& method = find_method(name);
+    const auto method = find_method(name);
     results["methods"].push_back({{"name", method.name}, {"label", method.label}, {"description", method.description}});
   }
   std::vector<Measurement> measurements;
@@ -386,9 +400,8 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
     for (auto& entry : task_list(section, rows, opened)) results["tasks"].push_back(std::move(entry));
     results["settings"][std::string("rows per task, ") + section] = rows_of->max_rows;
     for (const auto& name : setup.methods) {
-      const auto& method = find_method(name);
-      const bool is_oracle = std::string(method.method) == "oracle";
-      if (is_oracle && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
+      const auto method = find_method(name);
+      if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
       const auto key = part_key(base, setup, opened, name, section, rows);
       const auto path = setup.work.empty() ? fs::path() : setup.work / format("{}-{}.json", name, section);
       json part = json::object();

@@ -45,15 +45,15 @@ json difference_json(const Samples& samples, const Samples& base) {
   return {{"mean", number(difference.mean)}, {"low", number(difference.low)}, {"high", number(difference.high)}, {"n", difference.count}};
 }
 
-/// "private-arrow" -> "private-mean", "private-oracle".
-std::string sibling(const std::string& method, const char* kind) { return method.substr(0, method.rfind('-') + 1) + kind; }
+/// "private-calibrated-arrow" -> "private-mean", "private-oracle".
+std::string sibling(const std::string& method, const char* kind) { return method.substr(0, method.find('-') + 1) + kind; }
 
 json recovered_share(const std::map<std::string, Samples>& by_method, const std::string& method, bool lower_is_better) {
   const auto mean_of = [&](const std::string& name) -> double {
     const auto found = by_method.find(name);
     return found == by_method.end() ? NAN : eval::estimate_mean(values_of(found->second)).mean;
   };
-  if (!method.ends_with("-arrow")) return nullptr;
+  if (method.find('-') == std::string::npos || method == sibling(method, "mean") || method == sibling(method, "oracle")) return nullptr;
   const double mean = mean_of(sibling(method, "mean")), oracle = mean_of(sibling(method, "oracle"));
   if (!(lower_is_better ? oracle < mean : oracle > mean)) return nullptr;  // there is no way to go
   return number((mean - mean_of(method)) / (mean - oracle));

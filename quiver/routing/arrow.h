@@ -5,8 +5,10 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "quiver/lora/lora.h"
+#include "quiver/routing/group_table.h"
 #include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
 
@@ -25,21 +27,33 @@ struct ArrowOptions {
   double temperature = 1;
 };
 
-/// z = |P x|, the top_k largest (the lower index first among equals), weights softmax(z /
-/// temperature) over those. Scores and weights are float32 whatever x's dtype.
+/// What the scores of each adapter are on text of no task in particular, at one projection: adapters differ in how large
+/// their scores are on any text, so that without this the raw score prefers some of them always.
+struct Calibration {
+  torch::Tensor mean, deviation;  ///< [N] float32; deviation > 0
+};
+
+/// z = |P x|, or calibrated z = (|P x| - mean) / deviation, and + the bias of the token's group; the top_k largest (the
+/// lower index first among equals), weights softmax(z / temperature) over those. Scores and weights are float32 whatever
+/// x's dtype.
 class ArrowRouter : public Router {
  public:
-  /// prototypes [N, d_in]. Throws kMismatch unless they are a floating matrix with N >= 1, kUsage
-  /// unless 1 <= top_k <= N and temperature > 0.
-  ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options);
+  /// prototypes [N, d_in]; `bias` is a table of N columns. Throws kMismatch unless the prototypes are a floating matrix with
+  /// N >= 1 and the rest fits them, kUsage unless 1 <= top_k <= N and temperature > 0.
+  ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, Calibration calibration = {},
+              std::shared_ptr<const GroupTable> bias = nullptr);
 
-  RoutingDecision route(const torch::Tensor& x) const override;
   std::int64_t num_adapters() const override { return prototypes_.size(0); }
   const torch::Tensor& prototypes() const { return prototypes_; }  ///< [N, d_in] float32
+
+ protected:
+  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
   torch::Tensor prototypes_;
   ArrowOptions options_;
+  torch::Tensor scale_, shift_;  ///< [N]: z = score * scale + shift; undefined without calibration
+  std::shared_ptr<const GroupTable> bias_;
   PackedPrototypes packed_;
 };
 

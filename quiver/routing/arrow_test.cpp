@@ -159,5 +159,44 @@ TEST(ArrowRouter, SaysWhatIsWrongWithItsOptions) {
               HasSubstr("Float [2, 7]"));
 }
 
+TEST(ArrowRouter, CalibratesScoresAndAddsTheBiasOfTheGroup) {
+  for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+    for (const std::int64_t num_tokens : {0, 1, 5, 37}) {
+      auto generator = seeded(static_cast<std::uint64_t>(100 + num_tokens));
+      const auto prototypes = torch::randn({19, 30}, generator);
+      const auto mean = torch::randn({19}, generator), deviation = torch::rand({19}, generator) + 0.5;
+      const auto bias = std::make_shared<GroupTable>(19);
+      for (int group = 1; group < 4; ++group) {
+        const auto row = torch::randn({19}, generator) * 2;
+        EXPECT_EQ(bias->add(std::span(row.data_ptr<float>(), 19)), group);
+      }
+      std::vector<std::int32_t> groups;
+      for (std::int64_t t = 0; t < num_tokens; ++t) groups.push_back(static_cast<std::int32_t>(t % 4));
+      const auto x = torch::randn({num_tokens, 30}, generator).to(dtype);
+      const auto decision = ArrowRouter(prototypes, {.top_k = 3}, {mean, deviation}, bias).route(x, groups);
+      auto scores = (x.to(torch::kDouble).matmul(prototypes.to(torch::kDouble).t()).abs() - mean) / deviation;
+      for (std::int64_t t = 0; t < num_tokens; ++t) {
+        const auto row = bias->row(groups[static_cast<std::size_t>(t)]);
+        for (std::int64_t n = 0; n < 19; ++n) scores[t][n] += row[static_cast<std::size_t>(n)];
+      }
+      const auto [top, index] = scores.topk(3, 1);
+      ASSERT_TRUE(decision.index.equal(index));
+      ASSERT_TRUE(torch::allclose(decision.weight.to(torch::kDouble), top.softmax(1), 1e-4, 1e-5));
+    }
+  }
+}
+
+TEST(ArrowRouter, RefusesACalibrationThatDoesNotFit) {
+  const auto prototypes = torch::randn({6, 8}, seeded(1));
+  const auto ones = torch::ones({6});
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ArrowRouter(prototypes, {.top_k = 1}, {torch::ones({5}), ones}); }), HasSubstr("[6] each"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ArrowRouter(prototypes, {.top_k = 1}, {ones, torch::zeros({6})}); }),
+              HasSubstr("deviations are not positive"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ArrowRouter(prototypes, {.top_k = 1}, {}, std::make_shared<GroupTable>(5)); }),
+              HasSubstr("for 5 adapters in a router over 6"));
+  const ArrowRouter router(prototypes, {.top_k = 1}, {}, std::make_shared<GroupTable>(6));
+  EXPECT_THAT(message_of(ErrorKind::kInternal, [&] { router.route(torch::zeros({1, 8}), std::vector<std::int32_t>{1}); }), HasSubstr("group 1 of 1"));
+}
+
 }  // namespace
 }  // namespace quiver::routing

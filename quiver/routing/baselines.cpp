@@ -10,7 +10,7 @@ UniformRouter::UniformRouter(std::int64_t num_adapters) : num_adapters_(num_adap
   if (num_adapters < 1) fail(ErrorKind::kUsage, "a router over {} adapters: there must be at least 1", num_adapters);
 }
 
-RoutingDecision UniformRouter::route(const torch::Tensor& x) const {
+RoutingDecision UniformRouter::decide(const torch::Tensor& x, std::span<const std::int32_t>) const {
   const auto all = torch::arange(num_adapters_, torch::TensorOptions(torch::kLong).device(x.device()));
   return {all.expand({x.size(0), num_adapters_}).contiguous(),
           torch::full({x.size(0), num_adapters_}, 1.0 / static_cast<double>(num_adapters_),
@@ -23,7 +23,7 @@ FixedRouter::FixedRouter(std::int64_t num_adapters, std::int64_t adapter) : num_
   }
 }
 
-RoutingDecision FixedRouter::route(const torch::Tensor& x) const {
+RoutingDecision FixedRouter::decide(const torch::Tensor& x, std::span<const std::int32_t>) const {
   return {torch::full({x.size(0), 1}, adapter_, torch::TensorOptions(torch::kLong).device(x.device())),
           torch::ones({x.size(0), 1}, torch::TensorOptions(torch::kFloat).device(x.device()))};
 }

@@ -13,8 +13,10 @@ class UniformRouter : public Router {
  public:
   /// Throws kUsage unless num_adapters >= 1.
   explicit UniformRouter(std::int64_t num_adapters);
-  RoutingDecision route(const torch::Tensor& x) const override;
   std::int64_t num_adapters() const override { return num_adapters_; }
+
+ protected:
+  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
   std::int64_t num_adapters_;
@@ -25,8 +27,10 @@ class FixedRouter : public Router {
  public:
   /// Throws kUsage unless 0 <= adapter < num_adapters.
   FixedRouter(std::int64_t num_adapters, std::int64_t adapter);
-  RoutingDecision route(const torch::Tensor& x) const override;
   std::int64_t num_adapters() const override { return num_adapters_; }
+
+ protected:
+  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
   std::int64_t num_adapters_;

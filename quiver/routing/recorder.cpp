@@ -60,8 +60,8 @@ void RoutingRecorder::clear() {
 RecordingRouter::RecordingRouter(RouterPtr router, std::string path, RoutingRecorder* recorder)
     : router_(std::move(router)), path_(std::move(path)), recorder_(recorder) {}
 
-RoutingDecision RecordingRouter::route(const torch::Tensor& x) const {
-  auto decision = router_->route(x);
+RoutingDecision RecordingRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
+  auto decision = router_->route(x, groups);
   recorder_->record(path_, num_adapters(), decision);
   return decision;
 }

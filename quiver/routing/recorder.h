@@ -39,8 +39,10 @@ class RoutingRecorder {
 class RecordingRouter : public Router {
  public:
   RecordingRouter(RouterPtr router, std::string path, RoutingRecorder* recorder);
-  RoutingDecision route(const torch::Tensor& x) const override;
   std::int64_t num_adapters() const override { return router_->num_adapters(); }
+
+ protected:
+  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
   RouterPtr router_;

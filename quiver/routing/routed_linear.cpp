@@ -54,7 +54,14 @@ RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> p
   if (device.is_cpu()) packed_ = pack_adapters(pairs_);
 }
 
-torch::Tensor RoutedLinear::forward(const torch::Tensor& x) const {
+torch::Tensor RoutedLinear::forward(const torch::Tensor& x) const { return routed(x, {}); }
+
+torch::Tensor RoutedLinear::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
+  const auto y = routed(x, nn::row_groups(record, x.size(0)));
+  return onto.defined() ? onto + y : y;
+}
+
+torch::Tensor RoutedLinear::routed(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   if (x.dim() != 2 || x.size(1) != in_features()) {
     fail(ErrorKind::kMismatch, "a routed linear map [{}, {}] cannot take x {}: expected x [T, {}]", out_features(), in_features(),
          tensor::describe(x), in_features());
@@ -63,8 +70,8 @@ torch::Tensor RoutedLinear::forward(const torch::Tensor& x) const {
     fail(ErrorKind::kUnsupported, "routed adapters are for inference: no gradient flows through them (train adapters one by one)");
   }
   const torch::NoGradGuard no_grad;
-  const auto decision = router_->route(x);  // [T, k] each
-  auto y = base_->forward(x).contiguous();  // [T, d_out]
+  const auto decision = router_->route(x, groups);  // [T, k] each
+  auto y = base_->forward(x).contiguous();          // [T, d_out]
   if (has_kernel(x) && y.scalar_type() == x.scalar_type()) {
     add_routed(packed_, x, decision, combine_ == Combine::kParams, y);
     return y;

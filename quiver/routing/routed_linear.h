@@ -34,6 +34,7 @@ class RoutedLinear : public nn::Projection {
 
   /// x [T, d_in] -> [T, d_out]. Throws kUnsupported if x needs a gradient.
   torch::Tensor forward(const torch::Tensor& x) const override;
+  torch::Tensor forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const override;
   /// Throws kUnsupported.
   torch::Tensor backward(const torch::Tensor& dy) const override;
   std::int64_t in_features() const override { return base_->in_features(); }
@@ -42,6 +43,7 @@ class RoutedLinear : public nn::Projection {
   torch::Device device() const override { return base_->device(); }
 
  private:
+  torch::Tensor routed(const torch::Tensor& x, std::span<const std::int32_t> groups) const;
   /// The update [T, d_out] by plain tensor operations, on any device.
   torch::Tensor plain_update(const torch::Tensor& x, const RoutingDecision& decision) const;
 

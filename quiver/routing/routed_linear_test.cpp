@@ -260,7 +260,7 @@ TEST(RoutedLinear, HasNoBackwardPass) {
 
 TEST(RoutedLinear, RefusesARouterThatChoosesAnAdapterThatIsNotThere) {
   struct Wild : Router {
-    RoutingDecision route(const torch::Tensor& x) const override {
+    RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t>) const override {
       return {torch::full({x.size(0), 1}, 2, torch::kLong), torch::ones({x.size(0), 1})};
     }
     std::int64_t num_adapters() const override { return 2; }

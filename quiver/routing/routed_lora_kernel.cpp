@@ -47,13 +47,17 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 
 template <typename T>
 void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
-               const RoutingDecision& decision) {
+               const ScoreAdjustment& adjustment, const RoutingDecision& decision) {
   const ArrowTask<T> task{static_cast<const T*>(x.const_data_ptr()),
                           prototypes.panels.const_data_ptr<float>(),
                           x.size(1),
                           prototypes.num_adapters,
                           top_k,
                           static_cast<float>(temperature),
+                          adjustment.scale.defined() ? adjustment.scale.const_data_ptr<float>() : nullptr,
+                          adjustment.scale.defined() ? adjustment.shift.const_data_ptr<float>() : nullptr,
+                          adjustment.bias == nullptr ? nullptr : adjustment.bias->values().data(),
+                          adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
                           decision.index.data_ptr<std::int64_t>(),
                           decision.weight.data_ptr<float>()};
   for_tiles(x.size(0), 64, kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
@@ -63,36 +67,51 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
 }
 
 template <typename T>
+LoraTask<T> lora_task(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index) {
+  LoraTask<T> task{};
+  task.x = static_cast<const T*>(x.const_data_ptr());
+  task.lora_a = adapters.lora_a.const_data_ptr<float>();
+  task.lora_b = adapters.lora_b.const_data_ptr<float>();
+  task.scaling = adapters.scaling.const_data_ptr<float>();
+  task.index = index.const_data_ptr<std::int64_t>();
+  task.d_in = adapters.d_in;
+  task.d_out = adapters.d_out;
+  task.num_adapters = adapters.lora_a.size(0);
+  task.rank = adapters.lora_a.size(1);
+  task.top_k = index.size(1);
+  return task;
+}
+
+template <typename T, typename F>
+void for_lora_tiles(const LoraTask<T>& task, std::int64_t num_tokens, F f) {
+  for_tiles(num_tokens, kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
+            kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters), f);
+}
+
+template <typename T>
 void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
               bool mix_parameters, const torch::Tensor& y) {
-  const LoraTask<T> task{static_cast<const T*>(x.const_data_ptr()),
-                         static_cast<T*>(y.data_ptr()),
-                         adapters.lora_a.const_data_ptr<float>(),
-                         adapters.lora_b.const_data_ptr<float>(),
-                         adapters.scaling.const_data_ptr<float>(),
-                         index.const_data_ptr<std::int64_t>(),
-                         weight.const_data_ptr<float>(),
-                         adapters.d_in,
-                         adapters.d_out,
-                         adapters.lora_a.size(0),
-                         adapters.lora_a.size(1),
-                         index.size(1),
-                         mix_parameters};
-  for_tiles(x.size(0), kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
-            kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters),
-            [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-              QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
-            });
+  auto task = lora_task<T>(adapters, x, index);
+  task.y = static_cast<T*>(y.data_ptr());
+  task.weight = weight.const_data_ptr<float>();
+  task.mix_parameters = mix_parameters;
+  for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
+    QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
+  });
+}
+
+template <typename T>
+void run_shrink(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& hidden) {
+  const auto task = lora_task<T>(adapters, x, index);
+  for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
+    QUIVER_ON_CPU(kernel, shrink_routed, task, begin, end, scratch, ints, hidden.data_ptr<float>());
+  });
 }
 
 /// The kernels read adapters by these indices: a router's mistake must not become a wild read.
-void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
-           const torch::Tensor& y) {
-  const auto num_tokens = x.size(0);
-  if (x.size(1) != adapters.d_in || y.size(0) != num_tokens || y.size(1) != adapters.d_out || !y.is_contiguous() ||
-      y.scalar_type() != x.scalar_type() || index.dim() != 2 || index.size(0) != num_tokens || weight.sizes() != index.sizes()) {
-    fail(ErrorKind::kInternal, "routed LoRA: x {}, y {}, index {} and weight {} do not fit together", tensor::describe(x),
-         tensor::describe(y), tensor::describe(index), tensor::describe(weight));
+void check_index(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index) {
+  if (x.size(1) != adapters.d_in || index.dim() != 2 || index.size(0) != x.size(0)) {
+    fail(ErrorKind::kInternal, "routed LoRA: x {} and index {} do not fit together", tensor::describe(x), tensor::describe(index));
   }
   const auto* indices = index.const_data_ptr<std::int64_t>();
   const auto num_adapters = adapters.lora_a.size(0);
@@ -101,6 +120,27 @@ void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::
       fail(ErrorKind::kInternal, "a router chose adapter {} of {}", indices[i], num_adapters);
     }
   }
+}
+
+void check(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
+           const torch::Tensor& y) {
+  if (y.size(0) != x.size(0) || y.size(1) != adapters.d_out || !y.is_contiguous() || y.scalar_type() != x.scalar_type() ||
+      weight.sizes() != index.sizes()) {
+    fail(ErrorKind::kInternal, "routed LoRA: x {}, y {}, index {} and weight {} do not fit together", tensor::describe(x),
+         tensor::describe(y), tensor::describe(index), tensor::describe(weight));
+  }
+  check_index(adapters, x, index);
+}
+
+/// The kernel reads rows of the table by these.
+void check_groups(const PackedPrototypes& prototypes, const torch::Tensor& x, const ScoreAdjustment& adjustment) {
+  if (adjustment.bias == nullptr) return;
+  if (adjustment.bias->width() != prototypes.num_adapters ||
+      (!adjustment.groups.empty() && static_cast<std::int64_t>(adjustment.groups.size()) != x.size(0))) {
+    fail(ErrorKind::kInternal, "a table of {} adapters and {} groups of rows for {} adapters and x {}", adjustment.bias->width(),
+         adjustment.groups.size(), prototypes.num_adapters, tensor::describe(x));
+  }
+  for (const auto group : adjustment.groups) adjustment.bias->row(group);
 }
 
 }  // namespace
@@ -119,14 +159,16 @@ PackedPrototypes pack_prototypes(const torch::Tensor& prototypes) {
   return {whole.reshape({panels, kernel::kPanel, rows.size(1)}).transpose(1, 2).contiguous(), num_adapters};
 }
 
-RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature) {
+RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
+                             const ScoreAdjustment& adjustment) {
   const auto tokens = x.contiguous();
   RoutingDecision decision{torch::empty({x.size(0), top_k}, torch::kLong), torch::empty({x.size(0), top_k}, torch::kFloat)};
   if (x.size(0) == 0) return decision;
+  check_groups(prototypes, x, adjustment);
   if (x.scalar_type() == torch::kFloat) {
-    run_arrow<float>(prototypes, tokens, top_k, temperature, decision);
+    run_arrow<float>(prototypes, tokens, top_k, temperature, adjustment, decision);
   } else {
-    run_arrow<Bf16>(prototypes, tokens, top_k, temperature, decision);
+    run_arrow<Bf16>(prototypes, tokens, top_k, temperature, adjustment, decision);
   }
   return decision;
 }
@@ -152,6 +194,19 @@ PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs) {
   }
   packed.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kernel::kColumns}).permute({2, 0, 1, 3}).contiguous();
   return packed;
+}
+
+torch::Tensor shrink_routed(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index) {
+  const auto tokens = x.contiguous(), chosen = index.contiguous();
+  check_index(adapters, tokens, chosen);
+  auto hidden = torch::empty({x.size(0), index.size(1), adapters.lora_a.size(1)}, torch::kFloat);
+  if (x.size(0) == 0) return hidden;
+  if (x.scalar_type() == torch::kFloat) {
+    run_shrink<float>(adapters, tokens, chosen, hidden);
+  } else {
+    run_shrink<Bf16>(adapters, tokens, chosen, hidden);
+  }
+  return hidden;
 }
 
 void add_routed(const PackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision, bool mix_parameters,

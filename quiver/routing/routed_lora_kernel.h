@@ -8,6 +8,7 @@
 #include <span>
 
 #include "quiver/lora/lora.h"
+#include "quiver/routing/group_table.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::routing {
@@ -22,9 +23,16 @@ struct PackedPrototypes {
 };
 PackedPrototypes pack_prototypes(const torch::Tensor& prototypes);
 
-/// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token
+/// What is done to the scores before the largest are chosen: score_n scale_n + shift_n + bias_gn, g the token's group.
+struct ScoreAdjustment {
+  torch::Tensor scale, shift;           ///< [N] float32; undefined: 1 and 0
+  const GroupTable* bias = nullptr;     ///< by group and adapter
+  std::span<const std::int32_t> groups;  ///< [T]; empty: all of group 0
+};
+/// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token and its group
 /// alone, bit for bit.
-RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature);
+RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
+                             const ScoreAdjustment& adjustment = {});
 
 /// All adapters of one projection; lower ranks are padded with zeros to the highest. Immutable.
 struct PackedAdapters {
@@ -37,6 +45,9 @@ struct PackedAdapters {
 };
 /// The pairs have equal d_in and d_out.
 PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs);
+
+/// A_n x_t of the adapters n that `index` [T, k] names for each token, [T, k, r] float32. has_kernel(x). Only these are computed.
+torch::Tensor shrink_routed(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index);
 
 /// y [T, d_out] += the routed updates of x [T, d_in]: sum_j w_j s_j B_j A_j x, or s (sum_j w_j
 /// B_j)(sum_j w_j A_j) x if `mix_parameters`. Only the chosen adapters are read. has_kernel(x); y

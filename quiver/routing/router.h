@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 namespace quiver::routing {
 
@@ -19,9 +20,13 @@ struct RoutingDecision {
 class Router {
  public:
   virtual ~Router() = default;
-  /// x [T, d_in], T >= 0, any floating dtype; the decision lives on x's device.
-  virtual RoutingDecision route(const torch::Tensor& x) const = 0;
+  /// x [T, d_in], T >= 0, any floating dtype; the decision lives on x's device. `groups`: what each row is part of
+  /// (forest::Sequence::group), for routers that decide by it; empty if all rows are of group 0.
+  RoutingDecision route(const torch::Tensor& x, std::span<const std::int32_t> groups = {}) const { return decide(x, groups); }
   virtual std::int64_t num_adapters() const = 0;
+
+ protected:
+  virtual RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const = 0;
 };
 
 using RouterPtr = std::shared_ptr<const Router>;

@@ -49,6 +49,18 @@ QUIVER_INLINE void score_block(const float* x, std::int64_t row, const float* pa
   }
 }
 
+/// The scores of one token made comparable: calibrated, and shifted by what its group prefers.
+template <typename T>
+QUIVER_INLINE void adjust(const ArrowTask<T>& task, std::int64_t token, float* scores) {
+  if (task.scale != nullptr) {
+    for (std::int64_t n = 0; n < task.num_adapters; ++n) scores[n] = scores[n] * task.scale[n] + task.shift[n];
+  }
+  if (task.bias != nullptr) {
+    const float* bias = task.bias + (task.groups == nullptr ? 0 : task.groups[token]) * task.num_adapters;
+    for (std::int64_t n = 0; n < task.num_adapters; ++n) scores[n] += bias[n];
+  }
+}
+
 /// The top_k largest of n scores, largest first, the lower index first among equals; then softmax
 /// of score / temperature.
 QUIVER_INLINE void choose(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight) {
@@ -254,10 +266,18 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
       }
     }
     for (int i = 0; i < rows; ++i, ++t) {
+      adjust(task, t, scores + i * num_scores);
       choose(scores + i * num_scores, task.num_adapters, task.top_k, task.temperature, task.index + t * task.top_k,
              task.weight + t * task.top_k);
     }
   }
+}
+
+template <typename T>
+void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, float* hidden) {
+  const std::int64_t width = padded(task.d_in, kPad);
+  for (std::int64_t t = begin; t < end; ++t) unpack(task.x + t * task.d_in, task.d_in, scratch + (t - begin) * width);
+  shrink(task, scratch, (end - begin) * task.top_k, task.index + begin * task.top_k, hidden + begin * task.top_k * task.rank, ints);
 }
 
 template <typename T>
@@ -281,6 +301,8 @@ void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, f
 
 template void arrow_route(const ArrowTask<float>&, std::int64_t, std::int64_t, float*);
 template void arrow_route(const ArrowTask<Bf16>&, std::int64_t, std::int64_t, float*);
+template void shrink_routed(const LoraTask<float>&, std::int64_t, std::int64_t, float*, std::int32_t*, float*);
+template void shrink_routed(const LoraTask<Bf16>&, std::int64_t, std::int64_t, float*, std::int32_t*, float*);
 template void add_routed(const LoraTask<float>&, std::int64_t, std::int64_t, float*, std::int32_t*);
 template void add_routed(const LoraTask<Bf16>&, std::int64_t, std::int64_t, float*, std::int32_t*);
 

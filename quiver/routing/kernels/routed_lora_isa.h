@@ -30,15 +30,19 @@ constexpr std::int64_t tile_tokens(std::int64_t d_in) {
   return tokens < 16 ? 16 : tokens > 128 ? 128 : tokens;
 }
 
-/// Tokens x [T, d_in] to the top_k of num_adapters adapters each.
+/// Tokens x [T, d_in] to the top_k of num_adapters adapters each, by |<x, p_n>| scale_n + shift_n + bias_gn of the token's group g.
 template <typename T>
 struct ArrowTask {
   const T* x;
   const float* prototypes;  ///< [ceil(N / kPanel), d_in, kPanel], zeros beyond adapter N
   std::int64_t d_in, num_adapters, top_k;
   float temperature;
-  std::int64_t* index;  ///< [T, top_k]
-  float* weight;        ///< [T, top_k]
+  const float* scale;          ///< [N]; null: 1
+  const float* shift;          ///< [N]; null: 0
+  const float* bias;           ///< [groups, N]; null: 0
+  const std::int32_t* groups;  ///< [T]; null: all tokens are of group 0
+  std::int64_t* index;         ///< [T, top_k]
+  float* weight;               ///< [T, top_k]
 };
 constexpr std::int64_t arrow_scratch_floats(std::int64_t d_in, std::int64_t num_adapters) {
   return 16 * (padded(d_in, kPad) + padded(num_adapters, kPanel));
@@ -72,6 +76,10 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, 
   /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                       \
   template <typename T>                                                                                               \
   void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints); \
+  /* hidden [T, top_k, rank] = A_n x_t alone, for the same tokens; y, lora_b, scaling and weight are not read. */     \
+  template <typename T>                                                                                               \
+  void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, \
+                     float* hidden);                                                                                  \
   }
 QUIVER_ROUTING_KERNELS(v2)
 QUIVER_ROUTING_KERNELS(v3)

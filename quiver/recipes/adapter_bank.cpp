@@ -1,0 +1,358 @@
+#include "quiver/recipes/adapter_bank.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/data/encode.h"
+#include "quiver/data/tasks.h"
+#include "quiver/lora/merge.h"
+#include "quiver/recipes/reuse_methods.h"
+#include "quiver/routing/directions.h"
+#include "quiver/routing/group_router.h"
+#include "quiver/routing/score_router.h"
+
+namespace quiver::recipes {
+namespace {
+
+using lora::LoraAdapter;
+using routing::Combine;
+using routing::GroupTable;
+
+std::vector<std::string> names_of(std::span<const LoraAdapter> adapters) {
+  std::vector<std::string> names;
+  for (const auto& adapter : adapters) names.push_back(adapter.name);
+  return names;
+}
+
+/// The choice's top_k, or `usual`, or all of a smaller library.
+std::int64_t resolve_top_k(const AdapterChoice& choice, std::int64_t usual, std::size_t num_adapters) {
+  const auto count = static_cast<std::int64_t>(num_adapters);
+  if (choice.top_k < 0 || choice.top_k > count) {
+    fail(ErrorKind::kUsage, "--top-k {} does not fit a library of {} adapters; expected 1 to {}", choice.top_k, count, count);
+  }
+  return choice.top_k > 0 ? choice.top_k : std::min(usual, count);
+}
+
+/// Vectors [N, c, d_in] of the adapters by path; zero rows where an adapter has fewer components.
+std::map<std::string, torch::Tensor> stacked_directions(std::span<const LoraAdapter> adapters, std::int64_t components, double gamma) {
+  std::map<std::string, torch::Tensor> stacked;
+  for (const auto& [path, first] : adapters.front().pairs) {
+    auto count = components;
+    for (const auto& adapter : adapters) {
+      const auto found = adapter.pairs.find(path);
+      if (found == adapter.pairs.end()) {
+        fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt "
+             "the same projections", adapters.front().name, path, adapter.name);
+      }
+      if (components == 0) count = std::max(count, found->second.rank());
+    }
+    std::vector<torch::Tensor> rows;
+    for (const auto& adapter : adapters) rows.push_back(routing::directions(adapter.pairs.at(path), count, gamma));
+    stacked.emplace(path, torch::stack(rows));
+  }
+  return stacked;
+}
+
+/// Arrow's prototypes as vectors of one component.
+Scoring arrow_scoring(const library::Library& library, std::span<const LoraAdapter> adapters) {
+  Scoring scoring;
+  for (const auto& [path, prototypes] : library_prototypes(library, adapters)) scoring.vectors.emplace(path, prototypes.unsqueeze(1));
+  return scoring;
+}
+
+/// Texts that stand for each adapter: training rows of its tasks, as prompts.
+std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
+                                              const AdapterChoice& choice) {
+  if (choice.task_samples < 1) fail(ErrorKind::kUsage, "--task-samples {}; expected 1 or more", choice.task_samples);
+  std::vector<std::vector<Prompt>> prompts;
+  for (const auto& name : names) {
+    const auto& tasks = library.at(name).info.tasks;
+    if (tasks.empty()) {
+      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no texts of it (library add --tasks names them)",
+           name, library.path().string());
+    }
+    auto& mine = prompts.emplace_back();
+    const auto each = std::max<std::int64_t>(1, choice.task_samples / static_cast<std::int64_t>(tasks.size()));
+    for (const auto& task : tasks) {
+      for (const auto& example : data::sample(data::load_task(choice.task_data, task).train, each, choice.calibration.seed, task)) {
+        mine.push_back(data::encode_prompt(base.tokenizer, example.source, base.llama.config().max_positions));
+      }
+    }
+  }
+  return prompts;
+}
+
+std::string hash_of(const std::vector<Prompt>& prompts) {
+  Sha256 hash;
+  for (const auto& prompt : prompts) hash.update(std::as_bytes(std::span(prompt))).update("/");
+  return hash.hex();
+}
+
+/// What `compute` gives for the prompts of each adapter, kept in the library: name -> tensors. Only what is missing is computed.
+std::vector<tensor::TensorMap> of_task_prompts(const BaseModel& base, const library::Library& library, const std::string& what,
+                                               const std::vector<std::vector<Prompt>>& prompts,
+                                               const std::function<tensor::TensorMap(const std::vector<Prompt>&)>& compute) {
+  std::vector<tensor::TensorMap> results;
+  for (const auto& mine : prompts) {
+    const auto key = sha256_hex(format("{}/{}/{}/{}", what, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype), hash_of(mine)));
+    auto found = library.find_artifact(key);
+    if (!found) {
+      found = compute(mine);
+      library.store_artifact(key, *found, {{"what", what}});
+    }
+    results.push_back(std::move(*found));
+  }
+  return results;
+}
+
+// ---- Decisions once per prompt
+
+/// Fills a table with a row per distinct prompt; prompts with equal rows share a group, so that they may share prefixes.
+class TableChooser : public PromptChooser {
+ public:
+  /// Rows [P, width] for prompts.
+  using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
+  TableChooser(std::shared_ptr<GroupTable> table, Rows rows) : table_(std::move(table)), rows_(std::move(rows)) {}
+
+  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override {
+    std::vector<Prompt> fresh;
+    for (const auto& prompt : prompts) {
+      if (of_prompt_.emplace(prompt, -1).second) fresh.push_back(prompt);
+    }
+    if (!fresh.empty()) {
+      const auto rows = rows_(fresh, progress).to(torch::kFloat).contiguous();
+      for (std::size_t i = 0; i < fresh.size(); ++i) {
+        const auto* row = rows.const_data_ptr<float>() + static_cast<std::int64_t>(i) * rows.size(1);
+        std::vector<float> values(row, row + rows.size(1));
+        const auto [found, is_new] = of_row_.emplace(values, 0);
+        if (is_new) found->second = table_->add(values);
+        of_prompt_[fresh[i]] = found->second;
+      }
+    }
+    std::vector<std::int32_t> groups;
+    for (const auto& prompt : prompts) groups.push_back(of_prompt_.at(prompt));
+    return groups;
+  }
+
+ private:
+  std::shared_ptr<GroupTable> table_;
+  Rows rows_;
+  std::map<Prompt, std::int32_t> of_prompt_;
+  std::map<std::vector<float>, std::int32_t> of_row_;
+};
+
+/// The top_k largest of each row [P, N] kept with the weights of `weigh`, zeros elsewhere.
+torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const std::function<torch::Tensor(const torch::Tensor&)>& weigh) {
+  const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
+  const auto top = sorted.narrow(1, 0, top_k);
+  return torch::zeros_like(scores).scatter_(1, order.narrow(1, 0, top_k), weigh(top));
+}
+
+/// How much a prompt's evidence Z [P, N] counts beside each token's own: lambda times a share that rises from 0 to 1 as the
+/// largest Z goes from what unseen tasks have to what known ones have. Chosen without labels (docs/papers.md).
+torch::Tensor gated_evidence(const torch::Tensor& pooled, double lambda) {
+  constexpr double kCentre = 1.7, kWidth = 0.2;
+  const auto clear = ((std::get<0>(pooled.max(1, /*keepdim=*/true)) - kCentre) / kWidth).sigmoid();  // [P, 1]
+  return pooled * (lambda * clear);
+}
+
+// ---- The banks
+
+/// Makes the bank of one method. Members of a class because all methods share the same five things.
+class BankMaker {
+ public:
+  BankMaker(const BaseModel& base, const library::Library& library, std::vector<LoraAdapter> adapters, const AdapterChoice& choice,
+            Progress& progress)
+      : base_(base), library_(library), names_(names_of(adapters)), choice_(choice), progress_(progress) {
+    bank_.adapters = std::move(adapters);
+  }
+
+  AdapterBank make() {
+    const auto& name = choice_.method;
+    if (name == "arrow") arrow();
+    else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
+    else if (name == "lag") lag();
+    else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
+    else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, false, Combine::kParams);
+    else if (name == "centroids") centroids();
+    else if (name == "arrow-mean") arrow_mean();
+    else if (name == "calibrated-arrow") calibrated_arrow(false);
+    else if (name == "gated-arrow") calibrated_arrow(true);
+    else if (name == "pooled-arrow") pooled_arrow();
+    else if (name == "logo") logo();
+    else if (name == "retrieval") retrieval();
+    else fail(ErrorKind::kInternal, "method '{}' has no bank", name);
+    return std::move(bank_);
+  }
+
+ private:
+  std::int64_t top_k(std::int64_t usual) const { return resolve_top_k(choice_, usual, names_.size()); }
+  void combine(Combine usual) { bank_.combine = choice_.combine.empty() ? usual : parse_combine(choice_.combine); }
+  routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
+
+  void arrow() {
+    combine(Combine::kParams);
+    for (const auto& [path, prototypes] : library_prototypes(library_, bank_.adapters)) {
+      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, arrow_options()));
+    }
+  }
+
+  void scored(std::int64_t components, double gamma, std::int64_t usual_top_k, routing::ScoreOptions options, bool is_calibrated,
+              Combine usual_combine) {
+    if (components < 0) fail(ErrorKind::kUsage, "--components {}; expected 0 (all) or more", components);
+    if (!std::isfinite(gamma)) fail(ErrorKind::kUsage, "--gamma {}; expected a finite number", gamma);
+    combine(usual_combine);
+    options.top_k = top_k(usual_top_k);
+    options.temperature = choice_.temperature;
+    const Scoring scoring{.vectors = stacked_directions(bank_.adapters, components, gamma), .rule = options.rule};
+    std::optional<ScoreCalibration> calibration;
+    if (is_calibrated) calibration = calibrate(base_, library_, names_, scoring, format("directions/{}/{}", components, gamma), choice_.calibration, progress_);
+    for (const auto& [path, vectors] : scoring.vectors) {
+      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
+    }
+  }
+
+  void lag() {
+    const auto count = static_cast<std::int64_t>(names_.size());
+    const auto shortlist = std::min(choice_.shortlist, count);
+    scored(0, 0, 1, {.shortlist = shortlist}, false, Combine::kOutputs);
+  }
+
+  void centroids() {
+    combine(Combine::kParams);
+    const auto prompts = task_prompts(base_, library_, names_, choice_);
+    std::vector<std::string> paths;
+    for (const auto& [path, pair] : bank_.adapters.front().pairs) paths.push_back(path);
+    progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
+    const auto means = of_task_prompts(base_, library_, "mean-inputs-1/" + sha256_hex(joined(paths)), prompts, [&](const std::vector<Prompt>& mine) {
+      tensor::TensorMap of_paths;
+      for (const auto& [path, inputs] : observe_inputs(base_.llama, mine, paths, progress_)) of_paths.emplace(path, inputs.mean(0));
+      return of_paths;
+    });
+    progress_.end();
+    routing::ScoreOptions options{.top_k = top_k(4), .temperature = choice_.temperature, .rule = {.input = routing::InputNorm::kUnit, .is_signed = true}};
+    for (const auto& path : paths) {
+      std::vector<torch::Tensor> rows;
+      for (const auto& mean : means) rows.push_back((mean.at(path) / mean.at(path).norm().clamp_min(1e-12)).unsqueeze(0));
+      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(torch::stack(rows), options));
+    }
+  }
+
+  void arrow_mean() {
+    arrow();
+    combine(Combine::kOutputs);
+    if (bank_.combine != Combine::kOutputs) {
+      fail(ErrorKind::kUsage, "arrow-mean mixes the updates of the mean and of single adapters: its --combine is outputs");
+    }
+    routing::FallbackOptions options{.by = parse_fallback(), .strength = choice_.fallback_strength};
+    bank_.adapters.push_back(lora::mean_of_factors(bank_.adapters));
+    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::FallbackRouter>(router, options);
+  }
+
+  routing::Fallback parse_fallback() const {
+    if (choice_.fallback == "constant") return routing::Fallback::kConstant;
+    if (choice_.fallback == "entropy") return routing::Fallback::kEntropy;
+    if (choice_.fallback == "margin") return routing::Fallback::kMargin;
+    fail(ErrorKind::kUsage, "--fallback '{}' is not one of constant, entropy, margin", choice_.fallback);
+  }
+
+  /// The evidence Z [P, N] of prompts.
+  static torch::Tensor pooled(const model::Llama& base, const Scoring& scoring, const ScoreCalibration& calibration,
+                              std::span<const Prompt> prompts, Progress& progress) {
+    return calibration.pooled(observe_scores(base, prompts, scoring, progress).by_prompt);
+  }
+
+  void calibrated_arrow(bool is_gated) {
+    combine(Combine::kOutputs);
+    const auto scoring = arrow_scoring(library_, bank_.adapters);
+    const auto calibration = calibrate(base_, library_, names_, scoring, "arrow", choice_.calibration, progress_);
+    std::shared_ptr<GroupTable> bias;
+    if (is_gated) {
+      bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
+      bank_.chooser = std::make_shared<TableChooser>(
+          bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight](std::span<const Prompt> prompts, Progress& progress) {
+            return gated_evidence(pooled(base, scoring, calibration, prompts, progress), lambda);
+          });
+    }
+    for (const auto& [path, vectors] : scoring.vectors) {
+      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), calibration.at(path), bias));
+    }
+  }
+
+  /// One router for all projections, by a table of weights that `rows` fills.
+  void by_prompt(std::int64_t chosen, TableChooser::Rows rows) {
+    combine(Combine::kOutputs);
+    auto weights = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
+    const auto router = std::make_shared<routing::GroupRouter>(weights, chosen);
+    for (const auto& [path, pair] : bank_.adapters.front().pairs) bank_.routers.emplace(path, router);
+    bank_.chooser = std::make_shared<TableChooser>(weights, std::move(rows));
+  }
+
+  void pooled_arrow() {
+    const auto scoring = arrow_scoring(library_, bank_.adapters);
+    const auto calibration = calibrate(base_, library_, names_, scoring, "arrow", choice_.calibration, progress_);
+    const auto chosen = top_k(1);
+    by_prompt(chosen, [base = base_.llama, scoring, calibration, chosen, temperature = choice_.temperature](std::span<const Prompt> prompts,
+                                                                                                            Progress& progress) {
+      return keep_top(pooled(base, scoring, calibration, prompts, progress), chosen,
+                      [&](const torch::Tensor& top) { return (top / temperature).softmax(1); });
+    });
+  }
+
+  void logo() {
+    const Scoring scoring{.vectors = stacked_directions(bank_.adapters, 0, 1), .rule = {}};
+    const auto chosen = top_k(4);
+    by_prompt(chosen, [base = base_.llama, scoring, chosen](std::span<const Prompt> prompts, Progress& progress) {
+      const auto norms = observe_scores(base, prompts, scoring, progress).last.mean(1);  // [P, N]
+      return keep_top(norms, chosen, [](const torch::Tensor& top) { return top / top.sum(1, /*keepdim=*/true).clamp_min(1e-30); });
+    });
+  }
+
+  void retrieval() {
+    const auto prompts = task_prompts(base_, library_, names_, choice_);
+    progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
+    const auto embedded = of_task_prompts(base_, library_, "mean-hidden-1", prompts, [&](const std::vector<Prompt>& mine) {
+      return tensor::TensorMap{{"mean", observe_hidden(base_.llama, mine, progress_).mean(0)}};
+    });
+    progress_.end();
+    std::vector<torch::Tensor> rows;
+    for (const auto& each : embedded) rows.push_back(each.at("mean"));
+    // What all texts have in common says nothing of a task.
+    const auto centre = torch::stack(rows).mean(0);
+    const auto unit = [centre](const torch::Tensor& t) { return (t - centre) / (t - centre).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12); };
+    const auto of_adapters = unit(torch::stack(rows));  // [N, d]
+    const auto chosen = top_k(4);
+    by_prompt(chosen, [base = base_.llama, of_adapters, unit, chosen](std::span<const Prompt> texts, Progress& progress) {
+      const auto likeness = unit(observe_hidden(base, texts, progress)).matmul(of_adapters.t());
+      return keep_top(likeness, chosen, [](const torch::Tensor& top) { return torch::full_like(top, 1.0 / static_cast<double>(top.size(1))); });
+    });
+  }
+
+  static std::string joined(const std::vector<std::string>& paths) {
+    std::string all;
+    for (const auto& path : paths) all += path + "/";
+    return all;
+  }
+
+  const BaseModel& base_;
+  const library::Library& library_;
+  std::vector<std::string> names_;
+  const AdapterChoice& choice_;
+  Progress& progress_;
+  AdapterBank bank_;
+};
+
+}  // namespace
+
+AdapterBank make_bank(const BaseModel& base, const library::Library& library, std::vector<LoraAdapter> adapters,
+                      const AdapterChoice& choice, Progress& progress) {
+  return BankMaker(base, library, std::move(adapters), choice, progress).make();
+}
+
+}  // namespace quiver::recipes

@@ -1,0 +1,280 @@
+// Every method over a library on disk, on a tiny model.
+#include "quiver/recipes/adapter_bank.h"
+
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "quiver/base/random.h"
+#include "quiver/eval/score.h"
+#include "quiver/lora/init.h"
+#include "quiver/model/forest_pass.h"
+#include "quiver/model/generate.h"
+#include "quiver/nn/tapped_projection.h"
+#include "quiver/recipes/reuse_methods.h"
+#include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
+
+namespace quiver::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+using quiver::testing::draw;
+using quiver::testing::message_of;
+using ::testing::HasSubstr;
+
+const std::string kBase = "tests/golden/model/llama-tied";
+
+std::vector<Prompt> random_prompts(std::size_t count, std::uint64_t seed) {
+  RandomStream random(seed, "prompts");
+  std::vector<Prompt> prompts;
+  for (std::size_t i = 0; i < count; ++i) {
+    Prompt prompt = {5, 6, 7, 8, 9, 10};  // all begin alike
+    if (i % 3 == 0) prompt.clear();
+    for (auto n = 1 + random.below(9); n > 0; --n) prompt.push_back(static_cast<std::int32_t>(3 + random.below(300)));
+    prompts.push_back(prompt);
+  }
+  return prompts;
+}
+
+torch::Tensor hidden_alone(const model::Llama& model, const Prompt& prompt) {
+  forest::TokenForest forest;
+  forest.add_segment(forest::kNoParent, prompt);
+  return model::hidden_of_all(model, model::forest_rows(forest));
+}
+
+/// A library of `count` random adapters "a0", "a1", ... for the tiny model.
+class ReuseTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(::testing::TempDir()) / ("quiver-reuse-" + std::to_string(::getpid()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_ / "tasks");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  lora::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
+    auto made = lora::initial_adapter(name, {}, base_.llama.projections(), 1);
+    for (auto& [path, pair] : made.pairs) {
+      const auto noise = draw(pair.lora_a().sizes(), seed + std::hash<std::string>()(path) % 1000, 0.05);
+      pair = lora::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), seed + 7 + std::hash<std::string>()(path) % 1000, 0.1), pair.alpha());
+    }
+    made.base_model = base_.llama.config().name;
+    made.base_fingerprint = base_.llama.fingerprint();
+    return made;
+  }
+
+  AdapterChoice library_of(const std::vector<std::uint64_t>& seeds) {
+    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.config().name, base_.llama.fingerprint()});
+    for (std::size_t i = 0; i < seeds.size(); ++i) {
+      const auto name = "a" + std::to_string(i);
+      library.add(adapter(name, seeds[i]), {.tasks = {name}});
+      std::ofstream rows(folder_ / "tasks" / (name + ".jsonl"));
+      for (int row = 0; row < 4; ++row) {
+        rows << R"({"split":"train","id":")" << row << R"(","source":"task number )" << seeds[i] << " says " << row * 17 + seeds[i]
+             << R"(","target":"yes"})" << "\n";
+      }
+    }
+    AdapterChoice choice{.library = (folder_ / "library").string()};
+    choice.task_data = folder_ / "tasks";
+    choice.task_samples = 3;
+    choice.calibration.num_prompts = 8;
+    choice.calibration.max_tokens = 12;
+    return choice;
+  }
+
+  std::vector<std::string> methods() const {
+    std::vector<std::string> names;
+    for (const auto& method : reuse_methods()) names.emplace_back(std::string_view(method.name) == "oracle=NAME" ? "oracle=a0" : method.name);
+    return names;
+  }
+
+  std::vector<eval::SequenceScore> scores(const AdapterChoice& choice) {
+    const auto model = adapted_model(base_, choice, progress_);
+    std::vector<forest::Sequence> sequences;
+    for (const auto& prompt : random_prompts(7, 3)) {
+      auto tokens = prompt;
+      tokens.insert(tokens.end(), {40, 41});
+      sequences.push_back({tokens, 2});
+    }
+    model.assign_groups(sequences, progress_);
+    return eval::score_sequences(model.llama, sequences, {}, progress_);
+  }
+
+  torch::Tensor scores_by_definition(const Prompt& prompt, const Scoring& scoring) const;
+
+  fs::path folder_;
+  NoProgress progress_;
+  BaseModel base_ = load_base(kBase, {torch::kCPU, torch::kFloat});
+};
+
+TEST_F(ReuseTest, EveryMethodOverOneAdapterIsThatAdapter) {
+  auto choice = library_of({11});
+  choice.method = "oracle=a0";
+  const auto expected = scores(choice);
+  for (const auto& method : methods()) {
+    choice.method = method;
+    const auto found = scores(choice);
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 2e-4) << method;
+  }
+}
+
+TEST_F(ReuseTest, EveryMethodOverIdenticalAdaptersIsThatAdapter) {
+  auto choice = library_of({11, 11, 11, 11, 11});
+  choice.method = "oracle=a0";
+  const auto expected = scores(choice);
+  for (const auto& method : methods()) {
+    choice.method = method;
+    const auto found = scores(choice);
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 2e-4) << method;
+  }
+}
+
+TEST_F(ReuseTest, MethodsDifferAndAnswersAreGenerated) {
+  auto choice = library_of({11, 22, 33, 44, 55, 66});
+  std::map<std::string, double> seen;
+  for (const auto& method : methods()) {
+    choice.method = method;
+    double sum = 0;
+    for (const auto& score : scores(choice)) sum += score.log_prob;
+    for (const auto& [other, value] : seen) EXPECT_NE(value, sum) << method << " and " << other;
+    seen[method] = sum;
+    const auto model = adapted_model(base_, choice, progress_);
+    const auto prompts = random_prompts(5, 4);
+    model::GenerateOptions options{.max_new_tokens = 5};
+    options.groups = model.groups_of(prompts, progress_);
+    const auto together = model::generate(model.llama, prompts, options);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      auto one = options;
+      if (!one.groups.empty()) one.groups = {options.groups[i]};
+      EXPECT_EQ(model::generate(model.llama, std::vector<Prompt>{prompts[i]}, one).at(0), together[i]) << method;
+    }
+  }
+}
+
+TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
+  auto choice = library_of({11, 22, 33, 44});
+  choice.method = "pooled-arrow";
+  const auto library = library::Library::open(choice.library);
+  std::vector<lora::LoraAdapter> adapters;
+  for (const auto& name : library_members(library, choice)) adapters.push_back(library.load(name));
+  const auto prompts = random_prompts(6, 9);
+  const auto calibration_text = calibration_prompts(base_, library, choice.calibration, progress_);
+
+  // Each prompt alone.
+  Scoring scoring;
+  for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
+  const auto means_of = [&](const std::vector<Prompt>& texts) {  // [P, L, N]
+    std::vector<torch::Tensor> rows;
+    for (const auto& text : texts) rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
+    return torch::stack(rows);
+  };
+  const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
+  const auto z = ((of_prompts - of_text.mean(0)) / of_text.var(0, false).sqrt()).mean(1);  // [P, N]
+
+  const auto bank = make_bank(base_, library, adapters, choice, progress_);
+  const auto groups = bank.chooser->groups_of(prompts, progress_);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const auto decision = bank.routers.begin()->second->route(torch::zeros({1, 1}), std::vector{groups[i]});
+    EXPECT_EQ(decision.index.item<std::int64_t>(), z[static_cast<std::int64_t>(i)].argmax().item<std::int64_t>()) << i;
+    EXPECT_EQ(decision.weight.item<float>(), 1);
+  }
+}
+
+/// [L, N]: what enters each projection, kept, then scored and averaged.
+torch::Tensor ReuseTest::scores_by_definition(const Prompt& prompt, const Scoring& scoring) const {
+  auto projections = base_.llama.projections();
+  std::vector<torch::Tensor> entered(scoring.vectors.size());
+  std::size_t l = 0;
+  for (const auto& [path, vectors] : scoring.vectors) {
+    projections.at(path) = std::make_shared<nn::TappedProjection>(projections.at(path),
+                                                                  [&slot = entered[l++]](const torch::Tensor& x, const nn::RowRecord&) { slot = x; });
+  }
+  hidden_alone(base_.llama.with_projections(projections), prompt);  // so few rows are one part
+  std::vector<torch::Tensor> means;
+  l = 0;
+  for (const auto& [path, vectors] : scoring.vectors) {
+    const auto x = entered[l++].to(torch::kDouble);
+    std::vector<torch::Tensor> of_adapters;
+    for (std::int64_t n = 0; n < vectors.size(0); ++n) of_adapters.push_back(x.matmul(vectors[n].to(torch::kDouble).t()).norm(2, {1}).mean());
+    means.push_back(torch::stack(of_adapters));
+  }
+  return torch::stack(means);
+}
+
+TEST_F(ReuseTest, ScoresOfPromptsAreThoseOfEachAloneWhateverTheThreads) {
+  library_of({11, 22, 33});
+  const auto prompts = random_prompts(20, 5);
+  Scoring scoring;
+  for (const auto& path : {"layers.0.self_attn.q_proj", "layers.1.self_attn.o_proj"}) {
+    scoring.vectors.emplace(path, draw({3, 2, base_.llama.projections().at(path)->in_features()}, 8));
+  }
+  const auto together = observe_scores(base_.llama, prompts, scoring, progress_);
+  double tokens = 0;
+  auto sum = torch::zeros({2, 3}, torch::kDouble);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const std::vector<Prompt> alone = {prompts[i]};
+    const auto one = observe_scores(base_.llama, alone, scoring, progress_);
+    EXPECT_TRUE(torch::allclose(together.by_prompt[static_cast<std::int64_t>(i)], one.by_prompt[0], 1e-4, 1e-5)) << i;
+    EXPECT_TRUE(torch::allclose(together.last[static_cast<std::int64_t>(i)], one.last[0], 1e-4, 1e-5)) << i;
+    EXPECT_TRUE(torch::allclose(one.by_prompt[0], scores_by_definition(prompts[i], scoring), 1e-4, 1e-5)) << i;
+    sum += one.by_prompt[0] * static_cast<double>(prompts[i].size());
+    tokens += static_cast<double>(prompts[i].size());
+    EXPECT_TRUE(torch::allclose(observe_hidden(base_.llama, alone, progress_)[0], hidden_alone(base_.llama, prompts[i]).mean(0), 1e-4, 1e-5));
+  }
+  EXPECT_TRUE(torch::allclose(together.mean, sum / tokens, 1e-4, 1e-5));
+  const auto threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto single = observe_scores(base_.llama, prompts, scoring, progress_);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(torch::allclose(single.deviation, together.deviation, 1e-5, 1e-6));
+}
+
+TEST_F(ReuseTest, CalibrationIsKeptByAdapter) {
+  auto choice = library_of({11, 22});
+  choice.method = "calibrated-arrow";
+  const auto before = scores(choice);
+  const auto count = [&] { return std::distance(fs::directory_iterator(folder_ / "library" / "artifacts"), fs::directory_iterator()); };
+  const auto files = count();
+  EXPECT_EQ(scores(choice).at(0).log_prob, before.at(0).log_prob);
+  EXPECT_EQ(count(), files);
+  auto library = library::Library::open(choice.library);
+  library.add(adapter("a2", 33), {.tasks = {"a2"}});
+  scores(choice);
+  EXPECT_EQ(count(), files + 4);  // prototypes and calibration of the new adapter, each with its description
+}
+
+TEST_F(ReuseTest, SaysWhatAMethodLacks) {
+  auto choice = library_of({11, 22});
+  choice.method = "arow";
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("did you mean 'arrow'?"));
+  choice.method = "retrieval";
+  choice.task_data = folder_ / "library";
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { scores(choice); }), HasSubstr("holds no .jsonl"));
+  choice.method = "arrow-mean";
+  choice.fallback = "never";
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("constant, entropy, margin"));
+  choice.method = "spectral";
+  choice.top_k = 3;
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("--top-k 3 does not fit a library of 2"));
+}
+
+TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {
+  auto choice = library_of({11});
+  auto library = library::Library::open(choice.library);
+  library.add([&] {
+    auto zero = lora::initial_adapter("zero", {}, base_.llama.projections(), 1);
+    zero.base_model = base_.llama.config().name;
+    zero.base_fingerprint = base_.llama.fingerprint();
+    return zero;
+  }(), {.tasks = {"zero"}});
+  choice.method = "norm";
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("'zero' do not vary"));
+}
+
+}  // namespace
+}  // namespace quiver::recipes

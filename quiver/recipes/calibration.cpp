@@ -1,0 +1,160 @@
+#include "quiver/recipes/calibration.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/base/random.h"
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
+#include "quiver/model/generate.h"
+
+namespace quiver::recipes {
+namespace {
+
+/// Parts of keys: change when what is computed does.
+constexpr const char* kSamplesVersion = "base-samples-1";
+constexpr const char* kCalibrationVersion = "score-calibration-1";
+
+std::string hash_of(std::span<const Prompt> prompts) {
+  Sha256 hash;
+  for (const auto& prompt : prompts) hash.update(std::as_bytes(std::span(prompt))).update("/");
+  return hash.hex();
+}
+
+/// Continuations of nothing: the base model's idea of text.
+std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text) {
+  const auto key = sha256_hex(format("{}/{}/{}/{}/{}/{}", kSamplesVersion, base.llama.fingerprint(),
+                                     c10::toString(base.llama.placement().dtype), text.num_prompts, text.max_tokens, text.seed));
+  if (const auto found = library.find_artifact(key)) {
+    std::vector<Prompt> prompts;
+    for (std::int64_t i = 0; i < text.num_prompts; ++i) {
+      const auto ids = found->at(format("{:04d}", i)).to(torch::kInt).contiguous();
+      prompts.emplace_back(ids.data_ptr<std::int32_t>(), ids.data_ptr<std::int32_t>() + ids.numel());
+    }
+    return prompts;
+  }
+  const auto stop = base.tokenizer.eos_ids();
+  auto start = base.tokenizer.bos_id();
+  if (!start && !stop.empty()) start = stop.front();
+  if (!start) fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
+  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), Prompt{*start});
+  auto prompts = model::generate(base.llama, starts,
+                                 {.max_new_tokens = text.max_tokens, .temperature = 1, .seed = derive_seed(text.seed, "calibration")});
+  tensor::TensorMap tensors;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    std::erase_if(prompts[i], [&](std::int32_t id) { return std::ranges::find(stop, id) != stop.end(); });  // documents go on after another
+    if (prompts[i].empty()) prompts[i] = {*start};
+    tensors.emplace(format("{:04d}", i), torch::tensor(std::vector<std::int64_t>(prompts[i].begin(), prompts[i].end())));
+  }
+  library.store_artifact(key, tensors, {{"what", kSamplesVersion}});
+  return prompts;
+}
+
+std::vector<Prompt> file_prompts(const BaseModel& base, const CalibrationText& text) {
+  std::vector<std::string> texts;
+  if (text.file.ends_with(".jsonl") || text.file.ends_with(".jsonl.zst")) {
+    io::JsonLinesReader reader(text.file);
+    while (const auto row = reader.next()) texts.push_back(io::require_string(*row, "text", reader.where()));
+  } else {
+    const auto whole = io::read_text_file(text.file);
+    for (std::size_t begin = 0; begin < whole.size();) {
+      const auto end = std::min(whole.find('\n', begin), whole.size());
+      if (end > begin) texts.push_back(whole.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  std::vector<Prompt> prompts;
+  for (const auto& line : texts) {
+    auto ids = base.tokenizer.encode(line);
+    if (ids.empty()) continue;
+    ids.resize(std::min(ids.size(), static_cast<std::size_t>(text.max_tokens)));
+    prompts.push_back(std::move(ids));
+    if (static_cast<std::int64_t>(prompts.size()) == text.num_prompts) break;
+  }
+  if (prompts.size() < 2) fail(ErrorKind::kUsage, "'{}' holds {} texts; calibration takes at least 2", text.file, prompts.size());
+  return prompts;
+}
+
+torch::Tensor deviation_of(const torch::Tensor& by_prompt) { return by_prompt.var(0, /*unbiased=*/false).sqrt(); }
+
+void check_varies(const tensor::TensorMap& measured, const std::string& name) {
+  for (const char* key : {"deviation", "prompt_deviation"}) {
+    const auto& values = measured.at(key);
+    if (values.isfinite().all().item<bool>() && (values > 0).all().item<bool>()) continue;
+    fail(ErrorKind::kUsage, "the scores of adapter '{}' do not vary over the calibration text: its update is 0 somewhere, or the text too short",
+         name);
+  }
+}
+
+}  // namespace
+
+std::vector<Prompt> calibration_prompts(const BaseModel& base, const library::Library& library, const CalibrationText& text,
+                                        Progress& progress) {
+  if (text.num_prompts < 2 || text.max_tokens < 1) {
+    fail(ErrorKind::kUsage, "calibration by {} prompts of {} tokens; expected at least 2 of at least 1", text.num_prompts, text.max_tokens);
+  }
+  if (!text.file.empty()) return file_prompts(base, text);
+  progress.message("calibrating on samples of the base model");
+  return own_samples(base, library, text);
+}
+
+routing::Calibration ScoreCalibration::at(const std::string& path) const {
+  const auto found = std::ranges::find(paths, path);
+  if (found == paths.end()) fail(ErrorKind::kNotFound, "no calibration for '{}'", path);
+  const auto l = found - paths.begin();
+  return {mean[l].to(torch::kFloat), deviation[l].to(torch::kFloat)};
+}
+
+torch::Tensor ScoreCalibration::pooled(const torch::Tensor& by_prompt) const {
+  return ((by_prompt - prompt_mean) / prompt_deviation).mean(1);
+}
+
+ScoreCalibration calibrate(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
+                           const Scoring& scoring, const std::string& kind, const CalibrationText& text, Progress& progress) {
+  const auto prompts = calibration_prompts(base, library, text, progress);
+  const auto of_text = format("{}/{}/{}/{}/{}", kCalibrationVersion, kind, base.llama.fingerprint(),
+                              c10::toString(base.llama.placement().dtype), hash_of(prompts));
+  std::vector<std::optional<tensor::TensorMap>> measured;
+  std::vector<std::string> keys;
+  std::vector<std::int64_t> missing;
+  for (std::size_t n = 0; n < names.size(); ++n) {
+    keys.push_back(sha256_hex(format("{}/{}", of_text, library.at(names[n]).sha256)));
+    measured.push_back(library.find_artifact(keys[n]));
+    if (!measured[n]) missing.push_back(static_cast<std::int64_t>(n));
+  }
+  if (!missing.empty()) {
+    Scoring some{.vectors = {}, .rule = scoring.rule};
+    for (const auto& [path, vectors] : scoring.vectors) some.vectors.emplace(path, vectors.index_select(0, torch::tensor(missing)));
+    progress.begin("calibrate", static_cast<std::int64_t>(prompts.size()), "prompts");
+    const auto summary = observe_scores(base.llama, prompts, some, progress);
+    progress.end();
+    const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
+    for (std::size_t i = 0; i < missing.size(); ++i) {
+      const auto column = [&](const torch::Tensor& t) { return t.select(1, static_cast<std::int64_t>(i)).contiguous(); };
+      const auto n = static_cast<std::size_t>(missing[i]);
+      measured[n] = tensor::TensorMap{{"mean", column(summary.mean)},
+                                      {"deviation", column(summary.deviation)},
+                                      {"prompt_mean", column(prompt_mean)},
+                                      {"prompt_deviation", column(prompt_deviation)}};
+      check_varies(*measured[n], names[n]);
+      library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}, {"scores", kind}});
+    }
+  }
+  ScoreCalibration calibration;
+  for (const auto& [path, vectors] : scoring.vectors) calibration.paths.push_back(path);
+  const auto stacked = [&](const char* key) {
+    std::vector<torch::Tensor> columns;
+    for (const auto& each : measured) columns.push_back(each->at(key).to(torch::kDouble));
+    return torch::stack(columns, 1);
+  };
+  calibration.mean = stacked("mean");
+  calibration.deviation = stacked("deviation");
+  calibration.prompt_mean = stacked("prompt_mean");
+  calibration.prompt_deviation = stacked("prompt_deviation");
+  return calibration;
+}
+
+}  // namespace quiver::recipes

@@ -1,0 +1,62 @@
+#include "quiver/routing/choice.h"
+
+#include <torch/torch.h>
+
+#include "quiver/base/error.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::routing {
+
+void check_choice(std::int64_t top_k, double temperature, std::int64_t num_adapters) {
+  if (top_k < 1) fail(ErrorKind::kUsage, "top-k {} routes to no adapter: it must be at least 1", top_k);
+  if (top_k > num_adapters) {
+    fail(ErrorKind::kUsage, "top-k {} is larger than the library of {} adapters: choose a top-k of at most {}", top_k, num_adapters,
+         num_adapters);
+  }
+  if (!(temperature > 0)) fail(ErrorKind::kUsage, "the temperature of the routing softmax is {}: it must be positive", temperature);
+}
+
+void check_bias(const GroupTable* bias, std::int64_t num_adapters) {
+  if (bias != nullptr && bias->width() != num_adapters) {
+    fail(ErrorKind::kMismatch, "a table of biases for {} adapters in a router over {}", bias->width(), num_adapters);
+  }
+}
+
+std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration, std::int64_t num_adapters) {
+  const auto& [mean, deviation] = calibration;
+  if (!mean.defined() && !deviation.defined()) return {};
+  if (!mean.defined() || !deviation.defined() || mean.dim() != 1 || mean.size(0) != num_adapters || !deviation.sizes().equals(mean.sizes())) {
+    fail(ErrorKind::kMismatch, "a calibration with mean {} and deviation {} for {} adapters; expected [{}] each", tensor::describe(mean),
+         tensor::describe(deviation), num_adapters, num_adapters);
+  }
+  const auto wide = deviation.to(torch::kDouble);
+  if (!mean.isfinite().all().item<bool>() || !wide.isfinite().all().item<bool>() || !(wide > 0).all().item<bool>()) {
+    fail(ErrorKind::kUsage,
+         "a calibration whose means are not finite or whose deviations are not positive: adapters that change nothing have no score to "
+         "calibrate");
+  }
+  return {wide.reciprocal().to(torch::kFloat).contiguous(), (-mean.to(torch::kDouble) / wide).to(torch::kFloat).contiguous()};
+}
+
+torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens) {
+  auto rows = torch::zeros({num_tokens, table.width()}, torch::kFloat);
+  for (std::int64_t t = 0; t < num_tokens && !groups.empty(); ++t) {
+    const auto row = table.row(groups[static_cast<std::size_t>(t)]);
+    std::copy(row.begin(), row.end(), rows.data_ptr<float>() + t * table.width());
+  }
+  return rows;
+}
+
+TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k) {
+  // Sorting is stable where topk is not: equal scores keep the order of the adapters on every device.
+  const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
+  return {order.narrow(1, 0, top_k).contiguous(), sorted.narrow(1, 0, top_k).contiguous()};
+}
+
+RoutingDecision choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature) {
+  const auto top = top_scores(scores, top_k);
+  const auto largest = top.scores.narrow(1, 0, 1);
+  return {top.index, ((top.scores - largest) / temperature).softmax(1)};  // shifted, so that an infinite temperature gives no NaN
+}
+
+}  // namespace quiver::routing

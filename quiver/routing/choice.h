@@ -1,0 +1,35 @@
+// From scores to decisions: what routers by score share.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "quiver/routing/arrow.h"
+#include "quiver/routing/group_table.h"
+#include "quiver/routing/router.h"
+
+namespace quiver::routing {
+
+/// Throws kUsage unless 1 <= top_k <= num_adapters and temperature > 0.
+void check_choice(std::int64_t top_k, double temperature, std::int64_t num_adapters);
+/// Throws kMismatch unless the table, where there is one, has a column for each adapter.
+void check_bias(const GroupTable* bias, std::int64_t num_adapters);
+/// {scale, shift} with z = score * scale + shift = (score - mean) / deviation; both undefined without a calibration.
+/// Throws kMismatch unless mean and deviation are [num_adapters], kUsage unless they are finite and deviation > 0.
+std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration, std::int64_t num_adapters);
+/// The table's row of each token's group, [T, width] float32.
+torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens);
+
+/// The top_k largest scores of each token [T, N], the lower index first among equals.
+struct TopScores {
+  torch::Tensor index;   ///< [T, k] int64
+  torch::Tensor scores;  ///< [T, k]
+};
+TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k);
+/// softmax(score / temperature) over the top_k largest; an infinite temperature weighs them equally.
+RoutingDecision choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature);
+
+}  // namespace quiver::routing

@@ -1,0 +1,54 @@
+#include "quiver/routing/group_router.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/routing/choice.h"
+
+namespace quiver::routing {
+
+GroupRouter::GroupRouter(std::shared_ptr<const GroupTable> weights, std::int64_t top_k) : weights_(std::move(weights)), top_k_(top_k) {
+  check_choice(top_k, 1, num_adapters());
+}
+
+RoutingDecision GroupRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
+  const auto top = top_scores(group_rows(*weights_, groups, x.size(0)), top_k_);
+  return {top.index.to(x.device()), top.scores.to(x.device())};
+}
+
+FallbackRouter::FallbackRouter(RouterPtr inner, FallbackOptions options) : inner_(std::move(inner)), options_(std::move(options)) {
+  if (!(options_.strength >= 0) || (options_.by == Fallback::kConstant && options_.strength > 1)) {
+    fail(ErrorKind::kUsage, "the strength of a fallback is {}: expected 0 or more, and at most 1 for a constant share", options_.strength);
+  }
+  if (options_.by == Fallback::kGroup && (options_.shares == nullptr || options_.shares->width() != 1)) {
+    fail(ErrorKind::kMismatch, "a fallback by group needs a table with one share a group");
+  }
+}
+
+RoutingDecision FallbackRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
+  const auto [index, weight] = inner_->route(x, groups);  // [T, k] each
+  torch::Tensor share;                                    // [T, 1]
+  switch (options_.by) {
+    case Fallback::kConstant: share = torch::full({x.size(0), 1}, options_.strength, weight.options()); break;
+    case Fallback::kEntropy: {
+      const auto most = std::log(static_cast<double>(std::max<std::int64_t>(weight.size(1), 2)));
+      const auto entropy = -torch::xlogy(weight, weight).sum(1, /*keepdim=*/true);
+      share = (entropy / most).clamp(0, 1).pow(options_.strength);
+      break;
+    }
+    case Fallback::kMargin: {
+      const auto sorted = std::get<0>(weight.sort(1, /*descending=*/true));
+      const auto second = weight.size(1) > 1 ? sorted.narrow(1, 1, 1) : torch::zeros_like(sorted.narrow(1, 0, 1));
+      share = (1 - (sorted.narrow(1, 0, 1) - second)).clamp(0, 1).pow(options_.strength);
+      break;
+    }
+    case Fallback::kGroup: share = group_rows(*options_.shares, groups, x.size(0)).to(weight.device()); break;
+  }
+  const auto last = torch::full({x.size(0), 1}, inner_->num_adapters(), index.options());
+  return {torch::cat({index, last}, 1), torch::cat({weight * (1 - share), share}, 1)};
+}
+
+}  // namespace quiver::routing

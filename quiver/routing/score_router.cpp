@@ -1,0 +1,96 @@
+#include "quiver/routing/score_router.h"
+
+#include <torch/torch.h>
+
+#include <tuple>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/routing/choice.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::routing {
+namespace {
+
+void check_vectors(const torch::Tensor& vectors, const ScoreRule& rule) {
+  if (!vectors.defined() || vectors.dim() != 3 || !vectors.is_floating_point() || vectors.numel() == 0) {
+    fail(ErrorKind::kMismatch, "not vectors to route by: {}; expected floating [N, c, d_in], c rows for each adapter",
+         tensor::describe(vectors));
+  }
+  if (rule.is_signed && vectors.size(1) != 1) {
+    fail(ErrorKind::kMismatch, "signed scores of {} components an adapter; expected one", vectors.size(1));
+  }
+}
+
+torch::Tensor normalized(const torch::Tensor& x, InputNorm norm) {
+  switch (norm) {
+    case InputNorm::kNone: return x;
+    case InputNorm::kUnit: return x / x.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
+    case InputNorm::kLayerNorm: return torch::layer_norm(x, {x.size(1)}, {}, {}, 1e-5);
+  }
+  return x;
+}
+
+}  // namespace
+
+torch::Tensor adapter_scores(const torch::Tensor& x, const torch::Tensor& vectors, const ScoreRule& rule) {
+  check_vectors(vectors, rule);
+  if (x.dim() != 2 || x.size(1) != vectors.size(2)) {
+    fail(ErrorKind::kMismatch, "cannot score x {} by vectors {}: expected x [T, {}]", tensor::describe(x), tensor::describe(vectors),
+         vectors.size(2));
+  }
+  const auto flat = vectors.to(x.device(), torch::kFloat).flatten(0, 1);                              // [N c, d_in]
+  const auto products = normalized(x.to(torch::kFloat), rule.input).matmul(flat.t());                 // [T, N c]
+  if (rule.is_signed) return products;
+  if (vectors.size(1) == 1) return products.abs();
+  return products.view({x.size(0), vectors.size(0), vectors.size(1)}).norm(2, {2});
+}
+
+ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Calibration calibration, std::shared_ptr<const GroupTable> bias)
+    : options_(options), bias_(std::move(bias)) {
+  check_vectors(vectors, options.rule);
+  vectors_ = vectors.detach().to(torch::kFloat).contiguous();
+  check_choice(options.top_k, options.temperature, num_adapters());
+  check_bias(bias_.get(), num_adapters());
+  std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
+  if (options.shortlist == 0) return;
+  if (options.shortlist < options.top_k || options.shortlist > num_adapters()) {
+    fail(ErrorKind::kUsage, "a shortlist of {} adapters for the {} best of {}; expected {} to {}", options.shortlist, options.top_k,
+         num_adapters(), options.top_k, num_adapters());
+  }
+  if (options.rule.is_signed || options.rule.input != InputNorm::kNone) {
+    fail(ErrorKind::kUsage, "a shortlist is made by |v . x|: it does not go with signed scores or normalised inputs");
+  }
+  packed_ = pack_prototypes(vectors_.select(1, 0) / vectors_.select(1, 0).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
+  std::vector<lora::LoraPair> rows;
+  for (std::int64_t n = 0; n < num_adapters(); ++n) {
+    rows.emplace_back(vectors_[n], torch::zeros({1, vectors_.size(1)}), static_cast<double>(vectors_.size(1)));
+  }
+  packed_vectors_ = pack_adapters(rows);
+}
+
+/// Minus infinity but for the candidates [T, m], whose scores alone are computed.
+torch::Tensor ScoreRouter::shortlisted_scores(const torch::Tensor& x, const torch::Tensor& candidates) const {
+  auto scores = torch::full({x.size(0), num_adapters()}, -std::numeric_limits<float>::infinity(), torch::kFloat);
+  return scores.scatter_(1, candidates, shrink_routed(packed_vectors_, x, candidates).norm(2, {2}));
+}
+
+RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
+  const torch::NoGradGuard no_grad;
+  torch::Tensor scores;  // [T, N]
+  if (options_.shortlist > 0) {
+    const auto tokens = x.to(torch::kCPU, x.scalar_type() == torch::kBFloat16 ? torch::kBFloat16 : torch::kFloat);
+    scores = shortlisted_scores(tokens, route_packed(packed_, tokens, options_.shortlist, 1).index).to(x.device());
+  } else {
+    scores = adapter_scores(x, vectors_, options_.rule);
+  }
+  if (scale_.defined()) scores = scores * scale_.to(x.device()) + shift_.to(x.device());
+  if (bias_ != nullptr) scores = scores + group_rows(*bias_, groups, x.size(0)).to(x.device());
+  if (options_.weighting == Weighting::kSoftmax) return choose_softmax(scores, options_.top_k, options_.temperature);
+  const auto top = top_scores(scores, options_.top_k);
+  if (options_.weighting == Weighting::kEqual) return {top.index, torch::full_like(top.scores, 1.0 / static_cast<double>(options_.top_k))};
+  const auto positive = top.scores.clamp_min(0);
+  return {top.index, positive / positive.sum(1, /*keepdim=*/true).clamp_min(1e-30)};
+}
+
+}  // namespace quiver::routing
