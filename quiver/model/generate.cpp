@@ -135,6 +135,13 @@ class BatchDecoder {
 std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& options, RandomStream& random) {
   if (options.temperature == 0) return static_cast<std::int32_t>(logits.argmax().item<std::int64_t>());
   const auto probabilities = (logits.to(torch::kDouble) / options.temperature).softmax(0);
+  if (options.top_p == 1) {  // nothing is cut, so nothing need be sorted
+    const auto* p = probabilities.const_data_ptr<double>();
+    double point = random.uniform();
+    std::int64_t id = 0;
+    while (id + 1 < probabilities.numel() && (point -= p[id]) >= 0) ++id;
+    return static_cast<std::int32_t>(id);
+  }
   const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
   const auto* p = sorted.const_data_ptr<double>();
   const auto* id = order.const_data_ptr<std::int64_t>();

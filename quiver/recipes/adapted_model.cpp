@@ -123,6 +123,15 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
   return stacked;
 }
 
+std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
+  std::vector<lora::LoraAdapter> adapters;
+  for (const auto& name : library_members(library, choice)) {
+    adapters.push_back(library.load(name));
+    check(adapters.back(), base, choice.allow_other_base);
+  }
+  return adapters;
+}
+
 AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress, routing::RoutingRecorder* recorder) {
   if (!choice.adapter.empty() && !choice.library.empty()) {
     fail(ErrorKind::kUsage, "--adapter '{}' and --library '{}' exclude each other", choice.adapter, choice.library);
@@ -140,11 +149,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
     check(adapter, base, choice.allow_other_base);
     return {with_one(base, adapter), nullptr};
   }
-  std::vector<lora::LoraAdapter> adapters;
-  for (const auto& name : library_members(library, choice)) {
-    adapters.push_back(library.load(name));
-    check(adapters.back(), base, choice.allow_other_base);
-  }
+  auto adapters = load_members(base, library, choice);
   if (method.family == ReuseFamily::kMerge) {
     return {with_one(base, choice.method == "mean" ? lora::mean_of_factors(adapters) : lora::mean_of_products(adapters)), nullptr};
   }

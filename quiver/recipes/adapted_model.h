@@ -46,6 +46,9 @@ std::string choice_text(const AdapterChoice& choice);
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice);
 
+/// The adapters of library_members, loaded and checked against the base.
+std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
+
 /// Decides once per prompt, before what follows it is computed. Not thread-safe.
 class PromptChooser {
  public:

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
 #include "quiver/report/parts.h"
@@ -58,28 +57,6 @@ std::string run_html(const Results& results, const ReportOptions& options, const
   return html;
 }
 
-std::string base64_of_hex(std::string_view hex) {
-  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const auto digit = [&](std::size_t i) -> unsigned {
-    return i >= hex.size() ? 0u : static_cast<unsigned>(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-  };
-  std::string text;
-  // Three hexadecimal digits are two letters.
-  for (std::size_t i = 0; i < hex.size(); i += 3) {
-    const unsigned bits = digit(i) << 8 | digit(i + 1) << 4 | digit(i + 2);
-    text += kLetters[bits >> 6];
-    if (i + 1 < hex.size()) text += kLetters[bits & 63];
-  }
-  while (text.size() % 4 != 0) text += '=';
-  return text;
-}
-
-/// A policy under which the page can fetch nothing and run nothing but its own script: a second
-/// lock beside escaping.
-std::string content_policy() {
-  return "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64_of_hex(sha256_hex(page_script())) + "'";
-}
-
 std::string title_of(const std::vector<Results>& all, const ReportOptions& options) {
   if (!options.title.empty()) return options.title;
   std::vector<std::string> names;
@@ -103,7 +80,7 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
   }
   const auto title = escape(title_of(all, options));
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy() + "\">";
+  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(page_script()) + "\">";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
   html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" + page_style() +
           "</style></head><body><main><h1>" + title + "</h1>";

@@ -71,7 +71,7 @@ class Case(unittest.TestCase):
 class Verbs(Case):
     def test_help_names_every_verb(self):
         text = run("--help").stdout
-        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "report", "selfcheck"):
+        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "methods", "route", "report", "selfcheck"):
             self.assertIn(verb, text)
             self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
 
@@ -143,6 +143,35 @@ class Library(Case):
         self.assertIn("<svg", page.read_text())
         self.assertNotIn("http://", page.read_text().replace("http://www.w3.org/", ""))
         self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
+        self.every_method(library, data)
+        self.routes(library)
+
+    def every_method(self, library, data):
+        methods = [m["name"] for m in json.loads(run("methods", "--json").stdout)["methods"] if "=" not in m["name"]]
+        self.assertIn("arrow", methods)
+        table = json.loads(run("eval", "--base", TINY, "--library", library, "--data", data, "--train-tasks", "alpha", "--max-new-tokens", 2,
+                               "--task-data", data / "train", "--calibration-prompts", 8, "--dtype", "float32", "--json",
+                               "--methods", ",".join(["base", *(f"private-{m}" for m in methods)])).stdout)
+        found = {row["method"] for row in table["summary"]}
+        self.assertEqual(found, {"base", *(f"private-{m}" for m in methods)})
+        self.expect_error(["eval", "--base", TINY, "--library", library, "--data", data, "--train-tasks", "alpha", "--methods", "private-arow"],
+                          2, "arrow", "quiver methods")
+
+    def routes(self, library):
+        args = ["route", "--base", TINY, "--library", library, "--prompt", "Task alpha. Say text.", "--dtype", "float32"]
+        trace = json.loads(run(*args, "--method", "gated-arrow", "--calibration-prompts", 8, "--json").stdout)
+        self.assertEqual(trace["adapters"], ["alpha", "beta", "delta", "gamma"])
+        self.assertEqual("".join(t["text"] for t in trace["tokens"]), "Task alpha. Say text.")
+        for projection in trace["projections"]:
+            for choice in projection["choices"]:
+                self.assertAlmostEqual(sum(weight for _, weight in choice), 1, places=4)
+        self.assertAlmostEqual(sum(trace["statistics"]["shares"]), 1, places=4)
+        self.assertIn("agreement of projections", run(*args, "--trace").stdout)
+        page = self.tmp / "route.html"
+        run(*args, "--html", page)
+        self.assertIn("<button class=\"tok\">", page.read_text())
+        self.expect_error([*args, "--html", page], 2, "--force")
+        self.expect_error([*args, "--method", "mean"], 2, "no route to trace")
 
     @unittest.skipUnless(PYTHON.exists() and (ROOT / ".venv/quiver-test").exists(), "PEFT is not installed")
     def test_peft_loads_what_quiver_wrote_and_quiver_loads_what_peft_wrote(self):

@@ -1,0 +1,57 @@
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "quiver/base/error.h"
+#include "quiver/cli/command.h"
+#include "quiver/cli/terminal.h"
+#include "quiver/io/json.h"
+#include "quiver/recipes/trace.h"
+#include "quiver/report/trace_view.h"
+
+namespace quiver::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  recipes::AdapterChoice choice;
+  std::string prompt;
+  std::string html;
+  bool trace = false;
+  bool force = false;
+};
+
+void run(const Options& options) {
+  if (!options.html.empty() && !options.force && options.html != "-" && std::filesystem::exists(options.html)) {
+    fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.html);
+  }
+  const auto base = options.common.load();
+  TerminalProgress progress;
+  const auto trace = recipes::trace_routes(base, options.choice, options.prompt, progress);
+  if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), options.force);
+  if (options.common.json) {
+    print_json(trace);
+  } else if (options.html != "-") {
+    const bool is_terminal = isatty(STDOUT_FILENO) == 1;
+    print_text(report::render_trace_text(trace, {.width = is_terminal ? terminal_width(STDOUT_FILENO) : 100,
+                                                 .has_colour = is_terminal && std::getenv("NO_COLOR") == nullptr,
+                                                 .every_token = options.trace}));
+  }
+}
+
+}  // namespace
+
+/// quiver route --library L --prompt TEXT [--trace] [--html FILE]
+void add_route_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
+  add_common_options(*command, options->common);
+  add_adapter_options(*command, options->choice);
+  command->add_option("--prompt", options->prompt, "The text")->required();
+  command->add_flag("--trace", options->trace, "Show every token, with the adapter favoured in each layer");
+  command->add_option("--html", options->html, "Write a page to click through, token by layer by adapter; - is standard output");
+  command->add_flag("--force", options->force, "Overwrite the page");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace quiver::cli

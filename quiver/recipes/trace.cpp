@@ -1,0 +1,124 @@
+#include "quiver/recipes/trace.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "quiver/base/error.h"
+#include "quiver/model/forest_pass.h"
+#include "quiver/nn/tapped_projection.h"
+#include "quiver/recipes/adapter_bank.h"
+#include "quiver/recipes/reuse_methods.h"
+
+namespace quiver::recipes {
+namespace {
+
+using nlohmann::json;
+
+/// Decisions of all tokens at one projection.
+struct Choices {
+  torch::Tensor index, weight;  // [T, k]
+};
+
+/// The text through the model with the bank attached; every decision kept where its token is.
+std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, std::int32_t group) {
+  const auto num_tokens = static_cast<std::int64_t>(prompt.size());
+  auto projections = base.llama.projections();
+  routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine);
+  std::map<std::string, Choices> choices;
+  std::mutex mutex;
+  for (const auto& [path, router] : bank.routers) {
+    auto& mine = choices[path];
+    auto& projection = projections.at(path);
+    projection = std::make_shared<nn::TappedProjection>(projection, [&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::RowRecord& record) {
+      const auto decision = router->route(x, nn::row_groups(record, x.size(0)));
+      const std::lock_guard lock(mutex);
+      if (!mine.index.defined()) {
+        mine.index = torch::zeros({num_tokens, decision.index.size(1)}, torch::kLong);
+        mine.weight = torch::zeros({num_tokens, decision.index.size(1)}, torch::kFloat);
+      }
+      mine.index.narrow(0, record.first_row, x.size(0)).copy_(decision.index);
+      mine.weight.narrow(0, record.first_row, x.size(0)).copy_(decision.weight);
+    });
+  }
+  const std::vector<forest::Sequence> sequences = {{prompt, 0, group}};
+  const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
+  model::hidden_of_all(base.llama.with_projections(std::move(projections)), model::forest_rows(batch.forest));
+  return choices;
+}
+
+/// The figures of trace_routes.
+json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t num_tokens, std::int64_t num_adapters) {
+  const auto num_paths = static_cast<double>(choices.size());
+  double entropy = 0, margin = 0, most = 0;
+  auto shares = torch::zeros({num_adapters}, torch::kDouble);
+  auto favourites = torch::zeros({num_tokens, num_adapters}, torch::kDouble);  // projections that favour an adapter
+  for (const auto& [path, c] : choices) {
+    const auto weight = c.weight.to(torch::kDouble);
+    const auto sorted = std::get<0>(weight.sort(1, /*descending=*/true));
+    entropy -= torch::xlogy(weight, weight).sum(1).mean().item<double>() / num_paths;
+    most += std::log(static_cast<double>(weight.size(1))) / num_paths;
+    const auto second = weight.size(1) > 1 ? sorted.select(1, 1) : torch::zeros({num_tokens}, torch::kDouble);
+    margin += (sorted.select(1, 0) - second).mean().item<double>() / num_paths;
+    for (std::int64_t j = 0; j < weight.size(1); ++j) shares.index_add_(0, c.index.select(1, j), weight.select(1, j));
+    const auto favourite = c.index.gather(1, c.weight.argmax(1, /*keepdim=*/true));  // [T, 1]
+    favourites.scatter_add_(1, favourite, torch::ones({num_tokens, 1}, torch::kDouble));
+  }
+  json agreement = nullptr;
+  if (choices.size() > 1) agreement = ((favourites * (favourites - 1)).sum(1) / (num_paths * (num_paths - 1))).mean().item<double>();
+  shares /= num_paths * static_cast<double>(num_tokens);
+  return {{"entropy", entropy},
+          {"largest_entropy", most},
+          {"margin", margin},
+          {"agreement", agreement},
+          {"shares", std::vector<double>(shares.data_ptr<double>(), shares.data_ptr<double>() + num_adapters)}};
+}
+
+}  // namespace
+
+json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress) {
+  if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give --library");
+  const auto& method = reuse_method(choice.method);
+  if (method.family == ReuseFamily::kMerge) {
+    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to trace (arrow does)", choice.method);
+  }
+  const auto prompt = base.tokenizer.encode(text);
+  if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
+  const auto library = library::Library::open(choice.library);
+  const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
+  std::int32_t group = 0;
+  if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
+  const auto choices = collect(base, bank, prompt, group);
+
+  json tokens = json::array(), projections = json::array(), adapters = json::array();
+  text::StreamDecoder decoder(base.tokenizer);
+  for (std::size_t t = 0; t < prompt.size(); ++t) {
+    auto piece = decoder.push(prompt[t]);
+    if (t + 1 == prompt.size()) piece += decoder.finish();
+    tokens.push_back({{"id", prompt[t]}, {"text", piece}});
+  }
+  for (const auto& adapter : bank.adapters) adapters.push_back(adapter.name);
+  for (const auto& [path, c] : choices) {
+    json of_tokens = json::array();
+    for (std::int64_t t = 0; t < c.index.size(0); ++t) {
+      json of_token = json::array();
+      for (std::int64_t j = 0; j < c.index.size(1); ++j) of_token.push_back({c.index[t][j].item<std::int64_t>(), c.weight[t][j].item<float>()});
+      of_tokens.push_back(std::move(of_token));
+    }
+    projections.push_back({{"path", path}, {"choices", std::move(of_tokens)}});
+  }
+  const auto num_tokens = static_cast<std::int64_t>(prompt.size());
+  return {{"quiver_trace", 1},
+          {"base", base.llama.config().name},
+          {"method", choice.method},
+          {"what", method.what},
+          {"combine", bank.combine == routing::Combine::kParams ? "params" : "outputs"},
+          {"adapters", adapters},
+          {"tokens", tokens},
+          {"projections", projections},
+          {"statistics", statistics_of(choices, num_tokens, static_cast<std::int64_t>(bank.adapters.size()))}};
+}
+
+}  // namespace quiver::recipes

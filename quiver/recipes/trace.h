@@ -1,0 +1,22 @@
+// What routers choose for one text, token by token and projection by projection.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "quiver/recipes/adapted_model.h"
+
+namespace quiver::recipes {
+
+/// Runs the text through the base with the chosen library and returns a trace document (docs/results.md): tokens, adapters, the choices of
+/// every token at every adapted projection with their weights, and figures over them:
+///
+///   entropy    mean of -sum_n w_n ln w_n, and most, ln k
+///   margin     mean of w_1 - w_2, the two largest weights
+///   agreement  for a token, how likely two of its projections favour the same adapter; the mean over tokens
+///   shares     by adapter: its mean weight
+///
+/// Throws kUsage for an empty text or a method that chooses nothing (families kMerge), and as adapted_model.
+nlohmann::json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress);
+
+}  // namespace quiver::recipes
