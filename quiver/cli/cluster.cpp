@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include "quiver/cli/cluster_options.h"
 #include "quiver/lora/peft.h"
 #include "quiver/recipes/build_library.h"
@@ -11,25 +13,73 @@ struct Options {
   std::string library;
   std::vector<std::string> adapters;
   std::vector<std::string> folders;
+  bool with_sweep = false;
+  std::string sweep;
 };
 
-cluster::MbcResult run_folders(const Options& options) {
+/// "2,5,10" as numbers; none, which is all, for "all" or nothing.
+std::vector<std::int64_t> parse_ks(const std::string& text) {
+  std::vector<std::int64_t> ks;
+  if (text.empty() || text == "all") return ks;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const auto end = std::min(text.find(',', begin), text.size());
+    std::int64_t k = 0;
+    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, k);
+    if (error != std::errc() || stop != text.data() + end) {
+      fail(ErrorKind::kUsage, "--sweep '{}' is no list of numbers of clusters; write 2,5,10 or all (and put folders before it)", text);
+    }
+    ks.push_back(k);
+    begin = end + 1;
+  }
+  return ks;
+}
+
+std::vector<lora::LoraAdapter> load_folders(const Options& options) {
   std::vector<lora::LoraAdapter> adapters;
   for (const auto& folder : options.folders) adapters.push_back(lora::load_peft(folder));
-  return cluster::mbc(adapters, options.cluster.resolve(options.common.seed));
+  return adapters;
+}
+
+std::vector<std::string> members(const library::Library& library, const Options& options) {
+  recipes::AdapterChoice choice;
+  choice.names = options.adapters;
+  return recipes::library_members(library, choice);
+}
+
+/// Reads only: a sweep stores no groups.
+void run_sweep(const Options& options) {
+  auto adapters = load_folders(options);
+  if (!options.library.empty()) {
+    const auto library = library::Library::open(options.library);
+    for (const auto& name : members(library, options)) adapters.push_back(library.load(name));
+  }
+  const auto sweep = cluster::sweep_clusters(adapters, options.cluster.resolve(options.common.seed), parse_ks(options.sweep));
+  if (options.common.json) {
+    print_json(recipes::to_json(sweep));
+    return;
+  }
+  print_text("   K     inertia  silhouette\n");
+  for (const auto& entry : sweep.entries) {
+    const auto silhouette = entry.silhouette ? format("{:.4f}", *entry.silhouette) : "-";
+    const auto* mark = entry.num_clusters == sweep.suggested ? "  suggested" : "";
+    print_text(format("{:>4}  {:>10.4f}  {:>10}{}\n", entry.num_clusters, entry.inertia, silhouette, mark));
+  }
 }
 
 void run(const Options& options) {
   options.common.placement();
   if (options.library.empty() == options.folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
+  if (options.with_sweep) {
+    run_sweep(options);
+    return;
+  }
+  const auto mbc = options.cluster.resolve(options.common.seed);
   cluster::MbcResult result;
   if (options.library.empty()) {
-    result = run_folders(options);
+    result = cluster::mbc(load_folders(options), mbc);
   } else {
     auto library = library::Library::open(options.library);
-    recipes::AdapterChoice choice;
-    choice.names = options.adapters;
-    result = recipes::cluster_library(library, recipes::library_members(library, choice), options.cluster.resolve(options.common.seed));
+    result = recipes::cluster_library(library, members(library, options), mbc);
   }
   if (options.common.json) {
     print_json(recipes::to_json(result));
@@ -45,7 +95,7 @@ void run(const Options& options) {
 
 }  // namespace
 
-/// quiver cluster --library DIR | PEFT_DIR ... [--num-clusters K]
+/// quiver cluster --library DIR | PEFT_DIR ... [--num-clusters K | --sweep [K,K,...]]
 void add_cluster_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("cluster", "Group adapters by model-based clustering (MBC); a library keeps the groups");
@@ -54,7 +104,15 @@ void add_cluster_command(CLI::App& app) {
   command->add_option("--adapters", options->adapters, "Only these adapters of the library")->delimiter(',');
   add_cluster_options(*command, options->cluster);
   command->add_option("folders", options->folders, "PEFT adapter folders, instead of a library");
-  command->callback([options] { run(*options); });
+  auto* sweep = command
+                    ->add_option("--sweep", options->sweep,
+                                 "Compare numbers of clusters instead, all or 2,5,10, by inertia and silhouette; stores no groups")
+                    ->expected(0, 1)
+                    ->excludes("--num-clusters");
+  command->callback([options, sweep] {
+    options->with_sweep = sweep->count() > 0;
+    run(*options);
+  });
 }
 
 }  // namespace quiver::cli

@@ -3,6 +3,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/lora/peft.h"
+#include "quiver/recipes/assign_group.h"
 
 namespace quiver::cli {
 namespace {
@@ -15,6 +16,7 @@ struct Options {
   std::vector<std::string> tasks;
   bool allow_other_base = false;
   bool force = false;
+  bool assign = false;
 };
 
 nlohmann::json entry_json(const library::AdapterEntry& entry) {
@@ -26,6 +28,12 @@ nlohmann::json entry_json(const library::AdapterEntry& entry) {
           {"sha256", entry.sha256},
           {"created", entry.info.created},
           {"training", entry.info.training}};
+}
+
+nlohmann::json assignment_json(const std::vector<cluster::GroupSimilarity>& groups) {
+  nlohmann::json similarities = nlohmann::json::object();
+  for (const auto& group : groups) similarities[group.group] = {{"mean", group.mean}, {"cosines", group.cosines}};
+  return {{"group", groups.front().group}, {"similarities", similarities}};
 }
 
 void list(const Options& options) {
@@ -57,11 +65,21 @@ void add(const Options& options) {
   adapter.base_model = base.llama.config().name;
   adapter.base_fingerprint = base.llama.fingerprint();
   auto library = library::Library::open_or_create(options.library, {base.llama.config().name, base.llama.fingerprint()});
+  const auto tasks = options.tasks.empty() ? std::vector{adapter.name} : options.tasks;
+  std::vector<cluster::GroupSimilarity> groups;  // nearest first
+  if (options.assign) groups = recipes::nearest_groups(library, adapter, tasks);
   library.add(adapter, {.kind = library::AdapterKind::kImported, .tasks = options.tasks}, options.force);
+  if (options.assign) library.extend_group(groups.front().group, tasks);
   if (options.common.json) {
-    print_json(entry_json(library.at(adapter.name)));
-  } else {
-    print_text(format("added '{}' to {}\n", adapter.name, options.library));
+    auto entry = entry_json(library.at(adapter.name));
+    if (options.assign) entry["assigned"] = assignment_json(groups);
+    print_json(entry);
+    return;
+  }
+  print_text(format("added '{}' to {}\n", adapter.name, options.library));
+  for (const auto& group : groups) {
+    print_text(format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
+                      group.group == groups.front().group ? ", joined" : ""));
   }
 }
 
@@ -112,6 +130,8 @@ void add_library_command(CLI::App& app) {
   add_verb->add_option("--name", add_options->name, "Its name in the library (default: the folder's)");
   add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');
   add_verb->add_flag("--allow-other-base", add_options->allow_other_base, "Although it was made for another base model");
+  add_verb->add_flag("--assign", add_options->assign,
+                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: a later 'quiver build' does");
   add_verb->add_flag("--force", add_options->force, "Replace an adapter of this name");
   const auto [remove_verb, remove_options] = verb("remove", "Delete one adapter", remove);
   remove_verb->add_option("name", remove_options->name, "Adapter")->required();

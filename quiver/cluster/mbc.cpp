@@ -3,6 +3,9 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <limits>
+#include <set>
+#include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/cluster/kmeans.h"
@@ -11,45 +14,53 @@
 namespace quiver::cluster {
 namespace {
 
+/// Silhouettes nearer than this differ by rounding alone.
+constexpr double kEqualSilhouettes = 1e-12;
+
 torch::Tensor unit_rows(const torch::Tensor& rows) {
   const auto norms = rows.norm(2, /*dim=*/1, /*keepdim=*/true);
   return rows / torch::where(norms > 0, norms, torch::ones_like(norms));
 }
 
-void check(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
-  const auto count = static_cast<std::int64_t>(adapters.size());
-  if (options.num_clusters < 1 || options.num_clusters > count) {
+void check_num_clusters(std::int64_t num_clusters, std::size_t num_adapters) {
+  if (num_clusters < 1 || num_clusters > static_cast<std::int64_t>(num_adapters)) {
     fail(ErrorKind::kUsage, "{} adapters cannot form {} clusters: num_clusters must be at least 1 and at most the number of adapters",
-         count, options.num_clusters);
+         num_adapters, num_clusters);
   }
+}
+
+/// What all K of a sweep share.
+struct Similarities {
+  std::vector<std::string> names;  ///< sorted
+  torch::Tensor matrix;            ///< [T, T]
+};
+
+Similarities similarities(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
   if (options.svd_components < 1) {
     fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", options.svd_components);
   }
+  std::vector<std::string> names;
+  for (const auto& adapter : adapters) names.push_back(adapter.name);
+  Similarities result;
+  std::vector<lora::LoraAdapter> sorted;  // copies share storage
+  for (const auto i : order_by_name(names, "adapters")) {
+    result.names.push_back(names[i]);
+    sorted.push_back(adapters[i]);
+  }
+  const auto gram = options.similarity == Similarity::kFactors ? gram_of_factors(sorted, options.sparsity) : gram_of_products(sorted);
+  const auto most_components = std::max<std::int64_t>(1, static_cast<std::int64_t>(sorted.size()) - 1);
+  result.matrix = cosine_similarity(embed(gram, std::min(options.svd_components, most_components)));
+  return result;
 }
 
-/// The adapters in the order of their names; copies share storage.
-std::vector<lora::LoraAdapter> sorted_by_name(std::span<const lora::LoraAdapter> adapters) {
-  std::vector<lora::LoraAdapter> sorted(adapters.begin(), adapters.end());
-  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  for (std::size_t i = 1; i < sorted.size(); ++i) {
-    if (sorted[i].name == sorted[i - 1].name) {
-      fail(ErrorKind::kUsage, "two adapters are called '{}': clusters are told by name, so rename one", sorted[i].name);
-    }
-  }
-  return sorted;
+SweepEntry cluster_rows(const torch::Tensor& similarity, std::int64_t num_clusters, const MbcOptions& options) {
+  const auto clusters = kmeans(similarity, {.num_clusters = num_clusters, .seed = options.seed, .restarts = options.restarts});
+  SweepEntry entry{.num_clusters = num_clusters, .labels = canonical_labels(clusters.labels), .inertia = clusters.inertia};
+  if (num_clusters > 1) entry.silhouette = silhouette(similarity, entry.labels);
+  return entry;
 }
 
 }  // namespace
-
-std::vector<std::vector<std::string>> MbcResult::clusters() const {
-  std::vector<std::vector<std::string>> members;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const auto label = static_cast<std::size_t>(labels[i]);
-    if (label >= members.size()) members.resize(label + 1);
-    members[label].push_back(names[i]);
-  }
-  return members;
-}
 
 double magnitude_quantile(const torch::Tensor& x, double quantile) {
   if (!(quantile >= 0 && quantile <= 1)) {
@@ -103,18 +114,31 @@ torch::Tensor cosine_similarity(const torch::Tensor& embedding) {
 }
 
 MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
-  check(adapters, options);
-  const auto sorted = sorted_by_name(adapters);
-  const auto gram = options.similarity == Similarity::kFactors ? gram_of_factors(sorted, options.sparsity) : gram_of_products(sorted);
-  MbcResult result;
-  for (const auto& adapter : sorted) result.names.push_back(adapter.name);
-  const auto most_components = std::max<std::int64_t>(1, static_cast<std::int64_t>(sorted.size()) - 1);
-  result.similarity = cosine_similarity(embed(gram, std::min(options.svd_components, most_components)));
-  const auto clusters =
-      kmeans(result.similarity, {.num_clusters = options.num_clusters, .seed = options.seed, .restarts = options.restarts});
-  result.labels = canonical_labels(clusters.labels);
-  result.inertia = clusters.inertia;
-  result.silhouette = silhouette(result.similarity, result.labels);
+  check_num_clusters(options.num_clusters, adapters.size());
+  auto [names, similarity] = similarities(adapters, options);
+  auto entry = cluster_rows(similarity, options.num_clusters, options);
+  return {.names = std::move(names),
+          .labels = std::move(entry.labels),
+          .similarity = similarity,
+          .inertia = entry.inertia,
+          .silhouette = entry.silhouette.value_or(0)};
+}
+
+SweepResult sweep_clusters(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options, std::span<const std::int64_t> ks) {
+  std::set<std::int64_t> each(ks.begin(), ks.end());
+  for (const auto k : each) check_num_clusters(k, adapters.size());
+  auto [names, similarity] = similarities(adapters, options);
+  for (std::int64_t k = 1; ks.empty() && k <= similarity.size(0); ++k) each.insert(k);
+
+  SweepResult result{.names = std::move(names), .similarity = similarity};
+  for (const auto k : each) result.entries.push_back(cluster_rows(similarity, k, options));
+  result.suggested = result.entries.front().num_clusters;
+  double best = -std::numeric_limits<double>::infinity();
+  for (const auto& entry : result.entries) {
+    if (entry.silhouette.value_or(-std::numeric_limits<double>::infinity()) <= best + kEqualSilhouettes) continue;
+    best = *entry.silhouette;
+    result.suggested = entry.num_clusters;
+  }
   return result;
 }
 

@@ -11,10 +11,12 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "quiver/cluster/partition.h"
 #include "quiver/lora/lora.h"
 
 namespace quiver::cluster {
@@ -46,7 +48,24 @@ struct MbcResult {
   double silhouette = 0;             ///< of the clusters over the rows of `similarity`; in [-1, 1]
 
   /// The names of each cluster's members, [K], sorted.
-  std::vector<std::vector<std::string>> clusters() const;
+  std::vector<std::vector<std::string>> clusters() const { return members_of(names, labels); }
+};
+
+/// The clusters for one K of a sweep.
+struct SweepEntry {
+  std::int64_t num_clusters = 0;
+  std::vector<std::int64_t> labels;  ///< as MbcResult's
+  double inertia = 0;
+  std::optional<double> silhouette;  ///< none for K = 1, where there is no other cluster to compare with
+};
+
+struct SweepResult {
+  std::vector<std::string> names;   ///< of the adapters, sorted
+  torch::Tensor similarity;         ///< as MbcResult's
+  std::vector<SweepEntry> entries;  ///< by K, ascending
+  /// The K of the largest silhouette; the smallest such K where silhouettes are within 1e-12 of it. The smallest K asked for where
+  /// none has a silhouette.
+  std::int64_t suggested = 0;
 };
 
 /// The factors of an adapter as one float32 vector [D] on the CPU: A then B of every path, in path
@@ -83,5 +102,9 @@ torch::Tensor cosine_similarity(const torch::Tensor& embedding);
 /// Throws kUsage for fewer adapters than clusters, options out of range or a name that occurs
 /// twice; else as above.
 MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options);
+
+/// mbc for many K, with the similarity computed once: entry K is what mbc gives for num_clusters = K, which is not read here. `ks`
+/// are taken in ascending order, each once; none means 1 to T. Throws kUsage for a K out of [1, T]; else as mbc.
+SweepResult sweep_clusters(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options, std::span<const std::int64_t> ks = {});
 
 }  // namespace quiver::cluster

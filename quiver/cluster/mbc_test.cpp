@@ -183,6 +183,63 @@ TEST(Mbc, SaysWhatDoesNotFit) {
               HasSubstr("adapter 'nan' holds NaN or infinite weights at 'layers.1.q_proj'"));
 }
 
+TEST(SweepClusters, GivesForEachKWhatMbcGives) {
+  const auto adapters = planted(3, 4);
+  const auto sweep = sweep_clusters(adapters, {.num_clusters = 99, .sparsity = 0.3});
+  ASSERT_EQ(sweep.entries.size(), 12);
+  for (std::size_t i = 0; i < sweep.entries.size(); ++i) {
+    const auto& entry = sweep.entries[i];
+    const auto k = static_cast<std::int64_t>(i) + 1;
+    const auto alone = mbc(adapters, {.num_clusters = k, .sparsity = 0.3});
+    EXPECT_EQ(entry.num_clusters, k);
+    EXPECT_EQ(entry.labels, alone.labels);
+    EXPECT_EQ(entry.inertia, alone.inertia);
+    EXPECT_EQ(entry.silhouette.has_value(), k > 1);
+    EXPECT_EQ(entry.silhouette.value_or(0), alone.silhouette);
+    EXPECT_TRUE(sweep.similarity.equal(alone.similarity));
+    if (i > 0) {
+      EXPECT_LT(entry.inertia, sweep.entries[i - 1].inertia);
+    }
+  }
+  EXPECT_EQ(sweep.names, mbc(adapters, {.num_clusters = 3}).names);
+}
+
+TEST(SweepClusters, SuggestsTheNumberOfPlantedGroups) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    EXPECT_EQ(sweep_clusters(planted(seed, 4), {}).suggested, 3);
+    const std::int64_t without_it[] = {8, 5, 5};
+    const auto sweep = sweep_clusters(planted(seed, 4), {}, without_it);
+    ASSERT_EQ(sweep.entries.size(), 2) << "each once, ascending";
+    EXPECT_EQ(sweep.entries[0].num_clusters, 5);
+    EXPECT_EQ(sweep.suggested, *sweep.entries[0].silhouette >= *sweep.entries[1].silhouette ? 5 : 8);
+  }
+}
+
+TEST(SweepClusters, TakesTheSmallestOfEqualSilhouettesAndTheSmallestKWhereNoneHasOne) {
+  const std::vector<LoraAdapter> two = {random_adapter("a", 1), random_adapter("b", 2)};
+  EXPECT_EQ(sweep_clusters(two, {}).suggested, 2) << "K = 1 has no silhouette, however poor that of K = 2 is";
+  const std::int64_t one[] = {1};
+  EXPECT_EQ(sweep_clusters(two, {}, one).suggested, 1);
+  EXPECT_FALSE(sweep_clusters(two, {}, one).entries[0].silhouette.has_value());
+
+  // Equal adapters: every K leaves silhouette 0.
+  std::vector<LoraAdapter> equal;
+  for (int i = 0; i < 5; ++i) {
+    equal.push_back(random_adapter("t" + std::to_string(i), 1));
+  }
+  const auto sweep = sweep_clusters(equal, {});
+  for (const auto& entry : sweep.entries) EXPECT_NEAR(entry.silhouette.value_or(0), 0, 1e-12);
+  EXPECT_EQ(sweep.suggested, 2);
+}
+
+TEST(SweepClusters, RefusesAKThatDoesNotFit) {
+  const std::vector<LoraAdapter> two = {random_adapter("a", 1), random_adapter("b", 2)};
+  const std::int64_t three[] = {2, 3}, zero[] = {0};
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { sweep_clusters(two, {}, three); }), HasSubstr("2 adapters cannot form 3 clusters"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { sweep_clusters(two, {}, zero); }), HasSubstr("2 adapters cannot form 0 clusters"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { sweep_clusters({}, {}); }), HasSubstr("no adapters to compare"));
+}
+
 // ---- Golden values made by NumPy and scikit-learn (tests/golden/cluster/README.md)
 
 const std::string kGolden = "tests/golden/cluster/";

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "quiver/base/error.h"
@@ -19,6 +20,28 @@ std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels)
     result.push_back(renamed.try_emplace(label, static_cast<std::int64_t>(renamed.size())).first->second);
   }
   return result;
+}
+
+std::vector<std::vector<std::string>> members_of(std::span<const std::string> names, std::span<const std::int64_t> labels) {
+  std::vector<std::vector<std::string>> members;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto label = static_cast<std::size_t>(labels[i]);
+    if (label >= members.size()) members.resize(label + 1);
+    members[label].push_back(names[i]);
+  }
+  return members;
+}
+
+std::vector<std::size_t> order_by_name(std::span<const std::string> names, std::string_view what) {
+  std::vector<std::size_t> order(names.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return names[a] < names[b]; });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    if (names[order[i]] == names[order[i - 1]]) {
+      fail(ErrorKind::kUsage, "two {} are called '{}': clusters are told by name, so rename one", what, names[order[i]]);
+    }
+  }
+  return order;
 }
 
 double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second) {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace quiver::cluster {
@@ -12,6 +14,12 @@ namespace quiver::cluster {
 /// The same partition with clusters numbered by their first member: 0 is the cluster of the first
 /// point, and so on.
 std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels);
+
+/// The names with each label, [K], in the order given; labels from 0, one for each name.
+std::vector<std::vector<std::string>> members_of(std::span<const std::string> names, std::span<const std::int64_t> labels);
+
+/// The indices of the names in the order of the names. Throws kUsage, calling them `what`, for a name that occurs twice.
+std::vector<std::size_t> order_by_name(std::span<const std::string> names, std::string_view what);
 
 /// Agreement of two partitions of the same points, 1 for equal ones and about 0 for independent
 /// ones, whatever the numbers of their clusters (Hubert and Arabie 1985):

@@ -47,6 +47,18 @@ AdapterEntry make_entry(const lora::LoraAdapter& adapter, const AdapterInfo& inf
   return entry;
 }
 
+void check_disjoint(const std::map<std::string, std::vector<std::string>>& groups) {
+  std::map<std::string, std::string> group_of;
+  for (const auto& [group, tasks] : groups) {
+    for (const auto& task : tasks) {
+      const auto [place, is_new] = group_of.emplace(task, group);
+      if (!is_new) {
+        fail(ErrorKind::kUsage, "task '{}' is in two groups, '{}' and '{}': a task belongs to one", task, place->second, group);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Library::Library(fs::path path) : path_(std::move(path)) {}
@@ -216,20 +228,25 @@ void Library::export_adapter(const std::string& name, const fs::path& destinatio
 }
 
 void Library::set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance) {
-  std::map<std::string, std::string> group_of;
-  for (const auto& [group, tasks] : groups) {
-    for (const auto& task : tasks) {
-      const auto [place, is_new] = group_of.emplace(task, group);
-      if (!is_new) {
-        fail(ErrorKind::kUsage, "task '{}' is in two groups, '{}' and '{}': a task belongs to one", task, place->second, group);
-      }
-    }
-  }
+  check_disjoint(groups);
   const auto guard = lock();
   refresh();
   auto changed = catalogue_;
   changed.groups = groups;
   changed.groups_provenance = provenance;
+  write(changed);
+}
+
+void Library::extend_group(const std::string& group, const std::vector<std::string>& tasks) {
+  const auto guard = lock();
+  refresh();
+  auto changed = catalogue_;
+  const auto found = changed.groups.find(group);
+  if (found == changed.groups.end()) {
+    fail(ErrorKind::kNotFound, "library '{}' has no group '{}' among its {}", path_.string(), group, changed.groups.size());
+  }
+  found->second.insert(found->second.end(), tasks.begin(), tasks.end());
+  check_disjoint(changed.groups);
   write(changed);
 }
 

@@ -272,6 +272,23 @@ TEST(Library, KeepsGroupsOfTasks) {
               HasSubstr("task 'a' is in two groups, 'c0' and 'c1'"));
 }
 
+TEST(Library, ExtendsAGroup) {
+  const TempFolder temp;
+  auto library = new_library(temp);
+  library.set_groups({{"c0", {"qnli", "rte"}}, {"c1", {"sst2"}}}, {{"num_clusters", 2}});
+  auto other = Library::open(temp / "lib");
+  other.extend_group("c0", {"mnli"});
+  library.extend_group("c1", {"imdb", "yelp"});  // on top of what another writer did
+  const auto reopened = Library::open(temp / "lib");
+  EXPECT_THAT(reopened.groups().at("c0"), ElementsAre("qnli", "rte", "mnli"));
+  EXPECT_THAT(reopened.groups().at("c1"), ElementsAre("sst2", "imdb", "yelp"));
+  EXPECT_EQ(reopened.groups_provenance()["num_clusters"], 2);
+  EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.extend_group("c2", {"a"}); }), HasSubstr("no group 'c2' among its 2"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.extend_group("c1", {"rte"}); }),
+              HasSubstr("task 'rte' is in two groups, 'c0' and 'c1'"));
+  EXPECT_THAT(Library::open(temp / "lib").groups().at("c1"), ElementsAre("sst2", "imdb", "yelp"));
+}
+
 TEST(Library, RefusesASummaryThatJsonCannotHold) {
   const TempFolder temp;
   auto library = new_library(temp);

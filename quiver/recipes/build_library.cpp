@@ -141,6 +141,16 @@ void run_training(train::Trainer& trainer, const std::string& name, const fs::pa
   progress.end();
 }
 
+/// A matrix [T, T] of float64 as nested arrays.
+json rows_of(const torch::Tensor& matrix) {
+  json rows = json::array();
+  for (std::int64_t i = 0; i < matrix.size(0); ++i) {
+    const auto row = matrix[i].contiguous();
+    rows.push_back(std::vector<double>(row.const_data_ptr<double>(), row.const_data_ptr<double>() + row.numel()));
+  }
+  return rows;
+}
+
 /// Removes the checkpoint, and what writers of it that were killed left behind.
 void remove_checkpoint(const fs::path& checkpoint) {
   std::error_code ignored;
@@ -264,13 +274,23 @@ cluster::MbcResult cluster_library(library::Library& library, const std::vector<
 }
 
 json to_json(const cluster::MbcResult& result) {
-  json similarity = json::array();
-  for (std::int64_t i = 0; i < result.similarity.size(0); ++i) {
-    const auto row = result.similarity[i].contiguous();
-    similarity.push_back(std::vector<double>(row.const_data_ptr<double>(), row.const_data_ptr<double>() + row.numel()));
+  return {{"adapters", result.names},
+          {"labels", result.labels},
+          {"clusters", result.clusters()},
+          {"similarity", rows_of(result.similarity)},
+          {"inertia", result.inertia},
+          {"silhouette", result.silhouette}};
+}
+
+json to_json(const cluster::SweepResult& result) {
+  json entries = json::array();
+  for (const auto& entry : result.entries) {
+    entries.push_back({{"num_clusters", entry.num_clusters},
+                       {"inertia", entry.inertia},
+                       {"silhouette", entry.silhouette ? json(*entry.silhouette) : json(nullptr)},
+                       {"labels", entry.labels}});
   }
-  return {{"adapters", result.names}, {"labels", result.labels},   {"clusters", result.clusters()},
-          {"similarity", similarity}, {"inertia", result.inertia}, {"silhouette", result.silhouette}};
+  return {{"adapters", result.names}, {"similarity", rows_of(result.similarity)}, {"sweep", entries}, {"suggested", result.suggested}};
 }
 
 std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup,

@@ -61,6 +61,8 @@ TrainedAdapter train_shared(const BaseModel& base, library::Library& library, co
 /// MBC of the named adapters; stores the grouping of their tasks in the library (groups "c0", "c1", ...).
 cluster::MbcResult cluster_library(library::Library& library, const std::vector<std::string>& names, const cluster::MbcOptions& options);
 nlohmann::json to_json(const cluster::MbcResult& result);
+/// {"adapters", "similarity", "sweep": [{"num_clusters", "inertia", "silhouette" or null, "labels"}], "suggested"}.
+nlohmann::json to_json(const cluster::SweepResult& result);
 
 /// One adapter per group of the library, named "cluster-<group>", on the joint examples of the group's tasks.
 std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup,

@@ -198,6 +198,18 @@ bool is_word(char32_t c) {
   }
 }
 
+bool is_letter(char32_t c) {
+  if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO: return true;
+    default: return is_recent(c, "L", "");
+  }
+}
+
 void append_lowercase(std::string& out, char32_t c) {
   if (c < 0x80) {
     append_utf8(out, c >= 'A' && c <= 'Z' ? c + 32 : c);

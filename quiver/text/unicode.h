@@ -33,6 +33,8 @@ bool is_white_space(char32_t c);
 bool is_numeric(char32_t c);
 /// `\w` of Rust's regular expressions: letters, marks, decimal and letter numbers, connectors, join controls.
 bool is_word(char32_t c);
+/// Unicode's categories Lu, Ll, Lt, Lm and Lo.
+bool is_letter(char32_t c);
 /// Rust's char::to_lowercase.
 void append_lowercase(std::string& out, char32_t c);
 /// True if the normal forms of `tokenizers`, which are those of Unicode 9, leave `c` alone although later versions of

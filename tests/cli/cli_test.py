@@ -211,6 +211,44 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         shuffled = json.loads(run("cluster", "--num-clusters", 3, "--json", *reversed(folders)).stdout)
         self.assertEqual(result["clusters"], shuffled["clusters"])
         self.assertEqual(sorted(sum(result["clusters"], [])), [f"adapter-{i}" for i in range(6)])
+        sweep = json.loads(run("cluster", "--json", *folders, "--sweep").stdout)
+        self.assertEqual([entry["num_clusters"] for entry in sweep["sweep"]], [1, 2, 3, 4, 5, 6])
+        self.assertIsNone(sweep["sweep"][0]["silhouette"])
+        for key in ("labels", "inertia", "silhouette"):
+            self.assertEqual(sweep["sweep"][2][key], result[key])
+        self.assertEqual(sweep["similarity"], result["similarity"])
+        best = max(sweep["sweep"][1:], key=lambda entry: (entry["silhouette"], -entry["num_clusters"]))
+        self.assertEqual(sweep["suggested"], best["num_clusters"])
+        table = run("cluster", *folders, "--sweep", "5,2").stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in table], ["K", "2", "5"])
+        self.assertEqual(sum("suggested" in line for line in table), 1)
+        self.expect_error(["cluster", *folders, "--sweep", "2,x"], 2, "--sweep '2,x'", "2,5,10")
+        self.expect_error(["cluster", *folders, "--sweep", "7"], 2, "6 adapters cannot form 7 clusters")
+        self.expect_error(["cluster", *folders, "--num-clusters", 2, "--sweep"], 2, "--sweep")
+
+    def test_a_new_adapter_joins_the_nearest_group(self):
+        data = make_tasks(self.tmp / "train")
+        library = self.tmp / "library"
+        run(*self.train_args(library, data))
+        add = ["library", "add", "--library", library, "--base", TINY, "--assign"]
+        exported = self.tmp / "exported"
+        run("library", "export", "--library", library, "beta", exported)
+        self.expect_error([*add, "--name", "new", exported], 2, "has no groups to join", "quiver cluster")
+        run("cluster", "--library", library, "--sweep")
+        self.assertEqual(json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"], {})
+        run("cluster", "--library", library, "--num-clusters", 4)
+        groups = json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"]
+        group = next(name for name, tasks in groups.items() if tasks == ["beta"])
+        self.expect_error([*add, "--name", "new", "--tasks", "alpha", exported], 2, "task 'alpha' is in group")
+        entry = json.loads(run(*add, "--name", "new", "--tasks", "one,two", "--json", exported).stdout)
+        self.assertEqual(entry["assigned"]["group"], group)
+        self.assertAlmostEqual(entry["assigned"]["similarities"][group]["mean"], 1, places=6)
+        self.assertEqual(len(entry["assigned"]["similarities"]), 4)
+        groups[group] = ["beta", "one", "two"]
+        self.assertEqual(json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"], groups)
+        text = run(*add, "--name", "newer", exported).stdout
+        self.assertRegex(text, rf"{group} +mean cosine 1.000 with 2 adapters, joined")
+        self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
 
 
 class Resumption(Case):

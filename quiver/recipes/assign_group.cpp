@@ -1,0 +1,72 @@
+#include "quiver/recipes/assign_group.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+
+namespace quiver::recipes {
+namespace {
+
+std::map<std::string, std::string> group_by_task(const library::Library& library) {
+  std::map<std::string, std::string> groups;
+  for (const auto& [group, tasks] : library.groups()) {
+    for (const auto& task : tasks) groups[task] = group;
+  }
+  return groups;
+}
+
+/// The group that all tasks of the adapter are in; empty if there is none.
+std::string group_of(const library::AdapterEntry& entry, const std::map<std::string, std::string>& groups) {
+  const auto tasks = entry.info.tasks.empty() ? std::vector{entry.name} : entry.info.tasks;
+  std::string group;
+  for (const auto& task : tasks) {
+    const auto found = groups.find(task);
+    if (found == groups.end() || (!group.empty() && group != found->second)) return "";
+    group = found->second;
+  }
+  return group;
+}
+
+/// How the groups were made, as far as the library knows.
+cluster::MbcOptions clustering_options(const library::Library& library) {
+  cluster::MbcOptions options;
+  const auto& provenance = library.groups_provenance();
+  if (!provenance.is_object()) return options;
+  const auto sparsity = provenance.find("sparsity");
+  if (sparsity != provenance.end() && sparsity->is_number()) options.sparsity = sparsity->get<double>();
+  const auto by = provenance.find("by");
+  if (by != provenance.end() && *by == "products") options.similarity = cluster::Similarity::kProducts;
+  return options;
+}
+
+}  // namespace
+
+std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const lora::LoraAdapter& adapter,
+                                                     const std::vector<std::string>& tasks) {
+  if (library.groups().empty()) {
+    fail(ErrorKind::kUsage, "library '{}' has no groups to join; run 'quiver cluster' first", library.path().string());
+  }
+  const auto groups = group_by_task(library);
+  for (const auto& task : tasks) {
+    const auto found = groups.find(task);
+    if (found == groups.end()) continue;
+    fail(ErrorKind::kUsage, "task '{}' is in group '{}' of library '{}' already: add the adapter without assigning it, or cluster again",
+         task, found->second, library.path().string());
+  }
+  std::map<std::string, std::vector<lora::LoraAdapter>> members;
+  for (const auto& [name, entry] : library.adapters()) {
+    const bool is_clustered = entry.info.kind == library::AdapterKind::kPrivate || entry.info.kind == library::AdapterKind::kImported;
+    const auto group = is_clustered && name != adapter.name ? group_of(entry, groups) : "";
+    if (!group.empty()) members[group].push_back(library.load(name));
+  }
+  if (members.empty()) {
+    fail(ErrorKind::kUsage,
+         "no group of library '{}' has a private or imported adapter of its own to compare with; run 'quiver cluster' first",
+         library.path().string());
+  }
+  return cluster::nearest_groups(adapter, members, clustering_options(library));
+}
+
+}  // namespace quiver::recipes
