@@ -39,9 +39,8 @@ TEST(DropAndRescale, KeepsTheMaskedEntriesOverTheDensity) {
   const auto masks = dare_masks(a, {.density = 0.25, .seed = 3});
   const auto sparse = drop_and_rescale(a, masks, 0.25);
   for (const auto& [path, pair] : a.pairs) {
-    const auto zero = torch::zeros({}, torch::kFloat);
-    EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_a(), torch::where(masks.at(path).a == 1, pair.lora_a() * 4, zero)));
-    EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_b(), torch::where(masks.at(path).b == 1, pair.lora_b() * 4, zero)));
+    EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_a(), pair.lora_a() * masks.at(path).a.to(torch::kFloat) * 4)) << path;
+    EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_b(), pair.lora_b() * masks.at(path).b.to(torch::kFloat) * 4)) << path;
     EXPECT_EQ(sparse.pairs.at(path).alpha(), pair.alpha());
   }
 }
@@ -97,11 +96,11 @@ TEST(Dare, DrawsByNameAndNotByOrder) {
   const auto merged = dare(adapters);
   const auto elected = dare_ties(adapters);
   std::ranges::reverse(adapters);
-  EXPECT_TRUE(same_pairs(dare(adapters), merged));
-  EXPECT_TRUE(same_pairs(dare_ties(adapters), elected));
-  EXPECT_FALSE(same_pairs(dare(adapters, {.seed = 1}), merged));
+  EXPECT_LT(update_difference(dare(adapters), merged), 1e-6);
+  EXPECT_LT(update_difference(dare_ties(adapters), elected), 1e-6);
+  EXPECT_GT(update_difference(dare(adapters, {.seed = 1}), merged), 0.1);
   adapters[0].name = "another";
-  EXPECT_FALSE(same_pairs(dare(adapters), merged));
+  EXPECT_GT(update_difference(dare(adapters), merged), 0.1);
 }
 
 TEST(Dare, RefusesDensitiesThatAreNone) {

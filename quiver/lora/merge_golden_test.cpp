@@ -174,7 +174,7 @@ TEST_P(NumPyMerges, KnotsMatches) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Densities, NumPyMerges, ::testing::Values(0.2, 0.5, 1.0),
-                         [](const auto& info) { return std::to_string(static_cast<int>(info.param * 10)) + "tenths"; });
+                         [](const auto& test) { return std::to_string(static_cast<int>(test.param * 10)) + "tenths"; });
 
 TEST(NumPyWudi, IsTheLimitOfGradientDescentAndBelowAdam) {
   auto adapters = four_adapters();

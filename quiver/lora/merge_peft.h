@@ -17,9 +17,9 @@ enum class MajoritySign { kTotal, kFrequency };
 
 struct PeftMergeOptions {
   PeftCombination combination = PeftCombination::kLinear;
-  double density = 0.2;                              ///< the share of entries kept; in (0, 1], and not used by kLinear
-  MajoritySign majority_sign = MajoritySign::kTotal; ///< of kTies and kDareTies
-  std::uint64_t seed = 0;                            ///< of the draws of kDareLinear and kDareTies, as in DareOptions
+  double density = 0.2;                               ///< the share of entries kept; in (0, 1], and not used by kLinear
+  MajoritySign majority_sign = MajoritySign::kTotal;  ///< of kTies and kDareTies
+  std::uint64_t seed = 0;                             ///< of the draws of kDareLinear and kDareTies, as in DareOptions
 };
 
 /// Each factor on its own: with t_i the factor A_i (then B_i) and c_i = sqrt(|w_i scaling_i|), for A with the sign of w_i scaling_i,

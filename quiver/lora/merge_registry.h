@@ -15,12 +15,12 @@ namespace quiver::lora {
 
 /// What the merges of the registry are made from; each reads the part it needs, and refuses a part that is set but means nothing to it.
 struct MergeOptions {
-  std::vector<double> weights;                       ///< one per adapter; empty is 1 / n each
-  std::optional<double> lambda;                      ///< the factor of task arithmetic; 0.4 unless set
-  std::optional<double> density;                     ///< the share of entries kept, in (0, 1]; 0.2 unless set, 0.5 where dropped at random
-  std::optional<std::int64_t> rank;                  ///< the result's rank at most, by compressed; unless set as the method gives it
-  std::uint64_t seed = 0;                            ///< of random draws
-  MajoritySign majority_sign = MajoritySign::kTotal; ///< how PEFT's ties elect signs
+  std::vector<double> weights;                        ///< one per adapter; empty is 1 / n each
+  std::optional<double> lambda;                       ///< the factor of task arithmetic; 0.4 unless set
+  std::optional<double> density;                      ///< the share of entries kept, in (0, 1]; 0.2 unless set, 0.5 where dropped at random
+  std::optional<std::int64_t> rank;                   ///< the result's rank at most, by compressed; unless set as the method gives it
+  std::uint64_t seed = 0;                             ///< of random draws
+  MajoritySign majority_sign = MajoritySign::kTotal;  ///< how PEFT's ties elect signs
 };
 
 /// One way to make one adapter of several.

@@ -27,7 +27,7 @@ double wudi_objective(std::span<const LoraPair> pairs, const LoraPair& update);
 ///   T* = [T_1 M_1^T, ..., T_n M_n^T] [M_1; ...; M_n]^(+T)  =  sum_i scaling_i B_i X_i
 ///
 /// solved by a pseudo-inverse in float64 (singular values below 1e-10 of the largest count as 0). So lora_b = [scaling_i B_i],
-/// lora_a = [X_i Q^T], rank sum_i r_i, scaling 1: at most mean_of_products' rank, and delta_w is never formed. Ranks and scalings may
+/// lora_a = [X_i Q^T], rank sum_i r_i, scaling 1, as mean_of_products, and delta_w is never formed. Ranks and scalings may
 /// differ. One adapter, or the same one several times, gives that adapter's update; adapters that read orthogonal inputs give their
 /// sum. mttl's division by n suits a tau that Adam has hardly moved from the sum, not the minimum, so it is an option.
 /// Throws as mean_of_products.
