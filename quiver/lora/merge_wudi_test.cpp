@@ -114,7 +114,7 @@ TEST(Wudi, DependsOnTheUpdatesAlone) {
 
 TEST(Wudi, ReadsOnlyWhatTheAdaptersRead) {
   const std::vector adapters = {in_double(random_adapter("a", 1, 4, 1)), in_double(random_adapter("b", 2, 4, 2))};
-  const auto& pair = wudi(adapters).pairs.at(kPath);
+  const auto pair = wudi(adapters).pairs.at(kPath);
   EXPECT_EQ(pair.rank(), 3);
   EXPECT_DOUBLE_EQ(pair.scaling(), 1);
   const auto read = torch::cat({adapters[0].pairs.at(kPath).lora_a(), adapters[1].pairs.at(kPath).lora_a()}, 0);  // [3, 6]
