@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cluster/kmeans.h"
 #include "quiver/cluster/partition.h"
+#include "quiver/tensor/quantile.h"
 
 namespace quiver::cluster {
 namespace {
@@ -66,24 +67,7 @@ double magnitude_quantile(const torch::Tensor& x, double quantile) {
   if (!(quantile >= 0 && quantile <= 1)) {
     fail(ErrorKind::kUsage, "sparsity {} is not a quantile: it must be in [0, 1]", quantile);
   }
-  if (x.numel() == 0) fail(ErrorKind::kUsage, "no entries to take a quantile of");
-  const torch::NoGradGuard no_grad;
-  // A copy that may be reordered. torch::quantile sorts everything and refuses more than 16 million
-  // entries.
-  auto magnitudes = x.detach().to(torch::kCPU, torch::kFloat).abs().contiguous().view(-1);
-  if (!magnitudes.isfinite().all().item<bool>()) {
-    fail(ErrorKind::kUsage,
-         "entries that are NaN or infinite have no quantile");  // nor may they be sorted
-  }
-  float* begin = magnitudes.data_ptr<float>();
-  const auto count = magnitudes.numel();
-  const double position = quantile * static_cast<double>(count - 1);
-  const auto below = static_cast<std::int64_t>(position);
-  std::nth_element(begin, begin + below, begin + count);
-  const double low = begin[below];
-  if (below + 1 == count) return low;
-  const double high = *std::min_element(begin + below + 1, begin + count);
-  return low + (high - low) * (position - static_cast<double>(below));
+  return tensor::magnitude_quantile(x, quantile);
 }
 
 torch::Tensor sparsify(const torch::Tensor& x, double quantile) {

@@ -72,8 +72,7 @@ struct SweepResult {
 /// order, row by row.
 torch::Tensor adapter_vector(const lora::LoraAdapter& adapter);
 
-/// The `quantile`-quantile of |x|, with linear interpolation between neighbours, in float64.
-/// Throws kUsage unless 0 <= quantile <= 1 and x has an entry.
+/// The threshold of a sparsity: tensor::magnitude_quantile. Throws kUsage unless 0 <= quantile <= 1 and x has an entry.
 double magnitude_quantile(const torch::Tensor& x, double quantile);
 
 /// x with every entry of magnitude <= magnitude_quantile(x, quantile) set to 0: even at quantile 0

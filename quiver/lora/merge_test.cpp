@@ -81,6 +81,30 @@ TEST(WeightedProducts, LeaveOutAdaptersOfWeightZero) {
   EXPECT_EQ(weighted_products(adapters, std::vector{0.0, 0.0, 0.0}).pairs.at(kPath).delta().abs().max().item<float>(), 0);
 }
 
+TEST(TaskArithmetic, IsLambdaTimesTheSumOfTheUpdates) {
+  const std::vector adapters = {random_adapter("a", 2, 4, 1), random_adapter("b", 3, 5, 2)};
+  const auto merged = task_arithmetic(adapters, -0.7);
+  const auto expected = -0.7 * (update_of(adapters[0].pairs.at(kPath)) + update_of(adapters[1].pairs.at(kPath)));
+  EXPECT_LT(relative_difference(update_of(merged.pairs.at(kPath)), expected), 1e-6);
+  EXPECT_EQ(merged.pairs.at(kPath).rank(), 5);
+  EXPECT_EQ(merged.name, "task_arithmetic");
+  EXPECT_TRUE(same_pairs(task_arithmetic(adapters), task_arithmetic(adapters, 0.4)));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { task_arithmetic(adapters, std::nan("")); }), HasSubstr("lambda is nan"));
+}
+
+TEST(Mixtures, RefuseFactorsThatAreNotFinite) {
+  auto broken = random_adapter("broken");
+  auto& pair = broken.pairs.at(kPath);
+  pair = LoraPair(pair.lora_a(), pair.lora_b() / 0, 4);
+  for (const auto& mix : {mean_of_factors, mean_of_products}) {
+    EXPECT_THAT(message_of(ErrorKind::kUsage,
+                           [&] {
+                             mix(std::vector{random_adapter("a"), broken});
+                           }),
+                AllOf(HasSubstr("adapter 'broken' holds NaN or infinite values at"), HasSubstr(kPath)));
+  }
+}
+
 TEST(Mixtures, NameTheAdaptersThatDiffer) {
   const auto kMismatch = ErrorKind::kMismatch;
   const auto a = random_adapter("a");

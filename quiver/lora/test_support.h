@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <string>
 
 #include "quiver/base/random.h"
@@ -31,6 +32,44 @@ inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2
     }
   }
   return adapter;
+}
+
+/// The same adapter with other factors of the same updates: (B M, M^-1 A) for a random M at every path.
+inline LoraAdapter in_another_basis(const LoraAdapter& adapter, std::uint64_t seed) {
+  auto result = adapter;
+  for (auto& [path, pair] : result.pairs) {
+    RandomStream random(seed, path);
+    const auto wide = pair.to(torch::kCPU, torch::kDouble);
+    const auto m = tensor::uniform({pair.rank(), pair.rank()}, 1, random).to(torch::kDouble) + 2 * torch::eye(pair.rank(), torch::kDouble);
+    const auto dtype = pair.lora_a().scalar_type();
+    pair = pair.with_tensors({m.inverse().matmul(wide.lora_a()).to(dtype), wide.lora_b().matmul(m).to(dtype)});
+  }
+  return result;
+}
+
+/// An adapter in float64.
+inline LoraAdapter in_double(const LoraAdapter& adapter) {
+  auto result = adapter;
+  for (auto& [path, pair] : result.pairs) pair = pair.to(torch::kCPU, torch::kDouble);
+  return result;
+}
+
+/// The update of a pair, computed in float64.
+inline torch::Tensor update_of(const LoraPair& pair) { return pair.to(torch::kCPU, torch::kDouble).delta(); }
+
+/// |x - y| / |y|, Frobenius norms in float64.
+inline double relative_difference(const torch::Tensor& x, const torch::Tensor& y) {
+  const auto expected = y.to(torch::kDouble);
+  return ((x.to(torch::kDouble) - expected).norm() / expected.norm()).item<double>();
+}
+
+/// The largest relative_difference of two adapters' updates, over paths.
+inline double update_difference(const LoraAdapter& x, const LoraAdapter& y) {
+  double largest = 0;
+  for (const auto& [path, pair] : y.pairs) {
+    largest = std::max(largest, relative_difference(update_of(x.pairs.at(path)), update_of(pair)));
+  }
+  return largest;
 }
 
 /// Whether two adapters have the same pairs, to the bit.
