@@ -43,6 +43,13 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
       ->check(CLI::PositiveNumber);
   command.add_option("--temperature", choice.temperature, "Divides the scores before the softmax")->capture_default_str();
   command.add_option("--combine", choice.combine, "Mix params (the paper) or outputs (PEFT) (default: the method's)");
+  command.add_option("--weights", choice.merge.weights, "Merges: a weight for each adapter, in name order")->delimiter(',');
+  command.add_option("--lambda", choice.merge.lambda, "task-arithmetic: the factor of the sum");
+  command.add_option("--density", choice.merge.density, "Merges by ties and dare: the share of entries kept");
+  command.add_option("--merge-rank", choice.merge.rank, "Merges: compress the result to this rank");
+  command.add_option("--general", choice.general, "Subtract the mean of these adapters of the library from the others first (GenKnowSub)")
+      ->delimiter(',');
+  command.add_flag("--general-by-factors", choice.general_by_factors, "Subtract factor by factor, as PEFT does, not exactly");
   command.add_option("--calibration", choice.calibration.file,
                      "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
   command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();

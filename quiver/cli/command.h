@@ -48,6 +48,7 @@ void add_library_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_methods_command(CLI::App& app);
+void add_merge_command(CLI::App& app);
 void add_route_command(CLI::App& app);
 void add_selfcheck_command(CLI::App& app);
 void add_bench_command(CLI::App& app);

@@ -85,6 +85,7 @@ int main(int argc, char** argv) {
   add_library_command(app);
   add_eval_command(app);
   add_methods_command(app);
+  add_merge_command(app);
   add_route_command(app);
   add_report_command(app);
   add_bench_command(app);

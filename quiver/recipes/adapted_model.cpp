@@ -6,8 +6,9 @@
 #include "quiver/base/hash.h"
 #include "quiver/io/file.h"
 #include "quiver/lora/lora_linear.h"
-#include "quiver/lora/merge.h"
+#include "quiver/lora/merge_registry.h"
 #include "quiver/lora/peft.h"
+#include "quiver/lora/subtract.h"
 #include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/reuse_methods.h"
 
@@ -67,6 +68,10 @@ std::string choice_text(const AdapterChoice& choice) {
   const auto& c = choice.calibration;
   text += format("/{}/{}/{}/{}/{}/{}", c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens, c.seed,
                  choice.task_data.string(), choice.task_samples);
+  const auto& m = choice.merge;
+  text += format("/{}/{}/{}/{}/{}", m.lambda.value_or(-1), m.density.value_or(-1), m.rank.value_or(-1), m.seed, choice.general_by_factors);
+  for (const auto weight : m.weights) text += format("/{}", weight);
+  for (const auto& name : choice.general) text += "/general=" + name;
   for (const auto& name : choice.names) text += "/" + name;
   return text;
 }
@@ -93,6 +98,7 @@ std::vector<std::string> library_members(const library::Library& library, const 
     }
     if (!known) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of private, cluster, shared, imported", choice.kind);
   }
+  std::erase_if(names, [&](const std::string& name) { return std::ranges::find(choice.general, name) != choice.general.end(); });
   if (names.empty()) {
     fail(ErrorKind::kNotFound, "library '{}' has no {} adapters", library.path().string(), choice.kind.empty() ? "task" : choice.kind);
   }
@@ -129,7 +135,25 @@ std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library
     adapters.push_back(library.load(name));
     check(adapters.back(), base, choice.allow_other_base);
   }
+  if (choice.general.empty()) return adapters;
+  std::vector<lora::LoraAdapter> general;
+  for (const auto& name : choice.general) general.push_back(library.load(name));
+  for (auto& adapter : adapters) {
+    adapter = choice.general_by_factors ? lora::subtract_factors(adapter, general) : lora::subtract_products(adapter, general);
+  }
   return adapters;
+}
+
+lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
+  if (choice.method.starts_with("oracle=")) {
+    auto adapter = library.load(choice.method.substr(7));
+    check(adapter, base, choice.allow_other_base);
+    return adapter;
+  }
+  if (reuse_method(choice.method).family != ReuseFamily::kMerge) {
+    fail(ErrorKind::kUsage, "method '{}' chooses by token or prompt: it does not make one adapter of a library (mean does)", choice.method);
+  }
+  return lora::merge(choice.method, load_members(base, library, choice), choice.merge);
 }
 
 AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress, routing::RoutingRecorder* recorder) {
@@ -144,16 +168,8 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   if (choice.library.empty()) return {base.llama, nullptr};
   const auto library = library::Library::open(choice.library);
   const auto& method = reuse_method(choice.method);
-  if (choice.method.starts_with("oracle=")) {
-    const auto adapter = library.load(choice.method.substr(7));
-    check(adapter, base, choice.allow_other_base);
-    return {with_one(base, adapter), nullptr};
-  }
-  auto adapters = load_members(base, library, choice);
-  if (method.family == ReuseFamily::kMerge) {
-    return {with_one(base, choice.method == "mean" ? lora::mean_of_factors(adapters) : lora::mean_of_products(adapters)), nullptr};
-  }
-  const auto bank = make_bank(base, library, std::move(adapters), choice, progress);
+  if (method.family == ReuseFamily::kMerge) return {with_one(base, merged_adapter(base, library, choice)), nullptr};
+  const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
   return {base.llama.with_projections(std::move(projections)), bank.chooser};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quiver/library/library.h"
+#include "quiver/lora/merge_registry.h"
 #include "quiver/recipes/base_model.h"
 #include "quiver/recipes/calibration.h"
 #include "quiver/routing/attach.h"
@@ -28,6 +29,9 @@ struct AdapterChoice {
   std::int64_t top_k = 0;                        ///< 0: the method's (4, or 1), or all of a smaller library
   double temperature = 1;                        ///< of the softmax
   std::string combine;                           ///< "params" or "outputs"; empty: the method's
+  lora::MergeOptions merge;                      ///< of the merges
+  std::vector<std::string> general;              ///< adapters of the library whose mean is subtracted from the others (GenKnowSub)
+  bool general_by_factors = false;               ///< as PEFT does, factor by factor; else exactly, update by update
   std::int64_t components = 0;                   ///< spectral: singular directions of an adapter; 0: all
   double gamma = 0;                              ///< spectral: power of the singular values
   std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
@@ -45,8 +49,11 @@ std::string choice_text(const AdapterChoice& choice);
 /// The adapters a choice uses, in name order: those named; else those of `kind`; else the private and imported ones, or
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice);
+/// The members as one adapter, by a method of the family kMerge.
+lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
 
-/// The adapters of library_members, loaded and checked against the base.
+/// The adapters of library_members, loaded and checked against the base, less the mean of the general ones if there are any (these are
+/// then no members).
 std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
 
 /// Decides once per prompt, before what follows it is computed. Not thread-safe.

@@ -16,6 +16,7 @@
 #include "quiver/routing/directions.h"
 #include "quiver/routing/group_router.h"
 #include "quiver/routing/score_router.h"
+#include "quiver/train/task_predictor.h"
 
 namespace quiver::recipes {
 namespace {
@@ -59,10 +60,15 @@ std::map<std::string, torch::Tensor> stacked_directions(std::span<const LoraAdap
   return stacked;
 }
 
+/// Those that the library keeps are of its adapters as they are.
+routing::PrototypeMap prototypes_of(const library::Library& library, std::span<const LoraAdapter> adapters, const AdapterChoice& choice) {
+  return choice.general.empty() ? library_prototypes(library, adapters) : routing::prototypes(adapters);
+}
+
 /// Arrow's prototypes as vectors of one component.
-Scoring arrow_scoring(const library::Library& library, std::span<const LoraAdapter> adapters) {
+Scoring arrow_scoring(const library::Library& library, std::span<const LoraAdapter> adapters, const AdapterChoice& choice) {
   Scoring scoring;
-  for (const auto& [path, prototypes] : library_prototypes(library, adapters)) scoring.vectors.emplace(path, prototypes.unsqueeze(1));
+  for (const auto& [path, prototypes] : prototypes_of(library, adapters, choice)) scoring.vectors.emplace(path, prototypes.unsqueeze(1));
   return scoring;
 }
 
@@ -187,6 +193,7 @@ class BankMaker {
     else if (name == "pooled-arrow") pooled_arrow();
     else if (name == "logo") logo();
     else if (name == "retrieval") retrieval();
+    else if (name == "task-predictor") task_predictor();
     else fail(ErrorKind::kInternal, "method '{}' has no bank", name);
     return std::move(bank_);
   }
@@ -196,9 +203,14 @@ class BankMaker {
   void combine(Combine usual) { bank_.combine = choice_.combine.empty() ? usual : parse_combine(choice_.combine); }
   routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
 
+  ScoreCalibration calibrated(const Scoring& scoring, std::string kind) const {
+    for (const auto& name : choice_.general) kind += format("/{} {}", choice_.general_by_factors ? "less factors of" : "less", library_.at(name).sha256);
+    return calibrate(base_, library_, names_, scoring, kind, choice_.calibration, progress_);
+  }
+
   void arrow() {
     combine(Combine::kParams);
-    for (const auto& [path, prototypes] : library_prototypes(library_, bank_.adapters)) {
+    for (const auto& [path, prototypes] : prototypes_of(library_, bank_.adapters, choice_)) {
       bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, arrow_options()));
     }
   }
@@ -212,7 +224,7 @@ class BankMaker {
     options.temperature = choice_.temperature;
     const Scoring scoring{.vectors = stacked_directions(bank_.adapters, components, gamma), .rule = options.rule};
     std::optional<ScoreCalibration> calibration;
-    if (is_calibrated) calibration = calibrate(base_, library_, names_, scoring, format("directions/{}/{}", components, gamma), choice_.calibration, progress_);
+    if (is_calibrated) calibration = calibrated(scoring, format("directions/{}/{}", components, gamma));
     for (const auto& [path, vectors] : scoring.vectors) {
       bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
     }
@@ -270,8 +282,8 @@ class BankMaker {
 
   void calibrated_arrow(bool is_gated) {
     combine(Combine::kOutputs);
-    const auto scoring = arrow_scoring(library_, bank_.adapters);
-    const auto calibration = calibrate(base_, library_, names_, scoring, "arrow", choice_.calibration, progress_);
+    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
+    const auto calibration = calibrated(scoring, "arrow");
     std::shared_ptr<GroupTable> bias;
     if (is_gated) {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
@@ -295,8 +307,8 @@ class BankMaker {
   }
 
   void pooled_arrow() {
-    const auto scoring = arrow_scoring(library_, bank_.adapters);
-    const auto calibration = calibrate(base_, library_, names_, scoring, "arrow", choice_.calibration, progress_);
+    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
+    const auto calibration = calibrated(scoring, "arrow");
     const auto chosen = top_k(1);
     by_prompt(chosen, [base = base_.llama, scoring, calibration, chosen, temperature = choice_.temperature](std::span<const Prompt> prompts,
                                                                                                             Progress& progress) {
@@ -331,6 +343,32 @@ class BankMaker {
     by_prompt(chosen, [base = base_.llama, of_adapters, unit, chosen](std::span<const Prompt> texts, Progress& progress) {
       const auto likeness = unit(observe_hidden(base, texts, progress)).matmul(of_adapters.t());
       return keep_top(likeness, chosen, [](const torch::Tensor& top) { return torch::full_like(top, 1.0 / static_cast<double>(top.size(1))); });
+    });
+  }
+
+  void task_predictor() {
+    const auto prompts = task_prompts(base_, library_, names_, choice_);
+    std::vector<Prompt> texts;
+    std::vector<std::int64_t> labels;
+    for (std::size_t n = 0; n < prompts.size(); ++n) {
+      texts.insert(texts.end(), prompts[n].begin(), prompts[n].end());
+      labels.insert(labels.end(), prompts[n].size(), static_cast<std::int64_t>(n));
+    }
+    const auto num_adapters = static_cast<std::int64_t>(names_.size());
+    const auto key = sha256_hex(format("task-predictor-1/{}/{}/{}", base_.llama.fingerprint(), c10::toString(base_.llama.placement().dtype),
+                                       hash_of(texts) + joined(names_)));
+    auto stored = library_.find_artifact(key);
+    if (!stored) {
+      progress_.begin("look at the tasks", static_cast<std::int64_t>(texts.size()), "prompts");
+      stored = train::train_task_predictor(observe_hidden(base_.llama, texts, progress_), labels, num_adapters, {}).tensors();
+      progress_.end();
+      library_.store_artifact(key, *stored, {{"what", "task-predictor-1"}, {"adapters", names_}});
+    }
+    const train::TaskPredictor predictor(*stored);
+    const auto chosen = top_k(4);
+    by_prompt(chosen, [base = base_.llama, predictor, chosen](std::span<const Prompt> some, Progress& progress) {
+      const auto probabilities = predictor.probabilities(observe_hidden(base, some, progress));
+      return keep_top(probabilities, chosen, [](const torch::Tensor& top) { return top / top.sum(1, /*keepdim=*/true).clamp_min(1e-30); });
     });
   }
 

@@ -2,15 +2,15 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
+#include "quiver/lora/merge_registry.h"
 
 namespace quiver::recipes {
 namespace {
 
 using enum ReuseFamily;
 
+/// All but the merges, which have a registry of their own.
 constexpr ReuseMethod kMethods[] = {
-    {"mean", kMerge, "the mean of the factors A and of the factors B", "Ostapenko et al. 2024, mu"},
-    {"mean-products", kMerge, "the mean of the updates B A, exactly", "Hu et al. 2021, sec. 4.1"},
     {"oracle=NAME", kMerge, "one adapter, named", "Ostapenko et al. 2024"},
     {"arrow", kToken, "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
     {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally", "Fleshman and Van Durme 2025, arXiv 2504.03454"},
@@ -24,6 +24,7 @@ constexpr ReuseMethod kMethods[] = {
     {"pooled-arrow", kPrompt, "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"},
     {"logo", kPrompt, "the top k norms of the updates at the prompt's last token, in proportion", "LoGo 2025, arXiv 2511.07129"},
     {"retrieval", kPrompt, "the top k adapters by the likeness of the prompt to texts of their tasks, equally", "Zhao et al. 2024, LoRA-Retriever", true},
+    {"task-predictor", kPrompt, "the top k tasks of a classifier of prompts, learnt from texts of the tasks", "Ostapenko et al. 2024, TP", true},
 };
 
 }  // namespace
@@ -37,11 +38,20 @@ const char* family_name(ReuseFamily family) {
   return "";
 }
 
-std::span<const ReuseMethod> reuse_methods() { return kMethods; }
+std::span<const ReuseMethod> reuse_methods() {
+  static const auto all = [] {
+    static const auto merges = lora::merge_methods();
+    std::vector<ReuseMethod> methods;
+    for (const auto& merge : merges) methods.push_back({merge.name, kMerge, merge.what, merge.paper});
+    methods.insert(methods.end(), std::begin(kMethods), std::end(kMethods));
+    return methods;
+  }();
+  return all;
+}
 
 const ReuseMethod& reuse_method(std::string_view name) {
   std::vector<std::string> names;
-  for (const auto& method : kMethods) {
+  for (const auto& method : reuse_methods()) {
     if (name == method.name || (name.starts_with("oracle=") && std::string_view(method.name).starts_with("oracle="))) return method;
     names.emplace_back(method.name);
   }
