@@ -98,6 +98,8 @@ class Evaluations {
   SearchResult result_;
 };
 
+/// The parent itself may lie two steps outside the bounds. Were it clipped, a parent in a corner could only improve by children that leave
+/// the bounds in all of the corner's coordinates, which are few, and the step would shrink before its time.
 void one_plus_one(Evaluations& evaluations, const Vector& start, const SearchOptions& options) {
   Normals normals(options.seed);
   Vector parent = start;
@@ -105,9 +107,10 @@ void one_plus_one(Evaluations& evaluations, const Vector& start, const SearchOpt
   double step = options.step;
   while (!evaluations.is_over()) {
     Vector child = parent;
-    for (double& coordinate : child) coordinate += step * normals.next();
-    child = evaluations.clipped(child);
-    const double child_value = evaluations.at(child);
+    for (double& coordinate : child) {
+      coordinate = std::clamp(coordinate + step * normals.next(), -options.bound - 2 * step, options.bound + 2 * step);
+    }
+    const double child_value = evaluations.at(evaluations.clipped(child));
     if (child_value > value) {
       step *= std::pow(2, -0.25);  // a fifth of successes keeps the step: 2 (2^(-1/4))^4 = 1
       continue;
@@ -151,9 +154,9 @@ struct Strategy {
 /// One offspring: x = mean + sigma y, y = B D z.
 struct Offspring {
   torch::Tensor y;
-  double value = 0;             ///< of the objective where x is clipped to
-  double squared_distance = 0;  ///< from x to there
-  double rank_by = 0;           ///< value with the penalty
+  Vector outside;      ///< [n], how far x is outside the bounds
+  double value = 0;    ///< of the objective where x is clipped to
+  double rank_by = 0;  ///< value with the penalty
 };
 
 class CmaEs {
@@ -170,6 +173,7 @@ class CmaEs {
         lengths_(torch::ones({n_}, torch::kDouble)),
         path_sigma_(torch::zeros({n_}, torch::kDouble)),
         path_c_(torch::zeros({n_}, torch::kDouble)),
+        weights_(start.size(), 0.0),
         sigma_(options.step) {}
 
   void run() {
@@ -193,25 +197,39 @@ class CmaEs {
     const auto x = (mean_ + sigma_ * offspring.y).contiguous();
     const Vector point(x.const_data_ptr<double>(), x.const_data_ptr<double>() + n_);
     const auto inside = evaluations_.clipped(point);
-    for (std::size_t i = 0; i < point.size(); ++i) offspring.squared_distance += (point[i] - inside[i]) * (point[i] - inside[i]);
+    for (std::size_t i = 0; i < point.size(); ++i) offspring.outside.push_back(std::abs(point[i] - inside[i]));
     offspring.value = evaluations_.at(inside);
     return offspring;
   }
 
-  /// rank_by = value + 2 spread |x - clipped x|^2 / (sigma^2 mean variance): a point one standard deviation outside loses about as much as
-  /// values of this generation differ (the interquartile range), whatever the objective's scale (after Hansen et al. 2009,
-  /// "A method for handling uncertainty ...", app. A, without its adaptation over generations).
+  /// rank_by = value + sum_i w_i outside_i^2 (Hansen et al. 2009, "A method for handling uncertainty in evolutionary optimization ...").
+  /// The weights are 0 until the mean first leaves the bounds; then a point one standard deviation outside loses about as much as values of
+  /// that generation differ, and w_i grows as long as the mean is three standard deviations outside. They do not grow when the step
+  /// shrinks: the ranking would then see little but the penalty.
   void penalize(std::vector<Offspring>& offspring) {
+    const auto deviations = (sigma_ * covariance_.diagonal().sqrt()).contiguous();
+    const double* deviation = deviations.const_data_ptr<double>();
+    const double* mean = mean_.const_data_ptr<double>();
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      const double outside = std::abs(mean[i]) - options_.bound;
+      if (outside > 0 && weights_[i] == 0) {
+        std::fill(weights_.begin(), weights_.end(), 2 * spread(offspring) / deviations.square().mean().item<double>());
+      }
+      if (outside > 3 * deviation[i]) weights_[i] *= 1.2;
+    }
+    for (auto& one : offspring) {
+      one.rank_by = one.value;
+      for (std::size_t i = 0; i < weights_.size(); ++i) one.rank_by += weights_[i] * one.outside[i] * one.outside[i];
+    }
+  }
+
+  /// The interquartile range of the generation's values; 1 if it is flat.
+  static double spread(const std::vector<Offspring>& offspring) {
     Vector values;
     for (const auto& one : offspring) values.push_back(one.value);
     std::sort(values.begin(), values.end());
-    const double spread = values[values.size() * 3 / 4] - values[values.size() / 4];
-    if (spread > 0) spread_ = spread;  // a flat generation keeps the last one's
-    const double variance = sigma_ * sigma_ * covariance_.diagonal().mean().item<double>();
-    for (auto& one : offspring) {
-      one.rank_by = one.value;
-      if (one.squared_distance > 0) one.rank_by += 2 * spread_ * one.squared_distance / variance;
-    }
+    const double range = values[values.size() * 3 / 4] - values[values.size() / 4];
+    return range > 0 ? range : 1;
   }
 
   /// The next mean, paths, step and covariance from the generation, best first.
@@ -256,12 +274,12 @@ class CmaEs {
   Normals normals_;
   std::int64_t n_;
   Strategy strategy_;
-  torch::Tensor mean_;                    // [n]
-  torch::Tensor covariance_;              // [n, n] = axes diag(lengths^2) axes^T
-  torch::Tensor axes_, lengths_;          // [n, n], [n]: B and D
-  torch::Tensor path_sigma_, path_c_;     // [n]
+  torch::Tensor mean_;                 // [n]
+  torch::Tensor covariance_;           // [n, n] = axes diag(lengths^2) axes^T
+  torch::Tensor axes_, lengths_;       // [n, n], [n]: B and D
+  torch::Tensor path_sigma_, path_c_;  // [n]
+  Vector weights_;                     // [n], of the penalty
   double sigma_;
-  double spread_ = 1;
   std::int64_t generation_ = 0;
 };
 

@@ -25,8 +25,7 @@ struct SearchOptions {
   std::int64_t max_evaluations = 200;
   double step = 0.5;  ///< initial standard deviation of every coordinate; about a third of the distance to the minimum is good
   /// Every coordinate stays within [-bound, bound]: the objective never sees another point. The method's own points may lie outside; they
-  /// are evaluated where they are clipped to. CMA-ES ranks them with a penalty that grows with the square of the distance; the (1+1)-ES
-  /// goes on from the clipped point.
+  /// are evaluated where they are clipped to; CMA-ES ranks them with a penalty that grows with the square of the distance.
   double bound = std::numeric_limits<double>::infinity();
   double target = -std::numeric_limits<double>::infinity();  ///< ends the search at a value that is no larger
   std::int64_t population = 0;                               ///< lambda of CMA-ES; 0: 4 + floor(3 ln n)

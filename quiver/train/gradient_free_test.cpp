@@ -139,7 +139,7 @@ TEST(Minimize, ThePenaltyBringsTheMeanBackFromOutside) {
   };
   const auto result = minimize(objective, Vector(8, -1.0), {.max_evaluations = 2500, .bound = 1.5});
   EXPECT_NEAR(result.x[0], 1.5, 1e-6);
-  for (std::size_t i = 1; i < 8; ++i) EXPECT_NEAR(result.x[i], 1, 1e-4) << i;
+  for (std::size_t i = 1; i < 8; ++i) EXPECT_NEAR(result.x[i], 1, 1e-3) << i;
 }
 
 TEST(Minimize, CallsTheObjectiveExactlyAsOftenAsTheBudgetSays) {

@@ -38,7 +38,7 @@ TEST(TaskPredictorGolden, IsScikitLearnsLogisticRegression) {
     EXPECT_TRUE(torch::allclose(predictor.tensors().at("scale"), at("scale"), 1e-12, 1e-12)) << name;
     const double weights = (predictor.tensors().at("weight") - at("weight")).abs().max().item<double>();
     const double probabilities = (predictor.probabilities(at("unseen")) - at("probabilities")).abs().max().item<double>();
-    EXPECT_LT(weights, 1e-6) << name;
+    EXPECT_LT(weights, 1e-5) << name;  // up to 7; what is left is where scikit-learn stops
     EXPECT_LT(probabilities, 1e-6) << name;
   }
 }
@@ -92,16 +92,17 @@ TEST(TaskPredictor, WithAHiddenLayerIsItsDefinition) {
 TEST(TaskPredictor, IsTheSameAgainAndAfterATripThroughItsTensors) {
   const auto features = draw({40, 6}, 6);
   for (const std::int64_t hidden : {0, 5}) {
-    const auto first = train_task_predictor(features, turns(40, 4), 4, {.hidden = hidden});
-    const auto again = train_task_predictor(features, turns(40, 4), 4, {.hidden = hidden});
+    const TaskPredictorOptions options{.hidden = hidden, .max_iterations = 20};
+    const auto first = train_task_predictor(features, turns(40, 4), 4, options);
+    const auto again = train_task_predictor(features, turns(40, 4), 4, options);
     EXPECT_TRUE(first.probabilities(features).equal(again.probabilities(features)));
     const TaskPredictor copy(first.tensors());
     EXPECT_TRUE(copy.probabilities(features).equal(first.probabilities(features)));
     EXPECT_EQ(copy.num_features(), 6);
     EXPECT_EQ(copy.num_classes(), 4);
   }
-  const auto one = train_task_predictor(features, turns(40, 4), 4, {.hidden = 5, .seed = 1});
-  const auto other = train_task_predictor(features, turns(40, 4), 4, {.hidden = 5, .seed = 2});
+  const auto one = train_task_predictor(features, turns(40, 4), 4, {.hidden = 5, .max_iterations = 20, .seed = 1});
+  const auto other = train_task_predictor(features, turns(40, 4), 4, {.hidden = 5, .max_iterations = 20, .seed = 2});
   EXPECT_FALSE(one.probabilities(features).equal(other.probabilities(features)));
 }
 
