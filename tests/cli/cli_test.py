@@ -71,7 +71,8 @@ class Case(unittest.TestCase):
 class Verbs(Case):
     def test_help_names_every_verb(self):
         text = run("--help").stdout
-        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "methods", "route", "report", "selfcheck"):
+        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "merge", "methods", "route",
+                     "report", "selfcheck"):
             self.assertIn(verb, text)
             self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
 
@@ -144,6 +145,7 @@ class Library(Case):
         self.assertNotIn("http://", page.read_text().replace("http://www.w3.org/", ""))
         self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
         self.every_method(library, data)
+        self.merges(library)
         self.routes(library)
 
     def every_method(self, library, data):
@@ -156,6 +158,27 @@ class Library(Case):
         self.assertEqual(found, {"base", *(f"private-{m}" for m in methods)})
         self.expect_error(["eval", "--base", TINY, "--library", library, "--data", data, "--train-tasks", "alpha", "--methods", "private-arow"],
                           2, "arrow", "quiver methods")
+
+    def merges(self, library):
+        requests = self.tmp / "merge-requests.jsonl"
+        write_jsonl(requests, [{"id": i, "context": f"Task {name}. Say", "continuation": " text"} for i, name in enumerate(["alpha", "beta", "x"])])
+
+        def scores(*args):
+            lines = run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *args).stdout.splitlines()
+            return [json.loads(line)["logprob"] for line in lines]
+
+        # The exact concatenation equals mixing all outputs at run time, equally.
+        weights = ["--weights", "0.25,0.25,0.25,0.25"]
+        merged = self.tmp / "merged"
+        answer = json.loads(run("merge", "--base", TINY, "--library", library, "--method", "cat", *weights, "--output", merged, "--json").stdout)
+        self.assertEqual(answer["rank"], 16)
+        mixed = scores("--library", library, "--method", "arrow", "--top-k", 4, "--temperature", "inf", "--combine", "outputs")
+        for a, b, c in zip(scores("--adapter", merged), mixed, scores("--library", library, "--method", "cat", *weights)):
+            self.assertAlmostEqual(a, b, places=3)
+            self.assertAlmostEqual(a, c, places=4)
+        self.expect_error(["merge", "--base", TINY, "--library", library, "--output", merged], 2, "--force")
+        self.expect_error(["merge", "--base", TINY, "--library", library, "--method", "arrow", "--output", self.tmp / "no"], 2, "one adapter")
+        self.expect_error(["merge", "--base", TINY, "--library", library, "--density", "0.5", "--output", self.tmp / "no"], 2, "takes no density")
 
     def routes(self, library):
         args = ["route", "--base", TINY, "--library", library, "--prompt", "Task alpha. Say text.", "--dtype", "float32"]
