@@ -1,7 +1,7 @@
 // The overhead of routing over the base projection alone: bfloat16, 576 -> 576 (SmolLM2's q_proj),
 // rank 4, top-k 4.
 #include <benchmark/benchmark.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <memory>

@@ -8,7 +8,7 @@ add_library(quiver_torch_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/torch_pch.cpp")
 target_link_libraries(quiver_torch_pch PRIVATE Libtorch::torch)
 target_compile_options(quiver_torch_pch PRIVATE ${QUIVER_WARNINGS})
 target_include_directories(quiver_torch_pch PRIVATE "${CMAKE_SOURCE_DIR}")
-target_precompile_headers(quiver_torch_pch PRIVATE <torch/torch.h> <nlohmann/json.hpp>)
+target_precompile_headers(quiver_torch_pch PRIVATE <torch/utils.h> <nlohmann/json.hpp>)
 
 # quiver_layer(NAME [TORCH] [FOLDERS ...] [LIBRARIES ...]): every .cpp of quiver/NAME, and a test program of every
 # _test.cpp there.
@@ -103,5 +103,5 @@ if(cli_sources)
   target_link_libraries(quiver PRIVATE quiver_recipes CLI11::CLI11)
   # Reading CLI11 and instantiating its templates is nearly all of what these files cost to compile; none of them is hot.
   target_compile_options(quiver PRIVATE -O1)
-  target_precompile_headers(quiver PRIVATE <torch/torch.h> <nlohmann/json.hpp> <CLI/CLI.hpp>)
+  target_precompile_headers(quiver PRIVATE <torch/utils.h> <nlohmann/json.hpp> <CLI/CLI.hpp>)
 endif()

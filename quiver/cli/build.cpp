@@ -19,9 +19,10 @@ void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::Trai
 }
 
 void run(const Options& options) {
-  const bool with_clusters = options.recipe == "mbc";
+  const bool with_mbc = options.recipe == "mbc";
+  const bool with_clusters = with_mbc || options.recipe == "clusters";
   if (!with_clusters && options.recipe != "private" && options.recipe != "shared") {
-    fail(ErrorKind::kUsage, "--recipe '{}' is not one of private, shared, mbc", options.recipe);
+    fail(ErrorKind::kUsage, "--recipe '{}' is not one of private, shared, mbc, clusters", options.recipe);
   }
   const auto setup = options.training.resolve(options.common.seed);
   const auto mbc = options.cluster.resolve(options.common.seed);
@@ -33,21 +34,23 @@ void run(const Options& options) {
     auto shared = setup;
     if (options.shared_epochs > 0) shared.train.epochs = options.shared_epochs;
     trained.push_back(recipes::train_shared(base, library, shared, progress));
-  } else {
+  } else if (options.recipe != "clusters") {
     append(trained, recipes::train_private(base, library, setup, progress));
   }
   nlohmann::json clusters;
-  if (with_clusters) {
+  if (with_mbc) {
     const auto result = recipes::cluster_library(library, setup.tasks, mbc);
     clusters = recipes::to_json(result);
     progress.message(format("{} clusters of {} adapters, silhouette {:.3f}", mbc.num_clusters, setup.tasks.size(), result.silhouette));
+  }
+  if (with_clusters) {
     auto grouped = setup;
     if (options.cluster_epochs > 0) grouped.train.epochs = options.cluster_epochs;
     append(trained, recipes::train_clusters(base, library, grouped, progress));
   }
   auto summary = recipes::training_summary(trained);
   if (options.common.json) {
-    if (with_clusters) summary["clusters"] = clusters;
+    if (with_mbc) summary["clusters"] = clusters;
     print_json(summary);
     return;
   }
@@ -57,13 +60,13 @@ void run(const Options& options) {
 
 }  // namespace
 
-/// quiver build --recipe private|shared|mbc --library DIR ...
+/// quiver build --recipe private|shared|mbc|clusters --library DIR ...
 void add_build_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command =
       app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, or MBC with an adapter per cluster");
   add_common_options(*command, options->common);
-  command->add_option("--recipe", options->recipe, "private, shared, or mbc (private adapters, clustering, cluster adapters)")
+  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), or clusters (of the groups that are there)")
       ->capture_default_str();
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);

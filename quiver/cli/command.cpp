@@ -1,7 +1,7 @@
 #include "quiver/cli/command.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cerrno>
 #include <cstdio>

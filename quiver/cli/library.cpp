@@ -131,7 +131,7 @@ void add_library_command(CLI::App& app) {
   add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');
   add_verb->add_flag("--allow-other-base", add_options->allow_other_base, "Although it was made for another base model");
   add_verb->add_flag("--assign", add_options->assign,
-                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: a later 'quiver build' does");
+                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: 'quiver build --recipe clusters --force' does, that group's adapter alone");
   add_verb->add_flag("--force", add_options->force, "Replace an adapter of this name");
   const auto [remove_verb, remove_options] = verb("remove", "Delete one adapter", remove);
   remove_verb->add_option("name", remove_options->name, "Adapter")->required();

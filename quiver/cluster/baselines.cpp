@@ -1,6 +1,6 @@
 #include "quiver/cluster/baselines.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,6 +1,6 @@
 #include "quiver/cluster/fisher.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // The Gram matrices of model-based clustering, summed over blocks of coordinates.
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <string>

@@ -1,7 +1,7 @@
 #include "quiver/cluster/kmeans.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "quiver/cluster/partition.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <limits>

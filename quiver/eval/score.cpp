@@ -1,6 +1,6 @@
 #include "quiver/eval/score.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <numeric>

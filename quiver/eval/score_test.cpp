@@ -1,7 +1,7 @@
 #include "quiver/eval/score.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <nlohmann/json.hpp>
 

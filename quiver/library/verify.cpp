@@ -1,5 +1,5 @@
 // Library::verify: everything read again, nothing changed.
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "quiver/lora/compress.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "quiver/lora/dora_linear.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/tensor/tensor.h"

@@ -1,6 +1,6 @@
 #include "quiver/lora/init.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

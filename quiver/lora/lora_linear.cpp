@@ -1,6 +1,7 @@
 #include "quiver/lora/lora_linear.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/lora/dora_linear.h"

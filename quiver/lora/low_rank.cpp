@@ -1,6 +1,6 @@
 #include "quiver/lora/low_rank.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/profile.h"
 #include "quiver/lora/kernels/low_rank_isa.h"

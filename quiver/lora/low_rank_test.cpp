@@ -1,7 +1,7 @@
 #include "quiver/lora/low_rank.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/testing/draw.h"
 

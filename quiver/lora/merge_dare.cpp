@@ -1,6 +1,6 @@
 #include "quiver/lora/merge_dare.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <vector>
 

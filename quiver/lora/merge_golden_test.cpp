@@ -1,6 +1,6 @@
 // Against PEFT and NumPy (tests/golden/merges/README.md).
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <map>
 #include <string>

@@ -1,6 +1,6 @@
 #include "quiver/lora/merge_knots.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <map>
 #include <string>

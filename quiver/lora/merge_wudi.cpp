@@ -1,6 +1,6 @@
 #include "quiver/lora/merge_wudi.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <vector>

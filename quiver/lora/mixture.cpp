@@ -1,6 +1,6 @@
 #include "quiver/lora/mixture.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "quiver/lora/sign_election.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/random.h"
 

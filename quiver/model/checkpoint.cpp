@@ -1,5 +1,5 @@
 // Reading base models: Hugging Face folders and GGUF files.
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

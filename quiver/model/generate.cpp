@@ -1,6 +1,6 @@
 #include "quiver/model/generate.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

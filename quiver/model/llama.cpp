@@ -1,6 +1,6 @@
 #include "quiver/model/llama.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

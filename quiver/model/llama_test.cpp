@@ -1,7 +1,7 @@
 #include "quiver/model/llama.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>

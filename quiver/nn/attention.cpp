@@ -1,6 +1,8 @@
 #include "quiver/nn/attention.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <limits>

@@ -1,7 +1,7 @@
 #include "quiver/nn/attention.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"

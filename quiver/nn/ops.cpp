@@ -1,7 +1,8 @@
 #include "quiver/nn/ops.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 #include "quiver/nn/ops.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <functional>

@@ -1,7 +1,7 @@
 #include "quiver/nn/projection.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <mutex>
 

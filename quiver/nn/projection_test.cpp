@@ -1,7 +1,7 @@
 #include "quiver/nn/projection.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/testing/draw.h"

@@ -1,6 +1,6 @@
 #include "quiver/recipes/adapter_bank.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
@@ -160,12 +160,17 @@ torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const st
   return torch::zeros_like(scores).scatter_(1, order.narrow(1, 0, top_k), weigh(top));
 }
 
-/// How much a prompt's evidence Z [P, N] counts beside each token's own: lambda times a share that rises from 0 to 1 as the
-/// largest Z goes from what unseen tasks have to what known ones have. Chosen without labels (docs/papers.md).
-torch::Tensor gated_evidence(const torch::Tensor& pooled, double lambda) {
-  constexpr double kCentre = 1.7, kWidth = 0.2;
-  const auto clear = ((std::get<0>(pooled.max(1, /*keepdim=*/true)) - kCentre) / kWidth).sigmoid();  // [P, 1]
-  return pooled * (lambda * clear);
+/// The prompts' evidence Z [P, N], times lambda and a share that rises from 0 to 1 where the largest Z of a prompt leaves what it is on
+/// text of no task: m and s being mean and standard deviation of the largest Z over the calibration prompts,
+///
+///   lambda sigmoid((max_n Z_n - (m + 4 s)) / (s / 2)) Z
+///
+/// so that a prompt of a known task is decided as a whole, and one of none token by token.
+torch::Tensor gated_evidence(const torch::Tensor& pooled, const ScoreCalibration& calibration, double lambda) {
+  const auto of_no_task = std::get<0>(calibration.prompt_z.max(1));  // [calibration prompts]
+  const auto mean = of_no_task.mean(), deviation = of_no_task.var(/*unbiased=*/false).sqrt().clamp_min(1e-6);
+  const auto largest = std::get<0>(pooled.max(1, /*keepdim=*/true));  // [P, 1]
+  return pooled * (((largest - (mean + 4 * deviation)) / (deviation / 2)).sigmoid() * lambda);
 }
 
 // ---- The banks
@@ -289,7 +294,7 @@ class BankMaker {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
       bank_.chooser = std::make_shared<TableChooser>(
           bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight](std::span<const Prompt> prompts, Progress& progress) {
-            return gated_evidence(pooled(base, scoring, calibration, prompts, progress), lambda);
+            return gated_evidence(pooled(base, scoring, calibration, prompts, progress), calibration, lambda);
           });
     }
     for (const auto& [path, vectors] : scoring.vectors) {

@@ -1,6 +1,6 @@
 #include "quiver/recipes/calibration.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -16,7 +16,7 @@ namespace {
 
 /// Parts of keys: change when what is computed does.
 constexpr const char* kSamplesVersion = "base-samples-1";
-constexpr const char* kCalibrationVersion = "score-calibration-1";
+constexpr const char* kCalibrationVersion = "score-calibration-2";
 
 std::string hash_of(std::span<const Prompt> prompts) {
   Sha256 hash;
@@ -132,13 +132,15 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
     const auto summary = observe_scores(base.llama, prompts, some, progress);
     progress.end();
     const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
+    const auto prompt_z = ((summary.by_prompt - prompt_mean) / prompt_deviation).mean(1);  // [P, missing]
     for (std::size_t i = 0; i < missing.size(); ++i) {
       const auto column = [&](const torch::Tensor& t) { return t.select(1, static_cast<std::int64_t>(i)).contiguous(); };
       const auto n = static_cast<std::size_t>(missing[i]);
       measured[n] = tensor::TensorMap{{"mean", column(summary.mean)},
                                       {"deviation", column(summary.deviation)},
                                       {"prompt_mean", column(prompt_mean)},
-                                      {"prompt_deviation", column(prompt_deviation)}};
+                                      {"prompt_deviation", column(prompt_deviation)},
+                                      {"prompt_z", column(prompt_z)}};
       check_varies(*measured[n], names[n]);
       library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}, {"scores", kind}});
     }
@@ -154,6 +156,7 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
   calibration.deviation = stacked("deviation");
   calibration.prompt_mean = stacked("prompt_mean");
   calibration.prompt_deviation = stacked("prompt_deviation");
+  calibration.prompt_z = stacked("prompt_z");
   return calibration;
 }
 

@@ -39,6 +39,7 @@ struct ScoreCalibration {
   std::vector<std::string> paths;
   torch::Tensor mean, deviation;                ///< [L, N] float64
   torch::Tensor prompt_mean, prompt_deviation;  ///< [L, N] float64
+  torch::Tensor prompt_z;                       ///< [P, N] float64: Z of the calibration prompts themselves
   /// The calibration of one projection's router.
   routing::Calibration at(const std::string& path) const;
   /// Z of prompts' mean scores [P, L, N], in the order of `paths`: [P, N].

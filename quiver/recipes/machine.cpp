@@ -2,7 +2,8 @@
 
 #include <ATen/Parallel.h>
 #include <sys/utsname.h>
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/utils.h>
 #include <unistd.h>
 
 #include <fstream>

@@ -1,6 +1,6 @@
 #include "quiver/recipes/observe.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <functional>

@@ -1,6 +1,6 @@
 // Whole models with adapters against PEFT and plain references in Python.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <nlohmann/json.hpp>
 

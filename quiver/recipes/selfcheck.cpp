@@ -1,6 +1,6 @@
 #include "quiver/recipes/selfcheck.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

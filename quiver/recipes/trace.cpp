@@ -1,6 +1,6 @@
 #include "quiver/recipes/trace.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <map>

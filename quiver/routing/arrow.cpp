@@ -1,6 +1,6 @@
 #include "quiver/routing/arrow.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <tuple>
 

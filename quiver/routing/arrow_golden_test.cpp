@@ -1,7 +1,7 @@
 // Against PEFT and NumPy (tests/golden/arrow/README.md), one projection at a time. The whole model
 // is compared where there is one.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <memory>
 #include <string>

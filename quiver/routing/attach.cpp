@@ -1,7 +1,7 @@
 #include "quiver/routing/attach.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <memory>
 #include <utility>

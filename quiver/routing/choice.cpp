@@ -1,6 +1,6 @@
 #include "quiver/routing/choice.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/tensor/tensor.h"

@@ -1,6 +1,6 @@
 #include "quiver/routing/directions.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

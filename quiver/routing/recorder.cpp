@@ -1,6 +1,6 @@
 #include "quiver/routing/recorder.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <utility>

@@ -1,6 +1,6 @@
 #include "quiver/routing/registry.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/routing/baselines.h"

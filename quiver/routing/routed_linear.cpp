@@ -1,6 +1,6 @@
 #include "quiver/routing/routed_linear.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include "quiver/routing/score_router.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <tuple>
 #include <utility>

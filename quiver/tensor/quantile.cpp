@@ -1,6 +1,6 @@
 #include "quiver/tensor/quantile.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

@@ -1,6 +1,7 @@
 #include "quiver/tensor/tensor.h"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/utils.h>
 
 #include <sstream>
 

@@ -1,6 +1,6 @@
 #include "quiver/testing/dense_mixture.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <vector>
 

@@ -1,7 +1,7 @@
 // Random tensors for tests.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 namespace quiver::testing {
 

@@ -3,7 +3,7 @@
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "quiver/nn/row_parts.h"
 #include "quiver/train/test_support.h"

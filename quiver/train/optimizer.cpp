@@ -1,6 +1,6 @@
 #include "quiver/train/optimizer.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <numbers>

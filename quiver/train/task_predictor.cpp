@@ -1,6 +1,7 @@
 #include "quiver/train/task_predictor.h"
 
-#include <torch/torch.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <vector>

@@ -1,7 +1,7 @@
 #include "quiver/train/trainer.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <filesystem>

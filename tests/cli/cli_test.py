@@ -249,6 +249,23 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         self.expect_error(["cluster", *folders, "--sweep", "7"], 2, "6 adapters cannot form 7 clusters")
         self.expect_error(["cluster", *folders, "--num-clusters", 2, "--sweep"], 2, "--sweep")
 
+    def test_only_the_group_that_a_new_adapter_joined_is_trained_again(self):
+        data = make_tasks(self.tmp / "train")
+        library = self.tmp / "library"
+        train = self.train_args(library, data)
+        run(*train, "--tasks", "alpha,beta,gamma")
+        run("cluster", "--library", library, "--num-clusters", 2)
+        build = ["build", "--recipe", "clusters", *train[1:], "--json"]
+        first = json.loads(run(*build).stdout)
+        self.assertEqual([a["name"] for a in first["adapters"] if a["is_new"]], ["cluster-c0", "cluster-c1"])
+        exported = self.tmp / "exported"
+        run("library", "export", "--library", library, "alpha", exported)
+        add = ["library", "add", "--library", library, "--base", TINY, "--assign", "--name", "delta", "--json", exported]
+        group = json.loads(run(*add).stdout)["assigned"]["group"]
+        self.expect_error(build, 3, "--force")
+        again = json.loads(run(*build, "--force").stdout)
+        self.assertEqual([a["name"] for a in again["adapters"] if a["is_new"]], [f"cluster-{group}"])
+
     def test_a_new_adapter_joins_the_nearest_group(self):
         data = make_tasks(self.tmp / "train")
         library = self.tmp / "library"
