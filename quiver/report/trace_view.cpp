@@ -136,11 +136,21 @@ std::string packed(const Trace& trace, const std::vector<std::size_t>& columns) 
   return text;
 }
 
+/// A token to click on; line breaks are shown, and made.
+std::string token_html(const std::string& token) {
+  std::string text, breaks;
+  for (const char c : token) {
+    if (c == '\n') breaks += "<br>";
+    text += c == '\n' ? std::string("\u21B5") : std::string(1, c);
+  }
+  return "<button class=\"tok\">" + (text.empty() ? "\u00B7" : escape(text)) + "</button>" + breaks;
+}
+
 constexpr const char* kTraceStyle = R"css(
 .text{font-size:16px;line-height:2.05;border:1px solid var(--line);border-radius:9px;padding:12px 16px;white-space:pre-wrap;overflow-wrap:anywhere}
 .tok{all:unset;cursor:pointer;border-radius:4px;padding:2px 0;border-bottom:3px solid transparent;white-space:pre-wrap}
 .tok:hover{background:var(--panel)}.tok:focus-visible,.tok.on{outline:2px solid var(--accent);outline-offset:1px}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:6px 16px;padding:0;margin:12px 0;font-size:13.5px}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:6px 16px;padding:0;margin:12px 0;font-size:13.5px}.legend li{overflow-wrap:anywhere}
 .legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 .weights td,.weights th{padding:2px 6px;font-size:12px}.weights td{min-width:38px;text-align:right;font-variant-numeric:tabular-nums}
 .weights th.slant{max-width:130px;overflow-wrap:anywhere;vertical-align:bottom;text-align:left}
@@ -243,7 +253,7 @@ std::string render_trace_page(const json& document, const std::string& given_tit
   html += "</ul><label class=\"pick\">Coloured by the adapter favoured at <select id=\"layer\"><option value=\"\">all layers</option>";
   for (std::size_t l = 0; l < trace.layers.size(); ++l) html += format("<option value=\"{}\">{}</option>", l, escape(trace.layers[l]));
   html += "</select></label><div class=\"text\">";
-  for (const auto& token : trace.tokens) html += "<button class=\"tok\">" + (token.empty() ? "\u00B7" : escape(token)) + "</button>";
+  for (const auto& token : trace.tokens) html += token_html(token);
   html += "</div><p class=\"note\">A click on a token, or the arrow keys, show its weights below.";
   if (trace.named.size() < trace.adapters.size()) html += format(" The {} adapters of the largest shares are shown.", trace.named.size());
   html += "</p><h2 id=\"which\"></h2><p class=\"note\">Weight in percent, the mean over a layer's projections.</p>";

@@ -42,19 +42,22 @@ TEST(TraceText, FitsANarrowTerminal) {
   const auto text = render_trace_text(small_trace(), {.width = 24, .every_token = true});
   std::size_t begin = text.find("  A ");
   for (auto end = text.find('\n', begin); end != std::string::npos; begin = end + 1, end = text.find('\n', begin)) {
-    if (text.compare(begin, 2, "  ") == 0) EXPECT_LE(end - begin, 26u) << text.substr(begin, end - begin);
+    if (text.compare(begin, 2, "  ") == 0) {
+      EXPECT_LE(end - begin, 26u) << text.substr(begin, end - begin);
+    }
   }
 }
 
 TEST(TracePage, EscapesAllTextAndLoadsNothing) {
   const auto page = render_trace_page(small_trace(), "");
   EXPECT_THAT(page, HasSubstr("&lt;script&gt;</button>"));
+  EXPECT_THAT(page, HasSubstr("Is\u21B5</button><br>"));
   EXPECT_THAT(page, HasSubstr("&lt;b&gt;"));
   EXPECT_THAT(page, Not(HasSubstr("<b>")));
   EXPECT_THAT(page, Not(HasSubstr("http://")));
   EXPECT_THAT(page, HasSubstr("Content-Security-Policy"));
   // Of layer 0, token 0: third 0, "<b>" (0.25 + 0) / 2, second (0.75 + 1) / 2, in 6-bit letters.
-  EXPECT_THAT(page, HasSubstr("\"AAIA4A"));
+  EXPECT_THAT(page, HasSubstr("\"AAIA3_"));
 }
 
 TEST(Trace, RefusesWhatIsNone) {
