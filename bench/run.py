@@ -5,6 +5,7 @@ Parts, all of them or those named by --only:
 
   training   private adapters on a fixed sample of tasks, rank 4 on q, k, v, o, batch 16, bfloat16: tokens of the original
              examples per second of training, padding not counted, loading left out; and variants of it
+             (a CPU that does not multiply bfloat16 computes this and all below in float32, peers too)
   float32    the same in float32, on a quarter of the examples
   memory     the most memory that a process holds which trains on batches of 16 x 512 random tokens, and its seconds a step
   start      from the command to the first step, between two tasks, and 96 adapters in one process against 96 processes
@@ -44,23 +45,26 @@ class Bench:
     def __init__(self, options):
         self.options = options
         self.base = call([options.quiver, "fetch", "--json", "--python", options.python])["path"]
+        self.about = self.quiver_bench("gemm")["machine"]
+        has_bfloat16 = self.about["bf16 in hardware"] == "yes"
+        self.dtype, self.peer_dtype = ("bfloat16", "bf16") if has_bfloat16 else ("float32", "fp32")
 
-    def quiver_train(self, *more, tasks=TASKS, examples=None, dtype="bfloat16"):
+    def quiver_train(self, *more, tasks=TASKS, examples=None, dtype=None):
         with tempfile.TemporaryDirectory() as folder:
             return call([self.options.quiver, "train", "--base", self.base, "--data", ROOT / "data/train", "--tasks", ",".join(tasks),
                          "--library", folder + "/library", "--max-examples", examples or self.options.examples, "--epochs", 1,
-                         "--dtype", dtype, "--threads", self.options.threads, "--json", *more])
+                         "--dtype", dtype or self.dtype, "--threads", self.options.threads, "--json", *more])
 
     def quiver_bench(self, *arguments):
         return call([self.options.quiver, "bench", *arguments, "--threads", self.options.threads, "--json"])
 
-    def peft_train(self, *more, tasks=TASKS, examples=None, dtype="bf16"):
+    def peft_train(self, *more, tasks=TASKS, examples=None, dtype=None):
         return call([self.options.python, ROOT / "bench/peers/peft_train.py", "--tasks", *tasks, "--max-examples",
-                     examples or self.options.examples, "--epochs", 1, "--threads", self.options.threads, "--dtype", dtype,
+                     examples or self.options.examples, "--epochs", 1, "--threads", self.options.threads, "--dtype", dtype or self.peer_dtype,
                      "--base", self.base, *more])
 
     def machine(self):
-        return {"gemm": self.quiver_bench("gemm", "--dtype", "bfloat16")["gflops"],
+        return {"gemm": self.quiver_bench("gemm", "--dtype", self.dtype)["gflops"],
                 "gemm_float32": self.quiver_bench("gemm", "--dtype", "float32")["gflops"]}
 
     def training(self):
@@ -79,7 +83,7 @@ class Bench:
                 "peft": self.peft_train(examples=few, dtype="fp32")["tokens_per_second"]}
 
     def memory(self):
-        shape = ("--batch-size", 16, "--length", 512, "--dtype", "bfloat16", "--steps", 3, "--base", self.base)
+        shape = ("--batch-size", 16, "--length", 512, "--dtype", self.dtype, "--steps", 3, "--base", self.base)
         figures = {}
         for name, more in (("quiver", ()), ("quiver_checkpointed", ("--checkpoint-activations",))):
             result = self.quiver_bench("train", *shape, *more)
@@ -123,7 +127,7 @@ class Bench:
                 file.writelines(lines)
                 file.flush()
                 started = time.monotonic()
-                subprocess.run([str(self.options.quiver), "score", "--base", self.base, "--input", file.name, "--dtype", "bfloat16",
+                subprocess.run([str(self.options.quiver), "score", "--base", self.base, "--input", file.name, "--dtype", self.dtype,
                                 "--threads", str(self.options.threads)], check=True, capture_output=True)
                 return time.monotonic() - started
 
@@ -131,7 +135,7 @@ class Bench:
         figures = {"quiver": len(requests) / (run(requests) - start)}
         for name, more in (("transformers", ()), ("transformers_label_head", ("--label-head-only",))):
             figures[name] = call([self.options.python, ROOT / "bench/peers/transformers_score.py", "--threads", self.options.threads,
-                                  "--dtype", "bf16", "--batch", 16, "--base", self.base, "--max-per-set", self.options.questions,
+                                  "--dtype", self.peer_dtype, "--batch", 16, "--base", self.base, "--max-per-set", self.options.questions,
                                   *more])["requests_per_second"]
         return figures
 
@@ -144,21 +148,21 @@ def show(title, unit, lines, mine):
         print(f"{'  ' + name:62} {value:8.1f} {ratio}".rstrip())
 
 
-def show_training(f, gemm):
-    show("training in bfloat16", "tokens/s", [
+def show_training(f, gemm, dtype):
+    show(f"training in {dtype}", "tokens/s", [
         ("Quiver", f["quiver"], False), ("PEFT + transformers", f["peft"], True),
         ("PEFT + transformers, head at labels only", f["peft_label_head"], True)], f["quiver"])
     share = 4 * BODY_PARAMETERS * f["quiver_rows"] / 1e9 / gemm
-    print(f"    of {gemm:.0f} GFLOP/s of plain bfloat16 products Quiver's take {100 * share:.0f} % (head left out): {f['quiver_rows']:.0f} rows/s")
+    print(f"    of {gemm:.0f} GFLOP/s of plain {dtype} products Quiver's take {100 * share:.0f} % (head left out): {f['quiver_rows']:.0f} rows/s")
     unshared = 4 * BODY_PARAMETERS * f["quiver_unshared"] / 1e9 / gemm
     show("  nothing shared (--share-prefixes off)", "tokens/s", [
         ("Quiver", f["quiver_unshared"], False), ("PEFT + transformers", f["peft"], True)], f["quiver_unshared"])
-    print(f"    of plain bfloat16 products {100 * unshared:.0f} %")
+    print(f"    of plain {dtype} products {100 * unshared:.0f} %")
     print(f"{'  rank 16 on all seven linear maps':62} {f['quiver_rank16_all']:8.1f} {100 * (1 - f['quiver_rank16_all'] / f['quiver']):8.0f} % less")
 
 
-def show_memory(f):
-    print(f"{'training on 16 x 512 tokens, bfloat16':62} {'MiB':>8} {'s a step':>10}")
+def show_memory(f, dtype):
+    print(f"{'training on 16 x 512 tokens, ' + dtype:62} {'MiB':>8} {'s a step':>10}")
     for key, name in (("quiver", "Quiver"), ("quiver_checkpointed", "Quiver, --checkpoint-activations"), ("peft", "PEFT + transformers"),
                       ("peft_label_head", "PEFT, head at labels only"),
                       ("peft_checkpointed", "PEFT, head at labels only, gradient checkpointing")):
@@ -195,22 +199,21 @@ def main():
     medians = {part: {name: statistics.median(r[part][name] for r in rounds) for name in rounds[0][part]} for part in rounds[0]}
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        machine = bench.quiver_bench("gemm")["machine"]
-        options.output.write_text(json.dumps({"machine": machine, "medians": medians, "rounds": rounds}, indent=1) + "\n")
+        options.output.write_text(json.dumps({"machine": bench.about, "dtype": bench.dtype, "medians": medians, "rounds": rounds}, indent=1) + "\n")
 
     print(f"\n{options.threads} threads; medians of {options.rounds}")
     if "training" in medians:
-        show_training(medians["training"], medians["machine"]["gemm"])
+        show_training(medians["training"], medians["machine"]["gemm"], bench.dtype)
     if "float32" in medians:
         f = medians["float32"]
         show("training in float32", "tokens/s", [("Quiver", f["quiver"], False), ("PEFT + transformers", f["peft"], True)], f["quiver"])
     if "memory" in medians:
-        show_memory(medians["memory"])
+        show_memory(medians["memory"], bench.dtype)
     if "start" in medians:
         show_start(medians["start"])
     if "scoring" in medians:
         f = medians["scoring"]
-        show("scoring multiple choice in bfloat16", "requests/s", [
+        show(f"scoring multiple choice in {bench.dtype}", "requests/s", [
             ("Quiver", f["quiver"], False), ("transformers, batches of 16", f["transformers"], True),
             ("transformers, head at continuations only", f["transformers_label_head"], True)], f["quiver"])
 
