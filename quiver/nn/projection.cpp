@@ -1,6 +1,7 @@
 #include "quiver/nn/projection.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/utils.h>
 
 #include <mutex>

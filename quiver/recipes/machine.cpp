@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <torch/cuda.h>
 #include <torch/utils.h>
+#include <torch/version.h>
 #include <unistd.h>
 
 #include <fstream>
