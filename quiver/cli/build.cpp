@@ -1,6 +1,10 @@
+#include <algorithm>
+#include <cmath>
+
 #include "quiver/cli/cluster_options.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/recipes/train_skills.h"
 
 namespace quiver::cli {
 namespace {
@@ -12,7 +16,25 @@ struct Options {
   std::string recipe = "mbc";
   std::int64_t cluster_epochs = 0;
   std::int64_t shared_epochs = 0;
+  std::int64_t budget_epochs = 0;
+  recipes::SkillSetup skills;
+  std::string granularity = "projection";
+  std::int64_t num_heads = 0;
+  double logit_rate = 0;
 };
+
+/// The setup of Poly or MHR: the paper's settings where the user says nothing.
+recipes::SkillSetup resolve_skills(const Options& options) {
+  auto skills = options.skills;
+  const bool is_mhr = options.recipe == "mhr";
+  skills.kind = is_mhr ? library::AdapterKind::kMhr : library::AdapterKind::kPoly;
+  skills.shape.unit = lora::parse_mix_unit(options.granularity);
+  if (!is_mhr && options.num_heads > 1) fail(ErrorKind::kUsage, "--heads {} is for --recipe mhr", options.num_heads);
+  skills.shape.num_heads = is_mhr ? (options.num_heads > 0 ? options.num_heads : 32) : 1;
+  skills.logit_rate = options.logit_rate > 0 ? options.logit_rate : (is_mhr ? 0.5 : 0.1);
+  skills.initial_spread = is_mhr ? 0 : 1e-3;
+  return skills;
+}
 
 void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::TrainedAdapter> more) {
   for (auto& adapter : more) all.push_back(std::move(adapter));
@@ -21,10 +43,17 @@ void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::Trai
 void run(const Options& options) {
   const bool with_mbc = options.recipe == "mbc";
   const bool with_clusters = with_mbc || options.recipe == "clusters";
-  if (!with_clusters && options.recipe != "private" && options.recipe != "shared") {
-    fail(ErrorKind::kUsage, "--recipe '{}' is not one of private, shared, mbc, clusters", options.recipe);
+  const bool with_skills = options.recipe == "poly" || options.recipe == "mhr";
+  if (!with_clusters && !with_skills && options.recipe != "private" && options.recipe != "shared") {
+    fail(ErrorKind::kUsage, "--recipe '{}' is not one of private, shared, mbc, clusters, poly, mhr", options.recipe);
   }
-  const auto setup = options.training.resolve(options.common.seed);
+  auto setup = options.training.resolve(options.common.seed);
+  auto cluster_epochs = options.cluster_epochs;
+  if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
+    if (!with_mbc || options.budget_epochs < 2) fail(ErrorKind::kUsage, "--budget-epochs is for --recipe mbc, and 2 or more");
+    setup.train.epochs = std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(options.budget_epochs)), 1, options.budget_epochs - 1);
+    cluster_epochs = options.budget_epochs - setup.train.epochs;
+  }
   const auto mbc = options.cluster.resolve(options.common.seed);
   const auto base = options.common.load();
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
@@ -34,6 +63,8 @@ void run(const Options& options) {
     auto shared = setup;
     if (options.shared_epochs > 0) shared.train.epochs = options.shared_epochs;
     trained.push_back(recipes::train_shared(base, library, shared, progress));
+  } else if (with_skills) {
+    append(trained, recipes::train_skills(base, library, setup, resolve_skills(options), progress));
   } else if (options.recipe != "clusters") {
     append(trained, recipes::train_private(base, library, setup, progress));
   }
@@ -45,7 +76,7 @@ void run(const Options& options) {
   }
   if (with_clusters) {
     auto grouped = setup;
-    if (options.cluster_epochs > 0) grouped.train.epochs = options.cluster_epochs;
+    if (cluster_epochs > 0) grouped.train.epochs = cluster_epochs;
     append(trained, recipes::train_clusters(base, library, grouped, progress));
   }
   auto summary = recipes::training_summary(trained);
@@ -60,19 +91,27 @@ void run(const Options& options) {
 
 }  // namespace
 
-/// quiver build --recipe private|shared|mbc|clusters --library DIR ...
+/// quiver build --recipe private|shared|mbc|clusters|poly|mhr --library DIR ...
 void add_build_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command =
-      app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, or MBC with an adapter per cluster");
+      app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
   add_common_options(*command, options->common);
-  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), or clusters (of the groups that are there)")
+  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly or mhr")
       ->capture_default_str();
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);
   command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")
       ->check(CLI::PositiveNumber);
   command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--budget-epochs", options->budget_epochs, "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
+      ->capture_default_str();
+  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(CLI::PositiveNumber);
+  command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
       ->check(CLI::PositiveNumber);
   command->callback([options] { run(*options); });
 }

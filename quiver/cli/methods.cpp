@@ -2,6 +2,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
+#include "quiver/recipes/adapt.h"
 #include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
@@ -24,7 +25,19 @@ void run(bool json) {
                     {"source", method.source},
                     {"needs_task_data", method.needs_task_data}});
   }
-  json ? print_json({{"methods", list}}) : print_text(text);
+  auto adapting = nlohmann::json::array();
+  text += "\nlearning a new task from a library: names for adapt\n";
+  for (const auto& method : recipes::adapt_methods()) {
+    text += format("  {:<18} {}\n  {:<18}   [{}]\n", method.name, method.what, "", method.source);
+    adapting.push_back({{"name", method.name}, {"what", method.what}, {"source", method.source}, {"needs_library", method.needs_library}});
+  }
+  auto building = nlohmann::json::array();
+  text += "\nmaking a library: names for build --recipe, and train\n";
+  for (const auto& recipe : recipes::build_recipes()) {
+    text += format("  {:<18} {}\n  {:<18}   [{}]\n", recipe.name, recipe.what, "", recipe.source);
+    building.push_back({{"name", recipe.name}, {"what", recipe.what}, {"source", recipe.source}});
+  }
+  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}}) : print_text(text);
 }
 
 }  // namespace
@@ -32,7 +45,7 @@ void run(bool json) {
 /// quiver methods
 void add_methods_command(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
-  auto* command = app.add_subcommand("methods", "List the ways of using a library: names for --method and, with KIND- before them, for eval");
+  auto* command = app.add_subcommand("methods", "List the ways of making a library, of using it (names for --method and, with KIND- before them, for eval), and of adapting from it");
   command->add_flag("--json", *json, "Results as JSON");
   command->callback([json] { run(*json); });
 }

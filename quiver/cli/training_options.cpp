@@ -46,13 +46,20 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
 }
 
 void add_training_options(CLI::App& command, TrainingArguments& arguments) {
-  auto& setup = arguments.setup;
-  auto& optimizer = setup.train.optimizer;
   command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
   command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all")->capture_default_str();
   command.add_option("--library", arguments.library, "Library folder to train into; made if it does not exist")->required();
+  add_training_settings(command, arguments);
+}
+
+void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
+  auto& setup = arguments.setup;
+  auto& optimizer = setup.train.optimizer;
   command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")
       ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--data-share", setup.data_share, "Of those rows, use this share: 0.1, 0.005, ...")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")
       ->check(CLI::Range(2, 1 << 20))

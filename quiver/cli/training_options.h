@@ -23,6 +23,9 @@ struct TrainingArguments {
   recipes::TrainingSetup resolve(std::uint64_t seed) const;
 };
 
+/// How to train: all but which tasks, and into which library.
+void add_training_settings(CLI::App& command, TrainingArguments& arguments);
+/// --data --tasks --library, and the settings.
 void add_training_options(CLI::App& command, TrainingArguments& arguments);
 
 }  // namespace quiver::cli

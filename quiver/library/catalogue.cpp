@@ -11,13 +11,9 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kFormatName = "quiver library";
-constexpr AdapterKind kKinds[] = {AdapterKind::kPrivate, AdapterKind::kCluster, AdapterKind::kShared, AdapterKind::kImported};
-
 AdapterKind parse_kind(const std::string& name, std::string_view origin) {
-  for (const auto kind : kKinds) {
-    if (name == kind_name(kind)) return kind;
-  }
-  fail(ErrorKind::kBadFormat, "{}: kind is '{}', which is not one of private, cluster, shared, imported", origin, name);
+  if (const auto kind = find_kind(name)) return *kind;
+  fail(ErrorKind::kBadFormat, "{}: kind is '{}', which is not one of {}", origin, name, kind_names());
 }
 
 std::vector<std::string> parse_strings(const json& value, std::string_view what, std::string_view origin) {
@@ -51,8 +47,23 @@ const char* kind_name(AdapterKind kind) {
     case AdapterKind::kCluster: return "cluster";
     case AdapterKind::kShared: return "shared";
     case AdapterKind::kImported: return "imported";
+    case AdapterKind::kPoly: return "poly";
+    case AdapterKind::kMhr: return "mhr";
   }
   fail(ErrorKind::kInternal, "unknown kind of adapter {}", kind);
+}
+
+std::optional<AdapterKind> find_kind(std::string_view name) {
+  for (const auto kind : kAdapterKinds) {
+    if (name == kind_name(kind)) return kind;
+  }
+  return std::nullopt;
+}
+
+std::string kind_names() {
+  std::string names;
+  for (const auto kind : kAdapterKinds) names += (names.empty() ? "" : ", ") + std::string(kind_name(kind));
+  return names;
 }
 
 void check_adapter_name(const std::string& name) {

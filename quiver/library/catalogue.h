@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,8 +20,16 @@ enum class AdapterKind {
   kCluster,   ///< trained on the tasks of a group
   kShared,    ///< trained on all tasks
   kImported,  ///< trained elsewhere
+  kPoly,      ///< a skill that tasks mix (Poly)
+  kMhr,       ///< a skill that tasks mix head by head (MHR)
 };
+inline constexpr AdapterKind kAdapterKinds[] = {AdapterKind::kPrivate,  AdapterKind::kCluster, AdapterKind::kShared,
+                                                AdapterKind::kImported, AdapterKind::kPoly,    AdapterKind::kMhr};
 const char* kind_name(AdapterKind kind);
+/// Nothing for a name that is none of theirs.
+std::optional<AdapterKind> find_kind(std::string_view name);
+/// "private, cluster, ...", for messages.
+std::string kind_names();
 
 /// What is said of an adapter when it is added.
 struct AdapterInfo {

@@ -4,6 +4,7 @@
 //     quiver.json                 format version, base model, adapters, groups
 //     adapters/<name>/            a PEFT adapter folder as it is
 //     artifacts/<key>.safetensors + .json    named tensors that can be computed again (prototypes, embeddings, ...)
+//     mixing/<name>.safetensors   how tasks mix skills: trained, so it cannot be computed again
 #pragma once
 
 #include <filesystem>
@@ -24,6 +25,12 @@ namespace quiver::library {
 struct Finding {
   std::string where;    ///< "adapter 'qnli'", "artifacts", ...
   std::string message;  ///< what is wrong, and how to mend it
+};
+
+/// How tasks mix the skills of a kind (Poly, MHR).
+struct Mixing {
+  tensor::TensorMap tensors;  ///< "logits"
+  nlohmann::json meta;        ///< which tasks and skills they are of
 };
 
 /// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
@@ -90,6 +97,11 @@ class Library {
   std::optional<nlohmann::json> find_artifact_meta(const std::string& key) const;
   /// Throws kUsage or kIo.
   void store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
+
+  /// Stored by store_mixing under `name`; nullopt if there is nothing. Throws kBadFormat for a damaged file.
+  std::optional<Mixing> find_mixing(const std::string& name) const;
+  /// Replaces what is stored under `name`, atomically. Throws kUsage for a name that cannot name an adapter, kIo.
+  void store_mixing(const std::string& name, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
 
  private:
   explicit Library(std::filesystem::path path);

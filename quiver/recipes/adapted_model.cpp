@@ -11,6 +11,7 @@
 #include "quiver/lora/subtract.h"
 #include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/recipes/train_skills.h"
 
 namespace quiver::recipes {
 namespace {
@@ -90,13 +91,9 @@ std::vector<std::string> library_members(const library::Library& library, const 
     names = names_of_kind(library, first);
     if (names.empty()) names = names_of_kind(library, second);
   } else {
-    bool known = false;
-    for (const auto kind : {AdapterKind::kPrivate, AdapterKind::kCluster, AdapterKind::kShared, AdapterKind::kImported}) {
-      if (choice.kind != library::kind_name(kind)) continue;
-      known = true;
-      names = names_of_kind(library, std::span(&kind, 1));
-    }
-    if (!known) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of private, cluster, shared, imported", choice.kind);
+    const auto kind = library::find_kind(choice.kind);
+    if (!kind) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of {}", choice.kind, library::kind_names());
+    names = names_of_kind(library, std::span(&*kind, 1));
   }
   std::erase_if(names, [&](const std::string& name) { return std::ranges::find(choice.general, name) != choice.general.end(); });
   if (names.empty()) {
@@ -147,6 +144,13 @@ std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library
 lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
   if (choice.method.starts_with("oracle=")) {
     auto adapter = library.load(choice.method.substr(7));
+    check(adapter, base, choice.allow_other_base);
+    return adapter;
+  }
+  if (choice.method.starts_with("task=")) {
+    const auto kind = library::find_kind(choice.kind);
+    if (!kind) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of {}", choice.kind, library::kind_names());
+    auto adapter = task_mixture(library, *kind, choice.method.substr(5));
     check(adapter, base, choice.allow_other_base);
     return adapter;
   }

@@ -10,25 +10,9 @@
 #include "quiver/base/progress.h"
 #include "quiver/cluster/mbc.h"
 #include "quiver/library/library.h"
-#include "quiver/lora/init.h"
-#include "quiver/recipes/base_model.h"
-#include "quiver/train/trainer.h"
+#include "quiver/recipes/training_run.h"
 
 namespace quiver::recipes {
-
-/// How adapters are trained and on what. Defaults are the paper's (docs/papers.md) where it has one.
-struct TrainingSetup {
-  std::filesystem::path data;  ///< folder of task files
-  std::vector<std::string> tasks;
-  std::int64_t max_examples = 0;   ///< per task; 0: all training rows
-  std::int64_t max_valid = 0;      ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
-  std::int64_t max_length = 2048;  ///< tokens of an example, cut from the left
-  lora::LoraOptions lora;
-  lora::LoraInit init = lora::LoraInit::kMttl;
-  train::TrainOptions train;
-  double checkpoint_seconds = 20;  ///< between checkpoints of a running training
-  bool force = false;              ///< train again what the library holds with other settings
-};
 
 /// What one training gave; `is_new` is false if the library had the adapter already.
 struct TrainedAdapter {

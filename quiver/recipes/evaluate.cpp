@@ -34,7 +34,10 @@ struct Method {
   bool is_oracle() const { return method == "oracle"; }
 };
 
-constexpr const char* kKinds[] = {"private", "cluster", "imported"};
+constexpr const char* kKinds[] = {"private", "cluster", "imported", "poly", "mhr"};
+
+/// Whether a task's own adapter is a mixture of all of the kind.
+bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr"; }
 
 /// "calibrated-arrow" -> "calibrated Arrow".
 std::string method_label(std::string method) {
@@ -53,6 +56,7 @@ Method find_method(const std::string& name) {
     auto label = kind + ", " + method_label(method);
     label[0] = static_cast<char>(std::toupper(label[0]));
     if (method == "oracle") {
+      if (is_mixed(kind)) return {name, label, kind, method, "the skills as the sample's own task mixes them"};
       return {name, label, kind, method,
               kind == "cluster" ? "the adapter of the cluster that the sample's task is in" : "the " + kind + " adapter of the sample's own task"};
     }
@@ -116,6 +120,10 @@ std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& s
   }
   if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs --library", method.name);
   if (choice.method != "oracle") return choice;
+  if (is_mixed(choice.kind)) {
+    choice.method = "task=" + task;
+    return choice;
+  }
   for (const auto& [name, entry] : library->adapters()) {
     if (choice.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
       choice.method = "oracle=" + name;

@@ -12,6 +12,7 @@ using enum ReuseFamily;
 /// All but the merges, which have a registry of their own.
 constexpr ReuseMethod kMethods[] = {
     {"oracle=NAME", kMerge, "one adapter, named", "Ostapenko et al. 2024"},
+    {"task=NAME", kMerge, "skills (--kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
     {"arrow", kToken, "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
     {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally", "Fleshman and Van Durme 2025, arXiv 2504.03454"},
     {"lag", kToken, "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
@@ -27,7 +28,18 @@ constexpr ReuseMethod kMethods[] = {
     {"task-predictor", kPrompt, "the top k tasks of a classifier of prompts, learnt from texts of the tasks", "Ostapenko et al. 2024, TP", true},
 };
 
+constexpr BuildRecipe kRecipes[] = {
+    {"private", "an adapter per task", "Ostapenko et al. 2024, sec. 3"},
+    {"shared", "one adapter on the joint rows of the tasks (--rank sets its size)", "Ostapenko et al. 2024, Shared"},
+    {"mbc", "private adapters, their clusters by weight similarity, an adapter per cluster", "Ostapenko et al. 2024, alg. 1"},
+    {"clusters", "an adapter per group of tasks that is there, however it came about ('quiver cluster')", "Ostapenko et al. 2024, table 2"},
+    {"poly", "skills and, for each task, how it mixes them", "Ponti et al. 2023"},
+    {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
+};
+
 }  // namespace
+
+std::span<const BuildRecipe> build_recipes() { return kRecipes; }
 
 const char* family_name(ReuseFamily family) {
   switch (family) {
@@ -52,7 +64,9 @@ std::span<const ReuseMethod> reuse_methods() {
 const ReuseMethod& reuse_method(std::string_view name) {
   std::vector<std::string> names;
   for (const auto& method : reuse_methods()) {
-    if (name == method.name || (name.starts_with("oracle=") && std::string_view(method.name).starts_with("oracle="))) return method;
+    const std::string_view known(method.name);
+    const auto with_name = known.substr(0, known.find('=') + 1);  // "oracle=", or empty
+    if (name == known || (known.ends_with("=NAME") && name.starts_with(with_name))) return method;
     names.emplace_back(method.name);
   }
   fail(ErrorKind::kUsage, "no method '{}'{}; 'quiver methods' lists them", name, did_you_mean(std::string(name), names));

@@ -1,4 +1,4 @@
-// Every way of using a library on inputs of unknown task, by name.
+// Every way of making a library, and of using it on inputs of unknown task, by name.
 #pragma once
 
 #include <span>
@@ -28,5 +28,13 @@ struct ReuseMethod {
 std::span<const ReuseMethod> reuse_methods();
 /// Throws kUsage for a name that is not in the list, naming the nearest.
 const ReuseMethod& reuse_method(std::string_view name);
+
+/// A recipe of `quiver build`, as `quiver methods` lists it.
+struct BuildRecipe {
+  const char* name;
+  const char* what;
+  const char* source;
+};
+std::span<const BuildRecipe> build_recipes();
 
 }  // namespace quiver::recipes

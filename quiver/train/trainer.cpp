@@ -95,14 +95,21 @@ double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_
 
 Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
                  const TrainOptions& options, std::vector<forest::Sequence> validation)
+    : Trainer(base,
+              std::make_shared<OneAdapter>(initial, base.placement().device,
+                                           base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat),
+              std::move(examples), options, std::move(validation)) {}
+
+Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples,
+                 const TrainOptions& options, std::vector<forest::Sequence> validation)
     : base_(base),
       adapted_(base),
-      parameters_(initial, base.placement().device, base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat),
-      optimizer_(options.optimizer, parameters_.values(), parameters_.rate_factors(options.optimizer.lora_plus_ratio)),
+      trained_(std::move(trained)),
+      optimizer_(options.optimizer, trained_->values(), trained_->rate_factors(options.optimizer)),
       examples_(std::move(examples)),
       validation_(std::move(validation)),
       options_(options) {
-  if (examples_.empty()) fail(ErrorKind::kUsage, "adapter '{}' has no training examples", initial.name);
+  if (examples_.empty()) fail(ErrorKind::kUsage, "adapter '{}' has no training examples", trained_->name());
   if (options.epochs < 1) fail(ErrorKind::kUsage, "epochs is {}; expected 1 or more", options.epochs);
   if (options.batch_size < 1) fail(ErrorKind::kUsage, "batch size is {}; expected 1 or more", options.batch_size);
   if (!(options.optimizer.learning_rate > 0 && options.optimizer.learning_rate <= 1e30)) {  // must fit a float
@@ -114,34 +121,25 @@ Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
   num_steps_ = steps_per_epoch_ * options.epochs;
-  adapted_ = base.with_projections(attach_trainable(base.projections()));
+  adapted_ = base.with_projections(trained_->attach(base.projections()));
   prepare_backward(adapted_);
   check_memory();
 }
 
-/// The adapter's projections over the base, remembering those that need something before every step.
-nn::ProjectionMap Trainer::attach_trainable(const nn::ProjectionMap& base) {
-  auto projections = base;
-  const auto& adapter = parameters_.adapter();
-  for (const auto& [path, pair] : adapter.pairs) {
-    const auto found = projections.find(path);
-    if (found == projections.end()) {
-      fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
-    }
-    if (pair.magnitude().defined()) {
-      layers_.push_back(std::make_shared<lora::DoraLinear>(found->second, pair));
-    } else {
-      auto layer = std::make_shared<lora::LoraLinear>(found->second, pair, adapter.options.dropout);
-      if (adapter.options.dropout > 0) dropout_layers_.emplace(path, layer);
-      layers_.push_back(std::move(layer));
-    }
-    found->second = layers_.back();
+/// Tells what is trained which groups come, and numbers those of the sequences accordingly.
+void Trainer::lay_out(std::vector<forest::Sequence>& sequences) {
+  std::vector<std::int32_t> groups;
+  if (!trained_->has_groups()) {
+    for (auto& sequence : sequences) sequence.group = 0;
   }
-  return projections;
-}
-
-void Trainer::update_layers() {
-  for (const auto& layer : layers_) layer->update();
+  for (const auto& sequence : sequences) groups.push_back(sequence.group);
+  std::ranges::sort(groups);
+  const auto repeated = std::ranges::unique(groups);
+  groups.erase(repeated.begin(), repeated.end());
+  for (auto& sequence : sequences) {
+    sequence.group = static_cast<std::int32_t>(std::ranges::lower_bound(groups, sequence.group) - groups.begin());
+  }
+  trained_->lay_out(groups);
 }
 
 void Trainer::check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const {
@@ -149,7 +147,7 @@ void Trainer::check_examples(const char* what, const std::vector<forest::Sequenc
     const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
     if (size > base_.config().max_positions) {
       fail(ErrorKind::kUsage, "{} example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", what, i,
-           parameters_.adapter().name, size, base_.config().max_positions);
+           trained_->name(), size, base_.config().max_positions);
     }
     if (options_.micro_batch_tokens > 0) split_batch({sequences[i]}, options_.micro_batch_tokens, options_.share_prefixes);
   }
@@ -194,7 +192,7 @@ void Trainer::check_memory() const {
 std::vector<std::size_t> Trainer::epoch_order(std::int64_t epoch) const {
   std::vector<std::size_t> order(examples_.size());
   std::iota(order.begin(), order.end(), 0);
-  RandomStream(options_.seed, format("order/{}/{}", parameters_.adapter().name, epoch)).shuffle(order);
+  RandomStream(options_.seed, format("order/{}/{}", trained_->name(), epoch)).shuffle(order);
   return order;
 }
 
@@ -216,13 +214,14 @@ std::int64_t Trainer::next_batch_tokens() const {
 }
 
 void Trainer::draw_dropout_masks(std::int64_t num_rows, std::size_t piece) {
-  const double keep = 1 - parameters_.adapter().options.dropout;
-  for (const auto& [path, layer] : dropout_layers_) {
+  if (trained_->dropout() == 0) return;
+  const double keep = 1 - trained_->dropout();
+  trained_->set_dropout_masks([&](const std::string& path, std::int64_t width) {
     auto generator = at::detail::createCPUGenerator(
-        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", parameters_.adapter().name, step(), piece, path)));
-    auto mask = torch::empty({num_rows, layer->in_features()}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
-    layer->set_dropout_mask(mask.to(base_.placement().device, base_.placement().dtype));
-  }
+        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", trained_->name(), step(), piece, path)));
+    auto mask = torch::empty({num_rows, width}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
+    return mask.to(base_.placement().device, base_.placement().dtype);
+  });
 }
 
 /// Adds the gradient of the batch's loss; returns the loss.
@@ -247,23 +246,24 @@ double Trainer::add_gradient(const std::vector<forest::Sequence>& sequences) {
 }
 
 void Trainer::run_step() {
-  if (is_done()) fail(ErrorKind::kInternal, "training of '{}' is over", parameters_.adapter().name);
+  if (is_done()) fail(ErrorKind::kInternal, "training of '{}' is over", trained_->name());
   const double start = seconds_now();
   std::vector<forest::Sequence> sequences;
   for (const auto i : next_batch()) sequences.push_back(examples_[i]);
-  parameters_.gradient().zero_();
-  update_layers();
+  trained_->gradient().zero_();
+  lay_out(sequences);
   const double value = add_gradient(sequences);
   if (!std::isfinite(value)) {
     fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
-         parameters_.adapter().name, value, step() + 1, num_steps_, options_.optimizer.learning_rate);
+         trained_->name(), value, step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
+  trained_->collect();
   const double rate = learning_rate(options_.optimizer, step(), num_steps_);
   const StageTimer timer(Stage::kOptimizer);
-  last_grad_norm_ = optimizer_.step(parameters_.values(), parameters_.gradient(), rate);
+  last_grad_norm_ = optimizer_.step(trained_->values(), trained_->gradient(), rate);
   if (!std::isfinite(last_grad_norm_)) {
     fail(ErrorKind::kUsage, "the gradient of adapter '{}' is not finite at step {} of {}: training diverged; lower the learning rate ({})",
-         parameters_.adapter().name, step() + 1, num_steps_, options_.optimizer.learning_rate);
+         trained_->name(), step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
   ++stats_.steps;
   stats_.losses.push_back(value);
@@ -275,12 +275,12 @@ void Trainer::run_step() {
 void Trainer::validate() {
   const auto whole = static_cast<double>(num_meant(validation_, options_.loss_mean));
   double loss = 0;
-  for (const auto& [path, layer] : dropout_layers_) layer->set_dropout_mask({});
-  update_layers();
+  trained_->set_dropout_masks({});
   for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
     const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), validation_.size());
-    const std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),
-                                             validation_.begin() + static_cast<std::ptrdiff_t>(last));
+    std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),
+                                       validation_.begin() + static_cast<std::ptrdiff_t>(last));
+    lay_out(some);
     for (const auto& part : split_batch(some, options_.micro_batch_tokens, options_.share_prefixes)) {
       const auto batch = forest::build_batch(part);
       const double share = static_cast<double>(num_meant(part, options_.loss_mean)) / std::max(whole, 1.0);
@@ -292,7 +292,7 @@ void Trainer::validate() {
   stats_.validations.push_back({step(), loss});
   if (!is_best && best_values_.defined()) return;
   stats_.best_step = step();
-  best_values_ = parameters_.values().clone();
+  best_values_ = trained_->values().clone();
 }
 
 bool Trainer::has_lost_patience() const {
@@ -300,11 +300,15 @@ bool Trainer::has_lost_patience() const {
   return std::ranges::count_if(stats_.validations, [this](const auto& v) { return v.step > stats_.best_step; }) >= options_.patience;
 }
 
-lora::LoraAdapter Trainer::adapter() const { return best_values_.defined() ? parameters_.snapshot(best_values_) : parameters_.snapshot(); }
+lora::LoraAdapter Trainer::adapter() const {
+  const auto one = std::dynamic_pointer_cast<OneAdapter>(trained_);
+  if (one == nullptr) fail(ErrorKind::kInternal, "what is trained as '{}' is not one adapter", trained_->name());
+  return one->adapter(result());
+}
 
 void Trainer::save(const std::filesystem::path& path, const std::string& key) const {
   auto tensors = optimizer_.state();
-  tensors.emplace("values", const_cast<Trainer*>(this)->parameters_.values());
+  tensors.emplace("values", trained_->values());
   tensors.emplace("losses", torch::tensor(stats_.losses, torch::kDouble));
   tensors.emplace("counters", torch::tensor({stats_.steps, stats_.tokens, stats_.rows}, torch::kLong));
   tensors.emplace("seconds", torch::tensor({stats_.seconds}, torch::kDouble));
@@ -331,16 +335,16 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
   }
   const auto& values = tensors.at("values");
   const auto counters = tensors.at("counters");
-  if (!values.sizes().equals(parameters_.values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
+  if (!values.sizes().equals(trained_->values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
       tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 ||
       tensors.at("validations").size(1) != 2 ||
       (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
-         values.numel(), parameters_.values().numel());
+         values.numel(), trained_->values().numel());
   }
   optimizer_.restore(tensors);
   const torch::NoGradGuard no_grad;
-  parameters_.values().copy_(values);
+  trained_->values().copy_(values);
   stats_.steps = counters[0].item<std::int64_t>();
   stats_.tokens = counters[1].item<std::int64_t>();
   stats_.rows = counters[2].item<std::int64_t>();
@@ -356,7 +360,7 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
     lowest = stats_.validations.back().loss;
     stats_.best_step = stats_.validations.back().step;
   }
-  if (tensors.contains("best_values")) best_values_ = tensors.at("best_values").to(parameters_.values().device());
+  if (tensors.contains("best_values")) best_values_ = tensors.at("best_values").to(trained_->values().device());
   if (stats_.steps < 0 || stats_.steps > num_steps_ || stats_.steps != losses.numel()) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' is at step {} of {} with {} losses; delete it to start anew", path.string(), stats_.steps,
          num_steps_, losses.numel());

@@ -1,4 +1,4 @@
-// Training one adapter.
+// Training step by step.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,10 @@
 
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
-#include "quiver/lora/dora_linear.h"
-#include "quiver/lora/lora_linear.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
 #include "quiver/train/optimizer.h"
+#include "quiver/train/trainable.h"
 
 namespace quiver::train {
 
@@ -67,14 +66,18 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean)
 /// training step computes the same by model::add_loss_gradient.
 torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean);
 
-/// Trains one adapter step by step. The order of examples is a function of (seed, adapter name, epoch); nothing else is
-/// random without dropout, whose masks are a function of (seed, adapter name, step, path). So a restored trainer goes
-/// on exactly as the saved one would have. With validation examples the result is the adapter of the lowest loss on them.
+/// Trains an adapter, or what else is trainable, step by step. The order of examples is a function of (seed, name, epoch); nothing else is
+/// random without dropout, whose masks are a function of (seed, name, step, path). So a restored trainer goes on exactly as the saved
+/// one would have. With validation examples the result is what had the lowest loss on them.
 /// Not thread-safe; uses all of libtorch's threads.
 class Trainer {
  public:
+  /// The examples' groups (forest::Sequence::group) tell a Trainable which of its parts they train.
   /// Throws kUsage for no examples, epochs or batch size below 1, an example beyond the model's context or
   /// micro_batch_tokens, or a batch that does not fit into memory.
+  Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples, const TrainOptions& options,
+          std::vector<forest::Sequence> validation = {});
+  /// One adapter, in float32 (float64 over a float64 base).
   Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples, const TrainOptions& options,
           std::vector<forest::Sequence> validation = {});
 
@@ -87,9 +90,10 @@ class Trainer {
   /// One optimiser step, and a validation where one is due. Throws kUsage when the loss or the gradient is not finite: the rate diverges;
   /// the adapter stays as it was.
   void run_step();
-  /// The adapter as it is, or with validation as it was at its best.
+  /// The values as they are, or with validation as they were at their best.
+  torch::Tensor result() const { return best_values_.defined() ? best_values_ : trained_->values(); }
+  /// The result of a trainer of one adapter.
   lora::LoraAdapter adapter() const;
-  const FlatParameters& parameters() const { return parameters_; }
   const TrainStats& stats() const { return stats_; }
   double last_grad_norm() const { return last_grad_norm_; }
 
@@ -101,8 +105,7 @@ class Trainer {
  private:
   std::vector<std::size_t> epoch_order(std::int64_t epoch) const;
   std::vector<std::size_t> next_batch() const;
-  nn::ProjectionMap attach_trainable(const nn::ProjectionMap& base);
-  void update_layers();
+  void lay_out(std::vector<forest::Sequence>& sequences);
   void draw_dropout_masks(std::int64_t num_rows, std::size_t piece);
   double add_gradient(const std::vector<forest::Sequence>& sequences);
   bool has_lost_patience() const;
@@ -111,7 +114,7 @@ class Trainer {
   void check_memory() const;
 
   model::Llama base_, adapted_;
-  FlatParameters parameters_;
+  std::shared_ptr<Trainable> trained_;
   AdamW optimizer_;
   std::vector<forest::Sequence> examples_, validation_;
   torch::Tensor best_values_;  // with validation
@@ -121,8 +124,6 @@ class Trainer {
   double last_grad_norm_ = 0;
   mutable std::int64_t order_epoch_ = -1;
   mutable std::vector<std::size_t> order_;
-  std::map<std::string, std::shared_ptr<lora::LoraLinear>> dropout_layers_;  // by path
-  std::vector<std::shared_ptr<nn::Projection>> layers_;                      // all that are trained
 };
 
 }  // namespace quiver::train

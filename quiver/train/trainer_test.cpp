@@ -207,7 +207,7 @@ TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
     Trainer trainer(base, lora::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1), nested_sequences(3, 2),
                     options);
     while (!trainer.is_done()) trainer.run_step();
-    return std::pair(trainer.stats(), trainer.parameters().adapter());
+    return std::pair(trainer.stats(), trainer.adapter());
   };
   for (const auto mean : {LossMean::kExamples, LossMean::kTokens}) {
     const auto [plain, adapter] = run(0, false, mean);

@@ -71,7 +71,7 @@ class Case(unittest.TestCase):
 class Verbs(Case):
     def test_help_names_every_verb(self):
         text = run("--help").stdout
-        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "eval", "merge", "methods", "route",
+        for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "adapt", "eval", "merge", "methods", "route",
                      "report", "selfcheck"):
             self.assertIn(verb, text)
             self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
@@ -289,6 +289,101 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         text = run(*add, "--name", "newer", exported).stdout
         self.assertRegex(text, rf"{group} +mean cosine 1.000 with 2 adapters, joined")
         self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
+
+
+class Adaptation(Case):
+    def setUp(self):
+        super().setUp()
+        self.data = self.tmp / "data"
+        make_tasks(self.data / "train")
+        make_tasks(self.data / "heldout_sni", names=("alpha-like", "other"))
+        self.library = self.tmp / "library"
+        self.build = ["build", "--base", TINY, "--data", self.data / "train", "--library", self.library, "--dtype", "float32",
+                      "--batch-size", 4, "--lr", "2e-2", "--json"]
+
+    def adapt(self, method, output, *more):
+        args = ["adapt", "--base", TINY, "--data", self.data / "heldout_sni", "--task", "alpha-like", "--method", method, "--dtype", "float32",
+                "--batch-size", 4, "--lr", "1e-2", "--validate", 4, "--output", self.tmp / output, *more]
+        return args if "--epochs" in args else [*args, "--epochs", 6]
+
+    def nll(self, *args):
+        # The rows of alpha-like are those of alpha: "Say text."
+        rows = [json.loads(line) for line in (self.data / "heldout_sni/alpha-like.jsonl").read_text().splitlines()]
+        requests = self.tmp / "requests.jsonl"
+        write_jsonl(requests, [{"id": r["id"], "context": r["instruction"] + "\n\n" + r["input"], "continuation": " " + r["target"]}
+                               for r in rows if r["split"] == "test"])
+        lines = run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *args).stdout.splitlines()
+        return -sum(json.loads(line)["logprob"] for line in lines) / len(lines)
+
+    def test_every_method_learns_the_task(self):
+        run(*self.build, "--recipe", "private", "--epochs", 4)
+        run(*self.build, "--recipe", "shared", "--epochs", 2)
+        base = self.nll()
+        methods = [m["name"] for m in json.loads(run("methods", "--json").stdout)["adapt"]]
+        self.assertEqual(len(methods), 10)
+        for method in methods:
+            more = [] if method == "fresh" else ["--library", self.library, "--task-data", self.data / "train"]
+            if method.startswith("mhr"):
+                more += ["--heads", 4]
+            if method == "lorahub":
+                more += ["--objective", "loss", "--penalty", "0.01", "--evaluations", 12]
+            summary = json.loads(run(*self.adapt(method, method, "--json", *more)).stdout)
+            self.assertEqual(summary["method"], method)
+            self.assertLess(self.nll("--adapter", self.tmp / method), base - 0.3, method)
+            self.assertFalse((self.tmp / f"{method}.parts").exists())
+            if method in ("weights", "lorahub"):
+                self.assertEqual(len(summary["weights"]), 4)
+            if method == "pi-tuning":
+                self.assertEqual(summary["retrieved"]["by"], "fisher")
+        self.expect_error(self.adapt("mean", "mean", "--library", self.library), 2, "force")
+        self.expect_error(self.adapt("mean", "no"), 2, "give --library")
+        self.expect_error(self.adapt("maen", "no"), 2, "mean", "quiver methods")
+        self.expect_error(self.adapt("mhr", "no", "--library", self.library, "--heads", 7), 2, "7 heads do not divide")
+        self.expect_error(self.adapt("mean", "no", "--library", self.library, "--retrieve", 9), 2, "--retrieve 9 of 4 adapters")
+        self.expect_error(self.adapt("mean", "no", "--library", self.library, "--kind", "poly"), 3, "no poly adapters")
+
+    def test_what_is_retrieved_is_near(self):
+        run(*self.build, "--recipe", "private", "--epochs", 6)
+        for by in ("weights", "fisher"):
+            summary = json.loads(run(*self.adapt("mean", by, "--json", "--library", self.library, "--retrieve", 1, "--retrieve-by", by,
+                                                 "--task-data", self.data / "train")).stdout)
+            self.assertEqual(summary["members"], ["alpha"], by)
+        seeds = [json.loads(run(*self.adapt("mean", f"random{seed}", "--json", "--library", self.library, "--retrieve", 2, "--retrieve-by", "random",
+                                            "--seed", seed, "--epochs", 1)).stdout)["members"] for seed in (1, 2, 3)]
+        self.assertGreater(len({tuple(s) for s in seeds}), 1)
+
+    def test_interrupted_it_goes_on_to_the_same_adapter(self):
+        run(*self.build, "--recipe", "private", "--epochs", 2)
+        more = ("--library", self.library, "--retrieve", 2, "--checkpoint-seconds", 0, "--epochs", 60)
+        run(*self.adapt("poly", "whole", *more))
+        process = subprocess.Popen([str(QUIVER), *map(str, self.adapt("poly", "killed", *more))], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while not (self.tmp / "killed.parts/poly-projection-1.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.assertFalse((self.tmp / "killed").exists())
+        run(*self.adapt("poly", "killed", *more))
+        file = "adapter_model.safetensors"
+        self.assertEqual((self.tmp / "whole" / file).read_bytes(), (self.tmp / "killed" / file).read_bytes())
+
+    def test_skills_are_trained_with_how_tasks_mix_them(self):
+        for recipe, more in (("poly", ()), ("mhr", ("--heads", 4))):
+            build = [*self.build, "--recipe", recipe, "--epochs", 6, *more, "--num-skills", 2]
+            summary = json.loads(run(*build).stdout)
+            self.assertEqual([a["name"] for a in summary["adapters"]], [f"{recipe}-0", f"{recipe}-1"])
+            self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
+            self.expect_error([*build[:-1], 3], 3, "--force")
+        table = json.loads(run("eval", "--base", TINY, "--library", self.library, "--data", self.data, "--train-tasks", "all", "--max-new-tokens", 2,
+                               "--dtype", "float32", "--json", "--methods", "base,poly-mean,poly-oracle,mhr-mean,mhr-oracle,poly-arrow").stdout)
+        nll = {row["method"]: row["mean"] for row in table["summary"] if row["metric"] == "nll"}
+        for method in ("poly-mean", "mhr-mean"):
+            self.assertLess(nll[method], nll["base"])
+        self.assertLess(nll["poly-oracle"], nll["poly-mean"])
+        self.assertLess(nll["mhr-oracle"], nll["mhr-mean"])
+        self.expect_error(["generate", "--base", TINY, "--library", self.library, "--kind", "poly", "--method", "task=alpa", "--prompt", "x"], 3, "'alpha'")
+        run("library", "remove", "--library", self.library, "poly-1")
+        self.expect_error(["generate", "--base", TINY, "--library", self.library, "--kind", "poly", "--method", "task=alpha", "--prompt", "x"], 3, "poly-1")
 
 
 class Resumption(Case):

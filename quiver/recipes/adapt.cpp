@@ -1,0 +1,364 @@
+#include "quiver/recipes/adapt.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/base/near.h"
+#include "quiver/base/random.h"
+#include "quiver/cluster/fisher.h"
+#include "quiver/cluster/nearest_group.h"
+#include "quiver/data/encode.h"
+#include "quiver/eval/rouge.h"
+#include "quiver/eval/score.h"
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
+#include "quiver/lora/lora_linear.h"
+#include "quiver/lora/merge.h"
+#include "quiver/lora/mixture.h"
+#include "quiver/model/generate.h"
+#include "quiver/recipes/fisher.h"
+#include "quiver/train/mixture.h"
+
+namespace quiver::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+using lora::LoraAdapter;
+using nlohmann::json;
+
+constexpr AdaptMethod kMethods[] = {
+    {"fresh", "a new LoRA, without the library", "Ostapenko et al. 2024, No Library", false},
+    {"shared", "from the adapter that was trained on all tasks", "Ostapenko et al. 2024, Shared"},
+    {"mean", "from the mean of the adapters' factors", "Ostapenko et al. 2024, mu"},
+    {"poly", "adapters as skills: they and the weights of each projection are trained", "Ponti et al. 2023; Ostapenko et al. 2024, Poly"},
+    {"polyz", "the same, the weights alone", "Ostapenko et al. 2024, PolyZ"},
+    {"mhr", "as poly, with weights for each of --heads blocks of a projection", "Caccia et al. 2023, MHR"},
+    {"mhrz", "the same, the weights alone", "Caccia et al. 2023, MHR-z"},
+    {"weights", "one weight for each adapter, any number, by gradient", "Quiver"},
+    {"lorahub", "one weight for each adapter, by a search without gradients", "Huang et al. 2023, LoraHub"},
+    {"pi-tuning", "a new LoRA and the adapters of the nearest tasks, mixed by a softmax, all trained", "Wu et al. 2023"},
+};
+
+constexpr std::int64_t kMhrHeads = 32;    // of the paper's library
+constexpr std::int64_t kPiNeighbours = 4;  // pi-tuning's paper leaves their number to the user
+
+/// Everything one adaptation shares between its steps.
+class Adaptation {
+ public:
+  Adaptation(const BaseModel& base, const AdaptSetup& setup, Progress& progress)
+      : base_(base), setup_(setup), progress_(progress), task_(setup.training.tasks.at(0)), data_(load_training_data(base, setup.training.tasks, setup.training)) {
+    if (setup.members.library.empty()) return;
+    library_ = library::Library::open(setup.members.library);
+  }
+
+  Adapted run() {
+    const auto& method = adapt_method(setup_.method);
+    summary_ = {{"method", method.name}, {"task", task_}};
+    if (method.needs_library && !library_) fail(ErrorKind::kUsage, "--method {} starts from a library: give --library", method.name);
+    const auto adapter = learn();
+    return {adapter, summary_};
+  }
+
+ private:
+  LoraAdapter learn() {
+    const auto& m = setup_.method;
+    if (m == "fresh") return train_one(fresh(), m);
+    members_ = nearest(load());
+    check_mixable(members_, lora::Agreement::kFactors);
+    json names = json::array();
+    for (const auto& member : members_) names.push_back(member.name);
+    summary_["members"] = names;
+    if (m == "shared") {
+      if (members_.size() != 1) fail(ErrorKind::kUsage, "--method shared starts from one adapter, not {}; --adapters NAME says which", members_.size());
+      return train_one(members_.front(), m);
+    }
+    if (m == "mean") return train_one(lora::mean_of_factors(members_), m);
+    if (m == "lorahub") return search();
+    using lora::MixRule;
+    const auto heads = setup_.num_heads > 0 ? setup_.num_heads : kMhrHeads;
+    if (m == "poly" || m == "polyz") return train_mixture(members_, {.rule = MixRule::kSigmoid, .unit = setup_.unit}, m == "poly", 0);
+    if (m == "mhr" || m == "mhrz") {
+      return train_mixture(members_, {.rule = MixRule::kSigmoid, .unit = setup_.unit, .num_heads = heads}, m == "mhr", 0);
+    }
+    if (m == "weights") {
+      const auto equal = 1.0 / static_cast<double>(members_.size());
+      return train_mixture(members_, {.rule = MixRule::kLinear, .unit = lora::MixUnit::kModel}, false, equal);
+    }
+    auto experts = members_;  // pi-tuning
+    experts.insert(experts.begin(), target());
+    return train_mixture(experts, {.rule = MixRule::kSoftmax, .unit = setup_.unit}, true, 0);
+  }
+
+  LoraAdapter fresh() const {
+    return lora::initial_adapter(task_, setup_.training.lora, base_.llama.projections(), setup_.training.train.seed, setup_.training.init);
+  }
+
+  std::vector<LoraAdapter> load() const {
+    auto choice = setup_.members;
+    if (setup_.method == "shared" && choice.kind.empty() && choice.names.empty()) choice.kind = "shared";
+    return load_members(base_, *library_, choice);
+  }
+
+  // ---- Which adapters
+
+  /// The members that the method uses, in name order.
+  std::vector<LoraAdapter> nearest(std::vector<LoraAdapter> members) {
+    auto count = setup_.retrieve;
+    auto by = setup_.retrieve_by;
+    if (setup_.method == "pi-tuning") {
+      by = "fisher";
+      if (count == 0) count = std::min<std::int64_t>(kPiNeighbours, static_cast<std::int64_t>(members.size()));
+    }
+    if (count == 0) return members;
+    if (count < 0 || count > static_cast<std::int64_t>(members.size())) {
+      fail(ErrorKind::kUsage, "--retrieve {} of {} adapters; expected 1 to {}", count, members.size(), members.size());
+    }
+    const auto likeness = likeness_of(members, by);
+    std::vector<std::size_t> order(members.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::stable_sort(order, std::greater(), [&](std::size_t i) { return likeness[i]; });
+    order.resize(static_cast<std::size_t>(count));
+    std::ranges::sort(order);
+    std::vector<LoraAdapter> kept;
+    json scores = json::object();
+    for (const auto i : order) {
+      kept.push_back(members[i]);
+      scores[members[i].name] = likeness[i];
+    }
+    summary_["retrieved"] = {{"by", by}, {"likeness", scores}};
+    return kept;
+  }
+
+  std::vector<double> likeness_of(const std::vector<LoraAdapter>& members, const std::string& by) {
+    std::vector<double> likeness;
+    if (by == "random") {
+      RandomStream random(setup_.training.train.seed, "retrieve/" + task_);
+      for (std::size_t i = 0; i < members.size(); ++i) likeness.push_back(random.uniform());
+    } else if (by == "weights") {
+      likeness = cluster::cosines_with(target(), members, {});
+    } else if (by == "fisher") {
+      const auto of_target = fisher_diagonal(base_.llama, target(), some_examples());
+      for (const auto& member : members) likeness.push_back(cluster::fisher_similarity(of_target, fisher_of_member(member)));
+    } else {
+      fail(ErrorKind::kUsage, "--retrieve-by '{}' is not one of random, weights, fisher", by);
+    }
+    return likeness;
+  }
+
+  std::span<const forest::Sequence> some_examples() const {
+    return std::span(data_.examples).first(std::min(data_.examples.size(), static_cast<std::size_t>(setup_.members.task_samples)));
+  }
+
+  /// On rows of the member's own tasks; kept in the library.
+  tensor::TensorMap fisher_of_member(const LoraAdapter& member) const {
+    const auto& entry = library_->at(member.name);
+    if (entry.info.tasks.empty()) {
+      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows of it (library add --tasks names them)",
+           member.name, library_->path().string());
+    }
+    auto own = setup_.training;
+    own.data = setup_.members.task_data;
+    own.max_valid = 0;
+    own.data_share = 1;
+    own.max_examples = std::max<std::int64_t>(1, setup_.members.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
+    const auto data = load_training_data(base_, entry.info.tasks, own);
+    const auto key = sha256_hex(format("fisher-1/{}/{}/{}/{}", entry.sha256, base_.llama.fingerprint(), data.sha256, own.max_examples));
+    if (auto found = library_->find_artifact(key)) return *found;
+    auto diagonal = fisher_diagonal(base_.llama, member, data.examples);
+    library_->store_artifact(key, diagonal, {{"what", "fisher-1"}, {"adapter", member.name}});
+    return diagonal;
+  }
+
+  /// A new LoRA trained on the task: what retrieval compares with, and pi-tuning's own expert.
+  const LoraAdapter& target() {
+    if (!target_) target_ = train_one(fresh(), "target");
+    return *target_;
+  }
+
+  // ---- Learning
+
+  /// What the numbers of a stage depend on.
+  std::string key_of(const std::string& stage, std::span<const LoraAdapter> members) const {
+    Sha256 hash;
+    hash.update(format("adapt-1/{}/{}/{}/{}/{}/{}", stage, settings_json(setup_.training).dump(), data_.sha256, base_.llama.fingerprint(),
+                       c10::toString(base_.llama.placement().dtype), setup_.logit_rate));
+    for (const auto& member : members) hash.update("/" + member.name + "/" + (library_ && library_->find(member.name) ? library_->at(member.name).sha256 : ""));
+    return hash.hex();
+  }
+
+  torch::Dtype dtype() const { return base_.llama.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat; }
+
+  LoraAdapter train_one(LoraAdapter initial, const std::string& stage) {
+    initial.name = task_;  // names the order of examples: the same for all methods
+    initial.options.dropout = setup_.training.lora.dropout;
+    initial.base_model = base_.llama.config().name;
+    initial.base_fingerprint = base_.llama.fingerprint();
+    train::Trainer trainer(base_.llama, initial, data_.examples, setup_.training.train, data_.validation);
+    run(trainer, stage, members_);
+    return trainer.adapter();
+  }
+
+  LoraAdapter train_mixture(std::vector<LoraAdapter> skills, const lora::MixShape& shape, bool train_skills, double initial_logit) {
+    const auto key_members = members_;
+    for (auto& skill : skills) skill.options.dropout = setup_.training.lora.dropout;
+    const auto mixture = std::make_shared<train::Mixture>(
+        task_, std::move(skills), 1,
+        train::MixtureOptions{.shape = shape,
+                              .train_skills = train_skills,
+                              .logit_rate_ratio = setup_.logit_rate / setup_.training.train.optimizer.learning_rate,
+                              .initial_logit = initial_logit,
+                              .seed = setup_.training.train.seed},
+        base_.llama.placement().device, dtype());
+    train::Trainer trainer(base_.llama, mixture, data_.examples, setup_.training.train, data_.validation);
+    run(trainer, format("{}-{}-{}", setup_.method, lora::mix_unit_name(shape.unit), shape.num_heads), key_members);
+    if (shape.unit == lora::MixUnit::kModel && shape.num_heads == 1) {
+      const auto weights = lora::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
+      summary_["weights"] = std::vector<double>(weights.const_data_ptr<double>(), weights.const_data_ptr<double>() + weights.numel());
+    }
+    auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
+    adapter.base_model = base_.llama.config().name;
+    adapter.base_fingerprint = base_.llama.fingerprint();
+    return adapter;
+  }
+
+  void run(train::Trainer& trainer, const std::string& stage, std::span<const LoraAdapter> members) {
+    const auto checkpoint = setup_.work / (stage + ".safetensors");
+    const auto key = key_of(stage, members);
+    run_training(trainer, format("{} ({})", task_, stage), checkpoint, key, setup_.training.checkpoint_seconds, progress_);
+    trainer.save(checkpoint, key);  // a later stage may be interrupted
+    summary_[stage == "target" ? "target_training" : "training"] = summary_of(trainer.stats());
+  }
+
+  // ---- LoraHub
+
+  LoraAdapter search() {
+    const auto task = data::load_task(setup_.training.data, task_);
+    auto rows = training_rows(task, setup_.training);
+    const auto half = (static_cast<std::int64_t>(rows.size()) + 1) / 2;
+    const auto count = setup_.search_rows > 0 ? std::min(setup_.search_rows, static_cast<std::int64_t>(rows.size())) : half;
+    rows.resize(static_cast<std::size_t>(count));
+    auto options = setup_.search;
+    options.seed = setup_.training.train.seed;
+    Cache cache(setup_.work / "search.json",
+                key_of(format("search/{}/{}/{}/{}/{}/{}", count, static_cast<int>(setup_.objective), setup_.penalty, setup_.max_new_tokens,
+                              static_cast<int>(options.method), options.bound),
+                       members_));
+    progress_.begin("search weights of " + std::to_string(members_.size()) + " adapters", options.max_evaluations, "evaluations");
+    const auto objective = [&](std::span<const double> w) {
+      throw_if_stopped("after an evaluation of LoraHub's search");
+      const std::vector<double> weights(w.begin(), w.end());
+      const double value = cache.value(weights, [&] { return loss_with(weights, rows); });
+      progress_.advance(1, format("objective {:.4f}", value));
+      return value;
+    };
+    const std::vector<double> start(members_.size(), 0.0);
+    const auto found = train::minimize(objective, start, options);
+    progress_.end();
+    summary_["weights"] = found.x;
+    summary_["search"] = {{"evaluations", found.evaluations}, {"rows", count}, {"value", found.value}, {"history", found.history}};
+    auto adapter = lora::weighted_factors(members_, found.x);
+    adapter.name = task_;
+    return adapter;
+  }
+
+  double loss_with(const std::vector<double>& weights, const std::vector<data::Example>& rows) {
+    auto mixed = lora::weighted_factors(members_, weights);
+    for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.llama.placement().device, torch::kFloat);
+    mixed.options.dropout = 0;
+    const auto model = base_.llama.with_projections(lora::attach(base_.llama.projections(), mixed));
+    double magnitude = 0;
+    for (const double w : weights) magnitude += std::abs(w);
+    if (setup_.objective == SearchObjective::kRouge) {
+      return -mean_rouge(model, rows) + setup_.penalty * magnitude / static_cast<double>(weights.size());
+    }
+    return mean_nll(model, rows) + setup_.penalty * magnitude;
+  }
+
+  double mean_rouge(const model::Llama& model, const std::vector<data::Example>& rows) {
+    std::vector<std::vector<std::int32_t>> prompts;
+    const auto length = std::min(setup_.training.max_length, base_.llama.config().max_positions - setup_.max_new_tokens);
+    for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, row.source, length));
+    const auto stop = base_.tokenizer.eos_ids();
+    const auto answers = model::generate(model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}});
+    double sum = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
+      prediction.erase(0, prediction.find_first_not_of(" \n"));
+      sum += eval::best_rouge_l(rows[i].targets, prediction);
+    }
+    return sum / static_cast<double>(rows.size());
+  }
+
+  double mean_nll(const model::Llama& model, const std::vector<data::Example>& rows) {
+    std::vector<forest::Sequence> sequences;
+    for (const auto& row : rows) {
+      sequences.push_back(data::encode_example(base_.tokenizer, row.source, row.targets[0],
+                                               std::min(setup_.training.max_length, base_.llama.config().max_positions)));
+    }
+    NoProgress quiet;
+    double sum = 0;
+    for (const auto& score : eval::score_sequences(model, sequences, {}, quiet)) {
+      sum -= score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
+    }
+    return sum / static_cast<double>(sequences.size());
+  }
+
+  /// Values of the objective that were computed, on disk: a search that is started again asks for the same points.
+  class Cache {
+   public:
+    Cache(fs::path path, std::string key) : path_(std::move(path)), key_(std::move(key)) {
+      if (fs::exists(path_)) stored_ = io::read_json_file(path_);
+      if (!stored_.is_object() || stored_.value("key", "") != key_) stored_ = {{"key", key_}, {"values", json::array()}};
+    }
+    template <typename F>
+    double value(const std::vector<double>& weights, F compute) {
+      for (const auto& entry : stored_["values"]) {
+        if (entry.at("weights").get<std::vector<double>>() == weights) return entry.at("value").get<double>();
+      }
+      const double value = compute();
+      stored_["values"].push_back({{"weights", weights}, {"value", value}});
+      fs::create_directories(path_.parent_path());
+      io::write_file_atomic(path_, io::dump_json(stored_, path_.string()));
+      return value;
+    }
+
+   private:
+    fs::path path_;
+    std::string key_;
+    json stored_;
+  };
+
+  const BaseModel& base_;
+  const AdaptSetup& setup_;
+  Progress& progress_;
+  std::string task_;
+  TrainingData data_;
+  std::optional<library::Library> library_;
+  std::vector<LoraAdapter> members_;
+  std::optional<LoraAdapter> target_;
+  json summary_;
+};
+
+}  // namespace
+
+std::span<const AdaptMethod> adapt_methods() { return kMethods; }
+
+const AdaptMethod& adapt_method(std::string_view name) {
+  std::vector<std::string> names;
+  for (const auto& method : kMethods) {
+    if (name == method.name) return method;
+    names.emplace_back(method.name);
+  }
+  fail(ErrorKind::kUsage, "no method of adaptation '{}'{}; 'quiver methods' lists them", name, did_you_mean(std::string(name), names));
+}
+
+Adapted adapt(const BaseModel& base, const AdaptSetup& setup, Progress& progress) {
+  adapt_method(setup.method);
+  if (setup.training.tasks.size() != 1) fail(ErrorKind::kUsage, "one task is adapted to, not {}", setup.training.tasks.size());
+  return Adaptation(base, setup, progress).run();
+}
+
+}  // namespace quiver::recipes

@@ -1,0 +1,146 @@
+#include "quiver/recipes/train_skills.h"
+
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/base/near.h"
+#include "quiver/base/random.h"
+#include "quiver/train/mixture.h"
+
+namespace quiver::recipes {
+namespace {
+
+using nlohmann::json;
+
+std::string skill_name(library::AdapterKind kind, std::int64_t k) { return format("{}-{}", library::kind_name(kind), k); }
+
+json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
+  auto settings = settings_json(setup);
+  settings["num_skills"] = skills.num_skills;
+  settings["heads"] = skills.shape.num_heads;
+  settings["granularity"] = lora::mix_unit_name(skills.shape.unit);
+  settings["rule"] = lora::mix_rule_name(skills.shape.rule);
+  settings["logit_rate"] = skills.logit_rate;
+  settings["initial_spread"] = skills.initial_spread;
+  return settings;
+}
+
+/// Skills that change nothing yet, each with a lora_a of its own.
+std::vector<lora::LoraAdapter> initial_skills(const BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
+  std::vector<lora::LoraAdapter> initial;
+  for (std::int64_t k = 0; k < skills.num_skills; ++k) {
+    const auto name = skill_name(skills.kind, k);
+    initial.push_back(lora::initial_adapter(name, setup.lora, base.llama.projections(), derive_seed(setup.train.seed, name), setup.init));
+    initial.back().base_model = base.llama.config().name;
+    initial.back().base_fingerprint = base.llama.fingerprint();
+  }
+  return initial;
+}
+
+/// Whether the library holds all skills as of `key`. Throws kMismatch for skills of another key, unless `force`.
+bool has_skills(const library::Library& library, const SkillSetup& skills, const std::string& key, bool force) {
+  std::int64_t found = 0;
+  for (const auto& [name, entry] : library.adapters()) {
+    if (entry.info.kind != skills.kind) continue;
+    if (entry.info.training.value("key", "") == key) {
+      ++found;
+    } else if (!force) {
+      fail(ErrorKind::kMismatch, "library '{}' holds {} skills that were trained with other settings, data, dtype or base; --force trains them again",
+           library.path().string(), library::kind_name(skills.kind));
+    }
+  }
+  return found == skills.num_skills && library.find_mixing(library::kind_name(skills.kind)).has_value();
+}
+
+}  // namespace
+
+std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                         const SkillSetup& skills, Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  if (skills.num_skills < 1) fail(ErrorKind::kUsage, "{} skills; expected 1 or more", skills.num_skills);
+  if (setup.lora.use_dora) fail(ErrorKind::kUnsupported, "skills are mixed factor by factor: train them without --dora");
+  const std::string kind = library::kind_name(skills.kind);
+  const auto data = load_training_data(base, setup.tasks, setup);
+  const auto settings = skill_settings(setup, skills);
+  const auto key = sha256_hex(format("{}/{}/{}/{}/{}", kind, settings.dump(), data.sha256, base.llama.fingerprint(),
+                                     c10::toString(base.llama.placement().dtype)));
+  std::vector<TrainedAdapter> results;
+  if (has_skills(library, skills, key, setup.force)) {
+    for (std::int64_t k = 0; k < skills.num_skills; ++k) {
+      const auto name = skill_name(skills.kind, k);
+      results.push_back({.name = name, .kind = skills.kind, .stats = stored_stats(library.at(name).info.training)});
+    }
+    return results;
+  }
+  const auto placement = base.llama.placement();
+  const auto mixture = std::make_shared<train::Mixture>(
+      kind, initial_skills(base, setup, skills), static_cast<std::int64_t>(setup.tasks.size()),
+      train::MixtureOptions{.shape = skills.shape,
+                            .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
+                            .initial_spread = skills.initial_spread,
+                            .seed = setup.train.seed},
+      placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+  train::Trainer trainer(base.llama, mixture, data.examples, setup.train, data.validation);
+  const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
+  const double step_seconds = run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);
+
+  for (const auto& name : library.adapter_names()) {  // of other settings, with --force
+    if (library.at(name).info.kind == skills.kind) library.remove(name);
+  }
+  json list = json::array();  // in the order of the logits
+  for (const auto& skill : mixture->skills(trainer.result())) {
+    auto stats = trainer.stats();
+    if (!results.empty()) stats = {.steps = stats.steps, .losses = stats.losses};  // tokens and seconds count once, with the first
+    auto training = summary_of(stats);
+    training["losses"] = stats.losses;
+    training["key"] = key;
+    training["settings"] = settings;
+    library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, /*force=*/true);
+    list.push_back({{"name", skill.name}, {"sha256", library.at(skill.name).sha256}});
+    results.push_back({.name = skill.name, .kind = skills.kind, .stats = std::move(stats), .is_new = true});
+  }
+  library.store_mixing(kind, {{"logits", mixture->logits(trainer.result())}},
+                       {{"tasks", setup.tasks},
+                        {"skills", list},
+                        {"rule", lora::mix_rule_name(skills.shape.rule)},
+                        {"granularity", lora::mix_unit_name(skills.shape.unit)},
+                        {"heads", skills.shape.num_heads}});
+  remove_checkpoint(checkpoint);
+  results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
+  return results;
+}
+
+lora::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task) {
+  const std::string name = library::kind_name(kind);
+  const auto mixing = library.find_mixing(name);
+  if (!mixing) {
+    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; 'quiver build --recipe {}' trains them", library.path().string(), name, name);
+  }
+  const auto& meta = mixing->meta;
+  const auto tasks = meta.at("tasks").get<std::vector<std::string>>();
+  const auto found = std::ranges::find(tasks, task);
+  if (found == tasks.end()) {
+    fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
+         did_you_mean(task, tasks));
+  }
+  std::vector<lora::LoraAdapter> skills;
+  for (const auto& entry : meta.at("skills")) {
+    const std::string skill = entry.at("name");
+    if (library.at(skill).sha256 != entry.at("sha256").get<std::string>()) {
+      fail(ErrorKind::kMismatch, "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again",
+           skill, library.path().string(), name);
+    }
+    skills.push_back(library.load(skill));
+  }
+  const lora::MixShape shape{.rule = lora::parse_mix_rule(meta.at("rule")),
+                             .unit = lora::parse_mix_unit(meta.at("granularity")),
+                             .num_heads = meta.at("heads").get<std::int64_t>()};
+  const auto& logits = mixing->tensors.at("logits");
+  return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
+}
+
+}  // namespace quiver::recipes

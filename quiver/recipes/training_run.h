@@ -1,0 +1,59 @@
+// One training from examples on disk to its end: what all recipes that train share.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "quiver/base/progress.h"
+#include "quiver/data/tasks.h"
+#include "quiver/lora/init.h"
+#include "quiver/recipes/base_model.h"
+#include "quiver/train/trainer.h"
+
+namespace quiver::recipes {
+
+/// How adapters are trained and on what. Defaults are the paper's (docs/papers.md) where it has one.
+struct TrainingSetup {
+  std::filesystem::path data;  ///< folder of task files
+  std::vector<std::string> tasks;
+  std::int64_t max_examples = 0;   ///< per task; 0: all training rows
+  double data_share = 1;           ///< of those: the same rows first, at least one
+  std::int64_t max_valid = 0;      ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
+  std::int64_t max_length = 2048;  ///< tokens of an example, cut from the left
+  lora::LoraOptions lora;
+  lora::LoraInit init = lora::LoraInit::kMttl;
+  train::TrainOptions train;
+  double checkpoint_seconds = 20;  ///< between checkpoints of a running training
+  bool force = false;              ///< train again what the library holds with other settings
+};
+
+/// All that the trained numbers depend on: not how much memory they took (checkpoint_activations), for one.
+nlohmann::json settings_json(const TrainingSetup& setup);
+
+/// The training rows of a task that the setup asks for, at least one. Throws kUsage for a share outside (0, 1].
+std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup);
+
+/// The examples of a training, and the hash of what they were made from. Those of tasks[i] are of group i.
+struct TrainingData {
+  std::vector<forest::Sequence> examples, validation;
+  std::string sha256;
+};
+/// Throws kNotFound, kBadFormat, and kUsage for a task without training rows, or without validation rows where they are asked for.
+TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup);
+
+/// Steps, tokens, rows, seconds, first and last loss, validations.
+nlohmann::json summary_of(const train::TrainStats& stats);
+/// The stats that summary_of, with all "losses", was made from.
+train::TrainStats stored_stats(const nlohmann::json& training);
+
+/// Runs the trainer to its end. A checkpoint at `checkpoint` is taken up if it is of the same `key`; another is written now and then, and
+/// when a stop is asked for; none is left behind at the end.
+double run_training(train::Trainer& trainer, const std::string& name, const std::filesystem::path& checkpoint, const std::string& key,
+                    double checkpoint_seconds, Progress& progress);
+/// When the result is safe: removes the checkpoint, and what writers of it that were killed left behind.
+void remove_checkpoint(const std::filesystem::path& checkpoint);
+
+}  // namespace quiver::recipes

@@ -1,0 +1,75 @@
+// What a training changes: numbers, and how the model computes with them.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "quiver/lora/grouped_lora.h"
+#include "quiver/lora/lora_linear.h"
+#include "quiver/nn/projection.h"
+#include "quiver/train/optimizer.h"
+
+namespace quiver::train {
+
+/// Numbers that a Trainer changes, and the projections that compute with them. Not thread-safe.
+class Trainable {
+ public:
+  virtual ~Trainable() = default;
+  /// Names streams of random numbers, and messages.
+  virtual const std::string& name() const = 0;
+  /// All that is trained, flat: [P] float32 (float64 for float64 bases).
+  virtual torch::Tensor& values() = 0;
+  virtual torch::Tensor& gradient() = 0;
+  /// [P]: what the learning rate is multiplied by; undefined for 1.
+  virtual torch::Tensor rate_factors(const OptimizerOptions&) const { return {}; }
+
+  /// The model's projections computing with the values; to be called once. Throws kMismatch for a path that the model does not have.
+  virtual nn::ProjectionMap attach(const nn::ProjectionMap& base) = 0;
+  /// Whether it matters which group a sequence is of; if not, all are computed as of group 0 and share prefixes.
+  virtual bool has_groups() const { return false; }
+  /// Lays out what passes read, for sequences of these groups: in a pass, group i stands for groups[i].
+  virtual void lay_out(std::span<const std::int32_t> groups) = 0;
+  /// Adds to gradient() what the passes since lay_out left elsewhere.
+  virtual void collect() {}
+
+  /// Of the inputs of what is trained.
+  virtual double dropout() const { return 0; }
+  /// Masks of the next passes, [T, width] by path; an empty function: none.
+  using MaskOf = std::function<torch::Tensor(const std::string& path, std::int64_t width)>;
+  virtual void set_dropout_masks(const MaskOf&) {}
+};
+
+/// One adapter, whatever the group. The layers read the flat values, and their gradients go straight to the flat gradient.
+class OneAdapter : public Trainable {
+ public:
+  OneAdapter(const lora::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat) : parameters_(initial, device, dtype) {}
+
+  const std::string& name() const override { return parameters_.adapter().name; }
+  torch::Tensor& values() override { return parameters_.values(); }
+  torch::Tensor& gradient() override { return parameters_.gradient(); }
+  torch::Tensor rate_factors(const OptimizerOptions& options) const override { return parameters_.rate_factors(options.lora_plus_ratio); }
+  nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
+  void lay_out(std::span<const std::int32_t> groups) override;
+  double dropout() const override { return parameters_.adapter().options.dropout; }
+  void set_dropout_masks(const MaskOf& mask) override;
+
+  /// A copy of its own tensors, on the CPU, of the given values.
+  lora::LoraAdapter adapter(const torch::Tensor& values) const { return parameters_.snapshot(values); }
+
+ private:
+  FlatParameters parameters_;
+  std::vector<std::shared_ptr<nn::Projection>> layers_;
+  std::map<std::string, std::shared_ptr<lora::LoraLinear>> dropout_layers_;  // by path
+};
+
+/// The projection at `path`; kMismatch, naming the adapter, if the model does not have it.
+nn::ProjectionPtr& projection_at(nn::ProjectionMap& projections, const std::string& path, const std::string& adapter);
+
+}  // namespace quiver::train
