@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test configure build base demo test bench curve fuzz asan format layering clean
+.PHONY: all setup setup-test setup-study configure build base demo test bench curve study study-small fuzz asan format layering clean
 
 all: build
 
@@ -14,6 +14,9 @@ setup:
 
 setup-test:
 	@scripts/setup.sh --test
+
+setup-study:
+	@scripts/setup.sh --study
 
 configure: setup
 	@cmake -S . -B $(BUILD) -G Ninja $(if $(TORCH_DIR),-DTORCH_DIR=$(TORCH_DIR)) $(CMAKE_FLAGS) > .configure.log 2>&1 \
@@ -43,6 +46,13 @@ bench: setup-test build base
 ## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
 curve: setup-test build base
 	@$(PYTHON) bench/loss_curve.py --quiver $(BUILD)/quiver
+
+## The paper's tables and figures at small size, into docs/study; hours, resumable. study-small: half an hour
+study: setup-study build base
+	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size full
+
+study-small: setup-study build base
+	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size small
 
 ## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
 fuzz: setup

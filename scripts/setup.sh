@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh          Debian packages and libtorch (a private virtual environment in .venv)
 #   scripts/setup.sh --test   also the Python originals that the parity tests compare with
+#   scripts/setup.sh --study  also what draws the study's tables and figures
 #
 # TORCH_DIR=/path/to/torch uses a libtorch that is there already (the folder that holds include/ and lib/).
 set -euo pipefail
@@ -47,8 +48,10 @@ else
     exit 1
   }
 fi
-if [ "${1:-}" = "--test" ]; then
-  ensure_python quiver-torch torch==2.13.0
-  mapfile -t requirements < <(grep -vE '^\s*(#|$)' scripts/requirements-test.txt)
-  ensure_python quiver-test "${requirements[@]}"
-fi
+case "${1:-}" in
+  --test|--study)
+    ensure_python quiver-torch torch==2.13.0
+    mapfile -t requirements < <(grep -vE '^\s*(#|$)' "scripts/requirements-${1#--}.txt")
+    ensure_python "quiver-${1#--}" "${requirements[@]}"
+    ;;
+esac

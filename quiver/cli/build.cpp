@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "quiver/base/near.h"
 #include "quiver/cli/cluster_options.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/recipes/group_tasks.h"
+#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 
 namespace quiver::cli {
@@ -17,6 +20,7 @@ struct Options {
   std::int64_t cluster_epochs = 0;
   std::int64_t shared_epochs = 0;
   std::int64_t budget_epochs = 0;
+  std::int64_t group_samples = 32;
   recipes::SkillSetup skills;
   std::string granularity = "projection";
   std::int64_t num_heads = 0;
@@ -36,17 +40,33 @@ recipes::SkillSetup resolve_skills(const Options& options) {
   return skills;
 }
 
+void check_recipe(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& recipe : recipes::build_recipes()) {
+    if (name == recipe.name) return;
+    names.emplace_back(recipe.name);
+  }
+  fail(ErrorKind::kUsage, "no recipe '{}'{}; 'quiver methods' lists them", name, did_you_mean(name, names));
+}
+
+std::optional<recipes::Grouping> find_grouping(const std::string& recipe) {
+  using recipes::Grouping;
+  for (const auto grouping : {Grouping::kRandomTasks, Grouping::kHidden, Grouping::kTfIdf}) {
+    if (recipe == recipes::grouping_name(grouping)) return grouping;
+  }
+  return std::nullopt;
+}
+
 void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::TrainedAdapter> more) {
   for (auto& adapter : more) all.push_back(std::move(adapter));
 }
 
 void run(const Options& options) {
   const bool with_mbc = options.recipe == "mbc";
-  const bool with_clusters = with_mbc || options.recipe == "clusters";
+  const auto grouping = find_grouping(options.recipe);
+  const bool with_clusters = with_mbc || options.recipe == "clusters" || grouping;
   const bool with_skills = options.recipe == "poly" || options.recipe == "mhr";
-  if (!with_clusters && !with_skills && options.recipe != "private" && options.recipe != "shared") {
-    fail(ErrorKind::kUsage, "--recipe '{}' is not one of private, shared, mbc, clusters, poly, mhr", options.recipe);
-  }
+  check_recipe(options.recipe);
   auto setup = options.training.resolve(options.common.seed);
   auto cluster_epochs = options.cluster_epochs;
   if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
@@ -63,6 +83,11 @@ void run(const Options& options) {
     auto shared = setup;
     if (options.shared_epochs > 0) shared.train.epochs = options.shared_epochs;
     trained.push_back(recipes::train_shared(base, library, shared, progress));
+  } else if (options.recipe == "random-examples") {
+    append(trained, recipes::train_parts(base, library, setup, mbc.num_clusters, progress));
+  } else if (grouping) {
+    recipes::group_tasks(base, library, setup, *grouping, {.num_clusters = mbc.num_clusters, .seed = mbc.seed, .restarts = mbc.restarts},
+                         options.group_samples, progress);
   } else if (with_skills) {
     append(trained, recipes::train_skills(base, library, setup, resolve_skills(options), progress));
   } else if (options.recipe != "clusters") {
@@ -91,13 +116,14 @@ void run(const Options& options) {
 
 }  // namespace
 
-/// quiver build --recipe private|shared|mbc|clusters|poly|mhr --library DIR ...
+/// quiver build --recipe NAME --library DIR ...
 void add_build_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command =
       app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
   add_common_options(*command, options->common);
-  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly or mhr")
+  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
+                      "another that 'quiver methods' lists")
       ->capture_default_str();
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);
@@ -107,6 +133,9 @@ void add_build_command(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->add_option("--budget-epochs", options->budget_epochs, "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
       ->check(CLI::PositiveNumber);
+  command->add_option("--group-samples", options->group_samples, "hidden, tf-idf: training rows that stand for a task")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
       ->capture_default_str();

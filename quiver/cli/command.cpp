@@ -38,7 +38,7 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--library", choice.library, "A library of adapters, used as --method says");
   command.add_option("--method", choice.method, "How to use the library: mean, arrow, oracle=NAME, or another that 'quiver methods' lists")->capture_default_str();
   command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
-  command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared or imported");
+  command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared, imported, poly or mhr");
   command.add_option("--top-k", choice.top_k, "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")
       ->check(CLI::PositiveNumber);
   command.add_option("--temperature", choice.temperature, "Divides the scores before the softmax")->capture_default_str();
@@ -60,8 +60,9 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--components", choice.components, "spectral: singular directions of each adapter (0: all)")->capture_default_str();
   command.add_option("--gamma", choice.gamma, "spectral: power of the singular values")->capture_default_str();
   command.add_option("--shortlist", choice.shortlist, "lag: adapters that Arrow lets through")->capture_default_str();
-  command.add_option("--task-data", choice.task_data, "centroids, retrieval: folder of the adapters' tasks")->capture_default_str();
-  command.add_option("--task-samples", choice.task_samples, "centroids, retrieval: training rows that stand for an adapter's tasks")
+  command.add_option("--gate-steps", choice.gate_steps, "phatgoose: training steps of an adapter's gates")->capture_default_str();
+  command.add_option("--task-data", choice.task_data, "centroids, phatgoose, retrieval, task-predictor: folder of the adapters' tasks")->capture_default_str();
+  command.add_option("--task-samples", choice.task_samples, "centroids, retrieval, task-predictor: training rows that stand for an adapter's tasks")
       ->capture_default_str();
   command.add_flag("--allow-other-base", choice.allow_other_base, "Use adapters that were made for another base model");
 }

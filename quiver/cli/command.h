@@ -46,6 +46,7 @@ void add_cluster_command(CLI::App& app);
 void add_build_command(CLI::App& app);
 void add_library_command(CLI::App& app);
 void add_adapt_command(CLI::App& app);
+void add_analyse_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_methods_command(CLI::App& app);

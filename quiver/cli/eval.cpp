@@ -78,7 +78,7 @@ void run(Options& options) {
 void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand(
-      "eval", "Methods x tasks: NLL and Rouge-L on training tasks, Rouge-L on held-out ones, accuracy on multiple choice");
+      "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
   command->add_option("--methods", options->methods,
@@ -97,6 +97,7 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command->add_flag("!--no-generation", options->setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
   command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   add_build_command(app);
   add_library_command(app);
   add_adapt_command(app);
+  add_analyse_command(app);
   add_eval_command(app);
   add_methods_command(app);
   add_merge_command(app);

@@ -67,7 +67,7 @@ std::string choice_text(const AdapterChoice& choice) {
                      choice.combine, choice.components, choice.gamma, choice.shortlist, choice.fallback, choice.fallback_strength,
                      choice.pooled_weight);
   const auto& c = choice.calibration;
-  text += format("/{}/{}/{}/{}/{}/{}", c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens, c.seed,
+  text += format("/{}/{}/{}/{}/{}/{}/{}", choice.gate_steps, c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens, c.seed,
                  choice.task_data.string(), choice.task_samples);
   const auto& m = choice.merge;
   text += format("/{}/{}/{}/{}/{}", m.lambda.value_or(-1), m.density.value_or(-1), m.rank.value_or(-1), m.seed, choice.general_by_factors);

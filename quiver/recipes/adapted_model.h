@@ -22,7 +22,7 @@ struct AdapterChoice {
   std::string library;             ///< a library folder
   std::string method = "arrow";    ///< of the library: a name of reuse_methods()
   std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
-  std::string kind;                ///< "private", "cluster", "shared", "imported"; empty: see library_members
+  std::string kind;                ///< "private", "cluster", ... (library::AdapterKind); empty: see library_members
   bool allow_other_base = false;
 
   // Of the methods that choose; each reads what it needs.
@@ -40,6 +40,7 @@ struct AdapterChoice {
   double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
   CalibrationText calibration;                   ///< for scores that are calibrated
   std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks
+  std::int64_t gate_steps = 100;                 ///< phatgoose: training steps of an adapter's gates
   std::int64_t task_samples = 16;                ///< training rows of an adapter's tasks that stand for them
 };
 

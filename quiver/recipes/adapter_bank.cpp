@@ -13,9 +13,11 @@
 #include "quiver/data/tasks.h"
 #include "quiver/lora/merge.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/recipes/training_run.h"
 #include "quiver/routing/directions.h"
 #include "quiver/routing/group_router.h"
 #include "quiver/routing/score_router.h"
+#include "quiver/train/gates.h"
 #include "quiver/train/task_predictor.h"
 
 namespace quiver::recipes {
@@ -192,6 +194,7 @@ class BankMaker {
     else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
     else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, false, Combine::kParams);
     else if (name == "centroids") centroids();
+    else if (name == "phatgoose") phatgoose();
     else if (name == "arrow-mean") arrow_mean();
     else if (name == "calibrated-arrow") calibrated_arrow(false);
     else if (name == "gated-arrow") calibrated_arrow(true);
@@ -258,6 +261,57 @@ class BankMaker {
       std::vector<torch::Tensor> rows;
       for (const auto& mean : means) rows.push_back((mean.at(path) / mean.at(path).norm().clamp_min(1e-12)).unsqueeze(0));
       bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(torch::stack(rows), options));
+    }
+  }
+
+  /// The gates of an adapter by path, trained on rows of its tasks and kept in the library.
+  tensor::TensorMap gates_of(const LoraAdapter& adapter) {
+    const auto& entry = library_.at(adapter.name);
+    if (entry.info.tasks.empty()) {
+      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on (library add --tasks names them)",
+           adapter.name, library_.path().string());
+    }
+    constexpr std::int64_t kBatch = 4;  // mttl's
+    TrainingSetup setup{.data = choice_.task_data, .tasks = entry.info.tasks};
+    setup.max_examples = std::max<std::int64_t>(1, choice_.gate_steps * kBatch / static_cast<std::int64_t>(entry.info.tasks.size()));
+    setup.train.seed = choice_.calibration.seed;
+    setup.train.batch_size = kBatch;
+    setup.train.optimizer = {.learning_rate = 1e-3, .warmup_fraction = 0.1};
+    const auto data = load_training_data(base_, setup.tasks, setup);
+    const auto steps = (static_cast<std::int64_t>(data.examples.size()) + kBatch - 1) / kBatch;
+    setup.train.epochs = std::max<std::int64_t>(1, (choice_.gate_steps + steps - 1) / steps);
+    const auto key = sha256_hex(format("phatgoose-1/{}/{}/{}/{}/{}", entry.sha256, settings_json(setup).dump(), data.sha256,
+                                       base_.llama.fingerprint(), c10::toString(base_.llama.placement().dtype)));
+    if (auto found = library_.find_artifact(key)) return *found;
+    const auto placement = base_.llama.placement();
+    const auto gates = std::make_shared<train::Gates>(adapter, placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+    train::Trainer trainer(base_.llama, gates, data.examples, setup.train);
+    run_training(trainer, adapter.name + " (gates)", library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"), key,
+                 setup.checkpoint_seconds, progress_);
+    auto result = gates->gates(trainer.result());
+    library_.store_artifact(key, result, {{"what", "phatgoose-1"}, {"adapter", adapter.name}});
+    remove_checkpoint(library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"));
+    return result;
+  }
+
+  /// softmax of the top k of <LayerNorm v, LayerNorm x> / sqrt(d_in), outputs mixed.
+  void phatgoose() {
+    combine(Combine::kOutputs);
+    if (choice_.gate_steps < 1) fail(ErrorKind::kUsage, "--gate-steps {}; expected 1 or more", choice_.gate_steps);
+    std::map<std::string, std::vector<torch::Tensor>> by_path;
+    for (const auto& adapter : bank_.adapters) {
+      for (auto& [path, gate] : gates_of(adapter)) {
+        const auto scale = gate.var(/*unbiased=*/false).sqrt().clamp_min(1e-5);
+        by_path[path].push_back(((gate - gate.mean()) / scale).unsqueeze(0));
+      }
+    }
+    for (const auto& [path, gates] : by_path) {
+      if (gates.size() != names_.size()) fail(ErrorKind::kMismatch, "not all adapters adapt '{}': they cannot be routed together", path);
+      const auto vectors = torch::stack(gates);  // [N, 1, d_in]
+      routing::ScoreOptions options{.top_k = top_k(2),
+                                    .temperature = choice_.temperature * std::sqrt(static_cast<double>(vectors.size(2))),
+                                    .rule = {.input = routing::InputNorm::kLayerNorm, .is_signed = true}};
+      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, options));
     }
   }
 

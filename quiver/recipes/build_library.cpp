@@ -59,6 +59,17 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   const auto start = std::chrono::steady_clock::now();
   library::check_adapter_name(name);
   const auto data = load_training_data(base, tasks, setup);
+  const double loading = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  auto trained = train_on(base, library, name, kind, group, tasks, data, setup, progress);
+  if (trained.is_new) trained.overhead_seconds += loading;
+  return trained;
+}
+
+TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
+                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data, const TrainingSetup& setup,
+                        Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  library::check_adapter_name(name);
   const auto settings = settings_json(setup);
   const auto key = sha256_hex(
       format("{}/{}/{}/{}/{}", name, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));

@@ -141,7 +141,7 @@ class SectionRun {
 
   json run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
     std::int64_t total = 0;
-    for (const auto& task : rows) total += static_cast<std::int64_t>(task.sequences.size() * (section == "train" ? 2 : 1));
+    for (const auto& task : rows) total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
     progress_.begin(format("eval {} {}", method.name, section), total, "rows");
     records_ = json::array();
     if (method.is_oracle()) {
@@ -171,11 +171,11 @@ class SectionRun {
         score_questions(model, task);
       } else {
         for (const auto& example : task.examples) records_.push_back({{"task", task.task}, {"id", example.id}});
-        if (section == "train") score_targets(model, task, first_record.back());
+        score_targets(model, task, first_record.back());
       }
     }
     recorder_.set_tag("");  // what generation chooses is not of one task
-    if (section != "choice") generate_answers(model, rows, first_record);
+    if (section != "choice" && setup_.generates) generate_answers(model, rows, first_record);
   }
 
   void score_questions(const AdaptedModel& model, const TaskRows& task) {
@@ -272,7 +272,7 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
                      const std::string& section, const std::vector<TaskRows>& rows) {
   const auto& choice = setup.choice_of_adapters;
   Sha256 hash;
-  hash.update(format("part-3/{}/{}/{}/{}/{}/{}/{}", method, section, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
+  hash.update(format("part-4/{}/{}/{}/{}/{}/{}/{}/{}", setup.generates, method, section, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
                      setup.max_new_tokens, choice.adapter, choice_text(choice)));
   const auto add_adapter = [&hash](const fs::path& folder) {
     for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));

@@ -1,4 +1,4 @@
-// Methods x tasks: likelihood and Rouge-L on training tasks, Rouge-L on held-out instruction tasks, accuracy on multiple
+// Methods x tasks: likelihood and Rouge-L on training tasks and on held-out instruction tasks, accuracy on multiple
 // choice, with every method compared with the base sample by sample.
 #pragma once
 
@@ -22,10 +22,11 @@ struct EvalSection {
 
 struct EvalSetup {
   EvalSection train;                 ///< "test" rows of tasks that adapters were trained on: NLL of the target, Rouge-L
-  EvalSection instruction;           ///< "test" rows of other tasks: Rouge-L
+  EvalSection instruction;           ///< "test" rows of other tasks: the same
   EvalSection choice;                ///< multiple-choice sets: acc, acc_norm
   std::vector<std::string> methods;  ///< names of eval_methods(); or "given": what `choice_of_adapters` says
   AdapterChoice choice_of_adapters;  ///< library, top_k, temperature, combine for all; adapter and method for "given"
+  bool generates = true;  ///< answers, for Rouge-L: what takes most of the time
   std::int64_t max_new_tokens = 64;
   std::int64_t max_length = 2048;
   std::uint64_t seed = 42;     ///< chooses the rows

@@ -19,6 +19,7 @@ constexpr ReuseMethod kMethods[] = {
     {"norm", kToken, "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
     {"spectral", kToken, "the top k of |diag(sigma^gamma) V_c x|: --components c, --gamma", "the family of arrow, spectr and norm"},
     {"centroids", kToken, "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM", true},
+    {"phatgoose", kToken, "gates that each adapter learnt on its tasks (--gate-steps), the top 2 by their softmax", "Muqeeth et al. 2024, arXiv 2402.05859", true},
     {"arrow-mean", kToken, "Arrow, giving way to the mean where it is undecided (--fallback)", "Quiver"},
     {"calibrated-arrow", kToken, "Arrow on scores measured against those on text of no task", "Quiver"},
     {"gated-arrow", kToken, "calibrated Arrow plus the evidence of the whole prompt, the more the clearer that is", "Quiver"},
@@ -33,6 +34,10 @@ constexpr BuildRecipe kRecipes[] = {
     {"shared", "one adapter on the joint rows of the tasks (--rank sets its size)", "Ostapenko et al. 2024, Shared"},
     {"mbc", "private adapters, their clusters by weight similarity, an adapter per cluster", "Ostapenko et al. 2024, alg. 1"},
     {"clusters", "an adapter per group of tasks that is there, however it came about ('quiver cluster')", "Ostapenko et al. 2024, table 2"},
+    {"hidden", "clusters of tasks by the base's hidden states, an adapter per cluster", "Ostapenko et al. 2024, table 2, Embeddings"},
+    {"tf-idf", "clusters of tasks by the words of their prompts, an adapter per cluster", "Ostapenko et al. 2024, table 2, with TF-IDF"},
+    {"random-tasks", "groups of tasks by chance, an adapter per group", "Ostapenko et al. 2024, table 2, RandTask"},
+    {"random-examples", "the joint rows cut into parts by chance, an adapter per part", "Ostapenko et al. 2024, table 2, RandExamples"},
     {"poly", "skills and, for each task, how it mixes them", "Ponti et al. 2023"},
     {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
 };

@@ -9,7 +9,6 @@
 #include "quiver/base/error.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
-#include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::recipes {
@@ -23,7 +22,9 @@ struct Choices {
 };
 
 /// The text through the model with the bank attached; every decision kept where its token is.
-std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, std::int32_t group) {
+std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress) {
+  std::int32_t group = 0;
+  if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine);
@@ -78,6 +79,12 @@ json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t n
 
 }  // namespace
 
+json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress) {
+  if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
+  return statistics_of(collect(base, bank, prompt, progress), static_cast<std::int64_t>(prompt.size()),
+                       static_cast<std::int64_t>(bank.adapters.size()));
+}
+
 json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress) {
   if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give --library");
   const auto& method = reuse_method(choice.method);
@@ -88,9 +95,7 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
-  std::int32_t group = 0;
-  if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
-  const auto choices = collect(base, bank, prompt, group);
+  const auto choices = collect(base, bank, prompt, progress);
 
   json tokens = json::array(), projections = json::array(), adapters = json::array();
   text::StreamDecoder decoder(base.tokenizer);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "quiver/recipes/adapted_model.h"
+#include "quiver/recipes/adapter_bank.h"
 
 namespace quiver::recipes {
 
@@ -18,5 +19,8 @@ namespace quiver::recipes {
 ///
 /// Throws kUsage for an empty text or a method that chooses nothing (families kMerge), and as adapted_model.
 nlohmann::json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress);
+
+/// The figures alone, of a prompt of one token or more.
+nlohmann::json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress);
 
 }  // namespace quiver::recipes

@@ -1,0 +1,260 @@
+#include "quiver/recipes/analyse.h"
+
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+#include "quiver/cluster/nearest_group.h"
+#include "quiver/data/encode.h"
+#include "quiver/eval/score.h"
+#include "quiver/recipes/adapter_bank.h"
+#include "quiver/recipes/build_library.h"
+#include "quiver/recipes/observe.h"
+#include "quiver/recipes/reuse_methods.h"
+#include "quiver/recipes/trace.h"
+#include "quiver/routing/directions.h"
+
+namespace quiver::recipes {
+namespace {
+
+using lora::LoraAdapter;
+using nlohmann::json;
+
+/// Which of the adapters were trained on a task.
+std::vector<std::size_t> adapters_of(const library::Library& library, std::span<const LoraAdapter> adapters, const std::string& task) {
+  std::vector<std::size_t> found;
+  for (std::size_t n = 0; n < adapters.size(); ++n) {
+    const auto* entry = library.find(adapters[n].name);
+    if (entry != nullptr && std::ranges::find(entry->info.tasks, task) != entry->info.tasks.end()) found.push_back(n);
+  }
+  return found;
+}
+
+std::vector<std::string> tasks_of(const library::Library& library, std::span<const LoraAdapter> adapters, const AnalysisSetup& setup) {
+  if (!setup.tasks.empty()) return setup.tasks;
+  std::set<std::string> tasks;
+  for (const auto& adapter : adapters) {
+    const auto& of_adapter = library.at(adapter.name).info.tasks;
+    tasks.insert(of_adapter.begin(), of_adapter.end());
+  }
+  if (tasks.empty()) fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; --tasks says which to look at", library.path().string());
+  return {tasks.begin(), tasks.end()};
+}
+
+std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::string& task) {
+  auto rows = data::sample(data::load_task(setup.data, task).test, setup.rows, setup.seed, task);
+  if (rows.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", task, setup.data.string());
+  return rows;
+}
+
+std::vector<Prompt> test_prompts(const BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
+  std::vector<Prompt> prompts;
+  for (const auto& row : test_rows(setup, task)) {
+    prompts.push_back(data::encode_prompt(base.tokenizer, row.source, base.llama.config().max_positions));
+  }
+  return prompts;
+}
+
+double mean(const std::vector<double>& values) {
+  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+void check_library(const AnalysisSetup& setup) {
+  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give --library");
+  if (setup.rows < 1) fail(ErrorKind::kUsage, "--rows {}; expected 1 or more", setup.rows);
+}
+
+/// The mean of each figure over some of route_statistics' documents.
+json mean_figures(const std::vector<json>& list) {
+  json figures = json::object();
+  for (const char* name : {"entropy", "largest_entropy", "relative_entropy", "margin", "agreement", "true_share"}) {
+    std::vector<double> values;
+    for (const auto& one : list) {
+      if (one.contains(name) && one.at(name).is_number()) values.push_back(one.at(name));
+    }
+    figures[name] = values.empty() ? json(nullptr) : json(mean(values));
+  }
+  return figures;
+}
+
+}  // namespace
+
+json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
+  check_library(setup);
+  if (reuse_method(setup.choice.method).family == ReuseFamily::kMerge) {
+    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no routing to look at (arrow does)", setup.choice.method);
+  }
+  const auto library = library::Library::open(setup.choice.library);
+  const auto bank = make_bank(base, library, load_members(base, library, setup.choice), setup.choice, progress);
+  const auto tasks = tasks_of(library, bank.adapters, setup);
+  json names = json::array(), of_tasks = json::array();
+  for (const auto& adapter : bank.adapters) names.push_back(adapter.name);
+  const double most = std::log(static_cast<double>(std::max<std::size_t>(bank.adapters.size(), 2)));
+  std::vector<json> all;
+  NoProgress quiet;
+  progress.begin("look at routes", static_cast<std::int64_t>(tasks.size()), "tasks");
+  for (const auto& task : tasks) {
+    const auto own = adapters_of(library, bank.adapters, task);
+    std::vector<json> of_rows;
+    for (const auto& prompt : test_prompts(base, setup, task)) {
+      throw_if_stopped("while looking at routes");
+      auto figures = route_statistics(base, bank, prompt, quiet);
+      figures["relative_entropy"] = figures.at("entropy").get<double>() / most;
+      if (!own.empty()) {
+        double share = 0;
+        for (const auto n : own) share += figures.at("shares").at(n).get<double>();
+        figures["true_share"] = share;
+      }
+      of_rows.push_back(std::move(figures));
+    }
+    auto figures = mean_figures(of_rows);
+    figures["name"] = task;
+    figures["num_samples"] = of_rows.size();
+    of_tasks.push_back(std::move(figures));
+    all.insert(all.end(), of_rows.begin(), of_rows.end());
+    progress.advance(1, task);
+  }
+  progress.end();
+  return {{"method", setup.choice.method}, {"adapters", names}, {"tasks", of_tasks}, {"mean", mean_figures(all)}, {"num_samples", all.size()}};
+}
+
+json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
+  check_library(setup);
+  const auto library = library::Library::open(setup.choice.library);
+  const auto adapters = load_members(base, library, setup.choice);
+  if (adapters.size() < 2) fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(), adapters.size());
+  Scoring norms;
+  for (const auto& [path, first] : adapters.front().pairs) {
+    std::int64_t rank = 0;
+    for (const auto& adapter : adapters) rank = std::max(rank, adapter.pairs.at(path).rank());
+    std::vector<torch::Tensor> rows;
+    for (const auto& adapter : adapters) rows.push_back(routing::directions(adapter.pairs.at(path), rank, /*gamma=*/1));
+    norms.vectors.emplace(path, torch::stack(rows));
+  }
+  const auto tasks = tasks_of(library, adapters, setup);
+  json of_tasks = json::array();
+  std::vector<double> all;
+  NoProgress quiet;
+  progress.begin("compare norms", static_cast<std::int64_t>(tasks.size()), "tasks");
+  for (const auto& task : tasks) {
+    const auto own = adapters_of(library, adapters, task);
+    progress.advance(1, task);
+    if (own.empty()) continue;
+    const auto i = static_cast<std::int64_t>(own.front());
+    auto choice = setup.choice;
+    choice.method = "oracle=" + adapters[own.front()].name;
+    const auto model = adapted_model(base, choice, quiet);
+    const auto summary = observe_scores(model.llama, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
+    RandomStream random(setup.seed, "norms/" + task);
+    std::vector<double> ratios;
+    for (std::int64_t p = 0; p < summary.size(0); ++p) {
+      double sum = 0;
+      for (std::int64_t l = 0; l < summary.size(1); ++l) {
+        auto j = static_cast<std::int64_t>(random.below(adapters.size() - 1));
+        if (j >= i) ++j;
+        sum += summary[p][l][i].item<double>() / std::max(summary[p][l][j].item<double>(), 1e-30);
+      }
+      ratios.push_back(sum / static_cast<double>(summary.size(1)));
+    }
+    all.insert(all.end(), ratios.begin(), ratios.end());
+    of_tasks.push_back({{"name", task}, {"adapter", adapters[own.front()].name}, {"ratios", ratios}});
+  }
+  progress.end();
+  const auto above = std::ranges::count_if(all, [](double r) { return r > 1; });
+  return {{"tasks", of_tasks},
+          {"mean", mean(all)},
+          {"above_one", static_cast<double>(above) / static_cast<double>(std::max<std::size_t>(all.size(), 1))},
+          {"num_samples", all.size()}};
+}
+
+namespace {
+
+/// The mean over a task's test rows of the log-likelihood per label under one adapter.
+double mean_log_likelihood(const BaseModel& base, const library::Library& library, const std::string& adapter, const AnalysisSetup& setup,
+                           const std::string& task) {
+  AdapterChoice choice;
+  choice.library = library.path().string();
+  choice.method = "oracle=" + adapter;
+  NoProgress quiet;
+  const auto model = adapted_model(base, choice, quiet);
+  std::vector<forest::Sequence> sequences;
+  for (const auto& row : test_rows(setup, task)) {
+    sequences.push_back(data::encode_example(base.tokenizer, row.source, row.targets[0], base.llama.config().max_positions));
+  }
+  double sum = 0;
+  for (const auto& score : eval::score_sequences(model.llama, sequences, {}, quiet)) {
+    sum += score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
+  }
+  return sum / static_cast<double>(sequences.size());
+}
+
+/// Pairs of different tasks, each once, drawn by chance.
+std::vector<std::pair<std::size_t, std::size_t>> draw_pairs(std::size_t count, std::int64_t wanted, std::uint64_t seed) {
+  std::vector<std::pair<std::size_t, std::size_t>> pairs;
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t j = i + 1; j < count; ++j) pairs.emplace_back(i, j);
+  }
+  RandomStream(seed, "transfer/pairs").shuffle(pairs);
+  pairs.resize(std::min(pairs.size(), static_cast<std::size_t>(std::max<std::int64_t>(wanted, 0))));
+  return pairs;
+}
+
+/// Pearson's r of x and y; 0 where one does not vary.
+double correlation(const std::vector<double>& x, const std::vector<double>& y) {
+  const double mx = mean(x), my = mean(y);
+  double xy = 0, xx = 0, yy = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    xy += (x[i] - mx) * (y[i] - my);
+    xx += (x[i] - mx) * (x[i] - mx);
+    yy += (y[i] - my) * (y[i] - my);
+  }
+  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0;
+}
+
+}  // namespace
+
+json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progress& progress) {
+  check_library(setup.analysis);
+  const auto library = library::Library::open(setup.analysis.choice.library);
+  std::vector<std::string> names;  // private adapters of one task each
+  for (const auto& [name, entry] : library.adapters()) {
+    if (entry.info.kind == library::AdapterKind::kPrivate && entry.info.tasks.size() == 1) names.push_back(name);
+  }
+  if (names.size() < 2) fail(ErrorKind::kUsage, "library '{}' has {} private adapters; two or more are compared", library.path().string(), names.size());
+  auto pairs_library = library::Library::open_or_create(setup.work, library.base());
+  std::map<std::string, double> own;  // log-likelihood of a task's rows under its own adapter
+  json list = json::array();
+  std::vector<double> cosines, gains;
+  for (const auto& [i, j] : draw_pairs(names.size(), setup.num_pairs, setup.analysis.seed)) {
+    const std::string tasks[] = {library.at(names[i]).info.tasks[0], library.at(names[j]).info.tasks[0]};
+    const auto name = format("pair-{}-{}", i, j);
+    auto training = setup.training;
+    training.data = setup.analysis.data;
+    train_adapter(base, pairs_library, name, library::AdapterKind::kShared, "", {tasks[0], tasks[1]}, training, progress);
+    double gain = 0;
+    for (std::size_t t = 0; t < 2; ++t) {
+      const auto& private_name = t == 0 ? names[i] : names[j];
+      if (!own.contains(tasks[t])) own[tasks[t]] = mean_log_likelihood(base, library, private_name, setup.analysis, tasks[t]);
+      gain += (mean_log_likelihood(base, pairs_library, name, setup.analysis, tasks[t]) - own[tasks[t]]) / 2;
+    }
+    const std::vector<LoraAdapter> other = {library.load(names[j])};
+    cosines.push_back(cluster::cosines_with(library.load(names[i]), other, {.sparsity = 0}).front());
+    gains.push_back(gain);
+    list.push_back({{"tasks", {tasks[0], tasks[1]}}, {"cosine", cosines.back()}, {"gain", gain}});
+  }
+  const double r = correlation(cosines, gains);
+  json interval = nullptr;
+  if (list.size() >= 4 && std::abs(r) < 1) {
+    const double z = std::atanh(r), half = 1.959963984540054 / std::sqrt(static_cast<double>(list.size()) - 3);
+    interval = {std::tanh(z - half), std::tanh(z + half)};
+  }
+  return {{"pairs", list}, {"correlation", r}, {"interval", interval}};
+}
+
+}  // namespace quiver::recipes

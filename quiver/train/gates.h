@@ -1,0 +1,36 @@
+// Training the gates of a frozen adapter (Phatgoose, Muqeeth et al. 2024).
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "quiver/lora/gated_lora.h"
+#include "quiver/tensor/tensor.h"
+#include "quiver/train/trainable.h"
+
+namespace quiver::train {
+
+/// A vector v [d_in] for every projection that the adapter adapts, 0 in the beginning, in path order in values().
+class Gates : public Trainable {
+ public:
+  Gates(lora::LoraAdapter adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
+
+  const std::string& name() const override { return adapter_.name; }
+  torch::Tensor& values() override { return values_; }
+  torch::Tensor& gradient() override { return gradient_; }
+  nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
+  void lay_out(std::span<const std::int32_t> groups) override;
+
+  /// v by path, of the given values; copies on the CPU.
+  tensor::TensorMap gates(const torch::Tensor& values) const;
+
+ private:
+  lora::LoraAdapter adapter_;
+  torch::Tensor values_, gradient_;
+  std::vector<std::shared_ptr<lora::GatedLora>> layers_;
+};
+
+}  // namespace quiver::train

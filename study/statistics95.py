@@ -1,0 +1,62 @@
+"""Means and paired differences over rows, with 95 % intervals by Student's t; rows are averaged over seeds first."""
+
+import math
+
+import numpy
+import scipy.stats
+
+
+class Samples:
+    """values[(section, metric)][method][(task, id)]: one number per seed."""
+
+    def __init__(self):
+        self.values = {}
+
+    def add(self, samples, rename):
+        for sample in samples:
+            method = rename(sample["method"])
+            if method is None:
+                continue
+            for metric in ("nll", "rouge_l", "acc"):
+                if metric in sample:
+                    rows = self.values.setdefault((sample["section"], metric), {}).setdefault(method, {})
+                    rows.setdefault((sample["task"], sample["id"]), []).append(sample[metric])
+
+    def methods(self, section, metric):
+        return self.values.get((section, metric), {})
+
+    def rows(self, section, metric, method):
+        return {key: sum(v) / len(v) for key, v in self.methods(section, metric).get(method, {}).items()}
+
+    def mean(self, section, metric, method):
+        """(mean, half width of its interval) or None."""
+        return interval(list(self.rows(section, metric, method).values()))
+
+    def difference(self, section, metric, method, other):
+        """method - other over the rows that both have."""
+        a, b = self.rows(section, metric, method), self.rows(section, metric, other)
+        return interval([a[key] - b[key] for key in a if key in b])
+
+
+def interval(values):
+    values = numpy.asarray(values, dtype=float)
+    if len(values) == 0:
+        return None
+    if len(values) == 1:
+        return float(values[0]), math.nan
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def show(pair, digits=2):
+    if pair is None:
+        return "–"
+    mean, half = pair
+    return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def show_difference(pair, digits=2):
+    if pair is None:
+        return "–"
+    mean, half = pair
+    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"

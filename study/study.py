@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""The tables and figures of Ostapenko et al. 2024 at the size of SmolLM2-135M and data/ (make study, make study-small).
+
+Every step is a few calls of the program, whose results are kept under --work: killed and started again, the study goes
+on where it was (the program itself goes on within an adapter and within an evaluation). At the end the folder --out
+gets results.json, README.md (the tables, each with the paper's claim and whether it held) and the figures.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import tables
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Tasks with natural neighbours and short texts, in families: what clustering should find, and 135 million parameters can learn.
+FAMILIES = [
+    ["task340_winomt_classification_gender_pro", "task350_winomt_classification_gender_identifiability_pro"],
+    ["task141_odd-man-out_classification_category", "task142_odd-man-out_classification_no_category"],
+    ["task591_sciq_answer_generation", "task592_sciq_incorrect_answer_generation"],
+    ["task927_yelp_negative_to_positive_style_transfer", "task928_yelp_positive_to_negative_style_transfer"],
+    ["task279_stereoset_classification_stereotype", "task316_crows-pairs_classification_stereotype"],
+    ["task195_sentiment140_classification", "task363_sst2_polarity_classification"],
+    ["task586_amazonfood_polarity_classification", "task512_twitter_emotion_classification"],
+    ["task111_asset_sentence_simplification", "task934_turk_simplification"],
+    ["task145_afs_argument_similarity_death_penalty", "task146_afs_argument_similarity_gun_control"],
+    ["task085_unnatural_addsub_arithmetic", "task087_new_operator_addsub_arithmetic"],
+]
+ADAPT_TASKS = [
+    "task1195_disflqa_disfluent_to_fluent_conversion", "task957_e2e_nlg_text_generation_generate",
+    "task039_qasc_find_overlapping_words", "task1153_bard_analogical_reasoning_affordance",
+]
+
+
+@dataclasses.dataclass
+class Size:
+    """How much of everything. Chosen so that the whole takes its time on two cores that multiply bfloat16 (README)."""
+
+    families: int
+    examples: int  # training rows of a task
+    epochs: int  # of private, shared, Poly and MHR; MBC divides them 40 : 60
+    seeds: tuple
+    clusters: int
+    sweep: tuple  # other numbers of clusters
+    skills: int
+    train_rows: int  # test rows of a task, a held-out task, a multiple-choice set
+    sni_rows: int
+    choice_rows: int
+    pairs: int  # of figure 2
+    adapt_tasks: int
+    adapt_rows: tuple  # training rows: all there are to be, and shares of them
+    adapt_test_rows: int
+    evaluations: int  # of LoraHub
+    gate_steps: int
+
+    @property
+    def tasks(self):
+        return sum(FAMILIES[: self.families], [])
+
+
+SIZES = {
+    "tiny": Size(2, 8, 2, (1,), 2, (1,), 2, 2, 1, 4, 2, 1, (8,), 2, 3, 2),
+    "small": Size(4, 24, 5, (1,), 3, (1, 2, 5), 4, 8, 4, 16, 4, 2, (64, 6), 12, 12, 24),
+    "full": Size(10, 40, 5, (1, 2, 3), 6, (1, 3, 10), 8, 12, 8, 40, 12, 4, (200, 20, 10, 2), 24, 30, 100),
+}
+
+
+class Study:
+    def __init__(self, options):
+        self.options = options
+        self.size = SIZES[options.size]
+        self.work = pathlib.Path(options.work) / options.size
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.tasks = ",".join(self.size.tasks)
+        self.seconds = {}
+        path = self.work / "seconds.json"
+        if path.exists():
+            self.seconds = json.loads(path.read_text())
+
+    # ---- Calling the program
+
+    def call(self, *args):
+        """Runs the program; its last line of output as JSON."""
+        command = [str(self.options.quiver), *map(str, args), "--threads", str(self.options.threads)]
+        if self.options.base:
+            command += ["--base", self.options.base]
+        started = time.monotonic()
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if done.returncode == 130:
+            sys.exit(130)
+        if done.returncode != 0:
+            sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
+        key = " ".join(args[:3]) if args[0] == "build" else str(args[0])
+        self.seconds[key] = self.seconds.get(key, 0) + time.monotonic() - started
+        (self.work / "seconds.json").write_text(json.dumps(self.seconds))
+        lines = done.stdout.strip().splitlines()
+        return json.loads(lines[-1]) if lines else None
+
+    def step(self, name, function):
+        """The result of a step, from disk if it is done."""
+        path = self.work / f"{name}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        print(f"study: {name}", file=sys.stderr)
+        result = function()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(result))
+        unfinished.rename(path)
+        return result
+
+    def train_options(self, seed, epochs=None):
+        return ["--data", "data/train", "--tasks", self.tasks, "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
+                "--batch-size", 8, "--lr", "3e-3", "--seed", seed, "--json"]
+
+    def build(self, recipe, library, seed, *more, epochs=None):
+        return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs), *more)
+
+    def evaluate(self, library, methods, *more, generates=True):
+        """Samples of the methods: {"samples", "routing", "clusters"}."""
+        args = ["eval", "--methods", ",".join(methods), "--library", library, "--train-tasks", self.tasks,
+                "--max-train-rows", self.size.train_rows, "--instruction-tasks", "all", "--max-instruction-rows", self.size.sni_rows,
+                "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32, "--task-data", "data/train",
+                "--gate-steps", self.size.gate_steps, "--work", str(library) + ".parts", "--output", str(library) + ".results.json", "--force",
+                "--json", *more]
+        if not generates:
+            args.append("--no-generation")
+        self.call(*args)
+        return json.loads(pathlib.Path(str(library) + ".results.json").read_text())
+
+    # ---- Steps, by seed
+
+    def cluster_epochs(self):
+        first = max(1, round(0.4 * self.size.epochs))
+        return first, self.size.epochs - first
+
+    def libraries(self, seed):
+        """Trains everything that is evaluated; returns what it took."""
+        folder = self.work / f"seed{seed}"
+        folder.mkdir(exist_ok=True)
+        budget = {}
+
+        def note(name, summary):
+            budget[name] = {k: summary["total"][k] for k in ("steps", "tokens", "seconds")}
+
+        main = folder / "main"
+        note("private", self.build("private", main, seed))
+        note("shared", self.build("shared", main, seed))
+        note("poly", self.build("poly", main, seed, "--num-skills", self.size.skills))
+        note("mhr", self.build("mhr", main, seed, "--num-skills", self.size.skills))
+        matched = 4 * len(self.size.tasks)  # as many parameters as the private adapters together
+        note("shared-matched", self.build("shared", folder / "matched", seed, "--rank", matched, "--alpha", 4 * matched))
+        first, second = self.cluster_epochs()
+        stage = folder / "stage1"
+        note("stage 1", self.build("private", stage, seed, epochs=first))
+        for name, k, similarity in self.groupings():
+            library = folder / name
+            if not library.exists():
+                copy = folder / f"{name}.copy"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(stage, copy)
+                copy.rename(library)
+            cluster = ["cluster", "--library", library, "--num-clusters", k, "--similarity", similarity, "--seed", seed, "--json"]
+            done = subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            del done
+            note(name, self.build("clusters", library, seed, epochs=second))
+        for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
+            note(recipe, self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second))
+        return budget
+
+    def groupings(self):
+        """(name of the library, K, what is compared)."""
+        mbc = [("mbc", self.size.clusters, "factors"), ("mbc-products", self.size.clusters, "products")]
+        return mbc + [(f"mbc-{k}", k, "factors") for k in self.size.sweep]
+
+    def evaluations(self, seed):
+        folder = self.work / f"seed{seed}"
+        results = {}
+        routers = ["mean", "arrow", "centroids", "task-predictor", "phatgoose", "spectr", "lag", "arrow-mean", "calibrated-arrow", "gated-arrow",
+                   "pooled-arrow", "oracle"]
+        results["main"] = self.evaluate(folder / "main", ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle",
+                                                          "mhr-mean", "mhr-oracle"])
+        results["matched"] = self.evaluate(folder / "matched", ["shared"])
+        results["mbc"] = self.evaluate(folder / "mbc", [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "arrow-mean", "calibrated-arrow",
+                                                                                 "gated-arrow", "oracle")])
+        for name, _, _ in self.groupings()[1:]:
+            results[name] = self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
+        for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
+            results[recipe] = self.evaluate(folder / recipe, ["cluster-mean", "cluster-arrow"], generates=False)
+        keep = ("samples", "clusters")
+        return {name: {k: v for k, v in result.items() if k in keep} for name, result in results.items()}
+
+    def analyses(self, seed):
+        folder = self.work / f"seed{seed}"
+        rows = ["--rows", self.size.train_rows, "--data", "data/train", "--seed", seed, "--json"]
+        main = ["--library", folder / "main", "--kind", "private"]
+        result = {"norms": self.call("analyse", "norms", *main, *rows)}
+        for method in ("arrow", "calibrated-arrow", "gated-arrow"):
+            result[f"routing {method}"] = self.call("analyse", "routing", *main, "--method", method, *rows)
+        result["transfer"] = self.call("analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
+                                       "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
+        return result
+
+    # (row of the table, method, library, kind of its adapters, options)
+    ADAPTATIONS = [
+        ("No library", "fresh", None, None, []),
+        ("Shared", "shared", "main", "shared", []),
+        ("Poly", "poly", "main", "poly", []),
+        ("MHR", "mhr", "main", "mhr", []),
+        ("pi-tuning", "pi-tuning", "main", "private", ["--retrieve", 2]),
+        ("Private, mean", "mean", "main", "private", []),
+        ("Private, 2 nearest, mean", "mean", "main", "private", ["--retrieve", 2, "--retrieve-by", "weights"]),
+        ("Private, 2 at random, mean", "mean", "main", "private", ["--retrieve", 2, "--retrieve-by", "random"]),
+        ("Random tasks, Poly", "poly", "random-tasks", "cluster", []),
+        ("MBC, mean", "mean", "mbc", "cluster", []),
+        ("MBC, Poly", "poly", "mbc", "cluster", []),
+        ("MBC, PolyZ", "polyz", "mbc", "cluster", []),
+        ("MBC, LoraHub", "lorahub", "mbc", "cluster", []),
+        ("MBC, weights by gradient", "weights", "mbc", "cluster", []),
+    ]
+
+    def adaptations(self, seed):
+        folder = self.work / f"seed{seed}"
+        results = {}
+        for rows in self.size.adapt_rows:
+            for task in ADAPT_TASKS[: self.size.adapt_tasks]:
+                for label, method, library, kind, more in self.ADAPTATIONS:
+                    name = f"seed{seed}/adapt/{rows}/{task}/{label.replace(' ', '-').replace(',', '')}"
+                    results[f"{rows}/{task}/{label}"] = self.step(name, lambda: self.adapt(folder, name, rows, task, method, library, kind, more, seed))
+        for task in ADAPT_TASKS[: self.size.adapt_tasks]:
+            name = f"seed{seed}/adapt/base/{task}"
+            results[f"0/{task}/Base"] = self.step(name, lambda: self.evaluate_adapter(None, task))
+        return results
+
+    def adapt(self, folder, name, rows, task, method, library, kind, more, seed):
+        output = self.work / f"{name}.adapter"
+        args = ["adapt", "--method", method, "--task", task, "--data", "data/heldout_sni", "--max-examples", rows, "--epochs", self.size.epochs,
+                "--batch-size", 8, "--lr", "1e-3", "--validate", min(16, max(4, rows // 4)), "--seed", seed, "--output", output, "--force", "--json", *more]
+        if library:
+            args += ["--library", folder / library, "--kind", kind, "--task-data", "data/train"]
+        if method == "lorahub":
+            args += ["--evaluations", self.size.evaluations, "--max-new-tokens", 32, "--search-rows", min(rows, 16)]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        summary = self.call(*args)
+        return {"summary": summary, "samples": self.evaluate_adapter(output, task)}
+
+    def evaluate_adapter(self, adapter, task):
+        args = ["eval", "--instruction-tasks", task, "--max-instruction-rows", self.size.adapt_test_rows, "--max-new-tokens", 32, "--json"]
+        args += ["--methods", "given", "--adapter", adapter] if adapter else ["--methods", "base"]
+        output = self.work / "adapted.results.json"
+        self.call(*args, "--output", output, "--force")
+        return json.loads(output.read_text())["samples"]
+
+    def run(self):
+        results = {"size": self.options.size, "settings": dataclasses.asdict(self.size), "tasks": self.size.tasks, "seeds": {}}
+        for seed in self.size.seeds:
+            results["seeds"][seed] = {
+                "budget": self.step(f"seed{seed}/libraries", lambda: self.libraries(seed)),
+                "evaluations": self.step(f"seed{seed}/evaluations", lambda: self.evaluations(seed)),
+                "analyses": self.step(f"seed{seed}/analyses", lambda: self.analyses(seed)),
+                "adaptations": self.step(f"seed{seed}/adaptations", lambda: self.adaptations(seed)),
+            }
+        results["machine"] = subprocess.run([str(self.options.quiver), "bench", "gemm", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        results["machine"] = json.loads(results["machine"])["machine"]
+        results["seconds"] = self.seconds
+        return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quiver", default=ROOT / "build/quiver", type=pathlib.Path)
+    parser.add_argument("--base", default="", help="another base model")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--work", default=ROOT / "runs/study", type=pathlib.Path)
+    parser.add_argument("--out", default=None, type=pathlib.Path, help="default: docs/study/SIZE")
+    parser.add_argument("--threads", default=0, type=int)
+    options = parser.parse_args()
+    out = options.out or ROOT / "docs/study" / options.size
+    results = Study(options).run()
+    tables.write(results, out)
+    print(out / "README.md")
+
+
+if __name__ == "__main__":
+    main()

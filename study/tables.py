@@ -1,0 +1,278 @@
+"""From the study's results to tables, claims and figures: README.md, results.json and SVG files in one folder."""
+
+import json
+import math
+import pathlib
+
+import plots
+from statistics95 import Samples, interval, show, show_difference
+
+UP, SNI, CHOICE = "train", "instruction", "choice"
+
+# (label, name in the samples) in the order of the paper's table 1 and figure 3, then what came after.
+METHODS = [
+    ("Base", "main/base"), ("Shared", "main/shared"), ("Shared, parameters matched", "matched/shared"), ("Poly, mean", "main/poly-mean"),
+    ("MHR, mean", "main/mhr-mean"), ("Private, mean", "main/private-mean"), ("Private, TP", "main/private-task-predictor"),
+    ("Private, CM", "main/private-centroids"), ("Private, Arrow", "main/private-arrow"), ("Private, oracle", "main/private-oracle"),
+    ("MBC, mean", "mbc/cluster-mean"), ("MBC, TP", "mbc/cluster-task-predictor"), ("MBC, CM", "mbc/cluster-centroids"),
+    ("MBC, Arrow", "mbc/cluster-arrow"), ("MBC, oracle", "mbc/cluster-oracle"), ("Poly, own task", "main/poly-oracle"),
+    ("MHR, own task", "main/mhr-oracle"), ("Private, Phatgoose", "main/private-phatgoose"), ("Private, SpectR", "main/private-spectr"),
+    ("Private, LAG", "main/private-lag"), ("Private, Arrow with mean", "main/private-arrow-mean"),
+    ("Private, calibrated Arrow", "main/private-calibrated-arrow"), ("Private, gated Arrow", "main/private-gated-arrow"),
+    ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
+    ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, gated Arrow", "mbc/cluster-gated-arrow"),
+]
+CLUSTERINGS = [("Random examples", "random-examples"), ("Random tasks", "random-tasks"), ("Hidden states", "hidden"), ("TF-IDF", "tf-idf"),
+               ("MBC, factors", "mbc"), ("MBC, products", "mbc-products")]
+
+
+def collect(results):
+    samples = Samples()
+    for seed in results["seeds"].values():
+        for library, evaluation in seed["evaluations"].items():
+            samples.add(evaluation["samples"], lambda method: f"{library}/{method}")
+    return samples
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(head) - 1)) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def percent(pair):
+    return pair if pair is None else (100 * pair[0], 100 * pair[1])
+
+
+def table_1(samples):
+    rows = []
+    for label, name in METHODS:
+        if name not in samples.methods(UP, "nll"):
+            continue
+        rows.append([label, show(samples.mean(UP, "nll", name)), show(percent(samples.mean(UP, "rouge_l", name)), 1),
+                     show(samples.mean(SNI, "nll", name)), show(percent(samples.mean(SNI, "rouge_l", name)), 1),
+                     show(percent(samples.mean(CHOICE, "acc", name)), 1)])
+    return table(["method", "own tasks: NLL ↓", "Rouge-L ↑", "held-out SNI: NLL ↓", "Rouge-L ↑", "multiple choice ↑"], rows)
+
+
+def figure_4(results, samples):
+    ks = sorted({*results["settings"]["sweep"], results["settings"]["clusters"]})
+    rows, points = [], []
+    for k in ks:
+        library = "mbc" if k == results["settings"]["clusters"] else f"mbc-{k}"
+        mean, arrow = f"{library}/cluster-mean", f"{library}/cluster-arrow"
+        acc = percent(samples.mean(CHOICE, "acc", mean))
+        rows.append([str(k), show(samples.mean(UP, "nll", mean)), show(samples.mean(UP, "nll", arrow)), show(acc, 1),
+                     show(percent(samples.mean(CHOICE, "acc", arrow)), 1), show(samples.mean(SNI, "nll", mean))])
+        points.append((k, samples.mean(UP, "nll", mean)[0], samples.mean(UP, "nll", arrow)[0]))
+    return table(["K", "own tasks: mean, NLL ↓", "Arrow, NLL ↓", "multiple choice: mean ↑", "Arrow ↑", "held-out SNI: mean, NLL ↓"], rows), points
+
+
+def table_2(results, samples):
+    rows = []
+    for label, library in CLUSTERINGS:
+        cosines = [seed["budget"].get(f"cosine {library}") for seed in results["seeds"].values()]
+        cosines = [c for c in cosines if c is not None]
+        name = f"{library}/cluster-mean"
+        rows.append([label, show(samples.mean(UP, "nll", name)), show(percent(samples.mean(CHOICE, "acc", name)), 1), show(samples.mean(SNI, "nll", name)),
+                     show(samples.mean(UP, "nll", f"{library}/cluster-arrow")), f"{sum(cosines) / len(cosines):.2f}" if cosines else "–"])
+    return table(["clustering", "own tasks: mean, NLL ↓", "multiple choice: mean ↑", "held-out SNI: mean, NLL ↓", "own tasks: Arrow, NLL ↓",
+                  "cosine of the cluster adapters"], rows)
+
+
+def adaptation_samples(results):
+    samples = Samples()
+    for seed in results["seeds"].values():
+        for key, result in seed["adaptations"].items():
+            rows, _, label = key.split("/", 2)
+            samples.add(result["samples"] if isinstance(result, dict) else result, lambda _: f"{rows}/{label}")
+    return samples
+
+
+def table_3(results, samples):
+    labels = []
+    for seed in results["seeds"].values():
+        for key in seed["adaptations"]:
+            label = key.split("/", 2)[2]
+            if label not in labels:
+                labels.append(label)
+    labels.sort(key=lambda label: label != "Base")
+    shares = results["settings"]["adapt_rows"]
+    rows = []
+    for label in labels:
+        cells = [label]
+        for share in shares:
+            name = f"{0 if label == 'Base' else share}/{label}"
+            cells += [show(percent(samples.mean(SNI, "rouge_l", name)), 1), show(samples.mean(SNI, "nll", name))]
+        rows.append(cells)
+    return table(["method"] + sum(([f"{share} rows: Rouge-L ↑", "NLL ↓"] for share in shares), []), rows)
+
+
+def routing_table(results):
+    rows = []
+    for method in ("arrow", "calibrated-arrow", "gated-arrow"):
+        figures = [seed["analyses"][f"routing {method}"]["mean"] for seed in results["seeds"].values()]
+        mean = {key: sum(f[key] for f in figures) / len(figures) for key in figures[0] if figures[0][key] is not None}
+        rows.append([method] + [f"{mean[key]:.3f}" for key in ("relative_entropy", "margin", "agreement", "true_share")])
+    return table(["private adapters, own tasks", "entropy / ln N", "margin", "agreement of projections", "share of the right adapter"], rows)
+
+
+class Claims:
+    """Each with the paper's figures, ours, and whether it held: yes or no where the interval excludes 0, else open."""
+
+    def __init__(self, samples, adapted):
+        self.samples, self.adapted, self.rows = samples, adapted, []
+
+    def compare(self, claim, source, section, metric, better, worse, samples=None):
+        """`better` ahead of `worse` in the metric."""
+        difference = (samples or self.samples).difference(section, metric, better, worse)
+        if difference is None:
+            return
+        mean, half = difference
+        sign = -1 if metric == "nll" else 1
+        held = "open" if math.isnan(half) or abs(mean) <= half else ("**yes**" if sign * mean > 0 else "**no**")
+        scale = 1 if metric == "nll" else 100
+        unit = {"nll": "NLL", "rouge_l": "Rouge-L", "acc": "accuracy"}[metric]
+        self.rows.append([claim, source, f"{unit} {show_difference((scale * mean, scale * half), 2 if metric == 'nll' else 1)}", held])
+
+    def add(self, claim, source, ours, held):
+        self.rows.append([claim, source, ours, {True: "**yes**", False: "**no**", None: "open"}[held]])
+
+
+def claims(results, samples, adapted, pairs, ratios):
+    c = Claims(samples, adapted)
+    name = dict(METHODS)
+    c.compare("Private: Arrow beats the mean on the library's own tasks", "Fig. 3: 56.9 against 25.4", UP, "nll", name["Private, Arrow"], name["Private, mean"])
+    c.compare("The same in Rouge-L", "Fig. 3", UP, "rouge_l", name["Private, Arrow"], name["Private, mean"])
+    c.compare("The oracle beats Arrow there", "Fig. 3: 61.6 against 56.9", UP, "nll", name["Private, oracle"], name["Private, Arrow"])
+    means = [samples.mean(UP, "nll", name[m])[0] for m in ("Private, mean", "Private, Arrow", "Private, oracle")]
+    share = (means[0] - means[1]) / (means[0] - means[2]) if means[0] != means[2] else math.nan
+    c.add("Arrow recovers most of the way from mean to oracle", "87 % (Rouge-L, 256 tasks)", f"{100 * share:.0f} % (NLL)", share > 0.5)
+    c.compare("MBC: Arrow beats the mean on the own tasks", "Fig. 3: 51.6 against 39.8", UP, "nll", name["MBC, Arrow"], name["MBC, mean"])
+    c.compare("The mean of MBC beats the mean of private adapters", "Fig. 3: 39.8 against 25.4", UP, "nll", name["MBC, mean"], name["Private, mean"])
+    c.compare("Downstream, Private with Arrow beats the base", "Table 1: 66.6 against 63.8", CHOICE, "acc", name["Private, Arrow"], name["Base"])
+    c.compare("Downstream, Private with Arrow beats its mean", "Table 1: 66.6 against 64.8", CHOICE, "acc", name["Private, Arrow"], name["Private, mean"])
+    c.compare("Downstream, the mean of MBC beats Shared", "Table 1: 67.1 against 65.5", CHOICE, "acc", name["MBC, mean"], name["Shared"])
+    c.compare("Downstream, the mean of MBC beats that of Poly", "Table 1: 67.1 against 65.7", CHOICE, "acc", name["MBC, mean"], name["Poly, mean"])
+    c.compare("Downstream, MBC with Arrow beats its mean", "Table 1: 67.4 against 67.1 (Phi-2)", CHOICE, "acc", name["MBC, Arrow"], name["MBC, mean"])
+    c.compare("Held-out SNI: the mean of MBC beats Arrow", "Table 5: 44.4 against 36.7", SNI, "rouge_l", name["MBC, mean"], name["MBC, Arrow"])
+    c.compare("The same in NLL", "Table 5", SNI, "nll", name["MBC, mean"], name["MBC, Arrow"])
+    c.compare("Held-out SNI: the mean of MBC beats the base", "Table 5: 44.4 against 22.2", SNI, "rouge_l", name["MBC, mean"], name["Base"])
+    c.compare("MBC beats random tasks (mean)", "Table 2: 67.1 against 66.4", CHOICE, "acc", "mbc/cluster-mean", "random-tasks/cluster-mean")
+    c.compare("MBC beats random tasks on the own tasks (Arrow)", "–", UP, "nll", "mbc/cluster-arrow", "random-tasks/cluster-arrow")
+    c.compare("MBC beats hidden states (mean)", "Table 2: 66.7 against 66.1, 1 epoch", CHOICE, "acc", "mbc/cluster-mean", "hidden/cluster-mean")
+    if pairs:
+        correlations = [p["correlation"] for p in pairs]
+        lows = [p["interval"][0] for p in pairs if p["interval"]]
+        held = None if not lows or min(lows) <= 0 else True
+        c.add("Adapters that are alike help each other", "Fig. 2: r = 0.51 (Phi-2), 0.75 (GPT-Neo)", ", ".join(f"r = {r:.2f}" for r in correlations), held)
+    above = sum(r > 1 for r in ratios) / len(ratios)
+    c.add("The own adapter's update is the largest, for nearly all inputs", "Fig. 5: all ratios above 1", f"{100 * above:.0f} % of {len(ratios)}", above > 0.9)
+    for rows in results["settings"]["adapt_rows"]:
+        for better, worse, source in (("MBC, mean", "No library", "Table 3: 78.8 against 75.5; 10 %: 67.0 against 53.9"),
+                                      ("MBC, Poly", "MBC, mean", "Table 3: 78.8 against 78.8; 10 %: 68.2 against 67.0"),
+                                      ("MBC, Poly", "MBC, PolyZ", "Table 6: 78.9 against 45.3; 10 %: 68.8 against 45.2"),
+                                      ("MBC, PolyZ", "MBC, LoraHub", "Table 6: 45.3 against 45.3"),
+                                      ("MBC, weights by gradient", "MBC, LoraHub", "–")):
+            c.compare(f"{rows} rows: {better} beats {worse}", source, SNI, "nll", f"{rows}/{better}", f"{rows}/{worse}", samples=adapted)
+    ours = []
+    for better, worse in (("Private, calibrated Arrow", "Private, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("MBC, calibrated Arrow", "MBC, Arrow"),
+                          ("MBC, gated Arrow", "MBC, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
+        ours.append((better, worse))
+    own = Claims(samples, adapted)
+    for better, worse in ours:
+        own.compare(f"{better} beats {worse}, own tasks", "Quiver", UP, "nll", name[better], name[worse])
+        own.compare(f"{better} beats {worse}, held-out SNI", "Quiver", SNI, "nll", name[better], name[worse])
+        own.compare(f"{better} beats {worse}, multiple choice", "Quiver", CHOICE, "acc", name[better], name[worse])
+    head = ["claim", "the paper", "here, difference [95 %]", "held"]
+    return table(head, c.rows), table(head, own.rows)
+
+
+def budget_table(results):
+    totals = {}
+    for seed in results["seeds"].values():
+        for name, cost in seed["budget"].items():
+            if isinstance(cost, dict):
+                total = totals.setdefault(name, [0, 0, 0.0])
+                total[0] += cost["steps"]
+                total[1] += cost["tokens"]
+                total[2] += cost["seconds"]
+    return table(["trained (all seeds)", "steps", "tokens", "seconds"], [[name, str(t[0]), f"{t[1]:,}", f"{t[2]:.0f}"] for name, t in totals.items()])
+
+
+def write(results, out):
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    samples, adapted = collect(results), adaptation_samples(results)
+    pairs = [seed["analyses"]["transfer"] for seed in results["seeds"].values()]
+    ratios = [r for seed in results["seeds"].values() for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
+    sweep, points = figure_4(results, samples)
+    plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both tasks (nats per label)", out / "figure2.svg")
+    plots.lines(points, ("mean", "Arrow"), "number of clusters", "NLL on the own tasks", out / "figure4.svg")
+    plots.histogram(ratios, "norm of the own adapter's update over that of another", out / "figure5.svg")
+    paper, own = claims(results, samples, adapted, pairs, ratios)
+    s = results["settings"]
+    hours = sum(results["seconds"].values()) / 3600
+    text = f"""# Study, {results["size"]}
+
+Made by `make study{'' if results["size"] == "full" else '-small'}` (study/study.py), which goes on where it was when it is killed. {len(results["tasks"])} tasks
+({len(results["tasks"]) // 2} pairs of neighbours), {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
+clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {len(s["seeds"])} seed{'s' if len(s["seeds"]) > 1 else ''}.
+Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} hours
+of the program on {results["machine"].get("cpu", "this machine")}, {results["machine"].get("threads", "?")} threads, bfloat16 in hardware: {results["machine"].get("bf16 in hardware", "?")}.
+
+Intervals are Student's t, 95 %, over rows, each averaged over the seeds; differences are paired by row. They say what these rows say: rows of one task
+are alike, and other tasks would vary more. NLL: mean negative log-likelihood per token of the target, EOS included.
+
+## What the paper claims, and whether it held here
+
+{paper}
+"open": the interval holds 0.
+
+## Table 1, table 5 and figure 3: building by routing
+
+{table_1(samples)}
+## Figure 4: the number of clusters
+
+{sweep}
+![figure 4](figure4.svg)
+
+## Table 2: what is clustered
+
+{table_2(results, samples)}
+## Tables 3 and 6: adapting with some rows of a new task
+
+Best epoch by validation rows; {s["adapt_tasks"]} held-out SNI tasks.
+
+{table_3(results, adapted)}
+## Figure 2: likeness and transfer
+
+{', '.join(f"r = {p['correlation']:.2f}" + (f" [{p['interval'][0]:.2f}, {p['interval'][1]:.2f}]" if p['interval'] else '') for p in pairs)}, {len(pairs[0]["pairs"])} pairs{' a seed' if len(pairs) > 1 else ''}.
+
+![figure 2](figure2.svg)
+
+## Figure 5: whose update is larger
+
+Mean ratio {interval(ratios)[0]:.3f}, above 1 for {100 * sum(r > 1 for r in ratios) / len(ratios):.0f} % of {len(ratios)} prompts.
+
+![figure 5](figure5.svg)
+
+## How routing decides
+
+{routing_table(results)}
+## Ideas of our own
+
+{own}
+## What it took
+
+{budget_table(results)}
+"""
+    (out / "README.md").write_text(text)
+    compact = {k: v for k, v in results.items() if k != "seeds"}
+    compact["summary"] = [
+        {"section": section, "metric": metric, "method": method, "mean": samples.mean(section, metric, method)[0], "half_width_95": samples.mean(section, metric, method)[1]}
+        for (section, metric), methods in sorted(samples.values.items()) for method in sorted(methods)]
+    compact["adaptation"] = [
+        {"metric": metric, "method": method, "mean": adapted.mean(section, metric, method)[0], "half_width_95": adapted.mean(section, metric, method)[1]}
+        for (section, metric), methods in sorted(adapted.values.items()) for method in sorted(methods)]
+    compact["seeds"] = {seed: {"budget": r["budget"], "analyses": r["analyses"]} for seed, r in results["seeds"].items()}
+    (out / "results.json").write_text(json.dumps(compact, indent=1) + "\n")
