@@ -95,15 +95,45 @@ void add_train(CLI::App& bench) {
   });
 }
 
+void add_routing(CLI::App& bench) {
+  struct Options {
+    CommonOptions common;
+    recipes::RoutingBench shape;
+  };
+  auto options = std::make_shared<Options>();
+  auto& shape = options->shape;
+  auto* command = bench.add_subcommand("routing", "Scoring with a library of random adapters under Arrow, against the base alone");
+  add_common_options(*command, options->common);
+  const auto add = [&](const char* name, std::int64_t& value, const char* help) {
+    command->add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+  };
+  add("--adapters", shape.num_adapters, "Adapters in the library");
+  add("--rank", shape.rank, "r of every LoRA");
+  add("--top-k", shape.top_k, "Adapters per token and projection");
+  add("--batch-size", shape.batch_size, "Sequences");
+  add("--length", shape.length, "Tokens of each");
+  add("--rounds", shape.rounds, "Measured, after one that is not");
+  command->callback([options] {
+    const auto base = options->common.load();
+    const auto result = recipes::bench_routing(base.llama, options->shape);
+    const auto& over = result["over_base"];
+    print(options->common, result,
+          format("{} adapters, top {}: {:.2f} times the base's time with parameters mixed, {:.2f} with outputs ({:.0f} ms, {:.0f} ms, {:.0f} ms)\n",
+                 options->shape.num_adapters, options->shape.top_k, number(over, "params"), number(over, "outputs"),
+                 1e3 * number(result["base"], "median"), 1e3 * number(result["params"], "median"), 1e3 * number(result["outputs"], "median")));
+  });
+}
+
 }  // namespace
 
-/// quiver bench gemm|attention|train
+/// quiver bench gemm|attention|train|routing
 void add_bench_command(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "Measure this machine, and how near Quiver comes to it");
   command->require_subcommand(1);
   add_gemm(*command);
   add_attention(*command);
   add_train(*command);
+  add_routing(*command);
 }
 
 }  // namespace quiver::cli

@@ -6,6 +6,7 @@
 #include "quiver/base/profile.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/recipes/full_tuning.h"
 
 namespace quiver::cli {
 namespace {
@@ -14,6 +15,7 @@ struct Options {
   CommonOptions common;
   TrainingArguments training;
   std::string shared;
+  std::string full;
   bool profile = false;
 };
 
@@ -38,8 +40,22 @@ void print_profile(const nlohmann::json& profile) {
   }
 }
 
+void run_full(const Options& options, const recipes::TrainingSetup& setup) {
+  if (!options.training.library.empty() || !options.shared.empty()) fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
+  const auto base = options.common.load();
+  TerminalProgress progress;
+  const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
+  if (options.common.json) return print_json(result);
+  const auto& training = result["training"];
+  print_text(format("{}: {} parameters, {} steps, {:.0f} tokens/s, loss {:.3f} -> {:.3f}\n", options.full, result["parameters"].get<std::int64_t>(),
+                    training["steps"].get<std::int64_t>(), training["tokens_per_second"].get<double>(), training.value("first_loss", 0.0),
+                    training.value("last_loss", 0.0)));
+}
+
 void run(const Options& options) {
   const auto setup = options.training.resolve(options.common.seed);
+  if (!options.full.empty()) return run_full(options, setup);
+  if (options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
   if (options.profile) Profile::enable();
   const auto base = options.common.load();
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
@@ -75,11 +91,14 @@ void run(const Options& options) {
 /// quiver train --library DIR [--data DIR --tasks a,b|all --shared NAME ...]
 void add_train_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("train", "Train one private adapter per task, or with --shared one adapter on all of them");
+  auto* command = app.add_subcommand("train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
   add_common_options(*command, options->common);
   add_training_options(*command, options->training);
   command->add_option("--shared", options->shared, "Train one adapter of this name on the joint rows of the tasks");
+  command->add_option("--full", options->full,
+                      "Fine-tune the model itself on the joint rows, all its linear maps, into this new Hugging Face folder");
   command->add_flag("--profile", options->profile, "Show where the time of a step goes, by stage");
+  command->get_option("--library")->required(false);
   command->callback([options] { run(*options); });
 }
 

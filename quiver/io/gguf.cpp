@@ -302,6 +302,7 @@ GgufView GgufView::parse(std::span<const std::byte> bytes, std::string origin) {
     if (!is_new) fail(ErrorKind::kBadFormat, "{}: the metadata key '{}' occurs twice", origin, place->first);
   }
 
+  view.head_ = bytes.first(cursor.position());
   cursor.check_count(num_tensors, 8 + 4 + 4 + 8, "the list of tensors");
   std::vector<std::uint64_t> offsets;
   for (std::uint64_t i = 0; i < num_tensors; ++i) {
@@ -319,6 +320,13 @@ GgufView GgufView::parse(std::span<const std::byte> bytes, std::string origin) {
     view.tensors_[i].data = tensor_data(view.tensors_[i], start, offsets[i], alignment, bytes, origin);
   }
   return view;
+}
+
+std::string GgufView::metadata_file() const {
+  std::string file(reinterpret_cast<const char*>(head_.data()), head_.size());
+  constexpr std::size_t kNumTensors = 8;  // after magic and version
+  file.replace(kNumTensors, sizeof(std::uint64_t), sizeof(std::uint64_t), '\0');
+  return file;
 }
 
 const GgufTensor* GgufView::find(std::string_view name) const {

@@ -85,6 +85,8 @@ class GgufView {
   const GgufTensor& at(std::string_view name) const;
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+  /// The bytes of a GGUF file with the same metadata and no tensors.
+  std::string metadata_file() const;
 
   // find_*: nullptr or nullopt if the key is absent; kBadFormat if it holds another type. An integer (array) also
   // serves as a float (array), and an empty array as an array of anything.
@@ -108,6 +110,7 @@ class GgufView {
  private:
   std::uint32_t version_ = 0;
   std::string origin_;
+  std::span<const std::byte> head_;  ///< all before the first tensor's description
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;  ///< name to position in tensors_

@@ -63,6 +63,26 @@ TEST(Library, KeepsWhatIsAdded) {
   EXPECT_EQ(findings_of(reopened), "");
 }
 
+TEST(Library, KeepsHowTasksMixSkillsAndVerifiesIt) {
+  const TempFolder temp;
+  auto library = new_library(temp);
+  EXPECT_FALSE(library.find_mixing("poly").has_value());
+  library.add(random_adapter("poly-0"), {.kind = AdapterKind::kPoly});
+  const nlohmann::json meta = {{"tasks", {"a", "b"}}, {"skills", {{{"name", "poly-0"}, {"sha256", library.at("poly-0").sha256}}}}};
+  library.store_mixing("poly", {{"logits", torch::tensor({0.25, -1.5})}}, meta);
+  const auto found = Library::open(temp / "lib").find_mixing("poly");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->meta, meta);
+  EXPECT_TRUE(found->tensors.at("logits").equal(torch::tensor({0.25, -1.5})));
+  EXPECT_EQ(findings_of(library), "");
+  EXPECT_EQ(Library::open(temp / "lib").at("poly-0").info.kind, AdapterKind::kPoly);
+  library.remove("poly-0");
+  EXPECT_THAT(findings_of(library), HasSubstr("is of a skill 'poly-0' that is not, or no longer, in the library"));
+  std::ofstream(temp / "lib" / "mixing" / "poly.safetensors") << "xx";
+  EXPECT_THAT(findings_of(library), HasSubstr("cannot be read"));
+  EXPECT_THROW(library.find_mixing("../poly"), Error);
+}
+
 TEST(Library, NotesWhenAnAdapterWasMade) {
   const TempFolder temp;
   auto library = new_library(temp);

@@ -106,6 +106,29 @@ void verify_artifacts(const Library& library, std::vector<Finding>& findings) {
   }
 }
 
+/// How tasks mix skills: readable, and of the skills that are there.
+void verify_mixing(const Library& library, std::vector<Finding>& findings) {
+  for (const auto& path : entries_of(library.path() / "mixing")) {
+    const auto report = [&](std::string_view message) { findings.push_back({"mixing", format("'{}' {}", path.string(), message)}); };
+    try {
+      const auto mixing = library.find_mixing(path.stem().string());
+      if (!mixing) {
+        report("is not a file of how tasks mix skills: remove it");
+        continue;
+      }
+      for (const auto& skill : mixing->meta.at("skills")) {
+        const auto* entry = library.find(skill.at("name"));
+        if (entry == nullptr || entry->sha256 != skill.at("sha256")) {
+          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it",
+                        skill.at("name").get<std::string>()));
+        }
+      }
+    } catch (const std::exception& error) {
+      report(format("cannot be read: {}", error.what()));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Finding> Library::verify() const {
@@ -114,6 +137,7 @@ std::vector<Finding> Library::verify() const {
   for (const auto& [name, entry] : adapters()) verify_adapter(*this, entry, shapes, findings);
   verify_folders(*this, findings);
   verify_artifacts(*this, findings);
+  verify_mixing(*this, findings);
   return findings;
 }
 

@@ -133,6 +133,34 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
   return c;
 }
 
+json config_to_json(const LlamaConfig& c) {
+  json config = {{"architectures", {"LlamaForCausalLM"}},
+                 {"model_type", "llama"},
+                 {"vocab_size", c.vocab_size},
+                 {"hidden_size", c.hidden_size},
+                 {"num_hidden_layers", c.num_layers},
+                 {"num_attention_heads", c.num_heads},
+                 {"num_key_value_heads", c.num_kv_heads},
+                 {"head_dim", c.head_dim},
+                 {"intermediate_size", c.intermediate_size},
+                 {"max_position_embeddings", c.max_positions},
+                 {"rms_norm_eps", c.rms_norm_eps},
+                 {"hidden_act", "silu"},
+                 {"attention_bias", false},
+                 {"mlp_bias", false},
+                 {"tie_word_embeddings", c.tie_word_embeddings},
+                 {"rope_theta", c.rope.theta}};
+  if (c.rope.type == RopeOptions::Type::kLinear) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", c.rope.factor}};
+  if (c.rope.type == RopeOptions::Type::kLlama3) {
+    config["rope_scaling"] = {{"rope_type", "llama3"},
+                              {"factor", c.rope.factor},
+                              {"low_freq_factor", c.rope.low_freq_factor},
+                              {"high_freq_factor", c.rope.high_freq_factor},
+                              {"original_max_position_embeddings", c.rope.original_context}};
+  }
+  return config;
+}
+
 std::vector<double> rope_frequencies(const RopeOptions& rope, std::int64_t head_dim) {
   std::vector<double> frequencies;
   for (std::int64_t i = 0; i < head_dim / 2; ++i) {

@@ -42,6 +42,9 @@ LlamaConfig config_from_json(const nlohmann::json& config, const std::string& or
 /// From the llama.* metadata of a GGUF file. Errors as above.
 LlamaConfig config_from_gguf(const io::GgufView& gguf);
 
+/// A Hugging Face config.json that config_from_json reads back, name aside.
+nlohmann::json config_to_json(const LlamaConfig& config);
+
 /// Inverse frequencies of the rotary embedding, [head_dim / 2], in float64.
 std::vector<double> rope_frequencies(const RopeOptions& rope, std::int64_t head_dim);
 

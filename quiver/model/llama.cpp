@@ -227,4 +227,18 @@ torch::Tensor Llama::hidden(const ForwardRows& rows) const {
   return nn::rms_norm(x, final_norm_, config_.rms_norm_eps);
 }
 
+tensor::TensorMap llama_weights(const Llama& model) {
+  tensor::TensorMap weights;
+  weights.emplace("model.embed_tokens.weight", model.embedding());
+  weights.emplace("model.norm.weight", model.final_norm());
+  for (const auto& [path, projection] : model.projections()) weights.emplace("model." + path + ".weight", projection->base_weight());
+  for (std::size_t layer = 0; layer < model.blocks().size(); ++layer) {
+    const auto prefix = format("model.layers.{}.", layer);
+    weights.emplace(prefix + "input_layernorm.weight", model.blocks()[layer].input_norm);
+    weights.emplace(prefix + "post_attention_layernorm.weight", model.blocks()[layer].post_norm);
+  }
+  if (!model.config().tie_word_embeddings) weights.emplace("lm_head.weight", model.head().base_weight());
+  return weights;
+}
+
 }  // namespace quiver::model

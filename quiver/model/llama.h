@@ -75,6 +75,7 @@ class Llama {
   };
   const std::vector<Block>& blocks() const { return blocks_; }
   const torch::Tensor& final_norm() const { return final_norm_; }
+  const torch::Tensor& embedding() const { return embedding_; }  ///< [V, d]
   /// What enters the first block: the rows' embeddings [T, d], and the cosine and sine [T, D/2] of their positions.
   /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
   struct Embedded {
@@ -102,5 +103,9 @@ class Llama {
 /// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
 Llama load_llama(const std::filesystem::path& path, tensor::Placement placement);
+
+/// All weights by Hugging Face name ("model.layers.0.mlp.up_proj.weight"), in the dtypes the model computes in; the head only if it is not
+/// the embedding.
+tensor::TensorMap llama_weights(const Llama& model);
 
 }  // namespace quiver::model

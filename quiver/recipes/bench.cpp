@@ -10,7 +10,10 @@
 #include "quiver/base/memory.h"
 #include "quiver/base/random.h"
 #include "quiver/lora/init.h"
+#include "quiver/model/forest_pass.h"
 #include "quiver/nn/attention.h"
+#include "quiver/routing/arrow.h"
+#include "quiver/routing/attach.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::recipes {
@@ -181,6 +184,56 @@ json bench_training(const model::Llama& base, const TrainingBench& bench) {
   result["tokens_per_second"] = tokens / median(seconds);
   result["rows_per_second"] = rows / median(seconds);
   if (const auto peak = peak_memory()) result["peak_bytes"] = *peak;
+  return result;
+}
+
+json bench_routing(const model::Llama& base, const RoutingBench& bench) {
+  if (bench.top_k > bench.num_adapters) fail(ErrorKind::kUsage, "--top-k {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
+  std::vector<lora::LoraAdapter> adapters;
+  for (std::int64_t n = 0; n < bench.num_adapters; ++n) {
+    const auto name = format("a{}", n);
+    adapters.push_back(lora::initial_adapter(name, {.rank = bench.rank}, base.projections(), derive_seed(42, name)));
+    for (auto& [path, pair] : adapters.back().pairs) {
+      RandomStream random(42, name + "/" + path);
+      pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.01, random), pair.alpha()).to(base.placement().device, torch::kFloat);
+    }
+  }
+  std::map<std::string, routing::RouterPtr> routers;
+  for (const auto& [path, prototypes] : routing::prototypes(adapters)) {
+    routers.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, routing::ArrowOptions{.top_k = bench.top_k}));
+  }
+  std::vector<model::Llama> models = {base};
+  for (const auto combine : {routing::Combine::kParams, routing::Combine::kOutputs}) {
+    auto projections = base.projections();
+    routing::attach_routers(projections, adapters, routers, combine);
+    models.push_back(base.with_projections(std::move(projections)));
+  }
+  const auto sequences = random_batch({.batch_size = bench.batch_size, .length = bench.length}, base.config().vocab_size);
+  const auto batch = forest::build_batch(sequences);
+  const auto rows = model::forest_rows(batch.forest);
+  const auto targets = train::loss_targets(batch, train::LossMean::kTokens);
+  std::vector<std::vector<double>> seconds(models.size());
+  for (std::int64_t round = 0; round <= bench.rounds; ++round) {
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      const auto start = std::chrono::steady_clock::now();
+      model::loss_of(models[m], rows, targets);
+      if (round > 0) seconds[m].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+  }
+  json result = {{"dtype", dtype_name(base.placement())},
+                 {"model", base.config().name},
+                 {"shapes",
+                  {{"adapters", bench.num_adapters},
+                   {"rank", bench.rank},
+                   {"top_k", bench.top_k},
+                   {"batch_size", bench.batch_size},
+                   {"length", bench.length}}}};
+  const char* names[] = {"base", "params", "outputs"};
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    std::ranges::sort(seconds[m]);
+    result[names[m]] = spread(seconds[m]);
+    if (m > 0) result["over_base"][names[m]] = median(seconds[m]) / median(seconds[0]);
+  }
   return result;
 }
 

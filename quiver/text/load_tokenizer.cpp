@@ -52,8 +52,14 @@ void append_new(std::vector<std::int32_t>& ids, std::span<const std::int32_t> mo
   }
 }
 
+Tokenizer load_gguf(const fs::path& path) {
+  const io::MappedFile file(path);
+  return Tokenizer::from_gguf(io::GgufView::parse(file.bytes(), path.string()));
+}
+
 Tokenizer load_folder(const fs::path& folder) {
   const fs::path path = folder / "tokenizer.json";
+  if (!fs::exists(path) && fs::exists(folder / kGgufTokenizerFile)) return load_gguf(folder / kGgufTokenizerFile);
   if (!fs::exists(path)) {
     fail(ErrorKind::kNotFound,
          "{}: no tokenizer.json in this folder; Quiver reads the files of fast tokenizers (save_pretrained writes them)", folder.string());
@@ -86,10 +92,7 @@ Tokenizer load_folder(const fs::path& folder) {
 Tokenizer load_tokenizer(const fs::path& path) {
   if (fs::is_directory(path)) return load_folder(path);
   if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path.string());
-  if (path.extension() == ".gguf") {
-    const io::MappedFile file(path);
-    return Tokenizer::from_gguf(io::GgufView::parse(file.bytes(), path.string()));
-  }
+  if (path.extension() == ".gguf") return load_gguf(path);
   if (path.extension() == ".json") return Tokenizer::from_tokenizer_json(io::read_json_file(path), path.string());
   fail(ErrorKind::kUnsupported, "{}: Quiver reads tokenizers from a folder with tokenizer.json, a tokenizer.json, or a .gguf file",
        path.string());

@@ -77,6 +77,9 @@ class Tokenizer {
   std::shared_ptr<const TokenizerParts> parts_;
 };
 
+/// A tokenizer in a model folder without tokenizer.json: a GGUF file of metadata alone.
+inline constexpr const char* kGgufTokenizerFile = "tokenizer.gguf";
+
 /// Reads a tokenizer from a Hugging Face folder (tokenizer.json; special ids from tokenizer_config.json,
 /// generation_config.json and config.json, where they are), from a tokenizer.json, or from a .gguf file.
 /// Throws kNotFound if there is none.

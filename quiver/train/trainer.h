@@ -92,6 +92,8 @@ class Trainer {
   void run_step();
   /// The values as they are, or with validation as they were at their best.
   torch::Tensor result() const { return best_values_.defined() ? best_values_ : trained_->values(); }
+  /// The model that computes with what is trained.
+  const model::Llama& model() const { return adapted_; }
   /// The result of a trainer of one adapter.
   lora::LoraAdapter adapter() const;
   const TrainStats& stats() const { return stats_; }

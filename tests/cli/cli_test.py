@@ -367,6 +367,69 @@ class Adaptation(Case):
         file = "adapter_model.safetensors"
         self.assertEqual((self.tmp / "whole" / file).read_bytes(), (self.tmp / "killed" / file).read_bytes())
 
+    def test_groups_without_private_adapters(self):
+        for recipe in ("hidden", "tf-idf", "random-tasks"):
+            library = self.tmp / recipe
+            build = [*map(str, self.build), "--recipe", recipe, "--num-clusters", 2, "--epochs", 1]
+            build[build.index(str(self.library))] = library
+            names = [a["name"] for a in json.loads(run(*build).stdout)["adapters"]]
+            self.assertLessEqual(set(names), {"cluster-c0", "cluster-c1"})
+            groups = json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"]
+            self.assertEqual(sorted(sum(groups.values(), [])), ["alpha", "beta", "delta", "gamma"])
+            self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
+        parts = json.loads(run(*self.build, "--recipe", "random-examples", "--num-clusters", 3, "--epochs", 1).stdout)["adapters"]
+        self.assertEqual([a["name"] for a in parts], ["part-0", "part-1", "part-2"])
+        rows = 4 * (24 - 8)  # training rows in all
+        self.assertEqual([a["steps"] for a in parts], [-(-n // 4) for n in (rows // 3 + 1, rows // 3, rows // 3)])
+        self.expect_error([*self.build, "--recipe", "hiden"], 2, "'hidden'")
+        self.expect_error([*self.build, "--recipe", "hidden", "--num-clusters", 5], 2, "4 tasks cannot form 5 groups")
+
+    def test_the_model_itself_is_tuned(self):
+        full = ["train", "--base", TINY, "--data", self.data / "train", "--dtype", "float32", "--batch-size", 8, "--lr", "1e-3", "--epochs", 3,
+                "--full", self.tmp / "full", "--json"]
+        result = json.loads(run(*full).stdout.splitlines()[-1])
+        self.assertLess(result["training"]["last_loss"], result["training"]["first_loss"])
+        self.assertFalse((self.tmp / "full.parts").exists())
+        args = ["eval", "--data", self.data, "--train-tasks", "all", "--no-generation", "--dtype", "float32", "--json", "--base"]
+        before, after = (json.loads(run(*args, base).stdout)["summary"][0]["mean"] for base in (TINY, self.tmp / "full"))
+        self.assertLess(after, before - 0.3)
+        self.expect_error(full, 2, "--force")
+        self.expect_error([*full, "--library", self.library], 2, "no adapter")
+        # From a GGUF file comes a folder, too, which tokenizes alike.
+        gguf = ROOT / "tests/golden/model/llama-mixed.gguf"
+        run("train", "--base", gguf, "--data", self.data / "train", "--tasks", "alpha", "--dtype", "float32", "--epochs", 1, "--lr", "1e-12",
+            "--full", self.tmp / "from-gguf")
+        text = "Is the answer in the text?"
+        answers = [run("generate", "--base", base, "--prompt", text, "--dtype", "float32", "--json", "--max-new-tokens", 8).stdout
+                   for base in (gguf, self.tmp / "from-gguf")]
+        self.assertEqual(*answers)
+
+    def test_a_budget_is_divided_forty_to_sixty(self):
+        summary = json.loads(run(*self.build, "--recipe", "mbc", "--num-clusters", 2, "--budget-epochs", 5).stdout)
+        steps = {a["kind"]: 0 for a in summary["adapters"]}
+        for adapter in summary["adapters"]:
+            steps[adapter["kind"]] += adapter["steps"]
+        self.assertEqual(steps["private"], 2 * 4 * 4)  # epochs, tasks, batches of each
+        self.assertEqual(steps["cluster"], 3 * 16)
+        self.expect_error([*self.build, "--recipe", "private", "--budget-epochs", 5], 2, "--recipe mbc")
+
+    def test_analyses(self):
+        run(*self.build, "--recipe", "private", "--epochs", 3)
+        common = ["--base", TINY, "--data", self.data / "train", "--library", self.library, "--dtype", "float32", "--rows", 3]
+        routing = json.loads(run("analyse", "routing", *common, "--method", "arrow", "--json").stdout)
+        self.assertEqual([t["name"] for t in routing["tasks"]], ["alpha", "beta", "delta", "gamma"])
+        self.assertEqual(routing["num_samples"], 12)
+        self.assertAlmostEqual(routing["mean"]["true_share"], sum(t["true_share"] for t in routing["tasks"]) / 4)
+        self.assertIn("own task", run("analyse", "routing", *common).stdout)
+        self.assertIn("above 1 for", run("analyse", "norms", *common).stdout)
+        pairs = ["analyse", "transfer", *common, "--pairs", 5, "--work", self.tmp / "pairs", "--epochs", 2, "--batch-size", 4, "--lr", "1e-2"]
+        transfer = json.loads(run(*pairs, "--json").stdout)
+        self.assertEqual(len({tuple(p["tasks"]) for p in transfer["pairs"]}), 5)
+        self.assertLess(transfer["interval"][0], transfer["correlation"])
+        self.assertEqual(json.loads(run(*pairs, "--json").stdout), transfer)
+        self.assertIn("correlation", run(*pairs).stdout)
+        self.expect_error(["analyse", "routing", *common, "--method", "mean"], 2, "no routing to look at")
+
     def test_skills_are_trained_with_how_tasks_mix_them(self):
         for recipe, more in (("poly", ()), ("mhr", ("--heads", 4))):
             build = [*self.build, "--recipe", recipe, "--epochs", 6, *more, "--num-skills", 2]
