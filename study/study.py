@@ -15,6 +15,9 @@ import subprocess
 import sys
 import time
 
+import numpy
+import safetensors.numpy
+
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -36,6 +39,22 @@ ADAPT_TASKS = [
     "task1195_disflqa_disfluent_to_fluent_conversion", "task957_e2e_nlg_text_generation_generate",
     "task039_qasc_find_overlapping_words", "task1153_bard_analogical_reasoning_affordance",
 ]
+
+
+FULL_RATE = "1e-4"  # of full fine-tuning; the authors' 3e-5 is for a hundred thousand steps
+
+
+def mean_cosine(library):
+    """Of the flattened factors of the library's cluster adapters, over pairs; None for fewer than two."""
+    vectors = []
+    for folder in sorted([*library.glob("adapters/cluster-*"), *library.glob("adapters/part-*")]):
+        tensors = safetensors.numpy.load_file(folder / "adapter_model.safetensors")
+        vector = numpy.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+        vectors.append(vector / numpy.linalg.norm(vector))
+    if len(vectors) < 2:
+        return None
+    cosines = numpy.stack(vectors) @ numpy.stack(vectors).T
+    return float(cosines[numpy.triu_indices(len(vectors), 1)].mean())
 
 
 @dataclasses.dataclass
@@ -65,9 +84,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2, 8, 2, (1,), 2, (1,), 2, 2, 1, 4, 2, 1, (8,), 2, 3, 2),
-    "small": Size(4, 24, 5, (1,), 3, (1, 2, 5), 4, 8, 4, 16, 4, 2, (64, 6), 12, 12, 24),
-    "full": Size(10, 40, 5, (1, 2, 3), 6, (1, 3, 10), 8, 12, 8, 40, 12, 4, (200, 20, 10, 2), 24, 30, 100),
+    "tiny": Size(2, 16, 2, (1,), 2, (1,), 2, 1, 1, 1, 2, 1, (8,), 2, 3, 2),
+    "small": Size(3, 24, 5, (1,), 3, (1, 2, 4), 4, 6, 2, 6, 3, 1, (32, 4), 12, 12, 24),
+    "full": Size(10, 40, 5, (1, 2, 3), 6, (1, 3, 10), 8, 12, 6, 30, 12, 4, (200, 20, 10, 2), 24, 30, 100),
 }
 
 
@@ -88,7 +107,7 @@ class Study:
     def call(self, *args):
         """Runs the program; its last line of output as JSON."""
         command = [str(self.options.quiver), *map(str, args), "--threads", str(self.options.threads)]
-        if self.options.base:
+        if self.options.base and "--base" not in args:
             command += ["--base", self.options.base]
         started = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -115,20 +134,21 @@ class Study:
         unfinished.rename(path)
         return result
 
-    def train_options(self, seed, epochs=None):
+    def train_options(self, seed, epochs=None, rate="3e-3"):
         return ["--data", "data/train", "--tasks", self.tasks, "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
-                "--batch-size", 8, "--lr", "3e-3", "--seed", seed, "--json"]
+                "--batch-size", 8, "--lr", rate, "--seed", seed, "--json"]
 
     def build(self, recipe, library, seed, *more, epochs=None):
         return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs), *more)
 
     def evaluate(self, library, methods, *more, generates=True):
         """Samples of the methods: {"samples", "routing", "clusters"}."""
-        args = ["eval", "--methods", ",".join(methods), "--library", library, "--train-tasks", self.tasks,
+        args = ["eval", "--methods", ",".join(methods), "--train-tasks", self.tasks,
                 "--max-train-rows", self.size.train_rows, "--instruction-tasks", "all", "--max-instruction-rows", self.size.sni_rows,
                 "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32, "--task-data", "data/train",
                 "--gate-steps", self.size.gate_steps, "--work", str(library) + ".parts", "--output", str(library) + ".results.json", "--force",
                 "--json", *more]
+        args += ["--base", library] if methods == ["base"] else ["--library", library]  # of full fine-tuning, or a library
         if not generates:
             args.append("--no-generation")
         self.call(*args)
@@ -170,8 +190,13 @@ class Study:
             done = subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             del done
             note(name, self.build("clusters", library, seed, epochs=second))
+            budget[f"cosine {name}"] = mean_cosine(library)
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
             note(recipe, self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second))
+            budget[f"cosine {recipe}"] = mean_cosine(folder / recipe)
+        if not (folder / "full").exists():
+            full = self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full")
+            budget["full fine-tuning"] = {k: full["training"][k] for k in ("steps", "tokens", "seconds")}
         return budget
 
     def groupings(self):
@@ -186,6 +211,7 @@ class Study:
                    "pooled-arrow", "oracle"]
         results["main"] = self.evaluate(folder / "main", ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle",
                                                           "mhr-mean", "mhr-oracle"])
+        results["full"] = self.evaluate(folder / "full", ["base"])
         results["matched"] = self.evaluate(folder / "matched", ["shared"])
         results["mbc"] = self.evaluate(folder / "mbc", [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "arrow-mean", "calibrated-arrow",
                                                                                  "gated-arrow", "oracle")])

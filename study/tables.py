@@ -11,7 +11,7 @@ UP, SNI, CHOICE = "train", "instruction", "choice"
 
 # (label, name in the samples) in the order of the paper's table 1 and figure 3, then what came after.
 METHODS = [
-    ("Base", "main/base"), ("Shared", "main/shared"), ("Shared, parameters matched", "matched/shared"), ("Poly, mean", "main/poly-mean"),
+    ("Base", "main/base"), ("Full fine-tuning", "full/base"), ("Shared", "main/shared"), ("Shared, parameters matched", "matched/shared"), ("Poly, mean", "main/poly-mean"),
     ("MHR, mean", "main/mhr-mean"), ("Private, mean", "main/private-mean"), ("Private, TP", "main/private-task-predictor"),
     ("Private, CM", "main/private-centroids"), ("Private, Arrow", "main/private-arrow"), ("Private, oracle", "main/private-oracle"),
     ("MBC, mean", "mbc/cluster-mean"), ("MBC, TP", "mbc/cluster-task-predictor"), ("MBC, CM", "mbc/cluster-centroids"),

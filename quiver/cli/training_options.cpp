@@ -113,6 +113,11 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--patience", setup.train.patience, "Stop after so many validations without a better one (0: never)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command
+      .add_option("--together", setup.together,
+                  "Private adapters trained in one batch, each with its own steps: for batches too small for the machine")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -78,6 +78,17 @@ TEST(GgufView, ReadsMetadataOfEveryType) {
   EXPECT_EQ(std::get<std::vector<bool>>(view.metadata().at("test.bools")), (std::vector<bool>{true, false}));
 }
 
+TEST(GgufView, GivesAFileOfItsMetadataAlone) {
+  const MappedFile file(kGolden);
+  const auto view = GgufView::parse(file.bytes(), "every_type");
+  const auto bytes = view.metadata_file();
+  const auto alone = parse(bytes);
+  EXPECT_EQ(alone.metadata(), view.metadata());
+  EXPECT_FALSE(view.tensors().empty());
+  EXPECT_TRUE(alone.tensors().empty());
+  EXPECT_LT(bytes.size(), file.bytes().size());
+}
+
 TEST(GgufView, TellsAbsentKeysFromWrongTypes) {
   const MappedFile file(kGolden);
   const auto view = GgufView::parse(file.bytes(), "every_type");

@@ -329,13 +329,14 @@ Tensor hidden_of_all(const Llama& model, const ForwardRows& rows) {
   return ForestPass(model, rows, {}, Keep::kNothing).forward();
 }
 
-double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options) {
+double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options, Tensor* terms) {
   const torch::NoGradGuard no_grad;
   ForestPass pass(model, rows, index_tensor(targets.rows, model.placement().device),
                   options.checkpoint_activations ? Keep::kInputs : Keep::kAll);
-  const auto [loss, gradient] = nn::head_loss_and_gradient(pass.forward(), model.head(), targets.tokens, targets.weights);
-  pass.backward(gradient);
-  return loss;
+  const auto head = nn::head_loss_and_gradient(pass.forward(), model.head(), targets.tokens, targets.weights);
+  pass.backward(head.gradient);
+  if (terms != nullptr) *terms = head.terms;
+  return head.loss;
 }
 
 double loss_of(const Llama& model, const ForwardRows& rows, const LossTargets& targets) {

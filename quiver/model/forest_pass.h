@@ -35,8 +35,9 @@ struct PassOptions {
 };
 
 /// The loss; adds its gradient in the parameters of the model's projections to theirs (nn::Projection::add_gradients).
-/// No gradient is computed below the first projection that has parameters.
-double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options = {});
+/// No gradient is computed below the first projection that has parameters. `terms`, if given, becomes what the loss is the sum of, [N].
+double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options = {},
+                         torch::Tensor* terms = nullptr);
 /// The loss alone.
 double loss_of(const Llama& model, const ForwardRows& rows, const LossTargets& targets);
 

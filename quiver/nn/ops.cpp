@@ -102,12 +102,12 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   return {lse, best};
 }
 
-/// Weighted negative log-likelihood of some rows; leaves weight * (softmax - onehot) in `logits`.
-double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
+/// Weighted negative log-likelihoods of some rows; leaves weight * (softmax - onehot) in `logits`.
+torch::Tensor logits_loss(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
   const StageTimer timer(Stage::kLoss);
   const auto [lse, best] = reduce_logits(logits);
   const auto picked = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
-  const double loss = ((lse - picked) * weight).sum().item<double>();
+  auto terms = (lse - picked) * weight;
   if (has_kernel(logits)) {
     parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
@@ -119,7 +119,7 @@ double logits_loss(torch::Tensor& logits, const torch::Tensor& target, const tor
     gradient.scatter_add_(1, target.unsqueeze(1), torch::full_like(lse, -1).unsqueeze(1));
     logits = (gradient * weight.unsqueeze(1)).to(logits.scalar_type());
   }
-  return loss;
+  return terms;
 }
 
 struct ProjectionHolder : torch::CustomClassHolder {
@@ -236,13 +236,15 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
 HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
                                 const torch::Tensor& weight) {
   const torch::NoGradGuard no_grad;
-  HeadLoss result{0, torch::empty_like(hidden)};
+  HeadLoss result{0, torch::empty_like(hidden), torch::empty({hidden.size(0)}, hidden.options().dtype(wide_dtype(hidden)))};
   const auto targets = target.to(hidden.device());
   const auto weights = weight.to(hidden.device(), wide_dtype(hidden));
   auto losses = std::vector<double>(static_cast<std::size_t>(hidden.size(0)), 0.0);  // of a part, at its first row
   for_logit_parts(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
     auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();  // [count, V]
-    losses[static_cast<std::size_t>(first)] = logits_loss(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
+    const auto terms = logits_loss(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
+    losses[static_cast<std::size_t>(first)] = terms.sum().item<double>();
+    result.terms.narrow(0, first, count).copy_(terms);
     result.gradient.narrow(0, first, count).copy_(head.backward(logits));
   });
   for (const double loss : losses) result.loss += loss;

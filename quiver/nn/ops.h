@@ -55,6 +55,7 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
 struct HeadLoss {
   double loss = 0;
   torch::Tensor gradient;
+  torch::Tensor terms;  ///< what the loss is the sum of, [N] in its dtype
 };
 HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
                                 const torch::Tensor& weight);

@@ -1,6 +1,9 @@
 #include "quiver/recipes/build_library.h"
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
+#include <span>
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
@@ -65,19 +68,29 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
   return trained;
 }
 
-TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data, const TrainingSetup& setup,
-                        Progress& progress) {
-  const auto start = std::chrono::steady_clock::now();
+namespace {
+
+/// A training that is about to run.
+struct Prepared {
+  TrainedAdapter result;
+  library::AdapterInfo info;
+  std::string key;
+  json settings;
+  std::unique_ptr<train::Trainer> trainer;  // null: the library has the adapter already, and the result its stats
+  fs::path checkpoint;
+};
+
+Prepared prepare(const BaseModel& base, const library::Library& library, const std::string& name, const library::AdapterInfo& info,
+                 const TrainingData& data, const TrainingSetup& setup, std::int64_t together = 1) {
   library::check_adapter_name(name);
-  const auto settings = settings_json(setup);
-  const auto key = sha256_hex(
-      format("{}/{}/{}/{}/{}", name, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));
-  TrainedAdapter result{.name = name, .kind = kind};
+  Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
+  if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
+  job.key = sha256_hex(format("{}/{}/{}/{}/{}", name, job.settings.dump(), data.sha256, base.llama.fingerprint(),
+                              c10::toString(base.llama.placement().dtype)));
   if (const auto* entry = library.find(name)) {
-    if (entry->info.training.value("key", "") == key) {
-      result.stats = stored_stats(entry->info.training);
-      return result;
+    if (entry->info.training.value("key", "") == job.key) {
+      job.result.stats = stored_stats(entry->info.training);
+      return job;
     }
     if (!setup.force) {
       fail(ErrorKind::kMismatch,
@@ -88,27 +101,79 @@ TrainedAdapter train_on(const BaseModel& base, library::Library& library, const 
   auto initial = lora::initial_adapter(name, setup.lora, base.llama.projections(), setup.train.seed, setup.init);
   initial.base_model = base.llama.config().name;
   initial.base_fingerprint = base.llama.fingerprint();
-  train::Trainer trainer(base.llama, initial, data.examples, setup.train, data.validation);
-  const auto checkpoint = library.path() / "checkpoints" / (name + ".safetensors");
-  const double step_seconds = run_training(trainer, name, checkpoint, key, setup.checkpoint_seconds, progress);
-  result.stats = trainer.stats();
-  result.is_new = true;
-  auto training = summary_of(result.stats);
-  training["losses"] = result.stats.losses;
-  training["key"] = key;
-  training["settings"] = settings;
-  library.add(trainer.adapter(), {.kind = kind, .tasks = tasks, .group = group, .training = training}, /*force=*/true);
-  remove_checkpoint(checkpoint);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  result.overhead_seconds = seconds - step_seconds;
+  job.trainer = std::make_unique<train::Trainer>(base.llama, initial, data.examples, setup.train, data.validation);
+  job.checkpoint = library.path() / "checkpoints" / (name + ".safetensors");
+  return job;
+}
+
+/// Puts what was trained into the library; the checkpoint is no longer needed.
+TrainedAdapter store(library::Library& library, Prepared& job) {
+  job.result.stats = job.trainer->stats();
+  job.result.is_new = true;
+  auto training = summary_of(job.result.stats);
+  training["losses"] = job.result.stats.losses;
+  training["key"] = job.key;
+  training["settings"] = job.settings;
+  job.info.training = training;
+  library.add(job.trainer->adapter(), job.info, /*force=*/true);
+  remove_checkpoint(job.checkpoint);
+  return job.result;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Private adapters of some tasks, in one batch.
+std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Library& library, std::span<const std::string> tasks,
+                                           const TrainingSetup& setup, Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<Prepared> prepared;
+  std::vector<TrainingJob> jobs;
+  for (const auto& task : tasks) {
+    const auto data = load_training_data(base, {task}, setup);
+    prepared.push_back(prepare(base, library, task, {.kind = library::AdapterKind::kPrivate, .tasks = {task}}, data, setup, setup.together));
+    auto& job = prepared.back();
+    if (job.trainer != nullptr) jobs.push_back({job.trainer.get(), task, job.checkpoint, job.key});
+  }
+  double step_seconds = seconds_since(start);
+  if (!jobs.empty()) run_together(base, jobs, setup.checkpoint_seconds, progress);
+  step_seconds = seconds_since(start) - step_seconds;
+  std::vector<TrainedAdapter> trained;
+  for (auto& job : prepared) trained.push_back(job.trainer != nullptr ? store(library, job) : job.result);
+  if (!jobs.empty()) {
+    const double overhead = (seconds_since(start) - step_seconds) / static_cast<double>(jobs.size());
+    for (auto& adapter : trained) adapter.overhead_seconds = adapter.is_new ? overhead : 0;
+  }
+  return trained;
+}
+
+}  // namespace
+
+TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
+                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data, const TrainingSetup& setup,
+                        Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  auto job = prepare(base, library, name, {.kind = kind, .tasks = tasks, .group = group}, data, setup);
+  if (job.trainer == nullptr) return job.result;
+  const double step_seconds = run_training(*job.trainer, name, job.checkpoint, job.key, setup.checkpoint_seconds, progress);
+  auto result = store(library, job);
+  result.overhead_seconds = seconds_since(start) - step_seconds;
   return result;
 }
 
 std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                           Progress& progress) {
+  if (setup.together < 1) fail(ErrorKind::kUsage, "{} adapters in a batch; expected 1 or more", setup.together);
   std::vector<TrainedAdapter> trained;
-  for (const auto& task : setup.tasks) {
-    trained.push_back(train_adapter(base, library, task, library::AdapterKind::kPrivate, "", {task}, setup, progress));
+  const auto step = static_cast<std::size_t>(setup.together);
+  for (std::size_t first = 0; first < setup.tasks.size(); first += step) {
+    const auto some = std::span(setup.tasks).subspan(first, std::min(step, setup.tasks.size() - first));
+    if (step == 1) {
+      trained.push_back(train_adapter(base, library, some[0], library::AdapterKind::kPrivate, "", {some[0]}, setup, progress));
+    } else {
+      for (auto& adapter : train_together(base, library, some, setup, progress)) trained.push_back(std::move(adapter));
+    }
   }
   return trained;
 }

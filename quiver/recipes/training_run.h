@@ -26,6 +26,7 @@ struct TrainingSetup {
   lora::LoraOptions lora;
   lora::LoraInit init = lora::LoraInit::kMttl;
   train::TrainOptions train;
+  std::int64_t together = 1;       ///< private adapters trained in one batch (train/adapter_group.h)
   double checkpoint_seconds = 20;  ///< between checkpoints of a running training
   bool force = false;              ///< train again what the library holds with other settings
 };
@@ -53,6 +54,15 @@ train::TrainStats stored_stats(const nlohmann::json& training);
 /// when a stop is asked for; none is left behind at the end.
 double run_training(train::Trainer& trainer, const std::string& name, const std::filesystem::path& checkpoint, const std::string& key,
                     double checkpoint_seconds, Progress& progress);
+/// A trainer with the name, checkpoint and key that run_training takes.
+struct TrainingJob {
+  train::Trainer* trainer = nullptr;
+  std::string name;
+  std::filesystem::path checkpoint;
+  std::string key;
+};
+/// The same for trainers of one adapter each that share batches; each has a checkpoint of its own.
+void run_together(const BaseModel& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress);
 /// When the result is safe: removes the checkpoint, and what writers of it that were killed left behind.
 void remove_checkpoint(const std::filesystem::path& checkpoint);
 

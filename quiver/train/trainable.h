@@ -60,6 +60,8 @@ class OneAdapter : public Trainable {
   double dropout() const override { return parameters_.adapter().options.dropout; }
   void set_dropout_masks(const MaskOf& mask) override;
 
+  /// The adapter over the flat values, whose gradients accumulate in gradient().
+  const lora::LoraAdapter& live() const { return parameters_.adapter(); }
   /// A copy of its own tensors, on the CPU, of the given values.
   lora::LoraAdapter adapter(const torch::Tensor& values) const { return parameters_.snapshot(values); }
 

@@ -20,23 +20,33 @@
 
 namespace quiver::train {
 
+std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean) {
+  std::int64_t count = 0;
+  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? sequence.num_targets : (sequence.num_targets > 0 ? 1 : 0);
+  return count;
+}
+
 model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean) {
-  std::vector<std::int64_t> count;  // labels per sequence
-  std::int64_t num_with_labels = 0;
-  count.resize(batch.last_rows.size(), 0);
-  for (const auto& target : batch.targets) {
-    if (count[static_cast<std::size_t>(target.sequence)]++ == 0) ++num_with_labels;
-  }
+  std::vector<std::int64_t> labels(batch.last_rows.size(), 0);
+  for (const auto& target : batch.targets) ++labels[static_cast<std::size_t>(target.sequence)];
+  const auto num_with_labels = std::ranges::count_if(labels, [](std::int64_t n) { return n > 0; });
+  const auto whole = mean == LossMean::kTokens ? static_cast<std::int64_t>(batch.targets.size()) : static_cast<std::int64_t>(num_with_labels);
+  return loss_targets(batch, mean, std::vector<std::int64_t>(labels.size(), whole));
+}
+
+model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean, std::span<const std::int64_t> meant) {
+  std::vector<std::int64_t> labels(batch.last_rows.size(), 0);
+  for (const auto& target : batch.targets) ++labels[static_cast<std::size_t>(target.sequence)];
   const auto num_targets = static_cast<std::int64_t>(batch.targets.size());
   model::LossTargets targets;
   targets.tokens = torch::empty({num_targets}, torch::kLong);
   targets.weights = torch::empty({num_targets}, torch::kDouble);  // rounded to what the loss is computed in
   for (std::int64_t i = 0; i < num_targets; ++i) {
     const auto& target = batch.targets[static_cast<std::size_t>(i)];
+    const auto s = static_cast<std::size_t>(target.sequence);
     targets.rows.push_back(target.row);
     targets.tokens.data_ptr<std::int64_t>()[i] = target.token;
-    const auto labels = mean == LossMean::kTokens ? num_targets : count[static_cast<std::size_t>(target.sequence)] * num_with_labels;
-    targets.weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(labels);
+    targets.weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(mean == LossMean::kTokens ? meant[s] : labels[s] * meant[s]);
   }
   return targets;
 }
@@ -80,13 +90,6 @@ void prepare_backward(const model::Llama& model) {
   at::parallel_for(0, static_cast<std::int64_t>(all.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) all[static_cast<std::size_t>(i)]->prepare_backward();
   });
-}
-
-/// What a batch's loss is a mean over: its examples with labels, or its labels.
-std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean) {
-  std::int64_t count = 0;
-  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? sequence.num_targets : (sequence.num_targets > 0 ? 1 : 0);
-  return count;
 }
 
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -224,10 +227,10 @@ void Trainer::draw_dropout_masks(std::int64_t num_rows, std::size_t piece) {
   });
 }
 
-/// Adds the gradient of the batch's loss; returns the loss.
-double Trainer::add_gradient(const std::vector<forest::Sequence>& sequences) {
-  const auto whole = static_cast<double>(num_meant(sequences, options_.loss_mean));
-  double loss = 0;
+/// Adds the gradient of the batch's loss.
+Trainer::Computed Trainer::add_gradient(const std::vector<forest::Sequence>& sequences) {
+  const auto whole = std::max<std::int64_t>(num_meant(sequences, options_.loss_mean), 1);
+  Computed computed;
   std::size_t piece = 0;
   for (const auto& part : split_batch(sequences, options_.micro_batch_tokens, options_.share_prefixes)) {
     const auto batch = [&] {
@@ -235,45 +238,59 @@ double Trainer::add_gradient(const std::vector<forest::Sequence>& sequences) {
       return forest::build_batch(part, {.share_prefixes = options_.share_prefixes});
     }();
     draw_dropout_masks(batch.forest.num_rows(), piece++);
-    auto targets = loss_targets(batch, options_.loss_mean);
-    targets.weights *= static_cast<double>(num_meant(part, options_.loss_mean)) / std::max(whole, 1.0);
-    loss += model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), targets,
-                                     {.checkpoint_activations = options_.checkpoint_activations});
-    stats_.tokens += batch.num_tokens;
-    stats_.rows += batch.forest.num_rows();
+    const auto targets = loss_targets(batch, options_.loss_mean, std::vector<std::int64_t>(part.size(), whole));
+    computed.loss += model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), targets,
+                                              {.checkpoint_activations = options_.checkpoint_activations});
+    computed.tokens += batch.num_tokens;
+    computed.rows += batch.forest.num_rows();
   }
-  return loss;
+  return computed;
 }
 
-void Trainer::run_step() {
+std::vector<forest::Sequence> Trainer::begin_step() {
   if (is_done()) fail(ErrorKind::kInternal, "training of '{}' is over", trained_->name());
-  const double start = seconds_now();
   std::vector<forest::Sequence> sequences;
   for (const auto i : next_batch()) sequences.push_back(examples_[i]);
   trained_->gradient().zero_();
+  return sequences;
+}
+
+void Trainer::run_step() {
+  const double start = seconds_now();
+  auto sequences = begin_step();
   lay_out(sequences);
-  const double value = add_gradient(sequences);
-  if (!std::isfinite(value)) {
-    fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
-         trained_->name(), value, step() + 1, num_steps_, options_.optimizer.learning_rate);
-  }
+  auto computed = add_gradient(sequences);
   trained_->collect();
+  computed.seconds = seconds_now() - start;
+  finish_step(computed);
+}
+
+void Trainer::finish_step(const Computed& computed) {
+  const double start = seconds_now();
+  if (!std::isfinite(computed.loss)) {
+    fail(ErrorKind::kUsage, "the loss of adapter '{}' is {} at step {} of {}: training diverged; lower the learning rate ({})",
+         trained_->name(), computed.loss, step() + 1, num_steps_, options_.optimizer.learning_rate);
+  }
   const double rate = learning_rate(options_.optimizer, step(), num_steps_);
-  const StageTimer timer(Stage::kOptimizer);
-  last_grad_norm_ = optimizer_.step(trained_->values(), trained_->gradient(), rate);
+  {
+    const StageTimer timer(Stage::kOptimizer);
+    last_grad_norm_ = optimizer_.step(trained_->values(), trained_->gradient(), rate);
+  }
   if (!std::isfinite(last_grad_norm_)) {
     fail(ErrorKind::kUsage, "the gradient of adapter '{}' is not finite at step {} of {}: training diverged; lower the learning rate ({})",
          trained_->name(), step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
   ++stats_.steps;
-  stats_.losses.push_back(value);
-  stats_.seconds += seconds_now() - start;
+  stats_.tokens += computed.tokens;
+  stats_.rows += computed.rows;
+  stats_.losses.push_back(computed.loss);
+  stats_.seconds += computed.seconds + seconds_now() - start;
   const auto every = options_.validate_every > 0 ? options_.validate_every : steps_per_epoch_;
   if (!validation_.empty() && (step() % every == 0 || step() == num_steps_)) validate();
 }
 
 void Trainer::validate() {
-  const auto whole = static_cast<double>(num_meant(validation_, options_.loss_mean));
+  const auto whole = std::max<std::int64_t>(num_meant(validation_, options_.loss_mean), 1);
   double loss = 0;
   trained_->set_dropout_masks({});
   for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
@@ -283,8 +300,8 @@ void Trainer::validate() {
     lay_out(some);
     for (const auto& part : split_batch(some, options_.micro_batch_tokens, options_.share_prefixes)) {
       const auto batch = forest::build_batch(part);
-      const double share = static_cast<double>(num_meant(part, options_.loss_mean)) / std::max(whole, 1.0);
-      loss += share * model::loss_of(adapted_, model::forest_rows(batch.forest), loss_targets(batch, options_.loss_mean));
+      const auto targets = loss_targets(batch, options_.loss_mean, std::vector<std::int64_t>(part.size(), whole));
+      loss += model::loss_of(adapted_, model::forest_rows(batch.forest), targets);
     }
   }
   const auto& all = stats_.validations;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -59,8 +60,13 @@ struct TrainStats {
 std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Sequence> sequences, std::int64_t max_tokens,
                                                        bool share_prefixes);
 
+/// What a loss is a mean over: the examples with labels, or their labels.
+std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean);
+
 /// The labels of a batch with their weights in the loss.
 model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean);
+/// The same where the loss of sequence s is part of a mean over meant[s] examples (or labels), of other batches or of fewer than this.
+model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean, std::span<const std::int64_t> meant);
 
 /// The loss of a batch by its definition, differentiable by autograd: a float32 scalar (float64 for float64 models). A
 /// training step computes the same by model::add_loss_gradient.
@@ -90,6 +96,18 @@ class Trainer {
   /// One optimiser step, and a validation where one is due. Throws kUsage when the loss or the gradient is not finite: the rate diverges;
   /// the adapter stays as it was.
   void run_step();
+
+  /// The halves of run_step, for those who compute the gradients of several trainers in one pass (adapter_group.h): the sequences of the
+  /// next batch, its gradient set to zero; and the step with the gradient that was added since.
+  std::vector<forest::Sequence> begin_step();
+  struct Computed {
+    double loss = 0;
+    std::int64_t tokens = 0, rows = 0;
+    double seconds = 0;
+  };
+  void finish_step(const Computed& computed);
+  const TrainOptions& options() const { return options_; }
+  Trainable& trained() { return *trained_; }
   /// The values as they are, or with validation as they were at their best.
   torch::Tensor result() const { return best_values_.defined() ? best_values_ : trained_->values(); }
   /// The model that computes with what is trained.
@@ -109,7 +127,7 @@ class Trainer {
   std::vector<std::size_t> next_batch() const;
   void lay_out(std::vector<forest::Sequence>& sequences);
   void draw_dropout_masks(std::int64_t num_rows, std::size_t piece);
-  double add_gradient(const std::vector<forest::Sequence>& sequences);
+  Computed add_gradient(const std::vector<forest::Sequence>& sequences);
   bool has_lost_patience() const;
   void validate();
   void check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const;

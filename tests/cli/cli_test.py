@@ -476,6 +476,19 @@ class Resumption(Case):
             self.assertEqual((whole / file).read_bytes(), (killed / file).read_bytes(), name)
         self.assertEqual(list((killed / "checkpoints").iterdir()), [])
 
+    def test_adapters_trained_together_are_what_they_are_alone(self):
+        data = make_tasks(self.tmp / "train")
+        alone = json.loads(run(*self.train_args(self.tmp / "alone", data, "--json")).stdout.splitlines()[-1])
+        args = self.train_args(self.tmp / "together", data, "--together", 3, "--json")
+        together = json.loads(run(*args).stdout.splitlines()[-1])
+        self.assertEqual([a["name"] for a in together["adapters"]], [a["name"] for a in alone["adapters"]])
+        for a, b in zip(alone["adapters"], together["adapters"]):
+            self.assertAlmostEqual(a["last_loss"], b["last_loss"], places=4)
+            self.assertEqual((a["steps"], a["tokens"]), (b["steps"], b["tokens"]))
+        self.assertFalse(any(a["is_new"] for a in json.loads(run(*args).stdout.splitlines()[-1])["adapters"]))
+        self.assertEqual(list((self.tmp / "together/checkpoints").iterdir()), [])
+        self.expect_error(self.train_args(self.tmp / "no", data, "--together", 2, "--dropout", "0.1"), 3, "dropout")
+
     def test_interrupt_stops_at_a_safe_point_and_says_where(self):
         data = make_tasks(self.tmp / "train", names=("alpha",), rows=400)
         process = subprocess.Popen([str(QUIVER), *map(str, self.train_args(self.tmp / "library", data, "--epochs", 200))], cwd=ROOT,
