@@ -34,8 +34,8 @@ def collect(results):
     return samples
 
 
-def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(head) - 1)) + " |"]
+def table(head, rows, align="---:"):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] + [align] * (len(head) - 1)) + " |"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
@@ -184,7 +184,7 @@ def claims(results, samples, adapted, pairs, ratios):
         own.compare(f"{better} beats {worse}, held-out SNI", "Quiver", SNI, "nll", name[better], name[worse])
         own.compare(f"{better} beats {worse}, multiple choice", "Quiver", CHOICE, "acc", name[better], name[worse])
     head = ["claim", "the paper", "here, difference [95 %]", "held"]
-    return table(head, c.rows), table(head, own.rows)
+    return table(head, c.rows, "---"), table(head, own.rows, "---")
 
 
 def budget_table(results):
