@@ -94,7 +94,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   json list = json::array();  // in the order of the logits
   for (const auto& skill : mixture->skills(trainer.result())) {
     auto stats = trainer.stats();
-    if (!results.empty()) stats = {.steps = stats.steps, .losses = stats.losses};  // tokens and seconds count once, with the first
+    if (!results.empty()) stats = {.losses = stats.losses};  // steps, tokens and seconds count once, with the first
     auto training = summary_of(stats);
     training["losses"] = stats.losses;
     training["key"] = key;
