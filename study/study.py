@@ -59,7 +59,7 @@ def mean_cosine(library):
 
 @dataclasses.dataclass
 class Size:
-    """How much of everything. Chosen so that the whole takes its time on two cores that multiply bfloat16 (README)."""
+    """How much of everything; docs/study/README.md says why."""
 
     families: int
     examples: int  # training rows of a task
@@ -187,8 +187,7 @@ class Study:
                 shutil.copytree(stage, copy)
                 copy.rename(library)
             cluster = ["cluster", "--library", library, "--num-clusters", k, "--similarity", similarity, "--seed", seed, "--json"]
-            done = subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            del done
+            subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
             note(name, self.build("clusters", library, seed, epochs=second))
             budget[f"cosine {name}"] = mean_cosine(library)
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
