@@ -6,21 +6,32 @@ import numpy
 import scipy.stats
 
 
+def values_of(samples):
+    """Of the samples of a results file what the tables need: {section: {metric: {method: {task: {id: value}}}}}."""
+    values = {}
+    for sample in samples:
+        for metric in ("nll", "rouge_l", "acc"):
+            if metric in sample:
+                methods = values.setdefault(sample["section"], {}).setdefault(metric, {})
+                methods.setdefault(sample["method"], {}).setdefault(sample["task"], {})[sample["id"]] = round(sample[metric], 5)
+    return values
+
+
 class Samples:
     """values[(section, metric)][method][(task, id)]: one number per seed."""
 
     def __init__(self):
         self.values = {}
 
-    def add(self, samples, rename):
-        for sample in samples:
-            method = rename(sample["method"])
-            if method is None:
-                continue
-            for metric in ("nll", "rouge_l", "acc"):
-                if metric in sample:
-                    rows = self.values.setdefault((sample["section"], metric), {}).setdefault(method, {})
-                    rows.setdefault((sample["task"], sample["id"]), []).append(sample[metric])
+    def add(self, values, rename):
+        """What values_of returned."""
+        for section, metrics in values.items():
+            for metric, methods in metrics.items():
+                for method, tasks in methods.items():
+                    rows = self.values.setdefault((section, metric), {}).setdefault(rename(method), {})
+                    for task, ids in tasks.items():
+                        for row, value in ids.items():
+                            rows.setdefault((task, row), []).append(value)
 
     def methods(self, section, metric):
         return self.values.get((section, metric), {})

@@ -18,6 +18,7 @@ import time
 import numpy
 import safetensors.numpy
 
+import statistics95
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -71,7 +72,7 @@ class Size:
     train_rows: int  # test rows of a task, a held-out task, a multiple-choice set
     sni_rows: int
     choice_rows: int
-    pairs: int  # of figure 2
+    pairs: int  # of figure 2, with the first seed
     adapt_tasks: int
     adapt_rows: tuple  # training rows: all there are to be, and shares of them
     adapt_test_rows: int
@@ -86,7 +87,7 @@ class Size:
 SIZES = {
     "tiny": Size(2, 16, 2, (1,), 2, (1,), 2, 1, 1, 1, 2, 1, (8,), 2, 3, 2),
     "small": Size(3, 24, 5, (1,), 3, (1, 2, 4), 4, 6, 2, 6, 3, 1, (32, 4), 12, 12, 24),
-    "full": Size(10, 40, 5, (1, 2, 3), 6, (1, 3, 10), 8, 12, 6, 30, 12, 4, (200, 20, 10, 2), 24, 30, 100),
+    "full": Size(8, 32, 5, (1, 2, 3), 6, (1, 3, 10), 8, 6, 3, 12, 12, 2, (60, 6, 3), 16, 24, 64),
 }
 
 
@@ -96,8 +97,9 @@ class Study:
         self.size = SIZES[options.size]
         self.work = pathlib.Path(options.work) / options.size
         self.work.mkdir(parents=True, exist_ok=True)
+        self.finished = options.out / "seeds"  # what a finished seed found: committed, so that it outlives --work
         self.tasks = ",".join(self.size.tasks)
-        self.seconds = {}
+        self.seconds = {}  # by seed and verb
         path = self.work / "seconds.json"
         if path.exists():
             self.seconds = json.loads(path.read_text())
@@ -116,7 +118,8 @@ class Study:
         if done.returncode != 0:
             sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
         key = " ".join(args[:3]) if args[0] == "build" else str(args[0])
-        self.seconds[key] = self.seconds.get(key, 0) + time.monotonic() - started
+        seconds = self.seconds.setdefault(self.now, {})
+        seconds[key] = seconds.get(key, 0) + time.monotonic() - started
         (self.work / "seconds.json").write_text(json.dumps(self.seconds))
         lines = done.stdout.strip().splitlines()
         return json.loads(lines[-1]) if lines else None
@@ -167,7 +170,8 @@ class Study:
         budget = {}
 
         def note(name, summary):
-            budget[name] = {k: summary["total"][k] for k in ("steps", "tokens", "seconds")}
+            total = summary["training"] if "training" in summary else summary["total"]
+            budget[name] = {k: total[k] for k in ("steps", "tokens", "seconds")}
 
         main = folder / "main"
         note("private", self.build("private", main, seed))
@@ -193,9 +197,8 @@ class Study:
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
             note(recipe, self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second))
             budget[f"cosine {recipe}"] = mean_cosine(folder / recipe)
-        if not (folder / "full").exists():
-            full = self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full")
-            budget["full fine-tuning"] = {k: full["training"][k] for k in ("steps", "tokens", "seconds")}
+        full = self.step(f"seed{seed}/full", lambda: self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full", "--force"))
+        note("full fine-tuning", full)
         return budget
 
     def groupings(self):
@@ -218,8 +221,7 @@ class Study:
             results[name] = self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
             results[recipe] = self.evaluate(folder / recipe, ["cluster-mean", "cluster-arrow"], generates=False)
-        keep = ("samples", "clusters")
-        return {name: {k: v for k, v in result.items() if k in keep} for name, result in results.items()}
+        return {name: {"values": statistics95.values_of(result["samples"]), "clusters": result.get("clusters")} for name, result in results.items()}
 
     def analyses(self, seed):
         folder = self.work / f"seed{seed}"
@@ -228,8 +230,9 @@ class Study:
         result = {"norms": self.call("analyse", "norms", *main, *rows)}
         for method in ("arrow", "calibrated-arrow", "gated-arrow"):
             result[f"routing {method}"] = self.call("analyse", "routing", *main, "--method", method, *rows)
-        result["transfer"] = self.call("analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
-                                       "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
+        if seed == self.size.seeds[0]:
+            result["transfer"] = self.call("analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
+                                           "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
         return result
 
     # (row of the table, method, library, kind of its adapters, options)
@@ -272,29 +275,44 @@ class Study:
         if method == "lorahub":
             args += ["--evaluations", self.size.evaluations, "--max-new-tokens", 32, "--search-rows", min(rows, 16)]
         output.parent.mkdir(parents=True, exist_ok=True)
-        summary = self.call(*args)
-        return {"summary": summary, "samples": self.evaluate_adapter(output, task)}
+        self.call(*args)
+        return self.evaluate_adapter(output, task)
 
     def evaluate_adapter(self, adapter, task):
         args = ["eval", "--instruction-tasks", task, "--max-instruction-rows", self.size.adapt_test_rows, "--max-new-tokens", 32, "--json"]
         args += ["--methods", "given", "--adapter", adapter] if adapter else ["--methods", "base"]
         output = self.work / "adapted.results.json"
         self.call(*args, "--output", output, "--force")
-        return json.loads(output.read_text())["samples"]
+        return statistics95.values_of(json.loads(output.read_text())["samples"])
+
+    def seed(self, seed):
+        """All that a seed found; from docs if it is finished there, of these settings."""
+        path = self.finished / f"seed{seed}.json"
+        settings = json.loads(json.dumps(dataclasses.asdict(self.size)))
+        if path.exists():
+            stored = json.loads(path.read_text())
+            if stored["settings"] == settings:
+                return stored
+            print(f"study: {path} is of other settings; made again", file=sys.stderr)
+        result = {"settings": settings, "machine": self.machine()}
+        for name in ("libraries", "evaluations", "analyses", "adaptations"):
+            result[name] = self.step(f"seed{seed}/{name}", lambda: getattr(self, name)(seed))
+        result["seconds"] = self.seconds[str(seed)]
+        self.finished.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, separators=(",", ":")) + "\n")
+        return result
+
+    def machine(self):
+        done = subprocess.run([str(self.options.quiver), "bench", "gemm", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["machine"]
 
     def run(self):
+        """Seed by seed; after each the tables say what the seeds until then say."""
         results = {"size": self.options.size, "settings": dataclasses.asdict(self.size), "tasks": self.size.tasks, "seeds": {}}
         for seed in self.size.seeds:
-            results["seeds"][seed] = {
-                "budget": self.step(f"seed{seed}/libraries", lambda: self.libraries(seed)),
-                "evaluations": self.step(f"seed{seed}/evaluations", lambda: self.evaluations(seed)),
-                "analyses": self.step(f"seed{seed}/analyses", lambda: self.analyses(seed)),
-                "adaptations": self.step(f"seed{seed}/adaptations", lambda: self.adaptations(seed)),
-            }
-        results["machine"] = subprocess.run([str(self.options.quiver), "bench", "gemm", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        results["machine"] = json.loads(results["machine"])["machine"]
-        results["seconds"] = self.seconds
-        return results
+            self.now = str(seed)
+            results["seeds"][seed] = self.seed(seed)
+            tables.write(results, self.options.out)
 
 
 def main():
@@ -306,10 +324,9 @@ def main():
     parser.add_argument("--out", default=None, type=pathlib.Path, help="default: docs/study/SIZE")
     parser.add_argument("--threads", default=0, type=int)
     options = parser.parse_args()
-    out = options.out or ROOT / "docs/study" / options.size
-    results = Study(options).run()
-    tables.write(results, out)
-    print(out / "README.md")
+    options.out = options.out or ROOT / "docs/study" / options.size
+    Study(options).run()
+    print(options.out / "README.md")
 
 
 if __name__ == "__main__":

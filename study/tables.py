@@ -30,7 +30,7 @@ def collect(results):
     samples = Samples()
     for seed in results["seeds"].values():
         for library, evaluation in seed["evaluations"].items():
-            samples.add(evaluation["samples"], lambda method: f"{library}/{method}")
+            samples.add(evaluation["values"], lambda method: f"{library}/{method}")
     return samples
 
 
@@ -70,7 +70,7 @@ def figure_4(results, samples):
 def table_2(results, samples):
     rows = []
     for label, library in CLUSTERINGS:
-        cosines = [seed["budget"].get(f"cosine {library}") for seed in results["seeds"].values()]
+        cosines = [seed["libraries"].get(f"cosine {library}") for seed in results["seeds"].values()]
         cosines = [c for c in cosines if c is not None]
         name = f"{library}/cluster-mean"
         rows.append([label, show(samples.mean(UP, "nll", name)), show(percent(samples.mean(CHOICE, "acc", name)), 1), show(samples.mean(SNI, "nll", name)),
@@ -84,7 +84,7 @@ def adaptation_samples(results):
     for seed in results["seeds"].values():
         for key, result in seed["adaptations"].items():
             rows, _, label = key.split("/", 2)
-            samples.add(result["samples"] if isinstance(result, dict) else result, lambda _: f"{rows}/{label}")
+            samples.add(result, lambda _: f"{rows}/{label}")
     return samples
 
 
@@ -190,7 +190,7 @@ def claims(results, samples, adapted, pairs, ratios):
 def budget_table(results):
     totals = {}
     for seed in results["seeds"].values():
-        for name, cost in seed["budget"].items():
+        for name, cost in seed["libraries"].items():
             if isinstance(cost, dict):
                 total = totals.setdefault(name, [0, 0, 0.0])
                 total[0] += cost["steps"]
@@ -203,7 +203,7 @@ def write(results, out):
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     samples, adapted = collect(results), adaptation_samples(results)
-    pairs = [seed["analyses"]["transfer"] for seed in results["seeds"].values()]
+    pairs = [seed["analyses"]["transfer"] for seed in results["seeds"].values() if "transfer" in seed["analyses"]]
     ratios = [r for seed in results["seeds"].values() for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
     sweep, points = figure_4(results, samples)
     plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both tasks (nats per label)", out / "figure2.svg")
@@ -211,14 +211,18 @@ def write(results, out):
     plots.histogram(ratios, "norm of the own adapter's update over that of another", out / "figure5.svg")
     paper, own = claims(results, samples, adapted, pairs, ratios)
     s = results["settings"]
-    hours = sum(results["seconds"].values()) / 3600
+    seeds = list(results["seeds"].values())
+    hours = sum(sum(seed["seconds"].values()) for seed in seeds) / 3600
+    machines = sorted({f"{m.get('cpu', 'this machine')}, {m.get('threads', '?')} threads, bfloat16 in hardware: {m.get('bf16 in hardware', '?')}"
+                       for m in (seed["machine"] for seed in seeds)})
+    done = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}" + ("" if len(seeds) == len(s["seeds"]) else f" **of {len(s['seeds'])}: the study is not finished**")
     text = f"""# Study, {results["size"]}
 
 Made by `make study{'' if results["size"] == "full" else '-small'}` (study/study.py), which goes on where it was when it is killed. {len(results["tasks"])} tasks
 ({len(results["tasks"]) // 2} pairs of neighbours), {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
-clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {len(s["seeds"])} seed{'s' if len(s["seeds"]) > 1 else ''}.
+clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}.
 Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} hours
-of the program on {results["machine"].get("cpu", "this machine")}, {results["machine"].get("threads", "?")} threads, bfloat16 in hardware: {results["machine"].get("bf16 in hardware", "?")}.
+of the program on {"; ".join(machines)}.
 
 Intervals are Student's t, 95 %, over rows, each averaged over the seeds; differences are paired by row. They say what these rows say: rows of one task
 are alike, and other tasks would vary more. NLL: mean negative log-likelihood per token of the target, EOS included.
@@ -274,5 +278,5 @@ Mean ratio {interval(ratios)[0]:.3f}, above 1 for {100 * sum(r > 1 for r in rati
     compact["adaptation"] = [
         {"metric": metric, "method": method, "mean": adapted.mean(section, metric, method)[0], "half_width_95": adapted.mean(section, metric, method)[1]}
         for (section, metric), methods in sorted(adapted.values.items()) for method in sorted(methods)]
-    compact["seeds"] = {seed: {"budget": r["budget"], "analyses": r["analyses"]} for seed, r in results["seeds"].items()}
+    compact["seeds"] = {seed: {"analyses": r["analyses"]} for seed, r in results["seeds"].items()}
     (out / "results.json").write_text(json.dumps(compact, indent=1) + "\n")

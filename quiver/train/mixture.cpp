@@ -49,14 +49,16 @@ torch::Tensor Mixture::logits_view(const torch::Tensor& values) const {
 
 std::map<std::string, Mixture::Factors> Mixture::factors(const torch::Tensor& values) const {
   if (!options_.train_skills) return frozen_;
-  std::map<std::string, Factors> views;
   const auto num_skills = static_cast<std::int64_t>(skills_.size());
-  std::int64_t offset = logits_view(values).numel();
-  const auto view = [&](const torch::Tensor& like) {
-    const auto piece = values.narrow(0, offset, num_skills * like.numel()).view({num_skills, like.size(0), like.size(1)});
-    offset += piece.numel();
-    return piece;
-  };
+  std::vector<std::int64_t> sizes = {logits_view(values).numel()};
+  for (const auto& [path, pair] : skills_.front().pairs) {
+    sizes.push_back(num_skills * pair.lora_a().numel());
+    sizes.push_back(num_skills * pair.lora_b().numel());
+  }
+  const auto pieces = values.split_with_sizes(sizes);  // one node of autograd: many narrow() would each have a gradient of all values
+  std::map<std::string, Factors> views;
+  std::size_t next = 1;
+  const auto view = [&](const torch::Tensor& like) { return pieces[next++].view({num_skills, like.size(0), like.size(1)}); };
   for (const auto& [path, pair] : skills_.front().pairs) {
     auto a = view(pair.lora_a());  // in this order
     auto b = view(pair.lora_b());
@@ -93,10 +95,10 @@ void Mixture::lay_out(std::span<const std::int32_t> groups) {
   const torch::AutoGradMode with_grad(true);
   leaf_ = values_.detach().requires_grad_();
   const auto index = torch::tensor(std::vector<std::int64_t>(groups.begin(), groups.end()), torch::kLong).to(values_.device());
-  const auto weights = lora::mix_weights(logits_view(leaf_).index_select(0, index), options_.shape.rule);  // [G, U, S, K]
+  const auto weights = lora::mix_weights(logits_view(leaf_).index_select(0, index), options_.shape.rule).unbind(1);  // [G, S, K] by unit
   mixed_.clear();
   for (const auto& [path, skills] : factors(leaf_)) {
-    const auto mine = weights.select(1, units_.of_path.at(path));
+    const auto& mine = weights[static_cast<std::size_t>(units_.of_path.at(path))];
     Factors mixed{lora::mix_lora_a(skills.a, mine), lora::mix_lora_b(skills.b, mine)};
     layers_.at(path)->set_factors(mixed.a, mixed.b);
     mixed_.emplace(path, std::move(mixed));
