@@ -65,8 +65,7 @@ using ProjectionMap = std::map<std::string, ProjectionPtr>;
 
 /// y = x W^T + b with frozen W and b: no gradient of either is ever computed.
 ///
-/// On a CPU with AVX-512 (for bfloat16, one that multiplies it), W is kept in the blocked layout of oneDNN's products
-/// alone (and, once a backward pass has asked for it, W^T too), which saves laying it out anew at every product.
+/// W is kept in the layout that this machine multiplies fastest alone (FrozenMatrix), and once a backward pass has asked for it W^T too.
 class DenseProjection : public Projection {
  public:
   /// Throws kMismatch unless weight is [d_out, d_in] and bias, if defined, [d_out] of the same dtype.
