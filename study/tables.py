@@ -18,9 +18,9 @@ METHODS = [
     ("MBC, Arrow", "mbc/cluster-arrow"), ("MBC, oracle", "mbc/cluster-oracle"), ("Poly, own task", "main/poly-oracle"),
     ("MHR, own task", "main/mhr-oracle"), ("Private, Phatgoose", "main/private-phatgoose"), ("Private, SpectR", "main/private-spectr"),
     ("Private, LAG", "main/private-lag"), ("Private, Arrow with mean", "main/private-arrow-mean"),
-    ("Private, calibrated Arrow", "main/private-calibrated-arrow"), ("Private, gated Arrow", "main/private-gated-arrow"),
+    ("Private, calibrated Arrow", "main/private-calibrated-arrow"),
     ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
-    ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, gated Arrow", "mbc/cluster-gated-arrow"),
+    ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, LAG", "mbc/cluster-lag"),
 ]
 CLUSTERINGS = [("Random examples", "random-examples"), ("Random tasks", "random-tasks"), ("Hidden states", "hidden"), ("TF-IDF", "tf-idf"),
                ("MBC, factors", "mbc"), ("MBC, products", "mbc-products")]
@@ -109,7 +109,7 @@ def table_3(results, samples):
 
 def routing_table(results):
     rows = []
-    for method in ("arrow", "calibrated-arrow", "gated-arrow"):
+    for method in ("arrow", "calibrated-arrow", "lag"):
         figures = [seed["analyses"][f"routing {method}"]["mean"] for seed in results["seeds"].values()]
         mean = {key: sum(f[key] for f in figures) / len(figures) for key in figures[0] if figures[0][key] is not None}
         rows.append([method] + [f"{mean[key]:.3f}" for key in ("relative_entropy", "margin", "agreement", "true_share")])
@@ -175,8 +175,8 @@ def claims(results, samples, adapted, pairs, ratios):
                                       ("MBC, weights by gradient", "MBC, LoraHub", "–")):
             c.compare(f"{rows} rows: {better} beats {worse}", source, SNI, "nll", f"{rows}/{better}", f"{rows}/{worse}", samples=adapted)
     ours = []
-    for better, worse in (("Private, calibrated Arrow", "Private, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("MBC, calibrated Arrow", "MBC, Arrow"),
-                          ("MBC, gated Arrow", "MBC, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
+    for better, worse in (("Private, LAG", "Private, Arrow"), ("MBC, LAG", "MBC, Arrow"), ("Private, calibrated Arrow", "Private, Arrow"),
+                          ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
         ours.append((better, worse))
     own = Claims(samples, adapted)
     for better, worse in ours:
@@ -263,7 +263,7 @@ Mean ratio {interval(ratios)[0]:.3f}, above 1 for {100 * sum(r > 1 for r in rati
 ## How routing decides
 
 {routing_table(results)}
-## Ideas of our own
+## The default, and ideas of our own
 
 {own}
 ## What it took

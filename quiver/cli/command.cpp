@@ -36,7 +36,7 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
   command.add_option("--library", choice.library, "A library of adapters, used as --method says");
-  command.add_option("--method", choice.method, "How to use the library: mean, arrow, oracle=NAME, or another that 'quiver methods' lists")->capture_default_str();
+  command.add_option("--method", choice.method, "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists")->capture_default_str();
   command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
   command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared, imported, poly or mhr");
   command.add_option("--top-k", choice.top_k, "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")

@@ -60,8 +60,8 @@ class ForestPass {
         keep_(keep == Keep::kAll),
         recompute_(keep == Keep::kInputs),
         embedded_(model.embed(rows)),
-        parts_(embedded_.x.size(0)),
-        last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0)),
+        parts_(embedded_.x.size(0), embedded_.x.is_cpu()),
+        last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0), embedded_.x.is_cpu()),
         layers_(blocks_.size()) {}
 
   /// The final hidden states of the wanted rows, [W, d].

@@ -142,10 +142,11 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
 
 /// Parts of the rows of logits: some for every thread, none so large that its logits matter.
 template <typename F>
-void for_logit_parts(std::int64_t count, const F& f) {
+void for_logit_parts(const torch::Tensor& hidden, const F& f) {
+  const auto count = hidden.size(0);
   for (std::int64_t first = 0; first < count; first += kLogitRows * at::get_num_threads()) {
     const auto size = std::min<std::int64_t>(kLogitRows * at::get_num_threads(), count - first);
-    RowParts(size).for_each([&](const RowPart& part) { f(first + part.begin, part.size()); });
+    RowParts(size, hidden.is_cpu()).for_each([&](const RowPart& part) { f(first + part.begin, part.size()); });
   }
 }
 
@@ -240,7 +241,7 @@ HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& h
   const auto targets = target.to(hidden.device());
   const auto weights = weight.to(hidden.device(), wide_dtype(hidden));
   auto losses = std::vector<double>(static_cast<std::size_t>(hidden.size(0)), 0.0);  // of a part, at its first row
-  for_logit_parts(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
+  for_logit_parts(hidden, [&](std::int64_t first, std::int64_t count) {
     auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();  // [count, V]
     const auto terms = logits_loss(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
     losses[static_cast<std::size_t>(first)] = terms.sum().item<double>();
@@ -258,7 +259,7 @@ torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, con
 TargetScores score_targets(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target) {
   TargetScores scores{torch::empty({hidden.size(0)}, wide_dtype(hidden)), torch::empty({hidden.size(0)}, torch::kBool)};
   const auto wanted = target.to(hidden.device());
-  for_logit_parts(hidden.size(0), [&](std::int64_t first, std::int64_t count) {
+  for_logit_parts(hidden, [&](std::int64_t first, std::int64_t count) {
     const auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();
     const auto [lse, best] = reduce_logits(logits);
     const auto ids = wanted.narrow(0, first, count);

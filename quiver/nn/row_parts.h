@@ -15,10 +15,11 @@ struct RowPart {
 };
 
 /// Equal parts of `count` rows, a few for every thread: small enough for a thread's cache, large enough for products at
-/// full speed. One part where dividing does not pay. A function of the count and the number of threads alone.
+/// full speed. One part where dividing does not pay, and on another device than the CPU, whose operations are parallel themselves. A function
+/// of the count, the device and the number of threads alone.
 class RowParts {
  public:
-  explicit RowParts(std::int64_t count);
+  explicit RowParts(std::int64_t count, bool is_on_cpu = true);
   std::int64_t size() const { return num_parts_; }
   std::int64_t num_rows() const { return count_; }
   RowPart at(std::int64_t index) const;

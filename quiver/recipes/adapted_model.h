@@ -20,7 +20,7 @@ namespace quiver::recipes {
 struct AdapterChoice {
   std::string adapter;             ///< a PEFT folder; excludes `library`
   std::string library;             ///< a library folder
-  std::string method = "arrow";    ///< of the library: a name of reuse_methods()
+  std::string method = "lag";      ///< of the library: a name of reuse_methods(); why this one: docs/decisions/0004-default-method.md
   std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
   std::string kind;                ///< "private", "cluster", ... (library::AdapterKind); empty: see library_members
   bool allow_other_base = false;

@@ -42,26 +42,6 @@ std::int64_t resolve_top_k(const AdapterChoice& choice, std::int64_t usual, std:
   return choice.top_k > 0 ? choice.top_k : std::min(usual, count);
 }
 
-/// Vectors [N, c, d_in] of the adapters by path; zero rows where an adapter has fewer components.
-std::map<std::string, torch::Tensor> stacked_directions(std::span<const LoraAdapter> adapters, std::int64_t components, double gamma) {
-  std::map<std::string, torch::Tensor> stacked;
-  for (const auto& [path, first] : adapters.front().pairs) {
-    auto count = components;
-    for (const auto& adapter : adapters) {
-      const auto found = adapter.pairs.find(path);
-      if (found == adapter.pairs.end()) {
-        fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt "
-             "the same projections", adapters.front().name, path, adapter.name);
-      }
-      if (components == 0) count = std::max(count, found->second.rank());
-    }
-    std::vector<torch::Tensor> rows;
-    for (const auto& adapter : adapters) rows.push_back(routing::directions(adapter.pairs.at(path), count, gamma));
-    stacked.emplace(path, torch::stack(rows));
-  }
-  return stacked;
-}
-
 /// Those that the library keeps are of its adapters as they are.
 routing::PrototypeMap prototypes_of(const library::Library& library, std::span<const LoraAdapter> adapters, const AdapterChoice& choice) {
   return choice.general.empty() ? library_prototypes(library, adapters) : routing::prototypes(adapters);
@@ -230,7 +210,7 @@ class BankMaker {
     combine(usual_combine);
     options.top_k = top_k(usual_top_k);
     options.temperature = choice_.temperature;
-    const Scoring scoring{.vectors = stacked_directions(bank_.adapters, components, gamma), .rule = options.rule};
+    const Scoring scoring{.vectors = routing::stacked_directions(bank_.adapters, components, gamma), .rule = options.rule};
     std::optional<ScoreCalibration> calibration;
     if (is_calibrated) calibration = calibrated(scoring, format("directions/{}/{}", components, gamma));
     for (const auto& [path, vectors] : scoring.vectors) {
@@ -377,7 +357,7 @@ class BankMaker {
   }
 
   void logo() {
-    const Scoring scoring{.vectors = stacked_directions(bank_.adapters, 0, 1), .rule = {}};
+    const Scoring scoring{.vectors = routing::stacked_directions(bank_.adapters, 0, 1), .rule = {}};
     const auto chosen = top_k(4);
     by_prompt(chosen, [base = base_.llama, scoring, chosen](std::span<const Prompt> prompts, Progress& progress) {
       const auto norms = observe_scores(base, prompts, scoring, progress).last.mean(1);  // [P, N]

@@ -14,6 +14,8 @@
 #include "quiver/nn/attention.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/attach.h"
+#include "quiver/routing/directions.h"
+#include "quiver/routing/score_router.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::recipes {
@@ -198,16 +200,23 @@ json bench_routing(const model::Llama& base, const RoutingBench& bench) {
       pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.01, random), pair.alpha()).to(base.placement().device, torch::kFloat);
     }
   }
-  std::map<std::string, routing::RouterPtr> routers;
+  std::map<std::string, routing::RouterPtr> arrow, lag;
   for (const auto& [path, prototypes] : routing::prototypes(adapters)) {
-    routers.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, routing::ArrowOptions{.top_k = bench.top_k}));
+    arrow.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, routing::ArrowOptions{.top_k = bench.top_k}));
+  }
+  const auto shortlist = std::min<std::int64_t>(20, bench.num_adapters);  // the method's default
+  for (const auto& [path, vectors] : routing::stacked_directions(adapters, 0, 0)) {
+    lag.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, routing::ScoreOptions{.top_k = 1, .shortlist = shortlist}));
   }
   std::vector<model::Llama> models = {base};
-  for (const auto combine : {routing::Combine::kParams, routing::Combine::kOutputs}) {
+  const auto add = [&](const std::map<std::string, routing::RouterPtr>& routers, routing::Combine combine) {
     auto projections = base.projections();
     routing::attach_routers(projections, adapters, routers, combine);
     models.push_back(base.with_projections(std::move(projections)));
-  }
+  };
+  add(arrow, routing::Combine::kParams);
+  add(arrow, routing::Combine::kOutputs);
+  add(lag, routing::Combine::kOutputs);
   const auto sequences = random_batch({.batch_size = bench.batch_size, .length = bench.length}, base.config().vocab_size);
   const auto batch = forest::build_batch(sequences);
   const auto rows = model::forest_rows(batch.forest);
@@ -228,7 +237,7 @@ json bench_routing(const model::Llama& base, const RoutingBench& bench) {
                    {"top_k", bench.top_k},
                    {"batch_size", bench.batch_size},
                    {"length", bench.length}}}};
-  const char* names[] = {"base", "params", "outputs"};
+  const char* names[] = {"base", "params", "outputs", "lag"};
   for (std::size_t m = 0; m < models.size(); ++m) {
     std::ranges::sort(seconds[m]);
     result[names[m]] = spread(seconds[m]);

@@ -69,23 +69,30 @@ ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Cal
   packed_vectors_ = pack_adapters(rows);
 }
 
-/// Minus infinity but for the candidates [T, m], whose scores alone are computed.
-torch::Tensor ScoreRouter::shortlisted_scores(const torch::Tensor& x, const torch::Tensor& candidates) const {
-  auto scores = torch::full({x.size(0), num_adapters()}, -std::numeric_limits<float>::infinity(), torch::kFloat);
-  return scores.scatter_(1, candidates, shrink_routed(packed_vectors_, x, candidates).norm(2, {2}));
-}
-
 RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   const torch::NoGradGuard no_grad;
-  torch::Tensor scores;  // [T, N]
-  if (options_.shortlist > 0) {
-    const auto tokens = x.to(torch::kCPU, x.scalar_type() == torch::kBFloat16 ? torch::kBFloat16 : torch::kFloat);
-    scores = shortlisted_scores(tokens, route_packed(packed_, tokens, options_.shortlist, 1).index).to(x.device());
-  } else {
-    scores = adapter_scores(x, vectors_, options_.rule);
-  }
-  if (scale_.defined()) scores = scores * scale_.to(x.device()) + shift_.to(x.device());
-  if (bias_ != nullptr) scores = scores + group_rows(*bias_, groups, x.size(0)).to(x.device());
+  if (options_.shortlist == 0) return choose(adapter_scores(x, vectors_, options_.rule), {}, x.device(), groups);
+  const auto tokens = x.to(torch::kCPU, x.scalar_type() == torch::kBFloat16 ? torch::kBFloat16 : torch::kFloat);
+  const auto candidates = std::get<0>(route_packed(packed_, tokens, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
+  const auto scores = shrink_routed(packed_vectors_, tokens, candidates).norm(2, {2});
+  return choose(scores.to(x.device()), candidates.to(x.device()), x.device(), groups);
+}
+
+/// From the scores [T, N] of all adapters, or those of the candidates [T, m] where these are defined.
+RoutingDecision ScoreRouter::choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device,
+                                    std::span<const std::int32_t> groups) const {
+  const auto of_candidates = [&](const torch::Tensor& of_all) {  // [N] or [T, N]
+    const auto rows = of_all.to(device).expand({scores.size(0), num_adapters()});
+    return candidates.defined() ? rows.gather(1, candidates) : rows;
+  };
+  if (scale_.defined()) scores = scores * of_candidates(scale_) + of_candidates(shift_);
+  if (bias_ != nullptr) scores = scores + of_candidates(group_rows(*bias_, groups, scores.size(0)));
+  auto decision = weigh(scores);
+  if (candidates.defined()) decision.index = candidates.gather(1, decision.index);
+  return decision;
+}
+
+RoutingDecision ScoreRouter::weigh(const torch::Tensor& scores) const {
   if (options_.weighting == Weighting::kSoftmax) return choose_softmax(scores, options_.top_k, options_.temperature);
   const auto top = top_scores(scores, options_.top_k);
   if (options_.weighting == Weighting::kEqual) return {top.index, torch::full_like(top.scores, 1.0 / static_cast<double>(options_.top_k))};

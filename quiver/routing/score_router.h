@@ -60,7 +60,8 @@ class ScoreRouter : public Router {
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
-  torch::Tensor shortlisted_scores(const torch::Tensor& x, const torch::Tensor& candidates) const;
+  RoutingDecision choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device, std::span<const std::int32_t> groups) const;
+  RoutingDecision weigh(const torch::Tensor& scores) const;
 
   torch::Tensor vectors_;  // [N, c, d_in] float32
   ScoreOptions options_;

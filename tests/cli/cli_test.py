@@ -117,6 +117,7 @@ class Library(Case):
             lines = run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *args).stdout.splitlines()
             return [json.loads(line)["logprob"] for line in lines]
 
+        self.assertEqual(scores("--library", library), scores("--library", library, "--method", "lag"))  # the default
         # The exact concatenation equals mixing all outputs at run time, equally.
         weights = ["--weights", "0.25,0.25,0.25,0.25"]
         merged = self.tmp / "merged"
