@@ -12,6 +12,7 @@
 #include "quiver/lora/init.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/attention.h"
+#include "quiver/recipes/adapted_model.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/attach.h"
 #include "quiver/routing/directions.h"
@@ -204,7 +205,7 @@ json bench_routing(const model::Llama& base, const RoutingBench& bench) {
   for (const auto& [path, prototypes] : routing::prototypes(adapters)) {
     arrow.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, routing::ArrowOptions{.top_k = bench.top_k}));
   }
-  const auto shortlist = std::min<std::int64_t>(20, bench.num_adapters);  // the method's default
+  const auto shortlist = std::min<std::int64_t>(AdapterChoice{}.shortlist, bench.num_adapters);
   for (const auto& [path, vectors] : routing::stacked_directions(adapters, 0, 0)) {
     lag.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, routing::ScoreOptions{.top_k = 1, .shortlist = shortlist}));
   }
