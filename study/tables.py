@@ -19,7 +19,7 @@ METHODS = [
     ("MHR, own task", "main/mhr-oracle"), ("Private, Phatgoose", "main/private-phatgoose"), ("Private, SpectR", "main/private-spectr"),
     ("Private, LAG", "main/private-lag"), ("Private, Arrow with mean", "main/private-arrow-mean"),
     ("Private, calibrated Arrow", "main/private-calibrated-arrow"),
-    ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
+    ("Private, gated Arrow", "main/private-gated-arrow"), ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
     ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, LAG", "mbc/cluster-lag"),
 ]
 CLUSTERINGS = [("Random examples", "random-examples"), ("Random tasks", "random-tasks"), ("Hidden states", "hidden"), ("TF-IDF", "tf-idf"),
@@ -176,7 +176,7 @@ def claims(results, samples, adapted, pairs, ratios):
             c.compare(f"{rows} rows: {better} beats {worse}", source, SNI, "nll", f"{rows}/{better}", f"{rows}/{worse}", samples=adapted)
     ours = []
     for better, worse in (("Private, LAG", "Private, Arrow"), ("MBC, LAG", "MBC, Arrow"), ("Private, calibrated Arrow", "Private, Arrow"),
-                          ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
+                          ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
         ours.append((better, worse))
     own = Claims(samples, adapted)
     for better, worse in ours:
@@ -188,15 +188,17 @@ def claims(results, samples, adapted, pairs, ratios):
 
 
 def budget_table(results):
-    totals = {}
+    totals, minutes = {}, {}
     for seed in results["seeds"].values():
         for name, cost in seed["libraries"].items():
             if isinstance(cost, dict):
-                total = totals.setdefault(name, [0, 0, 0.0])
+                total = totals.setdefault(name, [0, 0])
                 total[0] += cost["steps"]
                 total[1] += cost["tokens"]
-                total[2] += cost["seconds"]
-    return table(["trained (all seeds)", "steps", "tokens", "seconds"], [[name, str(t[0]), f"{t[1]:,}", f"{t[2]:.0f}"] for name, t in totals.items()])
+        for verb, seconds in seed["seconds"].items():
+            minutes[verb] = minutes.get(verb, 0) + seconds / 60
+    return (table(["trained (all seeds)", "steps", "tokens"], [[name, str(t[0]), f"{t[1]:,}"] for name, t in totals.items()]) + "\n"
+            + table(["the program (all seeds)", "processor minutes"], [[verb, f"{spent:.0f}"] for verb, spent in minutes.items()]))
 
 
 def write(results, out):
@@ -221,8 +223,8 @@ def write(results, out):
 Made by `make study{'' if results["size"] == "full" else '-small'}` (study/study.py), which goes on where it was when it is killed. {len(results["tasks"])} tasks
 ({len(results["tasks"]) // 2} pairs of neighbours), {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
 clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}.
-Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} hours
-of the program on {"; ".join(machines)}.
+Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f}
+processor hours of the program on {"; ".join(machines)}.
 
 Intervals are Student's t, 95 %, over rows, each averaged over the seeds; differences are paired by row. They say what these rows say: rows of one task
 are alike, and other tasks would vary more. NLL: mean negative log-likelihood per token of the target, EOS included.
@@ -245,7 +247,7 @@ are alike, and other tasks would vary more. NLL: mean negative log-likelihood pe
 {table_2(results, samples)}
 ## Tables 3 and 6: adapting with some rows of a new task
 
-Best epoch by validation rows; {s["adapt_tasks"]} held-out SNI tasks.
+Best epoch by validation rows; {s["adapt_tasks"]} held-out SNI task{'s' if s["adapt_tasks"] > 1 else ''} a seed, with each seed another.
 
 {table_3(results, adapted)}
 ## Figure 2: likeness and transfer

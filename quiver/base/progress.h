@@ -15,6 +15,8 @@ class Progress {
   virtual void begin(std::string_view stage, std::int64_t total, std::string_view unit) = 0;
   /// `count` more units are done; `note` is a short figure to show ("loss 1.23").
   virtual void advance(std::int64_t count, std::string_view note) = 0;
+  /// `count` units were done before this run: they are no part of its rate.
+  virtual void resume(std::int64_t count) = 0;
   /// The stage is over.
   virtual void end() = 0;
   /// One line of information.
@@ -26,6 +28,7 @@ class NoProgress : public Progress {
  public:
   void begin(std::string_view, std::int64_t, std::string_view) override {}
   void advance(std::int64_t, std::string_view) override {}
+  void resume(std::int64_t) override {}
   void end() override {}
   void message(std::string_view) override {}
 };

@@ -140,6 +140,8 @@ void add_build_command(CLI::App& app) {
   command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
       ->capture_default_str();
   command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(CLI::PositiveNumber);
+  command->add_flag("--sample-weights", options->skills.sample_weights,
+                    "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
   command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
       ->check(CLI::PositiveNumber);
   command->callback([options] { run(*options); });

@@ -44,7 +44,7 @@ void TerminalProgress::begin(std::string_view stage, std::int64_t total, std::st
   unit_ = unit;
   note_.clear();
   total_ = total;
-  done_ = 0;
+  done_ = done_before_ = 0;
   active_ = true;
   start_ = last_draw_ = Clock::now();
   if (is_terminal_) draw(false);
@@ -55,6 +55,11 @@ void TerminalProgress::advance(std::int64_t count, std::string_view note) {
   if (!note.empty()) note_ = note;
   const auto since = std::chrono::duration<double>(Clock::now() - last_draw_).count();
   if (active_ && since >= (is_terminal_ ? 0.1 : 30.0)) draw(false);
+}
+
+void TerminalProgress::resume(std::int64_t count) {
+  done_ += count;
+  done_before_ += count;
 }
 
 void TerminalProgress::end() {
@@ -72,7 +77,7 @@ void TerminalProgress::message(std::string_view text) {
 std::string TerminalProgress::line(int width) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double share = total_ > 0 ? std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)) : 1.0;
-  const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
+  const double rate = seconds > 0 ? static_cast<double>(done_ - done_before_) / seconds : 0;
   std::string right = format("{:3.0f}% {}/{} {} {}/s {}", 100 * share, amount(static_cast<double>(done_)),
                              amount(static_cast<double>(total_)), unit_, amount(rate), duration(seconds));
   if (active_ && rate > 0 && done_ < total_) right += ", " + duration(static_cast<double>(total_ - done_) / rate) + " to go";

@@ -17,6 +17,7 @@ class TerminalProgress : public Progress {
   ~TerminalProgress() override;
   void begin(std::string_view stage, std::int64_t total, std::string_view unit) override;
   void advance(std::int64_t count, std::string_view note) override;
+  void resume(std::int64_t count) override;
   void end() override;
   void message(std::string_view line) override;
 
@@ -28,7 +29,7 @@ class TerminalProgress : public Progress {
   bool is_terminal_;
   bool active_ = false;
   std::string stage_, unit_, note_;
-  std::int64_t total_ = 0, done_ = 0;
+  std::int64_t total_ = 0, done_ = 0, done_before_ = 0;
   Clock::time_point start_, last_draw_;
 };
 

@@ -247,6 +247,7 @@ void Library::extend_group(const std::string& group, const std::vector<std::stri
   }
   found->second.insert(found->second.end(), tasks.begin(), tasks.end());
   check_disjoint(changed.groups);
+  for (const auto& task : tasks) changed.groups_provenance["joined"][task] = group;
   write(changed);
 }
 

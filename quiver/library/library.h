@@ -81,7 +81,7 @@ class Library {
   const nlohmann::json& groups_provenance() const { return catalogue_.groups_provenance; }
   /// Replaces all groups. Throws kUsage for a task that is in two of them.
   void set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance);
-  /// Adds tasks to a group that is there; its provenance stays, which tells of the clustering alone. Throws kNotFound for another group,
+  /// Adds tasks to a group that is there; the provenance stays, and names under "joined" the group of each. Throws kNotFound for another group,
   /// kUsage for a task that is in a group already.
   void extend_group(const std::string& group, const std::vector<std::string>& tasks);
 

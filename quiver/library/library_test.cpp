@@ -303,6 +303,7 @@ TEST(Library, ExtendsAGroup) {
   EXPECT_THAT(reopened.groups().at("c0"), ElementsAre("qnli", "rte", "mnli"));
   EXPECT_THAT(reopened.groups().at("c1"), ElementsAre("sst2", "imdb", "yelp"));
   EXPECT_EQ(reopened.groups_provenance()["num_clusters"], 2);
+  EXPECT_EQ(reopened.groups_provenance()["joined"], (nlohmann::json{{"mnli", "c0"}, {"imdb", "c1"}, {"yelp", "c1"}}));
   EXPECT_THAT(message_of(ErrorKind::kNotFound, [&] { library.extend_group("c2", {"a"}); }), HasSubstr("no group 'c2' among its 2"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.extend_group("c1", {"rte"}); }),
               HasSubstr("task 'rte' is in two groups, 'c0' and 'c1'"));

@@ -2,7 +2,9 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "quiver/base/error.h"
 #include "quiver/lora/mixture.h"
@@ -53,6 +55,15 @@ MixUnits mix_units(const LoraAdapter& adapter, MixUnit unit) {
     units.of_path.emplace(path, found->second);
   }
   return units;
+}
+
+torch::Tensor relaxed_bernoulli(const torch::Tensor& logits, RandomStream& random) {
+  auto noise = torch::empty(logits.sizes(), torch::kDouble);
+  for (auto& value : std::span(noise.data_ptr<double>(), static_cast<std::size_t>(noise.numel()))) {
+    const double u = std::clamp(random.uniform(), 1e-7, 1 - 1e-7);
+    value = std::log(u) - std::log1p(-u);
+  }
+  return logits + noise.to(logits.options());
 }
 
 torch::Tensor mix_weights(const torch::Tensor& logits, MixRule rule) {

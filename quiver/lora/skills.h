@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "quiver/base/random.h"
 #include "quiver/lora/lora.h"
 
 namespace quiver::lora {
@@ -48,6 +49,10 @@ struct MixUnits {
   std::int64_t count = 0;
 };
 MixUnits mix_units(const LoraAdapter& adapter, MixUnit unit);
+
+/// Logits whose sigmoid is a draw from RelaxedBernoulli(temperature 1) of those given (Maddison et al. 2017), differentiable in them:
+/// z + log u - log(1 - u), u uniform in (0, 1), drawn in the order of the elements. How Ponti et al. 2023 train Poly.
+torch::Tensor relaxed_bernoulli(const torch::Tensor& logits, RandomStream& random);
 
 /// [..., K] -> [..., K].
 torch::Tensor mix_weights(const torch::Tensor& logits, MixRule rule);

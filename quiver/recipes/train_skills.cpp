@@ -26,6 +26,7 @@ json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
   settings["rule"] = lora::mix_rule_name(skills.shape.rule);
   settings["logit_rate"] = skills.logit_rate;
   settings["initial_spread"] = skills.initial_spread;
+  if (skills.sample_weights) settings["sample_weights"] = true;
   return settings;
 }
 
@@ -82,7 +83,8 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
       train::MixtureOptions{.shape = skills.shape,
                             .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
                             .initial_spread = skills.initial_spread,
-                            .seed = setup.train.seed},
+                            .seed = setup.train.seed,
+                            .sample_weights = skills.sample_weights},
       placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
   train::Trainer trainer(base.llama, mixture, data.examples, setup.train, data.validation);
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");

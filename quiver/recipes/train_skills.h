@@ -16,6 +16,7 @@ struct SkillSetup {
   std::int64_t num_skills = 8;
   lora::MixShape shape;
   double logit_rate = 0.1;       ///< peak learning rate of the logits
+  bool sample_weights = false;   ///< train::MixtureOptions
   double initial_spread = 1e-3;  ///< of the logits, U(-spread, spread); MHR starts from 0
 };
 

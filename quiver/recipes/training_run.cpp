@@ -135,7 +135,7 @@ void restore(const TrainingJob& job, Progress& progress) {
 void announce(const TrainingJob& job, Progress& progress) {
   if (job.trainer->step() == 0) return;
   progress.message(format("'{}' goes on after step {} of {}", job.name, job.trainer->step(), job.trainer->num_steps()));
-  progress.advance(job.trainer->stats().tokens, "");
+  progress.resume(job.trainer->stats().tokens);
 }
 
 }  // namespace

@@ -16,6 +16,9 @@ Mixture::Mixture(std::string name, std::vector<lora::LoraAdapter> skills, std::i
   lora::check_skills(skills_, options.shape);
   if (num_tasks < 1) fail(ErrorKind::kUsage, "a mixture of skills is for 1 task or more, not {}", num_tasks);
   if (!(options.logit_rate_ratio > 0)) fail(ErrorKind::kUsage, "the rate of the logits is {} times the skills'; expected above 0", options.logit_rate_ratio);
+  if (options.sample_weights && options.shape.rule != lora::MixRule::kSigmoid) {
+    fail(ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule '{}'", lora::mix_rule_name(options.shape.rule));
+  }
   units_ = lora::mix_units(skills_.front(), options.shape.unit);
   const auto on = torch::TensorOptions().dtype(dtype).device(device);
   const auto num_skills = static_cast<std::int64_t>(skills_.size());
@@ -95,7 +98,12 @@ void Mixture::lay_out(std::span<const std::int32_t> groups) {
   const torch::AutoGradMode with_grad(true);
   leaf_ = values_.detach().requires_grad_();
   const auto index = torch::tensor(std::vector<std::int64_t>(groups.begin(), groups.end()), torch::kLong).to(values_.device());
-  const auto weights = lora::mix_weights(logits_view(leaf_).index_select(0, index), options_.shape.rule).unbind(1);  // [G, S, K] by unit
+  auto z = logits_view(leaf_);
+  if (options_.sample_weights && noise_seed_) {
+    RandomStream random(*noise_seed_, "weights");
+    z = lora::relaxed_bernoulli(z, random);
+  }
+  const auto weights = lora::mix_weights(z.index_select(0, index), options_.shape.rule).unbind(1);  // [G, S, K] by unit
   mixed_.clear();
   for (const auto& [path, skills] : factors(leaf_)) {
     const auto& mine = weights[static_cast<std::size_t>(units_.of_path.at(path))];

@@ -21,13 +21,14 @@ struct MixtureOptions {
   double initial_logit = 0;       ///< every logit begins at this
   double initial_spread = 0;      ///< plus a number from U(-spread, spread); Poly: 1e-3
   std::uint64_t seed = 42;        ///< of those, stream "logits/<name>"
+  bool sample_weights = false;    ///< draw the weights of a training step (lora::relaxed_bernoulli), as Ponti et al. 2023 do; kSigmoid alone
 };
 
 /// K skills and the logits Z of T tasks; a sequence of group t is computed with the mixture of task t. With S heads and U units
 /// (lora/skills.h), values() are Z [T, U, S, K], then of every path A [K, r, d_in] and B [K, d_out, r] if skills are trained.
 class Mixture : public Trainable {
  public:
-  /// Throws as lora::check_skills, and kUsage for no tasks or a rate that is not positive.
+  /// Throws as lora::check_skills, and kUsage for no tasks, a rate that is not positive, or sampling with another rule than kSigmoid.
   Mixture(std::string name, std::vector<lora::LoraAdapter> skills, std::int64_t num_tasks, const MixtureOptions& options,
           torch::Device device, torch::Dtype dtype = torch::kFloat);
 
@@ -38,6 +39,7 @@ class Mixture : public Trainable {
   nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
   bool has_groups() const override { return true; }
   void lay_out(std::span<const std::int32_t> groups) override;
+  void set_noise(std::optional<std::uint64_t> seed) override { noise_seed_ = seed; }
   void collect() override;
   double dropout() const override { return skills_.front().options.dropout; }
   void set_dropout_masks(const MaskOf& mask) override;
@@ -66,6 +68,7 @@ class Mixture : public Trainable {
   torch::Tensor values_, gradient_;
   std::map<std::string, Factors> frozen_;  // where skills are not trained
   std::map<std::string, std::shared_ptr<lora::GroupedLora>> layers_;
+  std::optional<std::uint64_t> noise_seed_;
   torch::Tensor leaf_;                   // the values that `mixed_` was computed from
   std::map<std::string, Factors> mixed_;  // [G, r, d_in], [G, d_out, r]
 };

@@ -3,6 +3,11 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "quiver/base/error.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/train/test_support.h"
@@ -127,32 +132,67 @@ TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
   }
 }
 
-Trainer make_trainer(const model::Llama& base, double dropout = 0) {
+Trainer make_trainer(const model::Llama& base, double dropout = 0, bool sample_weights = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4, .validate_every = 2};
   options.optimizer.learning_rate = 1e-2;
   auto skills = random_skills(base, 3);
   for (auto& skill : skills) skill.options.dropout = dropout;
-  const auto mixture = std::make_shared<Mixture>("poly", std::move(skills), kTasks, MixtureOptions{.logit_rate_ratio = 10, .initial_spread = 1e-3}, torch::kCPU);
+  const auto mixture = std::make_shared<Mixture>("poly", std::move(skills), kTasks, MixtureOptions{.logit_rate_ratio = 10, .initial_spread = 1e-3, .sample_weights = sample_weights}, torch::kCPU);
   return Trainer(base, mixture, of_tasks(), options, of_tasks());
 }
 
 TEST(Mixture, TrainingLowersTheLossAndResumesBitForBit) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-mixture-test.safetensors";
-  for (const double dropout : {0.0, 0.3}) {
-    auto whole = make_trainer(base, dropout);
+  for (const auto& [dropout, sample_weights] : {std::pair(0.0, false), {0.3, false}, {0.0, true}}) {
+    auto whole = make_trainer(base, dropout, sample_weights);
     while (!whole.is_done()) whole.run_step();
     EXPECT_LT(whole.stats().validations.back().loss, 0.9 * whole.stats().losses.front());
-    auto first = make_trainer(base, dropout);
+    auto first = make_trainer(base, dropout, sample_weights);
     for (int i = 0; i < 4; ++i) first.run_step();
     first.save(path, "key");
-    auto second = make_trainer(base, dropout);
+    auto second = make_trainer(base, dropout, sample_weights);
     ASSERT_TRUE(second.restore(path, "key"));
     while (!second.is_done()) second.run_step();
     EXPECT_TRUE(whole.result().equal(second.result()));
     EXPECT_THROW(whole.adapter(), Error);
   }
   fs::remove(path);
+}
+
+TEST(Mixture, SampledWeightsAreThoseOfLogitsWithLogisticNoise) {
+  const auto base = tiny(torch::kDouble);
+  const auto skills = random_skills(base, 3);
+  const auto sequences = of_tasks();
+  const auto computed = [&](const MixtureOptions& options, std::optional<std::uint64_t> noise, bool adds_noise_to_values) {
+    Mixture mixture("poly", skills, kTasks, options, torch::kCPU, torch::kDouble);
+    if (adds_noise_to_values) {
+      const auto logits = mixture.logits(mixture.values());
+      RandomStream random(*noise, "weights");
+      std::vector<double> moved;
+      for (std::int64_t i = 0; i < logits.numel(); ++i) {
+        const double u = random.uniform();
+        moved.push_back(logits.flatten()[i].item<double>() + std::log(u / (1 - u)));
+      }
+      mixture.values().narrow(0, 0, logits.numel()).copy_(torch::tensor(moved, torch::kDouble));
+    }
+    const auto adapted = base.with_projections(mixture.attach(base.projections()));
+    if (!adds_noise_to_values) mixture.set_noise(noise);
+    mixture.lay_out(std::vector<std::int32_t>{0, 1, 2, 3});
+    const auto batch = forest::build_batch(sequences);
+    const double loss = model::add_loss_gradient(adapted, model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples));
+    mixture.collect();
+    return std::pair(loss, mixture.gradient().clone());
+  };
+  const MixtureOptions plain{.initial_spread = 1}, sampling{.initial_spread = 1, .sample_weights = true};
+  const auto [loss, gradient] = computed(sampling, 7, false);
+  const auto [moved_loss, moved_gradient] = computed(plain, 7, true);
+  EXPECT_NEAR(loss, moved_loss, 1e-12);
+  EXPECT_LT((gradient - moved_gradient).norm().item<double>(), 1e-10 * gradient.norm().item<double>());
+  EXPECT_GT(std::abs(loss - computed(sampling, 8, false).first), 1e-6);
+  EXPECT_EQ(computed(sampling, std::nullopt, false).first, computed(plain, std::nullopt, false).first);  // nothing is drawn in validation
+  EXPECT_EQ(computed(plain, 7, false).first, computed(plain, std::nullopt, false).first);
+  EXPECT_THROW(Mixture("poly", skills, kTasks, {.shape = {.rule = lora::MixRule::kLinear}, .sample_weights = true}, torch::kCPU), Error);
 }
 
 TEST(Mixture, LogitsHaveARateOfTheirOwn) {

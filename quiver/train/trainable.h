@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,6 +37,8 @@ class Trainable {
   virtual bool has_groups() const { return false; }
   /// Lays out what passes read, for sequences of these groups: in a pass, group i stands for groups[i].
   virtual void lay_out(std::span<const std::int32_t> groups) = 0;
+  /// Seeds what a training step draws in lay_out (of its parameters: inputs have dropout); nothing: it draws nothing, as in validation.
+  virtual void set_noise(std::optional<std::uint64_t>) {}
   /// Adds to gradient() what the passes since lay_out left elsewhere.
   virtual void collect() {}
 

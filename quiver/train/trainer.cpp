@@ -258,6 +258,7 @@ std::vector<forest::Sequence> Trainer::begin_step() {
 void Trainer::run_step() {
   const double start = seconds_now();
   auto sequences = begin_step();
+  trained_->set_noise(derive_seed(options_.seed, format("noise/{}/{}", trained_->name(), step())));
   lay_out(sequences);
   auto computed = add_gradient(sequences);
   trained_->collect();
@@ -293,6 +294,7 @@ void Trainer::validate() {
   const auto whole = std::max<std::int64_t>(num_meant(validation_, options_.loss_mean), 1);
   double loss = 0;
   trained_->set_dropout_masks({});
+  trained_->set_noise(std::nullopt);
   for (std::size_t first = 0; first < validation_.size(); first += static_cast<std::size_t>(options_.batch_size)) {
     const auto last = std::min(first + static_cast<std::size_t>(options_.batch_size), validation_.size());
     std::vector<forest::Sequence> some(validation_.begin() + static_cast<std::ptrdiff_t>(first),
