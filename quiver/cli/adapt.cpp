@@ -14,9 +14,16 @@ struct Options {
   recipes::AdaptSetup setup;
   std::string granularity = "projection";
   std::string objective = "rouge";
-  std::string search = "one-plus-one";
+  std::string search = "cobyla";
   std::string output;
 };
+
+train::SearchMethod parse_search(const std::string& text) {
+  if (text == "cobyla") return train::SearchMethod::kCobyla;
+  if (text == "one-plus-one") return train::SearchMethod::kOnePlusOne;
+  if (text == "cma-es") return train::SearchMethod::kCmaEs;
+  fail(ErrorKind::kUsage, "--search '{}' is not one of cobyla, one-plus-one, cma-es", text);
+}
 
 recipes::AdaptSetup resolve(Options& options) {
   auto setup = options.setup;
@@ -24,10 +31,7 @@ recipes::AdaptSetup resolve(Options& options) {
   if (setup.training.tasks.size() != 1) fail(ErrorKind::kUsage, "--task '{}' is {} tasks; give one", options.training.tasks, setup.training.tasks.size());
   setup.members.library = options.training.library;
   setup.unit = lora::parse_mix_unit(options.granularity);
-  if (options.search != "one-plus-one" && options.search != "cma-es") {
-    fail(ErrorKind::kUsage, "--search '{}' is not one of one-plus-one, cma-es", options.search);
-  }
-  setup.search.method = options.search == "cma-es" ? train::SearchMethod::kCmaEs : train::SearchMethod::kOnePlusOne;
+  setup.search.method = parse_search(options.search);
   if (options.objective != "rouge" && options.objective != "loss") {
     fail(ErrorKind::kUsage, "--objective '{}' is not one of rouge, loss", options.objective);
   }
@@ -86,7 +90,7 @@ void add_adapt_command(CLI::App& app) {
   command->add_option("--granularity", options->granularity, "What shares one set of weights: projection, block, layer or model")->capture_default_str();
   command->add_option("--heads", options->setup.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(CLI::PositiveNumber);
   command->add_option("--logit-lr", options->setup.logit_rate, "Peak learning rate of the weights' logits")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--search", options->search, "lorahub: one-plus-one or cma-es")->capture_default_str();
+  command->add_option("--search", options->search, "lorahub: cobyla (which LoraHub's nevergrad uses), one-plus-one or cma-es")->capture_default_str();
   command->add_option("--evaluations", options->setup.search.max_evaluations, "lorahub: of the objective")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--objective", options->objective, "lorahub: rouge (of answers) or loss")->capture_default_str();
   command->add_option("--penalty", options->setup.penalty, "lorahub: of the weights' magnitude")->check(CLI::NonNegativeNumber)->capture_default_str();

@@ -50,7 +50,7 @@ struct AdaptSetup {
   double logit_rate = 0.1;     ///< peak learning rate of logits and weights
 
   // lorahub
-  train::SearchOptions search{.method = train::SearchMethod::kOnePlusOne, .max_evaluations = 30, .bound = 1.5};
+  train::SearchOptions search{.method = train::SearchMethod::kCobyla, .max_evaluations = 30, .bound = 1.5};
   SearchObjective objective = SearchObjective::kRouge;
   double penalty = 0.0025;         ///< 0.05 x 0.05 for kRouge; LoraHub's own, for kLoss, is 0.05
   std::int64_t search_rows = 0;    ///< training rows of the objective; 0: half of them

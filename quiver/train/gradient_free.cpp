@@ -1,9 +1,13 @@
 #include "quiver/train/gradient_free.h"
 
+#include <nlopt.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <limits>
+#include <memory>
 #include <numbers>
 #include <numeric>
 #include <string>
@@ -283,6 +287,48 @@ class CmaEs {
   std::int64_t generation_ = 0;
 };
 
+/// NLopt's, which evaluates the start itself. An exception of the objective must not pass through C: it is kept, and the search ends.
+void cobyla(Evaluations& evaluations, const Vector& start, const SearchOptions& options) {
+  struct Context {
+    Evaluations& evaluations;
+    std::exception_ptr error;
+    nlopt_opt search;
+  };
+  const auto n = static_cast<unsigned>(start.size());
+  const std::unique_ptr<nlopt_opt_s, decltype(&nlopt_destroy)> search(nlopt_create(NLOPT_LN_COBYLA, n), nlopt_destroy);
+  if (search == nullptr) fail(ErrorKind::kInternal, "NLopt has no COBYLA in {} dimensions", n);
+  Context context{evaluations, nullptr, search.get()};
+  nlopt_set_min_objective(
+      search.get(),
+      [](unsigned size, const double* x, double*, void* data) {
+        auto& own = *static_cast<Context*>(data);
+        if (own.evaluations.is_over()) {
+          nlopt_force_stop(own.search);
+          return own.evaluations.result().value;
+        }
+        try {
+          return own.evaluations.at(own.evaluations.clipped(Vector(x, x + size)));
+        } catch (...) {
+          own.error = std::current_exception();
+          nlopt_force_stop(own.search);
+          return 0.0;
+        }
+      },
+      &context);
+  nlopt_set_lower_bounds1(search.get(), -options.bound);
+  nlopt_set_upper_bounds1(search.get(), options.bound);
+  nlopt_set_initial_step1(search.get(), options.step);
+  nlopt_set_maxeval(search.get(), static_cast<int>(std::min<std::int64_t>(options.max_evaluations, std::numeric_limits<int>::max())));
+  nlopt_set_stopval(search.get(), options.target);
+  auto x = start;
+  double value = 0;
+  const auto status = nlopt_optimize(search.get(), x.data(), &value);
+  if (context.error) std::rethrow_exception(context.error);
+  if (status < 0 && status != NLOPT_FORCED_STOP && status != NLOPT_ROUNDOFF_LIMITED) {
+    fail(ErrorKind::kInternal, "NLopt's COBYLA ended with {}", static_cast<int>(status));
+  }
+}
+
 }  // namespace
 
 SearchResult minimize(const Objective& objective, std::span<const double> start, const SearchOptions& options) {
@@ -290,6 +336,10 @@ SearchResult minimize(const Objective& objective, std::span<const double> start,
   const torch::NoGradGuard no_grad;
   const Vector first(start.begin(), start.end());
   Evaluations evaluations(objective, options);
+  if (options.method == SearchMethod::kCobyla) {
+    cobyla(evaluations, first, options);
+    return evaluations.result();
+  }
   evaluations.at(first);
   if (options.method == SearchMethod::kOnePlusOne) {
     one_plus_one(evaluations, first, options);

@@ -2,14 +2,17 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <string>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tensor/tensor.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::train {
@@ -107,7 +110,7 @@ TEST(Minimize, OnePlusOneReachesTheMinimumOfASphere) {
 
 TEST(Minimize, OneDimensionIsEnough) {
   const auto shifted = [](std::span<const double> x) { return std::abs(x[0] - 0.7) + 3; };
-  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
     const auto result = minimize(shifted, Vector{0.0}, {.method = method, .max_evaluations = 200});
     EXPECT_NEAR(result.x[0], 0.7, 1e-4);
     EXPECT_NEAR(result.value, 3, 1e-4);
@@ -116,7 +119,7 @@ TEST(Minimize, OneDimensionIsEnough) {
 
 TEST(Minimize, StaysWithinTheBoundsAndFindsAMinimumThere) {
   // Without bounds the minimum is at (3, -3, 0.5); within them at (1.5, -1.5, 0.5).
-  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
     double furthest = 0;
     const auto objective = [&](std::span<const double> x) {
       for (const double value : x) furthest = std::max(furthest, std::abs(value));
@@ -143,7 +146,7 @@ TEST(Minimize, ThePenaltyBringsTheMeanBackFromOutside) {
 }
 
 TEST(Minimize, CallsTheObjectiveExactlyAsOftenAsTheBudgetSays) {
-  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
     for (const std::int64_t budget : {1, 2, 9, 40, 101}) {  // ends in the middle of generations of 10
       std::int64_t calls = 0;
       Vector values;
@@ -164,12 +167,50 @@ TEST(Minimize, CallsTheObjectiveExactlyAsOftenAsTheBudgetSays) {
 }
 
 TEST(Minimize, EndsAtTheTarget) {
-  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
     const auto result = minimize(sphere, Vector(4, 1.0), {.method = method, .max_evaluations = 1000, .target = 0.5});
     EXPECT_LE(result.value, 0.5);
     EXPECT_LE(result.history.back(), 0.5);
     EXPECT_LT(result.evaluations, 1000);
     EXPECT_EQ(minimize(sphere, Vector(4, 0.0), {.method = method, .target = 0}).evaluations, 1);
+  }
+}
+
+TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
+  const auto golden = tensor::load_tensors("tests/golden/search/cases.safetensors");
+  const auto weighted_squares = [](std::span<const double> x) {
+    double sum = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) sum += static_cast<double>(i + 1) * std::pow(x[i] - (i % 2 == 1 ? 1 : -0.7), 2);
+    return sum;
+  };
+  const auto distances = [](std::span<const double> x) {
+    double sum = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) sum += std::abs(x[i] - 0.3 * static_cast<double>(i % 3));
+    return sum;
+  };
+  const std::map<std::string, Objective> functions = {{"weighted-squares", weighted_squares}, {"rosenbrock", rosenbrock}, {"distances", distances}};
+  for (const auto& [name, function] : functions) {
+    const auto simplex = golden.at(name + ".simplex"), simplex_values = golden.at(name + ".simplex_values"), best = golden.at(name + ".best");
+    std::vector<Vector> points;
+    const Objective keeping = [&, &f = function](std::span<const double> x) {
+      points.emplace_back(x.begin(), x.end());
+      return f(x);
+    };
+    const std::int64_t budgets[] = {30, 120};
+    for (std::int64_t b = 0; b < 2; ++b) {
+      points.clear();
+      const auto result = minimize(keeping, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = budgets[b], .bound = 1.5});
+      EXPECT_EQ(result.evaluations, budgets[b]);
+      EXPECT_LT(result.value, 1.3 * best[b].item<double>()) << name << ' ' << budgets[b];
+      for (std::int64_t i = 0; i < simplex.size(0); ++i) {
+        const auto point = torch::tensor(points.at(static_cast<std::size_t>(i)), torch::kDouble);
+        EXPECT_LT((point - simplex[i]).abs().max().item<double>(), 1e-12) << name << " point " << i;
+        EXPECT_NEAR(result.history.at(static_cast<std::size_t>(i)), simplex_values[i].item<double>(), 1e-12 * simplex_values[i].item<double>());
+      }
+    }
+    const auto small = minimize(function, Vector(10, 0.0), {.method = SearchMethod::kOnePlusOne, .max_evaluations = 30, .bound = 1.5});
+    EXPECT_NE(small.history, minimize(function, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = 30, .bound = 1.5}).history);
+    EXPECT_GT(small.value, 0.99 * best[0].item<double>()) << name;  // models of a smooth function are worth their evaluations
   }
 }
 
@@ -206,7 +247,7 @@ TEST(Minimize, SurvivesAnObjectiveThatIsFlatAndOneThatHasConverged) {
 TEST(Minimize, RefusesWhatHasNoOrder) {
   std::int64_t calls = 0;
   const auto breaks = [&](std::span<const double> x) { return ++calls == 13 ? std::nan("") : sphere(x); };
-  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+  for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
     calls = 0;
     const auto message = message_of(ErrorKind::kUsage, [&] { minimize(breaks, Vector(3, 0.5), {.method = method}); });
     EXPECT_THAT(message, HasSubstr("the objective of a search is nan at ["));
