@@ -43,6 +43,8 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
       ->check(CLI::PositiveNumber);
   command.add_option("--temperature", choice.temperature, "Divides the scores before the softmax")->capture_default_str();
   command.add_option("--combine", choice.combine, "Mix params (the paper) or outputs (PEFT) (default: the method's)");
+  command.add_option("--tie", choice.tie, "arrow and its kin: projections of a block that share a prototype and decide as one: q_proj,k_proj,v_proj")->delimiter(',');
+  command.add_option("--tie-by", choice.tie_by, "What their prototype is of: concat, their updates one above another, or sum")->capture_default_str();
   command.add_option("--weights", choice.merge.weights, "Merges: a weight for each adapter, in name order")->delimiter(',');
   command.add_option("--lambda", choice.merge.lambda, "task-arithmetic: the factor of the sum");
   command.add_option("--density", choice.merge.density, "Merges by ties and dare: the share of entries kept");
@@ -59,6 +61,9 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
       ->capture_default_str();
   command.add_option("--components", choice.components, "spectral: singular directions of each adapter (0: all)")->capture_default_str();
   command.add_option("--gamma", choice.gamma, "spectral: power of the singular values")->capture_default_str();
+  command.add_flag("--calibrated", choice.is_calibrated, "spectral: on scores measured against those on text of no task (--calibration)");
+  command.add_option("--centroid-score", choice.centroid_score, "centroids: cosine (the paper), or dot, over the root of the width (its code)")
+      ->capture_default_str();
   command.add_option("--shortlist", choice.shortlist, "lag: adapters that Arrow lets through")->capture_default_str();
   command.add_option("--gate-steps", choice.gate_steps, "phatgoose: training steps of an adapter's gates")->capture_default_str();
   command.add_option("--task-data", choice.task_data, "centroids, phatgoose, retrieval, task-predictor: folder of the adapters' tasks")->capture_default_str();

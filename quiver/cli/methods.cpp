@@ -37,7 +37,13 @@ void run(bool json) {
     text += format("  {:<18} {}\n  {:<18}   [{}]\n", recipe.name, recipe.what, "", recipe.source);
     building.push_back({{"name", recipe.name}, {"what", recipe.what}, {"source", recipe.source}});
   }
-  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}}) : print_text(text);
+  auto steps = nlohmann::json::array();
+  text += "\nmaking a library step by step: verbs\n";
+  for (const auto& step : recipes::build_steps()) {
+    text += format("  {}\n  {:<18} {}\n  {:<18}   [{}]\n", step.name, "", step.what, "", step.source);
+    steps.push_back({{"name", step.name}, {"what", step.what}, {"source", step.source}});
+  }
+  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}, {"steps", steps}}) : print_text(text);
 }
 
 }  // namespace

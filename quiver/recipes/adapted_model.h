@@ -28,12 +28,16 @@ struct AdapterChoice {
   // Of the methods that choose; each reads what it needs.
   std::int64_t top_k = 0;                        ///< 0: the method's (4, or 1), or all of a smaller library
   double temperature = 1;                        ///< of the softmax
+  std::vector<std::string> tie;                  ///< of Arrow's prototypes: projections that decide as one (routing::tie_prototypes)
+  std::string tie_by = "concat";                 ///< "concat" or "sum"
   std::string combine;                           ///< "params" or "outputs"; empty: the method's
   lora::MergeOptions merge;                      ///< of the merges
   std::vector<std::string> general;              ///< adapters of the library whose mean is subtracted from the others (GenKnowSub)
   bool general_by_factors = false;               ///< as PEFT does, factor by factor; else exactly, update by update
   std::int64_t components = 0;                   ///< spectral: singular directions of an adapter; 0: all
   double gamma = 0;                              ///< spectral: power of the singular values
+  bool is_calibrated = false;                    ///< spectral: on scores measured against those on text of no task
+  std::string centroid_score = "cosine";         ///< centroids: "cosine" (the paper), or "dot" over sqrt(d_in) (its code)
   std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
   std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
   double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions

@@ -17,6 +17,7 @@
 #include "quiver/routing/directions.h"
 #include "quiver/routing/group_router.h"
 #include "quiver/routing/score_router.h"
+#include "quiver/routing/tying.h"
 #include "quiver/train/gates.h"
 #include "quiver/train/task_predictor.h"
 
@@ -44,7 +45,8 @@ std::int64_t resolve_top_k(const AdapterChoice& choice, std::int64_t usual, std:
 
 /// Those that the library keeps are of its adapters as they are.
 routing::PrototypeMap prototypes_of(const library::Library& library, std::span<const LoraAdapter> adapters, const AdapterChoice& choice) {
-  return choice.general.empty() ? library_prototypes(library, adapters) : routing::prototypes(adapters);
+  auto own = choice.general.empty() ? library_prototypes(library, adapters) : routing::prototypes(adapters);
+  return choice.tie.empty() ? own : routing::tie_prototypes(adapters, std::move(own), choice.tie, routing::parse_tie_by(choice.tie_by));
 }
 
 /// Arrow's prototypes as vectors of one component.
@@ -172,7 +174,7 @@ class BankMaker {
     else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
     else if (name == "lag") lag();
     else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
-    else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, false, Combine::kParams);
+    else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
     else if (name == "centroids") centroids();
     else if (name == "phatgoose") phatgoose();
     else if (name == "arrow-mean") arrow_mean();
@@ -193,6 +195,7 @@ class BankMaker {
 
   ScoreCalibration calibrated(const Scoring& scoring, std::string kind) const {
     for (const auto& name : choice_.general) kind += format("/{} {}", choice_.general_by_factors ? "less factors of" : "less", library_.at(name).sha256);
+    for (const auto& name : choice_.tie) kind += format("/tied {} {}", choice_.tie_by, name);
     return calibrate(base_, library_, names_, scoring, kind, choice_.calibration, progress_);
   }
 
@@ -226,6 +229,9 @@ class BankMaker {
 
   void centroids() {
     combine(Combine::kParams);
+    if (choice_.centroid_score != "cosine" && choice_.centroid_score != "dot") {
+      fail(ErrorKind::kUsage, "--centroid-score '{}' is not one of cosine, dot", choice_.centroid_score);
+    }
     const auto prompts = task_prompts(base_, library_, names_, choice_);
     std::vector<std::string> paths;
     for (const auto& [path, pair] : bank_.adapters.front().pairs) paths.push_back(path);
@@ -236,8 +242,13 @@ class BankMaker {
       return of_paths;
     });
     progress_.end();
-    routing::ScoreOptions options{.top_k = top_k(4), .temperature = choice_.temperature, .rule = {.input = routing::InputNorm::kUnit, .is_signed = true}};
+    const bool is_cosine = choice_.centroid_score == "cosine";
     for (const auto& path : paths) {
+      routing::ScoreOptions options{.top_k = top_k(4), .temperature = choice_.temperature, .rule = {.input = routing::InputNorm::kUnit, .is_signed = true}};
+      if (!is_cosine) {
+        options.temperature *= std::sqrt(static_cast<double>(means.front().at(path).numel()));
+        options.rule.input = routing::InputNorm::kNone;
+      }
       std::vector<torch::Tensor> rows;
       for (const auto& mean : means) rows.push_back((mean.at(path) / mean.at(path).norm().clamp_min(1e-12)).unsqueeze(0));
       bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(torch::stack(rows), options));

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -60,8 +61,8 @@ class ReuseTest : public ::testing::Test {
   lora::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
     auto made = lora::initial_adapter(name, {}, base_.llama.projections(), 1);
     for (auto& [path, pair] : made.pairs) {
-      const auto noise = draw(pair.lora_a().sizes(), seed + std::hash<std::string>()(path) % 1000, 0.05);
-      pair = lora::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), seed + 7 + std::hash<std::string>()(path) % 1000, 0.1), pair.alpha());
+      const auto noise = draw(pair.lora_a().sizes(), derive_seed(seed, path + " a"), 0.05);
+      pair = lora::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
     }
     made.base_model = base_.llama.config().name;
     made.base_fingerprint = base_.llama.fingerprint();
@@ -137,6 +138,21 @@ TEST_F(ReuseTest, EveryMethodOverIdenticalAdaptersIsThatAdapter) {
   }
 }
 
+TEST_F(ReuseTest, AnAdapterThatChangesNothingIsServedOrRefusedByName) {
+  auto choice = library_of({11, 22, 33});
+  auto zero = adapter("a1", 22);
+  for (auto& [path, pair] : zero.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
+  library::Library::open(choice.library).add(zero, {.tasks = {"a1"}}, /*force=*/true);
+  for (const auto& method : methods()) {
+    choice.method = method;
+    if (method == "norm") {  // its score is 0 everywhere; by Arrow's prototypes any direction is one of a zero update's
+      EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("'a1' do not vary")) << method;
+      continue;
+    }
+    for (const auto& score : scores(choice)) EXPECT_TRUE(std::isfinite(score.log_prob)) << method;
+  }
+}
+
 TEST_F(ReuseTest, MethodsDifferAndAnswersAreGenerated) {
   auto choice = library_of({11, 22, 33, 44, 55, 66});
   std::map<std::string, double> seen;
@@ -185,6 +201,52 @@ TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
     const auto decision = bank.routers.begin()->second->route(torch::zeros({1, 1}), std::vector{groups[i]});
     EXPECT_EQ(decision.index.item<std::int64_t>(), z[static_cast<std::int64_t>(i)].argmax().item<std::int64_t>()) << i;
     EXPECT_EQ(decision.weight.item<float>(), 1);
+  }
+}
+
+TEST_F(ReuseTest, TheSpectralFamilyHoldsArrowAndItsCalibration) {
+  auto choice = library_of({11, 22, 33, 44, 55});
+  choice.components = 1;
+  choice.combine = "outputs";
+  for (const bool is_calibrated : {false, true}) {
+    choice.method = "spectral";
+    choice.is_calibrated = is_calibrated;
+    const auto found = scores(choice);
+    choice.method = is_calibrated ? "calibrated-arrow" : "arrow";
+    const auto expected = scores(choice);
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 1e-4) << is_calibrated;
+  }
+}
+
+TEST_F(ReuseTest, CentroidsByTheDotProductDependOnTheLengthOfTheInput) {
+  auto choice = library_of({11, 22, 33});
+  choice.method = "centroids";
+  const auto library = library::Library::open(choice.library);
+  const auto router = [&](const char* score) {
+    choice.centroid_score = score;
+    return make_bank(base_, library, load_members(base_, library, choice), choice, progress_).routers.at("layers.1.self_attn.q_proj");
+  };
+  const auto cosine = router("cosine"), dot = router("dot");
+  const auto width = base_.llama.projections().at("layers.1.self_attn.q_proj")->in_features();
+  auto x = draw({6, width}, 3);
+  x = x / x.norm(2, {1}, true) * std::sqrt(static_cast<double>(width));  // of this length both are the same
+  EXPECT_TRUE(torch::allclose(cosine->route(x).weight, dot->route(x).weight, 1e-5, 1e-6));
+  EXPECT_TRUE(torch::allclose(cosine->route(4 * x).weight, cosine->route(x).weight, 1e-5, 1e-6));
+  EXPECT_GT((dot->route(4 * x).weight - dot->route(x).weight).abs().max().item<double>(), 1e-3);
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { router("angle"); }), HasSubstr("--centroid-score 'angle' is not one of cosine, dot"));
+}
+
+TEST_F(ReuseTest, TiedProjectionsDecideAlike) {
+  auto choice = library_of({11, 22, 33, 44});
+  const auto library = library::Library::open(choice.library);
+  choice.tie = {"q_proj", "k_proj", "v_proj"};
+  for (const std::string method : {"arrow", "calibrated-arrow"}) {
+    choice.method = method;
+    const auto bank = make_bank(base_, library, load_members(base_, library, choice), choice, progress_);
+    const auto x = draw({9, base_.llama.projections().at("layers.0.self_attn.q_proj")->in_features()}, 3);
+    const auto q = bank.routers.at("layers.0.self_attn.q_proj")->route(x), v = bank.routers.at("layers.0.self_attn.v_proj")->route(x);
+    EXPECT_TRUE(q.index.equal(v.index)) << method;
+    EXPECT_TRUE(torch::allclose(q.weight, v.weight, 1e-5, 1e-6)) << method;
   }
 }
 

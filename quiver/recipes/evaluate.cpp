@@ -384,6 +384,8 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
          {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
           {"temperature", choice.temperature},
           {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
+          {"tied projections", choice.tie},
+          {"tied by", choice.tie_by},
           {"max_new_tokens", setup.max_new_tokens},
           {"seed", setup.seed}}}}},
       {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},

@@ -42,9 +42,17 @@ constexpr BuildRecipe kRecipes[] = {
     {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
 };
 
+constexpr BuildRecipe kSteps[] = {
+    {"train --full", "all weights of the base on the joint rows", "Ostapenko et al. 2024, FullFT"},
+    {"cluster", "groups of tasks by k-means of the cosines of their adapters' factors", "Ostapenko et al. 2024, alg. 1"},
+    {"cluster --similarity products", "the same of their updates, whatever the basis of the factors", "Quiver"},
+    {"library add --assign", "a new adapter's task joins the group of the nearest adapters", "Ostapenko et al. 2024, sec. 3"},
+};
+
 }  // namespace
 
 std::span<const BuildRecipe> build_recipes() { return kRecipes; }
+std::span<const BuildRecipe> build_steps() { return kSteps; }
 
 const char* family_name(ReuseFamily family) {
   switch (family) {

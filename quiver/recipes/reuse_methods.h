@@ -36,5 +36,7 @@ struct BuildRecipe {
   const char* source;
 };
 std::span<const BuildRecipe> build_recipes();
+/// What else makes or changes a library, by verb.
+std::span<const BuildRecipe> build_steps();
 
 }  // namespace quiver::recipes

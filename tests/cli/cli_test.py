@@ -127,7 +127,7 @@ class Library(Case):
         for a, b, c in zip(scores("--adapter", merged), mixed, scores("--library", library, "--method", "cat", *weights)):
             self.assertAlmostEqual(a, b, places=3)
             self.assertAlmostEqual(a, c, places=4)
-        self.expect_error(["merge", "--base", TINY, "--library", library, "--output", merged], 2, "force to replace it")
+        self.expect_error(["merge", "--base", TINY, "--library", library, "--output", merged], 2, "--force replaces it")
         self.expect_error(["merge", "--base", TINY, "--library", library, "--method", "arrow", "--output", self.tmp / "no"], 2, "one adapter")
         self.expect_error(["merge", "--base", TINY, "--library", library, "--density", "0.5", "--output", self.tmp / "no"], 2, "takes no density")
 
@@ -141,6 +141,13 @@ class Library(Case):
                 self.assertAlmostEqual(sum(weight for _, weight in choice), 1, places=4)
         self.assertAlmostEqual(sum(trace["statistics"]["shares"]), 1, places=4)
         self.assertIn("agreement of projections", run(*args, "--trace").stdout)
+        tied = json.loads(run(*args, "--method", "arrow", "--tie", "q_proj,k_proj,v_proj", "--json").stdout)
+        by_path = {p["path"]: p["choices"] for p in tied["projections"]}
+        self.assertEqual(by_path["layers.0.self_attn.q_proj"], by_path["layers.0.self_attn.v_proj"])
+        self.assertNotEqual(by_path["layers.0.self_attn.q_proj"], by_path["layers.1.self_attn.q_proj"])
+        free = {p["path"]: p["choices"] for p in json.loads(run(*args, "--method", "arrow", "--json").stdout)["projections"]}
+        self.assertNotEqual(free["layers.0.self_attn.q_proj"], free["layers.0.self_attn.v_proj"])
+        self.expect_error([*args, "--method", "arrow", "--tie", "q_proj,o_proj"], 2, "'o_proj' cannot be tied")
         page = self.tmp / "route.html"
         run(*args, "--html", page)
         self.assertIn("<button class=\"tok\">", page.read_text())

@@ -1,0 +1,104 @@
+#include "quiver/routing/tying.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/utils.h>
+
+#include "quiver/base/error.h"
+#include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
+
+namespace quiver::routing {
+namespace {
+
+using quiver::testing::draw;
+using quiver::testing::message_of;
+using ::testing::HasSubstr;
+
+constexpr std::int64_t kIn = 12;
+const std::map<std::string, std::int64_t> kOutputs = {{"self_attn.q_proj", 12}, {"self_attn.k_proj", 4}, {"self_attn.v_proj", 4},
+                                                      {"self_attn.o_proj", 12}, {"mlp.gate_proj", 20},   {"mlp.up_proj", 20}};
+
+/// Of two layers, ranks that differ between projections.
+lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed) {
+  lora::LoraAdapter adapter;
+  adapter.name = name;
+  for (const std::string layer : {"layers.0.", "layers.1."}) {
+    std::int64_t rank = 2;
+    for (const auto& [module, outputs] : kOutputs) {
+      ++seed;
+      adapter.pairs.emplace(layer + module, lora::LoraPair(draw({rank, kIn}, seed), draw({outputs, rank}, seed + 100), 3));
+      rank = rank == 2 ? 3 : 2;
+    }
+  }
+  return adapter;
+}
+
+std::vector<lora::LoraAdapter> two_adapters() { return {random_adapter("a", 1000), random_adapter("b", 2000)}; }
+
+/// The first right singular vector of a dense matrix, its largest entry positive.
+torch::Tensor first_direction(const torch::Tensor& update) {
+  const auto v = std::get<2>(torch::linalg_svd(update.to(torch::kDouble), false))[0];
+  return v * v[v.abs().argmax()].sign();
+}
+
+torch::Tensor delta(const lora::LoraAdapter& adapter, const std::string& path) { return adapter.pairs.at(path).delta().to(torch::kDouble); }
+
+TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
+  const auto adapters = two_adapters();
+  const auto own = prototypes(adapters);
+  const auto tied = tie_prototypes(adapters, own, {"v_proj", "q_proj", "k_proj"}, TieBy::kConcat);
+  for (const std::string block : {"layers.0.self_attn.", "layers.1.self_attn."}) {
+    for (std::int64_t n = 0; n < 2; ++n) {
+      const auto& adapter = adapters[static_cast<std::size_t>(n)];
+      const auto expected = first_direction(torch::cat({delta(adapter, block + "q_proj"), delta(adapter, block + "k_proj"), delta(adapter, block + "v_proj")}));
+      for (const std::string name : {"q_proj", "k_proj", "v_proj"}) {
+        EXPECT_LT((tied.at(block + name)[n] - expected).abs().max().item<double>(), 1e-6) << block << name;
+      }
+    }
+    EXPECT_TRUE(tied.at(block + "o_proj").equal(own.at(block + "o_proj")));
+    EXPECT_FALSE(tied.at(block + "q_proj").equal(own.at(block + "q_proj")));
+  }
+  EXPECT_TRUE(tied.at("layers.1.mlp.up_proj").equal(own.at("layers.1.mlp.up_proj")));
+}
+
+TEST(TiePrototypes, SumIsTheDirectionOfTheSum) {
+  const auto adapters = two_adapters();
+  const auto tied = tie_prototypes(adapters, prototypes(adapters), {"k_proj", "v_proj", "gate_proj", "up_proj"}, TieBy::kSum);
+  const auto kv = first_direction(delta(adapters[1], "layers.1.self_attn.k_proj") + delta(adapters[1], "layers.1.self_attn.v_proj"));
+  EXPECT_LT((tied.at("layers.1.self_attn.k_proj")[1] - kv).abs().max().item<double>(), 1e-6);
+  const auto mlp = first_direction(delta(adapters[0], "layers.0.mlp.gate_proj") + delta(adapters[0], "layers.0.mlp.up_proj"));
+  EXPECT_LT((tied.at("layers.0.mlp.up_proj")[0] - mlp).abs().max().item<double>(), 1e-6);
+}
+
+TEST(TiePrototypes, OfOneLoraAIsThatOfTheFusedProjection) {
+  lora::LoraAdapter separate, fused;
+  const auto a = draw({2, kIn}, 1), b_q = draw({12, 2}, 2), b_k = draw({4, 2}, 3), b_v = draw({4, 2}, 4);
+  separate.pairs.emplace("layers.0.self_attn.q_proj", lora::LoraPair(a, b_q, 4));
+  separate.pairs.emplace("layers.0.self_attn.k_proj", lora::LoraPair(a, b_k, 4));
+  separate.pairs.emplace("layers.0.self_attn.v_proj", lora::LoraPair(a, b_v, 4));
+  const auto of_fused = arrow_prototype(lora::LoraPair(a, torch::cat({b_q, b_k, b_v}), 4));
+  const std::vector<lora::LoraAdapter> adapters = {separate};
+  const auto tied = tie_prototypes(adapters, prototypes(adapters), {"q_proj", "k_proj", "v_proj"}, TieBy::kConcat);
+  EXPECT_LT((tied.at("layers.0.self_attn.v_proj")[0] - of_fused).abs().max().item<double>(), 1e-6);
+}
+
+TEST(TiePrototypes, RefusesWhatDoesNotReadOneInput) {
+  const auto adapters = two_adapters();
+  const auto own = prototypes(adapters);
+  const auto refusal = [&](const std::vector<std::string>& names, TieBy by, ErrorKind kind = ErrorKind::kUsage) {
+    return message_of(kind, [&] { tie_prototypes(adapters, own, names, by); });
+  };
+  EXPECT_THAT(refusal({"q_proj", "o_proj"}, TieBy::kConcat), HasSubstr("'o_proj' cannot be tied"));
+  EXPECT_THAT(refusal({"q_proj", "gate_proj"}, TieBy::kConcat), HasSubstr("is tied to nothing"));
+  EXPECT_THAT(refusal({"q_proj", "q_proj"}, TieBy::kConcat), HasSubstr("'layers.0.self_attn.q_proj' is tied to nothing"));
+  EXPECT_THAT(refusal({"q_proj", "k_proj"}, TieBy::kSum, ErrorKind::kMismatch), HasSubstr("have 4 and 12 outputs"));
+  auto without = adapters;
+  for (auto& adapter : without) std::erase_if(adapter.pairs, [](const auto& item) { return item.first.ends_with("up_proj"); });
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { tie_prototypes(without, own, {"gate_proj", "up_proj"}, TieBy::kConcat); }),
+              HasSubstr("adapter 'a' does not adapt it"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [] { parse_tie_by("mean"); }), HasSubstr("concat, sum"));
+}
+
+}  // namespace
+}  // namespace quiver::routing
