@@ -206,13 +206,14 @@ class Study:
     def evaluations(self, seed):
         folder = self.work / f"seed{seed}"
         results = {}
-        routers = ["mean", "arrow", "centroids", "task-predictor", "phatgoose", "spectr", "lag", "arrow-mean", "calibrated-arrow", "gated-arrow",
-                   "pooled-arrow", "oracle"]
+        routers = ["mean", "arrow", "centroids", "task-predictor", "phatgoose", "spectr", "lag", "lag-base", "arrow-mean", "calibrated-arrow",
+                   "gated-arrow", "pooled-arrow", "oracle"]
         results["main"] = self.evaluate(folder / "main", ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle",
                                                           "mhr-mean", "mhr-oracle"])
         results["full"] = self.evaluate(folder / "full", ["base"])
         results["matched"] = self.evaluate(folder / "matched", ["shared"])
-        results["mbc"] = self.evaluate(folder / "mbc", [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "arrow-mean", "calibrated-arrow", "oracle")])
+        results["mbc"] = self.evaluate(folder / "mbc", [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "lag-base", "arrow-mean",
+                                                                                            "calibrated-arrow", "oracle")])
         for name, _, _ in self.groupings()[1:]:
             results[name] = self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):

@@ -17,10 +17,11 @@ METHODS = [
     ("MBC, mean", "mbc/cluster-mean"), ("MBC, TP", "mbc/cluster-task-predictor"), ("MBC, CM", "mbc/cluster-centroids"),
     ("MBC, Arrow", "mbc/cluster-arrow"), ("MBC, oracle", "mbc/cluster-oracle"), ("Poly, own task", "main/poly-oracle"),
     ("MHR, own task", "main/mhr-oracle"), ("Private, Phatgoose", "main/private-phatgoose"), ("Private, SpectR", "main/private-spectr"),
-    ("Private, LAG", "main/private-lag"), ("Private, Arrow with mean", "main/private-arrow-mean"),
+    ("Private, LAG", "main/private-lag"), ("Private, LAG or base", "main/private-lag-base"), ("Private, Arrow with mean", "main/private-arrow-mean"),
     ("Private, calibrated Arrow", "main/private-calibrated-arrow"),
     ("Private, gated Arrow", "main/private-gated-arrow"), ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
     ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, LAG", "mbc/cluster-lag"),
+    ("MBC, LAG or base", "mbc/cluster-lag-base"),
 ]
 CLUSTERINGS = [("Random examples", "random-examples"), ("Random tasks", "random-tasks"), ("Hidden states", "hidden"), ("TF-IDF", "tf-idf"),
                ("MBC, factors", "mbc"), ("MBC, products", "mbc-products")]
@@ -178,10 +179,15 @@ def claims(results, samples, adapted, pairs, ratios):
     for better, worse in (("Private, LAG", "Private, Arrow"), ("MBC, LAG", "MBC, Arrow"), ("Private, calibrated Arrow", "Private, Arrow"),
                           ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
         ours.append((better, worse))
+    for better, worse in (("Private, LAG or base", "Private, LAG"), ("MBC, LAG or base", "MBC, LAG"), ("Private, LAG or base", "Base")):
+        ours.append((better, worse))
     own = Claims(samples, adapted)
     for better, worse in ours:
         own.compare(f"{better} beats {worse}, own tasks", "Quiver", UP, "nll", name[better], name[worse])
         own.compare(f"{better} beats {worse}, held-out SNI", "Quiver", SNI, "nll", name[better], name[worse])
+        if "or base" in better:  # what it is for: answers
+            own.compare(f"{better} beats {worse}, own tasks", "Quiver", UP, "rouge_l", name[better], name[worse])
+            own.compare(f"{better} beats {worse}, held-out SNI", "Quiver", SNI, "rouge_l", name[better], name[worse])
         own.compare(f"{better} beats {worse}, multiple choice", "Quiver", CHOICE, "acc", name[better], name[worse])
     head = ["claim", "the paper", "here, difference [95 %]", "held"]
     return table(head, c.rows, "---"), table(head, own.rows, "---")

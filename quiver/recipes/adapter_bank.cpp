@@ -144,17 +144,15 @@ torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const st
   return torch::zeros_like(scores).scatter_(1, order.narrow(1, 0, top_k), weigh(top));
 }
 
-/// The prompts' evidence Z [P, N], times lambda and a share that rises from 0 to 1 where the largest Z of a prompt leaves what it is on
-/// text of no task: m and s being mean and standard deviation of the largest Z over the calibration prompts,
+/// How much each prompt looks like a task of the library, [P, 1] in (0, 1): a share that rises from 0 to 1 where the largest evidence Z of a
+/// prompt leaves what it is on text of no task. With m and s the mean and standard deviation of the largest Z over the calibration prompts,
 ///
-///   lambda sigmoid((max_n Z_n - (m + 4 s)) / (s / 2)) Z
-///
-/// so that a prompt of a known task is decided as a whole, and one of none token by token.
-torch::Tensor gated_evidence(const torch::Tensor& pooled, const ScoreCalibration& calibration, double lambda) {
+///   sigmoid((max_n Z_n - (m + 4 s)) / (s / 2))
+torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& calibration) {
   const auto of_no_task = std::get<0>(calibration.prompt_z.max(1));  // [calibration prompts]
   const auto mean = of_no_task.mean(), deviation = of_no_task.var(/*unbiased=*/false).sqrt().clamp_min(1e-6);
   const auto largest = std::get<0>(pooled.max(1, /*keepdim=*/true));  // [P, 1]
-  return pooled * (((largest - (mean + 4 * deviation)) / (deviation / 2)).sigmoid() * lambda);
+  return ((largest - (mean + 4 * deviation)) / (deviation / 2)).sigmoid();
 }
 
 // ---- The banks
@@ -173,6 +171,7 @@ class BankMaker {
     if (name == "arrow") arrow();
     else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
     else if (name == "lag") lag();
+    else if (name == "lag-base") lag_base();
     else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
     else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
     else if (name == "centroids") centroids();
@@ -225,6 +224,18 @@ class BankMaker {
     const auto count = static_cast<std::int64_t>(names_.size());
     const auto shortlist = std::min(choice_.shortlist, count);
     scored(0, 0, 1, {.shortlist = shortlist}, false, Combine::kOutputs);
+  }
+
+  /// LAG times task_share, in eighths, so that prompts of one share may share prefixes.
+  void lag_base() {
+    lag();
+    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
+    const auto calibration = calibrated(scoring, "arrow");
+    const auto shares = std::make_shared<GroupTable>(1);
+    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
+    bank_.chooser = std::make_shared<TableChooser>(shares, [base = base_.llama, scoring, calibration](std::span<const Prompt> prompts, Progress& progress) {
+      return (task_share(pooled(base, scoring, calibration, prompts, progress), calibration) * 8).round() / 8;
+    });
   }
 
   void centroids() {
@@ -339,7 +350,8 @@ class BankMaker {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
       bank_.chooser = std::make_shared<TableChooser>(
           bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight](std::span<const Prompt> prompts, Progress& progress) {
-            return gated_evidence(pooled(base, scoring, calibration, prompts, progress), calibration, lambda);
+            const auto evidence = pooled(base, scoring, calibration, prompts, progress);
+            return evidence * task_share(evidence, calibration) * lambda;  // a prompt of a known task is decided as a whole
           });
     }
     for (const auto& [path, vectors] : scoring.vectors) {

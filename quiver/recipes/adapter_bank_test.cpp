@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -92,7 +93,7 @@ class ReuseTest : public ::testing::Test {
     // Merges by name have their own tests (lora/merge_registry_test.cpp); some of them change even a single adapter.
     std::vector<std::string> names = {"oracle=a0", "mean", "mean-products"};
     for (const auto& method : reuse_methods()) {
-      if (method.family != ReuseFamily::kMerge) names.emplace_back(method.name);
+      if (method.family != ReuseFamily::kMerge && method.name != std::string("lag-base")) names.emplace_back(method.name);  // it takes less than all
     }
     return names;
   }
@@ -110,6 +111,20 @@ class ReuseTest : public ::testing::Test {
   }
 
   torch::Tensor scores_by_definition(const Prompt& prompt, const Scoring& scoring) const;
+
+  /// Z [P, N] of the prompts, each alone, against the calibration text.
+  torch::Tensor evidence_by_definition(const std::vector<lora::LoraAdapter>& adapters, const std::vector<Prompt>& prompts,
+                                       const std::vector<Prompt>& calibration_text) {
+    Scoring scoring;
+    for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
+    const auto means_of = [&](const std::vector<Prompt>& texts) {  // [P, L, N]
+      std::vector<torch::Tensor> rows;
+      for (const auto& text : texts) rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
+      return torch::stack(rows);
+    };
+    const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
+    return ((of_prompts - of_text.mean(0)) / of_text.var(0, false).sqrt()).mean(1);
+  }
 
   fs::path folder_;
   NoProgress progress_;
@@ -182,18 +197,7 @@ TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
   std::vector<lora::LoraAdapter> adapters;
   for (const auto& name : library_members(library, choice)) adapters.push_back(library.load(name));
   const auto prompts = random_prompts(6, 9);
-  const auto calibration_text = calibration_prompts(base_, library, choice.calibration, progress_);
-
-  // Each prompt alone.
-  Scoring scoring;
-  for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
-  const auto means_of = [&](const std::vector<Prompt>& texts) {  // [P, L, N]
-    std::vector<torch::Tensor> rows;
-    for (const auto& text : texts) rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
-    return torch::stack(rows);
-  };
-  const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
-  const auto z = ((of_prompts - of_text.mean(0)) / of_text.var(0, false).sqrt()).mean(1);  // [P, N]
+  const auto z = evidence_by_definition(adapters, prompts, calibration_prompts(base_, library, choice.calibration, progress_));
 
   const auto bank = make_bank(base_, library, adapters, choice, progress_);
   const auto groups = bank.chooser->groups_of(prompts, progress_);
@@ -247,6 +251,49 @@ TEST_F(ReuseTest, TiedProjectionsDecideAlike) {
     const auto q = bank.routers.at("layers.0.self_attn.q_proj")->route(x), v = bank.routers.at("layers.0.self_attn.v_proj")->route(x);
     EXPECT_TRUE(q.index.equal(v.index)) << method;
     EXPECT_TRUE(torch::allclose(q.weight, v.weight, 1e-5, 1e-6)) << method;
+  }
+}
+
+TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
+  auto choice = library_of({11, 22, 33, 44});
+  const auto library = library::Library::open(choice.library);
+  const auto adapters = load_members(base_, library, choice);
+  const auto text = calibration_prompts(base_, library, choice.calibration, progress_);
+  auto prompts = random_prompts(6, 9);
+  prompts.insert(prompts.end(), text.begin(), text.begin() + 2);
+  for (std::int32_t token = 20; token < 60; ++token) prompts.push_back({token, token});  // some are like nothing in the text
+  double largest_share = 0;
+  const auto largest = [&](const std::vector<Prompt>& some) { return std::get<0>(evidence_by_definition(adapters, some, text).max(1)); };
+  const auto of_text = largest(text), of_prompts = largest(prompts);
+  const double mean = of_text.mean().item<double>(), deviation = of_text.var(false).sqrt().item<double>();
+
+  choice.method = "lag";
+  const auto lag = make_bank(base_, library, adapters, choice, progress_);
+  choice.method = "lag-base";
+  const auto bank = make_bank(base_, library, adapters, choice, progress_);
+  const auto groups = bank.chooser->groups_of(prompts, progress_);
+  for (const auto& [path, router] : bank.routers) {
+    const auto x = draw({1, base_.llama.projections().at(path)->in_features()}, 5);
+    const auto expected = lag.routers.at(path)->route(x);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      const double z = of_prompts[static_cast<std::int64_t>(i)].item<double>();
+      const double share = 1 / (1 + std::exp(-(z - (mean + 4 * deviation)) / (deviation / 2)));
+      const auto decision = router->route(x, std::vector{groups[i]});
+      largest_share = std::max(largest_share, share);
+      EXPECT_TRUE(decision.index.equal(expected.index));
+      EXPECT_NEAR(decision.weight.item<double>(), std::round(8 * share) / 8 * expected.weight.item<double>(), 1e-6) << path << " prompt " << i;
+    }
+  }
+  EXPECT_GT(largest_share, 0.5);
+  // A library that no prompt looks like is the base.
+  auto model = adapted_model(base_, choice, progress_);
+  for (const auto& prompt : text) {
+    if (largest({prompt}).item<double>() > mean + 2 * deviation) continue;
+    std::vector<forest::Sequence> sequences = {{prompt, 1}};
+    sequences[0].tokens.push_back(40);
+    const auto base_score = eval::score_sequences(base_.llama, sequences, {}, progress_).at(0).log_prob;
+    model.assign_groups(sequences, progress_);
+    EXPECT_NEAR(eval::score_sequences(model.llama, sequences, {}, progress_).at(0).log_prob, base_score, 1e-5);
   }
 }
 

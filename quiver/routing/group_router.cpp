@@ -23,9 +23,6 @@ FallbackRouter::FallbackRouter(RouterPtr inner, FallbackOptions options) : inner
   if (!(options_.strength >= 0) || (options_.by == Fallback::kConstant && options_.strength > 1)) {
     fail(ErrorKind::kUsage, "the strength of a fallback is {}: expected 0 or more, and at most 1 for a constant share", options_.strength);
   }
-  if (options_.by == Fallback::kGroup && (options_.shares == nullptr || options_.shares->width() != 1)) {
-    fail(ErrorKind::kMismatch, "a fallback by group needs a table with one share a group");
-  }
 }
 
 RoutingDecision FallbackRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
@@ -45,10 +42,19 @@ RoutingDecision FallbackRouter::decide(const torch::Tensor& x, std::span<const s
       share = (1 - (sorted.narrow(1, 0, 1) - second)).clamp(0, 1).pow(options_.strength);
       break;
     }
-    case Fallback::kGroup: share = group_rows(*options_.shares, groups, x.size(0)).to(weight.device()); break;
   }
   const auto last = torch::full({x.size(0), 1}, inner_->num_adapters(), index.options());
   return {torch::cat({index, last}, 1), torch::cat({weight * (1 - share), share}, 1)};
+}
+
+ShareRouter::ShareRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shares) : inner_(std::move(inner)), shares_(std::move(shares)) {
+  if (shares_->width() != 1) fail(ErrorKind::kMismatch, "shares of width {}: expected one share a group", shares_->width());
+}
+
+RoutingDecision ShareRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
+  auto decision = inner_->route(x, groups);
+  decision.weight = decision.weight * group_rows(*shares_, groups, x.size(0)).to(decision.weight.device());
+  return decision;
 }
 
 }  // namespace quiver::routing

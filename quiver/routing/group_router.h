@@ -32,21 +32,18 @@ enum class Fallback {
   kConstant,  ///< always, by the share `strength`
   kEntropy,   ///< by (H / ln k)^strength, H the entropy of the token's weights: all where they are equal
   kMargin,    ///< by (1 - (w_1 - w_2))^strength, the two largest weights
-  kGroup,     ///< by the share in the table's row of the token's group (width 1)
 };
 
 struct FallbackOptions {
   Fallback by = Fallback::kEntropy;
   double strength = 1;
-  std::shared_ptr<const GroupTable> shares;  ///< of kGroup
 };
 
 /// Over N + 1 adapters, of which the last is a merge: the inner router's weights times (1 - g), and g for the last. "Arrow with a mean
 /// fallback" is this over Arrow, its last adapter the mean (mix outputs: factors of a mean do not mix with those it was made of).
 class FallbackRouter : public Router {
  public:
-  /// `inner` routes over N adapters. Throws kUsage for a strength that is negative, or above 1 if constant; kMismatch for kGroup
-  /// without a table of width 1.
+  /// `inner` routes over N adapters. Throws kUsage for a strength that is negative, or above 1 if constant.
   FallbackRouter(RouterPtr inner, FallbackOptions options);
   std::int64_t num_adapters() const override { return inner_->num_adapters() + 1; }
 
@@ -56,6 +53,22 @@ class FallbackRouter : public Router {
  private:
   RouterPtr inner_;
   FallbackOptions options_;
+};
+
+/// The inner router's decision, its weights times the share in the table's row of the token's group (width 1): what is missing to 1 is the
+/// base's. Rows of group 0 are the base's alone.
+class ShareRouter : public Router {
+ public:
+  /// Throws kMismatch for a table of another width.
+  ShareRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shares);
+  std::int64_t num_adapters() const override { return inner_->num_adapters(); }
+
+ protected:
+  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
+
+ private:
+  RouterPtr inner_;
+  std::shared_ptr<const GroupTable> shares_;
 };
 
 }  // namespace quiver::routing

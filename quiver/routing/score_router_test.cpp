@@ -147,24 +147,32 @@ TEST(FallbackRouter, GivesTheShareToTheLastAdapter) {
   const auto prototypes = draw({5, 8}, 1), x = draw({6, 8}, 2);
   const auto inner = std::make_shared<ArrowRouter>(prototypes, ArrowOptions{.top_k = 3});
   const auto before = inner->route(x);
-  const auto shares = std::make_shared<GroupTable>(1);
-  shares->add(std::vector<float>{0.25F});
   const auto entropy = -(before.weight * before.weight.log()).sum(1) / std::log(3.0);
   const auto sorted = std::get<0>(before.weight.sort(1, true));
   const std::pair<FallbackOptions, torch::Tensor> cases[] = {
       {{.by = Fallback::kConstant, .strength = 0.3}, torch::full({6}, 0.3)},
       {{.by = Fallback::kEntropy, .strength = 2}, entropy.square()},
-      {{.by = Fallback::kMargin, .strength = 1}, 1 - (sorted.select(1, 0) - sorted.select(1, 1))},
-      {{.by = Fallback::kGroup, .shares = shares}, torch::tensor({0.25, 0.0, 0.25, 0.25, 0.0, 0.25})}};
+      {{.by = Fallback::kMargin, .strength = 1}, 1 - (sorted.select(1, 0) - sorted.select(1, 1))}};
   for (const auto& [options, share] : cases) {
-    const auto decision = FallbackRouter(inner, options).route(x, std::vector<std::int32_t>{1, 0, 1, 1, 0, 1});
+    const auto decision = FallbackRouter(inner, options).route(x);
     EXPECT_TRUE(decision.index.narrow(1, 0, 3).equal(before.index));
     EXPECT_TRUE(decision.index.select(1, 3).eq(5).all().item<bool>());
     EXPECT_TRUE(torch::allclose(decision.weight.select(1, 3), share.to(torch::kFloat), 1e-4, 1e-5));
     EXPECT_TRUE(torch::allclose(decision.weight.narrow(1, 0, 3), before.weight * (1 - share.to(torch::kFloat)).unsqueeze(1), 1e-4, 1e-5));
   }
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { FallbackRouter(inner, {.by = Fallback::kConstant, .strength = 1.5}); }), HasSubstr("1.5"));
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { FallbackRouter(inner, {.by = Fallback::kGroup}); }), HasSubstr("table"));
+}
+
+TEST(ShareRouter, LeavesTheRestToTheBase) {
+  const auto x = draw({4, 8}, 2);
+  const auto inner = std::make_shared<ArrowRouter>(draw({5, 8}, 1), ArrowOptions{.top_k = 3});
+  const auto shares = std::make_shared<GroupTable>(1);
+  shares->add(std::vector<float>{0.25F});
+  shares->add(std::vector<float>{1});
+  const auto before = inner->route(x), after = ShareRouter(inner, shares).route(x, std::vector<std::int32_t>{1, 0, 2, 1});
+  EXPECT_TRUE(after.index.equal(before.index));
+  EXPECT_TRUE(after.weight.equal(before.weight * torch::tensor({0.25F, 0.0F, 1.0F, 0.25F}).unsqueeze(1)));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ShareRouter(inner, std::make_shared<GroupTable>(2)); }), HasSubstr("width 2"));
 }
 
 }  // namespace
