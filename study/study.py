@@ -109,15 +109,15 @@ class Study:
             command += ["--base", self.options.base]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        if done.returncode == 130:
-            sys.exit(130)
-        if done.returncode != 0:
-            sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         key = " ".join(args[:3]) if args[0] == "build" else str(args[0])
         seconds = self.seconds.setdefault(self.now, {})
         seconds[key] = seconds.get(key, 0) + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         (self.work / "seconds.json").write_text(json.dumps(self.seconds))
+        if done.returncode == 130:
+            sys.exit(130)
+        if done.returncode != 0:
+            sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
         lines = done.stdout.strip().splitlines()
         return json.loads(lines[-1]) if lines else None
 

@@ -41,6 +41,7 @@ struct AdapterChoice {
   std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
   std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
   double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions
+  double task_threshold = 4;                     ///< lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
   double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
   CalibrationText calibration;                   ///< for scores that are calibrated
   std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks

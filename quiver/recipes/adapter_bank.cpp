@@ -147,12 +147,12 @@ torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const st
 /// How much each prompt looks like a task of the library, [P, 1] in (0, 1): a share that rises from 0 to 1 where the largest evidence Z of a
 /// prompt leaves what it is on text of no task. With m and s the mean and standard deviation of the largest Z over the calibration prompts,
 ///
-///   sigmoid((max_n Z_n - (m + 4 s)) / (s / 2))
-torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& calibration) {
+///   sigmoid((max_n Z_n - (m + threshold s)) / (s / 2))
+torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& calibration, double threshold) {
   const auto of_no_task = std::get<0>(calibration.prompt_z.max(1));  // [calibration prompts]
   const auto mean = of_no_task.mean(), deviation = of_no_task.var(/*unbiased=*/false).sqrt().clamp_min(1e-6);
   const auto largest = std::get<0>(pooled.max(1, /*keepdim=*/true));  // [P, 1]
-  return ((largest - (mean + 4 * deviation)) / (deviation / 2)).sigmoid();
+  return ((largest - (mean + threshold * deviation)) / (deviation / 2)).sigmoid();
 }
 
 // ---- The banks
@@ -233,9 +233,10 @@ class BankMaker {
     const auto calibration = calibrated(scoring, "arrow");
     const auto shares = std::make_shared<GroupTable>(1);
     for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
-    bank_.chooser = std::make_shared<TableChooser>(shares, [base = base_.llama, scoring, calibration](std::span<const Prompt> prompts, Progress& progress) {
-      return (task_share(pooled(base, scoring, calibration, prompts, progress), calibration) * 8).round() / 8;
-    });
+    bank_.chooser = std::make_shared<TableChooser>(
+        shares, [base = base_.llama, scoring, calibration, threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
+          return (task_share(pooled(base, scoring, calibration, prompts, progress), calibration, threshold) * 8).round() / 8;
+        });
   }
 
   void centroids() {
@@ -349,9 +350,10 @@ class BankMaker {
     if (is_gated) {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
       bank_.chooser = std::make_shared<TableChooser>(
-          bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight](std::span<const Prompt> prompts, Progress& progress) {
+          bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](
+                    std::span<const Prompt> prompts, Progress& progress) {
             const auto evidence = pooled(base, scoring, calibration, prompts, progress);
-            return evidence * task_share(evidence, calibration) * lambda;  // a prompt of a known task is decided as a whole
+            return evidence * task_share(evidence, calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
           });
     }
     for (const auto& [path, vectors] : scoring.vectors) {

@@ -358,7 +358,8 @@ void add_library(json& results, const library::Library& library) {
 }  // namespace
 
 std::vector<std::string> eval_methods() {
-  return {"base", "shared", "private-mean", "private-arrow", "cluster-mean", "cluster-arrow", "private-oracle", "cluster-oracle"};
+  return {"base",         "shared",        "private-mean", "private-arrow",  "private-lag",   "private-lag-base",
+          "cluster-mean", "cluster-arrow", "cluster-lag",  "private-oracle", "cluster-oracle"};
 }
 
 json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {

@@ -84,7 +84,7 @@ class Library(Case):
         self.assertIn("Private, Arrow", table)
         parsed = json.loads(results.read_text())
         nll = {row["method"]: row["mean"] for row in parsed["summary"] if row["section"] == "train" and row["metric"] == "nll"}
-        self.assertEqual(len(nll), 8)
+        self.assertEqual(len(nll), 11)
         self.assertLess(nll["private-oracle"], nll["base"])
         self.assertLess(nll["private-arrow"], nll["base"])
         base_samples = [s for s in parsed["samples"] if s["method"] == "base" and s["section"] == "train"]
