@@ -214,7 +214,7 @@ def write(results, out):
     pairs = [seed["analyses"]["transfer"] for seed in results["seeds"].values() if "transfer" in seed["analyses"]]
     ratios = [r for seed in results["seeds"].values() for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
     sweep, points = figure_4(results, samples)
-    plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both tasks (nats per label)", out / "figure2.svg")
+    plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both (nats a label)", out / "figure2.svg")
     plots.lines(points, ("mean", "Arrow"), "number of clusters", "NLL on the own tasks", out / "figure4.svg")
     plots.histogram(ratios, "norm of the own adapter's update over that of another", out / "figure5.svg")
     paper, own = claims(results, samples, adapted, pairs, ratios)

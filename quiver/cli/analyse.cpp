@@ -116,7 +116,7 @@ void add_analyse_command(CLI::App& app) {
   pairs->add_option("--library", transfer->training.library, "The library of private adapters")->required();
   pairs->add_option("--data", transfer->options.data, "Folder of task files")->capture_default_str();
   pairs->add_option("--rows", transfer->options.analysis.rows, "Test rows of each task")->check(CLI::PositiveNumber)->capture_default_str();
-  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, drawn by chance")->check(CLI::PositiveNumber)->capture_default_str();
+  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, their likeness spread evenly")->check(CLI::PositiveNumber)->capture_default_str();
   pairs->add_option("--work", transfer->setup.work, "A library of the pairs' adapters; what it holds is not trained again")->required();
   add_training_settings(*pairs, transfer->training);
   pairs->callback([transfer] { run_transfer(*transfer); });

@@ -194,15 +194,28 @@ double mean_log_likelihood(const BaseModel& base, const library::Library& librar
   return sum / static_cast<double>(sequences.size());
 }
 
-/// Pairs of different tasks, each once, drawn by chance.
-std::vector<std::pair<std::size_t, std::size_t>> draw_pairs(std::size_t count, std::int64_t wanted, std::uint64_t seed) {
-  std::vector<std::pair<std::size_t, std::size_t>> pairs;
-  for (std::size_t i = 0; i < count; ++i) {
-    for (std::size_t j = i + 1; j < count; ++j) pairs.emplace_back(i, j);
+struct Pair {
+  std::size_t i = 0, j = 0;
+  double cosine = 0;
+};
+
+/// `wanted` of all pairs of adapters, their cosines spread as evenly as they can be from the least to the greatest; each pair once.
+std::vector<Pair> spread_pairs(const std::vector<LoraAdapter>& adapters, std::int64_t wanted) {
+  std::vector<Pair> all, chosen;
+  for (std::size_t i = 0; i + 1 < adapters.size(); ++i) {
+    const auto cosines = cluster::cosines_with(adapters[i], std::span(adapters).subspan(i + 1), {.sparsity = 0});
+    for (std::size_t j = i + 1; j < adapters.size(); ++j) all.push_back({i, j, cosines[j - i - 1]});
   }
-  RandomStream(seed, "transfer/pairs").shuffle(pairs);
-  pairs.resize(std::min(pairs.size(), static_cast<std::size_t>(std::max<std::int64_t>(wanted, 0))));
-  return pairs;
+  std::ranges::stable_sort(all, {}, &Pair::cosine);
+  const double least = all.front().cosine, greatest = all.back().cosine;
+  const auto count = std::min(static_cast<std::int64_t>(all.size()), wanted);
+  for (std::int64_t k = 0; k < count; ++k) {
+    const double target = count == 1 ? greatest : least + (greatest - least) * static_cast<double>(k) / static_cast<double>(count - 1);
+    const auto nearest = std::ranges::min_element(all, {}, [target](const Pair& pair) { return std::abs(pair.cosine - target); });
+    chosen.push_back(*nearest);
+    all.erase(nearest);
+  }
+  return chosen;
 }
 
 /// Pearson's r of x and y; 0 where one does not vary.
@@ -228,10 +241,12 @@ json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progres
   }
   if (names.size() < 2) fail(ErrorKind::kUsage, "library '{}' has {} private adapters; two or more are compared", library.path().string(), names.size());
   auto pairs_library = library::Library::open_or_create(setup.work, library.base());
+  std::vector<LoraAdapter> adapters;
+  for (const auto& name : names) adapters.push_back(library.load(name));
   std::map<std::string, double> own;  // log-likelihood of a task's rows under its own adapter
   json list = json::array();
   std::vector<double> cosines, gains;
-  for (const auto& [i, j] : draw_pairs(names.size(), setup.num_pairs, setup.analysis.seed)) {
+  for (const auto& [i, j, cosine] : spread_pairs(adapters, setup.num_pairs)) {
     const std::string tasks[] = {library.at(names[i]).info.tasks[0], library.at(names[j]).info.tasks[0]};
     const auto name = format("pair-{}-{}", i, j);
     auto training = setup.training;
@@ -243,8 +258,7 @@ json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progres
       if (!own.contains(tasks[t])) own[tasks[t]] = mean_log_likelihood(base, library, private_name, setup.analysis, tasks[t]);
       gain += (mean_log_likelihood(base, pairs_library, name, setup.analysis, tasks[t]) - own[tasks[t]]) / 2;
     }
-    const std::vector<LoraAdapter> other = {library.load(names[j])};
-    cosines.push_back(cluster::cosines_with(library.load(names[i]), other, {.sparsity = 0}).front());
+    cosines.push_back(cosine);
     gains.push_back(gain);
     list.push_back({{"tasks", {tasks[0], tasks[1]}}, {"cosine", cosines.back()}, {"gain", gain}});
   }
