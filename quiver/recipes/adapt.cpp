@@ -246,9 +246,10 @@ class Adaptation {
                 key_of(format("search/{}/{}/{}/{}/{}/{}", count, static_cast<int>(setup_.objective), setup_.penalty, setup_.max_new_tokens,
                               static_cast<int>(options.method), options.bound),
                        members_));
-    if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < static_cast<std::int64_t>(members_.size()) + 2) {
-      progress_.message(format("{} evaluations do no more than move each of {} weights once; more --evaluations, or --retrieve for fewer adapters",
-                               options.max_evaluations, members_.size()));
+    if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
+      progress_.message(format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; --search one-plus-one or cma-es, "
+                               "more --evaluations, or --retrieve for fewer adapters",
+                               options.max_evaluations, members_.size(), members_.size() + 1));
     }
     progress_.begin("search weights of " + std::to_string(members_.size()) + " adapters", options.max_evaluations, "evaluations");
     const auto objective = [&](std::span<const double> w) {
