@@ -47,7 +47,7 @@ bench: setup-test build base
 curve: setup-test build base
 	@$(PYTHON) bench/loss_curve.py --quiver $(BUILD)/quiver
 
-## The paper's tables and figures at small size, into docs/study; hours, resumable. study-small: an hour on two cores without bfloat16
+## The paper's tables and figures at small size, into docs/study; hours, resumable (docs/study/README.md)
 study: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size full
 

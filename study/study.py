@@ -168,7 +168,7 @@ class Study:
 
         def note(name, summary):
             total = summary["training"] if "training" in summary else summary["total"]
-            budget[name] = {k: total[k] for k in ("steps", "tokens", "seconds")}
+            budget[name] = {k: total[k] for k in ("steps", "tokens")}
 
         main = folder / "main"
         note("private", self.build("private", main, seed))

@@ -74,6 +74,7 @@ std::string choice_text(const AdapterChoice& choice) {
   for (const auto weight : m.weights) text += format("/{}", weight);
   for (const auto& name : choice.general) text += "/general=" + name;
   for (const auto& name : choice.names) text += "/" + name;
+  // Where they are not the usual: what was computed before there were these options is still theirs.
   if (choice.task_threshold != 4) text += format("/threshold {}", choice.task_threshold);
   if (choice.is_calibrated) text += "/calibrated";
   if (choice.centroid_score != "cosine") text += "/centroids by " + choice.centroid_score;

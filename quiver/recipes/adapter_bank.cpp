@@ -155,6 +155,17 @@ torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& ca
   return ((largest - (mean + threshold * deviation)) / (deviation / 2)).sigmoid();
 }
 
+/// What prompts say as a whole.
+struct PromptEvidence {
+  model::Llama base;
+  Scoring scoring;
+  ScoreCalibration calibration;
+  /// Z [P, N] of prompts.
+  torch::Tensor of(std::span<const Prompt> prompts, Progress& progress) const {
+    return calibration.pooled(observe_scores(base, prompts, scoring, progress).by_prompt);
+  }
+};
+
 // ---- The banks
 
 /// Makes the bank of one method. Members of a class because all methods share the same five things.
@@ -229,13 +240,11 @@ class BankMaker {
   /// LAG times task_share, in eighths, so that prompts of one share may share prefixes.
   void lag_base() {
     lag();
-    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
-    const auto calibration = calibrated(scoring, "arrow");
     const auto shares = std::make_shared<GroupTable>(1);
     for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
     bank_.chooser = std::make_shared<TableChooser>(
-        shares, [base = base_.llama, scoring, calibration, threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
-          return (task_share(pooled(base, scoring, calibration, prompts, progress), calibration, threshold) * 8).round() / 8;
+        shares, [evidence = arrow_evidence(), threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
+          return (task_share(evidence.of(prompts, progress), evidence.calibration, threshold) * 8).round() / 8;
         });
   }
 
@@ -336,28 +345,27 @@ class BankMaker {
     fail(ErrorKind::kUsage, "--fallback '{}' is not one of constant, entropy, margin", choice_.fallback);
   }
 
-  /// The evidence Z [P, N] of prompts.
-  static torch::Tensor pooled(const model::Llama& base, const Scoring& scoring, const ScoreCalibration& calibration,
-                              std::span<const Prompt> prompts, Progress& progress) {
-    return calibration.pooled(observe_scores(base, prompts, scoring, progress).by_prompt);
+  /// By Arrow's scores.
+  PromptEvidence arrow_evidence() const {
+    auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
+    auto calibration = calibrated(scoring, "arrow");
+    return {base_.llama, std::move(scoring), std::move(calibration)};
   }
 
   void calibrated_arrow(bool is_gated) {
     combine(Combine::kOutputs);
-    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
-    const auto calibration = calibrated(scoring, "arrow");
+    const auto evidence = arrow_evidence();
     std::shared_ptr<GroupTable> bias;
     if (is_gated) {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
       bank_.chooser = std::make_shared<TableChooser>(
-          bias, [base = base_.llama, scoring, calibration, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](
-                    std::span<const Prompt> prompts, Progress& progress) {
-            const auto evidence = pooled(base, scoring, calibration, prompts, progress);
-            return evidence * task_share(evidence, calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
+          bias, [evidence, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
+            const auto z = evidence.of(prompts, progress);
+            return z * task_share(z, evidence.calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
           });
     }
-    for (const auto& [path, vectors] : scoring.vectors) {
-      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), calibration.at(path), bias));
+    for (const auto& [path, vectors] : evidence.scoring.vectors) {
+      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), evidence.calibration.at(path), bias));
     }
   }
 
@@ -371,13 +379,9 @@ class BankMaker {
   }
 
   void pooled_arrow() {
-    const auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
-    const auto calibration = calibrated(scoring, "arrow");
     const auto chosen = top_k(1);
-    by_prompt(chosen, [base = base_.llama, scoring, calibration, chosen, temperature = choice_.temperature](std::span<const Prompt> prompts,
-                                                                                                            Progress& progress) {
-      return keep_top(pooled(base, scoring, calibration, prompts, progress), chosen,
-                      [&](const torch::Tensor& top) { return (top / temperature).softmax(1); });
+    by_prompt(chosen, [evidence = arrow_evidence(), chosen, temperature = choice_.temperature](std::span<const Prompt> prompts, Progress& progress) {
+      return keep_top(evidence.of(prompts, progress), chosen, [&](const torch::Tensor& top) { return (top / temperature).softmax(1); });
     });
   }
 

@@ -47,7 +47,7 @@ constexpr BuildRecipe kSteps[] = {
     {"train --full", "all weights of the base on the joint rows", "Ostapenko et al. 2024, FullFT"},
     {"cluster", "groups of tasks by k-means of the cosines of their adapters' factors", "Ostapenko et al. 2024, alg. 1"},
     {"cluster --similarity products", "the same of their updates, whatever the basis of the factors", "Quiver"},
-    {"library add --assign", "a new adapter's task joins the group of the nearest adapters", "Ostapenko et al. 2024, sec. 3"},
+    {"library add --assign", "a new adapter's task joins the group of the nearest adapters", "Quiver"},
 };
 
 }  // namespace

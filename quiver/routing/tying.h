@@ -18,7 +18,7 @@ enum class TieBy {
 TieBy parse_tie_by(const std::string& text);
 
 /// Gives the tied projections of each block one prototype, so that they decide alike: their input is the same, so are their scores
-/// (Ostapenko et al. 2024, sec. 5, where q, k and v of Phi-2 are one projection). `names` are last names ("q_proj"); those of the same block
+/// (as in Ostapenko et al. 2024, where q, k and v of Phi-2 are one projection). `names` are last names ("q_proj"); those of the same block
 /// ("layers.3.self_attn") are tied. `stored` has the prototypes of all adapters at every path, and keeps those of paths that are not named.
 ///
 /// Throws kUsage for names that do not read one input (only q_proj, k_proj, v_proj do, and gate_proj, up_proj), or where a block has fewer than

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <limits>
 #include <memory>
 #include <numbers>
 #include <numeric>
@@ -302,24 +301,19 @@ void cobyla(Evaluations& evaluations, const Vector& start, const SearchOptions& 
       search.get(),
       [](unsigned size, const double* x, double*, void* data) {
         auto& own = *static_cast<Context*>(data);
-        if (own.evaluations.is_over()) {
-          nlopt_force_stop(own.search);
-          return own.evaluations.result().value;
-        }
+        double value = 0;
         try {
-          return own.evaluations.at(own.evaluations.clipped(Vector(x, x + size)));
+          value = own.evaluations.at(own.evaluations.clipped(Vector(x, x + size)));
         } catch (...) {
           own.error = std::current_exception();
-          nlopt_force_stop(own.search);
-          return 0.0;
         }
+        if (own.error || own.evaluations.is_over()) nlopt_force_stop(own.search);
+        return value;
       },
       &context);
   nlopt_set_lower_bounds1(search.get(), -options.bound);
   nlopt_set_upper_bounds1(search.get(), options.bound);
   nlopt_set_initial_step1(search.get(), options.step);
-  nlopt_set_maxeval(search.get(), static_cast<int>(std::min<std::int64_t>(options.max_evaluations, std::numeric_limits<int>::max())));
-  nlopt_set_stopval(search.get(), options.target);
   auto x = start;
   double value = 0;
   const auto status = nlopt_optimize(search.get(), x.data(), &value);
