@@ -41,6 +41,10 @@ void add_gemm(CLI::App& bench) {
   });
 }
 
+void add_count(CLI::App& command, const char* name, std::int64_t& value, const char* help) {
+  command.add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+}
+
 void add_attention(CLI::App& bench) {
   struct Options {
     CommonOptions common;
@@ -50,16 +54,13 @@ void add_attention(CLI::App& bench) {
   auto& shape = options->shape;
   auto* command = bench.add_subcommand("attention", "Attention over a forest, forward and backward");
   add_common_options(*command, options->common, /*with_base=*/false);
-  const auto add = [&](const char* name, std::int64_t& value, const char* help) {
-    command->add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
-  };
-  add("--trees", shape.trees, "Trees of the forest");
-  add("--shared", shape.shared, "Rows at the root of each");
-  add("--children", shape.children, "Segments below it");
-  add("--length", shape.length, "Rows of each");
-  add("--heads", shape.num_heads, "Query heads");
-  add("--kv-heads", shape.num_kv_heads, "Key heads, which divide them");
-  add("--head-dim", shape.head_dim, "Width of a head");
+  add_count(*command, "--trees", shape.trees, "Trees of the forest");
+  add_count(*command, "--shared", shape.shared, "Rows at the root of each");
+  add_count(*command, "--children", shape.children, "Segments below it");
+  add_count(*command, "--length", shape.length, "Rows of each");
+  add_count(*command, "--heads", shape.num_heads, "Query heads");
+  add_count(*command, "--kv-heads", shape.num_kv_heads, "Key heads, which divide them");
+  add_count(*command, "--head-dim", shape.head_dim, "Width of a head");
   command->callback([options] {
     const auto& s = options->shape;
     if (s.num_heads % s.num_kv_heads != 0)
@@ -78,14 +79,14 @@ void add_train(CLI::App& bench) {
   auto& shape = options->shape;
   auto* command = bench.add_subcommand("train", "Optimiser steps on random sequences");
   add_common_options(*command, options->common);
-  command->add_option("--batch-size", shape.batch_size, "Sequences")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--length", shape.length, "Tokens of each")->check(CLI::PositiveNumber)->capture_default_str();
+  add_count(*command, "--batch-size", shape.batch_size, "Sequences");
+  add_count(*command, "--length", shape.length, "Tokens of each");
   command->add_option("--shared", shape.shared, "Tokens that begin all of them")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--labels", shape.num_targets, "Label tokens of each")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--rank", shape.rank, "r of every LoRA")->check(CLI::PositiveNumber)->capture_default_str();
+  add_count(*command, "--labels", shape.num_targets, "Label tokens of each");
+  add_count(*command, "--rank", shape.rank, "r of every LoRA");
   command->add_option("--target-modules", shape.target_modules, "Projections to adapt")->delimiter(',')->capture_default_str();
   command->add_flag("--checkpoint-activations", shape.checkpoint_activations, "Compute activations twice instead of keeping them");
-  command->add_option("--steps", shape.steps, "Measured, after one that is not")->check(CLI::PositiveNumber)->capture_default_str();
+  add_count(*command, "--steps", shape.steps, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
     const auto result = recipes::bench_training(base.llama, options->shape);
@@ -104,15 +105,12 @@ void add_routing(CLI::App& bench) {
   auto& shape = options->shape;
   auto* command = bench.add_subcommand("routing", "Scoring with a library of random adapters under Arrow and LAG, against the base alone");
   add_common_options(*command, options->common);
-  const auto add = [&](const char* name, std::int64_t& value, const char* help) {
-    command->add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
-  };
-  add("--adapters", shape.num_adapters, "Adapters in the library");
-  add("--rank", shape.rank, "r of every LoRA");
-  add("--top-k", shape.top_k, "Adapters per token and projection");
-  add("--batch-size", shape.batch_size, "Sequences");
-  add("--length", shape.length, "Tokens of each");
-  add("--rounds", shape.rounds, "Measured, after one that is not");
+  add_count(*command, "--adapters", shape.num_adapters, "Adapters in the library");
+  add_count(*command, "--rank", shape.rank, "r of every LoRA");
+  add_count(*command, "--top-k", shape.top_k, "Adapters per token and projection");
+  add_count(*command, "--batch-size", shape.batch_size, "Sequences");
+  add_count(*command, "--length", shape.length, "Tokens of each");
+  add_count(*command, "--rounds", shape.rounds, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
     const auto result = recipes::bench_routing(base.llama, options->shape);

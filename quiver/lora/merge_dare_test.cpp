@@ -20,10 +20,6 @@ using ::testing::HasSubstr;
 
 constexpr const char* kPath = "layers.1.self_attn.q_proj";
 
-std::vector<LoraAdapter> three_adapters() {
-  return {random_adapter("a", 2, 4, 1), random_adapter("b", 2, 4, 2), random_adapter("c", 2, 4, 3)};
-}
-
 TEST(KeepMask, IsOneAsOftenAsTheDensitySays) {
   const auto mask = keep_mask({100, 200}, 0.3, 1, "x");
   EXPECT_TRUE((mask * (mask - 1) == 0).all().item<bool>());

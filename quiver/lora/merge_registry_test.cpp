@@ -24,10 +24,6 @@ using ::testing::HasSubstr;
 
 constexpr const char* kPath = "layers.1.self_attn.q_proj";
 
-std::vector<LoraAdapter> three_adapters() {
-  return {random_adapter("a", 2, 4, 1), random_adapter("b", 2, 4, 2), random_adapter("c", 2, 4, 3)};
-}
-
 TEST(Merge, CallsTheFunctionOfItsName) {
   const auto adapters = three_adapters();
   const std::vector weights = {0.5, -1.0, 2.0};

@@ -19,10 +19,6 @@ using ::testing::HasSubstr;
 
 constexpr const char* kPath = "layers.1.self_attn.q_proj";
 
-std::vector<LoraAdapter> three_adapters() {
-  return {random_adapter("a", 2, 4, 1), random_adapter("b", 2, 4, 2), random_adapter("c", 2, 4, 3)};
-}
-
 /// All factors as one vector, in path order, A before B.
 std::vector<double> entries_of(const LoraAdapter& adapter) {
   std::vector<double> entries;

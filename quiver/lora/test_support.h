@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "quiver/base/random.h"
 #include "quiver/io/test_support.h"
@@ -32,6 +33,11 @@ inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2
     }
   }
   return adapter;
+}
+
+/// "a", "b" and "c", unlike in both factors.
+inline std::vector<LoraAdapter> three_adapters() {
+  return {random_adapter("a", 2, 4, 1), random_adapter("b", 2, 4, 2), random_adapter("c", 2, 4, 3)};
 }
 
 /// The same adapter with other factors of the same updates: (B M, M^-1 A) for a random M at every path.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "quiver/nn/row_parts.h"
+
 namespace quiver::nn {
 namespace {
 
@@ -11,8 +13,6 @@ using Chunk = AttentionChunks::Chunk;
 
 /// Every chunk brings its context along, in time and memory: more of them would not pay.
 constexpr std::int64_t kMostChunksOfTree = 8;
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// The rows of each chunk; the rest of it is not set. A tree begins where a block sees none above it.
 std::vector<Chunk> cut_rows(const AttentionPlan& plan, std::int64_t rows) {

@@ -9,6 +9,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/nn/kernels/packed_product_isa.h"
+#include "quiver/nn/row_parts.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
@@ -20,8 +21,6 @@ using tensor::mutable_raw_data;
 using tensor::raw_data;
 
 constexpr std::int64_t kMultipliesAtOnce = 1 << 18;  // the least that is worth another thread
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 std::int64_t width_of_panels() {
   std::int64_t width = 0;

@@ -14,8 +14,6 @@ constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kMostRows = 512;
 constexpr std::int64_t kRowMultiple = 4;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 RowParts::RowParts(std::int64_t count, bool is_on_cpu)

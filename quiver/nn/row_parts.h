@@ -6,6 +6,9 @@
 
 namespace quiver::nn {
 
+/// ceil(a / b), of positive numbers.
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 /// Rows [begin, end) of a batch, the part-th share.
 struct RowPart {
   std::int64_t index = 0;
