@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <ranges>
+#include <string_view>
+#include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
@@ -39,11 +42,22 @@ constexpr const char* kKinds[] = {"private", "cluster", "imported", "poly", "mhr
 /// Whether a task's own adapter is a mixture of all of the kind.
 bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr"; }
 
+/// As the papers write them.
+constexpr std::pair<std::string_view, std::string_view> kWords[] = {
+    {"arrow", "Arrow"}, {"dare", "DARE"}, {"knots", "KnOTS"}, {"lag", "LAG"}, {"logo", "LoGo"}, {"peft", "PEFT"},
+    {"phatgoose", "Phatgoose"}, {"spectr", "SpectR"}, {"svd", "SVD"}, {"ties", "TIES"}, {"wudi", "WuDi"}};
+
 /// "calibrated-arrow" -> "calibrated Arrow".
-std::string method_label(std::string method) {
-  if (const auto at = method.find("arrow"); at != std::string::npos) method[at] = 'A';
-  std::ranges::replace(method, '-', ' ');
-  return method;
+std::string method_label(std::string_view method) {
+  if (method == "lag-base") return "LAG or base";
+  std::string label;
+  for (const auto part : std::views::split(method, '-')) {
+    const std::string_view word(part.begin(), part.end());
+    const auto* known = std::ranges::find(kWords, word, &std::pair<std::string_view, std::string_view>::first);
+    if (!label.empty()) label += ' ';
+    label += known == std::end(kWords) ? word : known->second;
+  }
+  return label;
 }
 
 Method find_method(const std::string& name) {

@@ -81,7 +81,8 @@ class Library(Case):
         results = self.tmp / "results.json"
         table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--train-tasks", "all",
                     "--instruction-tasks", "all", "--choice-sets", "all", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
-        self.assertIn("Private, Arrow", table)
+        for label in ("Private, Arrow", "Private, LAG or base", "Cluster, LAG"):
+            self.assertIn(label + " ", table)
         parsed = json.loads(results.read_text())
         nll = {row["method"]: row["mean"] for row in parsed["summary"] if row["section"] == "train" and row["metric"] == "nll"}
         self.assertEqual(len(nll), 11)
