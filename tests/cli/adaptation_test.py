@@ -146,6 +146,9 @@ class Adaptation(Case):
         pairs = ["analyse", "transfer", *common, "--pairs", 5, "--work", self.tmp / "pairs", "--epochs", 2, "--batch-size", 4, "--lr", "1e-2"]
         transfer = json.loads(run(*pairs, "--json").stdout)
         self.assertEqual(len({tuple(p["tasks"]) for p in transfer["pairs"]}), 5)
+        cosines = [p["cosine"] for p in transfer["pairs"]]
+        two = json.loads(run(*(2 if p == 5 else p for p in pairs), "--json").stdout)
+        self.assertEqual([p["cosine"] for p in two["pairs"]], [min(cosines), max(cosines)])  # the least and the most alike
         self.assertLess(transfer["interval"][0], transfer["correlation"])
         self.assertEqual(json.loads(run(*pairs, "--json").stdout), transfer)
         self.assertIn("correlation", run(*pairs).stdout)
