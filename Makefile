@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo test bench curve study study-small fuzz asan format layering clean
+.PHONY: all setup setup-test setup-study configure build base demo test bench curve study study-small study-all fuzz asan format layering clean
 
 all: build
 
@@ -53,6 +53,10 @@ study: setup-study build base
 
 study-small: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size small
+
+## All 96 tasks, one seed: for a machine with a GPU
+study-all: setup-study build base
+	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size all --jobs 5 --threads 3 --together 8
 
 ## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
 fuzz: setup

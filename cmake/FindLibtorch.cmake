@@ -22,7 +22,8 @@ set(Libtorch_LIB_DIR "${_lib}")
 set(_libraries "${_lib}/libtorch.so" "${_lib}/libtorch_cpu.so" "${_lib}/libc10.so")
 if(EXISTS "${_lib}/libtorch_cuda.so")
   # Nothing names a symbol of the CUDA half, so an --as-needed linker would drop it and the device with it.
-  list(APPEND _libraries "-Wl,--no-as-needed" "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so" "-Wl,--as-needed")
+  # NVIDIA's own libraries are found by the wheel's run path when the program starts, but not by the linker.
+  list(APPEND _libraries "-Wl,--no-as-needed" "${_lib}/libtorch_cuda.so" "${_lib}/libc10_cuda.so" "-Wl,--as-needed" "-Wl,--allow-shlib-undefined")
   set(Libtorch_HAS_CUDA ON)
 endif()
 # The one OpenMP runtime of the program is the wheel's: a second one would double the threads. So: compile with

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables and figures of Ostapenko et al. 2024 at the size of SmolLM2-135M and data/ (make study, make study-small).
+"""The tables and figures of Ostapenko et al. 2024 at the size of SmolLM2-135M and data/ (make study, study-small, study-all).
 
 Every step is a few calls of the program, whose results are kept under --work: killed and started again, the study goes
 on where it was (the program itself goes on within an adapter and within an evaluation). At the end the folder --out
@@ -7,13 +7,15 @@ gets results.json, README.md (the tables, each with the paper's claim and whethe
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
-import resource
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy
 import safetensors.numpy
@@ -58,7 +60,7 @@ def mean_cosine(library):
 class Size:
     """How much of everything; docs/study/README.md says why."""
 
-    families: int
+    families: int  # 0: every task of data/train
     examples: int  # training rows of a task
     epochs: int  # of private, shared, Poly and MHR; MBC divides them 40 : 60
     seeds: tuple
@@ -77,12 +79,15 @@ class Size:
 
     @property
     def tasks(self):
+        if self.families == 0:
+            return sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "data/train").glob("*.jsonl.zst"))
         return sum(FAMILIES[: self.families], [])
 
 
 SIZES = {
     "tiny": Size(2, 16, 2, (1,), 2, (1,), 2, 1, 1, 1, 2, 1, (8,), 2, 3, 2),
     "small": Size(3, 16, 5, (1,), 2, (1, 3), 4, 6, 2, 6, 3, 1, (32, 4), 12, 12, 16),
+    "all": Size(0, 20, 5, (1,), 10, (1, 4, 24, 48), 8, 3, 8, 24, 24, 2, (40, 4), 32, 24, 12),
     "full": Size(6, 20, 5, (1, 2, 3), 4, (1, 8), 6, 8, 3, 12, 20, 1, (40, 4), 16, 24, 24),
 }
 
@@ -95,6 +100,7 @@ class Study:
         self.work.mkdir(parents=True, exist_ok=True)
         self.finished = options.out / "seeds"  # what a finished seed found: committed, so that it outlives --work
         self.tasks = ",".join(self.size.tasks)
+        self.lock = threading.Lock()
         self.seconds = {}  # of processor time, by seed and verb: what a study that was stopped, or not alone, took
         path = self.work / "seconds.json"
         if path.exists():
@@ -107,19 +113,27 @@ class Study:
         command = [str(self.options.quiver), *map(str, args), "--threads", str(self.options.threads)]
         if self.options.base and "--base" not in args:
             command += ["--base", self.options.base]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        key = " ".join(args[:3]) if args[0] == "build" else str(args[0])
-        seconds = self.seconds.setdefault(self.now, {})
-        seconds[key] = seconds.get(key, 0) + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        (self.work / "seconds.json").write_text(json.dumps(self.seconds))
-        if done.returncode == 130:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        with self.lock:
+            key = " ".join(args[:3]) if args[0] == "build" else str(args[0])
+            seconds = self.seconds.setdefault(self.now, {})
+            seconds[key] = seconds.get(key, 0) + usage.ru_utime + usage.ru_stime
+            (self.work / "seconds.json").write_text(json.dumps(self.seconds))
+        if process.returncode == 130:
             sys.exit(130)
-        if done.returncode != 0:
-            sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
-        lines = done.stdout.strip().splitlines()
+        if process.returncode != 0:
+            sys.exit(f"failed with {process.returncode}: {' '.join(command)}")
+        lines = output.strip().splitlines()
         return json.loads(lines[-1]) if lines else None
+
+    def at_once(self, calls):
+        """{name: function} -> {name: its result}, --jobs of them at a time. Each writes what is its own, or adapters into one library."""
+        with concurrent.futures.ThreadPoolExecutor(self.options.jobs) as pool:
+            futures = {name: pool.submit(function) for name, function in calls.items()}
+            return {name: future.result() for name, future in futures.items()}
 
     def step(self, name, function):
         """The result of a step, from disk if it is done."""
@@ -141,18 +155,20 @@ class Study:
     def build(self, recipe, library, seed, *more, epochs=None):
         return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs), *more)
 
-    def evaluate(self, library, methods, *more, generates=True):
-        """Samples of the methods: {"samples", "routing", "clusters"}."""
+    def evaluate(self, library, methods, *more, generates=True, part=""):
+        """Of the methods: {"values", "clusters"}. `part` names the files of several evaluations of one library."""
+        files = str(library) + part
         args = ["eval", "--methods", ",".join(methods), "--train-tasks", self.tasks,
                 "--max-train-rows", self.size.train_rows, "--instruction-tasks", "all", "--max-instruction-rows", self.size.sni_rows,
                 "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32, "--task-data", "data/train",
-                "--gate-steps", self.size.gate_steps, "--work", str(library) + ".parts", "--output", str(library) + ".results.json", "--force",
+                "--gate-steps", self.size.gate_steps, "--work", files + ".parts", "--output", files + ".results.json", "--force",
                 "--json", *more]
         args += ["--base", library] if methods == ["base"] else ["--library", library]  # of full fine-tuning, or a library
         if not generates:
             args.append("--no-generation")
         self.call(*args)
-        return json.loads(pathlib.Path(str(library) + ".results.json").read_text())
+        result = json.loads(pathlib.Path(files + ".results.json").read_text())
+        return {"values": statistics95.values_of(result["samples"]), "clusters": result.get("clusters")}
 
     # ---- Steps, by seed
 
@@ -164,39 +180,44 @@ class Study:
         """Trains everything that is evaluated; returns what it took."""
         folder = self.work / f"seed{seed}"
         folder.mkdir(exist_ok=True)
+        main = folder / "main"
+        matched = 4 * len(self.size.tasks)  # as many parameters as the private adapters together
+        first, second = self.cluster_epochs()
+        together = ["--together", self.options.together]
+        skills = ["--num-skills", self.size.skills]
+        stage = self.build("private", folder / "stage1", seed, *together, epochs=first)
+        calls = {
+            "private": lambda: self.build("private", main, seed, *together),
+            "shared": lambda: self.build("shared", main, seed),
+            "poly": lambda: self.build("poly", main, seed, *skills),
+            "mhr": lambda: self.build("mhr", main, seed, *skills),
+            "shared-matched": lambda: self.build("shared", folder / "matched", seed, "--rank", matched, "--alpha", 4 * matched),
+            "full fine-tuning": lambda: self.step(
+                f"seed{seed}/full", lambda: self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full", "--force")),
+        }
+        for name, k, similarity in self.groupings():
+            calls[name] = lambda name=name, k=k, similarity=similarity: self.clusters(folder, name, k, similarity, seed, second)
+        for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
+            calls[recipe] = lambda recipe=recipe: self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second)
         budget = {}
-
-        def note(name, summary):
+        for name, summary in ({"stage 1": stage} | self.at_once(calls)).items():
             total = summary["training"] if "training" in summary else summary["total"]
             budget[name] = {k: total[k] for k in ("steps", "tokens")}
-
-        main = folder / "main"
-        note("private", self.build("private", main, seed))
-        note("shared", self.build("shared", main, seed))
-        note("poly", self.build("poly", main, seed, "--num-skills", self.size.skills))
-        note("mhr", self.build("mhr", main, seed, "--num-skills", self.size.skills))
-        matched = 4 * len(self.size.tasks)  # as many parameters as the private adapters together
-        note("shared-matched", self.build("shared", folder / "matched", seed, "--rank", matched, "--alpha", 4 * matched))
-        first, second = self.cluster_epochs()
-        stage = folder / "stage1"
-        note("stage 1", self.build("private", stage, seed, epochs=first))
-        for name, k, similarity in self.groupings():
-            library = folder / name
-            if not library.exists():
-                copy = folder / f"{name}.copy"
-                shutil.rmtree(copy, ignore_errors=True)
-                shutil.copytree(stage, copy)
-                copy.rename(library)
-            cluster = ["cluster", "--library", library, "--num-clusters", k, "--similarity", similarity, "--seed", seed, "--json"]
-            subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-            note(name, self.build("clusters", library, seed, epochs=second))
-            budget[f"cosine {name}"] = mean_cosine(library)
-        for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
-            note(recipe, self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second))
-            budget[f"cosine {recipe}"] = mean_cosine(folder / recipe)
-        full = self.step(f"seed{seed}/full", lambda: self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full", "--force"))
-        note("full fine-tuning", full)
+            if (folder / name / "adapters").exists():
+                budget[f"cosine {name}"] = mean_cosine(folder / name)
         return budget
+
+    def clusters(self, folder, name, k, similarity, seed, epochs):
+        """MBC of the adapters of stage 1 into a library of its own."""
+        library = folder / name
+        if not library.exists():
+            copy = folder / f"{name}.copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(folder / "stage1", copy)
+            copy.rename(library)
+        cluster = ["cluster", "--library", library, "--num-clusters", k, "--similarity", similarity, "--seed", seed, "--json"]
+        subprocess.run([str(self.options.quiver), *map(str, cluster)], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        return self.build("clusters", library, seed, epochs=epochs)
 
     def groupings(self):
         """(name of the library, K, what is compared)."""
@@ -205,32 +226,40 @@ class Study:
 
     def evaluations(self, seed):
         folder = self.work / f"seed{seed}"
-        results = {}
         routers = ["mean", "arrow", "centroids", "task-predictor", "phatgoose", "spectr", "lag", "lag-base", "arrow-mean", "calibrated-arrow",
                    "gated-arrow", "pooled-arrow", "oracle"]
-        results["main"] = self.evaluate(folder / "main", ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle",
-                                                          "mhr-mean", "mhr-oracle"])
-        results["full"] = self.evaluate(folder / "full", ["base"])
-        results["matched"] = self.evaluate(folder / "matched", ["shared"])
-        results["mbc"] = self.evaluate(folder / "mbc", [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "lag-base", "arrow-mean",
-                                                                                            "calibrated-arrow", "oracle")])
-        for name, _, _ in self.groupings()[1:]:
-            results[name] = self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
-        for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
-            results[recipe] = self.evaluate(folder / recipe, ["cluster-mean", "cluster-arrow"], generates=False)
-        return {name: {"values": statistics95.values_of(result["samples"]), "clusters": result.get("clusters")} for name, result in results.items()}
+        of_main = ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle", "mhr-mean", "mhr-oracle"]
+        of_mbc = [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "lag-base", "arrow-mean", "calibrated-arrow", "oracle")]
+        calls = {}
+        for library, methods in (("main", of_main), ("mbc", of_mbc)):
+            parts = min(self.options.jobs, len(methods))  # one evaluation of all methods reads the model once, several run at once
+            for i in range(parts):
+                some, part = methods[i::parts], f"-{i}of{parts}" if parts > 1 else ""
+                calls[library, i] = lambda library=library, some=some, part=part: self.evaluate(folder / library, some, part=part)
+        calls["full", 0] = lambda: self.evaluate(folder / "full", ["base"])
+        calls["matched", 0] = lambda: self.evaluate(folder / "matched", ["shared"])
+        for name in [*(name for name, _, _ in self.groupings()[1:]), "hidden", "tf-idf", "random-tasks", "random-examples"]:
+            calls[name, 0] = lambda name=name: self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
+        results = {}
+        for (library, _), result in self.at_once(calls).items():
+            whole = results.setdefault(library, {"values": {}, "clusters": result["clusters"]})
+            for section, metrics in result["values"].items():
+                for metric, methods in metrics.items():
+                    whole["values"].setdefault(section, {}).setdefault(metric, {}).update(methods)
+        return results
 
     def analyses(self, seed):
         folder = self.work / f"seed{seed}"
         rows = ["--rows", self.size.train_rows, "--data", "data/train", "--seed", seed, "--json"]
         main = ["--library", folder / "main", "--kind", "private"]
-        result = {"norms": self.call("analyse", "norms", *main, *rows)}
+        calls = {"norms": lambda: self.call("analyse", "norms", *main, *rows)}
         for method in ("arrow", "calibrated-arrow", "lag"):
-            result[f"routing {method}"] = self.call("analyse", "routing", *main, "--method", method, *rows)
+            calls[f"routing {method}"] = lambda method=method: self.call("analyse", "routing", *main, "--method", method, *rows)
         if seed == self.size.seeds[0]:
-            result["transfer"] = self.call("analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
-                                           "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
-        return result
+            calls["transfer"] = lambda: self.call(
+                "analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
+                "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
+        return self.at_once(calls)
 
     # (row of the table, method, library, kind of its adapters, options)
     ADAPTATIONS = [
@@ -252,18 +281,19 @@ class Study:
 
     def adaptations(self, seed):
         folder = self.work / f"seed{seed}"
-        results = {}
+        calls = {}
         count = self.size.adapt_tasks
         tasks = [ADAPT_TASKS[((seed - 1) * count + i) % len(ADAPT_TASKS)] for i in range(count)]
         for rows in self.size.adapt_rows:
             for task in tasks:
                 for label, method, library, kind, more in self.ADAPTATIONS:
                     name = f"seed{seed}/adapt/{rows}/{task}/{label.replace(' ', '-').replace(',', '')}"
-                    results[f"{rows}/{task}/{label}"] = self.step(name, lambda: self.adapt(folder, name, rows, task, method, library, kind, more, seed))
+                    calls[f"{rows}/{task}/{label}"] = lambda all=(folder, name, rows, task, method, library, kind, more, seed): self.step(
+                        all[1], lambda: self.adapt(*all))
         for task in tasks:
             name = f"seed{seed}/adapt/base/{task}"
-            results[f"0/{task}/Base"] = self.step(name, lambda: self.evaluate_adapter(None, task))
-        return results
+            calls[f"0/{task}/Base"] = lambda name=name, task=task: self.step(name, lambda: self.evaluate_adapter(None, task, name))
+        return self.at_once(calls)
 
     def adapt(self, folder, name, rows, task, method, library, kind, more, seed):
         output = self.work / f"{name}.adapter"
@@ -275,12 +305,13 @@ class Study:
             args += ["--evaluations", self.size.evaluations, "--max-new-tokens", 32, "--search-rows", min(rows, 16)]
         output.parent.mkdir(parents=True, exist_ok=True)
         self.call(*args)
-        return self.evaluate_adapter(output, task)
+        return self.evaluate_adapter(output, task, name)
 
-    def evaluate_adapter(self, adapter, task):
+    def evaluate_adapter(self, adapter, task, name):
         args = ["eval", "--instruction-tasks", task, "--max-instruction-rows", self.size.adapt_test_rows, "--max-new-tokens", 32, "--json"]
         args += ["--methods", "given", "--adapter", adapter] if adapter else ["--methods", "base"]
-        output = self.work / "adapted.results.json"
+        output = self.work / f"{name}.results.json"
+        output.parent.mkdir(parents=True, exist_ok=True)
         self.call(*args, "--output", output, "--force")
         return statistics95.values_of(json.loads(output.read_text())["samples"])
 
@@ -321,7 +352,9 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--work", default=ROOT / "runs/study", type=pathlib.Path)
     parser.add_argument("--out", default=None, type=pathlib.Path, help="default: docs/study/SIZE")
-    parser.add_argument("--threads", default=0, type=int)
+    parser.add_argument("--threads", default=0, type=int, help="of each call of the program (0: all cores)")
+    parser.add_argument("--jobs", default=1, type=int, help="calls of the program at once: for machines with a GPU, which one call does not fill")
+    parser.add_argument("--together", default=1, type=int, help="private adapters trained in one batch")
     options = parser.parse_args()
     options.out = options.out or ROOT / "docs/study" / options.size
     Study(options).run()

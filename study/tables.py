@@ -207,6 +207,12 @@ def budget_table(results):
             + table(["the program (all seeds)", "processor minutes"], [[verb, f"{spent:.0f}"] for verb, spent in minutes.items()]))
 
 
+def machine_text(machine):
+    if machine.get("gpu", "no") != "no":
+        return f"{machine['gpu']}, in bfloat16"
+    return f"{machine.get('cpu', 'this machine')}, {machine.get('threads', '?')} threads, bfloat16 in hardware: {machine.get('bf16 in hardware', '?')}"
+
+
 def write(results, out):
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -221,13 +227,13 @@ def write(results, out):
     s = results["settings"]
     seeds = list(results["seeds"].values())
     hours = sum(sum(seed["seconds"].values()) for seed in seeds) / 3600
-    machines = sorted({f"{m.get('cpu', 'this machine')}, {m.get('threads', '?')} threads, bfloat16 in hardware: {m.get('bf16 in hardware', '?')}"
-                       for m in (seed["machine"] for seed in seeds)})
+    machines = sorted({machine_text(seed["machine"]) for seed in seeds})
+    command = {"full": "make study", "small": "make study-small", "all": "make study-all"}.get(results["size"], "study/study.py")
+    tasks = f"all {len(results['tasks'])} tasks of data/train" if s["families"] == 0 else f"{len(results['tasks'])} tasks ({len(results['tasks']) // 2} pairs of neighbours)"
     done = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}" + ("" if len(seeds) == len(s["seeds"]) else f" **of {len(s['seeds'])}: the study is not finished**")
     text = f"""# Study, {results["size"]}
 
-Made by `make study{'' if results["size"] == "full" else '-small'}` (study/study.py), which goes on where it was when it is killed. {len(results["tasks"])} tasks
-({len(results["tasks"]) // 2} pairs of neighbours), {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
+Made by `{command}` (study/study.py), which goes on where it was when it is killed. {tasks[0].upper() + tasks[1:]}, {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
 clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}.
 Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f}
 processor hours of the program on {"; ".join(machines)}.

@@ -37,8 +37,29 @@ torch::Tensor mask_of(const torch::Tensor& mask, const nn::RowRecord& record, st
 
 torch::Tensor rows_of(const torch::Tensor& t, const Run& run) { return t.narrow(0, run.begin, run.size); }
 
-/// z [T, r] with row t = x_t factors[g(t)]^T.
-torch::Tensor shrink_runs(const torch::Tensor& x, const torch::Tensor& factors, const std::vector<Run>& runs) {
+/// How the rows of a batch belong to the groups. On the CPU by runs, each with products of its own. On a GPU, where many small products take
+/// longer than a few large ones, all groups' factors one below another are one matrix, and `own` [T, G r] takes from its product what is of
+/// a row's own group: 1 there, 0 elsewhere.
+struct Membership {
+  std::vector<Run> runs;
+  torch::Tensor own;
+};
+
+Membership membership_of(const nn::RowRecord& record, const torch::Tensor& x, const torch::Tensor& factors) {
+  Membership rows{runs_of(record, x.size(0), factors.size(0)), {}};
+  if (x.is_cpu() || rows.runs.size() == 1) return rows;
+  std::vector<std::int64_t> group_of;
+  for (const auto& run : rows.runs) group_of.insert(group_of.end(), static_cast<std::size_t>(run.size), run.group);
+  const auto groups = torch::tensor(group_of, torch::kLong).to(x.device()).unsqueeze(1);  // [T, 1]
+  const auto columns = torch::arange(factors.size(0), torch::TensorOptions(torch::kLong).device(x.device())).repeat_interleave(factors.size(1));
+  rows.own = groups.eq(columns).to(factors.scalar_type());
+  return rows;
+}
+
+/// z [T, r] with row t = x_t factors[g(t)]^T; or [T, G r], zero where it is of another group.
+torch::Tensor shrink_runs(const torch::Tensor& x, const torch::Tensor& factors, const Membership& rows) {
+  const auto& runs = rows.runs;
+  if (rows.own.defined()) return shrink(x, factors.flatten(0, 1)) * rows.own;
   if (runs.size() == 1) return shrink(x, factors[runs.front().group]);
   auto z = torch::empty({x.size(0), factors.size(1)}, factors.options());
   for (const auto& run : runs) rows_of(z, run).copy_(shrink(rows_of(x, run), factors[run.group]));
@@ -47,7 +68,9 @@ torch::Tensor shrink_runs(const torch::Tensor& x, const torch::Tensor& factors, 
 
 /// onto + row t: z_t factors[g(t)], [T, d] in `dtype`.
 torch::Tensor expand_runs(const torch::Tensor& z, const torch::Tensor& factors, const torch::Tensor& onto, torch::Dtype dtype,
-                          const std::vector<Run>& runs) {
+                          const Membership& rows) {
+  const auto& runs = rows.runs;
+  if (rows.own.defined()) return expand(z, factors.flatten(0, 1), onto, dtype);
   if (runs.size() == 1) return expand(z, factors[runs.front().group], onto, dtype);
   auto y = torch::empty({z.size(0), factors.size(2)}, factors.options().dtype(dtype));
   for (const auto& run : runs) {
@@ -57,7 +80,9 @@ torch::Tensor expand_runs(const torch::Tensor& z, const torch::Tensor& factors, 
 }
 
 /// Per group the sum over its rows of z_t x_t^T, [G, r, d].
-torch::Tensor outer_runs(const torch::Tensor& z, const torch::Tensor& x, std::int64_t num_groups, const std::vector<Run>& runs) {
+torch::Tensor outer_runs(const torch::Tensor& z, const torch::Tensor& x, std::int64_t num_groups, const Membership& rows) {
+  const auto& runs = rows.runs;
+  if (rows.own.defined()) return outer_product(z, x).view({num_groups, -1, x.size(1)});
   if (runs.size() == 1 && num_groups == 1) return outer_product(z, x).unsqueeze(0);
   auto sums = torch::zeros({num_groups, z.size(1), x.size(1)}, z.options());
   for (const auto& run : runs) sums[run.group] += outer_product(rows_of(z, run), rows_of(x, run));
@@ -91,10 +116,10 @@ torch::Tensor GroupedLora::backward(const torch::Tensor&) const {
 }
 
 torch::Tensor GroupedLora::forward_rows(const torch::Tensor& x, const torch::Tensor& onto, nn::RowRecord& record) const {
-  const auto runs = runs_of(record, x.size(0), a_.size(0));
+  const auto rows = membership_of(record, x, a_);
   const auto mask = mask_of(dropout_mask_, record, x.size(0));
-  record.hidden = shrink_runs(mask.defined() ? x * mask : x, a_, runs);
-  const auto update = expand_runs(record.hidden, scaled_b_t_, onto, x.scalar_type(), runs);
+  record.hidden = shrink_runs(mask.defined() ? x * mask : x, a_, rows);
+  const auto update = expand_runs(record.hidden, scaled_b_t_, onto, x.scalar_type(), rows);
   nn::RowRecord below{.first_row = record.first_row, .rows = record.rows, .groups = record.groups};
   return base_->forward_rows(x, update, below);
 }
@@ -102,18 +127,18 @@ torch::Tensor GroupedLora::forward_rows(const torch::Tensor& x, const torch::Ten
 torch::Tensor GroupedLora::backward_rows(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& onto, bool needs_dx,
                                          nn::RowRecord& record) const {
   const auto num_groups = a_.size(0);
-  const auto runs = runs_of(record, x.size(0), num_groups);
+  const auto rows = membership_of(record, x, a_);
   const auto mask = mask_of(dropout_mask_, record, x.size(0));
-  const auto dz = shrink_runs(dy, scaled_b_t_, runs);
-  record.gradients = {outer_runs(dz, mask.defined() ? x * mask : x, num_groups, runs),  // dA [G, r, d_in]
-                      outer_runs(record.hidden, dy, num_groups, runs)};                 // dB^T / scaling [G, r, d_out]
+  const auto dz = shrink_runs(dy, scaled_b_t_, rows);
+  record.gradients = {outer_runs(dz, mask.defined() ? x * mask : x, num_groups, rows),  // dA [G, r, d_in]
+                      outer_runs(record.hidden, dy, num_groups, rows)};                 // dB^T / scaling [G, r, d_out]
   if (!needs_dx) return {};
   torch::Tensor update;
   if (mask.defined()) {
-    update = expand_runs(dz, a_, {}, dy.scalar_type(), runs) * mask;
+    update = expand_runs(dz, a_, {}, dy.scalar_type(), rows) * mask;
     if (onto.defined()) update += onto;
   } else {
-    update = expand_runs(dz, a_, onto, dy.scalar_type(), runs);
+    update = expand_runs(dz, a_, onto, dy.scalar_type(), rows);
   }
   return base_->backward_rows(dy, x, update, true, record);
 }

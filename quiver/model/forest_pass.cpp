@@ -60,6 +60,7 @@ class ForestPass {
         keep_(keep == Keep::kAll),
         recompute_(keep == Keep::kInputs),
         embedded_(model.embed(rows)),
+        bias_(nn::attention_bias(*rows.plan, embedded_.x.device(), embedded_.x.scalar_type())),
         parts_(embedded_.x.size(0), embedded_.x.is_cpu()),
         last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0), embedded_.x.is_cpu()),
         layers_(blocks_.size()) {}
@@ -98,7 +99,7 @@ class ForestPass {
       if (is_lowest && !trains_before_attention(blocks_[layer])) return;
       auto& record = layers_[layer];
       const auto dqkv = nn::forest_attention_gradient(dattended.view_as(record.q), record.q, record.k, record.v, record.attention,
-                                                      rows_.plan, model_.attention_scale());
+                                                      rows_.plan, model_.attention_scale(), bias_);
       if (recompute_ && !is_lowest) recompute(layer - 1, /*second_half=*/true);
       auto next_dattended = torch::empty_like(dattended);
       parts_.for_each([&](const RowPart& part) {
@@ -184,7 +185,7 @@ class ForestPass {
   void attend(std::size_t layer) {
     auto& record = layers_[layer];
     update_cache(rows_, layer, record.k, record.v);
-    record.attention = nn::forest_attention_rows(record.q, record.k, record.v, rows_.plan, model_.attention_scale());
+    record.attention = nn::forest_attention_rows(record.q, record.k, record.v, rows_.plan, model_.attention_scale(), bias_);
     record.attended = record.attention.out.view({record.attention.out.size(0), -1});
   }
 
@@ -305,6 +306,7 @@ class ForestPass {
   Tensor wanted_;  // [W] int64
   bool keep_, recompute_;
   Llama::Embedded embedded_;
+  Tensor bias_;  // of attention, on devices that need one
   nn::RowParts parts_, last_parts_;
   std::vector<LayerRecord> layers_;
   std::vector<std::vector<Tensor>> entered_;     // by layer and part: what entered the block, to compute the rest again

@@ -4,8 +4,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "quiver/base/error.h"
 #include "quiver/nn/attention_kernel.h"
@@ -16,6 +18,11 @@ namespace {
 
 // Enough rows to make good for packing the context's keys, few enough to share out one tree evenly.
 constexpr std::int64_t kChunkRows = 128;
+
+/// Rows of a bias begin at multiples of this many elements, as libtorch's kernels want them.
+constexpr std::int64_t kBiasAlignment = 16;
+
+bool has_fused(torch::Device device, torch::Dtype dtype) { return !device.is_cpu() && dtype != torch::kDouble; }
 
 }  // namespace
 
@@ -30,6 +37,31 @@ torch::Tensor dense_mask(const AttentionPlan& plan) {
     rows.narrow(1, block.first_key, block.length).copy_(torch::ones({block.length, block.length}, torch::kBool).tril());
   }
   return seen;
+}
+
+torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
+  if (!has_fused(device, dtype)) return {};
+  const auto num_blocks = static_cast<std::int64_t>(plan.blocks.size());
+  const auto counts = torch::TensorOptions(torch::kLong);
+  auto of_block = torch::zeros({num_blocks, plan.num_keys}, torch::kBool);  // the keys of the spans
+  auto block_of = torch::zeros({plan.num_queries}, counts), first = torch::zeros({plan.num_queries}, counts), last = first - 1;
+  for (std::int64_t b = 0; b < num_blocks; ++b) {
+    const auto& block = plan.blocks[static_cast<std::size_t>(b)];
+    for (auto s = block.spans_begin; s < block.spans_end; ++s) {
+      const auto& span = plan.spans[static_cast<std::size_t>(s)];
+      std::fill_n(of_block.data_ptr<bool>() + b * plan.num_keys + span.first, span.length, true);
+    }
+    std::fill_n(block_of.data_ptr<std::int64_t>() + block.first_query, block.length, b);
+    std::fill_n(first.data_ptr<std::int64_t>() + block.first_query, block.length, block.first_key);
+    std::iota(last.data_ptr<std::int64_t>() + block.first_query, last.data_ptr<std::int64_t>() + block.first_query + block.length, block.first_key);
+  }
+  const auto column = [&](const torch::Tensor& t) { return t.to(device).unsqueeze(1); };
+  const auto keys = torch::arange(plan.num_keys, counts.device(device)).unsqueeze(0);
+  const auto own = keys.ge(column(first)).logical_and_(keys.le(column(last)));  // [Tq, Tk]
+  const auto seen = of_block.to(device).index_select(0, block_of.to(device)).logical_or_(own);
+  const auto stride = (plan.num_keys + kBiasAlignment - 1) / kBiasAlignment * kBiasAlignment;
+  auto bias = torch::zeros({plan.num_queries, stride}, torch::TensorOptions(dtype).device(device)).narrow(1, 0, plan.num_keys);
+  return bias.masked_fill_(seen.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
 AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
@@ -68,6 +100,23 @@ torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k
 }
 
 namespace {
+
+/// libtorch's attention, whose GPU kernels keep no scores.
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& bias, double scale) {
+  const auto group = q.size(1) / k.size(1);
+  const auto heads_first = [](const torch::Tensor& t) { return t.transpose(0, 1).unsqueeze(0); };  // [1, H, T, D]
+  const auto out = torch::scaled_dot_product_attention(heads_first(q), heads_first(k).repeat_interleave(group, 1),
+                                                       heads_first(v).repeat_interleave(group, 1), bias, /*dropout_p=*/0.0,
+                                                       /*is_causal=*/false, scale);
+  return out.squeeze(0).transpose(0, 1);
+}
+
+/// Where our kernel does not run.
+torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
+                              const torch::Tensor& bias) {
+  if (!has_fused(q.device(), q.scalar_type())) return reference_attention(q, k, v, plan, scale);
+  return biased_attention(q, k, v, bias.defined() ? bias : attention_bias(plan, q.device(), q.scalar_type()), scale);
+}
 
 void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan) {
   if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries || k.size(0) != plan.num_keys ||
@@ -114,7 +163,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
                                double scale) {
   check_shapes(q, k, v, *plan);
-  if (!has_kernel(q, k)) return reference_attention(q, k, v, *plan, scale);
+  if (!has_kernel(q, k)) return plain_attention(q, k, v, *plan, scale, {});
   const auto holder = c10::make_intrusive<PlanHolder>(plan);
   const bool needs_grad = torch::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
   if (!needs_grad) return std::get<0>(attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale));
@@ -122,22 +171,23 @@ torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, c
 }
 
 Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                               double scale) {
+                               double scale, const torch::Tensor& bias) {
   check_shapes(q, k, v, *plan);
-  if (!has_kernel(q, k)) return {reference_attention(q, k, v, *plan, scale).contiguous(), {}};
+  if (!has_kernel(q, k)) return {plain_attention(q, k, v, *plan, scale, bias).contiguous(), {}};
   auto [out, lse] = attention_forward(q.contiguous(), k.contiguous(), v.contiguous(), *plan, scale);
   return {out, lse};
 }
 
 AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
-                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale) {
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale,
+                                            const torch::Tensor& bias) {
   if (has_kernel(q, k)) {
     auto [dq, dk, dv] = attention_backward(dout.contiguous(), q, k, v, attended.out, attended.lse, *plan, scale);
     return {dq, dk, dv};
   }
   const torch::AutoGradMode with_grad(true);
   const torch::autograd::variable_list inputs = {q.detach().requires_grad_(), k.detach().requires_grad_(), v.detach().requires_grad_()};
-  const auto gradients = torch::autograd::grad({reference_attention(inputs[0], inputs[1], inputs[2], *plan, scale)}, inputs, {dout});
+  const auto gradients = torch::autograd::grad({plain_attention(inputs[0], inputs[1], inputs[2], *plan, scale, bias)}, inputs, {dout});
   return {gradients[0].contiguous(), gradients[1].contiguous(), gradients[2].contiguous()};
 }
 

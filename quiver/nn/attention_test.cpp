@@ -5,6 +5,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/testing/strict_device.h"
 
 namespace quiver::nn {
 namespace {
@@ -77,6 +78,19 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ForestAttention,
                                            Case{2, 1, 24, torch::kFloat, 2e-5}, Case{3, 1, 5, torch::kFloat, 2e-5},
                                            Case{9, 3, 64, torch::kBFloat16, 3e-2}, Case{2, 2, 128, torch::kBFloat16, 3e-2},
                                            Case{3, 1, 5, torch::kBFloat16, 3e-2}, Case{2, 1, 8, torch::kDouble, 1e-12}));
+
+TEST(ForestAttention, BiasOfADeviceIsTheMask) {
+  const auto device = quiver::testing::strict_device();
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    RandomStream random(seed, "bias");
+    const auto plan = plan_forest(random_forest(random, 40));
+    const auto bias = attention_bias(*plan, device, torch::kFloat);
+    EXPECT_EQ(bias.stride(0) % 16, 0);
+    EXPECT_TRUE(torch::equal(bias.cpu().eq(0), dense_mask(*plan))) << seed;
+    EXPECT_TRUE(torch::equal(bias.cpu().isinf(), dense_mask(*plan).logical_not())) << seed;
+  }
+  EXPECT_FALSE(attention_bias({}, torch::kCPU, torch::kFloat).defined());
+}
 
 TEST(ForestAttention, DecodesAgainstACacheAsTheDefinitionDoes) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16}) {

@@ -162,7 +162,9 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
   const StageTimer timer(Stage::kNorm);
   if (!has_kernel(x)) {
-    return {rms_norm(x, weight, epsilon), (x.to(wide_dtype(x)).square().mean(-1) + epsilon).rsqrt()};
+    const auto wide = x.to(wide_dtype(x));
+    const auto inverse = (wide.square().mean(-1) + epsilon).rsqrt();
+    return {(wide * inverse.unsqueeze(-1) * weight.to(wide.scalar_type())).to(x.scalar_type()), inverse};
   }
   Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
   parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {

@@ -7,6 +7,7 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -14,6 +15,23 @@
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::recipes {
+
+namespace {
+
+/// What the driver calls the first GPU; "no" without one that libtorch can use.
+std::string gpu_name() {
+  if (!torch::cuda::is_available()) return "no";
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", ignored)) {
+    std::ifstream info(entry.path() / "information");
+    for (std::string line; std::getline(info, line);) {
+      if (line.starts_with("Model:")) return line.substr(line.find_first_not_of(" \t", std::string_view("Model:").size()));
+    }
+  }
+  return "yes";
+}
+
+}  // namespace
 
 nlohmann::json describe_machine() {
   std::string cpu = "unknown";
@@ -34,7 +52,7 @@ nlohmann::json describe_machine() {
           {"bf16 in hardware", __builtin_cpu_supports("avx512bf16") ? "yes" : "no"},
           {"threads", std::to_string(at::get_num_threads())},
           {"libtorch", TORCH_VERSION},
-          {"gpu", torch::cuda::is_available() ? "yes" : "no"},
+          {"gpu", gpu_name()},
           {"system", format("{} {}", system.sysname, system.release)},
           {"quiver", "0.1.0"}};
 }

@@ -2,8 +2,6 @@
 
 #include <torch/utils.h>
 
-#include <tuple>
-
 #include "quiver/base/error.h"
 #include "quiver/routing/choice.h"
 #include "quiver/routing/directions.h"
@@ -20,24 +18,26 @@ ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, 
     fail(ErrorKind::kMismatch, "not Arrow prototypes: {}; expected a floating matrix [N, d_in], a row for each adapter",
          tensor::describe(prototypes));
   }
-  prototypes_ = prototypes.detach().to(torch::kFloat).contiguous();
+  prototypes_ = tensor::Placed(prototypes.detach().to(torch::kCPU, torch::kFloat).contiguous());
   check_choice(options.top_k, options.temperature, num_adapters());
-  std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
+  const auto [scale, shift] = affine_of(calibration, num_adapters());
+  scale_ = tensor::Placed(scale);
+  shift_ = tensor::Placed(shift);
   check_bias(bias_.get(), num_adapters());
-  packed_ = pack_prototypes(prototypes_);
+  packed_ = pack_prototypes(this->prototypes());
 }
 
 RoutingDecision ArrowRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
-  if (x.dim() != 2 || x.size(1) != prototypes_.size(1)) {
-    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]", tensor::describe(x), tensor::describe(prototypes_),
-         prototypes_.size(1));
+  const auto width = prototypes().size(1);
+  if (x.dim() != 2 || x.size(1) != width) {
+    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]", tensor::describe(x), tensor::describe(prototypes()), width);
   }
   const torch::NoGradGuard no_grad;
-  if (has_kernel(x)) return route_packed(packed_, x, options_.top_k, options_.temperature, {scale_, shift_, bias_.get(), groups});
+  if (has_kernel(x)) return route_packed(packed_, x, options_.top_k, options_.temperature, {scale_.on_cpu(), shift_.on_cpu(), bias_.get(), groups});
 
-  auto scores = x.to(torch::kFloat).matmul(prototypes_.to(x.device()).t()).abs();  // [T, N]
-  if (scale_.defined()) scores = scores * scale_.to(x.device()) + shift_.to(x.device());
-  if (bias_ != nullptr) scores = scores + group_rows(*bias_, groups, x.size(0)).to(x.device());
+  auto scores = x.to(torch::kFloat).matmul(prototypes_.on(x.device()).t()).abs();  // [T, N]
+  if (scale_.defined()) scores = scores * scale_.on(x.device()) + shift_.on(x.device());
+  if (bias_ != nullptr) scores = scores + group_rows(*bias_, groups, x.size(0), x.device());
   return choose_softmax(scores, options_.top_k, options_.temperature);
 }
 

@@ -11,6 +11,7 @@
 #include "quiver/routing/group_table.h"
 #include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
+#include "quiver/tensor/placed.h"
 
 namespace quiver::routing {
 
@@ -43,16 +44,16 @@ class ArrowRouter : public Router {
   ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, Calibration calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
 
-  std::int64_t num_adapters() const override { return prototypes_.size(0); }
-  const torch::Tensor& prototypes() const { return prototypes_; }  ///< [N, d_in] float32
+  std::int64_t num_adapters() const override { return prototypes_.on_cpu().size(0); }
+  const torch::Tensor& prototypes() const { return prototypes_.on_cpu(); }  ///< [N, d_in] float32
 
  protected:
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
-  torch::Tensor prototypes_;
+  tensor::Placed prototypes_;
   ArrowOptions options_;
-  torch::Tensor scale_, shift_;  ///< [N]: z = score * scale + shift; undefined without calibration
+  tensor::Placed scale_, shift_;  ///< [N]: z = score * scale + shift; undefined without calibration
   std::shared_ptr<const GroupTable> bias_;
   PackedPrototypes packed_;
 };

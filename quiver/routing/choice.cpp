@@ -2,6 +2,8 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
+
 #include "quiver/base/error.h"
 #include "quiver/tensor/tensor.h"
 
@@ -38,13 +40,33 @@ std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration
   return {wide.reciprocal().to(torch::kFloat).contiguous(), (-mean.to(torch::kDouble) / wide).to(torch::kFloat).contiguous()};
 }
 
-torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens) {
-  auto rows = torch::zeros({num_tokens, table.width()}, torch::kFloat);
-  for (std::int64_t t = 0; t < num_tokens && !groups.empty(); ++t) {
-    const auto row = table.row(groups[static_cast<std::size_t>(t)]);
-    std::copy(row.begin(), row.end(), rows.data_ptr<float>() + t * table.width());
+DistinctGroups distinct_groups(std::span<const std::int32_t> groups, std::int64_t num_tokens) {
+  DistinctGroups distinct{{groups.begin(), groups.end()}, torch::zeros({num_tokens}, torch::kLong)};
+  if (groups.empty()) {
+    distinct.groups = {0};
+    return distinct;
+  }
+  std::ranges::sort(distinct.groups);
+  const auto repeated = std::ranges::unique(distinct.groups);
+  distinct.groups.erase(repeated.begin(), repeated.end());
+  auto* of_token = distinct.of_token.data_ptr<std::int64_t>();
+  for (std::int64_t t = 0; t < num_tokens; ++t) {
+    of_token[t] = std::ranges::lower_bound(distinct.groups, groups[static_cast<std::size_t>(t)]) - distinct.groups.begin();
+  }
+  return distinct;
+}
+
+torch::Tensor table_rows(const GroupTable& table, std::span<const std::int32_t> groups) {
+  auto rows = torch::empty({static_cast<std::int64_t>(groups.size()), table.width()}, torch::kFloat);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    std::ranges::copy(table.row(groups[g]), rows.data_ptr<float>() + static_cast<std::int64_t>(g) * table.width());
   }
   return rows;
+}
+
+torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens, torch::Device device) {
+  const auto distinct = distinct_groups(groups, num_tokens);
+  return table_rows(table, distinct.groups).to(device).index_select(0, distinct.of_token.to(device));
 }
 
 TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/group_table.h"
@@ -20,8 +21,17 @@ void check_bias(const GroupTable* bias, std::int64_t num_adapters);
 /// {scale, shift} with z = score * scale + shift = (score - mean) / deviation; both undefined without a calibration.
 /// Throws kMismatch unless mean and deviation are [num_adapters], kUsage unless they are finite and deviation > 0.
 std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration, std::int64_t num_adapters);
+/// The groups that occur, in order, each once, and which of these each token's is.
+struct DistinctGroups {
+  std::vector<std::int32_t> groups;
+  torch::Tensor of_token;  ///< [T] int64, on the CPU
+};
+/// `groups` is empty if all tokens are of group 0.
+DistinctGroups distinct_groups(std::span<const std::int32_t> groups, std::int64_t num_tokens);
+/// The table's rows of some groups, [G, width] float32, on the CPU.
+torch::Tensor table_rows(const GroupTable& table, std::span<const std::int32_t> groups);
 /// The table's row of each token's group, [T, width] float32.
-torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens);
+torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens, torch::Device device);
 
 /// The top_k largest scores of each token [T, N], the lower index first among equals.
 struct TopScores {

@@ -15,8 +15,10 @@ GroupRouter::GroupRouter(std::shared_ptr<const GroupTable> weights, std::int64_t
 }
 
 RoutingDecision GroupRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
-  const auto top = top_scores(group_rows(*weights_, groups, x.size(0)), top_k_);
-  return {top.index.to(x.device()), top.scores.to(x.device())};
+  const auto distinct = distinct_groups(groups, x.size(0));
+  const auto top = top_scores(table_rows(*weights_, distinct.groups), top_k_);  // of each group once
+  const auto of_token = distinct.of_token.to(x.device());
+  return {top.index.to(x.device()).index_select(0, of_token), top.scores.to(x.device()).index_select(0, of_token)};
 }
 
 FallbackRouter::FallbackRouter(RouterPtr inner, FallbackOptions options) : inner_(std::move(inner)), options_(std::move(options)) {
@@ -53,7 +55,7 @@ ShareRouter::ShareRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shar
 
 RoutingDecision ShareRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   auto decision = inner_->route(x, groups);
-  decision.weight = decision.weight * group_rows(*shares_, groups, x.size(0)).to(decision.weight.device());
+  decision.weight = decision.weight * group_rows(*shares_, groups, x.size(0), decision.weight.device());
   return decision;
 }
 

@@ -51,7 +51,11 @@ RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> p
   check(*base_, pairs, *router_, combine_);
   const auto device = base_->device();
   for (const auto& pair : pairs) pairs_.push_back(pair.to(device, pair.lora_a().scalar_type()));
-  if (device.is_cpu()) packed_ = pack_adapters(pairs_);
+  if (device.is_cpu()) {
+    packed_ = pack_adapters(pairs_);
+  } else {
+    stacked_ = stack_adapters(pairs_);
+  }
 }
 
 torch::Tensor RoutedLinear::forward(const torch::Tensor& x) const { return routed(x, {}); }
@@ -75,6 +79,9 @@ torch::Tensor RoutedLinear::routed(const torch::Tensor& x, std::span<const std::
   if (has_kernel(x) && y.scalar_type() == x.scalar_type()) {
     add_routed(packed_, x, decision, combine_ == Combine::kParams, y);
     return y;
+  }
+  if (!x.is_cpu() && x.scalar_type() != torch::kDouble) {
+    return y + stacked_update(stacked_, x, decision, combine_ == Combine::kParams).to(y.scalar_type());
   }
   return y + plain_update(x, decision).to(y.scalar_type());
 }

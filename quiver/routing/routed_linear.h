@@ -10,6 +10,7 @@
 #include "quiver/nn/projection.h"
 #include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
+#include "quiver/routing/stacked_adapters.h"
 
 namespace quiver::routing {
 
@@ -23,8 +24,9 @@ enum class Combine {
 /// says. Only the chosen adapters are computed. For inference alone: there is no backward pass.
 ///
 /// The update is summed in float32 (float64 for float64 x) and added to the base output in x's
-/// dtype. On the CPU, x in float32 or bfloat16 takes the kernels of routed_lora_kernel.h; all else
-/// a plain loop over adapters. Thread-safe if the router is.
+/// dtype. On the CPU, x in float32 or bfloat16 takes the kernels of routed_lora_kernel.h; on other
+/// devices stacked_update, which computes all adapters; float64 a plain loop over adapters.
+/// Thread-safe if the router is.
 class RoutedLinear : public nn::Projection {
  public:
   /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its
@@ -51,7 +53,8 @@ class RoutedLinear : public nn::Projection {
   std::vector<lora::LoraPair> pairs_;  ///< on the base's device
   RouterPtr router_;
   Combine combine_;
-  PackedAdapters packed_;  ///< for a base on the CPU
+  PackedAdapters packed_;    ///< for a base on the CPU
+  StackedAdapters stacked_;  ///< for one elsewhere
 };
 
 }  // namespace quiver::routing

@@ -49,10 +49,13 @@ torch::Tensor adapter_scores(const torch::Tensor& x, const torch::Tensor& vector
 ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Calibration calibration, std::shared_ptr<const GroupTable> bias)
     : options_(options), bias_(std::move(bias)) {
   check_vectors(vectors, options.rule);
-  vectors_ = vectors.detach().to(torch::kFloat).contiguous();
+  vectors = vectors.detach().to(torch::kCPU, torch::kFloat).contiguous();
+  vectors_ = tensor::Placed(vectors);
   check_choice(options.top_k, options.temperature, num_adapters());
   check_bias(bias_.get(), num_adapters());
-  std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
+  const auto [scale, shift] = affine_of(calibration, num_adapters());
+  scale_ = tensor::Placed(scale);
+  shift_ = tensor::Placed(shift);
   if (options.shortlist == 0) return;
   if (options.shortlist < options.top_k || options.shortlist > num_adapters()) {
     fail(ErrorKind::kUsage, "a shortlist of {} adapters for the {} best of {}; expected {} to {}", options.shortlist, options.top_k,
@@ -61,32 +64,41 @@ ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Cal
   if (options.rule.is_signed || options.rule.input != InputNorm::kNone) {
     fail(ErrorKind::kUsage, "a shortlist is made by |v . x|: it does not go with signed scores or normalised inputs");
   }
-  packed_ = pack_prototypes(vectors_.select(1, 0) / vectors_.select(1, 0).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
+  first_ = tensor::Placed(vectors.select(1, 0) / vectors.select(1, 0).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
+  packed_ = pack_prototypes(first_.on_cpu());
   std::vector<lora::LoraPair> rows;
   for (std::int64_t n = 0; n < num_adapters(); ++n) {
-    rows.emplace_back(vectors_[n], torch::zeros({1, vectors_.size(1)}), static_cast<double>(vectors_.size(1)));
+    rows.emplace_back(vectors[n], torch::zeros({1, vectors.size(1)}), static_cast<double>(vectors.size(1)));
   }
   packed_vectors_ = pack_adapters(rows);
 }
 
 RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   const torch::NoGradGuard no_grad;
-  if (options_.shortlist == 0) return choose(adapter_scores(x, vectors_, options_.rule), {}, x.device(), groups);
-  const auto tokens = x.to(torch::kCPU, x.scalar_type() == torch::kBFloat16 ? torch::kBFloat16 : torch::kFloat);
-  const auto candidates = std::get<0>(route_packed(packed_, tokens, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
-  const auto scores = shrink_routed(packed_vectors_, tokens, candidates).norm(2, {2});
-  return choose(scores.to(x.device()), candidates.to(x.device()), x.device(), groups);
+  if (options_.shortlist > 0 && has_kernel(x)) {
+    const auto candidates = std::get<0>(route_packed(packed_, x, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
+    return choose(shrink_routed(packed_vectors_, x, candidates).norm(2, {2}), candidates, x.device(), groups);
+  }
+  const auto scores = adapter_scores(x, vectors_.on(x.device()), options_.rule);
+  if (options_.shortlist == 0) return choose(scores, {}, x.device(), groups);
+  const auto candidates = shortlisted(x);
+  return choose(scores.gather(1, candidates), candidates, x.device(), groups);
+}
+
+torch::Tensor ScoreRouter::shortlisted(const torch::Tensor& x) const {
+  const auto scores = x.to(torch::kFloat).matmul(first_.on(x.device()).t()).abs();  // [T, N]
+  return std::get<0>(top_scores(scores, options_.shortlist).index.sort(1));
 }
 
 /// From the scores [T, N] of all adapters, or those of the candidates [T, m] where these are defined.
 RoutingDecision ScoreRouter::choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device,
                                     std::span<const std::int32_t> groups) const {
   const auto of_candidates = [&](const torch::Tensor& of_all) {  // [N] or [T, N]
-    const auto rows = of_all.to(device).expand({scores.size(0), num_adapters()});
+    const auto rows = of_all.expand({scores.size(0), num_adapters()});
     return candidates.defined() ? rows.gather(1, candidates) : rows;
   };
-  if (scale_.defined()) scores = scores * of_candidates(scale_) + of_candidates(shift_);
-  if (bias_ != nullptr) scores = scores + of_candidates(group_rows(*bias_, groups, scores.size(0)));
+  if (scale_.defined()) scores = scores * of_candidates(scale_.on(device)) + of_candidates(shift_.on(device));
+  if (bias_ != nullptr) scores = scores + of_candidates(group_rows(*bias_, groups, scores.size(0), device));
   auto decision = weigh(scores);
   if (candidates.defined()) decision.index = candidates.gather(1, decision.index);
   return decision;

@@ -9,6 +9,7 @@
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/group_table.h"
 #include "quiver/routing/router.h"
+#include "quiver/tensor/placed.h"
 
 namespace quiver::routing {
 
@@ -54,7 +55,7 @@ class ScoreRouter : public Router {
   /// 0 or in [top_k, N]. A shortlist is for unsigned scores without input norm.
   ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Calibration calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
-  std::int64_t num_adapters() const override { return vectors_.size(0); }
+  std::int64_t num_adapters() const override { return vectors_.on_cpu().size(0); }
 
  protected:
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
@@ -63,9 +64,13 @@ class ScoreRouter : public Router {
   RoutingDecision choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device, std::span<const std::int32_t> groups) const;
   RoutingDecision weigh(const torch::Tensor& scores) const;
 
-  torch::Tensor vectors_;  // [N, c, d_in] float32
+  /// The shortlist of each token [T, m], in order of index, by its definition.
+  torch::Tensor shortlisted(const torch::Tensor& x) const;
+
+  tensor::Placed vectors_;  // [N, c, d_in] float32
+  tensor::Placed first_;    // [N, d_in], the first components as unit vectors, for a shortlist
   ScoreOptions options_;
-  torch::Tensor scale_, shift_;
+  tensor::Placed scale_, shift_;
   std::shared_ptr<const GroupTable> bias_;
   PackedPrototypes packed_;         // the first components, for a shortlist
   PackedAdapters packed_vectors_;  // all, for the second look
