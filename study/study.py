@@ -86,8 +86,8 @@ class Size:
 
 SIZES = {
     "tiny": Size(2, 16, 2, (1,), 2, (1,), 2, 1, 1, 1, 2, 1, (8,), 2, 3, 2),
-    "small": Size(3, 16, 5, (1,), 2, (1, 3), 4, 6, 2, 6, 3, 1, (32, 4), 12, 12, 16),
-    "all": Size(0, 20, 5, (1,), 10, (1, 4, 24, 48), 8, 3, 8, 24, 24, 2, (40, 4), 32, 24, 12),
+    "small": Size(3, 12, 5, (1,), 2, (1, 3), 4, 4, 1, 4, 3, 1, (24, 4), 8, 12, 12),
+    "all": Size(0, 20, 5, (1,), 10, (1, 24), 8, 3, 8, 24, 24, 1, (40, 4), 32, 24, 8),
     "full": Size(6, 20, 5, (1, 2, 3), 4, (1, 8), 6, 8, 3, 12, 20, 1, (40, 4), 16, 24, 24),
 }
 
@@ -321,9 +321,9 @@ class Study:
         settings = json.loads(json.dumps(dataclasses.asdict(self.size)))
         if path.exists():
             stored = json.loads(path.read_text())
-            if stored["settings"] == settings:
+            if stored["settings"] == settings and "missing" not in stored:
                 return stored
-            print(f"study: {path} is of other settings; made again", file=sys.stderr)
+            print(f"study: {path} is unfinished or of other settings; made again", file=sys.stderr)
         result = {"settings": settings, "machine": self.machine()}
         for name in ("libraries", "evaluations", "analyses", "adaptations"):
             result[name] = self.step(f"seed{seed}/{name}", lambda: getattr(self, name)(seed))
@@ -341,7 +341,13 @@ class Study:
         results = {"size": self.options.size, "settings": dataclasses.asdict(self.size), "tasks": self.size.tasks, "seeds": {}}
         for seed in self.size.seeds:
             self.now = str(seed)
-            results["seeds"][seed] = self.seed(seed)
+            if self.options.tables:
+                path = self.finished / f"seed{seed}.json"
+                if not path.exists():
+                    continue
+                results["seeds"][seed] = json.loads(path.read_text())
+            else:
+                results["seeds"][seed] = self.seed(seed)
             tables.write(results, self.options.out)
 
 
@@ -355,6 +361,7 @@ def main():
     parser.add_argument("--threads", default=0, type=int, help="of each call of the program (0: all cores)")
     parser.add_argument("--jobs", default=1, type=int, help="calls of the program at once: for machines with a GPU, which one call does not fill")
     parser.add_argument("--together", default=1, type=int, help="private adapters trained in one batch")
+    parser.add_argument("--tables", action="store_true", help="only render again what --out/seeds holds")
     options = parser.parse_args()
     options.out = options.out or ROOT / "docs/study" / options.size
     Study(options).run()

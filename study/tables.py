@@ -61,6 +61,8 @@ def figure_4(results, samples):
     for k in ks:
         library = "mbc" if k == results["settings"]["clusters"] else f"mbc-{k}"
         mean, arrow = f"{library}/cluster-mean", f"{library}/cluster-arrow"
+        if mean not in samples.methods(UP, "nll"):
+            continue
         acc = percent(samples.mean(CHOICE, "acc", mean))
         rows.append([str(k), show(samples.mean(UP, "nll", mean)), show(samples.mean(UP, "nll", arrow)), show(acc, 1),
                      show(percent(samples.mean(CHOICE, "acc", arrow)), 1), show(samples.mean(SNI, "nll", mean))])
@@ -74,6 +76,8 @@ def table_2(results, samples):
         cosines = [seed["libraries"].get(f"cosine {library}") for seed in results["seeds"].values()]
         cosines = [c for c in cosines if c is not None]
         name = f"{library}/cluster-mean"
+        if name not in samples.methods(UP, "nll"):
+            continue
         rows.append([label, show(samples.mean(UP, "nll", name)), show(percent(samples.mean(CHOICE, "acc", name)), 1), show(samples.mean(SNI, "nll", name)),
                      show(samples.mean(UP, "nll", f"{library}/cluster-arrow")), f"{sum(cosines) / len(cosines):.2f}" if cosines else "–"])
     return table(["clustering", "own tasks: mean, NLL ↓", "multiple choice: mean ↑", "held-out SNI: mean, NLL ↓", "own tasks: Arrow, NLL ↓",
@@ -143,8 +147,8 @@ def claims(results, samples, adapted, pairs, ratios):
     c = Claims(samples, adapted)
     name = dict(METHODS)
     c.compare("Private: Arrow beats the mean on the library's own tasks", "Fig. 3: 56.9 against 25.4", UP, "nll", name["Private, Arrow"], name["Private, mean"])
-    c.compare("The same in Rouge-L", "Fig. 3", UP, "rouge_l", name["Private, Arrow"], name["Private, mean"])
-    c.compare("The oracle beats Arrow there", "Fig. 3: 61.6 against 56.9", UP, "nll", name["Private, oracle"], name["Private, Arrow"])
+    c.compare("Private: Arrow beats the mean there, in Rouge-L", "Fig. 3", UP, "rouge_l", name["Private, Arrow"], name["Private, mean"])
+    c.compare("Private: the oracle beats Arrow there", "Fig. 3: 61.6 against 56.9", UP, "nll", name["Private, oracle"], name["Private, Arrow"])
     means = [samples.mean(UP, "nll", name[m])[0] for m in ("Private, mean", "Private, Arrow", "Private, oracle")]
     share = (means[0] - means[1]) / (means[0] - means[2]) if means[0] != means[2] else math.nan
     c.add("Arrow recovers most of the way from mean to oracle", "87 % (Rouge-L, 256 tasks)", f"{100 * share:.0f} % (NLL)", share > 0.5)
@@ -156,7 +160,7 @@ def claims(results, samples, adapted, pairs, ratios):
     c.compare("Downstream, the mean of MBC beats that of Poly", "Table 1: 67.1 against 65.7", CHOICE, "acc", name["MBC, mean"], name["Poly, mean"])
     c.compare("Downstream, MBC with Arrow beats its mean", "Table 1: 67.4 against 67.1 (Phi-2)", CHOICE, "acc", name["MBC, Arrow"], name["MBC, mean"])
     c.compare("Held-out SNI: the mean of MBC beats Arrow", "Table 5: 44.4 against 36.7", SNI, "rouge_l", name["MBC, mean"], name["MBC, Arrow"])
-    c.compare("The same in NLL", "Table 5", SNI, "nll", name["MBC, mean"], name["MBC, Arrow"])
+    c.compare("Held-out SNI: the mean of MBC beats Arrow, in NLL", "Table 5", SNI, "nll", name["MBC, mean"], name["MBC, Arrow"])
     c.compare("Held-out SNI: the mean of MBC beats the base", "Table 5: 44.4 against 22.2", SNI, "rouge_l", name["MBC, mean"], name["Base"])
     c.compare("MBC beats random tasks (mean)", "Table 2: 67.1 against 66.4", CHOICE, "acc", "mbc/cluster-mean", "random-tasks/cluster-mean")
     c.compare("MBC beats random tasks on the own tasks (Arrow)", "–", UP, "nll", "mbc/cluster-arrow", "random-tasks/cluster-arrow")
@@ -166,8 +170,9 @@ def claims(results, samples, adapted, pairs, ratios):
         lows = [p["interval"][0] for p in pairs if p["interval"]]
         held = None if not lows or min(lows) <= 0 else True
         c.add("Adapters that are alike help each other", "Fig. 2: r = 0.51 (Phi-2), 0.75 (GPT-Neo)", ", ".join(f"r = {r:.2f}" for r in correlations), held)
-    above = sum(r > 1 for r in ratios) / len(ratios)
-    c.add("The own adapter's update is the largest, for nearly all inputs", "Fig. 5: all ratios above 1", f"{100 * above:.0f} % of {len(ratios)}", above > 0.9)
+    above = sum(r > 1 for r in ratios) / max(len(ratios), 1)
+    if ratios:
+        c.add("The own adapter's update is the largest, for nearly all inputs", "Fig. 5: all ratios above 1", f"{100 * above:.0f} % of {len(ratios)}", above > 0.9)
     for rows in results["settings"]["adapt_rows"]:
         for better, worse, source in (("MBC, mean", "No library", "Table 3: 78.8 against 75.5; 10 %: 67.0 against 53.9"),
                                       ("MBC, Poly", "MBC, mean", "Table 3: 78.8 against 78.8; 10 %: 68.2 against 67.0"),
@@ -213,77 +218,67 @@ def machine_text(machine):
     return f"{machine.get('cpu', 'this machine')}, {machine.get('threads', '?')} threads, bfloat16 in hardware: {machine.get('bf16 in hardware', '?')}"
 
 
-def write(results, out):
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    samples, adapted = collect(results), adaptation_samples(results)
-    pairs = [seed["analyses"]["transfer"] for seed in results["seeds"].values() if "transfer" in seed["analyses"]]
-    ratios = [r for seed in results["seeds"].values() for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
-    sweep, points = figure_4(results, samples)
-    plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both (nats a label)", out / "figure2.svg")
-    plots.lines(points, ("mean", "Arrow"), "number of clusters", "NLL on the own tasks", out / "figure4.svg")
-    plots.histogram(ratios, "norm of the own adapter's update over that of another", out / "figure5.svg")
-    paper, own = claims(results, samples, adapted, pairs, ratios)
+def head_text(results, seeds):
     s = results["settings"]
-    seeds = list(results["seeds"].values())
     hours = sum(sum(seed["seconds"].values()) for seed in seeds) / 3600
     machines = sorted({machine_text(seed["machine"]) for seed in seeds})
     command = {"full": "make study", "small": "make study-small", "all": "make study-all"}.get(results["size"], "study/study.py")
     tasks = f"all {len(results['tasks'])} tasks of data/train" if s["families"] == 0 else f"{len(results['tasks'])} tasks ({len(results['tasks']) // 2} pairs of neighbours)"
     done = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}" + ("" if len(seeds) == len(s["seeds"]) else f" **of {len(s['seeds'])}: the study is not finished**")
-    text = f"""# Study, {results["size"]}
+    missing = "".join(f"\n**Not finished: {seed['missing']}**\n" for seed in seeds if "missing" in seed)
+    return f"""# Study, {results["size"]}
 
-Made by `{command}` (study/study.py), which goes on where it was when it is killed. {tasks[0].upper() + tasks[1:]}, {s["examples"]} training rows each, {s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the
-clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}.
-Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks, {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f}
-processor hours of the program on {"; ".join(machines)}.
-
+Made by `{command}` (study/study.py), which goes on where it was when it is killed. {tasks[0].upper() + tasks[1:]}, {s["examples"]} training rows each,
+{s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of
+SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}. Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks,
+{s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} processor hours of the program on {"; ".join(machines)}.
+{missing}
 Intervals are Student's t, 95 %, over rows, each averaged over the seeds; differences are paired by row. They say what these rows say: rows of one task
 are alike, and other tasks would vary more. NLL: mean negative log-likelihood per token of the target, EOS included.
-
-## What the paper claims, and whether it held here
-
-{paper}
-"open": the interval holds 0.
-
-## Table 1, table 5 and figure 3: building by routing
-
-{table_1(samples)}
-## Figure 4: the number of clusters
-
-{sweep}
-![figure 4](figure4.svg)
-
-## Table 2: what is clustered
-
-{table_2(results, samples)}
-## Tables 3 and 6: adapting with some rows of a new task
-
-Best epoch by validation rows; {s["adapt_tasks"]} held-out SNI task{'s' if s["adapt_tasks"] > 1 else ''} a seed, with each seed another.
-
-{table_3(results, adapted)}
-## Figure 2: likeness and transfer
-
-{', '.join(f"r = {p['correlation']:.2f}" + (f" [{p['interval'][0]:.2f}, {p['interval'][1]:.2f}]" if p['interval'] else '') for p in pairs)}, {len(pairs[0]["pairs"])} pairs{' a seed' if len(pairs) > 1 else ''}.
-
-![figure 2](figure2.svg)
-
-## Figure 5: whose update is larger
-
-Mean ratio {interval(ratios)[0]:.3f}, above 1 for {100 * sum(r > 1 for r in ratios) / len(ratios):.0f} % of {len(ratios)} prompts.
-
-![figure 5](figure5.svg)
-
-## How routing decides
-
-{routing_table(results)}
-## The default, and ideas of our own
-
-{own}
-## What it took
-
-{budget_table(results)}
 """
+
+
+def adaptation_text(results, adapted):
+    count = results["settings"]["adapt_tasks"]
+    return (f"Best epoch by validation rows; {count} held-out SNI task{'s' if count > 1 else ''} a seed, with each seed another.\n\n"
+            + table_3(results, adapted))
+
+
+def transfer_text(pairs, out):
+    plots.scatter([(p["cosine"], p["gain"]) for t in pairs for p in t["pairs"]], "cosine of the private adapters", "gain of training on both (nats a label)", out / "figure2.svg")
+    shown = [f"r = {p['correlation']:.2f}" + (f" [{p['interval'][0]:.2f}, {p['interval'][1]:.2f}]" if p["interval"] else "") for p in pairs]
+    return f"{', '.join(shown)}, {len(pairs[0]['pairs'])} pairs{' a seed' if len(pairs) > 1 else ''}.\n\n![figure 2](figure2.svg)\n"
+
+
+def norms_text(ratios, out):
+    plots.histogram(ratios, "norm of the own adapter's update over that of another", out / "figure5.svg")
+    above = 100 * sum(r > 1 for r in ratios) / len(ratios)
+    return f"Mean ratio {interval(ratios)[0]:.3f}, above 1 for {above:.0f} % of {len(ratios)} prompts.\n\n![figure 5](figure5.svg)\n"
+
+
+def write(results, out):
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    samples, adapted = collect(results), adaptation_samples(results)
+    seeds = list(results["seeds"].values())
+    pairs = [seed["analyses"]["transfer"] for seed in seeds if "transfer" in seed["analyses"]]
+    ratios = [r for seed in seeds if "norms" in seed["analyses"] for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
+    paper, own = claims(results, samples, adapted, pairs, ratios)
+    sections = [("What the paper claims, and whether it held here", paper + '"open": the interval holds 0.\n'),
+                ("Table 1, table 5 and figure 3: building by routing", table_1(samples))]
+    sweep, points = figure_4(results, samples)
+    if len(points) > 1:
+        plots.lines(points, ("mean", "Arrow"), "number of clusters", "NLL on the own tasks", out / "figure4.svg")
+        sections += [("Figure 4: the number of clusters", f"{sweep}\n![figure 4](figure4.svg)\n"), ("Table 2: what is clustered", table_2(results, samples))]
+    if any(seed["adaptations"] for seed in seeds):
+        sections.append(("Tables 3 and 6: adapting with some rows of a new task", adaptation_text(results, adapted)))
+    if pairs:
+        sections.append(("Figure 2: likeness and transfer", transfer_text(pairs, out)))
+    if ratios:
+        sections.append(("Figure 5: whose update is larger", norms_text(ratios, out)))
+        sections.append(("How routing decides", routing_table(results)))
+    sections += [("The default, and ideas of our own", own), ("What it took", budget_table(results))]
+    text = head_text(results, seeds) + "".join(f"\n## {title}\n\n{body}" for title, body in sections)
     (out / "README.md").write_text(text)
     compact = {k: v for k, v in results.items() if k != "seeds"}
     compact["summary"] = [

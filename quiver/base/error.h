@@ -59,13 +59,17 @@ FormatValue format_value(const T& value) {
 }
 }  // namespace detail
 
-/// fmt's format language over integers, floating-point numbers, booleans and strings. (fmt itself stays out of
-/// headers: libtorch ships another version of it, and one program must not see both.)
-template <typename... Args>
-std::string format(std::string_view pattern, const Args&... args) {
-  const detail::FormatValue values[] = {detail::format_value(args)..., detail::FormatValue{}};
-  return detail::format_values(pattern, values, sizeof...(Args));
-}
+/// format(pattern, args...): fmt's format language over integers, floating-point numbers, booleans and strings. (fmt itself stays out of
+/// headers: libtorch ships another version of it, and one program must not see both.) An object, because a call of a function by this name
+/// with a std::string would find std::format too.
+struct Format {
+  template <typename... Args>
+  std::string operator()(std::string_view pattern, const Args&... args) const {
+    const detail::FormatValue values[] = {detail::format_value(args)..., detail::FormatValue{}};
+    return detail::format_values(pattern, values, sizeof...(Args));
+  }
+};
+inline constexpr Format format;
 
 /// Throws Error(kind, format(pattern, args...)).
 template <typename... Args>

@@ -2,6 +2,7 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
 #include "quiver/data/tasks.h"
+#include "quiver/io/folder.h"
 #include "quiver/lora/peft.h"
 #include "quiver/recipes/adapt.h"
 
@@ -48,8 +49,7 @@ void run(Options& options) {
   TerminalProgress progress;
   const auto adapted = recipes::adapt(base, setup, progress);
   lora::save_peft(options.output, adapted.adapter, options.training.setup.force);
-  std::error_code ignored;
-  std::filesystem::remove_all(setup.work, ignored);
+  io::remove_tree(setup.work);
   auto summary = adapted.summary;
   summary["path"] = options.output;
   if (options.common.json) {

@@ -4,6 +4,7 @@
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/tasks.h"
+#include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/machine.h"
@@ -61,8 +62,7 @@ void run(Options& options) {
   results["machine"] = recipes::describe_machine();
   if (!options.output.empty()) {
     write_output(options.output, io::dump_json(results, options.output, 1) + "\n", options.force);
-    std::error_code ignored;
-    if (options.work.empty()) std::filesystem::remove_all(setup.work, ignored);
+    if (options.work.empty()) io::remove_tree(setup.work);
   }
   if (options.common.json) {
     results.erase("samples");

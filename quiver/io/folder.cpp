@@ -1,6 +1,7 @@
 #include "quiver/io/folder.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -56,8 +57,7 @@ AtomicFolderWriter::AtomicFolderWriter(const fs::path& path) : path_(without_fin
 }
 
 AtomicFolderWriter::~AtomicFolderWriter() {
-  std::error_code ignored;  // after commit this is what was replaced, or nothing
-  fs::remove_all(temp_, ignored);
+  remove_tree(temp_);  // after commit this is what was replaced, or nothing
 }
 
 void AtomicFolderWriter::commit(IfExists if_exists) {
@@ -76,9 +76,17 @@ void AtomicFolderWriter::commit(IfExists if_exists) {
     const auto old = temp_sibling(path_);
     rename_or_fail(path_, old);
     rename_or_fail(temp_, path_);
-    fs::remove_all(old, error);
+    remove_tree(old);
   }
   flush(parent_of(path_));
+}
+
+std::error_code remove_tree(const fs::path& path) {
+  constexpr int kOpenFolders = 16;
+  const auto remove_one = [](const char* name, const struct stat*, int, FTW*) { return ::remove(name) == 0 ? 0 : errno; };
+  const int result = ::nftw(path.c_str(), remove_one, kOpenFolders, FTW_DEPTH | FTW_PHYS);
+  const int error = result < 0 ? errno : result;
+  return error == ENOENT ? std::error_code() : std::error_code(error, std::generic_category());
 }
 
 void remove_folder(const fs::path& path) {
@@ -88,9 +96,7 @@ void remove_folder(const fs::path& path) {
     if (errno == ENOENT) fail(ErrorKind::kNotFound, "there is no folder '{}' to remove", folder.native());
     fail_errno("remove", folder, errno);
   }
-  std::error_code error;
-  fs::remove_all(doomed, error);
-  if (error) fail_errno("remove", doomed, error.value());
+  if (const auto error = remove_tree(doomed)) fail_errno("remove", doomed, error.value());
 }
 
 }  // namespace quiver::io

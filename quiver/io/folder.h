@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <system_error>
 
 namespace quiver::io {
 
@@ -30,6 +31,11 @@ class AtomicFolderWriter {
   std::filesystem::path temp_;
   bool is_done_ = false;
 };
+
+/// Removes a file, or a folder with all that is in it; symbolic links are removed, not followed. Returns the first error, none if there is nothing
+/// at `path`. In place of std::filesystem::remove_all: libtorch's library exports a part of the std::filesystem that it was built with, and a
+/// remove_all that is put together from that and ours crashes (seen with GCC 13 and the CUDA wheel of 2.11).
+std::error_code remove_tree(const std::filesystem::path& path);
 
 /// Takes a folder away in one step (a rename), then removes it with all that is in it. Throws kNotFound or kIo.
 void remove_folder(const std::filesystem::path& path);

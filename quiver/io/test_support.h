@@ -9,6 +9,7 @@
 #include <string>
 
 #include "quiver/base/error.h"
+#include "quiver/io/folder.h"
 
 namespace quiver::io {
 
@@ -21,8 +22,7 @@ class TempFolder {
     path_ = pattern;
   }
   ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+    remove_tree(path_);
   }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;

@@ -386,7 +386,7 @@ TEST(Artifacts, AreGoneWhenDamagedOrDeleted) {
   const auto file = temp / "lib" / "artifacts" / (key + ".safetensors");
   std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(-3, std::ios::end).put('\x7f');
   EXPECT_FALSE(library.find_artifact(key).has_value());
-  fs::remove_all(temp / "lib" / "artifacts");
+  io::remove_tree(temp / "lib" / "artifacts");
   EXPECT_FALSE(library.find_artifact(key).has_value());
   library.store_artifact(key, {{"p", torch::ones({100})}}, nullptr);
   EXPECT_TRUE(library.find_artifact(key).has_value());

@@ -118,7 +118,7 @@ void verify_mixing(const Library& library, std::vector<Finding>& findings) {
       }
       for (const auto& skill : mixing->meta.at("skills")) {
         const auto* entry = library.find(skill.at("name"));
-        if (entry == nullptr || entry->sha256 != skill.at("sha256")) {
+        if (entry == nullptr || entry->sha256 != skill.at("sha256").get<std::string>()) {
           report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it",
                         skill.at("name").get<std::string>()));
         }

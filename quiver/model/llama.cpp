@@ -161,8 +161,9 @@ KvCache Llama::make_cache(std::int64_t capacity) const {
   KvCache cache;
   const auto options = torch::TensorOptions().device(placement_.device).dtype(placement_.dtype);
   for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    cache.keys.push_back(torch::empty({capacity, config_.num_kv_heads, config_.head_dim}, options));
-    cache.values.push_back(torch::empty({capacity, config_.num_kv_heads, config_.head_dim}, options));
+    // Zeros: attention under a mask multiplies what it does not see by 0, which a NaN survives.
+    cache.keys.push_back(torch::zeros({capacity, config_.num_kv_heads, config_.head_dim}, options));
+    cache.values.push_back(torch::zeros({capacity, config_.num_kv_heads, config_.head_dim}, options));
   }
   return cache;
 }

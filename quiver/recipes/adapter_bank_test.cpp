@@ -13,6 +13,7 @@
 
 #include "quiver/base/random.h"
 #include "quiver/eval/score.h"
+#include "quiver/io/folder.h"
 #include "quiver/lora/init.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/generate.h"
@@ -54,10 +55,10 @@ class ReuseTest : public ::testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(::testing::TempDir()) / ("quiver-reuse-" + std::to_string(::getpid()));
-    fs::remove_all(folder_);
+    io::remove_tree(folder_);
     fs::create_directories(folder_ / "tasks");
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  void TearDown() override { io::remove_tree(folder_); }
 
   lora::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
     auto made = lora::initial_adapter(name, {}, base_.llama.projections(), 1);

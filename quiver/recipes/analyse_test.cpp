@@ -10,6 +10,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
+#include "quiver/io/folder.h"
 #include "quiver/lora/init.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/model/forest_pass.h"
@@ -26,7 +27,7 @@ class AnalyseNorms : public ::testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(::testing::TempDir()) / ("quiver-analyse-" + std::to_string(::getpid()));
-    fs::remove_all(folder_);
+    io::remove_tree(folder_);
     fs::create_directories(folder_ / "tasks");
     auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.config().name, base_.llama.fingerprint()});
     for (std::uint64_t i = 0; i < 2; ++i) {
@@ -48,7 +49,7 @@ class AnalyseNorms : public ::testing::Test {
     setup_.choice.library = (folder_ / "library").string();
     setup_.data = folder_ / "tasks";
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  void TearDown() override { io::remove_tree(folder_); }
 
   /// The ratio of one prompt by its definition, every delta_w in full.
   double ratio(const std::string& source, std::size_t own) const {

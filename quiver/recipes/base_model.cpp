@@ -9,6 +9,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
+#include "quiver/io/folder.h"
 
 namespace quiver::recipes {
 namespace {
@@ -100,7 +101,7 @@ fs::path fetch_default_base(const std::string& python, Progress& progress) {
     fail(ErrorKind::kIo, "the downloaded base model has SHA-256 {}, expected {}; it was deleted, try again", found, DefaultBase::kSha256);
   }
   fs::rename(part, path);
-  fs::remove_all(folder, error);
+  io::remove_tree(folder);
   return path;
 }
 

@@ -50,8 +50,7 @@ nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setu
   for (const auto& [name, weight] : model::llama_weights(trainer.model())) tensors.emplace(name, weight.to(placement.dtype));
   tensor::save_tensors(writer.temp() / "model.safetensors", tensors, {{"format", "pt"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
-  std::error_code ignored;
-  fs::remove_all(parts, ignored);
+  io::remove_tree(parts);
   return {{"path", folder.string()}, {"parameters", weights->values().numel()}, {"training", summary_of(trainer.stats())}};
 }
 

@@ -8,12 +8,14 @@
 #include <ATen/ops/view_native.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <sys/mman.h>
+#include <torch/cuda.h>
 #include <torch/library.h>
 #include <torch/utils.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string_view>
 
 #include "quiver/base/error.h"
@@ -32,15 +34,17 @@ void check(int result, const char* what) {
   if (result != 0) fail(ErrorKind::kInternal, "{} failed on the memory of the strict device", what);
 }
 
-/// Pages without any access right, each allocation its own.
+/// Pages without any access right, each allocation its own, full of NaN.
 class ClosedAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     const auto size = (bytes + page - 1) / page * page;
     if (size == 0) return {nullptr, c10::Device(kType, 0)};
-    void* data = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) fail(ErrorKind::kInternal, "no {} bytes for the strict device", size);
+    std::memset(data, 0xFF, size);
+    check(mprotect(data, size, PROT_NONE), "mprotect");
     return {data, new Block{data, size}, &release, c10::Device(kType, 0)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
@@ -83,8 +87,8 @@ class Opened {
 };
 
 at::Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>, std::optional<at::Device>,
-                 std::optional<bool>, std::optional<at::MemoryFormat> format) {
-  return at::detail::empty_generic(size, &allocator(), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), dtype.value_or(at::kFloat), format);
+                 std::optional<bool>, std::optional<at::MemoryFormat> layout_in_memory) {
+  return at::detail::empty_generic(size, &allocator(), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), dtype.value_or(at::kFloat), layout_in_memory);
 }
 
 at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
@@ -167,7 +171,10 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromB
 
 }  // namespace
 
+bool strict_device_is_gpu() { return torch::cuda::is_available(); }
+
 torch::Device strict_device() {
+  if (strict_device_is_gpu()) return {torch::kCUDA, 0};  // libtorch takes no second kind of accelerator beside it
   static const bool is_registered = [] {
     static Hooks hooks;
     c10::register_privateuse1_backend("strict");
