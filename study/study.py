@@ -9,6 +9,7 @@ gets results.json, README.md (the tables, each with the paper's claim and whethe
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -196,9 +197,9 @@ class Study:
                 f"seed{seed}/full", lambda: self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full", "--force")),
         }
         for name, k, similarity in self.groupings():
-            calls[name] = lambda name=name, k=k, similarity=similarity: self.clusters(folder, name, k, similarity, seed, second)
+            calls[name] = functools.partial(self.clusters, folder, name, k, similarity, seed, second)
         for recipe in ("hidden", "tf-idf", "random-tasks", "random-examples"):
-            calls[recipe] = lambda recipe=recipe: self.build(recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second)
+            calls[recipe] = functools.partial(self.build, recipe, folder / recipe, seed, "--num-clusters", self.size.clusters, epochs=second)
         budget = {}
         for name, summary in ({"stage 1": stage} | self.at_once(calls)).items():
             total = summary["training"] if "training" in summary else summary["total"]
@@ -235,11 +236,11 @@ class Study:
             parts = min(self.options.jobs, len(methods))  # one evaluation of all methods reads the model once, several run at once
             for i in range(parts):
                 some, part = methods[i::parts], f"-{i}of{parts}" if parts > 1 else ""
-                calls[library, i] = lambda library=library, some=some, part=part: self.evaluate(folder / library, some, part=part)
+                calls[library, i] = functools.partial(self.evaluate, folder / library, some, part=part)
         calls["full", 0] = lambda: self.evaluate(folder / "full", ["base"])
         calls["matched", 0] = lambda: self.evaluate(folder / "matched", ["shared"])
         for name in [*(name for name, _, _ in self.groupings()[1:]), "hidden", "tf-idf", "random-tasks", "random-examples"]:
-            calls[name, 0] = lambda name=name: self.evaluate(folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
+            calls[name, 0] = functools.partial(self.evaluate, folder / name, ["cluster-mean", "cluster-arrow"], generates=False)
         results = {}
         for (library, _), result in self.at_once(calls).items():
             whole = results.setdefault(library, {"values": {}, "clusters": result["clusters"]})
@@ -254,7 +255,7 @@ class Study:
         main = ["--library", folder / "main", "--kind", "private"]
         calls = {"norms": lambda: self.call("analyse", "norms", *main, *rows)}
         for method in ("arrow", "calibrated-arrow", "lag"):
-            calls[f"routing {method}"] = lambda method=method: self.call("analyse", "routing", *main, "--method", method, *rows)
+            calls[f"routing {method}"] = functools.partial(self.call, "analyse", "routing", *main, "--method", method, *rows)
         if seed == self.size.seeds[0]:
             calls["transfer"] = lambda: self.call(
                 "analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
@@ -288,11 +289,11 @@ class Study:
             for task in tasks:
                 for label, method, library, kind, more in self.ADAPTATIONS:
                     name = f"seed{seed}/adapt/{rows}/{task}/{label.replace(' ', '-').replace(',', '')}"
-                    calls[f"{rows}/{task}/{label}"] = lambda all=(folder, name, rows, task, method, library, kind, more, seed): self.step(
-                        all[1], lambda: self.adapt(*all))
+                    adapt = functools.partial(self.adapt, folder, name, rows, task, method, library, kind, more, seed)
+                    calls[f"{rows}/{task}/{label}"] = functools.partial(self.step, name, adapt)
         for task in tasks:
             name = f"seed{seed}/adapt/base/{task}"
-            calls[f"0/{task}/Base"] = lambda name=name, task=task: self.step(name, lambda: self.evaluate_adapter(None, task, name))
+            calls[f"0/{task}/Base"] = functools.partial(self.step, name, functools.partial(self.evaluate_adapter, None, task, name))
         return self.at_once(calls)
 
     def adapt(self, folder, name, rows, task, method, library, kind, more, seed):
