@@ -39,7 +39,7 @@ target_link_libraries(Libtorch::torch INTERFACE ${_libraries})
 target_compile_options(Libtorch::torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
 target_compile_definitions(Libtorch::torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 set(_version_header "${Libtorch_INCLUDE_DIR}/torch/headeronly/version.h")
-if(NOT EXISTS "${_version_header}")  # before 2.9
+if(NOT EXISTS "${_version_header}")  # older versions
   set(_version_header "${Libtorch_INCLUDE_DIR}/torch/csrc/api/include/torch/version.h")
 endif()
 file(STRINGS "${_version_header}" _version REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")

@@ -264,7 +264,7 @@ def write(results, out):
     pairs = [seed["analyses"]["transfer"] for seed in seeds if "transfer" in seed["analyses"]]
     ratios = [r for seed in seeds if "norms" in seed["analyses"] for t in seed["analyses"]["norms"]["tasks"] for r in t["ratios"]]
     paper, own = claims(results, samples, adapted, pairs, ratios)
-    sections = [("What the paper claims, and whether it held here", paper + '"open": the interval holds 0.\n'),
+    sections = [("What the paper claims, and whether it held here", paper + '\n"open": the interval holds 0.\n'),
                 ("Table 1, table 5 and figure 3: building by routing", table_1(samples))]
     sweep, points = figure_4(results, samples)
     if len(points) > 1:

@@ -33,8 +33,8 @@ class AtomicFolderWriter {
 };
 
 /// Removes a file, or a folder with all that is in it; symbolic links are removed, not followed. Returns the first error, none if there is nothing
-/// at `path`. In place of std::filesystem::remove_all: libtorch's library exports a part of the std::filesystem that it was built with, and a
-/// remove_all that is put together from that and ours crashes (seen with GCC 13 and the CUDA wheel of 2.11).
+/// at `path`. In place of std::filesystem::remove_all, which crashes in programs by GCC 13 with the CUDA wheel of libtorch 2.11: libtorch exports a part
+/// of the std::filesystem that it was built with, which then takes the place of ours.
 std::error_code remove_tree(const std::filesystem::path& path);
 
 /// Takes a folder away in one step (a rename), then removes it with all that is in it. Throws kNotFound or kIo.

@@ -48,9 +48,7 @@ struct Membership {
 Membership membership_of(const nn::RowRecord& record, const torch::Tensor& x, const torch::Tensor& factors) {
   Membership rows{runs_of(record, x.size(0), factors.size(0)), {}};
   if (x.is_cpu() || rows.runs.size() == 1) return rows;
-  std::vector<std::int64_t> group_of;
-  for (const auto& run : rows.runs) group_of.insert(group_of.end(), static_cast<std::size_t>(run.size), run.group);
-  const auto groups = torch::tensor(group_of, torch::kLong).to(x.device()).unsqueeze(1);  // [T, 1]
+  const auto groups = torch::tensor(nn::row_groups(record, x.size(0)), torch::kLong).to(x.device()).unsqueeze(1);  // [T, 1]
   const auto columns = torch::arange(factors.size(0), torch::TensorOptions(torch::kLong).device(x.device())).repeat_interleave(factors.size(1));
   rows.own = groups.eq(columns).to(factors.scalar_type());
   return rows;

@@ -11,6 +11,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/nn/attention_kernel.h"
+#include "quiver/nn/row_parts.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
@@ -59,7 +60,7 @@ torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, to
   const auto keys = torch::arange(plan.num_keys, counts.device(device)).unsqueeze(0);
   const auto own = keys.ge(column(first)).logical_and_(keys.le(column(last)));  // [Tq, Tk]
   const auto seen = of_block.to(device).index_select(0, block_of.to(device)).logical_or_(own);
-  const auto stride = (plan.num_keys + kBiasAlignment - 1) / kBiasAlignment * kBiasAlignment;
+  const auto stride = divide_up(plan.num_keys, kBiasAlignment) * kBiasAlignment;
   auto bias = torch::zeros({plan.num_queries, stride}, torch::TensorOptions(dtype).device(device)).narrow(1, 0, plan.num_keys);
   return bias.masked_fill_(seen.logical_not(), -std::numeric_limits<double>::infinity());
 }

@@ -153,10 +153,7 @@ void for_logit_parts(const torch::Tensor& hidden, const F& f) {
 }  // namespace
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
-  if (has_kernel(x)) return RmsNormFunction::apply(x.contiguous(), weight, epsilon);
-  const auto wide = x.to(wide_dtype(x));
-  const auto inverse = (wide.square().mean(-1, /*keepdim=*/true) + epsilon).rsqrt();
-  return (wide * inverse * weight.to(wide.scalar_type())).to(x.scalar_type());
+  return has_kernel(x) ? RmsNormFunction::apply(x.contiguous(), weight, epsilon) : rms_norm_rows(x, weight, epsilon).y;
 }
 
 Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {

@@ -2,6 +2,8 @@
 
 #include <torch/utils.h>
 
+#include <tuple>
+
 #include "quiver/base/error.h"
 #include "quiver/routing/choice.h"
 #include "quiver/routing/directions.h"
@@ -20,9 +22,7 @@ ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, 
   }
   prototypes_ = tensor::Placed(prototypes.detach().to(torch::kCPU, torch::kFloat).contiguous());
   check_choice(options.top_k, options.temperature, num_adapters());
-  const auto [scale, shift] = affine_of(calibration, num_adapters());
-  scale_ = tensor::Placed(scale);
-  shift_ = tensor::Placed(shift);
+  std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
   check_bias(bias_.get(), num_adapters());
   packed_ = pack_prototypes(this->prototypes());
 }

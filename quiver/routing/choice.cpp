@@ -24,7 +24,7 @@ void check_bias(const GroupTable* bias, std::int64_t num_adapters) {
   }
 }
 
-std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration, std::int64_t num_adapters) {
+std::pair<tensor::Placed, tensor::Placed> affine_of(const Calibration& calibration, std::int64_t num_adapters) {
   const auto& [mean, deviation] = calibration;
   if (!mean.defined() && !deviation.defined()) return {};
   if (!mean.defined() || !deviation.defined() || mean.dim() != 1 || mean.size(0) != num_adapters || !deviation.sizes().equals(mean.sizes())) {
@@ -37,7 +37,8 @@ std::pair<torch::Tensor, torch::Tensor> affine_of(const Calibration& calibration
          "a calibration whose means are not finite or whose deviations are not positive: adapters that change nothing have no score to "
          "calibrate");
   }
-  return {wide.reciprocal().to(torch::kFloat).contiguous(), (-mean.to(torch::kDouble) / wide).to(torch::kFloat).contiguous()};
+  return {tensor::Placed(wide.reciprocal().to(torch::kFloat).contiguous()),
+          tensor::Placed((-mean.to(torch::kDouble) / wide).to(torch::kFloat).contiguous())};
 }
 
 DistinctGroups distinct_groups(std::span<const std::int32_t> groups, std::int64_t num_tokens) {

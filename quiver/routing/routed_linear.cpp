@@ -47,14 +47,12 @@ Chosen chosen_by(const RoutingDecision& decision, std::int64_t adapter) {
 }  // namespace
 
 RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router, Combine combine)
-    : base_(std::move(base)), router_(std::move(router)), combine_(combine) {
-  check(*base_, pairs, *router_, combine_);
-  const auto device = base_->device();
-  for (const auto& pair : pairs) pairs_.push_back(pair.to(device, pair.lora_a().scalar_type()));
-  if (device.is_cpu()) {
+    : base_(std::move(base)), pairs_(std::move(pairs)), router_(std::move(router)), combine_(combine) {
+  check(*base_, pairs_, *router_, combine_);
+  if (base_->device().is_cpu()) {
     packed_ = pack_adapters(pairs_);
   } else {
-    stacked_ = stack_adapters(pairs_);
+    stacked_ = stack_adapters(pairs_, base_->device());
   }
 }
 
@@ -98,18 +96,18 @@ torch::Tensor RoutedLinear::plain_update(const torch::Tensor& x, const RoutingDe
     chosen.push_back(chosen_by(decision, static_cast<std::int64_t>(i)));
     const auto& [rows, gate] = chosen.back();
     if (rows.numel() == 0) continue;                                                            // most adapters are idle in a small batch
-    const auto hidden = tokens.index_select(0, rows).matmul(pairs_[i].lora_a().to(dtype).t());  // [T_i, r]
+    const auto hidden = tokens.index_select(0, rows).matmul(pairs_[i].lora_a().to(x.device(), dtype).t());  // [T_i, r]
     if (combine_ == Combine::kParams) {
       mixed.index_add_(0, rows, gate.to(dtype) * hidden);
     } else {
-      update.index_add_(0, rows, gate.to(dtype) * pairs_[i].scaling() * hidden.matmul(pairs_[i].lora_b().to(dtype).t()));
+      update.index_add_(0, rows, gate.to(dtype) * pairs_[i].scaling() * hidden.matmul(pairs_[i].lora_b().to(x.device(), dtype).t()));
     }
   }
   if (combine_ == Combine::kOutputs) return update;
   for (std::size_t i = 0; i < pairs_.size(); ++i) {
     const auto& [rows, gate] = chosen[i];
     if (rows.numel() == 0) continue;
-    const auto part = mixed.index_select(0, rows).matmul(pairs_[i].lora_b().to(dtype).t());  // [T_i, d_out]
+    const auto part = mixed.index_select(0, rows).matmul(pairs_[i].lora_b().to(x.device(), dtype).t());  // [T_i, d_out]
     update.index_add_(0, rows, gate.to(dtype) * pairs_[i].scaling() * part);
   }
   return update;

@@ -21,7 +21,7 @@ enum class Combine {
 };
 
 /// y_t = W x_t + the update of the adapters that the router chose for token t, mixed as `combine`
-/// says. Only the chosen adapters are computed. For inference alone: there is no backward pass.
+/// says. On the CPU only the chosen adapters are computed. For inference alone: there is no backward pass.
 ///
 /// The update is summed in float32 (float64 for float64 x) and added to the base output in x's
 /// dtype. On the CPU, x in float32 or bfloat16 takes the kernels of routed_lora_kernel.h; on other
@@ -50,7 +50,7 @@ class RoutedLinear : public nn::Projection {
   torch::Tensor plain_update(const torch::Tensor& x, const RoutingDecision& decision) const;
 
   nn::ProjectionPtr base_;
-  std::vector<lora::LoraPair> pairs_;  ///< on the base's device
+  std::vector<lora::LoraPair> pairs_;
   RouterPtr router_;
   Combine combine_;
   PackedAdapters packed_;    ///< for a base on the CPU

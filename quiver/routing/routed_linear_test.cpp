@@ -86,7 +86,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
           << "N " << num_adapters << " d_in " << d_in << " d_out " << d_out << " r " << rank << " k " << top_k << " T " << num_tokens
           << ": " << (y.to(torch::kDouble) - expected).abs().max().item<double>();
       const auto base = x.to(torch::kDouble).matmul(bank.weight.to(torch::kDouble).t());
-      const auto stacked = base + stacked_update(stack_adapters(bank.pairs), x, router->route(x), combine == Combine::kParams);
+      const auto stacked = base + stacked_update(stack_adapters(bank.pairs, torch::kCPU), x, router->route(x), combine == Combine::kParams);
       ASSERT_TRUE(torch::allclose(stacked, expected, 1e-4, 1e-4)) << "stacked, " << seed;
     }
   }
@@ -101,7 +101,7 @@ TEST_P(RoutedLinearPrecision, MixesOutputsOfUnequalRanks) {
   const auto y = bank.routed(router, Combine::kOutputs).forward(x);
   EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), expected, tolerance, tolerance));
   const auto base = x.to(torch::kDouble).matmul(bank.weight.to(torch::kDouble).t());
-  EXPECT_TRUE(torch::allclose(base + stacked_update(stack_adapters(bank.pairs), x, router->route(x), false), expected, 1e-4, 1e-4));
+  EXPECT_TRUE(torch::allclose(base + stacked_update(stack_adapters(bank.pairs, torch::kCPU), x, router->route(x), false), expected, 1e-4, 1e-4));
 }
 
 TEST_P(RoutedLinearPrecision, ReadsNoAdapterThatWasNotChosen) {

@@ -53,9 +53,7 @@ ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Cal
   vectors_ = tensor::Placed(vectors);
   check_choice(options.top_k, options.temperature, num_adapters());
   check_bias(bias_.get(), num_adapters());
-  const auto [scale, shift] = affine_of(calibration, num_adapters());
-  scale_ = tensor::Placed(scale);
-  shift_ = tensor::Placed(shift);
+  std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
   if (options.shortlist == 0) return;
   if (options.shortlist < options.top_k || options.shortlist > num_adapters()) {
     fail(ErrorKind::kUsage, "a shortlist of {} adapters for the {} best of {}; expected {} to {}", options.shortlist, options.top_k,

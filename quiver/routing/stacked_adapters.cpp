@@ -6,7 +6,7 @@
 
 namespace quiver::routing {
 
-StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs) {
+StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs, torch::Device device) {
   std::vector<torch::Tensor> a, b_t;
   std::vector<std::int64_t> owner;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -14,7 +14,7 @@ StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs) {
     b_t.push_back((pairs[i].lora_b().detach().to(torch::kFloat) * pairs[i].scaling()).t());
     owner.insert(owner.end(), static_cast<std::size_t>(pairs[i].rank()), static_cast<std::int64_t>(i));
   }
-  return {torch::cat(a), torch::cat(b_t), torch::tensor(owner, torch::kLong).to(a.front().device()), static_cast<std::int64_t>(pairs.size())};
+  return {torch::cat(a).to(device), torch::cat(b_t).to(device), torch::tensor(owner, torch::kLong).to(device), static_cast<std::int64_t>(pairs.size())};
 }
 
 torch::Tensor stacked_update(const StackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision, bool mix_parameters) {
