@@ -9,7 +9,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct AdaptOptions {
   CommonOptions common;
   TrainingArguments training;
   recipes::AdaptSetup setup;
@@ -26,7 +26,7 @@ train::SearchMethod parse_search(const std::string& text) {
   fail(ErrorKind::kUsage, "--search '{}' is not one of cobyla, one-plus-one, cma-es", text);
 }
 
-recipes::AdaptSetup resolve(Options& options) {
+recipes::AdaptSetup resolve(AdaptOptions& options) {
   auto setup = options.setup;
   setup.training = options.training.resolve(options.common.seed);
   if (setup.training.tasks.size() != 1) fail(ErrorKind::kUsage, "--task '{}' is {} tasks; give one", options.training.tasks, setup.training.tasks.size());
@@ -41,7 +41,7 @@ recipes::AdaptSetup resolve(Options& options) {
   return setup;
 }
 
-void run(Options& options) {
+void run(AdaptOptions& options) {
   recipes::adapt_method(options.setup.method);
   const auto setup = resolve(options);
   lora::check_may_write(options.output, options.training.setup.force);  // before the work
@@ -72,7 +72,7 @@ void run(Options& options) {
 
 /// quiver adapt --library L --method mean --data DIR --task T --output DIR
 void add_adapt_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<AdaptOptions>();
   options->training.data = "data/heldout_sni";
   auto* command = app.add_subcommand("adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder");
   add_common_options(*command, options->common);

@@ -11,14 +11,14 @@ namespace {
 
 using nlohmann::json;
 
-struct Options {
+struct AnalyseOptions {
   CommonOptions common;
   recipes::AnalysisSetup analysis;
   std::string data = "data/train";
   std::string tasks;
 };
 
-recipes::AnalysisSetup resolve(const Options& options) {
+recipes::AnalysisSetup resolve(const AnalyseOptions& options) {
   auto setup = options.analysis;
   setup.data = options.data;
   setup.seed = options.common.seed;
@@ -26,7 +26,7 @@ recipes::AnalysisSetup resolve(const Options& options) {
   return setup;
 }
 
-void add_options(CLI::App& command, Options& options) {
+void add_options(CLI::App& command, AnalyseOptions& options) {
   add_common_options(command, options.common);
   add_adapter_options(command, options.analysis.choice);
   command.add_option("--data", options.data, "Folder of task files whose test rows to look at")->capture_default_str();
@@ -36,7 +36,7 @@ void add_options(CLI::App& command, Options& options) {
 
 std::string figure(const json& value) { return value.is_number() ? format("{:>9.3f}", value.get<double>()) : format("{:>9}", "-"); }
 
-void run_routing(const Options& options) {
+void run_routing(const AnalyseOptions& options) {
   const auto setup = resolve(options);
   const auto base = options.common.load();
   TerminalProgress progress;
@@ -52,7 +52,7 @@ void run_routing(const Options& options) {
   print_text(text);
 }
 
-void run_norms(const Options& options) {
+void run_norms(const AnalyseOptions& options) {
   const auto setup = resolve(options);
   const auto base = options.common.load();
   TerminalProgress progress;
@@ -70,7 +70,7 @@ void run_norms(const Options& options) {
 }
 
 struct TransferOptions {
-  Options options;
+  AnalyseOptions options;
   TrainingArguments training;
   recipes::TransferSetup setup;
 };
@@ -102,11 +102,11 @@ void run_transfer(const TransferOptions& transfer) {
 void add_analyse_command(CLI::App& app) {
   auto* command = app.add_subcommand("analyse", "Figures about a library: how it is routed, whose adapter answers most, which tasks help each other");
   command->require_subcommand(1);
-  auto routing = std::make_shared<Options>();
+  auto routing = std::make_shared<AnalyseOptions>();
   auto* routes = command->add_subcommand("routing", "Entropy, margin, agreement between layers and share of the right adapter, by task");
   add_options(*routes, *routing);
   routes->callback([routing] { run_routing(*routing); });
-  auto norms = std::make_shared<Options>();
+  auto norms = std::make_shared<AnalyseOptions>();
   auto* ratios = command->add_subcommand("norms", "How much larger the update of a task's own adapter is than that of others, on its inputs");
   add_options(*ratios, *norms);
   ratios->callback([norms] { run_norms(*norms); });

@@ -12,7 +12,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct BuildOptions {
   CommonOptions common;
   TrainingArguments training;
   ClusterArguments cluster;
@@ -28,7 +28,7 @@ struct Options {
 };
 
 /// The setup of Poly or MHR: the paper's settings where the user says nothing.
-recipes::SkillSetup resolve_skills(const Options& options) {
+recipes::SkillSetup resolve_skills(const BuildOptions& options) {
   auto skills = options.skills;
   const bool is_mhr = options.recipe == "mhr";
   skills.kind = is_mhr ? library::AdapterKind::kMhr : library::AdapterKind::kPoly;
@@ -61,7 +61,7 @@ void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::Trai
   for (auto& adapter : more) all.push_back(std::move(adapter));
 }
 
-void run(const Options& options) {
+void run(const BuildOptions& options) {
   const bool with_mbc = options.recipe == "mbc";
   const auto grouping = find_grouping(options.recipe);
   const bool with_clusters = with_mbc || options.recipe == "clusters" || grouping;
@@ -118,7 +118,7 @@ void run(const Options& options) {
 
 /// quiver build --recipe NAME --library DIR ...
 void add_build_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BuildOptions>();
   auto* command =
       app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
   add_common_options(*command, options->common);

@@ -7,7 +7,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct ClusterOptions {
   CommonOptions common;
   ClusterArguments cluster;
   std::string library;
@@ -34,20 +34,20 @@ std::vector<std::int64_t> parse_ks(const std::string& text) {
   return ks;
 }
 
-std::vector<lora::LoraAdapter> load_folders(const Options& options) {
+std::vector<lora::LoraAdapter> load_folders(const ClusterOptions& options) {
   std::vector<lora::LoraAdapter> adapters;
   for (const auto& folder : options.folders) adapters.push_back(lora::load_peft(folder));
   return adapters;
 }
 
-std::vector<std::string> members(const library::Library& library, const Options& options) {
+std::vector<std::string> members(const library::Library& library, const ClusterOptions& options) {
   recipes::AdapterChoice choice;
   choice.names = options.adapters;
   return recipes::library_members(library, choice);
 }
 
 /// Reads only: a sweep stores no groups.
-void run_sweep(const Options& options) {
+void run_sweep(const ClusterOptions& options) {
   auto adapters = load_folders(options);
   if (!options.library.empty()) {
     const auto library = library::Library::open(options.library);
@@ -66,7 +66,7 @@ void run_sweep(const Options& options) {
   }
 }
 
-void run(const Options& options) {
+void run(const ClusterOptions& options) {
   options.common.placement();
   if (options.library.empty() == options.folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
   if (options.with_sweep) {
@@ -97,7 +97,7 @@ void run(const Options& options) {
 
 /// quiver cluster --library DIR | PEFT_DIR ... [--num-clusters K | --sweep [K,K,...]]
 void add_cluster_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ClusterOptions>();
   auto* command = app.add_subcommand("cluster", "Group adapters by model-based clustering (MBC); a library keeps the groups");
   add_common_options(*command, options->common, /*with_base=*/false);
   command->add_option("--library", options->library, "Library whose private and imported adapters to group");

@@ -13,7 +13,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct EvalOptions {
   CommonOptions common;
   recipes::EvalSetup setup;
   std::string data = "data";
@@ -39,7 +39,7 @@ std::vector<std::string> split(const std::string& names) {
   return list;
 }
 
-void run(Options& options) {
+void run(EvalOptions& options) {
   auto& setup = options.setup;
   const std::filesystem::path data = options.data;
   // An empty list of tasks leaves a section out.
@@ -76,7 +76,7 @@ void run(Options& options) {
 
 /// quiver eval --library L --methods all --train-tasks a,b --instruction-tasks all --choice-sets all --output results.json
 void add_eval_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   auto* command = app.add_subcommand(
       "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);

@@ -7,7 +7,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct GenerateOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
   std::string prompt;
@@ -17,7 +17,7 @@ struct Options {
 };
 
 /// One prompt, its answer appearing as it is made.
-void run_prompt(const Options& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
+void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
   const std::vector<std::vector<std::int32_t>> prompts = {base.tokenizer.encode(options.prompt)};
   auto generate = options.generate;
@@ -35,7 +35,7 @@ void run_prompt(const Options& options, const recipes::BaseModel& base, const re
   throw_if_stopped("while generating");
 }
 
-void run_file(const Options& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
+void run_file(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   io::JsonLinesReader reader(options.input);
   std::vector<nlohmann::json> ids;
   std::vector<std::vector<std::int32_t>> prompts;
@@ -60,7 +60,7 @@ void run_file(const Options& options, const recipes::BaseModel& base, const reci
   }
 }
 
-void run(Options& options) {
+void run(GenerateOptions& options) {
   if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
   const auto base = options.common.load();
   TerminalProgress progress;
@@ -76,7 +76,7 @@ void run(Options& options) {
 
 /// quiver generate --prompt TEXT | --input prompts.jsonl
 void add_generate_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateOptions>();
   auto* command = app.add_subcommand("generate", "Continue a prompt, or the {\"id\",\"prompt\"} lines of a file");
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->choice);

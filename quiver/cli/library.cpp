@@ -8,7 +8,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct LibraryOptions {
   CommonOptions common;
   std::string library;
   std::string name;
@@ -36,7 +36,7 @@ nlohmann::json assignment_json(const std::vector<cluster::GroupSimilarity>& grou
   return {{"group", groups.front().group}, {"similarities", similarities}};
 }
 
-void list(const Options& options) {
+void list(const LibraryOptions& options) {
   const auto library = library::Library::open(options.library);
   if (options.common.json) {
     nlohmann::json adapters = nlohmann::json::array();
@@ -51,12 +51,12 @@ void list(const Options& options) {
   }
 }
 
-void show(const Options& options) {
+void show(const LibraryOptions& options) {
   const auto library = library::Library::open(options.library);
   print_text(entry_json(library.at(options.name)).dump(options.common.json ? -1 : 2) + "\n");
 }
 
-void add(const Options& options) {
+void add(const LibraryOptions& options) {
   const auto base = options.common.load();
   auto adapter = lora::load_peft(options.folder);
   lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
@@ -83,13 +83,13 @@ void add(const Options& options) {
   }
 }
 
-void remove(const Options& options) {
+void remove(const LibraryOptions& options) {
   auto library = library::Library::open(options.library);
   library.remove(options.name);
   if (options.common.json) print_json({{"removed", options.name}});
 }
 
-void verify(const Options& options) {
+void verify(const LibraryOptions& options) {
   const auto findings = library::Library::open(options.library).verify();
   if (options.common.json) {
     nlohmann::json rows = nlohmann::json::array();
@@ -102,7 +102,7 @@ void verify(const Options& options) {
   if (!options.common.json) print_text("all is well\n");
 }
 
-void export_adapter(const Options& options) {
+void export_adapter(const LibraryOptions& options) {
   library::Library::open(options.library).export_adapter(options.name, options.folder, options.force);
   if (options.common.json) print_json({{"path", options.folder}});
 }
@@ -113,8 +113,8 @@ void export_adapter(const Options& options) {
 void add_library_command(CLI::App& app) {
   auto* command = app.add_subcommand("library", "List, show, add, remove, verify and export the adapters of a library");
   command->require_subcommand(1);
-  const auto verb = [command](const char* name, const char* description, void (*run)(const Options&), bool with_base = false) {
-    auto options = std::make_shared<Options>();
+  const auto verb = [command](const char* name, const char* description, void (*run)(const LibraryOptions&), bool with_base = false) {
+    auto options = std::make_shared<LibraryOptions>();
     auto* sub = command->add_subcommand(name, description);
     add_common_options(*sub, options->common, with_base);
     sub->add_option("--library", options->library, "Library folder")->required();

@@ -5,14 +5,14 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct MergeOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
   std::string output;
   bool force = false;
 };
 
-void run(Options& options) {
+void run(MergeOptions& options) {
   if (options.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are merged: give --library");
   lora::check_may_write(options.output, options.force);  // before the work
   const auto base = options.common.load();
@@ -36,7 +36,7 @@ void run(Options& options) {
 
 /// quiver merge --library L --method ties --output DIR
 void add_merge_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<MergeOptions>();
   options->choice.method = "mean";
   auto* command = app.add_subcommand("merge", "Make one adapter, a PEFT folder, of a library's");
   add_common_options(*command, options->common);

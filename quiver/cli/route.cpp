@@ -12,7 +12,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct RouteOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
   std::string prompt;
@@ -21,7 +21,7 @@ struct Options {
   bool force = false;
 };
 
-void run(const Options& options) {
+void run(const RouteOptions& options) {
   if (!options.html.empty() && !options.force && options.html != "-" && std::filesystem::exists(options.html)) {
     fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.html);
   }
@@ -43,7 +43,7 @@ void run(const Options& options) {
 
 /// quiver route --library L --prompt TEXT [--trace] [--html FILE]
 void add_route_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RouteOptions>();
   auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->choice);

@@ -8,7 +8,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct ScoreOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
   std::string input = "-";
@@ -16,7 +16,7 @@ struct Options {
   bool force = false;
 };
 
-void run(const Options& options) {
+void run(const ScoreOptions& options) {
   const auto base = options.common.load();
   std::vector<nlohmann::json> ids;
   std::vector<forest::Sequence> sequences;
@@ -59,7 +59,7 @@ void run(const Options& options) {
 
 /// quiver score --base B --input requests.jsonl [--output scores.jsonl]
 void add_score_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ScoreOptions>();
   auto* command = app.add_subcommand("score", "Log-likelihood of continuations: {\"id\",\"context\",\"continuation\"} lines in");
   add_common_options(*command, options->common);
   add_adapter_options(*command, options->choice);

@@ -7,7 +7,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct TokenizeOptions {
   CommonOptions common;
   bool decode = false;
   bool json_lines = false;
@@ -26,7 +26,7 @@ void decode_line(const text::Tokenizer& tokenizer, const std::string& line, cons
   print_json({{"text", tokenizer.decode(tokens)}});
 }
 
-void run(const Options& options) {
+void run(const TokenizeOptions& options) {
   const auto tokenizer = recipes::load_base_tokenizer(options.common.base);
   std::string line;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {
@@ -48,7 +48,7 @@ void run(const Options& options) {
 
 /// quiver tokenize --base B < text > ids
 void add_tokenize_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizeOptions>();
   auto* command = app.add_subcommand("tokenize", "Text lines in, {\"ids\":[...]} lines out, without special tokens around them");
   add_common_options(*command, options->common);
   command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");

@@ -11,7 +11,7 @@
 namespace quiver::cli {
 namespace {
 
-struct Options {
+struct TrainOptions {
   CommonOptions common;
   TrainingArguments training;
   std::string shared;
@@ -40,7 +40,7 @@ void print_profile(const nlohmann::json& profile) {
   }
 }
 
-void run_full(const Options& options, const recipes::TrainingSetup& setup) {
+void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
   if (!options.training.library.empty() || !options.shared.empty()) fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
   const auto base = options.common.load();
   TerminalProgress progress;
@@ -52,7 +52,7 @@ void run_full(const Options& options, const recipes::TrainingSetup& setup) {
                     training.value("last_loss", 0.0)));
 }
 
-void run(const Options& options) {
+void run(const TrainOptions& options) {
   const auto setup = options.training.resolve(options.common.seed);
   if (!options.full.empty()) return run_full(options, setup);
   if (options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
@@ -90,7 +90,7 @@ void run(const Options& options) {
 
 /// quiver train --library DIR [--data DIR --tasks a,b|all --shared NAME ...]
 void add_train_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TrainOptions>();
   auto* command = app.add_subcommand("train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
   add_common_options(*command, options->common);
   add_training_options(*command, options->training);

@@ -10,13 +10,13 @@
 
 #include "quiver/base/error.h"
 #include "quiver/cluster/partition.h"
+#include "quiver/testing/draw.h"
 
 namespace quiver::cluster {
 namespace {
 
+using quiver::testing::seeded;
 using ::testing::ElementsAre;
-
-torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 /// Five points around each of four distant corners, in turns.
 torch::Tensor four_groups(std::uint64_t seed) {

@@ -14,16 +14,16 @@
 #include "quiver/cluster/partition.h"
 #include "quiver/io/json.h"
 #include "quiver/tensor/tensor.h"
+#include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::cluster {
 namespace {
 
+using quiver::testing::seeded;
 using lora::LoraAdapter;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int64_t rank = 2) {
   auto generator = seeded(seed);

@@ -13,8 +13,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 /// The first singular values of a dense matrix, put together again.
 torch::Tensor truncated_svd(const torch::Tensor& dense, std::int64_t rank) {
   const auto [u, s, vh] = torch::linalg_svd(dense, false);

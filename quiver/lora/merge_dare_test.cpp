@@ -18,8 +18,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 TEST(KeepMask, IsOneAsOftenAsTheDensitySays) {
   const auto mask = keep_mask({100, 200}, 0.3, 1, "x");
   EXPECT_TRUE((mask * (mask - 1) == 0).all().item<bool>());

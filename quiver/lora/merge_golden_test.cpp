@@ -36,11 +36,11 @@ LoraAdapter golden_adapter(const std::string& name) {
 }
 
 /// a, b and c, of rank 3 and scaling 2.
-std::vector<LoraAdapter> three_adapters() { return {golden_adapter("a"), golden_adapter("b"), golden_adapter("c")}; }
+std::vector<LoraAdapter> first_three() { return {golden_adapter("a"), golden_adapter("b"), golden_adapter("c")}; }
 
 /// And d, of rank 5 and scaling 0.8.
 std::vector<LoraAdapter> four_adapters() {
-  auto adapters = three_adapters();
+  auto adapters = first_three();
   adapters.push_back(golden_adapter("d"));
   return adapters;
 }
@@ -85,7 +85,7 @@ class PeftMerges : public ::testing::Test {
 };
 
 TEST_F(PeftMerges, LinearIsPefts) {
-  const auto adapters = three_adapters();
+  const auto adapters = first_three();
   expect_factors(peft_merge(adapters, first_weights(3)), "linear");
 }
 
@@ -103,13 +103,13 @@ TEST_F(PeftMerges, CatAndSvdAreUpdatesOfOurs) {
 }
 
 TEST_F(PeftMerges, MagnitudePruneIsPefts) {
-  const auto adapters = three_adapters();
+  const auto adapters = first_three();
   expect_factors(peft_merge(adapters, first_weights(3), {.combination = PeftCombination::kMagnitudePrune, .density = kDensity}),
                  "magnitude_prune");
 }
 
 TEST_F(PeftMerges, TiesIsPeftsForBothElections) {
-  const auto adapters = three_adapters();
+  const auto adapters = first_three();
   PeftMergeOptions options = {.combination = PeftCombination::kTies, .density = kDensity};
   expect_factors(peft_merge(adapters, first_weights(3), options), "ties-total");
   options.majority_sign = MajoritySign::kFrequency;
@@ -118,7 +118,7 @@ TEST_F(PeftMerges, TiesIsPeftsForBothElections) {
 }
 
 TEST_F(PeftMerges, DareIsPeftsWithItsMasks) {
-  const auto adapters = three_adapters();
+  const auto adapters = first_three();
   PeftMergeOptions options = {.combination = PeftCombination::kDareLinear, .density = kDensity};
   expect_factors(peft_merge(adapters, first_weights(3), options, masks_of("dare_linear")), "dare_linear");
   options.combination = PeftCombination::kDareTies;
@@ -128,7 +128,7 @@ TEST_F(PeftMerges, DareIsPeftsWithItsMasks) {
 }
 
 TEST_F(PeftMerges, DareDrawsItsOwnMasksElse) {
-  const auto adapters = three_adapters();
+  const auto adapters = first_three();
   const PeftMergeOptions options = {.combination = PeftCombination::kDareTies, .density = kDensity, .seed = 3};
   std::vector<AdapterMasks> masks;
   for (const auto& adapter : adapters) masks.push_back(dare_masks(adapter, {.density = kDensity, .seed = 3}));
@@ -155,7 +155,7 @@ std::string case_name(const std::string& method, double density) {
 }
 
 TEST_P(NumPyMerges, TiesOfTheFactorsMatches) {
-  const auto merged = ties(three_adapters(), {.density = GetParam()});
+  const auto merged = ties(first_three(), {.density = GetParam()});
   for (const auto& path : kPaths) {
     const auto key = case_name("mttl-ties", GetParam()) + path;
     EXPECT_LT(relative_difference(merged.pairs.at(path).lora_a(), by_numpy(key + ".lora_a")), 1e-7) << path;

@@ -13,7 +13,7 @@
 namespace quiver::lora {
 namespace {
 
-constexpr double kNoise = 1e-10;  ///< singular values below this share of the largest are rounding
+constexpr double kRankCutoff = 1e-10;  ///< singular values below this share of the largest are rounding
 
 /// The updates of one projection in their shared basis: delta_w_i = U core_i Q_i^T.
 struct SharedBasis {
@@ -43,7 +43,7 @@ SharedBasis shared_basis(std::span<const LoraAdapter> adapters, const std::strin
     column += b[i].size(1);
   }
   auto [u, s, vh] = torch::linalg_svd(torch::cat(blocks, 1), /*full_matrices=*/false);
-  const auto rank = std::max<std::int64_t>(1, (s > s[0] * kNoise).sum().item<std::int64_t>());  // 1 where all updates are 0
+  const auto rank = std::max<std::int64_t>(1, (s > s[0] * kRankCutoff).sum().item<std::int64_t>());  // 1 where all updates are 0
   basis.u = q_b.matmul(u.narrow(1, 0, rank));
   // An SVD leaves the signs open.
   const auto largest = basis.u.gather(0, basis.u.abs().argmax(0, /*keepdim=*/true));  // [1, K]

@@ -19,13 +19,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
-/// Of unequal ranks and scalings, in float64.
-std::vector<LoraAdapter> three_adapters() {
-  return {in_double(random_adapter("a", 2, 4, 1)), in_double(random_adapter("b", 3, 5, 2)), in_double(random_adapter("c", 1, 2, 3))};
-}
-
 /// KnOTS on dense updates: {path: delta_w*}.
 std::map<std::string, torch::Tensor> dense_knots(const std::vector<LoraAdapter>& adapters, KnotsMerge merge, double density) {
   std::map<std::string, torch::Tensor> bases;
@@ -63,7 +56,7 @@ std::map<std::string, torch::Tensor> dense_knots(const std::vector<LoraAdapter>&
 }
 
 TEST(Knots, EqualsItsDefinitionOnDenseUpdates) {
-  const auto adapters = three_adapters();
+  const auto adapters = three_unequal_adapters();
   for (const auto merge : {KnotsMerge::kTies, KnotsMerge::kDare, KnotsMerge::kMean}) {
     for (const double density : {0.2, 0.7}) {
       const auto merged = knots(adapters, {.merge = merge, .density = density, .seed = 5});
@@ -75,14 +68,14 @@ TEST(Knots, EqualsItsDefinitionOnDenseUpdates) {
 }
 
 TEST(Knots, HasDefaultDensities) {
-  const auto adapters = three_adapters();
+  const auto adapters = three_unequal_adapters();
   EXPECT_EQ(update_difference(knots(adapters), knots(adapters, {.density = 0.2})), 0);
   EXPECT_EQ(update_difference(knots(adapters, {.merge = KnotsMerge::kDare}), knots(adapters, {.merge = KnotsMerge::kDare, .density = 0.5})),
             0);
 }
 
 TEST(Knots, MeanIsTheMeanOfProducts) {
-  const auto adapters = three_adapters();
+  const auto adapters = three_unequal_adapters();
   EXPECT_LT(update_difference(knots(adapters, {.merge = KnotsMerge::kMean}), mean_of_products(adapters)), 1e-12);
 }
 
@@ -96,7 +89,7 @@ TEST(Knots, OfOneAdapterOrOfEqualOnesAtDensityOneIsItsUpdate) {
 }
 
 TEST(Knots, DependsOnTheUpdatesAlone) {
-  auto adapters = three_adapters();
+  auto adapters = three_unequal_adapters();
   const auto merged = knots(adapters);
   for (std::size_t i = 0; i < adapters.size(); ++i) adapters[i] = in_another_basis(adapters[i], i);
   EXPECT_LT(update_difference(knots(adapters), merged), 1e-11);
@@ -125,10 +118,10 @@ TEST(Knots, TakesUpdatesThatAreZero) {
 }
 
 TEST(Knots, RefusesWhatItCannotMerge) {
-  const auto adapters = three_adapters();
+  const auto adapters = three_unequal_adapters();
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { knots(adapters, {.density = 0}); }), HasSubstr("density 0"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [] { knots({}); }), HasSubstr("no adapters to mix"));
-  auto shorter = three_adapters();
+  auto shorter = three_unequal_adapters();
   shorter[1].pairs.erase(kPath);
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { knots(shorter); }), HasSubstr("'b' has no LoRA on layers.1.self_attn.q_proj"));
 }

@@ -22,8 +22,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 TEST(Merge, CallsTheFunctionOfItsName) {
   const auto adapters = three_adapters();
   const std::vector weights = {0.5, -1.0, 2.0};

@@ -11,8 +11,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 torch::Tensor as_double(const torch::Tensor& tensor) { return tensor.to(torch::kDouble); }
 
 TEST(MeanOfFactors, AveragesEachFactorOnItsOwn) {

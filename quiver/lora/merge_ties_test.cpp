@@ -17,8 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 /// All factors as one vector, in path order, A before B.
 std::vector<double> entries_of(const LoraAdapter& adapter) {
   std::vector<double> entries;

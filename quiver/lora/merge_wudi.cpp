@@ -10,7 +10,7 @@
 namespace quiver::lora {
 namespace {
 
-constexpr double kNoise = 1e-10;  ///< singular values below this share of the largest are rounding
+constexpr double kPinvCutoff = 1e-10;  ///< singular values below this share of the largest are rounding
 
 /// One adapter in the shared input span: tau = b r_a^T Q^T.
 struct Task {
@@ -44,7 +44,7 @@ Factors solve(std::span<const LoraAdapter> adapters, const std::string& path) {
     m.push_back(tasks.back().m);
     b.push_back(tasks.back().b);
   }
-  const auto inverse = torch::linalg_pinv(torch::cat(m, 0), kNoise).t();  // [sum m_i, K]
+  const auto inverse = torch::linalg_pinv(torch::cat(m, 0), kPinvCutoff).t();  // [sum m_i, K]
   std::vector<torch::Tensor> x;
   std::int64_t row = 0;
   for (const auto& task : tasks) {

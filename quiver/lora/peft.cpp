@@ -42,20 +42,20 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 /// The factors of a module, as found in the file, and a DoRA's magnitude.
-struct Factors {
+struct FactorEntries {
   const io::TensorEntry* lora_a = nullptr;
   const io::TensorEntry* lora_b = nullptr;
   const io::TensorEntry* magnitude = nullptr;
 };
 
 /// Every tensor of the file, sorted into factors by module.
-std::map<std::string, Factors> find_factors(const io::SafetensorsView& view) {
-  std::map<std::string, Factors> modules;
+std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& view) {
+  std::map<std::string, FactorEntries> modules;
   std::vector<std::string> strangers;
   for (const auto& entry : view.entries()) {
-    using Member = const io::TensorEntry* Factors::*;
+    using Member = const io::TensorEntry* FactorEntries::*;
     static constexpr std::pair<std::string_view, Member> kKinds[] = {
-        {kSuffixA, &Factors::lora_a}, {kSuffixB, &Factors::lora_b}, {kSuffixMagnitude, &Factors::magnitude}};
+        {kSuffixA, &FactorEntries::lora_a}, {kSuffixB, &FactorEntries::lora_b}, {kSuffixMagnitude, &FactorEntries::magnitude}};
     std::string_view name = entry.name;
     const auto* kind = std::ranges::find_if(kKinds, [&](const auto& k) { return name.ends_with(k.first); });
     if (!name.starts_with(kPeftPrefix) || kind == std::end(kKinds)) {
@@ -87,7 +87,7 @@ std::map<std::string, Factors> find_factors(const io::SafetensorsView& view) {
   return modules;
 }
 
-LoraPair make_pair(const std::string& module, const Factors& factors, const PeftConfig& config, const io::SafetensorsView& view) {
+LoraPair make_pair(const std::string& module, const FactorEntries& factors, const PeftConfig& config, const io::SafetensorsView& view) {
   const auto context = [&] { return format("{}: module '{}'", view.origin(), module); };
   auto lora_a = tensor::to_tensor(*factors.lora_a);
   auto lora_b = tensor::to_tensor(*factors.lora_b);

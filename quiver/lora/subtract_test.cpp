@@ -14,8 +14,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kPath = "layers.1.self_attn.q_proj";
-
 TEST(SubtractFactors, TakesTheMeanOfEachFactorAway) {
   const auto task = random_adapter("task", 2, 4, 1);
   const std::vector general = {random_adapter("english", 2, 4, 2), random_adapter("german", 2, 4, 3)};

@@ -18,6 +18,9 @@ namespace quiver::lora {
 using io::TempFolder;
 using testing::message_of;
 
+/// A path of random_adapter, [6 -> 8].
+inline constexpr const char* kPath = "layers.1.self_attn.q_proj";
+
 /// Both factors random, on q_proj [6 -> 8] and v_proj [6 -> 4] of two layers. lora_a depends on `a_seed` alone.
 inline LoraAdapter random_adapter(const std::string& name, std::int64_t rank = 2, double alpha = 4, std::uint64_t a_seed = 1) {
   LoraAdapter adapter;
@@ -58,6 +61,11 @@ inline LoraAdapter in_double(const LoraAdapter& adapter) {
   auto result = adapter;
   for (auto& [path, pair] : result.pairs) pair = pair.to(torch::kCPU, torch::kDouble);
   return result;
+}
+
+/// "a", "b" and "c" of ranks 2, 3 and 2, more together than the 6 inputs, and unequal scalings. In float64.
+inline std::vector<LoraAdapter> three_unequal_adapters() {
+  return {in_double(random_adapter("a", 2, 4, 1)), in_double(random_adapter("b", 3, 5, 2)), in_double(random_adapter("c", 2, 2, 3))};
 }
 
 /// The update of a pair, computed in float64.

@@ -78,12 +78,6 @@ std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const libra
   return prompts;
 }
 
-std::string hash_of(const std::vector<Prompt>& prompts) {
-  Sha256 hash;
-  for (const auto& prompt : prompts) hash.update(std::as_bytes(std::span(prompt))).update("/");
-  return hash.hex();
-}
-
 /// What `compute` gives for the prompts of each adapter, kept in the library: name -> tensors. Only what is missing is computed.
 std::vector<tensor::TensorMap> of_task_prompts(const BaseModel& base, const library::Library& library, const std::string& what,
                                                const std::vector<std::vector<Prompt>>& prompts,

@@ -18,12 +18,6 @@ namespace {
 constexpr const char* kSamplesVersion = "base-samples-1";
 constexpr const char* kCalibrationVersion = "score-calibration-2";
 
-std::string hash_of(std::span<const Prompt> prompts) {
-  Sha256 hash;
-  for (const auto& prompt : prompts) hash.update(std::as_bytes(std::span(prompt))).update("/");
-  return hash.hex();
-}
-
 /// Continuations of nothing: the base model's idea of text.
 std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text) {
   const auto key = sha256_hex(format("{}/{}/{}/{}/{}/{}", kSamplesVersion, base.llama.fingerprint(),

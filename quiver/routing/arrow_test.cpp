@@ -7,14 +7,14 @@
 #include <limits>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
 
+using quiver::testing::seeded;
 using ::testing::HasSubstr;
-
-torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 lora::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out, std::int64_t rank) {
   auto generator = seeded(seed);

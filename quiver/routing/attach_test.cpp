@@ -12,18 +12,18 @@
 #include "quiver/routing/baselines.h"
 #include "quiver/routing/registry.h"
 #include "quiver/testing/dense_mixture.h"
+#include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
 
+using quiver::testing::seeded;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const std::string kQ = "layers.0.self_attn.q_proj";
 const std::string kUp = "layers.0.mlp.up_proj";
-
-torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int64_t rank = 2) {
   auto generator = seeded(seed);

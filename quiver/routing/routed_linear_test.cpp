@@ -14,17 +14,17 @@
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/baselines.h"
 #include "quiver/testing/dense_mixture.h"
+#include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::routing {
 namespace {
 
 using quiver::testing::dense_mixture;
+using quiver::testing::seeded;
 using ::testing::HasSubstr;
 
 constexpr Combine kBoth[] = {Combine::kParams, Combine::kOutputs};
-
-torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 /// A base of width d_in -> d_out with `ranks.size()` random adapters.
 struct Bank {

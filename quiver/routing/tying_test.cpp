@@ -20,7 +20,7 @@ const std::map<std::string, std::int64_t> kOutputs = {{"self_attn.q_proj", 12}, 
                                                       {"self_attn.o_proj", 12}, {"mlp.gate_proj", 20},   {"mlp.up_proj", 20}};
 
 /// Of two layers, ranks that differ between projections.
-lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed) {
+lora::LoraAdapter layered_adapter(const std::string& name, std::uint64_t seed) {
   lora::LoraAdapter adapter;
   adapter.name = name;
   for (const std::string layer : {"layers.0.", "layers.1."}) {
@@ -34,7 +34,7 @@ lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed) {
   return adapter;
 }
 
-std::vector<lora::LoraAdapter> two_adapters() { return {random_adapter("a", 1000), random_adapter("b", 2000)}; }
+std::vector<lora::LoraAdapter> two_adapters() { return {layered_adapter("a", 1000), layered_adapter("b", 2000)}; }
 
 /// The first right singular vector of a dense matrix, its largest entry positive.
 torch::Tensor first_direction(const torch::Tensor& update) {

@@ -5,9 +5,12 @@
 
 namespace quiver::testing {
 
+/// A generator of its own.
+inline torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
+
 /// Standard normal float32 numbers, times `scale`; the same for the same seed.
 inline torch::Tensor draw(torch::IntArrayRef sizes, std::uint64_t seed, double scale = 1) {
-  auto generator = at::detail::createCPUGenerator(seed);
+  auto generator = seeded(seed);
   return torch::randn(sizes, generator, torch::kFloat) * scale;
 }
 

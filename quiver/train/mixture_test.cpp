@@ -132,7 +132,7 @@ TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
   }
 }
 
-Trainer make_trainer(const model::Llama& base, double dropout = 0, bool sample_weights = false) {
+Trainer mixture_trainer(const model::Llama& base, double dropout = 0, bool sample_weights = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4, .validate_every = 2};
   options.optimizer.learning_rate = 1e-2;
   auto skills = random_skills(base, 3);
@@ -145,13 +145,13 @@ TEST(Mixture, TrainingLowersTheLossAndResumesBitForBit) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-mixture-test.safetensors";
   for (const auto& [dropout, sample_weights] : {std::pair(0.0, false), {0.3, false}, {0.0, true}}) {
-    auto whole = make_trainer(base, dropout, sample_weights);
+    auto whole = mixture_trainer(base, dropout, sample_weights);
     while (!whole.is_done()) whole.run_step();
     EXPECT_LT(whole.stats().validations.back().loss, 0.9 * whole.stats().losses.front());
-    auto first = make_trainer(base, dropout, sample_weights);
+    auto first = mixture_trainer(base, dropout, sample_weights);
     for (int i = 0; i < 4; ++i) first.run_step();
     first.save(path, "key");
-    auto second = make_trainer(base, dropout, sample_weights);
+    auto second = mixture_trainer(base, dropout, sample_weights);
     ASSERT_TRUE(second.restore(path, "key"));
     while (!second.is_done()) second.run_step();
     EXPECT_TRUE(whole.result().equal(second.result()));
