@@ -1,3 +1,4 @@
+#include <span>
 #include <string>
 
 #include "quiver/base/error.h"
@@ -7,6 +8,20 @@
 
 namespace quiver::cli {
 namespace {
+
+/// Appends a section to `text`; the lines as JSON. A name too long for its column has a line of its own.
+nlohmann::json add_lines(const char* title, std::span<const recipes::MethodLine> lines, std::string& text) {
+  constexpr std::size_t kColumn = 18;
+  auto list = nlohmann::json::array();
+  text += format("\n{}\n", title);
+  for (const auto& line : lines) {
+    const std::string name = line.name;
+    text += name.size() > kColumn ? format("  {}\n  {:<18} {}\n", name, "", line.what) : format("  {:<18} {}\n", name, line.what);
+    text += format("  {:<18}   [{}]\n", "", line.source);
+    list.push_back({{"name", line.name}, {"what", line.what}, {"source", line.source}});
+  }
+  return list;
+}
 
 void run(bool json) {
   auto list = nlohmann::json::array();
@@ -31,19 +46,10 @@ void run(bool json) {
     text += format("  {:<18} {}\n  {:<18}   [{}]\n", method.name, method.what, "", method.source);
     adapting.push_back({{"name", method.name}, {"what", method.what}, {"source", method.source}, {"needs_library", method.needs_library}});
   }
-  auto building = nlohmann::json::array();
-  text += "\nmaking a library: names for build --recipe, and train\n";
-  for (const auto& recipe : recipes::build_recipes()) {
-    text += format("  {:<18} {}\n  {:<18}   [{}]\n", recipe.name, recipe.what, "", recipe.source);
-    building.push_back({{"name", recipe.name}, {"what", recipe.what}, {"source", recipe.source}});
-  }
-  auto steps = nlohmann::json::array();
-  text += "\nmaking a library step by step: verbs\n";
-  for (const auto& step : recipes::build_steps()) {
-    text += format("  {}\n  {:<18} {}\n  {:<18}   [{}]\n", step.name, "", step.what, "", step.source);
-    steps.push_back({{"name", step.name}, {"what", step.what}, {"source", step.source}});
-  }
-  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}, {"steps", steps}}) : print_text(text);
+  const auto building = add_lines("making a library: names for build --recipe, and train", recipes::build_recipes(), text);
+  const auto steps = add_lines("making a library step by step: verbs", recipes::build_steps(), text);
+  const auto options = add_lines("going with others: options", recipes::method_options(), text);
+  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}, {"steps", steps}, {"options", options}}) : print_text(text);
 }
 
 }  // namespace

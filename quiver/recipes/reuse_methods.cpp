@@ -30,7 +30,7 @@ constexpr ReuseMethod kMethods[] = {
     {"task-predictor", kPrompt, "the top k tasks of a classifier of prompts, learnt from texts of the tasks", "Ostapenko et al. 2024, TP", true},
 };
 
-constexpr BuildRecipe kRecipes[] = {
+constexpr MethodLine kRecipes[] = {
     {"private", "an adapter per task", "Ostapenko et al. 2024, sec. 3"},
     {"shared", "one adapter on the joint rows of the tasks (--rank sets its size)", "Ostapenko et al. 2024, Shared"},
     {"mbc", "private adapters, their clusters by weight similarity, an adapter per cluster", "Ostapenko et al. 2024, alg. 1"},
@@ -43,17 +43,28 @@ constexpr BuildRecipe kRecipes[] = {
     {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
 };
 
-constexpr BuildRecipe kSteps[] = {
+constexpr MethodLine kSteps[] = {
     {"train --full", "all weights of the base on the joint rows", "Ostapenko et al. 2024, FullFT"},
     {"cluster", "groups of tasks by k-means of the cosines of their adapters' factors", "Ostapenko et al. 2024, alg. 1"},
     {"cluster --similarity products", "the same of their updates, whatever the basis of the factors", "Quiver"},
     {"library add --assign", "a new adapter's task joins the group of the nearest adapters", "Quiver"},
 };
 
+constexpr MethodLine kOptions[] = {
+    {"--general NAMES", "the mean of general adapters subtracted from the others first, exactly (--general-by-factors: as PEFT does)",
+     "Bagherifard et al. 2025, GenKnowSub"},
+    {"--combine params|outputs", "adapters that a token chose, mixed factor by factor or by what they add", "Ostapenko et al. 2024; PEFT"},
+    {"--tie q_proj,k_proj,v_proj", "Arrow and its kin: projections of a block decide as one", "Ostapenko et al. 2024"},
+    {"--merge-rank R", "any merge, compressed to a rank by its singular values", "Eckart and Young 1936"},
+    {"adapt --retrieve N --retrieve-by random|weights|fisher", "of the library only the adapters nearest to the task", "Ostapenko et al. 2024; Wu et al. 2023"},
+    {"build --budget-epochs E", "MBC under one budget of steps: 40 % for the private adapters, 60 % for the clusters'", "Ostapenko et al. 2024"},
+};
+
 }  // namespace
 
-std::span<const BuildRecipe> build_recipes() { return kRecipes; }
-std::span<const BuildRecipe> build_steps() { return kSteps; }
+std::span<const MethodLine> build_recipes() { return kRecipes; }
+std::span<const MethodLine> build_steps() { return kSteps; }
+std::span<const MethodLine> method_options() { return kOptions; }
 
 const char* family_name(ReuseFamily family) {
   switch (family) {

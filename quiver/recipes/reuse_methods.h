@@ -29,14 +29,17 @@ std::span<const ReuseMethod> reuse_methods();
 /// Throws kUsage for a name that is not in the list, naming the nearest.
 const ReuseMethod& reuse_method(std::string_view name);
 
-/// A recipe of `quiver build`, as `quiver methods` lists it.
-struct BuildRecipe {
+/// A line of `quiver methods` on something else than a name for --method.
+struct MethodLine {
   const char* name;
   const char* what;
   const char* source;
 };
-std::span<const BuildRecipe> build_recipes();
+/// The recipes of `quiver build`.
+std::span<const MethodLine> build_recipes();
 /// What else makes or changes a library, by verb.
-std::span<const BuildRecipe> build_steps();
+std::span<const MethodLine> build_steps();
+/// Methods that go with others, by option.
+std::span<const MethodLine> method_options();
 
 }  // namespace quiver::recipes

@@ -26,6 +26,15 @@ class Verbs(Case):
             self.assertIn(verb, text)
             self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
 
+    def test_options_that_methods_lists_are_options(self):
+        listed = json.loads(run("methods", "--json").stdout)
+        names = [line["name"] for section in ("steps", "options") for line in listed[section]]
+        self.assertIn("--general NAMES", names)
+        for name in names:
+            verb = name.split("--")[0].split() or ["score"]
+            for option in (word for word in name.split() if word.startswith("--")):
+                self.assertIn(option, run(*verb, "--help").stdout, name)
+
     def test_tokenize_and_decode_are_inverse(self):
         text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
         ids = run("tokenize", "--base", TINY, stdin=text).stdout
