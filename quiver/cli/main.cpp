@@ -45,7 +45,11 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<ch
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
   std::string message = error.what();
   const auto* command = &app;
-  while (!command->get_subcommands().empty()) command = command->get_subcommands().back();
+  std::string verbs;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().back();
+    verbs += command->get_name() + " ";
+  }
   std::vector<std::string> known;
   for (const auto* option : command->get_options()) known.push_back(option->get_name());
   for (const auto* verb : command->get_subcommands([](const CLI::App*) { return true; })) known.push_back(verb->get_name());
@@ -54,7 +58,7 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<ch
     const auto word = unknown_word(app, *command, words);
     if (!word.empty()) message = quiver::format("unknown argument '{}'{}", word, quiver::did_you_mean(word, known));
   }
-  return report(quiver::ErrorKind::kUsage, message + "; see 'quiver " + (command == &app ? "" : command->get_name() + " ") + "--help'");
+  return report(quiver::ErrorKind::kUsage, message + "; see 'quiver " + verbs + "--help'");
 }
 
 }  // namespace

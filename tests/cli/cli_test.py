@@ -35,6 +35,10 @@ class Verbs(Case):
             for option in (word for word in name.split() if word.startswith("--")):
                 self.assertIn(option, run(*verb, "--help").stdout, name)
 
+    def test_a_wrong_option_names_the_verbs_whose_help_tells(self):
+        self.expect_error(["bench", "routing", "--method", "lag"], 2, "'--method'", "see 'quiver bench routing --help'")
+        self.expect_error(["scor"], 2, "see 'quiver --help'")
+
     def test_tokenize_and_decode_are_inverse(self):
         text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
         ids = run("tokenize", "--base", TINY, stdin=text).stdout
