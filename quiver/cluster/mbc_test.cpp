@@ -20,8 +20,8 @@
 namespace quiver::cluster {
 namespace {
 
-using quiver::testing::seeded;
 using lora::LoraAdapter;
+using quiver::testing::seeded;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

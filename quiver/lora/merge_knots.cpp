@@ -13,8 +13,6 @@
 namespace quiver::lora {
 namespace {
 
-constexpr double kRankCutoff = 1e-10;  ///< singular values below this share of the largest are rounding
-
 /// The updates of one projection in their shared basis: delta_w_i = U core_i Q_i^T.
 struct SharedBasis {
   torch::Tensor u;                  ///< [d_out, K], orthonormal columns
@@ -43,7 +41,7 @@ SharedBasis shared_basis(std::span<const LoraAdapter> adapters, const std::strin
     column += b[i].size(1);
   }
   auto [u, s, vh] = torch::linalg_svd(torch::cat(blocks, 1), /*full_matrices=*/false);
-  const auto rank = std::max<std::int64_t>(1, (s > s[0] * kRankCutoff).sum().item<std::int64_t>());  // 1 where all updates are 0
+  const auto rank = std::max<std::int64_t>(1, (s > s[0] * kSingularCutoff).sum().item<std::int64_t>());  // 1 where all updates are 0
   basis.u = q_b.matmul(u.narrow(1, 0, rank));
   // An SVD leaves the signs open.
   const auto largest = basis.u.gather(0, basis.u.abs().argmax(0, /*keepdim=*/true));  // [1, K]

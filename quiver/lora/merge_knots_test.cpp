@@ -56,7 +56,7 @@ std::map<std::string, torch::Tensor> dense_knots(const std::vector<LoraAdapter>&
 }
 
 TEST(Knots, EqualsItsDefinitionOnDenseUpdates) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(1);
   for (const auto merge : {KnotsMerge::kTies, KnotsMerge::kDare, KnotsMerge::kMean}) {
     for (const double density : {0.2, 0.7}) {
       const auto merged = knots(adapters, {.merge = merge, .density = density, .seed = 5});
@@ -68,14 +68,14 @@ TEST(Knots, EqualsItsDefinitionOnDenseUpdates) {
 }
 
 TEST(Knots, HasDefaultDensities) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(1);
   EXPECT_EQ(update_difference(knots(adapters), knots(adapters, {.density = 0.2})), 0);
   EXPECT_EQ(update_difference(knots(adapters, {.merge = KnotsMerge::kDare}), knots(adapters, {.merge = KnotsMerge::kDare, .density = 0.5})),
             0);
 }
 
 TEST(Knots, MeanIsTheMeanOfProducts) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(1);
   EXPECT_LT(update_difference(knots(adapters, {.merge = KnotsMerge::kMean}), mean_of_products(adapters)), 1e-12);
 }
 
@@ -89,7 +89,7 @@ TEST(Knots, OfOneAdapterOrOfEqualOnesAtDensityOneIsItsUpdate) {
 }
 
 TEST(Knots, DependsOnTheUpdatesAlone) {
-  auto adapters = three_unequal_adapters();
+  auto adapters = three_unequal_adapters(1);
   const auto merged = knots(adapters);
   for (std::size_t i = 0; i < adapters.size(); ++i) adapters[i] = in_another_basis(adapters[i], i);
   EXPECT_LT(update_difference(knots(adapters), merged), 1e-11);
@@ -118,10 +118,10 @@ TEST(Knots, TakesUpdatesThatAreZero) {
 }
 
 TEST(Knots, RefusesWhatItCannotMerge) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(1);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { knots(adapters, {.density = 0}); }), HasSubstr("density 0"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [] { knots({}); }), HasSubstr("no adapters to mix"));
-  auto shorter = three_unequal_adapters();
+  auto shorter = three_unequal_adapters(1);
   shorter[1].pairs.erase(kPath);
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { knots(shorter); }), HasSubstr("'b' has no LoRA on layers.1.self_attn.q_proj"));
 }

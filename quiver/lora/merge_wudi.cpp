@@ -10,8 +10,6 @@
 namespace quiver::lora {
 namespace {
 
-constexpr double kPinvCutoff = 1e-10;  ///< singular values below this share of the largest are rounding
-
 /// One adapter in the shared input span: tau = b r_a^T Q^T.
 struct Task {
   torch::Tensor b;    ///< scaling B, [d_out, r]
@@ -44,7 +42,7 @@ Factors solve(std::span<const LoraAdapter> adapters, const std::string& path) {
     m.push_back(tasks.back().m);
     b.push_back(tasks.back().b);
   }
-  const auto inverse = torch::linalg_pinv(torch::cat(m, 0), kPinvCutoff).t();  // [sum m_i, K]
+  const auto inverse = torch::linalg_pinv(torch::cat(m, 0), kSingularCutoff).t();  // [sum m_i, K]
   std::vector<torch::Tensor> x;
   std::int64_t row = 0;
   for (const auto& task : tasks) {

@@ -18,6 +18,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr std::int64_t kLastRank = 2;  // ranks 2, 3 and 2 over 6 inputs: no update can leave all of them undisturbed
+
 std::vector<LoraPair> pairs_at(const std::vector<LoraAdapter>& adapters, const std::string& path) {
   std::vector<LoraPair> pairs;
   for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
@@ -43,14 +45,14 @@ torch::Tensor dense_gradient(const std::vector<LoraPair>& pairs, const torch::Te
 }
 
 TEST(WudiObjective, EqualsItsDefinitionOnDenseUpdates) {
-  const auto pairs = pairs_at(three_unequal_adapters(), kPath);
+  const auto pairs = pairs_at(three_unequal_adapters(kLastRank), kPath);
   const auto other = in_double(random_adapter("other", 4, 3, 9)).pairs.at(kPath);
   const double expected = dense_objective(pairs, update_of(other));
   EXPECT_NEAR(wudi_objective(pairs, other), expected, 1e-12 * expected);
 }
 
 TEST(Wudi, HasNoGradientLeft) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(kLastRank);
   const auto merged = wudi(adapters);
   for (const auto& [path, pair] : merged.pairs) {
     const auto pairs = pairs_at(adapters, path);
@@ -60,7 +62,7 @@ TEST(Wudi, HasNoGradientLeft) {
 }
 
 TEST(Wudi, IsBelowTheSumTheMeanAndWhatGradientDescentReaches) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(kLastRank);
   const auto merged = wudi(adapters);
   const auto sum = task_arithmetic(adapters, 1), mean = mean_of_products(adapters);
   for (const auto& [path, pair] : merged.pairs) {
@@ -97,7 +99,7 @@ TEST(Wudi, OfAdaptersThatReadOrthogonalInputsIsTheirSum) {
 }
 
 TEST(Wudi, DependsOnTheUpdatesAlone) {
-  auto adapters = three_unequal_adapters();
+  auto adapters = three_unequal_adapters(kLastRank);
   const auto merged = wudi(adapters);
   for (std::size_t i = 0; i < adapters.size(); ++i) adapters[i] = in_another_basis(adapters[i], i);
   EXPECT_LT(update_difference(wudi(adapters), merged), 1e-10);
@@ -116,7 +118,7 @@ TEST(Wudi, ReadsOnlyWhatTheAdaptersRead) {
 }
 
 TEST(Wudi, LeavesOutUpdatesThatAreZero) {
-  const auto adapters = three_unequal_adapters();
+  const auto adapters = three_unequal_adapters(kLastRank);
   auto zero = in_double(random_adapter("zero", 2, 4, 5));
   for (auto& [path, pair] : zero.pairs) pair = LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), 4);
   auto more = adapters;
@@ -127,7 +129,7 @@ TEST(Wudi, LeavesOutUpdatesThatAreZero) {
 
 TEST(Wudi, RefusesWhatItCannotMerge) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [] { wudi({}); }), HasSubstr("no adapters to mix"));
-  auto broken = three_unequal_adapters();
+  auto broken = three_unequal_adapters(kLastRank);
   auto& pair = broken[2].pairs.at(kPath);
   pair = LoraPair(pair.lora_a() * std::nan(""), pair.lora_b(), 2);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { wudi(broken); }), HasSubstr("adapter 'c' holds NaN or infinite values"));

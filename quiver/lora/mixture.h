@@ -26,6 +26,9 @@ void check_density(double density);
 /// 1 / count, count times.
 std::vector<double> equal_weights(std::size_t count);
 
+/// Singular values below this share of the largest are rounding, in float64.
+inline constexpr double kSingularCutoff = 1e-10;
+
 /// A mixture's name, base and options; its pairs are still to come.
 LoraAdapter mixture_of(std::span<const LoraAdapter> adapters, const std::string& name);
 /// The options of a mixture whose pairs have scaling 1, of the largest rank among them.

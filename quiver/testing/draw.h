@@ -5,7 +5,7 @@
 
 namespace quiver::testing {
 
-/// A generator of its own.
+/// A new generator of the CPU.
 inline torch::Generator seeded(std::uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 /// Standard normal float32 numbers, times `scale`; the same for the same seed.

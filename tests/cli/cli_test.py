@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,7 @@ class Verbs(Case):
         for name in names:
             verb = name.split("--")[0].split() or ["score"]
             for option in (word for word in name.split() if word.startswith("--")):
-                self.assertIn(option, run(*verb, "--help").stdout, name)
+                self.assertRegex(run(*verb, "--help").stdout, re.escape(option) + r"(?![\w-])", name)
 
     def test_a_wrong_option_names_the_verbs_whose_help_tells(self):
         self.expect_error(["bench", "routing", "--method", "lag"], 2, "'--method'", "see 'quiver bench routing --help'")
