@@ -12,6 +12,7 @@ static_assert(std::atomic<bool>::is_always_lock_free, "request_stop is called fr
 
 bool stop_requested() noexcept { return stop_flag.load(std::memory_order_relaxed); }
 void request_stop() noexcept { stop_flag.store(true, std::memory_order_relaxed); }
+void clear_stop() noexcept { stop_flag.store(false, std::memory_order_relaxed); }
 
 void throw_if_stopped(std::string_view where) {
   if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped {}; run the same command again to go on", where);

@@ -37,6 +37,8 @@ class NoProgress : public Progress {
 /// safe points and calls throw_if_stopped.
 bool stop_requested() noexcept;
 void request_stop() noexcept;
+/// Forgets the request: what it stopped has ended, and other work goes on.
+void clear_stop() noexcept;
 /// Throws kInterrupted, naming the safe point ("stopped after step 12 of adapter 'qnli'; run again to go on").
 void throw_if_stopped(std::string_view where);
 

@@ -45,7 +45,7 @@ void run(AdaptOptions& options) {
   recipes::adapt_method(options.setup.method);
   const auto setup = resolve(options);
   lora::check_may_write(options.output, options.training.setup.force);  // before the work
-  const auto base = options.common.load();
+  const auto base = options.common.load(options.training.resolve_train_on());
   TerminalProgress progress;
   const auto adapted = recipes::adapt(base, setup, progress);
   lora::save_peft(options.output, adapted.adapter, options.training.setup.force);
@@ -76,6 +76,7 @@ void add_adapt_command(CLI::App& app) {
   options->training.data = "data/heldout_sni";
   auto* command = app.add_subcommand("adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   command->add_option("--data", options->training.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
   command->add_option("--task", options->training.tasks, "The task to adapt to")->required();
   command->add_option("--method", options->setup.method, "fresh, shared, mean, poly, polyz, mhr, mhrz, weights, lorahub or pi-tuning ('quiver methods')")

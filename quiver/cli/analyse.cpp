@@ -28,6 +28,7 @@ recipes::AnalysisSetup resolve(const AnalyseOptions& options) {
 
 void add_options(CLI::App& command, AnalyseOptions& options) {
   add_common_options(command, options.common);
+  add_format_options(command, options.common);
   add_adapter_options(command, options.analysis.choice);
   command.add_option("--data", options.data, "Folder of task files whose test rows to look at")->capture_default_str();
   command.add_option("--tasks", options.tasks, "Tasks: names, or all (default: those the adapters were trained on)");
@@ -82,7 +83,7 @@ void run_transfer(const TransferOptions& transfer) {
   auto training = transfer.training;
   training.data = transfer.options.data;
   setup.training = training.resolve(transfer.options.common.seed);
-  const auto base = transfer.options.common.load();
+  const auto base = transfer.options.common.load(transfer.training.resolve_train_on());
   TerminalProgress progress;
   const auto result = recipes::analyse_transfer(base, setup, progress);
   if (transfer.options.common.json) return print_json(result);
@@ -113,6 +114,7 @@ void add_analyse_command(CLI::App& app) {
   auto transfer = std::make_shared<TransferOptions>();
   auto* pairs = command->add_subcommand("transfer", "Whether training on two tasks together gains the more, the more alike their adapters are");
   add_common_options(*pairs, transfer->options.common);
+  add_format_options(*pairs, transfer->options.common);
   pairs->add_option("--library", transfer->training.library, "The library of private adapters")->required();
   pairs->add_option("--data", transfer->options.data, "Folder of task files")->capture_default_str();
   pairs->add_option("--rows", transfer->options.analysis.rows, "Test rows of each task")->check(CLI::PositiveNumber)->capture_default_str();

@@ -75,7 +75,7 @@ void run(const BuildOptions& options) {
     cluster_epochs = options.budget_epochs - setup.train.epochs;
   }
   const auto mbc = options.cluster.resolve(options.common.seed);
-  const auto base = options.common.load();
+  const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
   TerminalProgress progress;
   std::vector<recipes::TrainedAdapter> trained;
@@ -122,6 +122,7 @@ void add_build_command(CLI::App& app) {
   auto* command =
       app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
                       "another that 'quiver methods' lists")
       ->capture_default_str();

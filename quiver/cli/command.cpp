@@ -19,7 +19,17 @@ tensor::Placement CommonOptions::placement() const {
   return tensor::resolve_placement(device, dtype);
 }
 
-recipes::BaseModel CommonOptions::load() const { return recipes::load_base(base, placement()); }
+recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
+  if (!reads_text) return recipes::load_base(base, placement());
+  // The template is small and may be refused: read before the weights are.
+  const auto path = recipes::base_path_or_default(base);
+  auto choice = format;
+  choice.train_on = train_on;
+  auto chosen = recipes::prompt_format(path, text::load_tokenizer(path), choice);
+  auto model = recipes::load_base(path.string(), placement());
+  model.format = std::move(chosen);
+  return model;
+}
 
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_base) {
   if (with_base) {
@@ -31,6 +41,15 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
   command.add_option("--threads", options.threads, "CPU threads (0: all cores)")->check(CLI::NonNegativeNumber)->capture_default_str();
   command.add_option("--seed", options.seed, "Seeds every random choice")->capture_default_str();
   command.add_flag("--json", options.json, "Results as JSON");
+}
+
+void add_format_options(CLI::App& command, CommonOptions& options) {
+  options.reads_text = true;
+  auto* chat = command.add_flag_callback("--chat", [&options] { options.format.chat = true; },
+                                         "Text is the user's message in the base's chat template (the default where the base has one)");
+  auto* bare = command.add_flag_callback("--no-chat", [&options] { options.format.chat = false; }, "Text is given to the model as it is");
+  chat->excludes(bare);
+  command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)");
 }
 
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
@@ -56,7 +75,7 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
                      "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
   command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();
   command.add_option("--task-threshold", choice.task_threshold,
-                     "lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
+                     "lag-mean, lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
       ->capture_default_str();
   command.add_option("--pooled-weight", choice.pooled_weight, "gated-arrow: of the prompt's evidence where it is clear")->capture_default_str();
   command.add_option("--fallback", choice.fallback, "arrow-mean: when it gives way: constant, entropy or margin")->capture_default_str();

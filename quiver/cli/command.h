@@ -19,14 +19,19 @@ struct CommonOptions {
   int threads = 0;
   std::uint64_t seed = 42;
   bool json = false;
+  recipes::FormatChoice format;
+  bool reads_text = false;  ///< the verb has --chat, --no-chat and --system, and the base a format
 
   /// Sets libtorch's threads and resolves where to compute.
   tensor::Placement placement() const;
-  recipes::BaseModel load() const;
+  /// The base model, with a format of prompts where the verb reads text.
+  recipes::BaseModel load(data::TrainOn train_on = data::TrainOn::kAll) const;
 };
 
 /// --device --dtype --threads --seed --json, and --base unless the verb has no model.
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_base = true);
+/// --chat --no-chat --system, for verbs that give text to the model.
+void add_format_options(CLI::App& command, CommonOptions& options);
 /// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
 
@@ -41,6 +46,7 @@ void add_fetch_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
 void add_score_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
+void add_chat_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_cluster_command(CLI::App& app);
 void add_build_command(CLI::App& app);

@@ -80,6 +80,7 @@ void add_eval_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
   command->add_option("--methods", options->methods,
                       "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean, ...; 'quiver methods'), KIND-oracle, and "

@@ -16,10 +16,22 @@ struct GenerateOptions {
   double sampling_temperature = 0;
 };
 
+std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt) {
+  if (!base.format.chat) return base.tokenizer.encode(prompt);
+  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, "");
+}
+
+/// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
+std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
+  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where));
+  if (row.contains("prompt")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'prompt'; expected one of them", where);
+  return data::encode_messages(base.tokenizer, base.format, data::read_request(row.at("messages"), where), where);
+}
+
 /// One prompt, its answer appearing as it is made.
 void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
-  const std::vector<std::vector<std::int32_t>> prompts = {base.tokenizer.encode(options.prompt)};
+  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt)};
   auto generate = options.generate;
   NoProgress quiet;
   generate.groups = model.groups_of(prompts, quiet);
@@ -42,7 +54,7 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
   while (const auto row = reader.next()) {
     const auto where = reader.where();
     ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
-    prompts.push_back(base.tokenizer.encode(io::require_string(*row, "prompt", where)));
+    prompts.push_back(encode(base, *row, where));
     if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
   }
   TerminalProgress progress;
@@ -65,8 +77,7 @@ void run(GenerateOptions& options) {
   const auto base = options.common.load();
   TerminalProgress progress;
   const auto model = recipes::adapted_model(base, options.choice, progress);
-  const auto stop = base.tokenizer.eos_ids();
-  options.generate.stop_ids = {stop.begin(), stop.end()};
+  options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;
   options.generate.temperature = options.sampling_temperature;
   options.prompt.empty() ? run_file(options, base, model) : run_prompt(options, base, model);
@@ -77,11 +88,12 @@ void run(GenerateOptions& options) {
 /// quiver generate --prompt TEXT | --input prompts.jsonl
 void add_generate_command(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
-  auto* command = app.add_subcommand("generate", "Continue a prompt, or the {\"id\",\"prompt\"} lines of a file");
+  auto* command = app.add_subcommand("generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
-  command->add_option("--prompt", options->prompt, "Text to continue; the answer streams to standard output");
-  command->add_option("--input", options->input, "Prompts, .jsonl or .jsonl.zst; - is standard input");
+  command->add_option("--prompt", options->prompt, "The user's message, or with --no-chat text to continue; the answer streams to standard output");
+  command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -16,12 +16,6 @@
 
 namespace {
 
-/// The first Ctrl-C asks for a stop at the next safe point, the second ends the program at once.
-void on_interrupt(int signal) {
-  quiver::request_stop();
-  std::signal(signal, SIG_DFL);
-}
-
 int report(quiver::ErrorKind kind, const std::string& message) {
   std::fprintf(stderr, "quiver: %s\n", message.c_str());
   return quiver::exit_code(kind);
@@ -84,6 +78,7 @@ int main(int argc, char** argv) {
   add_tokenize_command(app);
   add_score_command(app);
   add_generate_command(app);
+  add_chat_command(app);
   add_train_command(app);
   add_cluster_command(app);
   add_build_command(app);
@@ -97,8 +92,7 @@ int main(int argc, char** argv) {
   add_report_command(app);
   add_bench_command(app);
   add_selfcheck_command(app);
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+  catch_interrupts();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
   try {
     app.parse(argc, argv);

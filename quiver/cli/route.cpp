@@ -46,6 +46,7 @@ void add_route_command(CLI::App& app) {
   auto options = std::make_shared<RouteOptions>();
   auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
   command->add_option("--prompt", options->prompt, "The text")->required();
   command->add_flag("--trace", options->trace, "Show every token, with the adapter favoured in each layer");

@@ -2,7 +2,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/io/json.h"
 
 namespace quiver::cli {
@@ -16,6 +16,14 @@ struct ScoreOptions {
   bool force = false;
 };
 
+/// A line of --input: {"context", "continuation"}, or {"messages", "continuation"} with the user's message last.
+forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
+  const auto continuation = io::require_string(row, "continuation", where);
+  if (!row.contains("messages")) return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation);
+  if (row.contains("context")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'context'; expected one of them", where);
+  return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, "");
+}
+
 void run(const ScoreOptions& options) {
   const auto base = options.common.load();
   std::vector<nlohmann::json> ids;
@@ -25,8 +33,7 @@ void run(const ScoreOptions& options) {
     const auto where = reader.where();
     ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
     try {
-      sequences.push_back(data::encode_request(base.tokenizer, io::require_string(*row, "context", where),
-                                               io::require_string(*row, "continuation", where)));
+      sequences.push_back(encode(base, *row, where));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kUsage) throw;
       fail(ErrorKind::kUsage, "{}: {}", where, error.what());
@@ -60,8 +67,9 @@ void run(const ScoreOptions& options) {
 /// quiver score --base B --input requests.jsonl [--output scores.jsonl]
 void add_score_command(CLI::App& app) {
   auto options = std::make_shared<ScoreOptions>();
-  auto* command = app.add_subcommand("score", "Log-likelihood of continuations: {\"id\",\"context\",\"continuation\"} lines in");
+  auto* command = app.add_subcommand("score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
   command->add_option("--input", options->input, "Requests, .jsonl or .jsonl.zst; - is standard input")->capture_default_str();
   command->add_option("--output", options->output, "Scores, a JSON line each; - is standard output")->capture_default_str();

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
@@ -69,6 +70,7 @@ void TerminalProgress::end() {
 }
 
 void TerminalProgress::message(std::string_view text) {
+  if (!said_.emplace(text).second) return;
   if (is_terminal_ && active_) std::fputs("\r\x1b[K", stderr);
   std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
   if (is_terminal_ && active_) draw(false);
@@ -105,6 +107,23 @@ void TerminalProgress::draw(bool final) {
   } else {
     std::fprintf(stderr, "%s\n", line(200).c_str());
   }
+}
+
+namespace {
+void on_interrupt(int signal) {
+  request_stop();
+  std::signal(signal, SIG_DFL);
+}
+}  // namespace
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+}
+
+void release_interrupts() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
 }
 
 }  // namespace quiver::cli

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "quiver/base/progress.h"
@@ -27,6 +28,7 @@ class TerminalProgress : public Progress {
   std::string line(int width) const;
 
   bool is_terminal_;
+  std::set<std::string, std::less<>> said_;  // messages: what was said once tells nothing new
   bool active_ = false;
   std::string stage_, unit_, note_;
   std::int64_t total_ = 0, done_ = 0, done_before_ = 0;
@@ -35,5 +37,10 @@ class TerminalProgress : public Progress {
 
 /// Columns of the terminal on `fd`, 80 if it is none.
 int terminal_width(int fd);
+
+/// From now on, the first Ctrl-C or SIGTERM asks for a stop at the next safe point, the second ends the program at once.
+void catch_interrupts();
+/// From now on, Ctrl-C ends the program at once.
+void release_interrupts();
 
 }  // namespace quiver::cli

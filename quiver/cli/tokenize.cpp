@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "quiver/base/error.h"
@@ -11,6 +12,8 @@ struct TokenizeOptions {
   CommonOptions common;
   bool decode = false;
   bool json_lines = false;
+  bool messages = false;
+  bool add_generation_prompt = false;
 };
 
 void decode_line(const text::Tokenizer& tokenizer, const std::string& line, const std::string& where) {
@@ -26,13 +29,35 @@ void decode_line(const text::Tokenizer& tokenizer, const std::string& line, cons
   print_json({{"text", tokenizer.decode(tokens)}});
 }
 
+/// A list of messages, or {"messages": list}; the order of roles is the template's business.
+void render_line(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat, const TokenizeOptions& options, const std::string& line,
+                 const std::string& where) {
+  const auto row = io::parse_json(line, where);
+  const auto messages = text::parse_messages(row.is_object() ? io::require_array(row, "messages", where) : row, where);
+  std::string text;
+  try {
+    text = chat.render(messages, options.add_generation_prompt);
+  } catch (const Error& error) {
+    fail(error.kind(), "{}: {}", where, error.what());
+  }
+  print_json({{"text", text}, {"ids", tokenizer.encode(text)}});
+}
+
 void run(const TokenizeOptions& options) {
-  const auto tokenizer = recipes::load_base_tokenizer(options.common.base);
+  if (options.add_generation_prompt && !options.messages) fail(ErrorKind::kUsage, "--add-generation-prompt is for --messages");
+  const auto path = recipes::base_path_or_default(options.common.base);
+  const auto tokenizer = text::load_tokenizer(path);
+  std::optional<text::ChatTemplate> chat;
+  if (options.messages) chat = recipes::prompt_format(path, tokenizer, {.chat = true}).chat;
   std::string line;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {
     const auto where = format("standard input:{}", number);
     if (options.decode) {
       decode_line(tokenizer, line, where);
+      continue;
+    }
+    if (chat) {
+      render_line(tokenizer, *chat, options, line, where);
       continue;
     }
     if (options.json_lines) {
@@ -51,8 +76,13 @@ void add_tokenize_command(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
   auto* command = app.add_subcommand("tokenize", "Text lines in, {\"ids\":[...]} lines out, without special tokens around them");
   add_common_options(*command, options->common);
-  command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
-  command->add_flag("--json-lines", options->json_lines, "Each line is a JSON string (so that text may hold line breaks)");
+  auto* decode = command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
+  auto* lines = command->add_flag("--json-lines", options->json_lines, "Each line is a JSON string (so that text may hold line breaks)");
+  auto* messages = command->add_flag("--messages", options->messages,
+                                     "Each line is a JSON list of {\"role\",\"content\"}; the base's chat template makes {\"text\",\"ids\"} of it");
+  command->add_flag("--add-generation-prompt", options->add_generation_prompt, "With --messages: end where the assistant's answer begins");
+  for (auto* other : {decode, lines}) messages->excludes(other);
+  decode->excludes(lines);
   command->callback([options] { run(*options); });
 }
 

@@ -42,7 +42,7 @@ void print_profile(const nlohmann::json& profile) {
 
 void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
   if (!options.training.library.empty() || !options.shared.empty()) fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
-  const auto base = options.common.load();
+  const auto base = options.common.load(options.training.resolve_train_on());
   TerminalProgress progress;
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
   if (options.common.json) return print_json(result);
@@ -57,7 +57,7 @@ void run(const TrainOptions& options) {
   if (!options.full.empty()) return run_full(options, setup);
   if (options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
   if (options.profile) Profile::enable();
-  const auto base = options.common.load();
+  const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
   TerminalProgress progress;
   std::vector<recipes::TrainedAdapter> trained;
@@ -93,6 +93,7 @@ void add_train_command(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
   auto* command = app.add_subcommand("train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
   add_common_options(*command, options->common);
+  add_format_options(*command, options->common);
   add_training_options(*command, options->training);
   command->add_option("--shared", options->shared, "Train one adapter of this name on the joint rows of the tasks");
   command->add_option("--full", options->full,

@@ -45,6 +45,10 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
   return resolved;
 }
 
+data::TrainOn TrainingArguments::resolve_train_on() const {
+  return choose<data::TrainOn>("--train-on", train_on, {{"all", data::TrainOn::kAll}, {"last", data::TrainOn::kLast}});
+}
+
 void add_training_options(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
   command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all")->capture_default_str();
@@ -91,6 +95,8 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
       ->capture_default_str();
   command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft")->capture_default_str();
   command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")
+      ->capture_default_str();
+  command.add_option("--train-on", arguments.train_on, "Of a conversation, learn all messages of the assistant or the last alone: all or last")
       ->capture_default_str();
   command
       .add_option("--share-prefixes", arguments.share_prefixes,

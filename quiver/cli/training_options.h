@@ -18,7 +18,10 @@ struct TrainingArguments {
   std::string init = "mttl";
   std::string schedule = "linear";
   std::string share_prefixes = "auto";
+  std::string train_on = "all";
 
+  /// Which messages of the assistant are trained on.
+  data::TrainOn resolve_train_on() const;
   /// The setup with tasks selected and words resolved.
   recipes::TrainingSetup resolve(std::uint64_t seed) const;
 };

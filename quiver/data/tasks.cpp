@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
@@ -33,8 +34,29 @@ std::vector<std::string> string_list(const json& row, const char* key, const std
   return values;
 }
 
+/// A row of {"messages": [...]}.
+Example read_conversation(const json& row, const std::string& where) {
+  for (const char* key : {"source", "instruction", "input", "target", "targets"}) {
+    if (row.contains(key)) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and '{}'; expected one of them", where, key);
+  }
+  Example example{.where = where};
+  example.messages = text::parse_messages(row.at("messages"), where);
+  text::check_turns(example.messages, where);
+  if (example.messages.back().role != "assistant") {
+    fail(ErrorKind::kBadFormat, "{}: the conversation ends with a message of role '{}'; expected 'assistant', whose answer is the target", where,
+         example.messages.back().role);
+  }
+  for (const auto& message : std::span(example.messages).first(example.messages.size() - 1)) {
+    example.source += (example.source.empty() ? "" : "\n\n") + message.content;
+  }
+  example.targets = {example.messages.back().content};
+  example.id = io::find_string(row, "id", where).value_or(where);
+  return example;
+}
+
 Example read_example(const json& row, const std::string& where) {
-  Example example;
+  if (row.is_object() && row.contains("messages")) return read_conversation(row, where);
+  Example example{.where = where};
   if (const auto source = io::find_string(row, "source", where)) {
     example.source = *source;
   } else {

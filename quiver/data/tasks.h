@@ -6,13 +6,18 @@
 #include <string>
 #include <vector>
 
+#include "quiver/text/chat_template.h"
+
 namespace quiver::data {
 
 /// One instruction example. The text to complete is `source`; any of `targets` is right, the first is trained on.
 struct Example {
   std::string id;
-  std::string source;
+  std::string source;  ///< of a conversation: the texts of the messages before the last
   std::vector<std::string> targets;
+  /// A row that is a conversation: all messages, in turn, the last of the assistant, whose text is targets[0]. Else empty.
+  std::vector<text::Message> messages = {};
+  std::string where = {};  ///< file and line, for messages
 };
 
 struct Task {
@@ -29,7 +34,8 @@ std::vector<std::string> list_tasks(const std::filesystem::path& folder);
 std::vector<std::string> select_tasks(const std::filesystem::path& folder, const std::string& names);
 
 /// Reads one task. Rows hold "split" (train, valid or test), "target" or "targets", and "source" or "instruction" and
-/// "input", joined by an empty line. Throws kNotFound, or kBadFormat naming file and line; an empty task is kBadFormat.
+/// "input", joined by an empty line; or "messages", a conversation that ends with the assistant.
+/// Throws kNotFound, or kBadFormat naming file and line; an empty task is kBadFormat.
 Task load_task(const std::filesystem::path& folder, const std::string& name);
 
 /// The first `count` of `examples` in an order drawn by (seed, task name), all of them if count is 0: the same subset

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 #include <vector>
 
 #include "quiver/base/error.h"
@@ -95,7 +96,10 @@ Estimate estimate_mean(std::span<const double> values) {
   return {.mean = mean, .standard_error = error, .count = static_cast<std::int64_t>(values.size())};
 }
 
-PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence) {
+namespace {
+
+/// values - baseline, checked.
+std::vector<double> differences_of(std::span<const double> values, std::span<const double> baseline, double confidence) {
   if (values.size() != baseline.size()) {
     fail(ErrorKind::kMismatch, "a paired difference needs the same samples on both sides; {} values, {} baseline values", values.size(),
          baseline.size());
@@ -107,14 +111,39 @@ PairedDifference paired_difference(std::span<const double> values, std::span<con
   require_finite(baseline, "baseline value");
   std::vector<double> differences(values.size());
   std::transform(values.begin(), values.end(), baseline.begin(), differences.begin(), std::minus<>());
-  const auto estimate = estimate_mean(differences);
-  if (estimate.count == 1) {
-    constexpr auto kInfinity = std::numeric_limits<double>::infinity();
-    return {.mean = estimate.mean, .low = -kInfinity, .high = kInfinity, .count = 1};
-  }
-  const double t = student_t_quantile((1 + confidence) / 2, static_cast<double>(estimate.count - 1));
-  const double reach = t * estimate.standard_error;
+  return differences;
+}
+
+/// Student's interval with num_units - 1 degrees of freedom around an estimate; infinite for one unit.
+PairedDifference interval_around(const Estimate& estimate, double standard_error, std::size_t num_units, double confidence) {
+  constexpr auto kInfinity = std::numeric_limits<double>::infinity();
+  const double reach =
+      num_units < 2 ? kInfinity : student_t_quantile((1 + confidence) / 2, static_cast<double>(num_units - 1)) * standard_error;
   return {.mean = estimate.mean, .low = estimate.mean - reach, .high = estimate.mean + reach, .count = estimate.count};
+}
+
+}  // namespace
+
+PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence) {
+  const auto differences = differences_of(values, baseline, confidence);
+  const auto estimate = estimate_mean(differences);
+  return interval_around(estimate, estimate.standard_error, differences.size(), confidence);
+}
+
+PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
+                                      double confidence) {
+  const auto differences = differences_of(values, baseline, confidence);
+  if (clusters.size() != values.size()) {
+    fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", values.size(), clusters.size());
+  }
+  const auto estimate = estimate_mean(differences);
+  std::map<std::string_view, double> sums;  // of the deviations in a cluster
+  for (std::size_t i = 0; i < differences.size(); ++i) sums[clusters[i]] += differences[i] - estimate.mean;
+  double squares = 0;
+  for (const auto& [cluster, sum] : sums) squares += sum * sum;
+  const auto count = static_cast<double>(sums.size());
+  const double error = sums.size() < 2 ? 0 : std::sqrt(count / (count - 1) * squares) / static_cast<double>(differences.size());
+  return interval_around(estimate, error, sums.size(), confidence);
 }
 
 double incomplete_beta(double a, double b, double x) {

@@ -152,5 +152,35 @@ TEST(CountCodePoints, CountsCharactersNotBytes) {
   EXPECT_EQ(count_code_points("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), 4);
 }
 
+TEST(ClusteredDifference, IsTheSpreadOfTheClustersMeansWhereTheyAreOfOneSize) {
+  const std::vector<double> values = {3, 1, 0, 2, 7, 9}, baseline = {1, 1, 1, 1, 1, 1};
+  const std::vector<std::string> tasks = {"a", "b", "a", "b", "c", "c"};
+  const auto found = clustered_difference(values, baseline, tasks);
+  // The means by cluster are 0.5, 0.5 and 7: mean 8 / 3, deviation sqrt(14.0833...), over 3 clusters; t of 2 degrees of freedom.
+  const std::vector<double> means = {0.5, 0.5, 7}, zeros = {0, 0, 0};
+  const auto expected = paired_difference(means, zeros);
+  EXPECT_NEAR(found.mean, 8.0 / 3, 1e-12);
+  EXPECT_NEAR(found.low, expected.low, 1e-9);
+  EXPECT_NEAR(found.high, expected.high, 1e-9);
+  EXPECT_EQ(found.count, 6);
+}
+
+TEST(ClusteredDifference, OfOneRowAClusterIsThePairedDifference) {
+  const std::vector<double> values = {3, 1, 0, 2}, baseline = {1, 4, 1, 5};
+  const std::vector<std::string> tasks = {"a", "b", "c", "d"};
+  const auto found = clustered_difference(values, baseline, tasks), expected = paired_difference(values, baseline);
+  EXPECT_NEAR(found.low, expected.low, 1e-12);
+  EXPECT_NEAR(found.high, expected.high, 1e-12);
+}
+
+TEST(ClusteredDifference, SaysNothingOfOtherTasksByOne) {
+  const std::vector<double> values = {3, 1}, baseline = {1, 4};
+  const std::vector<std::string> one = {"a", "a"}, short_list = {"a"};
+  const auto found = clustered_difference(values, baseline, one);
+  EXPECT_TRUE(std::isinf(found.low));
+  EXPECT_TRUE(std::isinf(found.high));
+  EXPECT_THROW(clustered_difference(values, baseline, short_list), Error);
+}
+
 }  // namespace
 }  // namespace quiver::eval

@@ -41,9 +41,26 @@ std::vector<std::int64_t> TokenForest::ancestors(std::int64_t segment) const {
   return path;
 }
 
+std::int64_t count_targets(const Sequence& sequence) {
+  auto count = sequence.num_targets;
+  for (const auto& gap : sequence.gaps) count -= gap.end - gap.begin;
+  return count;
+}
+
 namespace {
 
 using Tokens = std::span<const std::int32_t>;
+
+void check_gaps(const Sequence& sequence, std::size_t index) {
+  auto free = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;  // where the next gap may begin
+  for (const auto& gap : sequence.gaps) {
+    if (gap.begin < free || gap.end <= gap.begin || gap.end > static_cast<std::int64_t>(sequence.tokens.size())) {
+      fail(ErrorKind::kUsage, "sequence {} of the batch: the gap [{}, {}) lies outside its last {} tokens, is empty or out of order", index,
+           gap.begin, gap.end, sequence.num_targets);
+    }
+    free = gap.end;
+  }
+}
 
 /// Builds the radix tree of the sequences' tokens, depth first.
 class Builder {
@@ -59,6 +76,7 @@ class Builder {
         fail(ErrorKind::kUsage, "sequence {} of the batch has {} tokens and {} targets; the first token cannot be predicted", i, size,
              sequence.num_targets);
       }
+      check_gaps(sequence, i);
       batch_.num_tokens += size;
       const bool drop = !options.keep_last_token && size > 1;
       bodies_.push_back(Tokens(sequence.tokens).first(static_cast<std::size_t>(drop ? size - 1 : size)));
@@ -80,7 +98,13 @@ class Builder {
     }
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const auto& tokens = sequences[i].tokens;
+      auto gap = sequences[i].gaps.begin();
       for (std::size_t p = tokens.size() - static_cast<std::size_t>(sequences[i].num_targets); p < tokens.size(); ++p) {
+        if (gap != sequences[i].gaps.end() && static_cast<std::int64_t>(p) == gap->begin) {
+          p = static_cast<std::size_t>(gap->end) - 1;
+          ++gap;
+          continue;
+        }
         batch_.targets.push_back({rows_[i][p - 1], tokens[p], static_cast<std::int64_t>(i)});
       }
       batch_.last_rows.push_back(rows_[i].back());

@@ -44,13 +44,25 @@ class TokenForest {
   std::int64_t num_trees_ = 0;
 };
 
-/// A token sequence of which the last `num_targets` tokens are to be predicted. The first token is never predicted.
+/// The tokens [begin, end) of a sequence.
+struct TokenSpan {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  bool operator==(const TokenSpan&) const = default;
+};
+
+/// A token sequence of which the last `num_targets` tokens are to be predicted, but those in `gaps`. The first token is never predicted.
 struct Sequence {
   std::vector<std::int32_t> tokens;
   std::int64_t num_targets = 0;
   /// What its rows have in common beyond tokens: which adapters serve them, say. Prefixes are shared within a group alone.
   std::int32_t group = 0;
+  /// Among the last num_targets tokens, those that are context after all: a user's turns between an assistant's. Ascending, disjoint.
+  std::vector<TokenSpan> gaps = {};
 };
+
+/// Tokens to predict: num_targets less the gaps.
+std::int64_t count_targets(const Sequence& sequence);
 
 /// One token to predict: the logits of `row` should favour `token`. The row of a child's first token is the last row
 /// of its parent's path, so a row may have several targets.

@@ -115,5 +115,25 @@ TEST(BuildBatch, SharesPrefixesWithinAGroupAlone) {
   }
 }
 
+TEST(BuildBatch, LeavesOutTheGapsBetweenTargets) {
+  const Sequence sequence{.tokens = {1, 2, 3, 4, 5, 6, 7, 8}, .num_targets = 6, .gaps = {{3, 5}, {6, 7}}};
+  EXPECT_EQ(count_targets(sequence), 3);
+  const auto batch = build_batch(std::vector<Sequence>{sequence});
+  std::vector<std::pair<std::int64_t, std::int32_t>> found;
+  for (const auto& target : batch.targets) found.emplace_back(target.row, target.token);
+  EXPECT_EQ(found, (std::vector<std::pair<std::int64_t, std::int32_t>>{{1, 3}, {4, 6}, {6, 8}}));
+}
+
+TEST(BuildBatch, RefusesGapsOutOfPlace) {
+  const auto build = [](std::vector<TokenSpan> gaps) {
+    return build_batch(std::vector<Sequence>{{.tokens = {1, 2, 3, 4, 5}, .num_targets = 3, .gaps = std::move(gaps)}});
+  };
+  EXPECT_THROW(build({{1, 3}}), Error);          // begins before the targets
+  EXPECT_THROW(build({{3, 6}}), Error);          // ends after them
+  EXPECT_THROW(build({{3, 3}}), Error);          // holds nothing
+  EXPECT_THROW(build({{3, 4}, {2, 3}}), Error);  // out of order
+  EXPECT_NO_THROW(build({{2, 3}, {3, 4}}));
+}
+
 }  // namespace
 }  // namespace quiver::forest

@@ -195,8 +195,10 @@ void Library::adopt(const std::string& name, const AdapterInfo& info) {
 }
 
 lora::LoraAdapter Library::load(const std::string& name) const {
-  at(name);
-  return lora::load_peft(adapter_folder(name));
+  const auto& entry = at(name);
+  auto adapter = lora::load_peft(adapter_folder(name));
+  if (adapter.prompt_format.empty() && entry.info.training.contains("settings")) adapter.prompt_format = lora::kBareText;
+  return adapter;
 }
 
 void Library::remove(const std::string& name) {

@@ -73,6 +73,9 @@ struct LoraOptions {
 /// Throws kUsage unless rank >= 1, alpha is finite, dropout is in [0, 1), and 0 for DoRA, and there is a target module.
 void check(const LoraOptions& options);
 
+/// The prompt_format of adapters that Quiver trained before it knew chat templates.
+inline constexpr const char* kBareText = "bare text";
+
 /// One trained set of LoRA pairs, by projection path ("layers.3.self_attn.q_proj"), with what is known of it.
 struct LoraAdapter {
   std::string name;
@@ -81,6 +84,7 @@ struct LoraAdapter {
   std::string base_fingerprint;           ///< Model::fingerprint of the base it was trained on; empty if unknown
   std::map<std::string, LoraPair> pairs;  ///< never empty in a valid adapter
   std::string peft_config = {};           ///< the adapter_config.json it was loaded from; empty if made by Quiver
+  std::string prompt_format = {};         ///< of the text it was trained on, as data::describe names it; empty if unknown
 };
 
 /// Throws kUnsupported, naming the adapter and what was asked of it ("route by it"), if it is a DoRA: mixtures, clusters and

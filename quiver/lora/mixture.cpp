@@ -107,6 +107,8 @@ LoraAdapter mixture_of(std::span<const LoraAdapter> adapters, const std::string&
       result.base_model = adapter.base_model;
     }
   }
+  const auto& format = adapters.front().prompt_format;
+  if (std::ranges::all_of(adapters, [&](const LoraAdapter& a) { return a.prompt_format == format; })) result.prompt_format = format;
   return result;
 }
 

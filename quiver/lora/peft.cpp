@@ -25,6 +25,7 @@ constexpr std::string_view kSuffixA = ".lora_A.weight";
 constexpr std::string_view kSuffixB = ".lora_B.weight";
 constexpr std::string_view kSuffixMagnitude = ".lora_magnitude_vector";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
+constexpr const char* kPromptFormatKey = "quiver.prompt_format";
 
 /// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
 std::string path_of(const std::string& module) { return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module; }
@@ -146,6 +147,7 @@ std::string model_card(const LoraAdapter& adapter) {
   text += format("# LoRA adapter{}\n\n", adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
   text += format("A {} of rank {} and alpha {} on {}, written by Quiver.\n\n", first.magnitude().defined() ? "DoRA" : "LoRA", first.rank(),
                  first.alpha(), targets);
+  if (!adapter.prompt_format.empty()) text += format("Format of the prompts it was trained on: {}.\n\n", adapter.prompt_format);
   text += "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
   return text;
 }
@@ -190,6 +192,7 @@ LoraAdapter load_peft(const fs::path& folder) {
   if (const auto found = view.metadata().find(kFingerprintKey); found != view.metadata().end()) {
     adapter.base_fingerprint = found->second;
   }
+  if (const auto found = view.metadata().find(kPromptFormatKey); found != view.metadata().end()) adapter.prompt_format = found->second;
   for (const auto& [module, factors] : find_factors(view)) {
     const auto [place, is_new] = adapter.pairs.emplace(path_of(module), make_pair(module, factors, config, view));
     if (!is_new) {
@@ -217,6 +220,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
   }
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
   if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;
+  if (!adapter.prompt_format.empty()) metadata[kPromptFormatKey] = adapter.prompt_format;
   io::write_file_atomic(folder / kPeftConfigFile, peft_config_text(adapter, module_of));
   tensor::save_tensors(folder / kPeftTensorsFile, tensors, metadata);
   io::write_file_atomic(folder / "README.md", model_card(adapter));

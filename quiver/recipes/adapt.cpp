@@ -10,7 +10,7 @@
 #include "quiver/base/random.h"
 #include "quiver/cluster/fisher.h"
 #include "quiver/cluster/nearest_group.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/file.h"
@@ -196,6 +196,7 @@ class Adaptation {
     initial.options.dropout = setup_.training.lora.dropout;
     initial.base_model = base_.llama.config().name;
     initial.base_fingerprint = base_.llama.fingerprint();
+    initial.prompt_format = data::describe(base_.format);
     train::Trainer trainer(base_.llama, initial, data_.examples, setup_.training.train, data_.validation);
     run(trainer, stage, members_);
     return trainer.adapter();
@@ -221,6 +222,7 @@ class Adaptation {
     auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
     adapter.base_model = base_.llama.config().name;
     adapter.base_fingerprint = base_.llama.fingerprint();
+    adapter.prompt_format = data::describe(base_.format);
     return adapter;
   }
 
@@ -285,9 +287,9 @@ class Adaptation {
   double mean_rouge(const model::Llama& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
     const auto length = std::min(setup_.training.max_length, base_.llama.config().max_positions - setup_.max_new_tokens);
-    for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, row.source, length));
-    const auto stop = base_.tokenizer.eos_ids();
-    const auto answers = model::generate(model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}});
+    for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
+    const auto answers = model::generate(
+        model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
     double sum = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
@@ -300,7 +302,7 @@ class Adaptation {
   double mean_nll(const model::Llama& model, const std::vector<data::Example>& rows) {
     std::vector<forest::Sequence> sequences;
     for (const auto& row : rows) {
-      sequences.push_back(data::encode_example(base_.tokenizer, row.source, row.targets[0],
+      sequences.push_back(data::encode_example(base_.tokenizer, base_.format, row,
                                                std::min(setup_.training.max_length, base_.llama.config().max_positions)));
     }
     NoProgress quiet;

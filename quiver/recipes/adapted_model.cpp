@@ -40,6 +40,20 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
 
 }  // namespace
 
+void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel& base, Progress& progress) {
+  const auto used = data::describe(base.format);
+  const lora::LoraAdapter* first = nullptr;
+  std::int64_t others = 0;
+  for (const auto& adapter : adapters) {
+    if (adapter.prompt_format.empty() || adapter.prompt_format == used) continue;
+    if (first == nullptr) first = &adapter;
+    else ++others;
+  }
+  if (first == nullptr) return;
+  progress.message(format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (--chat, --no-chat and --system change that)", first->name,
+                          others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
+}
+
 routing::Combine parse_combine(const std::string& text) {
   if (text == "params") return routing::Combine::kParams;
   if (text == "outputs") return routing::Combine::kOutputs;
@@ -172,12 +186,17 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   if (!choice.adapter.empty()) {
     const auto adapter = lora::load_peft(choice.adapter);
     check(adapter, base, choice.allow_other_base);
+    warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr};
   }
   if (choice.library.empty()) return {base.llama, nullptr};
   const auto library = library::Library::open(choice.library);
   const auto& method = reuse_method(choice.method);
-  if (method.family == ReuseFamily::kMerge) return {with_one(base, merged_adapter(base, library, choice)), nullptr};
+  if (method.family == ReuseFamily::kMerge) {
+    const auto merged = merged_adapter(base, library, choice);
+    warn_of_format(std::span(&merged, 1), base, progress);
+    return {with_one(base, merged), nullptr};
+  }
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);

@@ -41,7 +41,7 @@ struct AdapterChoice {
   std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
   std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
   double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions
-  double task_threshold = 4;                     ///< lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
+  double task_threshold = 4;                     ///< lag-mean, lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
   double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
   CalibrationText calibration;                   ///< for scores that are calibrated
   std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks
@@ -61,6 +61,9 @@ lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& 
 /// The adapters of library_members, loaded and checked against the base, less the mean of the general ones if there are any (these are
 /// then no members).
 std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
+
+/// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
+void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel& base, Progress& progress);
 
 /// Decides once per prompt, before what follows it is computed. Not thread-safe.
 class PromptChooser {

@@ -9,7 +9,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
 #include "quiver/lora/merge.h"
 #include "quiver/recipes/reuse_methods.h"
@@ -71,7 +71,7 @@ std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const libra
     const auto each = std::max<std::int64_t>(1, choice.task_samples / static_cast<std::int64_t>(tasks.size()));
     for (const auto& task : tasks) {
       for (const auto& example : data::sample(data::load_task(choice.task_data, task).train, each, choice.calibration.seed, task)) {
-        mine.push_back(data::encode_prompt(base.tokenizer, example.source, base.llama.config().max_positions));
+        mine.push_back(data::encode_prompt(base.tokenizer, base.format, example, base.llama.config().max_positions));
       }
     }
   }
@@ -177,6 +177,7 @@ class BankMaker {
     else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
     else if (name == "lag") lag();
     else if (name == "lag-base") lag_base();
+    else if (name == "lag-mean") lag_mean();
     else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
     else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
     else if (name == "centroids") centroids();
@@ -231,15 +232,32 @@ class BankMaker {
     scored(0, 0, 1, {.shortlist = shortlist}, false, Combine::kOutputs);
   }
 
-  /// LAG times task_share, in eighths, so that prompts of one share may share prefixes.
+  /// LAG times task_share; what is missing to 1 is the base's.
   void lag_base() {
     lag();
-    const auto shares = std::make_shared<GroupTable>(1);
+    const auto shares = task_shares();
     for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
+  }
+
+  /// LAG times task_share; what is missing to 1 is the mean adapter's.
+  void lag_mean() {
+    lag();
+    if (bank_.combine != Combine::kOutputs) {
+      fail(ErrorKind::kUsage, "lag-mean mixes the updates of the mean and of single adapters: its --combine is outputs");
+    }
+    const auto shares = task_shares();
+    bank_.adapters.push_back(lora::mean_of_factors(bank_.adapters));
+    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareOrLastRouter>(router, shares);
+  }
+
+  /// A table that the bank's chooser fills with the task_share of every prompt, in eighths, so that prompts of one share may share prefixes.
+  std::shared_ptr<GroupTable> task_shares() {
+    const auto shares = std::make_shared<GroupTable>(1);
     bank_.chooser = std::make_shared<TableChooser>(
         shares, [evidence = arrow_evidence(), threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
           return (task_share(evidence.of(prompts, progress), evidence.calibration, threshold) * 8).round() / 8;
         });
+    return shares;
   }
 
   void centroids() {
@@ -455,6 +473,7 @@ class BankMaker {
 
 AdapterBank make_bank(const BaseModel& base, const library::Library& library, std::vector<LoraAdapter> adapters,
                       const AdapterChoice& choice, Progress& progress) {
+  warn_of_format(adapters, base, progress);
   return BankMaker(base, library, std::move(adapters), choice, progress).make();
 }
 

@@ -11,7 +11,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/nearest_group.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/eval/score.h"
 #include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/build_library.h"
@@ -56,7 +56,7 @@ std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::stri
 std::vector<Prompt> test_prompts(const BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
   std::vector<Prompt> prompts;
   for (const auto& row : test_rows(setup, task)) {
-    prompts.push_back(data::encode_prompt(base.tokenizer, row.source, base.llama.config().max_positions));
+    prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, base.llama.config().max_positions));
   }
   return prompts;
 }
@@ -185,7 +185,7 @@ double mean_log_likelihood(const BaseModel& base, const library::Library& librar
   const auto model = adapted_model(base, choice, quiet);
   std::vector<forest::Sequence> sequences;
   for (const auto& row : test_rows(setup, task)) {
-    sequences.push_back(data::encode_example(base.tokenizer, row.source, row.targets[0], base.llama.config().max_positions));
+    sequences.push_back(data::encode_example(base.tokenizer, base.format, row, base.llama.config().max_positions));
   }
   double sum = 0;
   for (const auto& score : eval::score_sequences(model.llama, sequences, {}, quiet)) {

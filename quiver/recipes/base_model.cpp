@@ -38,6 +38,8 @@ int run_program(const std::vector<std::string>& arguments) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+}  // namespace
+
 fs::path base_path_or_default(const std::string& path) {
   if (!path.empty()) return path;
   const auto cached = default_base_path();
@@ -46,8 +48,6 @@ fs::path base_path_or_default(const std::string& path) {
   }
   return cached;
 }
-
-}  // namespace
 
 fs::path cache_folder() {
   if (const auto own = environment("QUIVER_CACHE"); !own.empty()) return own;
@@ -115,6 +115,23 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
   return base;
 }
 
-text::Tokenizer load_base_tokenizer(const std::string& path) { return text::load_tokenizer(base_path_or_default(path)); }
+data::PromptFormat prompt_format(const fs::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice) {
+  data::PromptFormat format{.system = choice.system, .train_on = choice.train_on};
+  if (choice.chat.value_or(true)) {
+    try {
+      format.chat = text::load_chat_template(path, tokenizer);
+    } catch (const Error& error) {
+      fail(error.kind(), "{} (the base's chat template; --no-chat does without it)", error.what());
+    }
+  }
+  if (format.chat) return format;
+  if (choice.chat.value_or(false)) {
+    fail(ErrorKind::kUsage, "--chat: the base '{}' has no chat template (a folder's chat_template.jinja or tokenizer_config.json, a GGUF file's "
+         "tokenizer.chat_template); leave --chat out", path.string());
+  }
+  if (!choice.system.empty()) fail(ErrorKind::kUsage, "--system is for conversations: the prompt is bare text {}", choice.chat ? "by --no-chat" : "for a base without a chat template");
+  if (choice.train_on == data::TrainOn::kLast) fail(ErrorKind::kUsage, "--train-on last is for conversations: the prompt is bare text");
+  return format;
+}
 
 }  // namespace quiver::recipes

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "quiver/base/progress.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/model/llama.h"
 #include "quiver/text/tokenizer.h"
 
@@ -33,12 +34,24 @@ struct BaseModel {
   std::filesystem::path path;
   model::Llama llama;
   text::Tokenizer tokenizer;
+  data::PromptFormat format = {};  ///< of all text that recipes give to the model; bare as loaded
 };
+
+/// What a user says about the format of prompts.
+struct FormatChoice {
+  std::optional<bool> chat;  ///< nothing: chat where the base has a template
+  std::string system;        ///< data::PromptFormat::system
+  data::TrainOn train_on = data::TrainOn::kAll;
+};
+
+/// The format that a choice means for the base at `path`. Throws kUsage for chat with a base that has no template and for a system message
+/// of bare text, and as text::load_chat_template, saying how to do without the template.
+data::PromptFormat prompt_format(const std::filesystem::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice);
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
 /// Throws kMismatch if the tokenizer has more tokens than the model.
 BaseModel load_base(const std::string& path, tensor::Placement placement);
-/// The tokenizer alone, of the same paths.
-text::Tokenizer load_base_tokenizer(const std::string& path);
+/// The path that load_base loads: `path`, or where the default base model is. Throws kNotFound if that was not fetched.
+std::filesystem::path base_path_or_default(const std::string& path);
 
 }  // namespace quiver::recipes

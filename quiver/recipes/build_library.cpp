@@ -84,6 +84,7 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
                  const TrainingData& data, const TrainingSetup& setup, std::int64_t together = 1) {
   library::check_adapter_name(name);
   Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
+  add_format(job.settings, base);
   if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
   job.key = sha256_hex(format("{}/{}/{}/{}/{}", name, job.settings.dump(), data.sha256, base.llama.fingerprint(),
                               c10::toString(base.llama.placement().dtype)));
@@ -101,6 +102,7 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
   auto initial = lora::initial_adapter(name, setup.lora, base.llama.projections(), setup.train.seed, setup.init);
   initial.base_model = base.llama.config().name;
   initial.base_fingerprint = base.llama.fingerprint();
+  initial.prompt_format = data::describe(base.format);
   job.trainer = std::make_unique<train::Trainer>(base.llama, initial, data.examples, setup.train, data.validation);
   job.checkpoint = library.path() / "checkpoints" / (name + ".safetensors");
   return job;

@@ -18,10 +18,31 @@ namespace {
 constexpr const char* kSamplesVersion = "base-samples-1";
 constexpr const char* kCalibrationVersion = "score-calibration-2";
 
-/// Continuations of nothing: the base model's idea of text.
+/// What stands before and after the user's text in a prompt.
+struct Frame {
+  Prompt before, after;
+};
+
+/// The frame of a chat prompt. Throws kUnsupported for a template that does not write the user's text as it is.
+Frame frame_of(const BaseModel& base) {
+  if (!base.format.chat) return {};
+  const std::string mark = "Xj7qKz";
+  const auto text = base.format.chat->render(data::with_system(base.format, {{"user", mark}}), /*add_generation_prompt=*/true);
+  const auto place = text.find(mark);
+  if (place == std::string::npos) {
+    fail(ErrorKind::kUnsupported, "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give --calibration FILE",
+         base.format.chat->origin());
+  }
+  return {base.tokenizer.encode(text.substr(0, place)), base.tokenizer.encode(text.substr(place + mark.size()))};
+}
+
+/// Continuations of nothing, or of where a user's message begins: the base model's idea of text.
 std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text) {
-  const auto key = sha256_hex(format("{}/{}/{}/{}/{}/{}", kSamplesVersion, base.llama.fingerprint(),
-                                     c10::toString(base.llama.placement().dtype), text.num_prompts, text.max_tokens, text.seed));
+  const auto frame = frame_of(base);
+  auto key = format("{}/{}/{}/{}/{}/{}", kSamplesVersion, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
+                    text.num_prompts, text.max_tokens, text.seed);
+  if (base.format.chat) key += "/" + data::describe(base.format);
+  key = sha256_hex(key);
   if (const auto found = library.find_artifact(key)) {
     std::vector<Prompt> prompts;
     for (std::int64_t i = 0; i < text.num_prompts; ++i) {
@@ -30,16 +51,23 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
     }
     return prompts;
   }
-  const auto stop = base.tokenizer.eos_ids();
+  const auto stop = data::stop_ids(base.tokenizer, base.format);
   auto start = base.tokenizer.bos_id();
   if (!start && !stop.empty()) start = stop.front();
   if (!start) fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
-  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), Prompt{*start});
+  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), base.format.chat ? frame.before : Prompt{*start});
   auto prompts = model::generate(base.llama, starts,
-                                 {.max_new_tokens = text.max_tokens, .temperature = 1, .seed = derive_seed(text.seed, "calibration")});
+                                 {.max_new_tokens = text.max_tokens,
+                                  .temperature = 1,
+                                  .seed = derive_seed(text.seed, "calibration"),
+                                  .stop_ids = base.format.chat ? stop : std::vector<std::int32_t>{}});  // a message ends, documents go on
   tensor::TensorMap tensors;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    std::erase_if(prompts[i], [&](std::int32_t id) { return std::ranges::find(stop, id) != stop.end(); });  // documents go on after another
+    std::erase_if(prompts[i], [&](std::int32_t id) { return std::ranges::find(stop, id) != stop.end(); });
+    if (base.format.chat) {
+      prompts[i].insert(prompts[i].begin(), frame.before.begin(), frame.before.end());
+      prompts[i].insert(prompts[i].end(), frame.after.begin(), frame.after.end());
+    }
     if (prompts[i].empty()) prompts[i] = {*start};
     tensors.emplace(format("{:04d}", i), torch::tensor(std::vector<std::int64_t>(prompts[i].begin(), prompts[i].end())));
   }
@@ -61,10 +89,13 @@ std::vector<Prompt> file_prompts(const BaseModel& base, const CalibrationText& t
     }
   }
   std::vector<Prompt> prompts;
+  const auto frame = frame_of(base);
   for (const auto& line : texts) {
     auto ids = base.tokenizer.encode(line);
     if (ids.empty()) continue;
     ids.resize(std::min(ids.size(), static_cast<std::size_t>(text.max_tokens)));
+    ids.insert(ids.begin(), frame.before.begin(), frame.before.end());
+    ids.insert(ids.end(), frame.after.begin(), frame.after.end());
     prompts.push_back(std::move(ids));
     if (static_cast<std::int64_t>(prompts.size()) == text.num_prompts) break;
   }

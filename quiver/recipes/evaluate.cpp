@@ -10,7 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/base/near.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
@@ -102,7 +102,10 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
       }
       for (const auto& question : questions) {
         for (std::size_t i = 0; i < question.choices.size(); ++i) {
-          task.sequences.push_back(data::encode_request(base.tokenizer, question.contexts[i], question.continuations[i]));
+          // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
+          std::string_view continuation = question.continuations[i];
+          if (base.format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
+          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation));
         }
       }
       task.questions = std::move(questions);
@@ -110,8 +113,8 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
       if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
       for (const auto& example : task.examples) {
-        task.sequences.push_back(data::encode_example(base.tokenizer, example.source, example.targets[0], length));
-        task.prompts.push_back(data::encode_prompt(base.tokenizer, example.source, length));
+        task.sequences.push_back(data::encode_example(base.tokenizer, base.format, example, length));
+        task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
       }
     }
     rows.push_back(std::move(task));
@@ -224,8 +227,7 @@ class SectionRun {
   void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
     for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
-    const auto stop = base_.tokenizer.eos_ids();
-    model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = {stop.begin(), stop.end()}};
+        model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
@@ -402,6 +404,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
           {"tied projections", choice.tie},
           {"tied by", choice.tie_by},
           {"max_new_tokens", setup.max_new_tokens},
+          {"prompt format", data::describe(base.format)},
           {"seed", setup.seed}}}}},
       {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
                                {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},

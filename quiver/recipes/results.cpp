@@ -31,18 +31,24 @@ json estimate_json(const std::vector<double>& values) {
   return {{"mean", number(estimate.mean)}, {"stderr", number(estimate.standard_error)}, {"n", estimate.count}};
 }
 
-/// Method values over the samples that both have; both come in the same order.
-json difference_json(const Samples& samples, const Samples& base) {
-  std::vector<double> values, baseline;
+json difference_json(const eval::PairedDifference& difference) {
+  return {{"mean", number(difference.mean)}, {"low", number(difference.low)}, {"high", number(difference.high)}, {"n", difference.count}};
+}
+
+/// Adds the differences of the samples that both have: with intervals for other rows, and for other tasks.
+void add_differences(json& row, const Samples& samples, const Samples& base) {
+  std::vector<double> values, baseline;  // in the same order
+  std::vector<std::string> tasks;
   for (const auto& [id, value] : samples) {
     if (const auto found = base.find(id); found != base.end()) {
       values.push_back(value);
       baseline.push_back(found->second);
+      tasks.push_back(id.substr(0, id.find('\n')));
     }
   }
-  if (values.empty()) return nullptr;
-  const auto difference = eval::paired_difference(values, baseline);
-  return {{"mean", number(difference.mean)}, {"low", number(difference.low)}, {"high", number(difference.high)}, {"n", difference.count}};
+  if (values.empty()) return;
+  row["difference"] = difference_json(eval::paired_difference(values, baseline));
+  row["difference_by_task"] = difference_json(eval::clustered_difference(values, baseline, tasks));
 }
 
 /// "private-calibrated-arrow" -> "private-mean", "private-oracle".
@@ -77,7 +83,9 @@ json summarize(const std::vector<Measurement>& measurements, const std::vector<s
         row["metric"] = metric;
         row["method"] = method;
         const auto base = by_method.find("base");
-        row["difference"] = method == "base" || base == by_method.end() ? json(nullptr) : difference_json(found->second, base->second);
+        row["difference"] = nullptr;
+        row["difference_by_task"] = nullptr;
+        if (method != "base" && base != by_method.end()) add_differences(row, found->second, base->second);
         row["recovered"] = recovered_share(by_method, method, std::string(metric) == "nll");
         summary.push_back(std::move(row));
       }

@@ -38,6 +38,7 @@ std::vector<lora::LoraAdapter> initial_skills(const BaseModel& base, const Train
     initial.push_back(lora::initial_adapter(name, setup.lora, base.llama.projections(), derive_seed(setup.train.seed, name), setup.init));
     initial.back().base_model = base.llama.config().name;
     initial.back().base_fingerprint = base.llama.fingerprint();
+    initial.back().prompt_format = data::describe(base.format);
   }
   return initial;
 }
@@ -66,7 +67,8 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   if (setup.lora.use_dora) fail(ErrorKind::kUnsupported, "skills are mixed factor by factor: train them without --dora");
   const std::string kind = library::kind_name(skills.kind);
   const auto data = load_training_data(base, setup.tasks, setup);
-  const auto settings = skill_settings(setup, skills);
+  auto settings = skill_settings(setup, skills);
+  add_format(settings, base);
   const auto key = sha256_hex(format("{}/{}/{}/{}/{}", kind, settings.dump(), data.sha256, base.llama.fingerprint(),
                                      c10::toString(base.llama.placement().dtype)));
   std::vector<TrainedAdapter> results;

@@ -6,7 +6,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/train/adapter_group.h"
 
 namespace quiver::recipes {
@@ -55,6 +55,12 @@ json settings_json(const TrainingSetup& setup) {
           {"patience", t.patience}};
 }
 
+void add_format(json& settings, const BaseModel& base) {
+  if (!base.format.chat) return;
+  settings["format"] = data::describe(base.format);
+  settings["train_on"] = base.format.train_on == data::TrainOn::kAll ? "all" : "last";
+}
+
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup) {
   if (!(setup.data_share > 0 && setup.data_share <= 1)) {
     fail(ErrorKind::kUsage, "a share of {} of the data; expected above 0 and at most 1", setup.data_share);
@@ -68,6 +74,11 @@ std::vector<data::Example> training_rows(const data::Task& task, const TrainingS
 TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup) {
   TrainingData data;
   Sha256 hash;
+  if (base.format.chat) {
+    json format = json::object();
+    add_format(format, base);
+    hash.update(format.dump());
+  }
   for (std::size_t t = 0; t < tasks.size(); ++t) {
     const auto& name = tasks[t];
     const auto task = data::load_task(setup.data, name);
@@ -75,7 +86,7 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
     if (task.train.empty()) fail(ErrorKind::kUsage, "task '{}' has no training rows in '{}'", name, setup.data.string());
     const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
       for (const auto& example : rows) {
-        sequences.push_back(data::encode_example(base.tokenizer, example.source, example.targets[0],
+        sequences.push_back(data::encode_example(base.tokenizer, base.format, example,
                                                  std::min(setup.max_length, base.llama.config().max_positions)));
         sequences.back().group = static_cast<std::int32_t>(t);
       }

@@ -33,6 +33,8 @@ struct TrainingSetup {
 
 /// All that the trained numbers depend on: not how much memory they took (checkpoint_activations), for one.
 nlohmann::json settings_json(const TrainingSetup& setup);
+/// Adds what a chat format says to settings; bare text, which was all there was once, is left unsaid.
+void add_format(nlohmann::json& settings, const BaseModel& base);
 
 /// The training rows of a task that the setup asks for, at least one. Throws kUsage for a share outside (0, 1].
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup);

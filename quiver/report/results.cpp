@@ -152,9 +152,12 @@ void read_scores(const json& document, const std::string& origin, Results& resul
                    .difference = std::nullopt,
                    .recovered = io::find_double(item, "recovered", where)};
     if (row.recovered && !std::isfinite(*row.recovered)) row.recovered.reset();
-    if (item.contains("difference") && !item["difference"].is_null()) {
-      const auto& difference = io::require_object(item, "difference", where);
-      const auto place = where + ".difference";
+    // What is said of held-out tasks is meant of others like them, too: the interval is that of tasks drawn anew.
+    const bool by_task = row.section == "instruction" && item.contains("difference_by_task") && !item["difference_by_task"].is_null();
+    const std::string key = by_task ? "difference_by_task" : "difference";
+    if (item.contains(key) && !item[key].is_null()) {
+      const auto& difference = io::require_object(item, key, where);
+      const auto place = where + "." + key;
       row.difference = Difference{.mean = number_of(difference, "mean", place),
                                   .low = number_of(difference, "low", place),
                                   .high = number_of(difference, "high", place)};
@@ -328,13 +331,19 @@ std::vector<std::string> Results::metrics_of(std::string_view section) const {
   return names;
 }
 
+bool Results::ruins_answers(std::string_view section, std::string_view method_name) const {
+  const auto* row = find_summary(section, method_name, kAnswerMetric);
+  if (row == nullptr || !row->difference) return false;
+  return row->difference->mean < 0 && (row->difference->excludes_zero() || row->mean == 0);
+}
+
 const SummaryRow* Results::best(std::string_view section, std::string_view metric_name) const {
   const SummaryRow* best = nullptr;
   const auto& how = metric(metric_name);
   if (how.better == Better::kUnknown) return nullptr;
   for (const auto& row : summary) {
     if (row.section != section || row.metric != metric_name || std::isnan(row.mean)) continue;
-    if (method(row.method).is_oracle) continue;
+    if (method(row.method).is_oracle || (how.name != kAnswerMetric && ruins_answers(section, row.method))) continue;
     if (best == nullptr || how.prefers(row.mean, best->mean)) best = &row;
   }
   return best;

@@ -13,6 +13,8 @@
 namespace quiver::report {
 
 inline constexpr std::int64_t kResultsVersion = 1;
+/// The metric of generated answers.
+inline constexpr std::string_view kAnswerMetric = "rouge_l";
 
 struct Task {
   std::string name;
@@ -131,8 +133,10 @@ struct Results {
   /// The metrics that the summary of a section has, in the order of `metrics`: the first is the
   /// section's main one.
   std::vector<std::string> metrics_of(std::string_view section) const;
-  /// The best method of a section that is no oracle; nullptr if there is none or nobody said which
-  /// way is better.
+  /// True if the method's answers are worse than the base's: Rouge-L is lower, by an interval without 0, or is 0.
+  bool ruins_answers(std::string_view section, std::string_view method) const;
+  /// The best method of a section that is no oracle and does not ruin the answers; nullptr if there is none or nobody
+  /// said which way is better.
   const SummaryRow* best(std::string_view section, std::string_view metric) const;
 };
 

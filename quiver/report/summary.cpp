@@ -44,6 +44,29 @@ std::string difference_phrase(const Metric& metric, const SummaryRow& row, int d
                 better ? "" : ", and so worse", interval);
 }
 
+/// ", and its answers have Rouge-L 0.300, 0.083 higher than the base model (...)"
+std::string answers_phrase(const Results& results, const std::string& section, const Metric& metric, const SummaryRow& best) {
+  const auto* answers = results.find_summary(section, best.method, kAnswerMetric);
+  if (answers == nullptr || metric.name == kAnswerMetric) return "";
+  const auto& answer_metric = results.metric(kAnswerMetric);
+  const int decimals = decimals_for(answers->mean);
+  return format("; its answers have {} {}{}", escape(answer_metric.label), number_text(answers->mean, decimals),
+                difference_phrase(answer_metric, *answers, decimals));
+}
+
+/// Methods of a lower NLL than the best that are not called best, since their answers are worse than the base's.
+std::string ruined_sentence(const Results& results, const std::string& section, const Metric& metric, const SummaryRow& best) {
+  std::string names;
+  std::int64_t count = 0;
+  for (const auto& row : results.summary) {
+    if (row.section != section || row.metric != metric.name || !metric.prefers(row.mean, best.mean)) continue;
+    if (results.method(row.method).is_oracle || !results.ruins_answers(section, row.method)) continue;
+    names += (count++ > 0 ? ", " : "") + strong(results.method(row.method).label);
+  }
+  if (count == 0) return "";
+  return format("{} {} a better {}, but worse answers than the base model. ", names, count == 1 ? "has" : "have", escape(metric.label));
+}
+
 std::string best_sentence(const Results& results, const std::string& section, const Metric& metric) {
   const auto* best = results.best(section, metric.name);
   if (best == nullptr) return "";
@@ -55,10 +78,12 @@ std::string best_sentence(const Results& results, const std::string& section, co
   const auto& method = results.method(best->method);
   if (method.is_base()) {
     return format("On {}, nothing beats the {}: {} {}. ", section_phrase(results, section), strong(method.label), escape(metric.label),
-                  value);
+                  value) +
+           ruined_sentence(results, section, metric, *best);
   }
-  return format("On {}, {} does best without an oracle: {} {}{}. ", section_phrase(results, section), strong(method.label),
-                escape(metric.label), value, difference_phrase(metric, *best, decimals));
+  return format("On {}, {} does best without an oracle: {} {}{}{}. ", section_phrase(results, section), strong(method.label),
+                escape(metric.label), value, difference_phrase(metric, *best, decimals), answers_phrase(results, section, metric, *best)) +
+         ruined_sentence(results, section, metric, *best);
 }
 
 std::string recovered_sentence(const Results& results, const std::string& section, const Metric& metric) {

@@ -22,7 +22,7 @@ namespace quiver::train {
 
 std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean) {
   std::int64_t count = 0;
-  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? sequence.num_targets : (sequence.num_targets > 0 ? 1 : 0);
+  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? forest::count_targets(sequence) : (sequence.num_targets > 0 ? 1 : 0);
   return count;
 }
 

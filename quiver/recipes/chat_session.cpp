@@ -1,0 +1,100 @@
+#include "quiver/recipes/chat_session.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/recipes/reuse_methods.h"
+
+namespace quiver::recipes {
+namespace {
+
+const BaseModel& that_chats(const BaseModel& base) {
+  if (base.format.chat) return base;
+  fail(ErrorKind::kUsage, "the base '{}' has no chat template: it continues text ('quiver generate'), it does not chat", base.path.string());
+}
+
+}  // namespace
+
+ChatSession::ChatSession(const BaseModel& base, AdapterChoice choice, model::GenerateOptions options, Progress& progress)
+    : base_(that_chats(base)),
+      choice_(std::move(choice)),
+      options_(std::move(options)),
+      model_(adapted_model(base_, choice_, progress, recorder_.get())) {
+  options_.stop_ids = data::stop_ids(base.tokenizer, base.format);
+}
+
+void ChatSession::set_method(const std::string& method, Progress& progress) {
+  if (choice_.library.empty()) fail(ErrorKind::kUsage, "a method says how to use a library: start with --library");
+  auto changed = choice_;
+  changed.method = method;
+  auto recorder = std::make_unique<routing::RoutingRecorder>();
+  model_ = adapted_model(base_, changed, progress, recorder.get());
+  recorder_ = std::move(recorder);
+  choice_ = std::move(changed);
+}
+
+ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& on_text, Progress& progress) {
+  ChatAnswer answer;
+  auto messages = messages_;
+  messages.push_back({"user", message});
+  const auto room = base_.llama.config().max_positions - options_.max_new_tokens;
+  auto prompt = data::encode_messages(base_.tokenizer, base_.format, messages, "");
+  while (static_cast<std::int64_t>(prompt.size()) > room && messages.size() > 2) {  // the oldest question and its answer
+    messages.erase(messages.begin(), messages.begin() + 2);
+    answer.num_forgotten += 2;
+    prompt = data::encode_messages(base_.tokenizer, base_.format, messages, "");
+  }
+  if (static_cast<std::int64_t>(prompt.size()) > room) {
+    fail(ErrorKind::kUsage, "the message takes {} tokens; the model's context is {}, {} of them for the answer", prompt.size(),
+         base_.llama.config().max_positions, options_.max_new_tokens);
+  }
+  recorder_->clear();
+  const std::vector<Prompt> prompts = {prompt};
+  auto options = options_;
+  options.groups = model_.groups_of(prompts, progress);
+  text::StreamDecoder decoder(base_.tokenizer, /*skip_special=*/true);
+  const auto say = [&](const std::string& piece) {
+    answer.text += piece;
+    return piece.empty() || on_text(piece);
+  };
+  const auto ids = model::generate(model_.llama, prompts, options, [&](std::int64_t, std::int32_t token) {
+    const bool goes_on = say(decoder.push(token)) && !stop_requested();
+    answer.was_stopped = answer.was_stopped || !goes_on;
+    return goes_on;
+  });
+  say(decoder.finish());
+  answer.num_tokens = static_cast<std::int64_t>(ids[0].size());
+  messages.push_back({"assistant", answer.text});
+  messages_ = std::move(messages);
+  return answer;
+}
+
+std::vector<AdapterShare> ChatSession::shares() const {
+  if (messages_.empty()) return {};
+  if (choice_.library.empty()) return {{choice_.adapter.empty() ? "base" : choice_.adapter, 1}};
+  if (reuse_method(choice_.method).family == ReuseFamily::kMerge) return {{choice_.method, 1}};
+  auto names = library_members(library::Library::open(choice_.library), choice_);
+  std::vector<double> weights(names.size(), 0);
+  double tokens = 0;
+  for (const auto& [tag, by_path] : recorder_->usage()) {
+    for (const auto& [path, usage] : by_path) {
+      weights.resize(std::max(weights.size(), usage.weight.size()), 0);
+      for (std::size_t n = 0; n < usage.weight.size(); ++n) weights[n] += usage.weight[n];
+      tokens += static_cast<double>(usage.num_tokens);
+    }
+  }
+  while (names.size() < weights.size()) names.emplace_back("the mean of all");  // the last adapter of lag-mean and arrow-mean
+  std::vector<AdapterShare> shares;
+  double rest = 1;
+  for (std::size_t n = 0; n < names.size(); ++n) {
+    shares.push_back({names[n], tokens > 0 ? weights[n] / tokens : 0});
+    rest -= shares.back().share;
+  }
+  if (rest > 1e-4) shares.push_back({"base", rest});
+  std::ranges::stable_sort(shares, std::greater(), &AdapterShare::share);
+  return shares;
+}
+
+}  // namespace quiver::recipes

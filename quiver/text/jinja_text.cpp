@@ -1,0 +1,441 @@
+// Python's text of values (str, repr, json.dumps) and its operations on strings.
+#include <utf8proc.h>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+#include "quiver/text/jinja_parts.h"
+#include "quiver/text/unicode.h"
+
+namespace quiver::text::jinja {
+namespace {
+
+CodePoint point_at(std::string_view text, std::size_t offset) { return code_point_at(text, static_cast<std::int64_t>(offset)); }
+
+bool is_printable(char32_t c) {
+  if (c == ' ') return true;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+    case UTF8PROC_CATEGORY_ZS: return false;
+    default: return true;
+  }
+}
+
+std::string hex(char32_t c, std::size_t num_digits) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out(num_digits, '0');
+  for (std::size_t i = num_digits; i-- > 0; c >>= 4) out[i] = kDigits[c & 15U];
+  return out;
+}
+
+std::string repr_string(std::string_view text) {
+  const bool has_single = text.find('\'') != std::string_view::npos;
+  const char quote = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
+  std::string out(1, quote);
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    const char32_t c = point.value;
+    if (c == '\\' || c == static_cast<char32_t>(quote)) {
+      out += '\\';
+      out += static_cast<char>(c);
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\r') {
+      out += "\\r";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (is_printable(c)) {
+      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+    } else {
+      out += c < 0x100 ? "\\x" + hex(c, 2) : c < 0x10000 ? "\\u" + hex(c, 4) : "\\U" + hex(c, 8);
+    }
+    i += static_cast<std::size_t>(point.num_bytes);
+  }
+  return out + quote;
+}
+
+void append_repr(Context& context, const Value& value, std::string& out);
+
+void append_items(Context& context, const std::vector<Value>& items, std::string& out) {
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) out += ", ";
+    append_repr(context, items[i], out);
+  }
+}
+
+void append_dict(Context& context, const std::vector<Value>& items, std::string& out) {
+  out += '{';
+  for (std::size_t i = 0; i < items.size(); i += 2) {
+    if (i > 0) out += ", ";
+    append_repr(context, items[i], out);
+    out += ": ";
+    append_repr(context, items[i + 1], out);
+  }
+  out += '}';
+}
+
+void check_size(Context& context, const std::string& out) {
+  if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+}
+
+void append_repr(Context& context, const Value& value, std::string& out) {
+  context.work();
+  check_size(context, out);
+  switch (value.type) {
+    case Type::kUndefined: out += "Undefined"; return;
+    case Type::kNone: out += "None"; return;
+    case Type::kBool: out += value.boolean ? "True" : "False"; return;
+    case Type::kInt: out += format("{}", value.integer); return;
+    case Type::kFloat: out += float_repr(value.number); return;
+    case Type::kString:
+      context.work_bytes(value.text().size());
+      out += value.heap->is_markup ? "Markup(" + repr_string(value.text()) + ")" : repr_string(value.text());
+      return;
+    case Type::kList:
+      out += '[';
+      append_items(context, value.items(), out);
+      out += ']';
+      return;
+    case Type::kTuple:
+      out += '(';
+      append_items(context, value.items(), out);
+      out += value.items().size() == 1 ? ",)" : ")";
+      return;
+    case Type::kDict: append_dict(context, value.items(), out); return;
+    case Type::kView:
+      out += value.text() + "([";
+      append_items(context, value.items(), out);
+      out += "])";
+      return;
+    case Type::kRange: out += value.text(); return;
+    default: context.refuse("the text of a {}", type_name(value));
+  }
+}
+
+void append_json_string(std::string_view text, bool ensure_ascii, std::string& out) {
+  constexpr std::string_view kEscaped = "\"\\\n\r\t\f\b";
+  constexpr std::string_view kLetters = "\"\\nrtfb";
+  out += '"';
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    const char32_t c = point.value;
+    const std::size_t simple = c < 0x80 ? kEscaped.find(static_cast<char>(c)) : std::string_view::npos;
+    if (simple != std::string_view::npos) {
+      out += '\\';
+      out += kLetters[simple];
+    } else if (c < 0x20 || (ensure_ascii && c > 0x7E && c < 0x10000)) {
+      out += c == 0x7F ? "\x7F" : "\\u" + hex(c, 4);
+    } else if (ensure_ascii && c >= 0x10000) {
+      out += "\\u" + hex(0xD800 + ((c - 0x10000) >> 10), 4) + "\\u" + hex(0xDC00 + ((c - 0x10000) & 0x3FF), 4);
+    } else {
+      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+    }
+    i += static_cast<std::size_t>(point.num_bytes);
+  }
+  out += '"';
+}
+
+class JsonWriter {
+ public:
+  JsonWriter(Context& context, const JsonStyle& style) : context_(context), style_(style) {}
+
+  void write(const Value& value) {
+    context_.work();
+    check_size(context_, out_);
+    switch (value.type) {
+      case Type::kNone: out_ += "null"; return;
+      case Type::kBool: out_ += value.boolean ? "true" : "false"; return;
+      case Type::kInt: out_ += format("{}", value.integer); return;
+      case Type::kFloat: out_ += json_float(value.number); return;
+      case Type::kString:
+        context_.work_bytes(value.text().size());
+        append_json_string(value.text(), style_.ensure_ascii, out_);
+        return;
+      case Type::kList:
+      case Type::kTuple: return list(value.items());
+      case Type::kDict: return dict(value.items());
+      default: context_.raise("{} is not JSON serializable", type_name(value));
+    }
+  }
+  std::string take() { return std::move(out_); }
+
+ private:
+  static std::string json_float(double number) {
+    if (std::isnan(number)) return "NaN";
+    if (std::isinf(number)) return number > 0 ? "Infinity" : "-Infinity";
+    return float_repr(number);
+  }
+
+  void newline() {
+    if (!style_.indent) return;
+    out_ += '\n';
+    for (std::int64_t i = 0; i < level_; ++i) out_ += *style_.indent;
+    check_size(context_, out_);
+    context_.work_bytes(static_cast<std::size_t>(level_) * style_.indent->size());
+  }
+
+  void list(const std::vector<Value>& items) {
+    if (items.empty()) {
+      out_ += "[]";
+      return;
+    }
+    out_ += '[';
+    ++level_;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) out_ += style_.item_separator;
+      newline();
+      write(items[i]);
+    }
+    --level_;
+    newline();
+    out_ += ']';
+  }
+
+  std::string key_text(const Value& key) const {
+    switch (key.type) {
+      case Type::kString: return key.text();
+      case Type::kNone: return "null";
+      case Type::kBool: return key.boolean ? "true" : "false";
+      case Type::kInt: return format("{}", key.integer);
+      case Type::kFloat: return json_float(key.number);
+      default: context_.raise("a key of JSON must be a string or a number, not {}", type_name(key));
+    }
+  }
+
+  void dict(const std::vector<Value>& items) {
+    if (items.empty()) {
+      out_ += "{}";
+      return;
+    }
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < items.size(); i += 2) order.push_back(i);
+    if (style_.sort_keys) {
+      std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return less(context_, items[a], items[b]); });
+    }
+    out_ += '{';
+    ++level_;
+    bool is_first = true;
+    for (const std::size_t i : order) {
+      if (!is_first) out_ += style_.item_separator;
+      is_first = false;
+      newline();
+      append_json_string(key_text(items[i]), style_.ensure_ascii, out_);
+      out_ += style_.key_separator;
+      write(items[i + 1]);
+    }
+    --level_;
+    newline();
+    out_ += '}';
+  }
+
+  Context& context_;
+  const JsonStyle& style_;
+  std::int64_t level_ = 0;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string float_repr(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  std::array<char, 64> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
+  const std::string_view text(buffer.data(), static_cast<std::size_t>(end - buffer.data()));
+  const std::size_t mark = text.find('e');
+  const int exponent = std::atoi(std::string(text.substr(mark + 1)).c_str());
+  if (exponent < -4 || exponent >= 16) {
+    return std::string(text.substr(0, mark)) + format("e{}{:02}", exponent < 0 ? "-" : "+", std::abs(exponent));
+  }
+  const auto fixed = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed).ptr;
+  std::string out(buffer.data(), fixed);
+  return out.find('.') == std::string::npos ? out + ".0" : out;
+}
+
+std::string str(Context& context, const Value& value) {
+  if (value.is_string()) return value.text();
+  if (value.is(Type::kUndefined)) return {};
+  return repr(context, value);
+}
+
+std::string repr(Context& context, const Value& value) {
+  std::string out;
+  append_repr(context, value, out);
+  check_size(context, out);
+  return out;
+}
+
+std::string to_json(Context& context, const Value& value, const JsonStyle& style) {
+  JsonWriter writer(context, style);
+  writer.write(value);
+  return writer.take();
+}
+
+bool is_space(char32_t c) { return (c >= 0x1C && c <= 0x1F) || is_white_space(c); }
+
+std::string_view strip(std::string_view text, std::string_view characters, bool has_characters, bool left, bool right) {
+  const auto goes = [&](std::string_view character, char32_t value) {
+    return has_characters ? characters.find(character) != std::string_view::npos : is_space(value);
+  };
+  while (left && !text.empty()) {
+    const CodePoint point = point_at(text, 0);
+    const auto size = static_cast<std::size_t>(point.num_bytes);
+    if (!goes(text.substr(0, size), point.value)) break;
+    text.remove_prefix(size);
+  }
+  while (right && !text.empty()) {
+    const CodePoint point = code_point_before(text, static_cast<std::int64_t>(text.size()));
+    const auto size = static_cast<std::size_t>(point.num_bytes);
+    if (!goes(text.substr(text.size() - size), point.value)) break;
+    text.remove_suffix(size);
+  }
+  return text;
+}
+
+std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
+  std::vector<std::string> out;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    const char32_t c = point.value;
+    std::size_t end = i + static_cast<std::size_t>(point.num_bytes);
+    const bool is_end = (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    if (is_end) {
+      if (c == '\r' && end < text.size() && text[end] == '\n') ++end;
+      out.emplace_back(text.substr(begin, (keep_ends ? end : i) - begin));
+      begin = end;
+    }
+    i = end;
+  }
+  if (begin < text.size()) out.emplace_back(text.substr(begin));
+  return out;
+}
+
+namespace {
+
+/// True for characters whose upper case is more than one character.
+bool grows_in_upper_case(char32_t c) {
+  return c == 0x149 || c == 0x1F0 || c == 0x390 || c == 0x3B0 || c == 0x587 || (c >= 0x1E96 && c <= 0x1E9A) || (c >= 0x1F50 && c <= 0x1FFF) ||
+         (c >= 0xFB00 && c <= 0xFB17);
+}
+
+void append_upper(Context& context, char32_t c, bool is_title, std::string& out) {
+  if (c == 0xDF) {
+    out += is_title ? "Ss" : "SS";
+    return;
+  }
+  if (grows_in_upper_case(c)) context.refuse("the upper case of U+{:04X}", static_cast<std::uint64_t>(c));
+  const auto code = static_cast<utf8proc_int32_t>(c);
+  append_utf8(out, static_cast<char32_t>(is_title ? utf8proc_totitle(code) : utf8proc_toupper(code)));
+}
+
+/// The lower case of the character at text[i]; a sigma at a word's end has a form of its own.
+void append_lower(std::string_view text, std::size_t i, const CodePoint& point, std::string& out) {
+  if (point.value != 0x3A3) return append_lowercase(out, point.value);
+  const std::size_t after = i + static_cast<std::size_t>(point.num_bytes);
+  const bool follows_letter = i > 0 && is_letter(code_point_before(text, static_cast<std::int64_t>(i)).value);
+  const bool precedes_letter = after < text.size() && is_letter(point_at(text, after).value);
+  append_utf8(out, follows_letter && !precedes_letter ? 0x3C2 : 0x3C3);
+}
+
+}  // namespace
+
+std::string upper(Context& context, std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    append_upper(context, point.value, false, out);
+    i += static_cast<std::size_t>(point.num_bytes);
+  }
+  return out;
+}
+
+std::string lower(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    append_lower(text, i, point, out);
+    i += static_cast<std::size_t>(point.num_bytes);
+  }
+  return out;
+}
+
+std::string capitalize(Context& context, std::string_view text) {
+  if (text.empty()) return {};
+  const CodePoint first = point_at(text, 0);
+  std::string out;
+  append_upper(context, first.value, true, out);
+  for (auto i = static_cast<std::size_t>(first.num_bytes); i < text.size();) {
+    const CodePoint point = point_at(text, i);
+    append_lower(text, i, point, out);
+    i += static_cast<std::size_t>(point.num_bytes);
+  }
+  return out;
+}
+
+std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count) {
+  std::string out;
+  context.work_bytes(text.size());
+  std::size_t begin = 0;
+  std::size_t from_place = 0;
+  while (count != 0) {
+    const std::size_t place = from.empty() ? from_place : find_text(text, from, from_place);
+    if (place == std::string_view::npos || place > text.size()) break;
+    out += text.substr(begin, place - begin);
+    out += to;
+    context.work_bytes(to.size());
+    check_size(context, out);
+    begin = place + from.size();
+    from_place = begin;
+    if (from.empty()) from_place += place < text.size() ? static_cast<std::size_t>(point_at(text, place).num_bytes) : 1;
+    if (count > 0) --count;
+  }
+  if (begin < text.size()) out += text.substr(begin);
+  check_size(context, out);
+  return out;
+}
+
+std::size_t find_text(std::string_view text, std::string_view part, std::size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const void* place = memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return place == nullptr ? std::string_view::npos : static_cast<std::size_t>(static_cast<const char*>(place) - text.data());
+}
+
+std::int64_t num_characters(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; });
+}
+
+std::vector<std::string_view> characters(std::string_view text) {
+  std::vector<std::string_view> out;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto size = static_cast<std::size_t>(point_at(text, i).num_bytes);
+    out.push_back(text.substr(i, size));
+    i += size;
+  }
+  return out;
+}
+
+std::string escape_html(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '\'': out += "&#39;"; break;
+      case '"': out += "&#34;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace quiver::text::jinja
