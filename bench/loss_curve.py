@@ -61,7 +61,7 @@ class RandomStream:
 
 def quiver_train(options, library: pathlib.Path, seed: int, dtype: str, *more) -> list:
     command = [options.quiver, "train", "--data", ROOT / "data/train", "--tasks", ",".join(TASKS), "--shared", "curve", "--library", library,
-               "--max-examples", ROWS, "--epochs", 1, "--batch-size", BATCH, "--seed", seed, "--dtype", dtype, "--json",
+               "--max-examples", ROWS, "--epochs", 1, "--batch-size", BATCH, "--seed", seed, "--dtype", dtype, "--no-chat", "--json",
                *(more or ("--lr", RATE))]
     subprocess.run([str(c) for c in command], check=True, capture_output=True)
     shown = subprocess.run([str(options.quiver), "library", "show", "--library", str(library), "curve", "--json"], check=True,

@@ -53,7 +53,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             return call([self.options.quiver, "train", "--base", self.base, "--data", ROOT / "data/train", "--tasks", ",".join(tasks),
                          "--library", folder + "/library", "--max-examples", examples or self.options.examples, "--epochs", 1,
-                         "--dtype", dtype or self.dtype, "--threads", self.options.threads, "--json", *more])
+                         "--dtype", dtype or self.dtype, "--threads", self.options.threads, "--no-chat", "--json", *more])
 
     def quiver_bench(self, *arguments):
         return call([self.options.quiver, "bench", *arguments, "--threads", self.options.threads, "--json"])
@@ -127,7 +127,7 @@ class Bench:
                 file.writelines(lines)
                 file.flush()
                 started = time.monotonic()
-                subprocess.run([str(self.options.quiver), "score", "--base", self.base, "--input", file.name, "--dtype", self.dtype,
+                subprocess.run([str(self.options.quiver), "score", "--no-chat", "--base", self.base, "--input", file.name, "--dtype", self.dtype,
                                 "--threads", str(self.options.threads)], check=True, capture_output=True)
                 return time.monotonic() - started
 

@@ -137,12 +137,42 @@ def tokenizer_seeds():
     yield "missing_token", tokenizer(words, model={"merges": ["a a"]})
 
 
+def jinja_seeds():
+    """A template, and after a zero byte its variables as JSON if there are any."""
+    rows = json.loads((GOLDEN / "chat_template" / "constructs.json").read_text())
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["name"].split("/")[0], []).append(row)
+    for group, members in groups.items():
+        if group == "raises":
+            continue
+        variables = {}
+        for row in members:
+            variables |= row["variables"]
+        source = "\n".join(row["template"] for row in members if "expected" in row)
+        yield group, source.encode() + b"\0" + json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode()
+    for i in range(0, len(groups["raises"]), 12):
+        yield f"raises_{i // 12}", "\n".join(row["template"] for row in groups["raises"][i : i + 12]).encode()
+    yield "chat", (
+        b"{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[{{ m['content'] | trim }}]"
+        b"{% elif m.tool_calls %}{{ m.tool_calls | tojson(indent=2) }}{% endif %}{% endfor %}"
+        b"{% if add_generation_prompt %}<a>{% endif %}"
+    )
+    yield "recursion", b"{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}"
+    yield "cycle", b"{% set ns = namespace() %}{% set ns.a = ns %}{% set ns.b = [ns] %}{{ ns.b == ns.b }}{{ ns.a.b | tojson }}"
+    yield "growth", b"{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
+    yield "nested_loops", b"{% for i in range(99999) %}{% for j in range(99999) if j > i %}{{ loop.length }}{% endfor %}{% endfor %}"
+    yield "parentheses", b"{{ " + b"(" * 300 + b"1" + b")" * 300 + b" }}"
+    yield "bad_utf8", b"{{ '\xff' }}"
+
+
 def main():
     for name, seeds in (
         ("safetensors", safetensors_seeds),
         ("gguf", gguf_seeds),
         ("jsonl", jsonl_seeds),
         ("tokenizer", tokenizer_seeds),
+        ("jinja", jinja_seeds),
     ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)

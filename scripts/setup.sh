@@ -2,7 +2,7 @@
 # Sets up everything the build needs; does nothing when all is in place.
 #
 #   scripts/setup.sh          Debian packages and libtorch (a private virtual environment in .venv)
-#   scripts/setup.sh --test   also the Python originals that the parity tests compare with
+#   scripts/setup.sh --test   also the Python originals and the chat templates that the parity tests compare with
 #   scripts/setup.sh --study  also what draws the study's tables and figures
 #
 # TORCH_DIR=/path/to/torch uses a libtorch that is there already (the folder that holds include/ and lib/).
@@ -55,3 +55,24 @@ case "${1:-}" in
     ensure_python "quiver-${1#--}" "${requirements[@]}"
     ;;
 esac
+
+# Real chat templates and what jinja2 makes of them, for quiver/text/jinja_golden_test.cpp. They come with the source archive of a package
+# that bundles llama.cpp's collection; pip prepares its metadata after the download, which builds nothing of it.
+ensure_chat_templates() {
+  local package=llama-cpp-python==0.3.36 folder=.venv/chat-templates wanted
+  wanted="$package $(cksum < scripts/golden/make_chat_templates.py)"
+  [ -f "$folder/stamp" ] && [ "$(cat "$folder/stamp")" = "$wanted" ] && return
+  if [ ! -f "$folder/fetched" ] || [ "$(cat "$folder/fetched")" != "$package" ]; then
+    echo "setup: fetching the chat templates in $package" >&2
+    rm -rf "$folder"
+    mkdir -p "$folder/download" "$folder/templates"
+    .venv/bin/python -m pip download --quiet --disable-pip-version-check --retries 5 --no-deps --no-binary :all: \
+        --dest "$folder/download" "$package" >&2
+    tar -xzf "$folder"/download/*.tar.gz -C "$folder/templates" --strip-components=5 --wildcards '*/vendor/llama.cpp/models/templates/*.jinja'
+    rm -rf "$folder/download"
+    printf '%s' "$package" > "$folder/fetched"
+  fi
+  .venv/bin/python scripts/golden/make_chat_templates.py --real "$folder/templates" "$folder/cases.json"
+  printf '%s' "$wanted" > "$folder/stamp"
+}
+if [ "${1:-}" = --test ]; then ensure_chat_templates; fi

@@ -141,6 +141,11 @@ std::string describe(const PromptFormat& format) {
   return text;
 }
 
+PromptFormat of_last_answer(PromptFormat format) {
+  format.train_on = TrainOn::kLast;
+  return format;
+}
+
 std::vector<Message> with_system(const PromptFormat& format, std::vector<Message> messages) {
   const bool has_system = !messages.empty() && messages.front().role == "system";
   if (!format.system.empty() && !has_system) messages.insert(messages.begin(), {"system", format.system});

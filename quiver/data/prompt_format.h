@@ -34,6 +34,9 @@ std::vector<text::Message> read_request(const nlohmann::json& messages, const st
 /// system message if there is one.
 std::string describe(const PromptFormat& format);
 
+/// The same format, whose targets are the last answer alone: what is evaluated.
+PromptFormat of_last_answer(PromptFormat format);
+
 /// The messages with the format's system message in front, where they have none.
 std::vector<text::Message> with_system(const PromptFormat& format, std::vector<text::Message> messages);
 

@@ -302,7 +302,7 @@ class Adaptation {
   double mean_nll(const model::Llama& model, const std::vector<data::Example>& rows) {
     std::vector<forest::Sequence> sequences;
     for (const auto& row : rows) {
-      sequences.push_back(data::encode_example(base_.tokenizer, base_.format, row,
+      sequences.push_back(data::encode_example(base_.tokenizer, data::of_last_answer(base_.format), row,
                                                std::min(setup_.training.max_length, base_.llama.config().max_positions)));
     }
     NoProgress quiet;

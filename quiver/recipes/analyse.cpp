@@ -185,7 +185,7 @@ double mean_log_likelihood(const BaseModel& base, const library::Library& librar
   const auto model = adapted_model(base, choice, quiet);
   std::vector<forest::Sequence> sequences;
   for (const auto& row : test_rows(setup, task)) {
-    sequences.push_back(data::encode_example(base.tokenizer, base.format, row, base.llama.config().max_positions));
+    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.config().max_positions));
   }
   double sum = 0;
   for (const auto& score : eval::score_sequences(model.llama, sequences, {}, quiet)) {

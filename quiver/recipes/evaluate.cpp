@@ -50,6 +50,7 @@ constexpr std::pair<std::string_view, std::string_view> kWords[] = {
 /// "calibrated-arrow" -> "calibrated Arrow".
 std::string method_label(std::string_view method) {
   if (method == "lag-base") return "LAG or base";
+  if (method == "lag-mean") return "LAG or mean";
   std::string label;
   for (const auto part : std::views::split(method, '-')) {
     const std::string_view word(part.begin(), part.end());
@@ -113,7 +114,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
       if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
       for (const auto& example : task.examples) {
-        task.sequences.push_back(data::encode_example(base.tokenizer, base.format, example, length));
+        task.sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), example, length));
         task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
       }
     }

@@ -82,6 +82,42 @@ void expect_refusal(ErrorKind kind, const char* part, Function function) {
   }
 }
 
+/// Held-out tasks on which one method has the lowest NLL and ruins the answers, and another has better answers than the base.
+json held_out_results() {
+  return io::parse_json(R"({
+    "quiver_results": 1,
+    "methods": [{"name": "base", "label": "Base"}, {"name": "private-lag", "label": "Private, LAG"}, {"name": "cluster-mean", "label": "Cluster, mean"}],
+    "metrics": [{"name": "nll", "label": "NLL", "better": "lower"}, {"name": "rouge_l", "label": "Rouge-L", "better": "higher"}],
+    "summary": [
+      {"section": "instruction", "method": "base", "metric": "nll", "mean": 3.0, "n": 9},
+      {"section": "instruction", "method": "private-lag", "metric": "nll", "mean": 1.0, "n": 9,
+       "difference": {"mean": -2.0, "low": -2.1, "high": -1.9}, "difference_by_task": {"mean": -2.0, "low": -2.5, "high": -1.5}},
+      {"section": "instruction", "method": "cluster-mean", "metric": "nll", "mean": 2.0, "n": 9,
+       "difference": {"mean": -1.0, "low": -1.1, "high": -0.9}, "difference_by_task": {"mean": -1.0, "low": -1.5, "high": -0.5}},
+      {"section": "instruction", "method": "base", "metric": "rouge_l", "mean": 0.2, "n": 9},
+      {"section": "instruction", "method": "private-lag", "metric": "rouge_l", "mean": 0, "n": 9,
+       "difference": {"mean": -0.2, "low": -0.3, "high": -0.1}, "difference_by_task": {"mean": -0.2, "low": -0.5, "high": 0.1}},
+      {"section": "instruction", "method": "cluster-mean", "metric": "rouge_l", "mean": 0.25, "n": 9,
+       "difference": {"mean": 0.05, "low": 0.01, "high": 0.09}, "difference_by_task": {"mean": 0.05, "low": -0.01, "high": 0.11}}]})",
+                        "the sample");
+}
+
+TEST(Summary, NeverCallsAMethodBestWhoseAnswersAreEmpty) {
+  const auto text = summary_paragraph(parse_results(held_out_results(), "test"));
+  EXPECT_THAT(text, HasSubstr("<strong>Cluster, mean</strong> does best without an oracle: NLL 2.000"));
+  EXPECT_THAT(text, HasSubstr("; its answers have Rouge-L 0.250, a difference of +0.050 to the base model that may be chance"));
+  EXPECT_THAT(text, HasSubstr("<strong>Private, LAG</strong> has a better NLL, but worse answers than the base model."));
+}
+
+TEST(Results, TakesTheIntervalOfOtherTasksForHeldOutTasksAlone) {
+  auto document = held_out_results();
+  auto results = parse_results(document, "test");
+  EXPECT_EQ(results.find_summary("instruction", "cluster-mean", "nll")->difference->low, -1.5);
+  for (auto& row : document["summary"]) row["section"] = "train";
+  results = parse_results(document, "test");
+  EXPECT_EQ(results.find_summary("train", "cluster-mean", "nll")->difference->low, -1.1);
+}
+
 TEST(RenderReport, SaysInWordsWhatTheFiguresSay) {
   const auto page = page_of(sample_results());
   EXPECT_THAT(page, HasSubstr("On the 2 training tasks, <strong>Private, Arrow</strong> does best without an oracle: NLL of the target "

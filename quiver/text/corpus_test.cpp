@@ -1,9 +1,10 @@
-// The tokenizer's fuzz target as an ordinary test: each file of the seed corpus, and seeded mutations of it.
+// The fuzz targets of tokenizers and chat templates as ordinary tests: each file of the seed corpus, and seeded mutations of it.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <string>
 
+#include "fuzz/jinja.h"
 #include "fuzz/tokenizer.h"
 #include "quiver/base/random.h"
 #include "quiver/io/file.h"
@@ -45,6 +46,22 @@ TEST(Corpus, OfTokenizersHasNoFindings) {
     ++num_files;
   }
   EXPECT_GE(num_files, 13);
+}
+
+TEST(Corpus, OfChatTemplatesHasNoFindings) {
+  std::int64_t num_files = 0;
+  for (const auto& file : std::filesystem::directory_iterator("fuzz/corpus/jinja")) {
+    SCOPED_TRACE(file.path().native());
+    const std::string bytes = io::read_text_file(file.path());
+    ASSERT_NO_THROW(fuzz::run_jinja(std::as_bytes(std::span(bytes))));
+    RandomStream random(1, "corpus/jinja/" + file.path().filename().native());
+    for (int round = 0; round < 100; ++round) {
+      const std::string changed = mutated(bytes, random);
+      ASSERT_NO_THROW(fuzz::run_jinja(std::as_bytes(std::span(changed)))) << "round " << round;
+    }
+    ++num_files;
+  }
+  EXPECT_GE(num_files, 20);
 }
 
 }  // namespace

@@ -29,13 +29,13 @@ struct JinjaOptions {
 /// nesting, steps, memory and output are bounded, see jinja_parts.h.
 class Jinja {
  public:
-  /// Parses `source`, UTF-8 text. `origin` names the template in messages. Throws kBadFormat for a syntax error, for invalid UTF-8 and for a
-  /// template of more than 1 MiB, and kUnsupported for a construct outside the implemented set; both name the line.
+  /// Parses `source`, UTF-8 text. `origin` names the template in messages. Throws kBadFormat for a syntax error, for invalid UTF-8 and for
+  /// a template of more than 1 MiB. Throws kUnsupported for a construct outside the implemented set. Both name the line.
   static Jinja parse(std::string_view source, std::string origin);
 
-  /// Renders the template. `variables` is an object whose members are the template's global names; a name is undefined if absent, so leave out
-  /// what Python's caller would not pass. Throws kBadFormat where jinja2 raises an error, kUnsupported for what is not implemented or exceeds a
-  /// bound, and kUsage with the template's own message for raise_exception.
+  /// Renders the template. The members of the object `variables` are the template's global names. An absent member is undefined, null is
+  /// None. Throws kBadFormat where jinja2 raises an error, and kUnsupported for what is not implemented or exceeds a bound. A call of
+  /// raise_exception throws kUsage with the origin and the template's own message.
   std::string render(const nlohmann::ordered_json& variables, const JinjaOptions& options = {}) const;
 
  private:

@@ -204,6 +204,7 @@ NodePtr parse_postfix(Cursor& cursor, NodePtr node) {
 /// Refuses an unknown name, unless jinja2 would look it up while it renders.
 void check_known(Cursor& cursor, Known known, std::string_view what, std::string_view name, std::int64_t line) {
   if (known == Known::kYes || cursor.conditions > 0) return;
+  if (known == Known::kNo) fail(ErrorKind::kBadFormat, "{}: line {}: there is no {} '{}'", cursor.origin(), line, what, name);
   cursor.refuse(format("the {} '{}'", what, name), line);
 }
 

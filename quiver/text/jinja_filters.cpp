@@ -53,9 +53,8 @@ Value folded(Context& context, const Value& value, bool is_case_sensitive) {
 /// Sorts `order` by `keys`; raises where Python cannot compare two of them.
 void sort_by(Context& context, const std::vector<Value>& keys, std::vector<std::size_t>& order, bool is_reverse) {
   // Python keeps the order of equal items in reverse too.
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
-    return is_reverse ? less(context, keys[b], keys[a]) : less(context, keys[a], keys[b]);
-  });
+  std::ranges::stable_sort(
+      order, [&](std::size_t a, std::size_t b) { return is_reverse ? less(context, keys[b], keys[a]) : less(context, keys[a], keys[b]); });
 }
 
 std::vector<std::size_t> counted(std::size_t size) {
@@ -69,10 +68,18 @@ bool flag(const std::optional<Value>& value) { return value && truth(*value); }
 Value filter_sort(Context& context, const Value& input, const Arguments& arguments) {
   const auto given = bind(context, "the filter 'sort'", arguments, {"reverse", "case_sensitive", "attribute"});
   const Value attribute = given[2] ? *given[2] : context.none();
-  if (attribute.is_string() && attribute.text().find(',') != std::string::npos) context.refuse("the filter 'sort' by several attributes");
+  std::vector<Value> paths{attribute};
+  if (attribute.is_string()) {
+    const Arguments comma{.positional = {context.string(",")}, .named = {}};
+    paths = iterate(context, call_method(context, context.method(attribute, "split"), comma));
+  }
   const auto items = iterate(context, input);
   std::vector<Value> keys;
-  for (const Value& item : items) keys.push_back(folded(context, at_path(context, item, attribute, std::nullopt), flag(given[1])));
+  for (const Value& item : items) {
+    std::vector<Value> key;
+    for (const Value& path : paths) key.push_back(folded(context, at_path(context, item, path, std::nullopt), flag(given[1])));
+    keys.push_back(context.sequence(Type::kList, std::move(key)));
+  }
   auto order = counted(items.size());
   sort_by(context, keys, order, flag(given[0]));
   std::vector<Value> out;
@@ -128,6 +135,7 @@ Value extreme(Context& context, std::string_view name, const Value& input, const
 
 Value filter_map(Context& context, const Value& input, const Arguments& arguments) {
   std::vector<Value> out;
+  if (!truth(input)) return context.sequence(Type::kGenerator, {});
   if (arguments.positional.empty()) {
     const auto given = bind(context, "the filter 'map'", arguments, {"attribute", "default"}, 1);
     for (const Value& item : iterate(context, input)) out.push_back(at_path(context, item, *given[0], given[1]));
@@ -244,8 +252,7 @@ Value filter_replace(Context& context, const Value& input, const Arguments& argu
   const auto given = bind(context, "the filter 'replace'", arguments, {"old", "new", "count"}, 2);
   const bool has_count = given[2] && !given[2]->is(Type::kNone);
   const std::int64_t count = has_count ? require_integer(context, *given[2], "count") : -1;
-  return context.string(
-      replace(context, plain_text(context, input, "replace"), str(context, *given[0]), str(context, *given[1]), count));
+  return context.string(replace(context, plain_text(context, input, "replace"), str(context, *given[0]), str(context, *given[1]), count));
 }
 
 Value filter_trim(Context& context, const Value& input, const Arguments& arguments) {
@@ -276,7 +283,6 @@ Value filter_first(Context& context, const Value& input, const Arguments& argume
 Value filter_last(Context& context, const Value& input, const Arguments& arguments) {
   bind(context, "the filter 'last'", arguments, {});
   if (input.is(Type::kGenerator)) context.raise("a generator cannot be reversed");
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
   if (input.is_string()) return get_item(context, input, context.integer(-1));
   const auto items = iterate(context, input);
   return items.empty() ? context.undefined() : items.back();
@@ -368,6 +374,11 @@ Known knows_filter(std::string_view name) {
   for (const NamedFilter& filter : kFilters) {
     if (filter.name == name) return Known::kYes;
   }
+  for (const std::string_view other :
+       {"attr", "batch", "center", "e", "escape", "filesizeformat", "forceescape", "format", "groupby", "pprint", "random", "slice",
+        "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"}) {
+    if (other == name) return Known::kInJinja;
+  }
   return Known::kNo;
 }
 
@@ -376,6 +387,7 @@ Value apply_filter(Context& context, std::string_view name, const Value& input, 
   for (const NamedFilter& filter : kFilters) {
     if (filter.name == name) return filter.filter(context, input, arguments);
   }
+  if (knows_filter(name) == Known::kNo) context.raise("there is no filter '{}'", name);
   context.refuse("the filter '{}', which Quiver does not implement", name);
 }
 

@@ -138,7 +138,7 @@ class Lexer {
       step(name - position_);
       return end_of_block();
     }
-    error("'raw' without 'endraw'");
+    if (position_ < all.size()) error("'raw' without 'endraw'");
   }
 
   bool ends_block(std::size_t offset) const {
@@ -206,8 +206,8 @@ class Lexer {
 
   /// Digits with single underscores between them; the end of them.
   std::size_t digits(std::size_t offset) const {
-    while (offset < source_.size() && (is_digit(source_[offset]) ||
-                                       (source_[offset] == '_' && offset + 1 < source_.size() && is_digit(source_[offset + 1])))) {
+    while (offset < source_.size() &&
+           (is_digit(source_[offset]) || (source_[offset] == '_' && offset + 1 < source_.size() && is_digit(source_[offset + 1])))) {
       ++offset;
     }
     return offset;

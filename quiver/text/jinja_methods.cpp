@@ -14,12 +14,13 @@ using Names = std::initializer_list<std::string_view>;
 bool is_one_of(std::string_view name, Names names) { return std::ranges::find(names, name) != names.end(); }
 
 bool is_string_method(std::string_view name) {
-  return is_one_of(name, {"capitalize", "casefold",  "center",     "count",        "encode",       "endswith", "expandtabs", "find",
-                          "format",     "format_map", "index",     "isalnum",      "isalpha",      "isascii",  "isdecimal",  "isdigit",
-                          "isidentifier", "islower", "isnumeric",  "isprintable",  "isspace",      "istitle",  "isupper",    "join",
-                          "ljust",      "lower",     "lstrip",     "maketrans",    "partition",    "removeprefix", "removesuffix", "replace",
-                          "rfind",      "rindex",    "rjust",      "rpartition",   "rsplit",       "rstrip",   "split",      "splitlines",
-                          "startswith", "strip",     "swapcase",   "title",        "translate",    "upper",    "zfill"});
+  return is_one_of(name,
+                   {"capitalize",   "casefold",   "center",    "count",       "encode",    "endswith",     "expandtabs",   "find",
+                    "format",       "format_map", "index",     "isalnum",     "isalpha",   "isascii",      "isdecimal",    "isdigit",
+                    "isidentifier", "islower",    "isnumeric", "isprintable", "isspace",   "istitle",      "isupper",      "join",
+                    "ljust",        "lower",      "lstrip",    "maketrans",   "partition", "removeprefix", "removesuffix", "replace",
+                    "rfind",        "rindex",     "rjust",     "rpartition",  "rsplit",    "rstrip",       "split",        "splitlines",
+                    "startswith",   "strip",      "swapcase",  "title",       "translate", "upper",        "zfill"});
 }
 
 /// True for what an object of this type has in Python and Quiver does not.
@@ -59,7 +60,8 @@ bool has_affix(Context& context, const std::string& callee, const std::string& t
   return std::ranges::any_of(affixes, matches);
 }
 
-Value strip_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool left, bool right) {
+Value strip_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool left,
+                   bool right) {
   const auto given = bind(context, callee, arguments, {"chars"});
   if (!given[0] || given[0]->is(Type::kNone)) return context.string(std::string(strip(text, {}, false, left, right)));
   const std::string& set = require_text(context, *given[0], "the argument of " + callee);
@@ -203,9 +205,11 @@ bool is_decimal(char c) { return c >= '0' && c <= '9'; }
 bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 std::optional<Value> predicate(Context& context, std::string_view name, const std::string& callee, const std::string& text) {
-  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric") return context.boolean(is_ascii_class(context, callee, text, is_decimal));
+  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric")
+    return context.boolean(is_ascii_class(context, callee, text, is_decimal));
   if (name == "isalpha") return context.boolean(is_ascii_class(context, callee, text, is_ascii_letter));
-  if (name == "isalnum") return context.boolean(is_ascii_class(context, callee, text, [](char c) { return is_decimal(c) || is_ascii_letter(c); }));
+  if (name == "isalnum")
+    return context.boolean(is_ascii_class(context, callee, text, [](char c) { return is_decimal(c) || is_ascii_letter(c); }));
   if (name == "isspace") return context.boolean(!text.empty() && strip(text, {}, false, true, false).empty());
   if (name == "isupper" || name == "islower") return context.boolean(apply_test(context, name.substr(2), context.string(text), {}));
   return std::nullopt;

@@ -7,7 +7,7 @@
 namespace quiver::text::jinja {
 namespace {
 
-/// The text as Python's int() and float() read it: no white space around it, single underscores between digits left out; nullopt for others.
+/// The text as Python's int() and float() read it: without white space around it and without single underscores between digits.
 std::optional<std::string> number_text(std::string_view text) {
   text = strip(text, {}, false, true, true);
   std::string out;
@@ -67,7 +67,8 @@ double rounded(double value, std::int64_t precision) {
     return std::isinf(scale) ? 0.0 * value : std::nearbyint(value / scale) * scale;
   }
   std::string buffer(700, '\0');
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed, static_cast<int>(precision));
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed, static_cast<int>(precision));
   return std::strtod(std::string(buffer.data(), end.ptr).c_str(), nullptr);
 }
 

@@ -304,6 +304,7 @@ Jinja Jinja::parse(std::string_view source, std::string origin) {
   parsed->origin = std::move(origin);
   jinja::Cursor cursor(jinja::tokenize(source, parsed->origin), parsed->origin);
   parsed->body = jinja::parse_template(cursor);
+  jinja::mark_hidden_names(*parsed->body);
   return Jinja(std::move(parsed));
 }
 

@@ -3,6 +3,7 @@
 //   jinja_lexer       source text -> tokens
 //   jinja_expression  tokens -> trees of expressions
 //   jinja_parser      tokens -> trees of statements
+//   jinja_scopes      names that a frame hides until it sets them
 //   jinja_value       values, their bounds, equality and order
 //   jinja_text        Python's str, repr and json.dumps, and its operations on strings
 //   jinja_operators   operators, subscripts and slices
@@ -194,12 +195,16 @@ struct Node {
   std::string name;
   Value value;
   std::vector<NodePtr> children;
-  bool uses_varargs = false;  ///< macro: its body reads `varargs`
-  bool uses_kwargs = false;   ///< macro: its body reads `kwargs`
+  std::vector<std::string> hidden;  ///< block that is a frame: names undefined until it sets them
+  bool uses_varargs = false;        ///< macro: its body reads `varargs`
+  bool uses_kwargs = false;         ///< macro: its body reads `kwargs`
 
   const Node& child(std::size_t i) const { return *children[i]; }
   bool has(std::size_t i) const { return i < children.size() && children[i] != nullptr; }
 };
+
+/// Fills `hidden` of every block that is a frame.
+void mark_hidden_names(Node& body);
 
 struct Template {
   std::string origin;
@@ -394,7 +399,7 @@ std::string format_string(Context& context, std::string_view pattern, const Argu
 std::string percent_format(Context& context, std::string_view pattern, const Value& operand);
 
 // jinja_filters, jinja_numbers, jinja_tests, jinja_functions
-enum class Known { kNo, kInJinja, kYes };
+enum class Known { kNo, kInJinja, kYes };  ///< kInJinja: in jinja2, but not here
 Known knows_filter(std::string_view name);
 Known knows_test(std::string_view name);
 Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& arguments);

@@ -133,6 +133,7 @@ class Renderer {
     const Level level(*this, node);
     switch (node.kind) {
       case Kind::kBlock:
+        for (const std::string& name : node.hidden) scope_->set(name, context_.undefined(name));
         for (const NodePtr& child : node.children) {
           if (const Flow flow = execute(*child); flow != Flow::kNext) return flow;
         }

@@ -48,7 +48,8 @@ std::string repeated(std::string_view part, int count) {
 
 TEST(Jinja, RendersAConversation) {
   const std::string source =
-      "{% for m in messages %}\n<|{{ m.role }}|>{{ m['content'] | trim }}\n{% endfor %}\n{% if add_generation_prompt %}<|assistant|>{% endif %}";
+      "{% for m in messages %}\n<|{{ m.role }}|>{{ m['content'] | trim }}\n{% endfor %}\n{% if add_generation_prompt %}<|assistant|>{% "
+      "endif %}";
   const Json variables = {{"messages", {{{"role", "user"}, {"content", " Hi "}}}}, {"add_generation_prompt", true}};
   EXPECT_EQ(render(source, variables), "<|user|>Hi\n<|assistant|>");
 }
@@ -74,8 +75,12 @@ TEST(Jinja, RefusesFiltersTestsAndNamesByNameAndLine) {
 }
 
 TEST(Jinja, RefusesAFilterUnderAConditionOnlyWhenItRuns) {
-  EXPECT_EQ(render("{% if false %}{{ 1 | from_json }}{% endif %}ok"), "ok");
-  expect_refused("{% if true %}\n{{ 1 | from_json }}{% endif %}", "line 2: the filter 'from_json'");
+  EXPECT_EQ(render("{% if false %}{{ 1 | pprint }}{% endif %}ok"), "ok");
+  expect_refused("{% if true %}\n{{ 1 | pprint }}{% endif %}", "line 2: the filter 'pprint'");
+  EXPECT_EQ(render("{{ 'ok' if true else 1 | from_json }}"), "ok");
+  expect_bad("{% if true %}\n{{ 1 | from_json }}{% endif %}", "line 2: there is no filter 'from_json'");
+  expect_bad("{{ 1 | from_json }}", "line 1: there is no filter 'from_json'");
+  expect_bad("{{ 1 is odd_one }}", "line 1: there is no test 'odd_one'");
 }
 
 TEST(Jinja, RefusesMethodsAndAttributesByName) {
@@ -97,7 +102,7 @@ TEST(Jinja, NamesTheLineOfASyntaxError) {
   expect_bad("{% nonsense %}", "line 1: an unknown tag 'nonsense'");
   expect_bad("{{ 'a }}", "a string without its end");
   expect_bad("{# a", "a comment without '#}'");
-  expect_bad("{% raw %}", "'raw' without 'endraw'");
+  expect_bad("{% raw %}a", "'raw' without 'endraw'");
   expect_bad("{% break %}", "'break' outside a loop");
   expect_bad("{{ (1] }}", "an unexpected ']' where ')' should be");
   expect_bad("\xFF", "not valid UTF-8");
@@ -131,26 +136,28 @@ TEST(Jinja, BoundsTheSizeOfATemplate) {
 
 TEST(Jinja, BoundsNesting) {
   EXPECT_EQ(render("{{ " + repeated("(", 100) + "1" + repeated(")", 100) + " }}"), "1");
-  expect_refused_by_parser("{{ " + repeated("(", 100000) + "1", "nesting of more than");
-  expect_refused_by_parser("{{ " + repeated("[", 100000), "nesting of more than");
-  expect_refused_by_parser("{{ " + repeated("-", 100000), "nesting of more than");
-  expect_refused_by_parser("{{ " + repeated("not ", 100000), "nesting of more than");
-  expect_refused_by_parser("{{ 1 " + repeated("+ 1", 100000), "an expression of more than 300 levels");
-  expect_refused_by_parser("{{ x" + repeated(".x", 100000), "an expression of more than 300 levels");
-  expect_refused_by_parser("{{ x" + repeated("|trim", 100000), "an expression of more than 300 levels");
+  expect_refused_by_parser("{{ " + repeated("(", 100000) + "1" + repeated(")", 100000) + " }}", "nesting of more than");
+  expect_refused_by_parser("{{ " + repeated("[", 100000) + repeated("]", 100000) + " }}", "nesting of more than");
+  expect_refused_by_parser("{{ " + repeated("-", 100000) + "1 }}", "nesting of more than");
+  expect_refused_by_parser("{{ " + repeated("not ", 100000) + "1 }}", "nesting of more than");
+  expect_refused_by_parser("{{ 1 " + repeated("+ 1", 100000) + " }}", "an expression of more than 300 levels");
+  expect_refused_by_parser("{{ x" + repeated(".x", 100000) + " }}", "an expression of more than 300 levels");
+  expect_refused_by_parser("{{ x" + repeated("|trim", 100000) + " }}", "an expression of more than 300 levels");
   expect_refused_by_parser(repeated("{% if x %}", 50000), "nesting of more than");
-  expect_refused_by_parser("{% for " + repeated("(", 50000), "nesting of more than");
+  expect_refused_by_parser("{% for " + repeated("(", 50000) + repeated(")", 50000) + " %}", "nesting of more than");
 }
 
 TEST(Jinja, BoundsRecursion) {
   expect_refused("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion of more than 1500 levels");
-  expect_refused("{% set ns = namespace(x=1) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}", "values of more than 600 levels");
+  expect_refused("{% set ns = namespace(x=1) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}",
+                 "values of more than 600 levels");
 }
 
 TEST(Jinja, BoundsSteps) {
   const std::string loops = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}";
   expect_refused(loops, "more than 20000000 steps");
-  expect_error(ErrorKind::kUnsupported, "more than 100 steps", [] { render("{% for i in range(90) %}{{ i }}{% endfor %}", {}, {.max_steps = 100}); });
+  expect_error(ErrorKind::kUnsupported, "more than 100 steps",
+               [] { render("{% for i in range(90) %}{{ i }}{% endfor %}", Json::object(), {.max_steps = 100}); });
 }
 
 TEST(Jinja, BoundsOutputAndMemory) {
@@ -159,7 +166,8 @@ TEST(Jinja, BoundsOutputAndMemory) {
   expect_refused("{% set ns = namespace(s='xx') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
                  "a string of more than 16777216 bytes");
   expect_refused("{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}", "bytes of values");
-  expect_refused("{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = ns.l + ['x' * 1000000] %}{% endfor %}", "bytes of values");
+  expect_refused("{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = ns.l + ['x' * 1000000] %}{% endfor %}",
+                 "bytes of values");
   expect_refused("{{ [1] * 1000000000 }}", "bytes of values");
 }
 

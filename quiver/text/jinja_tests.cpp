@@ -78,8 +78,8 @@ struct NamedComparison {
 };
 
 constexpr NamedComparison kComparisons[] = {
-    {"==", "=="},         {"eq", "=="}, {"equalto", "=="}, {"!=", "!="}, {"ne", "!="}, {">", ">"},        {"gt", ">"}, {"greaterthan", ">"},
-    {">=", ">="},         {"ge", ">="}, {"<", "<"},        {"lt", "<"},  {"lessthan", "<"}, {"<=", "<="}, {"le", "<="}, {"in", "in"},
+    {"==", "=="}, {"eq", "=="}, {"equalto", "=="}, {"!=", "!="}, {"ne", "!="},      {">", ">"},   {"gt", ">"},  {"greaterthan", ">"},
+    {">=", ">="}, {"ge", ">="}, {"<", "<"},        {"lt", "<"},  {"lessthan", "<"}, {"<=", "<="}, {"le", "<="}, {"in", "in"},
 };
 
 }  // namespace
@@ -103,6 +103,7 @@ bool apply_test(Context& context, std::string_view name, const Value& input, con
     bind(context, callee, arguments, {});
     return test.test(context, input);
   }
+  if (knows_test(name) == Known::kNo) context.raise("there is no test '{}'", name);
   if (knows_test(name) != Known::kYes) context.refuse("the test '{}', which Quiver does not implement", name);
   const Value other = *bind(context, callee, arguments, {"other"}, 1)[0];
   if (name == "sameas") return is_same(context, input, other);

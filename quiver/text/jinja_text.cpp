@@ -132,7 +132,7 @@ void append_json_string(std::string_view text, bool ensure_ascii, std::string& o
       out += '\\';
       out += kLetters[simple];
     } else if (c < 0x20 || (ensure_ascii && c > 0x7E && c < 0x10000)) {
-      out += c == 0x7F ? "\x7F" : "\\u" + hex(c, 4);
+      out += "\\u" + hex(c, 4);
     } else if (ensure_ascii && c >= 0x10000) {
       out += "\\u" + hex(0xD800 + ((c - 0x10000) >> 10), 4) + "\\u" + hex(0xDC00 + ((c - 0x10000) & 0x3FF), 4);
     } else {
@@ -323,8 +323,8 @@ namespace {
 
 /// True for characters whose upper case is more than one character.
 bool grows_in_upper_case(char32_t c) {
-  return c == 0x149 || c == 0x1F0 || c == 0x390 || c == 0x3B0 || c == 0x587 || (c >= 0x1E96 && c <= 0x1E9A) || (c >= 0x1F50 && c <= 0x1FFF) ||
-         (c >= 0xFB00 && c <= 0xFB17);
+  return c == 0x149 || c == 0x1F0 || c == 0x390 || c == 0x3B0 || c == 0x587 || (c >= 0x1E96 && c <= 0x1E9A) ||
+         (c >= 0x1F50 && c <= 0x1FFF) || (c >= 0xFB00 && c <= 0xFB17);
 }
 
 void append_upper(Context& context, char32_t c, bool is_title, std::string& out) {

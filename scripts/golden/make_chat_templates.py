@@ -86,7 +86,7 @@ OPERATORS = [
     ("{{ 1 and 2 }} {{ 0 and 2 }} {{ 0 or 'x' }} {{ none or missing }}| {{ not 0 }} {{ not not 1 }} {{ not 1 == 2 }}",),
     ("{{ 'a' if 1 else 'b' }} {{ 'a' if 0 else 'b' }} {{ 'a' if 0 }}| {{ 1 if 0 else 2 if 0 else 3 }}",),
     ("{{ 1 if true if true else 5 }}",),
-    ("{{ 2 + 3 * 4 - 1 }} {{ (2 + 3) * 4 }} {{ 1 + 2 ~ 3 }} {{ 'a' ~ 1 + 2 }} {{ 10 - 2 - 3 }} {{ 100 // 7 // 2 }}",),
+    ("{{ 2 + 3 * 4 - 1 }} {{ (2 + 3) * 4 }} {{ 'x' + 2 ~ 3 }} {{ 'a' ~ 1 * 2 }} {{ 10 - 2 - 3 }} {{ 100 // 7 // 2 }}",),
 ]
 SUBSCRIPTS = [
     ("{{ x[0] }} {{ x[-1] }} {{ x[5] }}| {{ x[1:] }} {{ x[:-1] }} {{ x[::-1] }} {{ x[::2] }} {{ x[10:] }} {{ x[-100:2] }} {{ x[3:0:-2] }}", {"x": [1, 2, 3, 4]}),
@@ -127,7 +127,14 @@ STATEMENTS = [
     ("{% for x in [1, 2, 3] %}{% set s %}{% if x == 2 %}{% break %}{% endif %}k{% endset %}{{ s }}{{ x }}{% endfor %}.",),
     ("{% for x in [1, 2] -%}  {{ x }}  {%- endfor %}",),
     ("{% print 1 + 1 %}",),
-    ("{% for x in [[1, 2], [3, 4]] recursive_is_not_used if x[0] > 1 %}{{ x }}{% endfor %}",),
+    ("{% for i in [1] %}{{ x }}{% endfor %}|{% set x = 1 %}{% for i in [1] %}{{ x }}{% endfor %}", {"x": 0}),
+    ("{{ x }}{% for i in [1] %}{{ x }}{% endfor %}|{% set x = 1 %}{% for i in [1] %}{{ x }}{% endfor %}", {"x": 0}),
+    ("{% for i in [1] %}{{ x }}{% endfor %}|{% if false %}{% set x = 1 %}{% endif %}{% for i in [1] %}{{ x }}{% endfor %}", {"x": 0}),
+    ("{% for i in [1] %}{% for j in [1, 2] %}{{ x }}{% endfor %}{% set x = i %}{% endfor %}{{ x }}", {"x": 0}),
+    ("{% for i in [1] %}{% for j in [1, 2] %}{{ x }}{% endfor %}{% set x = i %}{% endfor %}", {"x": 0}),
+    ("{% for i in [1] %}{{ x }}{% endfor %}{% set x %}{{ x }}{% endset %}{{ x }}", {"x": 0}),
+    ("{% for i in [1] %}{{ x }}{% endfor %}{% set x = x ~ 1 %}{{ x }}", {"x": 0}),
+    ("{% set x = x if x is defined else 5 %}{{ x }}{% set y = y | default(6) %}{{ y }}", {"x": 0}),
     ("{% for m in messages %}{{ m.role }}:{{ m['content'] | trim }}\n{% endfor %}", M),
     ("{% if messages[0]['role'] == 'system' %}{% set s = messages[0].content %}{% set messages = messages[1:] %}{% endif %}{{ s }}{{ messages|length }}", M),
     ("{%- set x = {'a': 1} -%}{{ x.a }}{% set x = x.get('b', 'd') %}{{ x }}",),
@@ -176,6 +183,8 @@ FILTERS = [
     ("{{ x|tojson(ensure_ascii=true) }} {{ x|tojson(sort_keys=true) }} {{ x|tojson(separators=(',', ':')) }} {{ x|tojson(indent='\\t') }} {{ x|tojson(indent=0) }}", {"x": {"b": "é😀\u007f", "a": [1, (2)]}}),
     ("{{ 1|tojson }} {{ 1e20|tojson }} {{ 'a'|tojson }} {{ none|tojson }} {{ (1, 2)|tojson }} {{ {1: 2, true: 3, none: 4, 1.5: 5}|tojson }} {{ 0.1|tojson }} {{ (1e308 * 10)|tojson }}",),
     ("{{ '<b>'|safe }} {{ 'a'|safe + '<b>' }} {{ '<' + 'x'|safe }} {{ ('<a>'|safe) ~ '<b>' }} {{ 'x'|safe == 'x' }} {{ {'a': '<'}|tojson|safe }} {{ ['x'|safe] }}",),
+    ("{{ x|sort(attribute='a,b') }} {{ x|sort(attribute='zz') }}", {"x": [{"a": 1, "b": 2}, {"a": 1, "b": 1}, {"a": 0, "b": 9}]}),
+    ("{{ none|map('upper')|list }}{{ 0|map|list }}{{ false|select|list }}{{ missing|last }}|",),
     ("{{ missing|upper }}|{{ missing|trim }}|{{ missing|join(',') }}|{{ missing|first }}|{{ missing|map('upper')|list }}|{{ missing|select|list }}|{{ missing|replace('a', 'b') }}|",),
     ("{{ 'ΑΣ ΟΔΟΣ Σ'|lower }} {{ 'élan'|capitalize }} {{ 'ǆ'|capitalize }} {{ 'İ'|lower }}",),
     ("{% set g = [1, 2]|map('string') %}{{ g|list }}{{ g|list }}",),
@@ -213,7 +222,7 @@ RAISES = [
     ("{{ none.x.y }}",), ("{{ 1 + 'a' }}",), ("{{ 'a' + 1 }}",), ("{{ 1 < 'a' }}",), ("{{ none < 1 }}",), ("{{ [1] < 2 }}",), ("{{ 1 / 0 }}",),
     ("{{ 1 % 0 }}",), ("{{ 1 // 0 }}",), ("{{ none|length }}",), ("{{ 5|length }}",), ("{{ 5|list }}",), ("{{ none|join }}",),
     ("{% for x in none %}{% endfor %}",), ("{% for x in 5 %}{% endfor %}",), ("{% for a, b in [1] %}{% endfor %}",), ("{% for a, b in [[1]] %}{% endfor %}",),
-    ("{{ [].append(1) }}",), ("{{ {}.update({}) }}",), ("{{ 'a'.nothing() }}",), ("{{ 'a'() }}",), ("{{ none[1:] }}",), ("{{ {}[1:] }}",),
+    ("{{ [].append(1) }}",), ("{{ {}.update({}) }}",), ("{{ 'a'.nothing() }}",), ("{{ 'a'() }}",), ("{{ x[1:] }}", {"x": None}), ("{{ x[1:] }}", {"x": {}}),
     ("{{ missing[1:] }}",), ("{{ [1][::0] }}",), ("{{ missing|tojson }}",), ("{{ range(3)|tojson }}",), ("{{ {}.items()|tojson }}",), ("{{ {(1,): 2}|tojson }}",),
     ("{{ {[]: 1} }}",), ("{% set x = 1 %}{% set x.y = 2 %}",), ("{% set ns = namespace() %}{% set ns._x = 1 %}",), ("{{ namespace(_a=1) }}",),
     ("{{ range(1000000) }}",), ("{{ range(1, 2, 0) }}",), ("{{ 1 in 5 }}",), ("{{ 1 in 'a' }}",), ("{{ [] in {} }}",), ("{{ ','.join([1]) }}",),
@@ -222,7 +231,7 @@ RAISES = [
     ("{{ 'a'|round }}",), ("{{ missing|int }}",), ("{{ {}|dictsort(by='x') }}",), ("{{ [1]|dictsort }}",), ("{{ 5|items }}{{ 5|items|list }}",),
     ("{{ [1]|map(attribute='a.b')|list }}",), ("{{ 'x'|upper(1) }}",), ("{{ 1 is divisibleby }}",), ("{{ raise_exception() }}",),
     ("{% if %}{% endif %}",), ("{% if x %}",), ("{{ 1",), ("{{ }}",), ("{% for x %}{% endfor %}",), ("{% endif %}",), ("{% nonsense %}",), ("{# x",),
-    ("{{ 'a }}",), ("{{ (1 }}",), ("{{ 1) }}",), ("{% raw %}",), ("{% set true = 1 %}",), ("{% break %}",), ("{{ 1 2 }}",), ("{{ a b }}",), ("{{ ! }}",),
+    ("{{ 'a }}",), ("{{ (1 }}",), ("{{ 1) }}",), ("{% raw %}x",), ("{% set true = 1 %}",), ("{% break %}",), ("{{ 1 2 }}",), ("{{ a b }}",), ("{{ ! }}",),
     ("{% macro m(a=1, b) %}{% endmacro %}",), ("{{ f(a=1, 2) }}",), ("{{ x is string is string }}",), ("{% else %}",), ("{{ {'a' 1} }}",), ("{{ [1 2] }}",),
     ("{% for x in [1] %}{% endif %}{% endfor %}",), ("{% if 1 %}{% endfor %}",), ("{{ x. }}",), ("{{ x[] }}",), ("{% set %}",),
 ]
@@ -299,6 +308,9 @@ def real_variables():
         yield {"messages": messages, "add_generation_prompt": True, "tools": TOOLS, "documents": None, **TOKENS}
         yield {"messages": messages, "add_generation_prompt": False, "tools": TOOLS[:1], **TOKENS}
     yield {"messages": tool_conversation({"city": "Köln"})[:3], "add_generation_prompt": True, "tools": TOOLS, **TOKENS}
+    own = {"functions": json.dumps(TOOLS, indent=4), "datetime": "Jul 26 2024", "tools": [], "documents": [], **TOKENS}
+    for messages in (chat[:1], [{"role": "system", "content": "Be brief."}, *chat]):
+        yield {"messages": messages, "add_generation_prompt": True, **own}
 
 
 def real(folder: Path) -> list[dict]:
