@@ -68,7 +68,8 @@ ensure_chat_templates() {
     mkdir -p "$folder/download" "$folder/templates"
     .venv/bin/python -m pip download --quiet --disable-pip-version-check --retries 5 --no-deps --no-binary :all: \
         --dest "$folder/download" "$package" >&2
-    tar -xzf "$folder"/download/*.tar.gz -C "$folder/templates" --strip-components=5 --wildcards '*/vendor/llama.cpp/models/templates/*.jinja'
+    tar -xzf "$folder"/download/*.tar.gz -C "$folder/templates" --strip-components=5 --wildcards \
+        '*/vendor/llama.cpp/models/templates/*.jinja'
     rm -rf "$folder/download"
     printf '%s' "$package" > "$folder/fetched"
   fi

@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/report/charts.h"
+#include "quiver/report/format.h"
 #include "quiver/report/page.h"
 #include "quiver/report/results.h"
 #include "quiver/report/tables.h"
@@ -323,6 +324,37 @@ TEST(RenderTextTable, AlignsItsColumnsWithinTheWidth) {
             "Base model      0.500 ± 0.020\n"
             "Private, Arrow  0.510 ± 0.020*  +0.010 [−0.030, +0.050]\n"
             "\n* best without an oracle; ▲ better, ▼ worse than the base model (the interval\nexcludes zero).\n");
+}
+
+TEST(RenderTextTable, BeginsWithAnOverviewWhereThereAreHeldOutTasks) {
+  auto document = held_out_results();
+  document["methods"][2]["description"] = "the mean of the cluster adapters";
+  document["summary"].push_back({{"section", "train"}, {"method", "base"}, {"metric", "nll"}, {"mean", 3.5}});
+  document["summary"].push_back({{"section", "train"}, {"method", "private-lag"}, {"metric", "nll"}, {"mean", 1.5}, {"recovered", 0.625},
+                                 {"difference", {{"mean", -2.0}, {"low", -2.5}, {"high", -1.5}}}});
+  const auto text = render_text_table(document, 120);
+  EXPECT_EQ(text.substr(0, text.find("\n\nHeld-out") + 1),
+            "On instruction tasks that no adapter has seen, Cluster, mean answers best, by what may be chance: Rouge-L 0.250, +0.050\n"
+            "against the base, 95 % interval by task [−0.010, +0.110].\n"
+            "\n"
+            "method         unseen: Rouge-L ↑       against base [95 %]    unseen: NLL ↓    own: NLL ↓    recovers\n"
+            "─────────────────────────────────────────────────────────────────────────────────────────────────────\n"
+            "Base                       0.200                                    3.000         3.500\n"
+            "Private, LAG               0.000    −0.200 [−0.500, +0.100]         1.000 ▲       1.500 ▲        62 %\n"
+            "Cluster, mean              0.250    +0.050 [−0.010, +0.110]         2.000 ▲           –\n"
+            "\n"
+            "▲ better, ▼ worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, intervals by task; own:\n"
+            "tasks trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.\n"
+            "\n"
+            "Cluster, mean          the mean of the cluster adapters\n");
+  for (const int width : {60, 80, 100}) {
+    const auto narrow = render_text_table(document, width);
+    for (std::size_t begin = 0; begin < narrow.size();) {
+      const auto end = narrow.find('\n', begin);
+      EXPECT_LE(display_width(narrow.substr(begin, end - begin)), width) << narrow;
+      begin = end + 1;
+    }
+  }
 }
 
 TEST(RenderTextTable, KeepsControlCharactersFromTheTerminal) {

@@ -1,0 +1,120 @@
+// overview_text of text_columns.h.
+#include <cmath>
+
+#include "quiver/base/error.h"
+#include "quiver/report/text_columns.h"
+
+namespace quiver::report {
+namespace {
+
+constexpr const char* kHeldOut = "instruction";
+constexpr const char* kBetter = " \xE2\x96\xB2";
+constexpr const char* kWorse = " \xE2\x96\xBC";
+
+/// The methods of a section of the overview, base first as listed.
+std::vector<const Method*> methods_with_results(const Results& results) {
+  std::vector<const Method*> methods;
+  for (const auto& method : results.methods) {
+    if (std::ranges::any_of(results.summary, [&](const SummaryRow& row) { return row.method == method.name; })) methods.push_back(&method);
+  }
+  return methods;
+}
+
+/// Better or worse than the base by an interval without 0, or as wide a blank.
+std::string mark_of(const Metric& metric, const SummaryRow& row) {
+  if (!row.difference || !row.difference->excludes_zero()) return "  ";
+  return metric.prefers(row.difference->mean, 0) ? kBetter : kWorse;
+}
+
+/// A column of the table.
+struct Figure {
+  std::string section, metric, heading;
+  bool with_interval = false;
+};
+
+TextColumn means_of(const Results& results, const Figure& figure, const std::vector<const Method*>& methods) {
+  const auto& metric = results.metric(figure.metric);
+  TextColumn column{.cells = {figure.heading + direction(metric) + "  "}};
+  for (const auto* method : methods) {
+    const auto* row = results.find_summary(figure.section, method->name, figure.metric);
+    if (row == nullptr) {
+      column.cells.push_back("\xE2\x80\x93  ");
+    } else {
+      column.cells.push_back(number_text(row->mean, 3) + (figure.with_interval ? "  " : mark_of(metric, *row)));
+    }
+  }
+  return column;
+}
+
+TextColumn differences_of(const Results& results, const Figure& figure, const std::vector<const Method*>& methods) {
+  const auto& metric = results.metric(figure.metric);
+  TextColumn column{.cells = {"against base [95 %]  "}};
+  for (const auto* method : methods) {
+    const auto* row = results.find_summary(figure.section, method->name, figure.metric);
+    if (row == nullptr || !row->difference) {
+      column.cells.push_back("");
+      continue;
+    }
+    const auto& d = *row->difference;
+    column.cells.push_back(format("{} [{}, {}]{}", signed_text(d.mean, 3), signed_text(d.low, 3), signed_text(d.high, 3), mark_of(metric, *row)));
+  }
+  return column;
+}
+
+TextColumn recovered_of(const Results& results, const std::vector<const Method*>& methods) {
+  TextColumn column{.cells = {"recovers"}};
+  for (const auto* method : methods) {
+    const auto* row = results.find_summary("train", method->name, "nll");
+    column.cells.push_back(row != nullptr && row->recovered && !method->is_oracle ? percent_text(*row->recovered) : "");
+  }
+  return column;
+}
+
+std::int64_t count_tasks(const Results& results, std::string_view section) {
+  return std::ranges::count_if(results.tasks, [&](const Task& task) { return task.kind == section; });
+}
+
+/// "Cluster, LAG: Rouge-L 0.300, +0.083 [+0.032, +0.133] against the base."
+std::string headline(const Results& results) {
+  const auto* best = results.best(kHeldOut, kAnswerMetric);
+  if (best == nullptr) return "";
+  const auto tasks = count_tasks(results, kHeldOut);
+  const auto where = tasks > 0 ? format("On {} instruction tasks that no adapter has seen", tasks) : std::string("On instruction tasks that no adapter has seen");
+  const auto& method = results.method(best->method);
+  if (method.is_base() || !best->difference) return format("{}, no method answers better than the base: Rouge-L {}.", where, number_text(best->mean, 3));
+  const auto& d = *best->difference;
+  return format("{}, {} answers {}: Rouge-L {}, {} against the base, 95 % interval by task [{}, {}].", where, printable(method.label),
+                d.low > 0 ? "best" : "best, by what may be chance", number_text(best->mean, 3), signed_text(d.mean, 3), signed_text(d.low, 3),
+                signed_text(d.high, 3));
+}
+
+}  // namespace
+
+std::string overview_text(const Results& results, std::int64_t width) {
+  const auto methods = methods_with_results(results);
+  const bool has_base = std::ranges::any_of(methods, &Method::is_base);
+  if (!has_base || methods.size() < 2 || results.find_summary(kHeldOut, "base", kAnswerMetric) == nullptr) return "";
+  TextColumn labels{.cells = {"method"}};
+  for (const auto* method : methods) labels.cells.push_back(printable(method->label));
+  const Figure answers{kHeldOut, std::string(kAnswerMetric), "unseen: Rouge-L", true};
+  std::vector<TextColumn> columns = {means_of(results, answers, methods), differences_of(results, answers, methods)};
+  const Figure others[] = {{kHeldOut, "nll", "unseen: NLL"}, {"train", "nll", "own: NLL"}, {"choice", "acc", "choice"}};
+  for (const auto& figure : others) {
+    if (results.find_summary(figure.section, "base", figure.metric) == nullptr) continue;
+    columns.push_back(means_of(results, figure, methods));
+    if (figure.section == "train") columns.push_back(recovered_of(results, methods));
+  }
+  while (columns.size() > 1 && total_width(columns) + 12 > width) columns.pop_back();  // the tables below hold them, too
+  auto text = wrapped(headline(results), width) + "\n" + draw_columns(labels, columns, width) + "\n";
+  text += wrapped("\xE2\x96\xB2 better, \xE2\x96\xBC worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, intervals by task; own: tasks "
+                  "trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.",
+                  width) +
+          "\n";
+  for (const auto* method : methods) {
+    if (method->description.empty()) continue;
+    text += shorten(format("{:<22} {}", printable(method->label), printable(method->description)), width) + "\n";
+  }
+  return text;
+}
+
+}  // namespace quiver::report

@@ -1,0 +1,43 @@
+// Columns of text for a terminal, and the overview that is drawn with them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "quiver/report/format.h"
+#include "quiver/report/results.h"
+
+namespace quiver::report {
+
+inline constexpr std::int64_t kWidestLabel = 26;
+inline constexpr std::int64_t kColumnGap = 2;
+
+struct TextColumn {
+  std::vector<std::string> cells;  ///< the heading first
+
+  std::int64_t width() const {
+    std::int64_t widest = 0;
+    for (const auto& cell : cells) widest = std::max(widest, display_width(cell));
+    return widest;
+  }
+};
+
+/// Of all columns with the gaps before them.
+std::int64_t total_width(const std::vector<TextColumn>& columns);
+
+/// Lines of a table with a rule below the headings. The label column is shortened to what `width` leaves; the other columns are never cut.
+std::string draw_columns(TextColumn labels, const std::vector<TextColumn>& columns, std::int64_t width);
+
+/// The words of a text in lines of at most `width` columns (a longer word has a line of its own), each ended.
+std::string wrapped(const std::string& text, std::int64_t width);
+
+/// " ↓", " ↑", or nothing where nobody said which way is better.
+const char* direction(const Metric& metric);
+
+/// What a reader wants first: a sentence and one table over all sections, held-out tasks first, and what each method is, in a word. Nothing for
+/// results without a section of held-out instructions, a base, or another method.
+std::string overview_text(const Results& results, std::int64_t width);
+
+}  // namespace quiver::report
