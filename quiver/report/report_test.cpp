@@ -333,18 +333,19 @@ TEST(RenderTextTable, BeginsWithAnOverviewWhereThereAreHeldOutTasks) {
   document["summary"].push_back({{"section", "train"}, {"method", "private-lag"}, {"metric", "nll"}, {"mean", 1.5}, {"recovered", 0.625},
                                  {"difference", {{"mean", -2.0}, {"low", -2.5}, {"high", -1.5}}}});
   const auto text = render_text_table(document, 120);
-  EXPECT_EQ(text.substr(0, text.find("\n\nHeld-out") + 1),
+  EXPECT_EQ(text.substr(0, text.find("\n\nTraining") + 1),
             "On instruction tasks that no adapter has seen, Cluster, mean answers best, by what may be chance: Rouge-L 0.250, +0.050\n"
             "against the base, 95 % interval by task [−0.010, +0.110].\n"
             "\n"
-            "method         unseen: Rouge-L ↑       against base [95 %]    unseen: NLL ↓    own: NLL ↓    recovers\n"
-            "─────────────────────────────────────────────────────────────────────────────────────────────────────\n"
-            "Base                       0.200                                    3.000         3.500\n"
-            "Private, LAG               0.000    −0.200 [−0.500, +0.100]         1.000 ▲       1.500 ▲        62 %\n"
-            "Cluster, mean              0.250    +0.050 [−0.010, +0.110]         2.000 ▲           –\n"
+            "method         unseen: Rouge-L ↑        against base [95 %]    unseen: NLL ↓    own: NLL ↓    recovers\n"
+            "──────────────────────────────────────────────────────────────────────────────────────────────────────\n"
+            "Base                       0.200                                       3.000         3.500\n"
+            "Private, LAG               0.000    −0.200 [−0.500, +0.100]            1.000 ▲       1.500 ▲      62 %\n"
+            "Cluster, mean              0.250    +0.050 [−0.010, +0.110]            2.000 ▲           –\n"
             "\n"
-            "▲ better, ▼ worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, intervals by task; own:\n"
-            "tasks trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.\n"
+            "▲ better, ▼ worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, intervals by task;\n"
+            "own: tasks trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the\n"
+            "oracle.\n"
             "\n"
             "Cluster, mean          the mean of the cluster adapters\n");
   for (const int width : {60, 80, 100}) {
