@@ -77,6 +77,10 @@ class Size:
     adapt_test_rows: int
     evaluations: int  # of LoraHub
     gate_steps: int
+    # docs/study/recipe.md. Part of the settings, so that what was found with others is made again.
+    prompts: str = "chat"
+    rate: str = "8e-4"
+    shared_rate: str = "2e-4"  # of one adapter on all tasks
 
     @property
     def tasks(self):
@@ -149,12 +153,14 @@ class Study:
         unfinished.rename(path)
         return result
 
-    def train_options(self, seed, epochs=None, rate="3e-3"):
+    def train_options(self, seed, epochs=None, rate=None):
+        rate = rate or self.size.rate
         return ["--data", "data/train", "--tasks", self.tasks, "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
                 "--batch-size", 8, "--lr", rate, "--seed", seed, "--json"]
 
     def build(self, recipe, library, seed, *more, epochs=None):
-        return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs), *more)
+        rate = self.size.shared_rate if recipe == "shared" else None
+        return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs, rate), *more)
 
     def evaluate(self, library, methods, *more, generates=True, part=""):
         """Of the methods: {"values", "clusters"}. `part` names the files of several evaluations of one library."""
@@ -230,7 +236,8 @@ class Study:
         routers = ["mean", "arrow", "centroids", "task-predictor", "phatgoose", "spectr", "lag", "lag-base", "arrow-mean", "calibrated-arrow",
                    "gated-arrow", "pooled-arrow", "oracle"]
         of_main = ["base", "shared", *(f"private-{m}" for m in routers), "poly-mean", "poly-oracle", "mhr-mean", "mhr-oracle"]
-        of_mbc = [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "lag-base", "arrow-mean", "calibrated-arrow", "oracle")]
+        of_mbc = [f"cluster-{m}" for m in ("mean", "arrow", "centroids", "task-predictor", "lag", "lag-base", "arrow-mean", "calibrated-arrow",
+                                                  "gated-arrow", "oracle")]
         calls = {}
         for library, methods in (("main", of_main), ("mbc", of_mbc)):
             parts = min(self.options.jobs, len(methods))  # one evaluation of all methods reads the model once, several run at once
@@ -259,7 +266,7 @@ class Study:
         if seed == self.size.seeds[0]:
             calls["transfer"] = lambda: self.call(
                 "analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
-                "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", "3e-3")
+                "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", self.size.rate)
         return self.at_once(calls)
 
     # (row of the table, method, library, kind of its adapters, options)

@@ -20,7 +20,7 @@ METHODS = [
     ("Private, LAG", "main/private-lag"), ("Private, LAG or base", "main/private-lag-base"), ("Private, Arrow with mean", "main/private-arrow-mean"),
     ("Private, calibrated Arrow", "main/private-calibrated-arrow"),
     ("Private, gated Arrow", "main/private-gated-arrow"), ("Private, pooled Arrow", "main/private-pooled-arrow"), ("MBC, Arrow with mean", "mbc/cluster-arrow-mean"),
-    ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, LAG", "mbc/cluster-lag"),
+    ("MBC, calibrated Arrow", "mbc/cluster-calibrated-arrow"), ("MBC, gated Arrow", "mbc/cluster-gated-arrow"), ("MBC, LAG", "mbc/cluster-lag"),
     ("MBC, LAG or base", "mbc/cluster-lag-base"),
 ]
 CLUSTERINGS = [("Random examples", "random-examples"), ("Random tasks", "random-tasks"), ("Hidden states", "hidden"), ("TF-IDF", "tf-idf"),
@@ -182,7 +182,7 @@ def claims(results, samples, adapted, pairs, ratios):
             c.compare(f"{rows} rows: {better} beats {worse}", source, SNI, "nll", f"{rows}/{better}", f"{rows}/{worse}", samples=adapted)
     ours = []
     for better, worse in (("Private, LAG", "Private, Arrow"), ("MBC, LAG", "MBC, Arrow"), ("Private, calibrated Arrow", "Private, Arrow"),
-                          ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
+                          ("MBC, calibrated Arrow", "MBC, Arrow"), ("Private, gated Arrow", "Private, Arrow"), ("MBC, gated Arrow", "MBC, Arrow"), ("Private, Arrow with mean", "Private, Arrow"), ("MBC, Arrow with mean", "MBC, Arrow")):
         ours.append((better, worse))
     for better, worse in (("Private, LAG or base", "Private, LAG"), ("MBC, LAG or base", "MBC, LAG"), ("Private, LAG or base", "Base")):
         ours.append((better, worse))

@@ -67,7 +67,7 @@ void run(const BuildOptions& options) {
   const bool with_clusters = with_mbc || options.recipe == "clusters" || grouping;
   const bool with_skills = options.recipe == "poly" || options.recipe == "mhr";
   check_recipe(options.recipe);
-  auto setup = options.training.resolve(options.common.seed);
+  auto setup = options.training.resolve(options.common.seed, options.recipe == "shared");
   auto cluster_epochs = options.cluster_epochs;
   if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
     if (!with_mbc || options.budget_epochs < 2) fail(ErrorKind::kUsage, "--budget-epochs is for --recipe mbc, and 2 or more");

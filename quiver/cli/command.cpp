@@ -75,7 +75,7 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
                      "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
   command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();
   command.add_option("--task-threshold", choice.task_threshold,
-                     "lag-mean, lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
+                     "lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
       ->capture_default_str();
   command.add_option("--pooled-weight", choice.pooled_weight, "gated-arrow: of the prompt's evidence where it is clear")->capture_default_str();
   command.add_option("--fallback", choice.fallback, "arrow-mean: when it gives way: constant, entropy or margin")->capture_default_str();

@@ -53,8 +53,11 @@ void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) 
 }
 
 void run(const TrainOptions& options) {
-  const auto setup = options.training.resolve(options.common.seed);
-  if (!options.full.empty()) return run_full(options, setup);
+  auto setup = options.training.resolve(options.common.seed, !options.shared.empty());
+  if (!options.full.empty()) {  // all weights move: the paper's small rate
+    if (!options.training.learning_rate) setup.train.optimizer.learning_rate = recipes::kPaperRecipe.learning_rate;
+    return run_full(options, setup);
+  }
   if (options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
   if (options.profile) Profile::enable();
   const auto base = options.common.load(options.training.resolve_train_on());

@@ -23,13 +23,17 @@ T choose(const char* option, const std::string& word, std::initializer_list<std:
 
 }  // namespace
 
-recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed) const {
+recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed, bool is_shared) const {
   using train::LossMean, train::Schedule, lora::LoraInit;
   auto resolved = setup;
   resolved.data = data;
   resolved.tasks = data::select_tasks(data, tasks);
   auto& train = resolved.train;
   train.seed = seed;
+  const auto& recipe = is_paper ? recipes::kPaperRecipe : recipes::kRecipe;
+  train.optimizer.learning_rate = learning_rate.value_or(is_shared ? recipe.shared_learning_rate : recipe.learning_rate);
+  train.epochs = epochs.value_or(recipe.epochs);
+  train.batch_size = batch_size.value_or(recipe.batch_size);
   train.loss_mean = choose<LossMean>("--loss-mean", loss_mean, {{"examples", LossMean::kExamples}, {"tokens", LossMean::kTokens}});
   train.optimizer.schedule = choose<Schedule>(
       "--schedule", schedule, {{"linear", Schedule::kLinear}, {"cosine", Schedule::kCosine}, {"constant", Schedule::kConstant}});
@@ -68,9 +72,17 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
-  command.add_option("--epochs", setup.train.epochs, "Passes over the rows")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--batch-size", setup.train.batch_size, "Examples per step")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--lr", optimizer.learning_rate, "Peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+  using recipes::kPaperRecipe, recipes::kRecipe;
+  command.add_flag("--paper", arguments.is_paper, "Take learning rate, epochs and batch size from Ostapenko et al. 2024 where they are not given");
+  command.add_option("--epochs", arguments.epochs, format("Passes over the rows (default: {}; --paper: {})", kRecipe.epochs, kPaperRecipe.epochs))
+      ->check(CLI::PositiveNumber);
+  command.add_option("--batch-size", arguments.batch_size, format("Examples per step (default: {}; --paper: {})", kRecipe.batch_size, kPaperRecipe.batch_size))
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--lr", arguments.learning_rate,
+                  format("Peak learning rate (default: {}, of a shared adapter {}; --paper: {})", kRecipe.learning_rate, kRecipe.shared_learning_rate,
+                         kPaperRecipe.learning_rate))
+      ->check(CLI::PositiveNumber);
   command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "quiver/cli/command.h"
@@ -19,11 +20,14 @@ struct TrainingArguments {
   std::string schedule = "linear";
   std::string share_prefixes = "auto";
   std::string train_on = "all";
+  std::optional<double> learning_rate;  ///< these three: else the recipe's
+  std::optional<std::int64_t> epochs, batch_size;
+  bool is_paper = false;  ///< the recipe is the paper's
 
   /// Which messages of the assistant are trained on.
   data::TrainOn resolve_train_on() const;
-  /// The setup with tasks selected and words resolved.
-  recipes::TrainingSetup resolve(std::uint64_t seed) const;
+  /// The setup with tasks selected and words resolved. `is_shared`: of one adapter on all tasks.
+  recipes::TrainingSetup resolve(std::uint64_t seed, bool is_shared = false) const;
 };
 
 /// How to train: all but which tasks, and into which library.

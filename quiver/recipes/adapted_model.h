@@ -20,7 +20,7 @@ namespace quiver::recipes {
 struct AdapterChoice {
   std::string adapter;             ///< a PEFT folder; excludes `library`
   std::string library;             ///< a library folder
-  std::string method = "lag";      ///< of the library: a name of reuse_methods(); why this one: docs/decisions/0004-default-method.md
+  std::string method = "gated-arrow";  ///< of the library: a name of reuse_methods(); why this one: docs/decisions/0004-default-method.md
   std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
   std::string kind;                ///< "private", "cluster", ... (library::AdapterKind); empty: see library_members
   bool allow_other_base = false;
@@ -41,7 +41,7 @@ struct AdapterChoice {
   std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
   std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
   double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions
-  double task_threshold = 4;                     ///< lag-mean, lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
+  double task_threshold = 4;                     ///< lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
   double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
   CalibrationText calibration;                   ///< for scores that are calibrated
   std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks

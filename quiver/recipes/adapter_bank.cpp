@@ -177,7 +177,6 @@ class BankMaker {
     else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
     else if (name == "lag") lag();
     else if (name == "lag-base") lag_base();
-    else if (name == "lag-mean") lag_mean();
     else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
     else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
     else if (name == "centroids") centroids();
@@ -232,32 +231,15 @@ class BankMaker {
     scored(0, 0, 1, {.shortlist = shortlist}, false, Combine::kOutputs);
   }
 
-  /// LAG times task_share; what is missing to 1 is the base's.
+  /// LAG times task_share, in eighths, so that prompts of one share may share prefixes.
   void lag_base() {
     lag();
-    const auto shares = task_shares();
-    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
-  }
-
-  /// LAG times task_share; what is missing to 1 is the mean adapter's.
-  void lag_mean() {
-    lag();
-    if (bank_.combine != Combine::kOutputs) {
-      fail(ErrorKind::kUsage, "lag-mean mixes the updates of the mean and of single adapters: its --combine is outputs");
-    }
-    const auto shares = task_shares();
-    bank_.adapters.push_back(lora::mean_of_factors(bank_.adapters));
-    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareOrLastRouter>(router, shares);
-  }
-
-  /// A table that the bank's chooser fills with the task_share of every prompt, in eighths, so that prompts of one share may share prefixes.
-  std::shared_ptr<GroupTable> task_shares() {
     const auto shares = std::make_shared<GroupTable>(1);
+    for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
     bank_.chooser = std::make_shared<TableChooser>(
         shares, [evidence = arrow_evidence(), threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
           return (task_share(evidence.of(prompts, progress), evidence.calibration, threshold) * 8).round() / 8;
         });
-    return shares;
   }
 
   void centroids() {

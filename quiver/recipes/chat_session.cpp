@@ -85,7 +85,7 @@ std::vector<AdapterShare> ChatSession::shares() const {
       tokens += static_cast<double>(usage.num_tokens);
     }
   }
-  while (names.size() < weights.size()) names.emplace_back("the mean of all");  // the last adapter of lag-mean and arrow-mean
+  while (names.size() < weights.size()) names.emplace_back("the mean of all");  // the last adapter of arrow-mean
   std::vector<AdapterShare> shares;
   double rest = 1;
   for (std::size_t n = 0; n < names.size(); ++n) {

@@ -50,7 +50,6 @@ constexpr std::pair<std::string_view, std::string_view> kWords[] = {
 /// "calibrated-arrow" -> "calibrated Arrow".
 std::string method_label(std::string_view method) {
   if (method == "lag-base") return "LAG or base";
-  if (method == "lag-mean") return "LAG or mean";
   std::string label;
   for (const auto part : std::views::split(method, '-')) {
     const std::string_view word(part.begin(), part.end());
@@ -375,8 +374,8 @@ void add_library(json& results, const library::Library& library) {
 }  // namespace
 
 std::vector<std::string> eval_methods() {
-  return {"base",         "shared",        "private-mean", "private-arrow",  "private-lag",   "private-lag-base",
-          "cluster-mean", "cluster-arrow", "cluster-lag",  "private-oracle", "cluster-oracle"};
+  return {"base",          "shared",      "private-mean",        "private-arrow",  "private-lag",   "private-gated-arrow", "cluster-mean",
+          "cluster-arrow", "cluster-lag", "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
 }
 
 json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {

@@ -17,7 +17,6 @@ constexpr ReuseMethod kMethods[] = {
     {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally", "Fleshman and Van Durme 2025, arXiv 2504.03454"},
     {"lag", kToken, "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
     {"lag-base", kToken, "LAG where a prompt looks like a task of the library, the base alone where it does not", "Quiver"},
-    {"lag-mean", kToken, "LAG where a prompt looks like a task of the library, the mean of the adapters where it does not", "Quiver"},
     {"norm", kToken, "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
     {"spectral", kToken, "the top k of |diag(sigma^gamma) V_c x|: --components c, --gamma", "the family of arrow, spectr and norm"},
     {"centroids", kToken, "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM", true},

@@ -15,6 +15,18 @@
 
 namespace quiver::recipes {
 
+/// Settings of training that were found by trial, or taken from the paper.
+struct TrainingRecipe {
+  double learning_rate = 0;         ///< of an adapter per task or cluster
+  double shared_learning_rate = 0;  ///< of one adapter on all tasks
+  std::int64_t epochs = 0;
+  std::int64_t batch_size = 0;
+};
+/// What docs/study/recipe.md found, for trainings of 18 to 300 steps: what the program does unless it is told otherwise.
+inline constexpr TrainingRecipe kRecipe{.learning_rate = 8e-4, .shared_learning_rate = 2e-4, .epochs = 3, .batch_size = 8};
+/// Ostapenko et al. 2024, app. 9, and their code.
+inline constexpr TrainingRecipe kPaperRecipe{.learning_rate = 1e-4, .shared_learning_rate = 1e-4, .epochs = 5, .batch_size = 16};
+
 /// How adapters are trained and on what. Defaults are the paper's (docs/papers.md) where it has one.
 struct TrainingSetup {
   std::filesystem::path data;  ///< folder of task files

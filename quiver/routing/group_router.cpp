@@ -55,21 +55,8 @@ ShareRouter::ShareRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shar
 
 RoutingDecision ShareRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   auto decision = inner_->route(x, groups);
-  decision.weight = decision.weight * shares_of(groups, x.size(0), decision.weight.device());
+  decision.weight = decision.weight * group_rows(*shares_, groups, x.size(0), decision.weight.device());
   return decision;
-}
-
-torch::Tensor ShareRouter::shares_of(std::span<const std::int32_t> groups, std::int64_t num_tokens, torch::Device device) const {
-  return group_rows(*shares_, groups, num_tokens, device);
-}
-
-ShareOrLastRouter::ShareOrLastRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shares) : shared_(std::move(inner), std::move(shares)) {}
-
-RoutingDecision ShareOrLastRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
-  const auto [index, weight] = shared_.route(x, groups);  // [T, k] each
-  const auto last = torch::full({x.size(0), 1}, shared_.num_adapters(), index.options());
-  const auto left = 1 - shared_.shares_of(groups, x.size(0), weight.device()).to(weight.dtype());
-  return {torch::cat({index, last}, 1), torch::cat({weight, left}, 1)};
 }
 
 }  // namespace quiver::routing

@@ -62,8 +62,6 @@ class ShareRouter : public Router {
   /// Throws kMismatch for a table of another width.
   ShareRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shares);
   std::int64_t num_adapters() const override { return inner_->num_adapters(); }
-  /// The shares s [T, 1] of tokens in float32, on `device`.
-  torch::Tensor shares_of(std::span<const std::int32_t> groups, std::int64_t num_tokens, torch::Device device) const;
 
  protected:
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
@@ -71,21 +69,6 @@ class ShareRouter : public Router {
  private:
   RouterPtr inner_;
   std::shared_ptr<const GroupTable> shares_;
-};
-
-/// Over N + 1 adapters, of which the last is a merge: the inner router's weights times the share s in the table's row of the token's group,
-/// and 1 - s for the last. Rows of group 0 are the last adapter's alone.
-class ShareOrLastRouter : public Router {
- public:
-  /// `inner` routes over N adapters. Throws kMismatch for a table whose width is not 1.
-  ShareOrLastRouter(RouterPtr inner, std::shared_ptr<const GroupTable> shares);
-  std::int64_t num_adapters() const override { return shared_.num_adapters() + 1; }
-
- protected:
-  RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
-
- private:
-  ShareRouter shared_;
 };
 
 }  // namespace quiver::routing

@@ -95,11 +95,11 @@ class Library(Case):
         results = self.tmp / "results.json"
         table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--train-tasks", "all",
                     "--instruction-tasks", "all", "--choice-sets", "all", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
-        for label in ("Private, Arrow", "Private, LAG or base", "Cluster, LAG"):
+        for label in ("Private, Arrow", "Private, gated Arrow", "Cluster, LAG"):
             self.assertIn(label + " ", table)
         parsed = json.loads(results.read_text())
         nll = {row["method"]: row["mean"] for row in parsed["summary"] if row["section"] == "train" and row["metric"] == "nll"}
-        self.assertEqual(len(nll), 11)
+        self.assertEqual(len(nll), 12)
         self.assertLess(nll["private-oracle"], nll["base"])
         self.assertLess(nll["private-arrow"], nll["base"])
         base_samples = [s for s in parsed["samples"] if s["method"] == "base" and s["section"] == "train"]
@@ -132,7 +132,7 @@ class Library(Case):
             lines = run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *args).stdout.splitlines()
             return [json.loads(line)["logprob"] for line in lines]
 
-        self.assertEqual(scores("--library", library), scores("--library", library, "--method", "lag"))  # the default
+        self.assertEqual(scores("--library", library), scores("--library", library, "--method", "gated-arrow"))  # the default
         # The exact concatenation equals mixing all outputs at run time, equally.
         weights = ["--weights", "0.25,0.25,0.25,0.25"]
         merged = self.tmp / "merged"
