@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo test bench curve study study-small study-all fuzz asan format layering clean
+.PHONY: all setup setup-test setup-study configure build base demo demo-seeds test bench curve study study-small study-all fuzz asan format layering clean
 
 all: build
 
@@ -32,6 +32,11 @@ base: build
 ## The main job on real data: a library of adapters, a table of what helps, runs/demo/report.html
 demo: build $(if $(BASE),,base)
 	@scripts/demo.sh $(BUILD)/quiver "$(BASE)"
+
+## The demo by three seeds, other adapters and other rows with each, into docs/study/demo.md; an hour or less
+demo-seeds: setup-study build $(if $(BASE),,base)
+	@for seed in 1 2 3; do SEED=$$seed OUT=runs/demo-$$seed scripts/demo.sh $(BUILD)/quiver "$(BASE)" || exit 1; done
+	@$(PYTHON) study/demo_seeds.py runs/demo-1/results.json runs/demo-2/results.json runs/demo-3/results.json > docs/study/demo.md
 
 ## All tests; minutes
 test: setup-test configure

@@ -24,7 +24,7 @@ void copy_files(const BaseModel& base, const fs::path& folder) {
     io::write_file_atomic(folder / "config.json", io::dump_json(config, "config.json", 2) + "\n");
     return;
   }
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                            text::kGgufTokenizerFile}) {
     if (fs::exists(base.path / name)) io::write_file_atomic(folder / name, io::read_text_file(base.path / name));
   }

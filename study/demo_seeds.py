@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""What several seeds of the demo say together (make demo-seeds): other adapters and other rows with each seed.
+
+    study/demo_seeds.py runs/demo-1/results.json runs/demo-2/results.json ... > docs/study/demo.md
+
+A method's value on a task is its mean over rows and seeds. Intervals are Student's over tasks, 95 %: what they say is meant of other tasks like
+these. Multiple choice and own tasks have intervals by row as well, seed by seed, in the results themselves.
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+import statistics95
+
+SECTIONS = (("instruction", "tasks that no adapter has seen", ("rouge_l", "nll")), ("train", "own tasks", ("nll", "rouge_l")),
+            ("choice", "multiple choice", ("acc",)))
+LABELS = {"rouge_l": "Rouge-L ↑", "nll": "NLL ↓", "acc": "accuracy ↑"}
+
+
+def task_means(documents, section, metric):
+    """{method: {task: mean over rows and seeds}}."""
+    values = {}
+    for document in documents:
+        for sample in document["samples"]:
+            if sample["section"] == section and metric in sample:
+                values.setdefault(sample["method"], {}).setdefault(sample["task"], []).append(sample[metric])
+    return {method: {task: sum(v) / len(v) for task, v in tasks.items()} for method, tasks in values.items()}
+
+
+def mean(values):
+    return sum(values) / len(values) if values else math.nan
+
+
+def recovered(means, method):
+    kind = method.split("-")[0]
+    mean_of, oracle = means.get(f"{kind}-mean"), means.get(f"{kind}-oracle")
+    if not mean_of or not oracle or "-" not in method or method.endswith(("-mean", "-oracle")):
+        return ""
+    low, high = mean(list(mean_of.values())), mean(list(oracle.values()))
+    return f"{100 * (low - mean(list(means[method].values()))) / (low - high):.0f} %"
+
+
+def table(documents, section, title, metrics):
+    labels = {m["name"]: m["label"] for m in documents[0]["methods"]}
+    by_metric = {metric: task_means(documents, section, metric) for metric in metrics}
+    tasks = len(next(iter(by_metric[metrics[0]].values())))
+    head = ["method"]
+    for metric in metrics:
+        head += [LABELS[metric], "from the base [95 % by task]"]
+    if section == "train":
+        head.append("recovers")
+    lines = [f"## {title[0].upper()}{title[1:]} ({tasks})", "", "| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for method in by_metric[metrics[0]]:
+        cells = [labels[method]]
+        for metric in metrics:
+            means = by_metric[metric]
+            cells.append(f"{mean(list(means[method].values())):.3f}")
+            difference = statistics95.interval([means[method][t] - means["base"][t] for t in means[method] if t in means["base"]])
+            cells.append("" if method == "base" else statistics95.show_difference(difference, 3))
+        if section == "train":
+            cells.append(recovered(by_metric["nll"], method))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    documents = [json.loads(pathlib.Path(path).read_text()) for path in sys.argv[1:]]
+    if not documents:
+        sys.exit("usage: demo_seeds.py RESULTS...")
+    seeds = ", ".join(str(d["settings"]["evaluation"]["seed"]) for d in documents)
+    base, machine = documents[0]["base"], documents[0]["machine"]
+    print("# The demo, by several seeds\n")
+    print(f"Seeds {seeds}: other adapters, other clusters and other rows with each. {base['name']}, {base['dtype']}; {machine['cpu']}. Made by "
+          "`make demo-seeds`.\nA value is the mean over tasks of the mean over rows and seeds. Intervals are over tasks.\n")
+    print("\n".join(table(documents, *section) for section in SECTIONS))
+
+
+if __name__ == "__main__":
+    main()
