@@ -36,11 +36,16 @@ void answer(recipes::ChatSession& session, const std::string& message, bool is_j
   if (is_json) {
     nlohmann::json shares = nlohmann::json::array();
     for (const auto& [name, share] : session.shares()) shares.push_back({{"name", name}, {"share", share}});
-    print_json({{"message", message}, {"text", answer.text}, {"num_tokens", answer.num_tokens}, {"forgotten", answer.num_forgotten}, {"adapters", shares}});
+    print_json({{"message", message},
+                {"text", answer.text},
+                {"num_tokens", answer.num_tokens},
+                {"forgotten", answer.num_forgotten},
+                {"adapters", shares}});
   } else {
     print_text(answer.was_stopped ? " [stopped]\n" : "\n");
   }
-  if (answer.num_forgotten > 0) progress.message(format("the oldest {} messages no longer fit into the context and were forgotten", answer.num_forgotten));
+  if (answer.num_forgotten > 0)
+    progress.message(format("the oldest {} messages no longer fit into the context and were forgotten", answer.num_forgotten));
   clear_stop();
 }
 
@@ -57,17 +62,24 @@ bool run_command(recipes::ChatSession& session, const std::string& line, Progres
   const auto word = line.substr(0, line.find(' '));
   const auto argument = line.size() > word.size() ? line.substr(word.size() + 1) : std::string();
   if (word == "/quit" || word == "/exit") return false;
-  if (word == "/reset") session.reset();
-  else if (word == "/trace") print_shares(session);
-  else if (word == "/help") print_text(kHelp);
-  else if (word == "/method" && argument.empty()) print_text(session.choice().method + "\n");
-  else if (word == "/method") session.set_method(argument, progress);
-  else progress.message(format("no command '{}'; /help lists them (a message that begins with '/' takes a space before it)", word));
+  if (word == "/reset")
+    session.reset();
+  else if (word == "/trace")
+    print_shares(session);
+  else if (word == "/help")
+    print_text(kHelp);
+  else if (word == "/method" && argument.empty())
+    print_text(session.choice().method + "\n");
+  else if (word == "/method")
+    session.set_method(argument, progress);
+  else
+    progress.message(format("no command '{}'; /help lists them (a message that begins with '/' takes a space before it)", word));
   return true;
 }
 
 void run(ChatOptions& options) {
-  if (options.common.format.chat == false) fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
+  if (options.common.format.chat == false)
+    fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
   options.common.format.chat = true;
   const auto base = options.common.load();
   TerminalProgress progress;
@@ -84,8 +96,10 @@ void run(ChatOptions& options) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     try {
-      if (line.front() != '/') answer(session, line, options.common.json, progress);
-      else if (!run_command(session, line, progress)) return;
+      if (line.front() != '/')
+        answer(session, line, options.common.json, progress);
+      else if (!run_command(session, line, progress))
+        return;
     } catch (const Error& error) {  // the conversation goes on for who can mend it
       if (!is_terminal || error.kind() == ErrorKind::kIo) throw;
       progress.message(error.what());
@@ -103,9 +117,14 @@ void add_chat_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
-  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")
+      ->capture_default_str();
   command->footer(kHelp);
   command->callback([options] { run(*options); });
 }

@@ -20,14 +20,11 @@ tensor::Placement CommonOptions::placement() const {
 }
 
 recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
-  if (!reads_text) return recipes::load_base(base, placement());
-  // The template is small and may be refused: read before the weights are.
-  const auto path = recipes::base_path_or_default(base);
+  auto model = recipes::load_base(base, placement());
+  if (!reads_text) return model;
   auto choice = format;
   choice.train_on = train_on;
-  auto chosen = recipes::prompt_format(path, text::load_tokenizer(path), choice);
-  auto model = recipes::load_base(path.string(), placement());
-  model.format = std::move(chosen);
+  model.format = recipes::prompt_format(model.path, model.tokenizer, choice);
   return model;
 }
 

@@ -76,10 +76,12 @@ void add_tokenize_command(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
   auto* command = app.add_subcommand("tokenize", "Text lines in, {\"ids\":[...]} lines out, without special tokens around them");
   add_common_options(*command, options->common);
-  auto* decode = command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
+  auto* decode =
+      command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
   auto* lines = command->add_flag("--json-lines", options->json_lines, "Each line is a JSON string (so that text may hold line breaks)");
-  auto* messages = command->add_flag("--messages", options->messages,
-                                     "Each line is a JSON list of {\"role\",\"content\"}; the base's chat template makes {\"text\",\"ids\"} of it");
+  auto* messages =
+      command->add_flag("--messages", options->messages,
+                        "Each line is a JSON list of {\"role\",\"content\"}; the base's chat template makes {\"text\",\"ids\"} of it");
   command->add_flag("--add-generation-prompt", options->add_generation_prompt, "With --messages: end where the assistant's answer begins");
   for (auto* other : {decode, lines}) messages->excludes(other);
   decode->excludes(lines);

@@ -66,7 +66,8 @@ struct Turn {
 };
 
 /// The assistant's messages to train on, in order. Throws kUnsupported where `whole` does not go on from a generation prompt.
-std::vector<Turn> turns_of(const PromptFormat& format, const std::vector<Message>& messages, const std::string& whole, const std::string& where) {
+std::vector<Turn> turns_of(const PromptFormat& format, const std::vector<Message>& messages, const std::string& whole,
+                           const std::string& where) {
   std::vector<Turn> turns;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != "assistant") continue;
@@ -129,7 +130,8 @@ std::vector<Message> read_request(const nlohmann::json& list, const std::string&
   auto messages = text::parse_messages(list, where);
   text::check_turns(messages, where);
   if (messages.back().role != "user") {
-    fail(ErrorKind::kBadFormat, "{}: the messages end with role '{}'; expected 'user', whom the model answers", where, messages.back().role);
+    fail(ErrorKind::kBadFormat, "{}: the messages end with role '{}'; expected 'user', whom the model answers", where,
+         messages.back().role);
   }
   return messages;
 }
@@ -175,18 +177,20 @@ Ids encode_prompt(const Tokenizer& tokenizer, const PromptFormat& format, const 
 
 Ids encode_messages(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages, const std::string& where) {
   if (!format.chat) {
-    fail(ErrorKind::kUsage, "{}{}messages need a chat template: use a base that has one, without --no-chat", where, where.empty() ? "" : ": ");
+    fail(ErrorKind::kUsage, "{}{}messages need a chat template: use a base that has one, without --no-chat", where,
+         where.empty() ? "" : ": ");
   }
   return tokenizer.encode(render(format, with_system(format, std::move(messages)), /*add_generation_prompt=*/true, where));
 }
 
-forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view context, std::string_view continuation) {
+forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
+                                std::string_view continuation) {
   if (!format.chat) return encode_request(tokenizer, context, continuation);
   return encode_request(tokenizer, format, {{"user", std::string(context)}}, continuation, "");
 }
 
-forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages, std::string_view continuation,
-                                const std::string& where) {
+forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages,
+                                std::string_view continuation, const std::string& where) {
   if (continuation.empty()) fail(ErrorKind::kUsage, "{}{}the continuation is empty", where, where.empty() ? "" : ": ");
   forest::Sequence sequence{.tokens = encode_messages(tokenizer, format, std::move(messages), where)};
   const auto answer = tokenizer.encode(continuation);

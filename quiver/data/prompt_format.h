@@ -30,8 +30,8 @@ struct PromptFormat {
 /// text::parse_messages and text::check_turns, and kBadFormat for another end.
 std::vector<text::Message> read_request(const nlohmann::json& messages, const std::string& where);
 
-/// What tells formats apart, for records and messages: "bare text", or "chat template" with the first half of the template's SHA-256 and the
-/// system message if there is one.
+/// What tells formats apart, for records and messages: "bare text", or "chat template" with the first half of the template's SHA-256 and
+/// the system message if there is one.
 std::string describe(const PromptFormat& format);
 
 /// The same format, whose targets are the last answer alone: what is evaluated.
@@ -49,10 +49,11 @@ std::vector<text::Message> with_system(const PromptFormat& format, std::vector<t
 ///
 /// Throws kUsage for a conversation in bare format; kUnsupported where the template writes a message differently after a generation prompt,
 /// or once other messages follow it, so that no token could be trained as it is generated; and as ChatTemplate::render.
-forest::Sequence encode_example(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example, std::int64_t max_length);
+forest::Sequence encode_example(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example,
+                                std::int64_t max_length);
 
-/// What the model continues, cut from the left to max_length tokens (0: no limit): the source, or the conversation up to the assistant's last
-/// message with the template's generation prompt. Throws as encode_example.
+/// What the model continues, cut from the left to max_length tokens (0: no limit): the source, or the conversation up to the assistant's
+/// last message with the template's generation prompt. Throws as encode_example.
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example,
                                         std::int64_t max_length);
 /// The same for messages that end with the user's; `where` names them in errors. Throws kUsage in bare format.
@@ -61,7 +62,8 @@ std::vector<std::int32_t> encode_messages(const text::Tokenizer& tokenizer, cons
 
 /// Continuation after context. Bare: as encode_request (data/encode.h). Chat: the context is the user's message, and the continuation
 /// begins the assistant's; nothing ends it. Throws kUsage for an empty continuation, and as ChatTemplate::render.
-forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view context, std::string_view continuation);
+forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
+                                std::string_view continuation);
 /// The same after messages that end with the user's. Throws kUsage in bare format.
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::vector<text::Message> messages,
                                 std::string_view continuation, const std::string& where);

@@ -127,7 +127,8 @@ TEST_F(ChatFormatTest, CutsFromTheLeftAndKeepsATokenBeforeTheFirstTarget) {
 }
 
 TEST_F(ChatFormatTest, EndsAnAnswerWithEosWhereTheTemplateHasNoTokenForIt) {
-  const auto plain = chat_of("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
+  const auto plain =
+      chat_of("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
   const auto sequence = encode_example(tokenizer_, plain, {.source = "a", .targets = {"b"}}, 0);
   EXPECT_EQ(tokenizer_.decode(sequence.tokens), "user: a\nassistant: b\n<|im_end|>");
   EXPECT_EQ(sequence.tokens.back(), *tokenizer_.eos_id());
@@ -140,18 +141,22 @@ TEST_F(ChatFormatTest, StopsAtTheTokenThatEndsAMessage) {
 }
 
 TEST_F(ChatFormatTest, RefusesTemplatesThatCannotBeTrainedOn) {
-  const auto thinking = chat_of("{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>think{% endif %}");
+  const auto thinking = chat_of(
+      "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>think{% endif %}");
   const Example row{.source = "a", .targets = {"b"}, .where = "t.jsonl:9"};
-  EXPECT_EQ(message_of([&] { encode_example(tokenizer_, thinking, row, 0); }),
-            "unsupported: t.jsonl:9: the template in test writes messages[1] otherwise than after its generation prompt; train with --no-chat");
+  EXPECT_EQ(
+      message_of([&] { encode_example(tokenizer_, thinking, row, 0); }),
+      "unsupported: t.jsonl:9: the template in test writes messages[1] otherwise than after its generation prompt; train with --no-chat");
   const auto forgetful = chat_of(
       "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|im_start|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
       "{% if add_generation_prompt %}<|im_start|>{% endif %}");
-  const Example talk{.targets = {"d"}, .messages = {{"user", "a"}, {"assistant", "b"}, {"user", "c"}, {"assistant", "d"}}, .where = "t.jsonl:2"};
+  const Example talk{
+      .targets = {"d"}, .messages = {{"user", "a"}, {"assistant", "b"}, {"user", "c"}, {"assistant", "d"}}, .where = "t.jsonl:2"};
   EXPECT_EQ(encode_example(tokenizer_, forgetful, {.source = "a", .targets = {"b"}}, 0).num_targets, 2);
   auto last = forgetful;
   last.train_on = TrainOn::kLast;
-  EXPECT_EQ(tokenizer_.decode(encode_example(tokenizer_, last, talk, 0).tokens), "<|im_start|>a<|im_end|><|im_start|>c<|im_end|><|im_start|>d<|im_end|>");
+  EXPECT_EQ(tokenizer_.decode(encode_example(tokenizer_, last, talk, 0).tokens),
+            "<|im_start|>a<|im_end|><|im_start|>c<|im_end|><|im_start|>d<|im_end|>");
   const auto raising = chat_of("{{ raise_exception('no ' + messages[0].content) }}");
   const auto raised = message_of([&] { encode_example(tokenizer_, raising, row, 0); });
   EXPECT_NE(raised.find("t.jsonl:9: "), std::string::npos) << raised;

@@ -12,7 +12,8 @@ namespace {
 
 const BaseModel& that_chats(const BaseModel& base) {
   if (base.format.chat) return base;
-  fail(ErrorKind::kUsage, "the base '{}' has no chat template: it continues text ('quiver generate'), it does not chat", base.path.string());
+  fail(ErrorKind::kUsage, "the base '{}' has no chat template: it continues text ('quiver generate'), it does not chat",
+       base.path.string());
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ class ChatSession {
   ChatAnswer answer(const std::string& message, const TextCallback& on_text, Progress& progress);
   /// Forgets the conversation.
   void reset() { messages_.clear(); }
-  /// Uses the library by another method from now on. On an error the method is as before. Throws kUsage without a library, and as adapted_model.
+  /// Uses the library by another method from now on. On an error the method is as before. Throws kUsage without a library, and as
+  /// adapted_model.
   void set_method(const std::string& method, Progress& progress);
 
   const std::vector<text::Message>& messages() const { return messages_; }

@@ -56,7 +56,8 @@ TextColumn differences_of(const Results& results, const Figure& figure, const st
       continue;
     }
     const auto& d = *row->difference;
-    column.cells.push_back(format("{} [{}, {}]{}", signed_text(d.mean, 3), signed_text(d.low, 3), signed_text(d.high, 3), mark_of(metric, *row)));
+    column.cells.push_back(
+        format("{} [{}, {}]{}", signed_text(d.mean, 3), signed_text(d.low, 3), signed_text(d.high, 3), mark_of(metric, *row)));
   }
   return column;
 }
@@ -79,13 +80,15 @@ std::string headline(const Results& results) {
   const auto* best = results.best(kHeldOut, kAnswerMetric);
   if (best == nullptr) return "";
   const auto tasks = count_tasks(results, kHeldOut);
-  const auto where = tasks > 0 ? format("On {} instruction tasks that no adapter has seen", tasks) : std::string("On instruction tasks that no adapter has seen");
+  const auto where = tasks > 0 ? format("On {} instruction tasks that no adapter has seen", tasks)
+                               : std::string("On instruction tasks that no adapter has seen");
   const auto& method = results.method(best->method);
-  if (method.is_base() || !best->difference) return format("{}, no method answers better than the base: Rouge-L {}.", where, number_text(best->mean, 3));
+  if (method.is_base() || !best->difference)
+    return format("{}, no method answers better than the base: Rouge-L {}.", where, number_text(best->mean, 3));
   const auto& d = *best->difference;
   return format("{}, {} answers {}: Rouge-L {}, {} against the base, 95 % interval by task [{}, {}].", where, printable(method.label),
-                d.low > 0 ? "best" : "best, by what may be chance", number_text(best->mean, 3), signed_text(d.mean, 3), signed_text(d.low, 3),
-                signed_text(d.high, 3));
+                d.low > 0 ? "best" : "best, by what may be chance", number_text(best->mean, 3), signed_text(d.mean, 3),
+                signed_text(d.low, 3), signed_text(d.high, 3));
 }
 
 }  // namespace
@@ -106,9 +109,11 @@ std::string overview_text(const Results& results, std::int64_t width) {
   }
   while (columns.size() > 1 && total_width(columns) + 12 > width) columns.pop_back();  // the tables below hold them, too
   auto text = wrapped(headline(results), width) + "\n" + draw_columns(labels, columns, width) + "\n";
-  text += wrapped("\xE2\x96\xB2 better, \xE2\x96\xBC worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, intervals by task; own: tasks "
-                  "trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.",
-                  width) +
+  text += wrapped(
+              "\xE2\x96\xB2 better, \xE2\x96\xBC worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, "
+              "intervals by task; own: tasks "
+              "trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.",
+              width) +
           "\n";
   for (const auto* method : methods) {
     if (method->description.empty()) continue;

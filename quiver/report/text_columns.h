@@ -36,8 +36,8 @@ std::string wrapped(const std::string& text, std::int64_t width);
 /// " ↓", " ↑", or nothing where nobody said which way is better.
 const char* direction(const Metric& metric);
 
-/// What a reader wants first: a sentence and one table over all sections, held-out tasks first, and what each method is, in a word. Nothing for
-/// results without a section of held-out instructions, a base, or another method.
+/// What a reader wants first: a sentence and one table over all sections, held-out tasks first, and what each method is, in a word. Nothing
+/// for results without a section of held-out instructions, a base, or another method.
 std::string overview_text(const Results& results, std::int64_t width);
 
 }  // namespace quiver::report

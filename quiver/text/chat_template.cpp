@@ -38,8 +38,8 @@ std::string read_content(const json& message, const std::string& where) {
 Message read_message(const json& message, const std::string& where) {
   Message result{.role = io::require_string(message, "role", where)};
   if (result.role != "system" && result.role != "user" && result.role != "assistant") {
-    fail(result.role == "tool" ? ErrorKind::kUnsupported : ErrorKind::kBadFormat, "{}: role '{}' is not one of system, user, assistant", where,
-         result.role);
+    fail(result.role == "tool" ? ErrorKind::kUnsupported : ErrorKind::kBadFormat, "{}: role '{}' is not one of system, user, assistant",
+         where, result.role);
   }
   for (const auto& [key, value] : message.items()) {
     if (key == "role" || key == "content" || value.is_null()) continue;
@@ -87,8 +87,9 @@ void check_turns(std::span<const Message> messages, const std::string& where) {
     const auto& role = messages[i].role;
     const bool is_right = role == "system" ? i == 0 : role == "user" ? before != "user" : before == "user";
     if (!is_right) {
-      fail(ErrorKind::kBadFormat, "{}: messages[{}] is of role '{}' {}; expected a system message at most once and first, then user and assistant in turn",
-           where, i, role, i == 0 ? "at the start" : format("after '{}'", before));
+      fail(ErrorKind::kBadFormat,
+           "{}: messages[{}] is of role '{}' {}; expected a system message at most once and first, then user and assistant in turn", where,
+           i, role, i == 0 ? "at the start" : format("after '{}'", before));
     }
     has_user = has_user || role == "user";
     before = role;

@@ -31,7 +31,9 @@ std::string refusal(const char* messages) {
 
 TEST(ParseMessages, ReadsStringsAndTextParts) {
   const auto messages = parse_messages(
-      json::parse(R"([{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":null}])"), "w");
+      json::parse(
+          R"([{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":null}])"),
+      "w");
   ASSERT_EQ(messages.size(), 2u);
   EXPECT_EQ(messages[0].role, "system");
   EXPECT_EQ(messages[1].content, "a\nb");
@@ -55,12 +57,15 @@ TEST(CheckTurns, RefusesRolesOutOfOrder) {
   const std::string expected = "; expected a system message at most once and first, then user and assistant in turn";
   EXPECT_EQ(refusal(R"([{"role":"user","content":"a"},{"role":"user","content":"a"}])"),
             "bad format: t.jsonl:7: messages[1] is of role 'user' after 'user'" + expected);
-  EXPECT_EQ(refusal(R"([{"role":"assistant","content":"a"}])"), "bad format: t.jsonl:7: messages[0] is of role 'assistant' at the start" + expected);
+  EXPECT_EQ(refusal(R"([{"role":"assistant","content":"a"}])"),
+            "bad format: t.jsonl:7: messages[0] is of role 'assistant' at the start" + expected);
   EXPECT_EQ(refusal(R"([{"role":"user","content":"a"},{"role":"system","content":"a"}])"),
             "bad format: t.jsonl:7: messages[1] is of role 'system' after 'user'" + expected);
   EXPECT_EQ(refusal(R"([{"role":"system","content":"a"}])"), "bad format: t.jsonl:7: the conversation has no message of role 'user'");
-  EXPECT_EQ(refusal(R"([{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"a"},{"role":"user","content":"a"}])"),
-            "nothing was thrown");
+  EXPECT_EQ(
+      refusal(
+          R"([{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"a"},{"role":"user","content":"a"}])"),
+      "nothing was thrown");
 }
 
 /// A copy of the golden chat base that goes away.
@@ -84,7 +89,8 @@ TEST(LoadChatTemplate, PrefersTheFileToTheConfigurationAndItsDefault) {
   EXPECT_FALSE(folder.load());
   folder.write("tokenizer_config.json", R"({"eos_token":"<|im_end|>","chat_template":"one {{ eos_token }}"})");
   EXPECT_EQ(folder.rendered(), "one <|im_end|>");
-  folder.write("tokenizer_config.json", R"({"chat_template":[{"name":"tool_use","template":"two"},{"name":"default","template":"three"}]})");
+  folder.write("tokenizer_config.json",
+               R"({"chat_template":[{"name":"tool_use","template":"two"},{"name":"default","template":"three"}]})");
   EXPECT_EQ(folder.rendered(), "three");
   folder.write("chat_template.jinja", "four {{ messages[0].content }}");
   EXPECT_EQ(folder.rendered(), "four a");
