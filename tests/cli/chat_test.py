@@ -181,7 +181,7 @@ class Talk(ChatCase):
         # The second answer has read the first turn.
         turns = [message("user", "read twice"), message("assistant", first["text"]), message("user", "read twice")]
         write_jsonl(self.tmp / "turns.jsonl", [{"messages": turns}])
-        expected = json.loads(run("generate", "--base", self.base, "--library", library, "--dtype", "float32", "--max-new-tokens", 5, "--input",
+        expected = json.loads(run("generate", "--base", self.base, "--library", library, "--dtype", "float32", "--max-new-tokens", 5, "--calibration-prompts", 8, "--input",
                                   self.tmp / "turns.jsonl").stdout)
         self.assertEqual(second["text"], expected["text"])
         text = run(*chat, stdin="/trace\nread\n/trace\n/method\n/method mean\nread\n/trace\n/help\n/quit\nread\n").stdout
