@@ -53,7 +53,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             return call([self.options.quiver, "train", "--base", self.base, "--data", ROOT / "data/train", "--tasks", ",".join(tasks),
                          "--library", folder + "/library", "--max-examples", examples or self.options.examples, "--epochs", 1,
-                         "--dtype", dtype or self.dtype, "--threads", self.options.threads, "--no-chat", "--json", *more])
+                         "--dtype", dtype or self.dtype, "--threads", self.options.threads, "--no-chat", "--paper", "--json", *more])
 
     def quiver_bench(self, *arguments):
         return call([self.options.quiver, "bench", *arguments, "--threads", self.options.threads, "--json"])

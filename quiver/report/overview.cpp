@@ -28,19 +28,25 @@ std::string mark_of(const Metric& metric, const SummaryRow& row) {
 
 /// A column of the table.
 struct Figure {
-  std::string section, metric, heading;
+  std::string section, metric;
   bool with_interval = false;
 };
 
+/// "NLL of the target" is "NLL" where room is short.
+std::string short_name(const Metric& metric) {
+  if (metric.name == "nll") return "NLL";
+  return metric.name == "acc" ? "accuracy" : printable(metric.label);
+}
+
 TextColumn means_of(const Results& results, const Figure& figure, const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(figure.metric);
-  TextColumn column{.cells = {figure.heading + direction(metric) + "  "}};
+  TextColumn column{.cells = {short_name(metric) + direction(metric) + (figure.with_interval ? "" : "  ")}};
   for (const auto* method : methods) {
     const auto* row = results.find_summary(figure.section, method->name, figure.metric);
     if (row == nullptr) {
-      column.cells.push_back("\xE2\x80\x93  ");
+      column.cells.push_back(figure.with_interval ? "\xE2\x80\x93" : "\xE2\x80\x93  ");
     } else {
-      column.cells.push_back(number_text(row->mean, 3) + (figure.with_interval ? "  " : mark_of(metric, *row)));
+      column.cells.push_back(number_text(row->mean, 3) + (figure.with_interval ? "" : mark_of(metric, *row)));
     }
   }
   return column;
@@ -48,7 +54,7 @@ TextColumn means_of(const Results& results, const Figure& figure, const std::vec
 
 TextColumn differences_of(const Results& results, const Figure& figure, const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(figure.metric);
-  TextColumn column{.cells = {"against base [95 %]  "}};
+  TextColumn column{.cells = {"from base [95 %]  "}};
   for (const auto* method : methods) {
     const auto* row = results.find_summary(figure.section, method->name, figure.metric);
     if (row == nullptr || !row->difference) {
@@ -69,6 +75,19 @@ TextColumn recovered_of(const Results& results, const std::vector<const Method*>
     column.cells.push_back(row != nullptr && row->recovered && !method->is_oracle ? percent_text(*row->recovered) : "");
   }
   return column;
+}
+
+/// A line of titles, each above the first column of its group. Titles of columns that are not there are left out.
+std::string titles_above(const std::vector<std::pair<std::size_t, std::string>>& groups, const std::vector<TextColumn>& columns,
+                         std::int64_t label_width) {
+  std::string line;
+  for (const auto& [first, title] : groups) {
+    if (first >= columns.size()) break;
+    auto place = label_width + kColumnGap;
+    for (std::size_t c = 0; c < first; ++c) place += columns[c].width() + kColumnGap;
+    line += std::string(static_cast<std::size_t>(std::max<std::int64_t>(place - display_width(line), 1)), ' ') + title;
+  }
+  return line + "\n";
 }
 
 std::int64_t count_tasks(const Results& results, std::string_view section) {
@@ -99,22 +118,27 @@ std::string overview_text(const Results& results, std::int64_t width) {
   if (!has_base || methods.size() < 2 || results.find_summary(kHeldOut, "base", kAnswerMetric) == nullptr) return "";
   TextColumn labels{.cells = {"method"}};
   for (const auto* method : methods) labels.cells.push_back(printable(method->label));
-  const Figure answers{kHeldOut, std::string(kAnswerMetric), "unseen: Rouge-L", true};
+  const Figure answers{kHeldOut, std::string(kAnswerMetric), true};
   std::vector<TextColumn> columns = {means_of(results, answers, methods), differences_of(results, answers, methods)};
-  const Figure others[] = {{kHeldOut, "nll", "unseen: NLL"}, {"train", "nll", "own: NLL"}, {"choice", "acc", "choice"}};
+  std::vector<std::pair<std::size_t, std::string>> groups = {{0, "tasks never seen"}};  // first column, title
+  const Figure others[] = {{kHeldOut, "nll"}, {"train", "nll"}, {"choice", "acc"}};
   for (const auto& figure : others) {
     if (results.find_summary(figure.section, "base", figure.metric) == nullptr) continue;
+    if (figure.section != kHeldOut) groups.emplace_back(columns.size(), figure.section == "train" ? "own tasks" : "choice");
     columns.push_back(means_of(results, figure, methods));
     if (figure.section == "train") columns.push_back(recovered_of(results, methods));
   }
-  while (columns.size() > 1 && total_width(columns) + 12 > width) columns.pop_back();  // the tables below hold them, too
-  auto text = wrapped(headline(results), width) + "\n" + draw_columns(labels, columns, width) + "\n";
-  text += wrapped(
-              "\xE2\x96\xB2 better, \xE2\x96\xBC worse than the base: the 95 % interval excludes 0. unseen: held-out instruction tasks, "
-              "intervals by task; own: tasks "
-              "trained on; choice: accuracy of multiple choice; recovers: of the way from the mean of the adapters to the oracle.",
-              width) +
-          "\n";
+  const auto label_width = std::min(labels.width(), kWidestLabel);
+  while (columns.size() > 1 && total_width(columns) + label_width > width) columns.pop_back();  // the tables below hold them, too
+  auto text =
+      wrapped(headline(results), width) + "\n" + titles_above(groups, columns, label_width) + draw_columns(labels, columns, width) + "\n";
+  text +=
+      wrapped(
+          "\xE2\x96\xB2 better, \xE2\x96\xBC worse than the base: the 95 % interval excludes 0. Tasks never seen: held-out instructions, "
+          "intervals by task; own tasks: those trained on; choice: multiple choice; recovers: of the way from the mean of the "
+          "adapters to the oracle.",
+          width) +
+      "\n";
   for (const auto* method : methods) {
     if (method->description.empty()) continue;
     text += shorten(format("{:<22} {}", printable(method->label), printable(method->description)), width) + "\n";
