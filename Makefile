@@ -57,7 +57,7 @@ study: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size full
 
 study-small: setup-study build base
-	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size small
+	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size small --jobs 2 --threads $(shell expr \( $(JOBS) + 1 \) / 2)
 
 ## All 96 tasks, one seed: for a machine with a GPU
 study-all: setup-study build base

@@ -229,7 +229,7 @@ def head_text(results, seeds):
     return f"""# Study, {results["size"]}
 
 Made by `{command}` (study/study.py), which goes on where it was when it is killed. {tasks[0].upper() + tasks[1:]}, {s["examples"]} training rows each,
-{s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the clusters'), batch 8, learning rate 3e-3, rank 4, alpha 16 on q, k, v, o of
+{s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the clusters'), batch 8, learning rate {s.get("rate", "3e-3")} (shared adapters {s.get("shared_rate", "3e-3")}), {"the base's chat template" if s.get("prompts") == "chat" else "bare text"}, rank 4, alpha 16 on q, k, v, o of
 SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}. Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks,
 {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} processor hours of the program on {"; ".join(machines)}.
 {missing}
