@@ -23,7 +23,7 @@ constexpr ReuseMethod kMethods[] = {
     {"phatgoose", kToken, "gates that each adapter learnt on its tasks (--gate-steps), the top 2 by their softmax", "Muqeeth et al. 2024, arXiv 2402.05859", true},
     {"arrow-mean", kToken, "Arrow, giving way to the mean where it is undecided (--fallback)", "Quiver"},
     {"calibrated-arrow", kToken, "Arrow on scores measured against those on text of no task", "Quiver"},
-    {"gated-arrow", kToken, "calibrated Arrow plus the evidence of the whole prompt, the more the clearer that is", "Quiver"},
+    {"gated-arrow", kToken, "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"},
     {"pooled-arrow", kPrompt, "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"},
     {"logo", kPrompt, "the top k norms of the updates at the prompt's last token, in proportion", "LoGo 2025, arXiv 2511.07129"},
     {"retrieval", kPrompt, "the top k adapters by the likeness of the prompt to texts of their tasks, equally", "Zhao et al. 2024, LoRA-Retriever", true},

@@ -110,6 +110,16 @@ std::string headline(const Results& results) {
                 signed_text(d.low, 3), signed_text(d.high, 3));
 }
 
+/// Name and description of a method, without the kind of adapters that it is used over: "Private, gated Arrow" is "gated Arrow".
+std::pair<std::string, std::string> in_a_word(const Method& method) {
+  auto name = printable(method.label), what = printable(method.description);
+  const auto colon = what.find(" adapters: ");
+  if (!what.starts_with("over the ") || colon == std::string::npos) return {name, what};
+  what = what.substr(colon + std::string_view(" adapters: ").size());
+  if (const auto comma = name.find(", "); comma != std::string::npos) name = name.substr(comma + 2);
+  return {name, what};
+}
+
 }  // namespace
 
 std::string overview_text(const Results& results, std::int64_t width) {
@@ -139,9 +149,12 @@ std::string overview_text(const Results& results, std::int64_t width) {
           "adapters to the oracle.",
           width) +
       "\n";
+  std::vector<std::string> said;  // once for all kinds of adapters: "Arrow", not "Private, Arrow" and "Cluster, Arrow"
   for (const auto* method : methods) {
-    if (method->description.empty()) continue;
-    text += shorten(format("{:<22} {}", printable(method->label), printable(method->description)), width) + "\n";
+    const auto [name, what] = in_a_word(*method);
+    if (what.empty() || std::ranges::find(said, name) != said.end()) continue;
+    said.push_back(name);
+    text += shorten(format("{:<16} {}", name, what), width) + "\n";
   }
   return text;
 }

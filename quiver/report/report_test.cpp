@@ -328,7 +328,9 @@ TEST(RenderTextTable, AlignsItsColumnsWithinTheWidth) {
 
 TEST(RenderTextTable, BeginsWithAnOverviewWhereThereAreHeldOutTasks) {
   auto document = held_out_results();
-  document["methods"][2]["description"] = "the mean of the cluster adapters";
+  document["methods"][0]["description"] = "the model without adapters";
+  document["methods"][1]["description"] = "over the private adapters: the one adapter with the largest update";
+  document["methods"][2]["description"] = "over the cluster adapters: factors averaged";
   document["summary"].push_back({{"section", "train"}, {"method", "base"}, {"metric", "nll"}, {"mean", 3.5}});
   document["summary"].push_back({{"section", "train"}, {"method", "private-lag"}, {"metric", "nll"}, {"mean", 1.5}, {"recovered", 0.625},
                                  {"difference", {{"mean", -2.0}, {"low", -2.5}, {"high", -1.5}}}});
@@ -348,7 +350,9 @@ TEST(RenderTextTable, BeginsWithAnOverviewWhereThereAreHeldOutTasks) {
             "task; own tasks: those trained on; choice: multiple choice; recovers: of the way from the mean of the adapters to the\n"
             "oracle.\n"
             "\n"
-            "Cluster, mean          the mean of the cluster adapters\n");
+            "Base             the model without adapters\n"
+            "LAG              the one adapter with the largest update\n"
+            "mean             factors averaged\n");
   for (const int width : {60, 80, 100}) {
     const auto narrow = render_text_table(document, width);
     for (std::size_t begin = 0; begin < narrow.size();) {
