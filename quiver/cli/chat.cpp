@@ -90,8 +90,8 @@ void run(ChatOptions& options) {
   if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.llama.config().name));
   std::string line;
   while (true) {
-    if (is_terminal) print_text("> ");
     release_interrupts();  // while nothing is answered, Ctrl-C leaves
+    if (is_terminal) print_text("> ");
     if (!std::getline(std::cin, line)) break;
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.find_first_not_of(" \t") == std::string::npos) continue;

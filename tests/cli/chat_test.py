@@ -201,7 +201,7 @@ class Talk(ChatCase):
         self.assertGreater(json.loads(long.stdout.splitlines()[-1])["forgotten"], 0)
         self.assertIn("were forgotten", long.stderr)
 
-    def test_ctrl_c_ends_an_answer_and_at_the_prompt_the_program(self):
+    def test_ctrl_c_at_the_prompt_ends_the_program(self):
         parent, child = pty.openpty()
         process = subprocess.Popen([QUIVER, "chat", "--base", self.base, "--max-new-tokens", "180", "--threads", "1"], stdin=child, stdout=child, stderr=child,
                                    start_new_session=True, cwd=ROOT)
@@ -223,8 +223,9 @@ class Talk(ChatCase):
         os.write(parent, b"/trace\n")
         read_until("no answer yet")
         read_until("> ")
-        os.write(parent, b"read\n")
-        read_until("> ")  # the answer and the next prompt
+        os.write(parent, b"read\n/trace\n")  # the answer of a random model may hold anything, a prompt too
+        read_until("100.0 %  base")
+        read_until("> ")
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(30), -signal.SIGINT)
         os.close(parent)
