@@ -21,7 +21,6 @@ struct ChatOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
   model::GenerateOptions generate{.max_new_tokens = 256};
-  double sampling_temperature = 0;
 };
 
 void answer(recipes::ChatSession& session, const std::string& message, bool is_json, Progress& progress) {
@@ -84,7 +83,6 @@ void run(ChatOptions& options) {
   const auto base = options.common.load();
   TerminalProgress progress;
   options.generate.seed = options.common.seed;
-  options.generate.temperature = options.sampling_temperature;
   recipes::ChatSession session(base, options.choice, options.generate, progress);
   const bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && !options.common.json;
   if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.llama.config().name));
@@ -117,14 +115,7 @@ void add_chat_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
-  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")
-      ->capture_default_str();
+  add_generation_options(*command, options->generate);
   command->footer(kHelp);
   command->callback([options] { run(*options); });
 }

@@ -49,6 +49,12 @@ void add_format_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)");
 }
 
+void add_generation_options(CLI::App& command, model::GenerateOptions& generate) {
+  command.add_option("--max-new-tokens", generate.max_new_tokens, "Longest answer")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--sampling-temperature", generate.temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--top-p", generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+}
+
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
   command.add_option("--library", choice.library, "A library of adapters, used as --method says");

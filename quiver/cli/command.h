@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "quiver/model/generate.h"
 #include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/base_model.h"
 
@@ -32,6 +33,8 @@ struct CommonOptions {
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_base = true);
 /// --chat --no-chat --system, for verbs that give text to the model.
 void add_format_options(CLI::App& command, CommonOptions& options);
+/// --max-new-tokens --sampling-temperature --top-p
+void add_generation_options(CLI::App& command, model::GenerateOptions& generate);
 /// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
 

@@ -13,7 +13,6 @@ struct GenerateOptions {
   std::string prompt;
   std::string input;
   model::GenerateOptions generate;
-  double sampling_temperature = 0;
 };
 
 std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt) {
@@ -79,7 +78,6 @@ void run(GenerateOptions& options) {
   const auto model = recipes::adapted_model(base, options.choice, progress);
   options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;
-  options.generate.temperature = options.sampling_temperature;
   options.prompt.empty() ? run_file(options, base, model) : run_prompt(options, base, model);
 }
 
@@ -94,14 +92,7 @@ void add_generate_command(CLI::App& app) {
   add_adapter_options(*command, options->choice);
   command->add_option("--prompt", options->prompt, "The user's message, or with --no-chat text to continue; the answer streams to standard output");
   command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
-  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Longest answer")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--sampling-temperature", options->sampling_temperature, "0 is greedy")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--top-p", options->generate.top_p, "Sample from the smallest set of tokens of this probability")
-      ->capture_default_str();
+  add_generation_options(*command, options->generate);
   command->callback([options] { run(*options); });
 }
 

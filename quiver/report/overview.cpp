@@ -99,7 +99,7 @@ std::string headline(const Results& results) {
   const auto* best = results.best(kHeldOut, kAnswerMetric);
   if (best == nullptr) return "";
   const auto tasks = count_tasks(results, kHeldOut);
-  const auto where = tasks > 0 ? format("On {} instruction tasks that no adapter has seen", tasks)
+  const auto where = tasks > 0 ? format("On {} instruction task{} that no adapter has seen", tasks, tasks == 1 ? "" : "s")
                                : std::string("On instruction tasks that no adapter has seen");
   const auto& method = results.method(best->method);
   if (method.is_base() || !best->difference)
