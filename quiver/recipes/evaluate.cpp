@@ -92,6 +92,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
   std::vector<TaskRows> rows;
   if (section.data.empty()) return rows;
   const auto length = std::min(setup.max_length, base.llama.config().max_positions - setup.max_new_tokens);
+  const auto format = data::of_last_answer(base.format);
   for (const auto& name : section.tasks) {
     TaskRows task{.task = name};
     if (is_choice) {
@@ -113,7 +114,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
       if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
       for (const auto& example : task.examples) {
-        task.sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), example, length));
+        task.sequences.push_back(data::encode_example(base.tokenizer, format, example, length));
         task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
       }
     }
