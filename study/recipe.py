@@ -10,6 +10,7 @@ rows of the split `valid`. No row of the split `test`, and none of data/heldout_
 import argparse
 import json
 import pathlib
+import shlex
 import subprocess
 
 import statistics95
@@ -28,6 +29,12 @@ task142_odd-man-out_classification_no_category task515_senteval_odd_word_out tas
 task592_sciq_incorrect_answer_generation task582_naturalquestion_answer_generation task927_yelp_negative_to_positive_style_transfer
 task928_yelp_positive_to_negative_style_transfer task279_stereoset_classification_stereotype task316_crows-pairs_classification_stereotype
 task195_sentiment140_classification task363_sst2_polarity_classification task512_twitter_emotion_classification""".split()
+
+
+def shortest(count):
+    """So many tasks that are not left out, those with the fewest words per row."""
+    files = [f for f in json.loads((ROOT / "data/manifest.json").read_text())["files"] if f["file"].startswith("train/") and f["task"] not in LEFT_OUT]
+    return [f["task"] for f in sorted(files, key=lambda f: (sum(f["mean_words"].values()), f["task"]))[:count]]
 
 
 def write_data(folder):
@@ -81,28 +88,40 @@ def main():
     parser.add_argument("--name", required=True)
     parser.add_argument("--recipes", default="mbc,shared")
     parser.add_argument("--clusters", type=int, default=6)
-    parser.add_argument("--tasks", help="sixteen (the demo's first), all (the 80 that are not left out), or names", default="sixteen")
+    parser.add_argument("--tasks", help="sixteen, all (the 80 that are not left out), shortest-N of these, or names", default="sixteen")
+    parser.add_argument("--private-settings", help="for private adapters, in place of what follows --")
     parser.add_argument("--methods", default="base,shared,private-mean,private-gated-arrow,cluster-mean,cluster-gated-arrow,private-oracle,cluster-oracle")
     parser.add_argument("--rows", type=int, default=8, help="validation rows of each of the sixteen tasks")
     parser.add_argument("--left-out-rows", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     parser.add_argument("settings", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     data = options.work / "data"
     if not data.exists():
         write_data(data)
     tasks = {"sixteen": ",".join(SIXTEEN), "all": "all"}.get(options.tasks, options.tasks)
+    if tasks.startswith("shortest-"):
+        tasks = ",".join(shortest(int(tasks.removeprefix("shortest-"))))
     library = options.work / options.name
     settings = [s for s in options.settings if s != "--"]
 
     def call(*arguments):
         subprocess.run([str(options.quiver), *map(str, arguments)], cwd=ROOT, check=True)
 
+    def build(recipe, *more):
+        call("build", "--recipe", recipe, "--library", library, "--data", data / "train", "--tasks", tasks, "--threads", options.threads, *more)
+
     for recipe in options.recipes.split(","):
-        clusters = ["--num-clusters", options.clusters] if recipe == "mbc" else []
-        call("build", "--recipe", recipe, "--library", library, "--data", data / "train", "--tasks", tasks, *clusters, *settings)
+        if recipe == "mbc" and options.private_settings is not None:
+            build("private", *shlex.split(options.private_settings))
+            call("cluster", "--library", library, "--num-clusters", options.clusters, "--seed", 1)
+            build("clusters", *settings)
+        else:
+            build(recipe, *(["--num-clusters", options.clusters] if recipe == "mbc" else []), *settings)
     results = options.work / f"{options.name}.json"
     call("eval", "--library", library, "--methods", options.methods, "--data", data, "--train-tasks", ",".join(SIXTEEN), "--max-train-rows", options.rows,
-         "--instruction-tasks", "all", "--max-instruction-rows", options.left_out_rows, "--max-new-tokens", 32, "--output", results, "--force")
+         "--instruction-tasks", "all", "--max-instruction-rows", options.left_out_rows, "--max-new-tokens", 32, "--threads", options.threads,
+         "--output", results, "--force")
     show(json.loads(results.read_text()))
 
 

@@ -59,6 +59,15 @@ def interval(values):
     return float(values.mean()), float(half)
 
 
+def bootstrap(values, resamples=100_000, seed=0):
+    """(low, high): the 2.5 and 97.5 percentiles of the mean of values drawn with replacement. Of a dozen values it is narrower than Student's interval,
+    and holds the truth less often than it says."""
+    values = numpy.asarray(values, dtype=float)
+    draws = numpy.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = numpy.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def show(pair, digits=2):
     if pair is None:
         return "–"
