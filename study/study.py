@@ -167,10 +167,12 @@ class Study:
         files = str(library) + part
         args = ["eval", "--methods", ",".join(methods), "--train-tasks", self.tasks,
                 "--max-train-rows", self.size.train_rows, "--instruction-tasks", "all", "--max-instruction-rows", self.size.sni_rows,
-                "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32, "--task-data", "data/train",
-                "--gate-steps", self.size.gate_steps, "--work", files + ".parts", "--output", files + ".results.json", "--force",
+                "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32,
+                "--work", files + ".parts", "--output", files + ".results.json", "--force",
                 "--json", *more]
         args += ["--base", library] if methods == ["base"] else ["--library", library]  # of full fine-tuning, or a library
+        if any("phatgoose" in method for method in methods):
+            args += ["--gate-steps", self.size.gate_steps]
         if not generates:
             args.append("--no-generation")
         self.call(*args)

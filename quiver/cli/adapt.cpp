@@ -3,6 +3,7 @@
 #include "quiver/cli/training_options.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
+#include "quiver/io/work_folder.h"
 #include "quiver/lora/peft.h"
 #include "quiver/recipes/adapt.h"
 
@@ -37,7 +38,7 @@ recipes::AdaptSetup resolve(AdaptOptions& options) {
     fail(ErrorKind::kUsage, "--objective '{}' is not one of rouge, loss", options.objective);
   }
   setup.objective = options.objective == "rouge" ? recipes::SearchObjective::kRouge : recipes::SearchObjective::kLoss;
-  setup.work = options.output + ".parts";
+  setup.work = io::beside(options.output, ".parts");
   return setup;
 }
 
@@ -49,7 +50,7 @@ void run(AdaptOptions& options) {
   TerminalProgress progress;
   const auto adapted = recipes::adapt(base, setup, progress);
   lora::save_peft(options.output, adapted.adapter, options.training.setup.force);
-  io::remove_tree(setup.work);
+  io::WorkFolder(setup.work).remove();
   auto summary = adapted.summary;
   summary["path"] = options.output;
   if (options.common.json) {
@@ -89,18 +90,18 @@ void add_adapt_command(CLI::App& app) {
   command->add_option("--retrieve-by", options->setup.retrieve_by, "What is near: random, weights (of a new LoRA of the task) or fisher")
       ->capture_default_str();
   command->add_option("--granularity", options->granularity, "What shares one set of weights: projection, block, layer or model")->capture_default_str();
-  command->add_option("--heads", options->setup.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(CLI::PositiveNumber);
-  command->add_option("--logit-lr", options->setup.logit_rate, "Peak learning rate of the weights' logits")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--heads", options->setup.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(at_least(1));
+  command->add_option("--logit-lr", options->setup.logit_rate, "Peak learning rate of the weights' logits")->check(above(0))->capture_default_str();
   command->add_option("--search", options->search, "lorahub: cobyla (which LoraHub's nevergrad uses), one-plus-one or cma-es")->capture_default_str();
-  command->add_option("--evaluations", options->setup.search.max_evaluations, "lorahub: of the objective")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--evaluations", options->setup.search.max_evaluations, "lorahub: of the objective")->check(at_least(1))->capture_default_str();
   command->add_option("--objective", options->objective, "lorahub: rouge (of answers) or loss")->capture_default_str();
-  command->add_option("--penalty", options->setup.penalty, "lorahub: of the weights' magnitude")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--penalty", options->setup.penalty, "lorahub: of the weights' magnitude")->check(at_least(0))->capture_default_str();
   command->add_option("--search-rows", options->setup.search_rows, "lorahub: training rows of the objective (0: half of them)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
-  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "lorahub: longest answer")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "lorahub: longest answer")->check(at_least(1))->capture_default_str();
   command->add_option("--task-data", options->setup.members.task_data, "fisher: folder of the adapters' tasks")->capture_default_str();
-  command->add_option("--task-samples", options->setup.members.task_samples, "fisher: training rows of a task")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--task-samples", options->setup.members.task_samples, "fisher: training rows of a task")->check(at_least(1))->capture_default_str();
   add_training_settings(*command, options->training);
   command->callback([options] { run(*options); });
 }

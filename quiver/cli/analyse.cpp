@@ -30,9 +30,10 @@ void add_options(CLI::App& command, AnalyseOptions& options) {
   add_common_options(command, options.common);
   add_format_options(command, options.common);
   add_adapter_options(command, options.analysis.choice);
+  command.parse_complete_callback([&command, &options] { check_adapter_options(command, options.analysis.choice, {}); });
   command.add_option("--data", options.data, "Folder of task files whose test rows to look at")->capture_default_str();
   command.add_option("--tasks", options.tasks, "Tasks: names, or all (default: those the adapters were trained on)");
-  command.add_option("--rows", options.analysis.rows, "Test rows of each task")->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--rows", options.analysis.rows, "Test rows of each task")->check(at_least(1))->capture_default_str();
 }
 
 std::string figure(const json& value) { return value.is_number() ? format("{:>9.3f}", value.get<double>()) : format("{:>9}", "-"); }
@@ -117,8 +118,8 @@ void add_analyse_command(CLI::App& app) {
   add_format_options(*pairs, transfer->options.common);
   pairs->add_option("--library", transfer->training.library, "The library of private adapters")->required();
   pairs->add_option("--data", transfer->options.data, "Folder of task files")->capture_default_str();
-  pairs->add_option("--rows", transfer->options.analysis.rows, "Test rows of each task")->check(CLI::PositiveNumber)->capture_default_str();
-  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, their likeness spread evenly")->check(CLI::PositiveNumber)->capture_default_str();
+  pairs->add_option("--rows", transfer->options.analysis.rows, "Test rows of each task")->check(at_least(1))->capture_default_str();
+  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, their likeness spread evenly")->check(at_least(1))->capture_default_str();
   pairs->add_option("--work", transfer->setup.work, "A library of the pairs' adapters; what it holds is not trained again")->required();
   add_training_settings(*pairs, transfer->training);
   pairs->callback([transfer] { run_transfer(*transfer); });

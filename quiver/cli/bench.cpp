@@ -33,7 +33,7 @@ void add_gemm(CLI::App& bench) {
   auto options = std::make_shared<Options>();
   auto* command = bench.add_subcommand("gemm", "Rate of plain matrix products in the shapes of the default base model");
   add_common_options(*command, options->common, /*with_base=*/false);
-  command->add_option("--rows", options->rows, "Rows of the left side")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--rows", options->rows, "Rows of the left side")->check(at_least(1))->capture_default_str();
   command->callback([options] {
     const auto result = recipes::bench_gemm(options->common.placement(), options->rows);
     print(options->common, result,
@@ -42,7 +42,7 @@ void add_gemm(CLI::App& bench) {
 }
 
 void add_count(CLI::App& command, const char* name, std::int64_t& value, const char* help) {
-  command.add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option(name, value, help)->check(at_least(1))->capture_default_str();
 }
 
 void add_attention(CLI::App& bench) {
@@ -81,7 +81,7 @@ void add_train(CLI::App& bench) {
   add_common_options(*command, options->common);
   add_count(*command, "--batch-size", shape.batch_size, "Sequences");
   add_count(*command, "--length", shape.length, "Tokens of each");
-  command->add_option("--shared", shape.shared, "Tokens that begin all of them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--shared", shape.shared, "Tokens that begin all of them")->check(at_least(0))->capture_default_str();
   add_count(*command, "--labels", shape.num_targets, "Label tokens of each");
   add_count(*command, "--rank", shape.rank, "r of every LoRA");
   command->add_option("--target-modules", shape.target_modules, "Projections to adapt")->delimiter(',')->capture_default_str();

@@ -75,6 +75,9 @@ void run(const BuildOptions& options) {
     cluster_epochs = options.budget_epochs - setup.train.epochs;
   }
   const auto mbc = options.cluster.resolve(options.common.seed);
+  if (with_mbc && mbc.num_clusters > static_cast<std::int64_t>(setup.tasks.size())) {
+    fail(ErrorKind::kUsage, "--num-clusters {} for {} tasks: a cluster holds at least one", mbc.num_clusters, setup.tasks.size());
+  }
   const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
   TerminalProgress progress;
@@ -129,22 +132,22 @@ void add_build_command(CLI::App& app) {
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);
   command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--budget-epochs", options->budget_epochs, "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--group-samples", options->group_samples, "hidden, tf-idf: training rows that stand for a task")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")->check(at_least(1))->capture_default_str();
   command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
       ->capture_default_str();
-  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(CLI::PositiveNumber);
+  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(at_least(1));
   command->add_flag("--sample-weights", options->skills.sample_weights,
                     "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
   command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
-      ->check(CLI::PositiveNumber);
+      ->check(above(0));
   command->callback([options] { run(*options); });
 }
 

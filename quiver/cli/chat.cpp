@@ -115,6 +115,8 @@ void add_chat_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
+  // /method may turn to any method later.
+  command->parse_complete_callback([command, options] { check_adapter_options(*command, options->choice, {}); });
   add_generation_options(*command, options->generate);
   command->footer(kHelp);
   command->callback([options] { run(*options); });

@@ -4,8 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 
+#include "quiver/cli/ranges.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/base_model.h"
@@ -36,12 +38,19 @@ void add_format_options(CLI::App& command, CommonOptions& options);
 /// --max-new-tokens --sampling-temperature --top-p
 void add_generation_options(CLI::App& command, model::GenerateOptions& generate);
 /// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
+/// When the command line is read, check_adapter_options is called with --method; a verb that uses more methods replaces the callback.
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
+/// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for contradictions.
+void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods);
 
 /// One line of JSON on stdout.
 void print_json(const nlohmann::json& value);
 /// Text on stdout, checked: a full disk or a closed pipe is an error.
 void print_text(const std::string& text);
+/// Whether an output of this name becomes a file: it is neither stdout (empty or "-") nor a stream (io::is_stream).
+bool is_file(const std::string& path);
+/// Throws, before the work, what write_output would throw after it.
+void check_output(const std::string& path, bool force);
 /// stdout as `path`'s stand-in when it is "-" or empty, else an atomic file that must not exist without `force`.
 void write_output(const std::string& path, const std::string& text, bool force);
 

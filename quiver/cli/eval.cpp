@@ -1,10 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
+#include "quiver/io/work_folder.h"
 #include "quiver/io/json.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/machine.h"
@@ -39,6 +42,36 @@ std::vector<std::string> split(const std::string& names) {
   return list;
 }
 
+/// --methods, or what stands for it.
+std::vector<std::string> chosen_methods(const EvalOptions& options) {
+  if (options.methods == "all") return recipes::eval_methods();
+  if (auto names = split(options.methods); !names.empty()) return names;
+  const auto& choice = options.setup.choice_of_adapters;
+  if (choice.adapter.empty() && choice.library.empty()) return {"base"};
+  return {"base", "given"};
+}
+
+/// Every option of adapters is read by one of the methods evaluated.
+void check_options(const CLI::App& command, const EvalOptions& options) {
+  const auto& choice = options.setup.choice_of_adapters;
+  const auto names = chosen_methods(options);
+  if (std::ranges::find(names, "given") == names.end()) {
+    for (const char* option : {"--adapter", "--method", "--adapters", "--kind"}) {
+      if (command.get_option(option)->count() > 0) fail(ErrorKind::kUsage, "{} is read by the evaluation method 'given', which --methods leaves out", option);
+    }
+  }
+  std::vector<std::string> methods;
+  for (const auto& name : names) {
+    if (name == "given" && !choice.library.empty()) methods.push_back(choice.method);
+    const auto dash = name.find('-');
+    if (dash == std::string::npos) continue;
+    const auto method = name.substr(dash + 1);
+    if (method != "oracle") methods.push_back(method);
+  }
+  if (methods.empty()) methods.push_back("mean");  // shared, oracles: adapters as they are
+  check_adapter_options(command, choice, methods);
+}
+
 void run(EvalOptions& options) {
   auto& setup = options.setup;
   const std::filesystem::path data = options.data;
@@ -47,22 +80,21 @@ void run(EvalOptions& options) {
   setup.instruction = section(data / "heldout_sni", options.instruction_tasks, setup.instruction.max_rows);
   setup.choice = section(data / "heldout_mc", options.choice_sets, setup.choice.max_rows);
   setup.seed = options.common.seed;
-  const bool has_adapters = !setup.choice_of_adapters.adapter.empty() || !setup.choice_of_adapters.library.empty();
-  setup.methods = options.methods == "all" ? recipes::eval_methods() : split(options.methods);
-  if (setup.methods.empty()) setup.methods = has_adapters ? std::vector<std::string>{"base", "given"} : std::vector<std::string>{"base"};
-  if (!options.output.empty()) {
-    if (!options.force && std::filesystem::exists(options.output))
-      fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.output);
-    setup.work = options.output + ".parts";
+  setup.methods = chosen_methods(options);
+  check_output(options.output, options.force);
+  if (!options.work.empty()) {
+    setup.work = options.work;
+  } else if (is_file(options.output)) {
+    setup.work = io::beside(options.output, ".parts");
   }
-  if (!options.work.empty()) setup.work = options.work;
+  io::WorkFolder work(setup.work);  // what cannot be used is told before the work
   const auto base = options.common.load();
   TerminalProgress progress;
   auto results = recipes::evaluate(base, setup, progress);
   results["machine"] = recipes::describe_machine();
   if (!options.output.empty()) {
     write_output(options.output, io::dump_json(results, options.output, 1) + "\n", options.force);
-    if (options.work.empty()) io::remove_tree(setup.work);
+    if (options.work.empty()) io::WorkFolder(setup.work).remove();
   }
   if (options.common.json) {
     results.erase("samples");
@@ -82,6 +114,7 @@ void add_eval_command(CLI::App& app) {
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
+  command->parse_complete_callback([command, options] { check_options(*command, *options); });
   command->add_option("--methods", options->methods,
                       "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean, ...; 'quiver methods'), KIND-oracle, and "
                       "given: what --adapter or --library and --method say (default: base and given)");
@@ -90,17 +123,17 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all");
   command->add_option("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all");
   command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command->add_option("--max-instruction-rows", options->setup.instruction.max_rows, "Per task (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command->add_flag("!--no-generation", options->setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
   command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--output", options->output,
                       "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");

@@ -2,6 +2,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
+#include "quiver/data/encode.h"
 #include "quiver/io/json.h"
 
 namespace quiver::cli {
@@ -16,7 +17,7 @@ struct GenerateOptions {
 };
 
 std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt) {
-  if (!base.format.chat) return base.tokenizer.encode(prompt);
+  if (!base.format.chat) return data::encode_text(base.tokenizer, prompt);
   return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, "");
 }
 

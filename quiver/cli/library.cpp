@@ -2,6 +2,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
+#include "quiver/cli/terminal.h"
 #include "quiver/lora/peft.h"
 #include "quiver/recipes/assign_group.h"
 
@@ -59,7 +60,9 @@ void show(const LibraryOptions& options) {
 void add(const LibraryOptions& options) {
   const auto base = options.common.load();
   auto adapter = lora::load_peft(options.folder);
-  lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+  const auto warning = lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+  if (warning) TerminalProgress().message(*warning);
+  if (lora::changes_nothing(adapter)) TerminalProgress().message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;
   // From here on it is an adapter of this base: its file says so, and the library checks it.
   adapter.base_model = base.llama.config().name;

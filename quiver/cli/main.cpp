@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <span>
 #include <string>
@@ -92,6 +93,7 @@ int main(int argc, char** argv) {
   add_report_command(app);
   add_bench_command(app);
   add_selfcheck_command(app);
+  refuse_infinite_numbers(app);
   catch_interrupts();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
   try {
@@ -102,6 +104,8 @@ int main(int argc, char** argv) {
     return report(error.kind(), error.what());
   } catch (const c10::Error& error) {
     return report(quiver::ErrorKind::kInternal, std::string("a bug in Quiver, please report it: ") + error.what_without_backtrace());
+  } catch (const std::filesystem::filesystem_error& error) {  // a path that may not be entered, a loop of links, an over-long name
+    return report(quiver::ErrorKind::kIo, quiver::format("cannot examine '{}': {}", error.path1().string(), error.code().message()));
   } catch (const std::bad_alloc&) {
     return report(quiver::ErrorKind::kIo, "out of memory");
   } catch (const std::exception& error) {

@@ -22,9 +22,7 @@ struct RouteOptions {
 };
 
 void run(const RouteOptions& options) {
-  if (!options.html.empty() && !options.force && options.html != "-" && std::filesystem::exists(options.html)) {
-    fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", options.html);
-  }
+  check_output(options.html, options.force);  // before the work
   const auto base = options.common.load();
   TerminalProgress progress;
   const auto trace = recipes::trace_routes(base, options.choice, options.prompt, progress);

@@ -25,6 +25,7 @@ forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& ro
 }
 
 void run(const ScoreOptions& options) {
+  check_output(options.output, options.force);  // before the work
   const auto base = options.common.load();
   std::vector<nlohmann::json> ids;
   std::vector<forest::Sequence> sequences;

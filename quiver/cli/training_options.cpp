@@ -64,42 +64,42 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   auto& setup = arguments.setup;
   auto& optimizer = setup.train.optimizer;
   command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--data-share", setup.data_share, "Of those rows, use this share: 0.1, 0.005, ...")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str();
   command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")
-      ->check(CLI::Range(2, 1 << 20))
+      ->check(between(2, 1 << 20))
       ->capture_default_str();
   using recipes::kPaperRecipe, recipes::kRecipe;
   command.add_flag("--paper", arguments.is_paper, "Take learning rate, epochs and batch size from Ostapenko et al. 2024 where they are not given");
   command.add_option("--epochs", arguments.epochs, format("Passes over the rows (default: {}; --paper: {})", kRecipe.epochs, kPaperRecipe.epochs))
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command.add_option("--batch-size", arguments.batch_size, format("Examples per step (default: {}; --paper: {})", kRecipe.batch_size, kPaperRecipe.batch_size))
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       .add_option("--lr", arguments.learning_rate,
                   format("Peak learning rate (default: {}, of a shared adapter {}; --paper: {})", kRecipe.learning_rate, kRecipe.shared_learning_rate,
                          kPaperRecipe.learning_rate))
-      ->check(CLI::PositiveNumber);
+      ->check(above(0));
   command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str();
   command.add_option("--schedule", arguments.schedule, "Of the rate after warm-up: linear or cosine, both to 0, or constant")
       ->capture_default_str();
   command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")
-      ->check(CLI::PositiveNumber)
+      ->check(above(0))
       ->capture_default_str();
   command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
-  command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(CLI::Range(0.0, 0.99))->capture_default_str();
+  command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(at_least(1))->capture_default_str();
+  command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(above(0))->capture_default_str();
+  command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(between(0, 0.99))->capture_default_str();
   command.add_flag("--rslora", setup.lora.use_rslora, "Scaling is alpha / sqrt(r)");
   command.add_flag("--dora", setup.lora.use_dora, "Train the norm of each row of the adapted weight too (DoRA)");
   command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")
@@ -117,27 +117,27 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   command
       .add_option("--micro-batch-tokens", setup.train.micro_batch_tokens,
                   "Compute a step's batch in pieces of at most so many tokens (0: at once); same gradient, less memory")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_flag("--checkpoint-activations", setup.train.checkpoint_activations, "Compute activations twice instead of keeping them");
   command
       .add_option("--validate", setup.max_valid,
                   "Keep the adapter of the lowest loss on so many validation rows of each task (0: the last one)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--validate-every", setup.train.validate_every, "Steps between validations (0: an epoch)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--patience", setup.train.patience, "Stop after so many validations without a better one (0: never)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command
       .add_option("--together", setup.together,
                   "Private adapters trained in one batch, each with its own steps: for batches too small for the machine")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_flag("--force", setup.force, "Train again what the library holds with other settings");
 }

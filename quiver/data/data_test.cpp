@@ -55,6 +55,38 @@ TEST(LoadTask, NamesFileAndLineOfABadRow) {
   EXPECT_NE(message_of([&] { load_task(folder.path(), "v"); }).find("'dev'"), std::string::npos);
 }
 
+TEST(LoadTask, ReadsTheShapesOfTheField) {
+  const TaskFolder folder;
+  folder.write("t.jsonl",
+               "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"instruction\":\"do\",\"input\":\"a\",\"target\":\"b\"}\n"
+               "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n");
+  const auto task = load_task(folder.path(), "t");
+  EXPECT_EQ(task.train[0].source, "a");
+  EXPECT_EQ(task.train[1].source, "do\n\na");
+  EXPECT_EQ(task.train[2].source, "a");
+  for (const auto& row : task.train) EXPECT_EQ(row.targets, std::vector<std::string>{"b"});
+  folder.write("u.jsonl", "{\"text\":\"a\",\"label\":1}\n");
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("u.jsonl:1: the row has keys 'label', 'text'; expected 'source'"), std::string::npos);
+}
+
+TEST(LoadTask, RefusesASecondRowOfOneId) {
+  const TaskFolder folder;
+  folder.write("t.jsonl", "{\"id\":\"x\",\"source\":\"a\",\"target\":\"b\"}\n{\"id\":\"x\",\"source\":\"c\",\"target\":\"d\",\"split\":\"test\"}\n");
+  const auto message = message_of([&] { load_task(folder.path(), "t"); });
+  EXPECT_NE(message.find("t.jsonl:2: the id 'x' stands at"), std::string::npos) << message;
+  EXPECT_NE(message.find("t.jsonl:1 already"), std::string::npos) << message;
+  const std::string row = "{\"id\":\"q\",\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":0}\n";
+  folder.write("q.jsonl", row + row);
+  EXPECT_NE(message_of([&] { load_questions(folder.path(), "q"); }).find("q.jsonl:2: the id 'q' stands at"), std::string::npos);
+}
+
+TEST(ListTasks, LeavesHiddenFilesOut) {
+  const TaskFolder folder;
+  folder.write("t.jsonl", "{\"source\":\"a\",\"target\":\"b\"}\n");
+  folder.write("._t.jsonl", "Mac OS X");
+  EXPECT_EQ(list_tasks(folder.path()), std::vector<std::string>{"t"});
+}
+
 TEST(LoadTask, RefusesEmptyAndUnknownTasks) {
   const TaskFolder folder;
   folder.write("empty.jsonl", "\n\n");
@@ -86,6 +118,8 @@ TEST(LoadQuestions, MakesRequestsOfBothModes) {
   EXPECT_TRUE(winogrande[0].contexts[1].ends_with(winogrande[0].choices[1]));
 }
 
+constexpr std::int32_t kLlama3Bos = 1505, kLlama3Eos = 1506;
+
 class Encode : public ::testing::Test {
  protected:
   text::Tokenizer tokenizer_ = text::load_tokenizer("tests/golden/model/llama-tied");
@@ -109,6 +143,22 @@ TEST_F(Encode, CutsFromTheLeft) {
   const auto cut = encode_example(tokenizer_, "A rather long source text", "yes", 6);
   EXPECT_EQ(cut.tokens, std::vector<std::int32_t>(whole.tokens.end() - 6, whole.tokens.end()));
   EXPECT_EQ(cut.num_targets, std::min<std::int64_t>(whole.num_targets, 5));
+}
+
+TEST(EncodeBare, StartsWithBosWhereTheTokenizerDoes) {
+  const auto tokenizer = text::load_tokenizer("tests/golden/tokenizer/llama3.json").with_special_ids(kLlama3Bos, {kLlama3Eos}, std::nullopt);
+  const auto with_bos = tokenizer.encode("Say it:", {.add_special_tokens = true});
+  ASSERT_EQ(with_bos.front(), kLlama3Bos);
+  EXPECT_EQ(encode_text(tokenizer, "Say it:"), with_bos);
+  EXPECT_EQ(encode_prompt(tokenizer, "Say it: ", 0), with_bos);
+  EXPECT_EQ(encode_prompt(tokenizer, "Say it:", 2), (std::vector<std::int32_t>{with_bos.front(), with_bos.back()}));
+  const auto example = encode_example(tokenizer, "Say it:", "yes", 0);
+  EXPECT_EQ(example.tokens.front(), kLlama3Bos);
+  EXPECT_EQ(example.num_targets, static_cast<std::int64_t>(tokenizer.encode(" yes").size()) + 1);
+  const auto request = encode_request(tokenizer, "Say it:", " yes");
+  EXPECT_EQ(request.tokens, tokenizer.encode("Say it: yes", {.add_special_tokens = true}));
+  EXPECT_EQ(request.num_targets, static_cast<std::int64_t>(request.tokens.size() - with_bos.size()));
+  EXPECT_EQ(encode_request(tokenizer, "", "yes").tokens.front(), kLlama3Bos);
 }
 
 TEST_F(Encode, RequestsKeepContextAndContinuationApart) {

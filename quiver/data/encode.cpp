@@ -29,7 +29,31 @@ std::size_t trailing_white_space(std::string_view text) {
   return size - text.size();
 }
 
+/// BOS where the tokenizer puts it before a text by itself, else nothing.
+std::vector<std::int32_t> start_of(const text::Tokenizer& tokenizer) {
+  const auto special = tokenizer.encode("", {.add_special_tokens = true});
+  const auto bos = tokenizer.bos_id();
+  if (special.empty() || !bos || special.front() != *bos) return {};
+  return {*bos};
+}
+
+/// Leaves at most max_length tokens (0: all): those at the end, after BOS if the text starts so.
+void cut_left(std::vector<std::int32_t>& tokens, std::int64_t max_length, std::size_t num_start) {
+  const auto size = static_cast<std::int64_t>(tokens.size());
+  if (max_length <= 0 || size <= max_length) return;
+  if (static_cast<std::int64_t>(num_start) >= max_length) num_start = 0;
+  const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(num_start);
+  tokens.erase(first, first + (size - max_length));
+}
+
 }  // namespace
+
+std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::string_view text) {
+  auto tokens = start_of(tokenizer);
+  const auto ids = tokenizer.encode(text);
+  tokens.insert(tokens.end(), ids.begin(), ids.end());
+  return tokens;
+}
 
 forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_view source, std::string_view target,
                                 std::int64_t max_length) {
@@ -43,22 +67,18 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_vi
     tail.insert(tail.begin(), ' ');
   }
   forest::Sequence sequence;
-  sequence.tokens = tokenizer.encode(head + tail);
+  sequence.tokens = encode_text(tokenizer, head + tail);
   sequence.tokens.push_back(*eos);
   sequence.num_targets = static_cast<std::int64_t>(tokenizer.encode(tail).size()) + 1;
-  const auto size = static_cast<std::int64_t>(sequence.tokens.size());
-  if (max_length > 0 && size > max_length) {
-    sequence.tokens.erase(sequence.tokens.begin(), sequence.tokens.begin() + (size - max_length));
-  }
+  cut_left(sequence.tokens, max_length, start_of(tokenizer).size());
   sequence.num_targets = std::min(sequence.num_targets, static_cast<std::int64_t>(sequence.tokens.size()) - 1);
   return sequence;
 }
 
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view source, std::int64_t max_length) {
   if (source.ends_with(' ')) source.remove_suffix(1);
-  auto tokens = tokenizer.encode(source);
-  const auto size = static_cast<std::int64_t>(tokens.size());
-  if (max_length > 0 && size > max_length) tokens.erase(tokens.begin(), tokens.begin() + (size - max_length));
+  auto tokens = encode_text(tokenizer, source);
+  cut_left(tokens, max_length, start_of(tokenizer).size());
   return tokens;
 }
 
@@ -76,8 +96,8 @@ forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_vi
     sequence.tokens.insert(sequence.tokens.begin(), *start);
     num_context = 1;
   } else {
-    sequence.tokens = tokenizer.encode(head + tail);
-    num_context = tokenizer.encode(head).size();
+    sequence.tokens = encode_text(tokenizer, head + tail);
+    num_context = encode_text(tokenizer, head).size();
   }
   if (sequence.tokens.size() <= num_context) {
     fail(ErrorKind::kUsage,

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
+#include <unordered_map>
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
@@ -54,22 +55,45 @@ Example read_conversation(const json& row, const std::string& where) {
   return example;
 }
 
+std::string keys_of(const json& row) {
+  std::string text;
+  for (const auto& [key, value] : row.items()) text += (text.empty() ? "'" : ", '") + key + "'";
+  return text.empty() ? "none" : text;
+}
+
+/// The text before the target, in one of the shapes that the field's data sets have.
+std::string read_source(const json& row, const std::string& where) {
+  if (const auto source = io::find_string(row, "source", where)) return *source;
+  if (const auto prompt = io::find_string(row, "prompt", where)) return *prompt;
+  if (row.contains("instruction")) return io::require_string(row, "instruction", where) + "\n\n" + io::require_string(row, "input", where);
+  fail(ErrorKind::kBadFormat, "{}: the row has keys {}; expected 'source', 'instruction' and 'input', 'prompt', or 'messages', and a target", where,
+       keys_of(row));
+}
+
 Example read_example(const json& row, const std::string& where) {
   if (row.is_object() && row.contains("messages")) return read_conversation(row, where);
-  Example example{.where = where};
-  if (const auto source = io::find_string(row, "source", where)) {
-    example.source = *source;
-  } else {
-    example.source = io::require_string(row, "instruction", where) + "\n\n" + io::require_string(row, "input", where);
-  }
+  Example example{.source = read_source(row, where), .where = where};
   if (row.contains("targets")) example.targets = string_list(row, "targets", where);
+  if (const auto completion = io::find_string(row, "completion", where)) example.targets = {*completion};
   if (const auto target = io::find_string(row, "target", where)) {
     if (example.targets.empty() || example.targets[0] != *target) example.targets.insert(example.targets.begin(), *target);
   }
-  if (example.targets.empty()) fail(ErrorKind::kBadFormat, "{}: neither 'target' nor a non-empty 'targets'", where);
+  if (example.targets.empty()) fail(ErrorKind::kBadFormat, "{}: neither 'target' nor 'completion' nor a non-empty 'targets'", where);
   example.id = io::find_string(row, "id", where).value_or(where);
   return example;
 }
+
+/// Refuses a second row of one id: results are told apart by it.
+class UniqueIds {
+ public:
+  void add(const std::string& id, const std::string& where) {
+    const auto [first, is_new] = where_.emplace(id, where);
+    if (!is_new) fail(ErrorKind::kBadFormat, "{}: the id '{}' stands at {} already; give every row an id of its own, or none", where, id, first->second);
+  }
+
+ private:
+  std::unordered_map<std::string, std::string> where_;
+};
 
 }  // namespace
 
@@ -78,6 +102,7 @@ std::vector<std::string> list_tasks(const fs::path& folder) {
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) {
     std::string name = entry.path().filename().string();
+    if (name.starts_with('.')) continue;  // hidden, such as macOS's ._NAME beside every file that it copies
     if (name.ends_with(".zst")) name.resize(name.size() - 4);
     if (name.ends_with(".jsonl")) names.insert(name.substr(0, name.size() - 6));
   }
@@ -104,10 +129,13 @@ std::vector<std::string> select_tasks(const fs::path& folder, const std::string&
   return chosen;
 }
 
+std::string task_sha256(const fs::path& folder, const std::string& name) { return io::sha256_file(task_file(folder, name)); }
+
 Task load_task(const fs::path& folder, const std::string& name) {
   const auto path = task_file(folder, name);
   Task task{.name = name, .sha256 = io::sha256_file(path)};
   io::JsonLinesReader reader(path);
+  UniqueIds ids;
   while (const auto row = reader.next()) {
     const auto where = reader.where();
     const auto split = io::find_string(*row, "split", where).value_or("train");
@@ -117,6 +145,7 @@ Task load_task(const fs::path& folder, const std::string& name) {
                                                              : nullptr;
     if (part == nullptr) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
     part->push_back(read_example(*row, where));
+    ids.add(part->back().id, where);
   }
   if (task.train.empty() && task.valid.empty() && task.test.empty()) {
     fail(ErrorKind::kBadFormat, "task '{}' is empty: '{}' holds no rows", name, path.string());
@@ -139,10 +168,12 @@ std::vector<Question> load_questions(const fs::path& folder, const std::string& 
   const auto path = task_file(folder, name);
   io::JsonLinesReader reader(path);
   std::vector<Question> questions;
+  UniqueIds ids;
   while (const auto row = reader.next()) {
     const auto where = reader.where();
     Question question;
     question.id = io::find_string(*row, "id", where).value_or(where);
+    ids.add(question.id, where);
     const auto mode = io::find_string(*row, "mode", where).value_or("choice");
     const auto context = io::require_string(*row, "context", where);
     question.choices = string_list(*row, "choices", where);

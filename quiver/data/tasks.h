@@ -37,6 +37,8 @@ std::vector<std::string> select_tasks(const std::filesystem::path& folder, const
 /// "input", joined by an empty line; or "messages", a conversation that ends with the assistant.
 /// Throws kNotFound, or kBadFormat naming file and line; an empty task is kBadFormat.
 Task load_task(const std::filesystem::path& folder, const std::string& name);
+/// Task::sha256 without reading the rows. Throws kNotFound or kIo.
+std::string task_sha256(const std::filesystem::path& folder, const std::string& name);
 
 /// The first `count` of `examples` in an order drawn by (seed, task name), all of them if count is 0: the same subset
 /// whatever else is asked for, and smaller counts are prefixes of larger ones.

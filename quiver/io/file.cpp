@@ -8,8 +8,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <system_error>
 #include <thread>
@@ -94,6 +96,27 @@ fs::path follow_links(const fs::path& path) {
   return error ? path : target;
 }
 
+/// The descriptor that a path names, none for other paths.
+std::optional<int> descriptor_of(const fs::path& path) {
+  if (path == "/dev/stdout") return 1;
+  if (path == "/dev/stderr") return 2;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    const std::string_view name(path.native());
+    if (!name.starts_with(folder)) continue;
+    int fd = -1;
+    const auto [end, error] = std::from_chars(name.data() + folder.size(), name.data() + name.size(), fd);
+    if (error == std::errc() && end == name.data() + name.size()) return fd;
+  }
+  return std::nullopt;
+}
+
+int open_stream(const fs::path& path) {
+  const auto named = descriptor_of(path);
+  const int fd = named ? ::fcntl(*named, F_DUPFD_CLOEXEC, 0) : ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) fail_errno("write", path, errno);
+  return fd;
+}
+
 /// The rename itself must reach the disk, or a power cut could undo it after we reported success.
 void flush_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -161,7 +184,19 @@ fs::path temp_sibling(const fs::path& path) {
   return folder_of(path) / format(".{}.{}-{:x}.tmp", stem, static_cast<std::int64_t>(::getpid()), counter.fetch_add(1));
 }
 
-AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(follow_links(path)), temp_(temp_sibling(path_)) {
+bool is_stream(const fs::path& path) {
+  if (descriptor_of(path)) return true;
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(is_stream(path) ? path : follow_links(path)) {
+  if (is_stream(path_)) {
+    fd_ = open_stream(path_);
+    return;
+  }
+  if (!path_.has_filename()) fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path_.native());
+  temp_ = temp_sibling(path_);
   std::error_code error;
   if (fs::is_directory(path_, error)) fail_errno("write", path_, EISDIR);
   fd_ = ::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -177,14 +212,14 @@ AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(follow_links(pa
 AtomicFileWriter::~AtomicFileWriter() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temp_.c_str());
+  if (!temp_.empty()) ::unlink(temp_.c_str());
 }
 
 void AtomicFileWriter::fail_io(std::string_view action, int error) {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  ::unlink(temp_.c_str());
-  fail(ErrorKind::kIo, "cannot {} '{}': {}{}; what was there before is unchanged", action, path_.native(),
-       std::generic_category().message(error), hint_for(error));
+  if (!temp_.empty()) ::unlink(temp_.c_str());
+  fail(ErrorKind::kIo, "cannot {} '{}': {}{}{}", action, path_.native(), std::generic_category().message(error), hint_for(error),
+       temp_.empty() ? "" : "; what was there before is unchanged");
 }
 
 void AtomicFileWriter::write(std::span<const std::byte> bytes) {
@@ -201,9 +236,10 @@ void AtomicFileWriter::write(std::string_view text) { write(std::as_bytes(std::s
 
 void AtomicFileWriter::commit() {
   if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is committed twice", path_.native());
-  if (::fsync(fd_) != 0) fail_io("flush", errno);
+  if (!temp_.empty() && ::fsync(fd_) != 0) fail_io("flush", errno);
   // Network file systems report a full disk here.
   if (::close(std::exchange(fd_, -1)) != 0) fail_io("close", errno);
+  if (temp_.empty()) return;
   if (::rename(temp_.c_str(), path_.c_str()) != 0) fail_io("rename into place", errno);
   flush_folder(folder_of(path_));
 }

@@ -1,7 +1,10 @@
 #include "quiver/io/file.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
@@ -222,6 +225,33 @@ TEST(FileLock, IsFreeAgainAfterItsHolderIsKilled) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   EXPECT_EQ(error_of([&] { FileLock(folder / "lock"); }), "no error");
+}
+
+TEST(AtomicFileWriter, WritesToStreamsAndReplacesThemNever) {
+  const TempFolder temp;
+  const auto fifo = temp / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const int reader = ::open(fifo.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file_atomic(fifo, std::string_view("through"));
+  char buffer[16] = {};
+  EXPECT_EQ(::read(reader, buffer, sizeof buffer), 7);
+  EXPECT_STREQ(buffer, "through");
+  const int file = ::open((temp / "file").c_str(), O_WRONLY | O_CREAT, 0600);
+  write_file_atomic(format("/dev/fd/{}", file), std::string_view("by number"));
+  ::close(file);
+  EXPECT_EQ(read_text_file(temp / "file"), "by number");
+  EXPECT_TRUE(fs::is_fifo(fifo));
+  EXPECT_EQ(temp.num_files(), 2);
+  ::close(reader);
+  EXPECT_FALSE(is_stream(temp / "file"));
+  EXPECT_TRUE(is_stream("/dev/null"));
+  EXPECT_TRUE(is_stream("/dev/stdout"));
+}
+
+TEST(AtomicFileWriter, RefusesANameThatEndsInASlash) {
+  const TempFolder temp;
+  EXPECT_THAT(error_of([&] { write_file_atomic(fs::path(temp / "new/"), std::string_view("x")); }), HasSubstr("names a folder"));
+  EXPECT_EQ(temp.num_files(), 0);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -81,12 +82,25 @@ void AtomicFolderWriter::commit(IfExists if_exists) {
   flush(parent_of(path_));
 }
 
+fs::path beside(const fs::path& path, std::string_view suffix) { return without_final_slash(path).native() + std::string(suffix); }
+
 std::error_code remove_tree(const fs::path& path) {
   constexpr int kOpenFolders = 16;
   const auto remove_one = [](const char* name, const struct stat*, int, FTW*) { return ::remove(name) == 0 ? 0 : errno; };
   const int result = ::nftw(path.c_str(), remove_one, kOpenFolders, FTW_DEPTH | FTW_PHYS);
   const int error = result < 0 ? errno : result;
   return error == ENOENT ? std::error_code() : std::error_code(error, std::generic_category());
+}
+
+void check_holds_only(const fs::path& folder, std::span<const std::string_view> names) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const auto name = entry.path().filename().native();
+    if (std::ranges::find(names, name) == names.end()) {
+      fail(ErrorKind::kUsage, "'{}' holds '{}', which is not written by this command: the folder is not replaced, even by force", folder.string(), name);
+    }
+  }
+  if (error) fail_errno("read folder", folder, error.value());
 }
 
 void remove_folder(const fs::path& path) {

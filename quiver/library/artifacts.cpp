@@ -59,9 +59,14 @@ void Library::store_artifact(const std::string& key, const tensor::TensorMap& te
   std::error_code error;
   fs::create_directory(folder, error);  // somebody may have removed all artifacts; an error shows in the write below
   const auto file = folder / (key + ".safetensors");
-  tensor::save_tensors(file, tensors);
-  const nlohmann::json record = {{"sha256", io::sha256_file(file)}, {"meta", meta}};
-  io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
+  try {
+    tensor::save_tensors(file, tensors);
+    const nlohmann::json record = {{"sha256", io::sha256_file(file)}, {"meta", meta}};
+    io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
+  } catch (const Error& fault) {
+    if (fault.kind() != ErrorKind::kIo && fault.kind() != ErrorKind::kNotFound) throw;
+    if (cache_fault_->empty()) *cache_fault_ = fault.what();  // what it holds is computed again next time
+  }
 }
 
 }  // namespace quiver::library

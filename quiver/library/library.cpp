@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 constexpr const char* kCatalogueFile = "quiver.json";
 constexpr const char* kAdaptersFolder = "adapters";
 constexpr const char* kArtifactsFolder = "artifacts";
+constexpr const char* kLockFile = ".lock";
 constexpr std::int64_t kLockWaitMs = 60'000;  // a writer holds the lock for as long as it writes one adapter
 
 bool is_there(const fs::path& path) {
@@ -22,6 +23,7 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, error);
 }
 
+/// Makes the folder unless it is there.
 void create_folder(const fs::path& path) {
   std::error_code error;
   fs::create_directory(path, error);
@@ -73,28 +75,33 @@ Library Library::open(const fs::path& path) {
   return library;
 }
 
-Library Library::create(const fs::path& path, const Base& base) {
+bool Library::establish(const fs::path& path, const Base& base) {
+  if (is_there(path / kCatalogueFile)) return false;
+  create_folder(path);
   std::error_code error;
-  if (is_there(path / kCatalogueFile)) {
-    fail(ErrorKind::kUsage, "'{}' is a library already: open it, or choose another folder", path.string());
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    const auto name = entry.path().filename().native();
+    // What another process has made of a library so far; the catalogue comes last, under a temporary name first.
+    if (name == kLockFile || name == kAdaptersFolder || name == kArtifactsFolder || name == kCatalogueFile || name.starts_with(format(".{}.", kCatalogueFile))) continue;
+    fail(ErrorKind::kUsage, "'{}' exists and is no library (it holds '{}'): choose another folder, or an empty one", path.string(), name);
   }
-  if (is_there(path) && !(fs::is_directory(path, error) && fs::is_empty(path, error))) {
-    fail(ErrorKind::kUsage, "'{}' exists and is no library: choose another folder, or an empty one", path.string());
-  }
-  if (!is_there(path)) create_folder(path);
+  if (error) fail(ErrorKind::kIo, "cannot read folder '{}': {}", path.string(), error.message());
   Library library(path);
   const auto guard = library.lock();
-  if (is_there(path / kCatalogueFile)) {  // somebody was faster
-    fail(ErrorKind::kUsage, "'{}' is a library already: open it, or choose another folder", path.string());
-  }
+  if (is_there(path / kCatalogueFile)) return false;  // somebody was faster
   create_folder(path / kAdaptersFolder);
   create_folder(path / kArtifactsFolder);
   library.write(Catalogue{.base = base, .adapters = {}, .groups = {}, .groups_provenance = nullptr});
-  return library;
+  return true;
+}
+
+Library Library::create(const fs::path& path, const Base& base) {
+  if (!establish(path, base)) fail(ErrorKind::kUsage, "'{}' is a library already: open it, or choose another folder", path.string());
+  return open(path);
 }
 
 Library Library::open_or_create(const fs::path& path, const Base& base) {
-  if (!is_there(path / kCatalogueFile)) return create(path, base);
+  establish(path, base);
   auto library = open(path);
   const auto& own = library.base();
   const bool both_known = !own.fingerprint.empty() && !base.fingerprint.empty();
@@ -111,7 +118,7 @@ void Library::refresh() {
   catalogue_ = parse_catalogue(io::read_text_file(file), file.string());
 }
 
-io::FileLock Library::lock() const { return io::FileLock(path_ / ".lock", kLockWaitMs); }
+io::FileLock Library::lock() const { return io::FileLock(path_ / kLockFile, kLockWaitMs); }
 
 void Library::write(const Catalogue& catalogue) {
   io::write_file_atomic(path_ / kCatalogueFile, catalogue_text(catalogue));

@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -95,8 +96,12 @@ class Library {
   std::optional<tensor::TensorMap> find_artifact(const std::string& key) const;
   /// What store_artifact was told about the tensors; nullopt as find_artifact.
   std::optional<nlohmann::json> find_artifact_meta(const std::string& key) const;
-  /// Throws kUsage or kIo.
+  /// Keeps tensors under `key` for next time. Where they cannot be written (a read-only library, a full disk), cache_fault() says so, and nothing is
+  /// lost: the tensors are computed again. Throws kUsage for another key.
   void store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
+
+  /// What kept the first artifact from being written, empty if nothing did. Shared by copies.
+  const std::string& cache_fault() const { return *cache_fault_; }
 
   /// Stored by store_mixing under `name`; nullopt if there is nothing. Throws kBadFormat for a damaged file.
   std::optional<Mixing> find_mixing(const std::string& name) const;
@@ -105,12 +110,16 @@ class Library {
 
  private:
   explicit Library(std::filesystem::path path);
+  /// Makes a library of the folder, which may not exist yet, unless it is one. True if it was this call that made it, false if it was there or another
+  /// process was faster. Throws kUsage for a folder that holds other things, kNotFound, kIo.
+  static bool establish(const std::filesystem::path& path, const Base& base);
   io::FileLock lock() const;
   void write(const Catalogue& catalogue);
   void check_base(const lora::LoraAdapter& adapter) const;
 
   std::filesystem::path path_;
   Catalogue catalogue_;
+  std::shared_ptr<std::string> cache_fault_ = std::make_shared<std::string>();
 };
 
 }  // namespace quiver::library

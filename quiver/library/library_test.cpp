@@ -342,12 +342,14 @@ TEST(Verify, FindsNumbersThatAreNotFiniteAndOddShapes) {
   const TempFolder temp;
   auto library = new_library(temp);
   auto broken = random_adapter("broken");
-  broken.pairs.at("layers.1.self_attn.v_proj").lora_b()[1][1] = INFINITY;
   library.add(broken, {});
+  auto endless = random_adapter("endless");
+  endless.pairs.at("layers.1.self_attn.v_proj").lora_b()[1][1] = INFINITY;
+  library.add(endless, {});
   auto wide = random_adapter("wide");
   wide.pairs.at("layers.0.self_attn.q_proj") = lora::LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
   library.add(wide, {});
-  EXPECT_THAT(findings_of(library), HasSubstr("adapter 'broken': its factors at layers.1.self_attn.v_proj hold numbers"));
+  EXPECT_THAT(findings_of(library), HasSubstr("model.layers.1.self_attn.v_proj.lora_B.weight' holds inf at [1, 1]"));
   EXPECT_THAT(findings_of(library), HasSubstr("it maps 7 to 8 features, adapter 'broken' maps 6 to 8"));
 }
 
@@ -398,6 +400,52 @@ TEST(Artifacts, HaveHexadecimalKeys) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }), HasSubstr("'../../quiver'"));
   EXPECT_THROW(library.find_artifact("00FF00FF"), Error);
   EXPECT_THROW(library.store_artifact("", {}, nullptr), Error);
+}
+
+TEST(Library, IsMadeOnceByManyAtOnce) {
+  const TempFolder temp;
+  std::vector<pid_t> children;
+  for (int i = 0; i < 24; ++i) {
+    const auto child = ::fork();
+    if (child == 0) {
+      try {
+        const auto library = Library::open_or_create(temp / "lib", kBase);
+        ::_exit(library.base().name == kBase.name ? 0 : 1);
+      } catch (...) {
+        ::_exit(2);
+      }
+    }
+    children.push_back(child);
+  }
+  for (const auto child : children) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+  }
+  EXPECT_TRUE(Library::open(temp / "lib").verify().empty());
+}
+
+TEST(Library, GoesOnWithoutArtifactsThatCannotBeWritten) {
+  const TempFolder temp;
+  const auto library = new_library(temp);
+  const tensor::TensorMap tensors = {{"a", torch::ones({2})}};
+  library.store_artifact("abababab", tensors, {});
+  EXPECT_EQ(library.cache_fault(), "");
+  fs::remove_all(temp / "lib" / "artifacts");
+  io::write_file_atomic(temp / "lib" / "artifacts", std::string_view("in the way"));
+  library.store_artifact("cdcdcdcd", tensors, {});
+  EXPECT_THAT(library.cache_fault(), HasSubstr("artifacts"));
+  EXPECT_EQ(library.find_artifact("cdcdcdcd"), std::nullopt);
+}
+
+TEST(Verify, NamesAnAdapterThatDoesNothing) {
+  const TempFolder temp;
+  auto library = new_library(temp);
+  auto adapter = random_adapter("idle");
+  for (auto& [path, pair] : adapter.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
+  library.add(adapter, {});
+  EXPECT_THAT(findings_of(library), HasSubstr("adapter 'idle': lora_B is 0 everywhere, so that it changes nothing"));
 }
 
 }  // namespace

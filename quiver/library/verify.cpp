@@ -1,6 +1,4 @@
 // Library::verify: everything read again, nothing changed.
-#include <torch/utils.h>
-
 #include <algorithm>
 
 #include "quiver/base/error.h"
@@ -18,16 +16,6 @@ struct KnownShape {
   std::int64_t out_features;
   std::string adapter;
 };
-
-/// The first path with a number that is not finite; empty if there is none.
-std::string find_not_finite(const lora::LoraAdapter& adapter) {
-  for (const auto& [path, pair] : adapter.pairs) {
-    const auto tensors = pair.tensors();
-    const bool is_finite = std::ranges::all_of(tensors, [](const auto& t) { return torch::isfinite(t).all().template item<bool>(); });
-    if (!is_finite) return path;
-  }
-  return {};
-}
 
 void verify_shapes(const lora::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes, std::vector<Finding>& findings) {
   for (const auto& [path, pair] : adapter.pairs) {
@@ -53,9 +41,7 @@ void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<
           "{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again by force, or restore it)",
           lora::kPeftTensorsFile, sha256, entry.sha256));
     }
-    if (const auto path = find_not_finite(adapter); !path.empty()) {
-      report(format("its factors at {} hold numbers that are not finite: train it again", path));
-    }
+    if (lora::changes_nothing(adapter)) report("lora_B is 0 everywhere, so that it changes nothing: it was never trained");
     const auto& base = library.base();
     const bool both_known = !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
     if (both_known && adapter.base_fingerprint != base.fingerprint) {

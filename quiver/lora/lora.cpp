@@ -2,6 +2,7 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "quiver/base/error.h"
@@ -82,6 +83,10 @@ void refuse_dora(const LoraAdapter& adapter, const char* what) {
          "adapter '{}' is a DoRA (at {}): it cannot be used to {}, only alone (--adapter, or --method oracle=NAME)", adapter.name, path,
          what);
   }
+}
+
+bool changes_nothing(const LoraAdapter& adapter) {
+  return std::ranges::none_of(adapter.pairs, [](const auto& entry) { return entry.second.lora_b().any().template item<bool>(); });
 }
 
 }  // namespace quiver::lora

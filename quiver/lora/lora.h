@@ -14,6 +14,10 @@ namespace quiver::lora {
 /// alpha / r, or alpha / sqrt(r) if rank-stabilised: the one place where a LoRA's scaling is computed.
 double scaling(double alpha, std::int64_t rank, bool use_rslora);
 
+struct LoraAdapter;
+/// Whether every lora_b is 0: an adapter as it was before its first step of training. A DoRA's magnitude is not looked at.
+bool changes_nothing(const LoraAdapter& adapter);
+
 /// One low-rank update of a linear weight,
 ///
 ///   delta_w = scaling * B A,   scaling = alpha / r        (Hu et al. 2021, eq. 3 and sec. 4.1)

@@ -3,6 +3,8 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <set>
 
 #include "quiver/base/error.h"
@@ -21,9 +23,10 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kPeftPrefix = "base_model.model.";
 constexpr std::string_view kModelPrefix = "model.";
-constexpr std::string_view kSuffixA = ".lora_A.weight";
-constexpr std::string_view kSuffixB = ".lora_B.weight";
-constexpr std::string_view kSuffixMagnitude = ".lora_magnitude_vector";
+constexpr std::string_view kWeight = ".weight";
+constexpr std::string_view kFactorA = ".lora_A";
+constexpr std::string_view kFactorB = ".lora_B";
+constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
 constexpr const char* kPromptFormatKey = "quiver.prompt_format";
 
@@ -49,23 +52,58 @@ struct FactorEntries {
   const io::TensorEntry* magnitude = nullptr;
 };
 
+using FactorMember = const io::TensorEntry* FactorEntries::*;
+
+/// What the name of a tensor says.
+struct FactorName {
+  std::string module;
+  FactorMember member;
+  std::string adapter;  ///< of a state that was saved without PEFT's clean-up: the name after lora_A, as a rule "default"
+};
+
+/// "base_model.model.<module>.lora_A.weight", or "....lora_A.<adapter>.weight"; ".lora_magnitude_vector" with or without ".weight". Nothing for other
+/// names.
+std::optional<FactorName> parse_factor_name(std::string_view name) {
+  static constexpr std::pair<std::string_view, FactorMember> kKinds[] = {
+      {kFactorA, &FactorEntries::lora_a}, {kFactorB, &FactorEntries::lora_b}, {kMagnitude, &FactorEntries::magnitude}};
+  if (!name.starts_with(kPeftPrefix)) return std::nullopt;
+  name.remove_prefix(kPeftPrefix.size());
+  const bool has_weight = name.ends_with(kWeight);
+  if (has_weight) name.remove_suffix(kWeight.size());
+  for (const auto& [kind, member] : kKinds) {
+    if (!has_weight && kind != kMagnitude) continue;
+    if (name.ends_with(kind)) return FactorName{std::string(name.substr(0, name.size() - kind.size())), member, ""};
+    const auto dot = name.rfind('.');
+    if (dot != std::string_view::npos && name.substr(0, dot).ends_with(kind)) {
+      return FactorName{std::string(name.substr(0, dot - kind.size())), member, std::string(name.substr(dot + 1))};
+    }
+  }
+  return std::nullopt;
+}
+
 /// Every tensor of the file, sorted into factors by module.
 std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& view) {
   std::map<std::string, FactorEntries> modules;
   std::vector<std::string> strangers;
+  std::set<std::string> adapters;
   for (const auto& entry : view.entries()) {
-    using Member = const io::TensorEntry* FactorEntries::*;
-    static constexpr std::pair<std::string_view, Member> kKinds[] = {
-        {kSuffixA, &FactorEntries::lora_a}, {kSuffixB, &FactorEntries::lora_b}, {kSuffixMagnitude, &FactorEntries::magnitude}};
-    std::string_view name = entry.name;
-    const auto* kind = std::ranges::find_if(kKinds, [&](const auto& k) { return name.ends_with(k.first); });
-    if (!name.starts_with(kPeftPrefix) || kind == std::end(kKinds)) {
+    const auto name = parse_factor_name(entry.name);
+    if (!name) {
       strangers.push_back(entry.name);
       continue;
     }
-    name.remove_prefix(kPeftPrefix.size());
-    name.remove_suffix(kind->first.size());
-    modules[std::string(name)].*(kind->second) = &entry;
+    adapters.insert(name->adapter);
+    auto& member = modules[name->module].*(name->member);
+    if (member != nullptr) fail(ErrorKind::kBadFormat, "{}: '{}' and '{}' are one factor told twice", view.origin(), member->name, entry.name);
+    member = &entry;
+  }
+  if (adapters.size() > 1) {
+    fail(ErrorKind::kUnsupported, "{}: holds {} adapters, {}; save each in a file of its own", view.origin(), adapters.size(),
+         listed({adapters.begin(), adapters.end()}));
+  }
+  if (std::ranges::any_of(strangers, [](const std::string& name) { return name.ends_with(".bias"); })) {
+    fail(ErrorKind::kUnsupported, "{}: {} tensors are no LoRA factors, biases among them: {}; biases that were trained with the adapter cannot be used",
+         view.origin(), strangers.size(), listed(strangers));
   }
   if (!strangers.empty()) {
     fail(ErrorKind::kUnsupported,
@@ -88,10 +126,37 @@ std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& vie
   return modules;
 }
 
+/// Throws kBadFormat with the name and the place of the first number that is not finite.
+void check_finite(const io::TensorEntry& entry, const torch::Tensor& values, const io::SafetensorsView& view) {
+  const auto is_finite = torch::isfinite(values);
+  if (is_finite.all().item<bool>()) return;
+  const auto first = is_finite.flatten().logical_not().nonzero()[0].item<std::int64_t>();
+  std::string place;  // row-major
+  for (std::int64_t dim = 0, rest = first, block = values.numel(); dim < values.dim(); ++dim) {
+    block /= values.size(dim);
+    place += format("{}{}", dim == 0 ? "" : ", ", rest / block);
+    rest %= block;
+  }
+  fail(ErrorKind::kBadFormat, "{}: '{}' holds {} at [{}], no finite number (did the training diverge?)", view.origin(), entry.name,
+       values.flatten()[first].item<double>(), place);
+}
+
 LoraPair make_pair(const std::string& module, const FactorEntries& factors, const PeftConfig& config, const io::SafetensorsView& view) {
   const auto context = [&] { return format("{}: module '{}'", view.origin(), module); };
   auto lora_a = tensor::to_tensor(*factors.lora_a);
   auto lora_b = tensor::to_tensor(*factors.lora_b);
+  for (const auto& [entry, factor] : {std::pair(factors.lora_a, lora_a), std::pair(factors.lora_b, lora_b)}) {
+    if (factor.numel() == 0) {
+      fail(ErrorKind::kBadFormat, "{}: '{}' is empty, as DeepSpeed's ZeRO-3 writes what lies on other devices; gather the weights before saving", view.origin(),
+           entry->name);
+    }
+    check_finite(*entry, factor, view);
+  }
+  if (lora_a.scalar_type() != lora_b.scalar_type()) {  // PEFT computes in the wider of both
+    const auto dtype = c10::promoteTypes(lora_a.scalar_type(), lora_b.scalar_type());
+    lora_a = lora_a.to(dtype);
+    lora_b = lora_b.to(dtype);
+  }
   if (!config.selects(module)) {
     fail(ErrorKind::kMismatch,
          "{} has LoRA factors, but target_modules (with exclude_modules and layers_to_transform) of {} leave it out, so PEFT would ignore "
@@ -107,13 +172,24 @@ LoraPair make_pair(const std::string& module, const FactorEntries& factors, cons
     fail(ErrorKind::kMismatch, "{} has {} lora_magnitude_vector, but use_dora is {} in {}", context(),
          factors.magnitude != nullptr ? "a" : "no", config.options.use_dora, kPeftConfigFile);
   }
-  const auto magnitude = factors.magnitude != nullptr ? tensor::to_tensor(*factors.magnitude) : torch::Tensor();
+  auto magnitude = factors.magnitude != nullptr ? tensor::to_tensor(*factors.magnitude) : torch::Tensor();
+  if (magnitude.defined()) {
+    check_finite(*factors.magnitude, magnitude, view);
+    magnitude = magnitude.to(lora_a.scalar_type());
+  }
+  const auto scale = static_cast<float>(scaling(config.alpha_of(module), rank, config.options.use_rslora));
+  if (!std::isfinite(scale)) {
+    fail(ErrorKind::kBadFormat, "{} has lora_alpha {}, which makes a scaling beyond float32; expected a smaller one in {}", context(), config.alpha_of(module),
+         kPeftConfigFile);
+  }
   try {
     return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora, magnitude);
   } catch (const Error& error) {
     fail(error.kind(), "{}: {}", context(), error.what());
   }
 }
+
+constexpr std::string_view kPeftFiles[] = {kPeftConfigFile, kPeftTensorsFile, "README.md"};
 
 bool is_there(const fs::path& path) {
   std::error_code error;  // what cannot be examined is reported by whoever opens it
@@ -162,9 +238,8 @@ std::string essential_name(const std::string& name) {
     last = text;
   }
   std::ranges::transform(last, last.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (last.ends_with(".gguf")) last.resize(last.size() - 5);
-  static const std::regex quantisation("[-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32)$");
-  return std::regex_replace(last, quantisation, "");
+  static const std::regex packing("([-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32|fp8|(unsloth-)?bnb-[48]bit|gguf|gptq|awq|int[48]|[48]bit))+$");
+  return std::regex_replace(last, packing, "");
 }
 
 }  // namespace
@@ -214,9 +289,9 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
   tensor::TensorMap tensors;
   for (const auto& [path, pair] : adapter.pairs) {
     const auto stem = std::string(kPeftPrefix) + module_of(path);
-    tensors.emplace(stem + std::string(kSuffixA), pair.lora_a());
-    tensors.emplace(stem + std::string(kSuffixB), pair.lora_b());
-    if (pair.magnitude().defined()) tensors.emplace(stem + std::string(kSuffixMagnitude), pair.magnitude());
+    tensors.emplace(format("{}{}{}", stem, kFactorA, kWeight), pair.lora_a());
+    tensors.emplace(format("{}{}{}", stem, kFactorB, kWeight), pair.lora_b());
+    if (pair.magnitude().defined()) tensors.emplace(format("{}{}", stem, kMagnitude), pair.magnitude());
   }
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
   if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;
@@ -236,6 +311,7 @@ void check_may_write(const fs::path& folder, bool force) {
     fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force", folder.string(),
          kPeftConfigFile);
   }
+  if (is_filled) io::check_holds_only(folder, kPeftFiles);
 }
 
 void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
@@ -251,8 +327,8 @@ bool base_names_differ(const std::string& a, const std::string& b) {
   return !name_a.empty() && !name_b.empty() && name_a != name_b;
 }
 
-void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
-                const std::string& base_fingerprint, bool allow_other_base) {
+std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
+                                      const std::string& base_fingerprint, bool allow_other_base) {
   std::vector<std::string> unknown;
   for (const auto& [path, pair] : adapter.pairs) {
     const auto found = projections.find(path);
@@ -269,25 +345,27 @@ void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections
            adapter.base_model);
     }
   }
+  for (const char* whole : {"lm_head", "embed_tokens"}) {
+    if (std::ranges::find(unknown, whole) != unknown.end()) {
+      fail(ErrorKind::kUnsupported, "adapter '{}' adapts {}, which is not supported; expected linear maps of the blocks", adapter.name, whole);
+    }
+  }
   if (!unknown.empty()) {
     std::vector<std::string> known;
     for (const auto& [path, projection] : projections) known.push_back(path);
     fail(ErrorKind::kMismatch, "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'", adapter.name,
          base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
   }
-  if (allow_other_base) return;
+  if (allow_other_base) return std::nullopt;
   const bool both_known = !adapter.base_fingerprint.empty() && !base_fingerprint.empty();
   if (both_known && adapter.base_fingerprint != base_fingerprint) {
     fail(ErrorKind::kMismatch,
          "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} (load that base, or "
-         "allow another base if you know that it serves)",
+         "allow_other_base if you know that it serves)",
          adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
   }
-  if (!both_known && base_names_differ(adapter.base_model, base_name)) {
-    fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on base '{}', the model is '{}' (load that base, or allow another base if you know that it serves)",
-         adapter.name, adapter.base_model, base_name);
-  }
+  if (both_known || !base_names_differ(adapter.base_model, base_name)) return std::nullopt;
+  return format("warning: adapter '{}' names base '{}', the model is called '{}'; its shapes fit", adapter.name, adapter.base_model, base_name);
 }
 
 }  // namespace quiver::lora

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "quiver/lora/lora.h"
@@ -22,7 +23,7 @@ inline constexpr const char* kPeftTensorsFile = "adapter_model.safetensors";
 LoraAdapter load_peft(const std::filesystem::path& folder);
 
 /// Writes the folder, all of it or nothing. An existing folder is replaced only with `force`, and only if it is an
-/// adapter folder (everything in it goes); an empty one is always filled. The same adapter gives the same bytes; what
+/// adapter folder that holds no other files; an empty one is always filled. The same adapter gives the same bytes; what
 /// load_peft read beyond the pairs (task_type, revision, ...) is written back. Throws kUsage, kNotFound if the parent
 /// folder does not exist, kIo, or kMismatch for an adapter without pairs.
 void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, bool force = false);
@@ -34,16 +35,17 @@ void check_may_write(const std::filesystem::path& folder, bool force);
 void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& adapter);
 
 /// Whether two names of a base surely mean different models, as far as names can tell: false if either tells nothing.
-/// Only the last part of the path counts, in lower case, without ".gguf" and without a final quantisation ("-q8_0",
-/// ".Q4_K_M", "-bf16"), so that a downloaded copy is the same model wherever it lies, and "Qwen2.5-0.5B" and
+/// Only the last part of the path counts, in lower case, without ".gguf" and without what tells of packing at its end ("-q8_0",
+/// ".Q4_K_M", "-bf16", "-GPTQ", "-unsloth-bnb-4bit"), so that a downloaded copy is the same model wherever it lies, and "Qwen2.5-0.5B" and
 /// "Qwen2.5-0.5B-Instruct" are not. A folder of the Hugging Face cache ("models--org--name/snapshots/...") counts as
 /// its model.
 bool base_names_differ(const std::string& a, const std::string& b);
 
 /// Throws kMismatch unless the adapter can be used on a model with these projections: every pair has its projection
-/// (else naming it and the nearest one) of the same d_in and d_out, and the bases agree. Bases are compared by
-/// fingerprint if both are known, else by name (base_names_differ); `allow_other_base` leaves this last check out.
-void check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
-                const std::string& base_fingerprint, bool allow_other_base = false);
+/// (else naming it and the nearest one) of the same d_in and d_out, and the fingerprints of the bases agree where both are
+/// known. Where one is not, and the names differ (base_names_differ), shapes decide: returns a warning that names both. `allow_other_base` leaves
+/// fingerprints and names out.
+std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
+                                      const std::string& base_fingerprint, bool allow_other_base = false);
 
 }  // namespace quiver::lora

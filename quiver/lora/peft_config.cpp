@@ -91,10 +91,7 @@ void refuse_other_methods(const json& config, std::string_view origin) {
       fail(ErrorKind::kUnsupported, "{}: {} is {}, which cannot be used: {}", origin, key, shown(config[key]), reason);
     }
   }
-  const auto bias = io::find_string(config, "bias", origin).value_or("none");
-  if (bias != "none") {
-    fail(ErrorKind::kUnsupported, "{}: bias is '{}', so biases of the base were trained too; only 'none' can be used", origin, bias);
-  }
+  io::find_string(config, "bias", origin);  // trained biases, if the base has any, stand among the tensors, where they are refused
   if (config.contains("init_lora_weights") && !keeps_base(config["init_lora_weights"])) {
     fail(ErrorKind::kUnsupported,
          "{}: init_lora_weights is {}, which changes the base weight (save it from PEFT with path_initial_model_for_weight_conversion, "
@@ -115,6 +112,7 @@ void refuse_other_methods(const json& config, std::string_view origin) {
 std::vector<std::string> string_list(const json& config, const char* key, std::string_view origin) {
   if (!config.contains(key) || config[key].is_null()) return {};
   const auto& value = config[key];
+  if (value == json("")) return {};
   if (value.is_string()) return {value.get<std::string>()};
   std::vector<std::string> strings;
   if (!value.is_array()) fail(ErrorKind::kBadFormat, "{}: {} is {}, not a list of names", origin, key, shown(value));

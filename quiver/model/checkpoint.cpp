@@ -104,14 +104,24 @@ std::vector<fs::path> safetensors_files(const fs::path& folder) {
   return files;
 }
 
+/// What a folder calls its model: its own name, or in a Hugging Face cache, models--ORG--NAME/snapshots/HASH, "ORG/NAME".
+std::string name_of(const fs::path& folder) {
+  constexpr std::string_view kCached = "models--";
+  for (const auto& part : folder) {
+    const auto& text = part.native();
+    const auto dashes = text.find("--", kCached.size());
+    if (text.starts_with(kCached) && dashes != std::string::npos) return text.substr(kCached.size(), dashes - kCached.size()) + "/" + text.substr(dashes + 2);
+  }
+  return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+}
+
 Llama load_folder(const fs::path& folder, tensor::Placement placement) {
   const auto config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
   auto config = config_from_json(io::read_json_file(config_path), config_path.string());
-  config.name = fs::absolute(folder).lexically_normal().filename().string();
-  if (config.name.empty()) config.name = fs::absolute(folder).lexically_normal().parent_path().filename().string();
+  config.name = name_of(fs::absolute(folder).lexically_normal());
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;

@@ -48,12 +48,15 @@ void refuse(bool condition, const std::string& origin, const char* what) {
 RopeOptions rope_from_json(const json& config, const std::string& origin) {
   RopeOptions rope;
   rope.theta = io::find_double(config, "rope_theta", origin).value_or(10000.0);
-  const char* key = config.contains("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  // transformers takes rope_parameters only where rope_scaling says nothing.
+  const bool has_scaling = config.contains("rope_scaling") && !config.at("rope_scaling").empty();
+  const char* key = has_scaling ? "rope_scaling" : "rope_parameters";
   if (!config.contains(key) || config.at(key).is_null()) return rope;
   const json& given = io::require_object(config, key, origin);
   rope.theta = io::find_double(given, "rope_theta", origin).value_or(rope.theta);
   auto type = io::find_string(given, "rope_type", origin);
   if (!type) type = io::find_string(given, "type", origin);  // the older spelling
+  refuse(io::find_double(given, "partial_rotary_factor", origin).value_or(1) != 1, origin, "a partial_rotary_factor other than 1");
   const std::string name = type.value_or("default");
   if (name == "linear") {
     rope.type = RopeOptions::Type::kLinear;
@@ -81,8 +84,10 @@ LlamaConfig config_from_json(const json& config, const std::string& origin) {
   refuse(flag("attention_bias"), origin, "attention_bias");
   refuse(flag("mlp_bias"), origin, "mlp_bias");
   refuse(config.contains("sliding_window") && !config.at("sliding_window").is_null(), origin, "sliding_window");
-  refuse(config.contains("quantization_config"), origin, "quantization_config");
-  refuse(io::find_string(config, "hidden_act", origin).value_or("silu") != "silu", origin, "a hidden_act other than silu");
+  refuse(config.contains("quantization_config") && !config.at("quantization_config").is_null(), origin, "quantization_config");
+  const auto activation = io::find_string(config, "hidden_act", origin).value_or("silu");
+  refuse(activation != "silu" && activation != "swish", origin, "a hidden_act other than silu");
+  refuse(io::find_double(config, "partial_rotary_factor", origin).value_or(1) != 1, origin, "a partial_rotary_factor other than 1");
   LlamaConfig c;
   c.vocab_size = io::require_int(config, "vocab_size", origin);
   c.hidden_size = io::require_int(config, "hidden_size", origin);
@@ -105,6 +110,9 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
   if (architecture != "llama") {
     fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; expected llama", origin, architecture);
   }
+  if (const auto shards = gguf.find_int("split.count").value_or(1); shards > 1) {
+    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split --merge)", origin, shards);
+  }
   LlamaConfig c;
   const auto* name = gguf.find_string("general.name");
   if (name != nullptr) c.name = *name;
@@ -118,6 +126,7 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
   c.rms_norm_eps = gguf.require_float("llama.attention.layer_norm_rms_epsilon");
   c.rope.theta = gguf.find_float("llama.rope.freq_base").value_or(10000.0);
   refuse(gguf.find_int("llama.expert_count").value_or(0) > 0, origin, "a mixture of experts");
+  refuse(gguf.find_int("llama.rope.dimension_count").value_or(c.head_dim) != c.head_dim, origin, "rotary embedding of a part of a head (llama.rope.dimension_count)");
   refuse(gguf.find("rope_freqs.weight") != nullptr, origin, "rope scaling by the tensor 'rope_freqs.weight'");
   const auto* scaling = gguf.find_string("llama.rope.scaling.type");
   if (scaling != nullptr && *scaling == "linear") {

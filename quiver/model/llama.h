@@ -52,6 +52,8 @@ class Llama {
   const LlamaConfig& config() const { return config_; }
   /// Names the weights: a SHA-256 over shapes and samples of every tensor as stored (docs/formats.md).
   const std::string& fingerprint() const { return fingerprint_; }
+  /// What config().name says from now on.
+  void rename(std::string name) { config_.name = std::move(name); }
   tensor::Placement placement() const { return placement_; }
   std::int64_t num_parameters() const;
 

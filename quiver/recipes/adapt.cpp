@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/fisher.h"
@@ -15,10 +14,12 @@
 #include "quiver/eval/score.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
+#include "quiver/io/work_folder.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge.h"
 #include "quiver/lora/mixture.h"
 #include "quiver/model/generate.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/fisher.h"
 #include "quiver/train/mixture.h"
 
@@ -49,7 +50,7 @@ constexpr std::int64_t kPiNeighbours = 4;  // pi-tuning's paper leaves their num
 class Adaptation {
  public:
   Adaptation(const BaseModel& base, const AdaptSetup& setup, Progress& progress)
-      : base_(base), setup_(setup), progress_(progress), task_(setup.training.tasks.at(0)), data_(load_training_data(base, setup.training.tasks, setup.training)) {
+      : base_(base), setup_(setup), progress_(progress), work_(setup.work), task_(setup.training.tasks.at(0)), data_(load_training_data(base, setup.training.tasks, setup.training)) {
     if (setup.members.library.empty()) return;
     library_ = library::Library::open(setup.members.library);
   }
@@ -165,10 +166,12 @@ class Adaptation {
     own.data_share = 1;
     own.max_examples = std::max<std::int64_t>(1, setup_.members.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
     const auto data = load_training_data(base_, entry.info.tasks, own);
-    const auto key = sha256_hex(format("fisher-1/{}/{}/{}/{}", entry.sha256, base_.llama.fingerprint(), data.sha256, own.max_examples));
+    std::vector<Prompt> rows;
+    for (const auto& example : data.examples) rows.push_back(example.tokens);
+    const auto key = ArtifactKey("fisher-2").add(base_.llama).add(member).add(rows).add(data.sha256).hex();
     if (auto found = library_->find_artifact(key)) return *found;
     auto diagonal = fisher_diagonal(base_.llama, member, data.examples);
-    library_->store_artifact(key, diagonal, {{"what", "fisher-1"}, {"adapter", member.name}});
+    library_->store_artifact(key, diagonal, {{"what", "fisher-2"}, {"adapter", member.name}});
     return diagonal;
   }
 
@@ -182,11 +185,10 @@ class Adaptation {
 
   /// What the numbers of a stage depend on.
   std::string key_of(const std::string& stage, std::span<const LoraAdapter> members) const {
-    Sha256 hash;
-    hash.update(format("adapt-1/{}/{}/{}/{}/{}/{}", stage, settings_json(setup_.training).dump(), data_.sha256, base_.llama.fingerprint(),
-                       c10::toString(base_.llama.placement().dtype), setup_.logit_rate));
-    for (const auto& member : members) hash.update("/" + member.name + "/" + (library_ && library_->find(member.name) ? library_->at(member.name).sha256 : ""));
-    return hash.hex();
+    ArtifactKey key("adapt-2");
+    key.add(base_.llama).add(stage).add_value(settings_json(setup_.training)).add(data_.sha256).add_value(setup_.logit_rate);
+    for (const auto& member : members) key.add(member.name).add(member);
+    return key.hex();
   }
 
   torch::Dtype dtype() const { return base_.llama.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat; }
@@ -227,7 +229,7 @@ class Adaptation {
   }
 
   void run(train::Trainer& trainer, const std::string& stage, std::span<const LoraAdapter> members) {
-    const auto checkpoint = setup_.work / (stage + ".safetensors");
+    const auto checkpoint = work_.file(stage + ".safetensors");
     const auto key = key_of(stage, members);
     run_training(trainer, format("{} ({})", task_, stage), checkpoint, key, setup_.training.checkpoint_seconds, progress_);
     trainer.save(checkpoint, key);  // a later stage may be interrupted
@@ -244,7 +246,7 @@ class Adaptation {
     rows.resize(static_cast<std::size_t>(count));
     auto options = setup_.search;
     options.seed = setup_.training.train.seed;
-    Cache cache(setup_.work / "search.json",
+    Cache cache(work_.file("search.json"),
                 key_of(format("search/{}/{}/{}/{}/{}/{}", count, static_cast<int>(setup_.objective), setup_.penalty, setup_.max_new_tokens,
                               static_cast<int>(options.method), options.bound),
                        members_));
@@ -286,7 +288,7 @@ class Adaptation {
 
   double mean_rouge(const model::Llama& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
-    const auto length = std::min(setup_.training.max_length, base_.llama.config().max_positions - setup_.max_new_tokens);
+    const auto length = longest_prompt(base_, setup_.training.max_length, setup_.max_new_tokens);
     for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
     const auto answers = model::generate(
         model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
@@ -327,7 +329,6 @@ class Adaptation {
       }
       const double value = compute();
       stored_["values"].push_back({{"weights", weights}, {"value", value}});
-      fs::create_directories(path_.parent_path());
       io::write_file_atomic(path_, io::dump_json(stored_, path_.string()));
       return value;
     }
@@ -341,6 +342,7 @@ class Adaptation {
   const BaseModel& base_;
   const AdaptSetup& setup_;
   Progress& progress_;
+  io::WorkFolder work_;
   std::string task_;
   TrainingData data_;
   std::optional<library::Library> library_;

@@ -56,7 +56,7 @@ struct AdaptSetup {
   std::int64_t search_rows = 0;    ///< training rows of the objective; 0: half of them
   std::int64_t max_new_tokens = 64;
 
-  std::filesystem::path work;  ///< folder of checkpoints
+  std::filesystem::path work;  ///< folder of checkpoints (io::WorkFolder)
 };
 
 /// An adapter of the task, and what making it took.

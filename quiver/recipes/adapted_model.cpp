@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/io/file.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge_registry.h"
 #include "quiver/lora/peft.h"
 #include "quiver/lora/subtract.h"
 #include "quiver/recipes/adapter_bank.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 
@@ -17,10 +17,11 @@ namespace quiver::recipes {
 namespace {
 
 /// Part of the key of stored prototypes: changes when their computation does.
-constexpr const char* kPrototypeVersion = "arrow-prototypes-1";
+constexpr const char* kPrototypeVersion = "arrow-prototypes-2";
 
-void check(const lora::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
+/// A warning, or nothing (lora::check_fits).
+std::optional<std::string> check(const lora::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
+  return lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
 }
 
 model::Llama with_one(const BaseModel& base, const lora::LoraAdapter& adapter) {
@@ -125,7 +126,7 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
   routing::PrototypeMap stacked;
   std::vector<routing::PrototypeMap> each;
   for (const auto& adapter : adapters) {
-    const auto key = sha256_hex(format("{}/{}", kPrototypeVersion, library.at(adapter.name).sha256));
+    const auto key = ArtifactKey(kPrototypeVersion).add(adapter).hex();
     auto found = library.find_artifact(key);
     if (!found) {
       found = routing::adapter_prototypes(adapter);
@@ -185,7 +186,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   }
   if (!choice.adapter.empty()) {
     const auto adapter = lora::load_peft(choice.adapter);
-    check(adapter, base, choice.allow_other_base);
+    if (const auto warning = check(adapter, base, choice.allow_other_base)) progress.message(*warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr};
   }
@@ -200,6 +201,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
+  if (!library.cache_fault().empty()) progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
   return {base.llama.with_projections(std::move(projections)), bank.chooser};
 }
 

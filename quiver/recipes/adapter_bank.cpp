@@ -8,10 +8,10 @@
 #include <numeric>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
 #include "quiver/lora/merge.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/training_run.h"
 #include "quiver/routing/directions.h"
@@ -43,9 +43,8 @@ std::int64_t resolve_top_k(const AdapterChoice& choice, std::int64_t usual, std:
   return choice.top_k > 0 ? choice.top_k : std::min(usual, count);
 }
 
-/// Those that the library keeps are of its adapters as they are.
 routing::PrototypeMap prototypes_of(const library::Library& library, std::span<const LoraAdapter> adapters, const AdapterChoice& choice) {
-  auto own = choice.general.empty() ? library_prototypes(library, adapters) : routing::prototypes(adapters);
+  auto own = library_prototypes(library, adapters);
   return choice.tie.empty() ? own : routing::tie_prototypes(adapters, std::move(own), choice.tie, routing::parse_tie_by(choice.tie_by));
 }
 
@@ -84,7 +83,7 @@ std::vector<tensor::TensorMap> of_task_prompts(const BaseModel& base, const libr
                                                const std::function<tensor::TensorMap(const std::vector<Prompt>&)>& compute) {
   std::vector<tensor::TensorMap> results;
   for (const auto& mine : prompts) {
-    const auto key = sha256_hex(format("{}/{}/{}/{}", what, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype), hash_of(mine)));
+    const auto key = ArtifactKey(what).add(base.llama).add(mine).hex();
     auto found = library.find_artifact(key);
     if (!found) {
       found = compute(mine);
@@ -197,11 +196,7 @@ class BankMaker {
   void combine(Combine usual) { bank_.combine = choice_.combine.empty() ? usual : parse_combine(choice_.combine); }
   routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
 
-  ScoreCalibration calibrated(const Scoring& scoring, std::string kind) const {
-    for (const auto& name : choice_.general) kind += format("/{} {}", choice_.general_by_factors ? "less factors of" : "less", library_.at(name).sha256);
-    for (const auto& name : choice_.tie) kind += format("/tied {} {}", choice_.tie_by, name);
-    return calibrate(base_, library_, names_, scoring, kind, choice_.calibration, progress_);
-  }
+  ScoreCalibration calibrated(const Scoring& scoring) const { return calibrate(base_, library_, names_, scoring, choice_.calibration, progress_); }
 
   void arrow() {
     combine(Combine::kParams);
@@ -219,7 +214,7 @@ class BankMaker {
     options.temperature = choice_.temperature;
     const Scoring scoring{.vectors = routing::stacked_directions(bank_.adapters, components, gamma), .rule = options.rule};
     std::optional<ScoreCalibration> calibration;
-    if (is_calibrated) calibration = calibrated(scoring, format("directions/{}/{}", components, gamma));
+    if (is_calibrated) calibration = calibrated(scoring);
     for (const auto& [path, vectors] : scoring.vectors) {
       bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
     }
@@ -251,7 +246,7 @@ class BankMaker {
     std::vector<std::string> paths;
     for (const auto& [path, pair] : bank_.adapters.front().pairs) paths.push_back(path);
     progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
-    const auto means = of_task_prompts(base_, library_, "mean-inputs-1/" + sha256_hex(joined(paths)), prompts, [&](const std::vector<Prompt>& mine) {
+    const auto means = of_task_prompts(base_, library_, "mean-inputs-2/" + joined(paths), prompts, [&](const std::vector<Prompt>& mine) {
       tensor::TensorMap of_paths;
       for (const auto& [path, inputs] : observe_inputs(base_.llama, mine, paths, progress_)) of_paths.emplace(path, inputs.mean(0));
       return of_paths;
@@ -286,8 +281,9 @@ class BankMaker {
     const auto data = load_training_data(base_, setup.tasks, setup);
     const auto steps = (static_cast<std::int64_t>(data.examples.size()) + kBatch - 1) / kBatch;
     setup.train.epochs = std::max<std::int64_t>(1, (choice_.gate_steps + steps - 1) / steps);
-    const auto key = sha256_hex(format("phatgoose-1/{}/{}/{}/{}/{}", entry.sha256, settings_json(setup).dump(), data.sha256,
-                                       base_.llama.fingerprint(), c10::toString(base_.llama.placement().dtype)));
+    auto settings = settings_json(setup);
+    add_format(settings, base_);
+    const auto key = ArtifactKey("phatgoose-2").add(base_.llama).add(adapter).add_value(settings).add(data.sha256).hex();
     if (auto found = library_.find_artifact(key)) return *found;
     const auto placement = base_.llama.placement();
     const auto gates = std::make_shared<train::Gates>(adapter, placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
@@ -295,7 +291,7 @@ class BankMaker {
     run_training(trainer, adapter.name + " (gates)", library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"), key,
                  setup.checkpoint_seconds, progress_);
     auto result = gates->gates(trainer.result());
-    library_.store_artifact(key, result, {{"what", "phatgoose-1"}, {"adapter", adapter.name}});
+    library_.store_artifact(key, result, {{"what", "phatgoose-2"}, {"adapter", adapter.name}});
     remove_checkpoint(library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"));
     return result;
   }
@@ -342,7 +338,7 @@ class BankMaker {
   /// By Arrow's scores.
   PromptEvidence arrow_evidence() const {
     auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
-    auto calibration = calibrated(scoring, "arrow");
+    auto calibration = calibrated(scoring);
     return {base_.llama, std::move(scoring), std::move(calibration)};
   }
 
@@ -391,7 +387,7 @@ class BankMaker {
   void retrieval() {
     const auto prompts = task_prompts(base_, library_, names_, choice_);
     progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
-    const auto embedded = of_task_prompts(base_, library_, "mean-hidden-1", prompts, [&](const std::vector<Prompt>& mine) {
+    const auto embedded = of_task_prompts(base_, library_, "mean-hidden-2", prompts, [&](const std::vector<Prompt>& mine) {
       return tensor::TensorMap{{"mean", observe_hidden(base_.llama, mine, progress_).mean(0)}};
     });
     progress_.end();
@@ -420,14 +416,13 @@ class BankMaker {
       labels.insert(labels.end(), prompts[n].size(), static_cast<std::int64_t>(n));
     }
     const auto num_adapters = static_cast<std::int64_t>(names_.size());
-    const auto key = sha256_hex(format("task-predictor-1/{}/{}/{}", base_.llama.fingerprint(), c10::toString(base_.llama.placement().dtype),
-                                       hash_of(texts) + joined(names_)));
+    const auto key = ArtifactKey("task-predictor-2").add(base_.llama).add(texts).add_value(labels).hex();
     auto stored = library_.find_artifact(key);
     if (!stored) {
       progress_.begin("look at the tasks", static_cast<std::int64_t>(texts.size()), "prompts");
       stored = train::train_task_predictor(observe_hidden(base_.llama, texts, progress_), labels, num_adapters, {}).tensors();
       progress_.end();
-      library_.store_artifact(key, *stored, {{"what", "task-predictor-1"}, {"adapters", names_}});
+      library_.store_artifact(key, *stored, {{"what", "task-predictor-2"}, {"adapters", names_}});
     }
     const train::TaskPredictor predictor(*stored);
     const auto chosen = top_k(4);

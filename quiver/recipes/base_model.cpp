@@ -108,11 +108,20 @@ fs::path fetch_default_base(const std::string& python, Progress& progress) {
 BaseModel load_base(const std::string& path, tensor::Placement placement) {
   const auto where = base_path_or_default(path);
   BaseModel base{where, model::load_llama(where, placement), text::load_tokenizer(where)};
+  if (base.llama.fingerprint() == DefaultBase::kFingerprint) base.llama.rename(DefaultBase::kName);
   if (base.tokenizer.vocab_size() > base.llama.config().vocab_size) {
     fail(ErrorKind::kMismatch, "'{}': the tokenizer has {} tokens, the model's vocabulary {}", where.string(), base.tokenizer.vocab_size(),
          base.llama.config().vocab_size);
   }
   return base;
+}
+
+std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens) {
+  const auto context = base.llama.config().max_positions;
+  if (max_new_tokens >= context) {
+    fail(ErrorKind::kUsage, "an answer of {} tokens leaves no room for a prompt in the model's context of {}", max_new_tokens, context);
+  }
+  return std::min(max_length, context - max_new_tokens);
 }
 
 data::PromptFormat prompt_format(const fs::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice) {

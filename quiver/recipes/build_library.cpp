@@ -167,6 +167,10 @@ TrainedAdapter train_on(const BaseModel& base, library::Library& library, const 
 std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                           Progress& progress) {
   if (setup.together < 1) fail(ErrorKind::kUsage, "{} adapters in a batch; expected 1 or more", setup.together);
+  for (const auto& task : setup.tasks) {  // a fault in the last task is told before the first is trained
+    library::check_adapter_name(task);
+    load_training_data(base, {task}, setup);
+  }
   std::vector<TrainedAdapter> trained;
   const auto step = static_cast<std::size_t>(setup.together);
   for (std::size_t first = 0; first < setup.tasks.size(); first += step) {
@@ -231,8 +235,18 @@ std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Libra
   if (library.groups().empty()) fail(ErrorKind::kUsage, "library '{}' has no groups; run 'quiver cluster' first", library.path().string());
   std::vector<TrainedAdapter> trained;
   const auto groups = library.groups();
+  for (const auto& [group, tasks] : groups) load_training_data(base, tasks, setup);
   for (const auto& [group, tasks] : groups) {
     trained.push_back(train_adapter(base, library, "cluster-" + group, library::AdapterKind::kCluster, group, tasks, setup, progress));
+  }
+  // Adapters of groups that are no more, as after a clustering with a smaller K, would be routed over.
+  std::vector<std::string> stale;
+  for (const auto& [name, entry] : library.adapters()) {
+    if (entry.info.kind == library::AdapterKind::kCluster && !groups.contains(entry.info.group)) stale.push_back(name);
+  }
+  for (const auto& name : stale) {
+    library.remove(name);
+    progress.message(format("removed '{}', whose group is no more", name));
   }
   return trained;
 }

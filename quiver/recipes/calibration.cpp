@@ -5,18 +5,19 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/base/random.h"
+#include "quiver/data/encode.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/model/generate.h"
+#include "quiver/recipes/artifact_key.h"
 
 namespace quiver::recipes {
 namespace {
 
 /// Parts of keys: change when what is computed does.
-constexpr const char* kSamplesVersion = "base-samples-1";
-constexpr const char* kCalibrationVersion = "score-calibration-2";
+constexpr const char* kSamplesVersion = "base-samples-2";
+constexpr const char* kCalibrationVersion = "score-calibration-3";
 
 /// What stands before and after the user's text in a prompt.
 struct Frame {
@@ -25,7 +26,7 @@ struct Frame {
 
 /// The frame of a chat prompt. Throws kUnsupported for a template that does not write the user's text as it is.
 Frame frame_of(const BaseModel& base) {
-  if (!base.format.chat) return {};
+  if (!base.format.chat) return {.before = data::encode_text(base.tokenizer, "")};
   const std::string mark = "Xj7qKz";
   const auto text = base.format.chat->render(data::with_system(base.format, {{"user", mark}}), /*add_generation_prompt=*/true);
   const auto place = text.find(mark);
@@ -39,10 +40,16 @@ Frame frame_of(const BaseModel& base) {
 /// Continuations of nothing, or of where a user's message begins: the base model's idea of text.
 std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text) {
   const auto frame = frame_of(base);
-  auto key = format("{}/{}/{}/{}/{}/{}", kSamplesVersion, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
-                    text.num_prompts, text.max_tokens, text.seed);
-  if (base.format.chat) key += "/" + data::describe(base.format);
-  key = sha256_hex(key);
+  const auto stop = data::stop_ids(base.tokenizer, base.format);
+  auto start = base.tokenizer.bos_id();
+  if (!start && !stop.empty()) start = stop.front();
+  if (!start) fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
+  const Prompt framing[] = {base.format.chat ? frame.before : Prompt{*start}, frame.after, stop};
+  const auto key = ArtifactKey(kSamplesVersion)
+                       .add(base.llama)
+                       .add(framing)
+                       .add_value({text.num_prompts, text.max_tokens, text.seed, base.format.chat.has_value()})
+                       .hex();
   if (const auto found = library.find_artifact(key)) {
     std::vector<Prompt> prompts;
     for (std::int64_t i = 0; i < text.num_prompts; ++i) {
@@ -51,11 +58,7 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
     }
     return prompts;
   }
-  const auto stop = data::stop_ids(base.tokenizer, base.format);
-  auto start = base.tokenizer.bos_id();
-  if (!start && !stop.empty()) start = stop.front();
-  if (!start) fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
-  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), base.format.chat ? frame.before : Prompt{*start});
+  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), framing[0]);
   auto prompts = model::generate(base.llama, starts,
                                  {.max_new_tokens = text.max_tokens,
                                   .temperature = 1,
@@ -114,6 +117,14 @@ void check_varies(const tensor::TensorMap& measured, const std::string& name) {
   }
 }
 
+/// What the figures of adapter n depend on.
+std::string calibration_key(const model::Llama& base, std::span<const Prompt> prompts, const Scoring& scoring, std::int64_t n) {
+  ArtifactKey key(kCalibrationVersion);
+  key.add(base).add(prompts).add_value({static_cast<int>(scoring.rule.input), scoring.rule.is_signed});
+  for (const auto& [path, vectors] : scoring.vectors) key.add(path).add(vectors[n]);
+  return key.hex();
+}
+
 }  // namespace
 
 std::vector<Prompt> calibration_prompts(const BaseModel& base, const library::Library& library, const CalibrationText& text,
@@ -138,15 +149,13 @@ torch::Tensor ScoreCalibration::pooled(const torch::Tensor& by_prompt) const {
 }
 
 ScoreCalibration calibrate(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
-                           const Scoring& scoring, const std::string& kind, const CalibrationText& text, Progress& progress) {
+                           const Scoring& scoring, const CalibrationText& text, Progress& progress) {
   const auto prompts = calibration_prompts(base, library, text, progress);
-  const auto of_text = format("{}/{}/{}/{}/{}", kCalibrationVersion, kind, base.llama.fingerprint(),
-                              c10::toString(base.llama.placement().dtype), hash_of(prompts));
   std::vector<std::optional<tensor::TensorMap>> measured;
   std::vector<std::string> keys;
   std::vector<std::int64_t> missing;
   for (std::size_t n = 0; n < names.size(); ++n) {
-    keys.push_back(sha256_hex(format("{}/{}", of_text, library.at(names[n]).sha256)));
+    keys.push_back(calibration_key(base.llama, prompts, scoring, static_cast<std::int64_t>(n)));
     measured.push_back(library.find_artifact(keys[n]));
     if (!measured[n]) missing.push_back(static_cast<std::int64_t>(n));
   }
@@ -167,7 +176,7 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
                                       {"prompt_deviation", column(prompt_deviation)},
                                       {"prompt_z", column(prompt_z)}};
       check_varies(*measured[n], names[n]);
-      library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}, {"scores", kind}});
+      library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}});
     }
   }
   ScoreCalibration calibration;

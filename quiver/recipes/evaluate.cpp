@@ -17,6 +17,7 @@
 #include "quiver/eval/statistics.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
+#include "quiver/io/work_folder.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/results.h"
@@ -91,7 +92,7 @@ struct TaskRows {
 std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
   std::vector<TaskRows> rows;
   if (section.data.empty()) return rows;
-  const auto length = std::min(setup.max_length, base.llama.config().max_positions - setup.max_new_tokens);
+  const auto length = longest_prompt(base, setup.max_length, setup.max_new_tokens);
   const auto format = data::of_last_answer(base.format);
   for (const auto& name : section.tasks) {
     TaskRows task{.task = name};
@@ -284,6 +285,13 @@ class SectionRun {
   json records_;
 };
 
+/// Whether the method of an evaluation looks at texts of the adapters' tasks.
+bool reads_task_data(const std::string& name, const AdapterChoice& choice) {
+  const auto method = find_method(name);
+  const auto& routed = method.is_given ? choice.method : method.method;
+  return !routed.empty() && routed != "oracle" && reuse_method(routed).needs_task_data;
+}
+
 /// What a finished part depends on.
 std::string part_key(const BaseModel& base, const EvalSetup& setup, const library::Library* library, const std::string& method,
                      const std::string& section, const std::vector<TaskRows>& rows) {
@@ -300,6 +308,11 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
     for (const auto& [name, entry] : library->adapters()) {
       hash.update(name);
       add_adapter(library->adapter_folder(name));
+    }
+  }
+  if (library != nullptr && reads_task_data(method, choice)) {
+    for (const auto& [name, entry] : library->adapters()) {
+      for (const auto& task : entry.info.tasks) hash.update(data::task_sha256(choice.task_data, task));
     }
   }
   for (const auto& task : rows) {
@@ -383,6 +396,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   std::optional<library::Library> library;
   if (!setup.choice_of_adapters.library.empty()) library = library::Library::open(setup.choice_of_adapters.library);
+  io::WorkFolder work(setup.work);
   const auto* opened = library ? &*library : nullptr;
   const std::pair<const char*, const EvalSection*> sections[] = {
       {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
@@ -432,16 +446,13 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       const auto method = find_method(name);
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
       const auto key = part_key(base, setup, opened, name, section, rows);
-      const auto path = setup.work.empty() ? fs::path() : setup.work / format("{}-{}.json", name, section);
+      const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
       json part = json::object();
       if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
       if (part.value("key", "") != key) {
         part = SectionRun(base, setup, opened, progress).run(method, section, rows);
         part["key"] = key;
-        if (!path.empty()) {
-          fs::create_directories(setup.work);
-          io::write_file_atomic(path, io::dump_json(part, path.string()));
-        }
+        if (!path.empty()) io::write_file_atomic(path, io::dump_json(part, path.string()));
       }
       collect(part.at("records"), section, name, measurements);
       for (auto record : part.at("records")) {

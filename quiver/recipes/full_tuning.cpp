@@ -3,17 +3,40 @@
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
+#include "quiver/io/safetensors.h"
+#include "quiver/io/work_folder.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/train/full_weights.h"
 
 namespace quiver::recipes {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kWrittenBy = "quiver.written_by";  // in the weights' metadata
+constexpr const char* kWeightsFile = "model.safetensors";
+constexpr std::string_view kFiles[] = {"config.json",        "generation_config.json", "tokenizer.json",      "tokenizer_config.json", "special_tokens_map.json",
+                                       "chat_template.jinja", text::kGgufTokenizerFile, kWeightsFile};
+
+/// What is there may be replaced only if it is a model that this command made.
+void check_may_write(const fs::path& folder, bool force) {
+  std::error_code error;
+  if (!fs::exists(folder, error) || fs::is_empty(folder, error)) return;
+  if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or --force replaces it", folder.string());
+  const bool has_weights = fs::is_directory(folder, error) && fs::exists(folder / kWeightsFile, error);
+  const auto is_ours = [](const fs::path& weights) {
+    const io::MappedFile file(weights);
+    return io::SafetensorsView::parse(file.bytes(), weights.string()).metadata().contains(kWrittenBy);
+  };
+  if (!has_weights || !is_ours(folder / kWeightsFile)) {
+    fail(ErrorKind::kUsage, "'{}' exists and was not made by train --full: it is not replaced, even by force", folder.string());
+  }
+  io::check_holds_only(folder, kFiles);
+}
 
 /// The files of a model folder that tell of anything but weights.
 void copy_files(const BaseModel& base, const fs::path& folder) {
@@ -24,33 +47,33 @@ void copy_files(const BaseModel& base, const fs::path& folder) {
     io::write_file_atomic(folder / "config.json", io::dump_json(config, "config.json", 2) + "\n");
     return;
   }
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-                           text::kGgufTokenizerFile}) {
-    if (fs::exists(base.path / name)) io::write_file_atomic(folder / name, io::read_text_file(base.path / name));
+  for (const auto name : kFiles) {
+    if (name != kWeightsFile && fs::exists(base.path / name)) io::write_file_atomic(folder / name, io::read_text_file(base.path / name));
   }
 }
 
 }  // namespace
 
 nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setup, const fs::path& folder, Progress& progress) {
-  if (fs::exists(folder) && !setup.force) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", folder.string());
+  check_may_write(folder, setup.force);
+  io::WorkFolder work(io::beside(folder, ".parts"));
   const auto data = load_training_data(base, setup.tasks, setup);
   const auto placement = base.llama.placement();
-  const auto key = sha256_hex(format("full-1/{}/{}/{}/{}", settings_json(setup).dump(), data.sha256, base.llama.fingerprint(),
-                                     c10::toString(placement.dtype)));
+  auto settings = settings_json(setup);
+  add_format(settings, base);
+  const auto key = ArtifactKey("full-2").add(base.llama).add_value(settings).add(data.sha256).hex();
   const auto weights = std::make_shared<train::FullWeights>("full", base.llama.projections(), placement.device, placement.dtype);
   train::Trainer trainer(base.llama, weights, data.examples, setup.train, data.validation);
-  const auto parts = fs::path(folder.string() + ".parts");
-  run_training(trainer, "the whole model", parts / "full.safetensors", key, setup.checkpoint_seconds, progress);
+  run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
   weights->set_values(trainer.result());
 
   io::AtomicFolderWriter writer(folder);
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;
   for (const auto& [name, weight] : model::llama_weights(trainer.model())) tensors.emplace(name, weight.to(placement.dtype));
-  tensor::save_tensors(writer.temp() / "model.safetensors", tensors, {{"format", "pt"}});
+  tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "train --full"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
-  io::remove_tree(parts);
+  work.remove();
   return {{"path", folder.string()}, {"parameters", weights->values().numel()}, {"training", summary_of(trainer.stats())}};
 }
 

@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
@@ -96,12 +95,6 @@ RowValues watch(const model::Llama& base, const PromptBatch& batch, const std::m
 }
 
 }  // namespace
-
-std::string hash_of(std::span<const Prompt> prompts) {
-  Sha256 hash;
-  for (const auto& prompt : prompts) hash.update(std::as_bytes(std::span(prompt))).update("/");
-  return hash.hex();
-}
 
 ScoreSummary observe_scores(const model::Llama& base, std::span<const Prompt> prompts, const Scoring& scoring, Progress& progress) {
   const torch::NoGradGuard no_grad;

@@ -17,8 +17,6 @@ namespace quiver::recipes {
 
 /// A prompt as token ids, without special tokens.
 using Prompt = std::vector<std::int32_t>;
-/// SHA-256 of the prompts in their order, in hexadecimal: a part of the keys of what is kept of them.
-std::string hash_of(std::span<const Prompt> prompts);
 
 /// Vectors of adapters by projection path, each [N, c, d_in], and how they score a token.
 struct Scoring {

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "quiver/base/error.h"
+#include "quiver/data/encode.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
 #include "quiver/recipes/reuse_methods.h"
@@ -91,7 +92,7 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   if (method.family == ReuseFamily::kMerge) {
     fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to trace (arrow does)", choice.method);
   }
-  const auto prompt = base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : base.tokenizer.encode(text);
+  const auto prompt = base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);

@@ -1,5 +1,6 @@
 // A tokenizer from whichever files a model comes with.
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
@@ -52,6 +53,30 @@ void append_new(std::vector<std::int32_t>& ids, std::span<const std::int32_t> mo
   }
 }
 
+/// Tokens that stand in "added_tokens_decoder" of tokenizer_config.json alone, put among those of tokenizer.json, as transformers does.
+void add_configured_tokens(json& description, const json& config, const fs::path& path) {
+  const auto listed = config.find("added_tokens_decoder");
+  if (listed == config.end() || listed->is_null() || !description.is_object()) return;
+  if (!listed->is_object()) fail(ErrorKind::kBadFormat, "{}: added_tokens_decoder is not an object", path.string());
+  auto& tokens = description["added_tokens"];
+  if (tokens.is_null()) tokens = json::array();
+  if (!tokens.is_array()) return;  // from_tokenizer_json says what is wrong
+  for (const auto& [id, token] : listed->items()) {
+    const auto where = format("{}: added_tokens_decoder: '{}'", path.string(), id);
+    const auto content = io::require_string(token, "content", where);
+    if (std::ranges::any_of(tokens, [&](const json& known) { return known.is_object() && known.value("content", json()) == content; })) continue;
+    std::int32_t number = -1;
+    const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), number);
+    if (error != std::errc() || end != id.data() + id.size() || number < 0) fail(ErrorKind::kBadFormat, "{} is no token id", where);
+    auto added = token;
+    added["id"] = number;
+    for (const char* flag : {"single_word", "lstrip", "rstrip", "normalized", "special"}) {
+      if (!added.contains(flag)) added[flag] = false;
+    }
+    tokens.push_back(std::move(added));
+  }
+}
+
 Tokenizer load_gguf(const fs::path& path) {
   const io::MappedFile file(path);
   return Tokenizer::from_gguf(io::GgufView::parse(file.bytes(), path.string()));
@@ -64,13 +89,15 @@ Tokenizer load_folder(const fs::path& folder) {
     fail(ErrorKind::kNotFound,
          "{}: no tokenizer.json in this folder; Quiver reads the files of fast tokenizers (save_pretrained writes them)", folder.string());
   }
-  const Tokenizer tokenizer = Tokenizer::from_tokenizer_json(io::read_json_file(path), path.string());
-  std::optional<std::int32_t> bos;
-  std::optional<std::int32_t> pad;
-  std::vector<std::int32_t> eos;
   const fs::path names_path = folder / "tokenizer_config.json";
   const json names = read_if_there(names_path);
   if (!names.is_object()) fail(ErrorKind::kBadFormat, "{}: not a JSON object", names_path.string());
+  auto description = io::read_json_file(path);
+  add_configured_tokens(description, names, names_path);
+  const Tokenizer tokenizer = Tokenizer::from_tokenizer_json(description, path.string());
+  std::optional<std::int32_t> bos;
+  std::optional<std::int32_t> pad;
+  std::vector<std::int32_t> eos;
   bos = named_token(names, "bos_token", tokenizer, names_path);
   pad = named_token(names, "pad_token", tokenizer, names_path);
   if (const auto id = named_token(names, "eos_token", tokenizer, names_path)) eos.push_back(*id);

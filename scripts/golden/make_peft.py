@@ -35,9 +35,9 @@ SUPPORTED = {
     "one-layer": {"layers_to_transform": [1]},
     "fan-in-fan-out": {},
     "dora": {"use_dora": True},
+    "bias-lora-only": {"bias": "lora_only"},  # Llama has no biases, so none was trained
 }
 REFUSED = {
-    "bias-lora-only": {"bias": "lora_only"},
     "lora-bias": {"lora_bias": True},
     "modules-to-save": {"modules_to_save": ["norm"]},
     "embedding": {"target_modules": ["q_proj", "embed_tokens"], "r": 2},

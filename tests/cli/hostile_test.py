@@ -1,0 +1,146 @@
+"""A user who does the wrong thing: a row of the table is a command, its exit code, words of its message, and what must still be there afterwards.
+
+A fault that was found becomes a row. {tmp} is a new folder, {base} a tiny model, {library} a library of two adapters, {data} its tasks.
+"""
+
+import json
+import shutil
+import unittest
+
+from test_support import ROOT, TINY, Case, make_tasks, run, write_jsonl
+
+BASE = ["--base", str(TINY), "--dtype", "float32"]
+SCORE = ["score", *BASE, "--input", "{tmp}/requests.jsonl"]
+GENERATE = ["generate", *BASE, "--prompt", "a", "--max-new-tokens", "2"]
+ADAPT = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--method", "fresh", "--epochs", "1"]
+EVAL = ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "2"]
+FULL = ["train", *BASE, "--data", "{data}", "--tasks", "alpha", "--epochs", "1"]
+
+# Name, command, exit code, words of the message.
+ROWS = [
+    # What is not Quiver's is never deleted or replaced.
+    ("adapt takes no folder for its own", [*ADAPT, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
+    ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
+    ("train --full takes no folder for its own", [*FULL, "--full", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
+    ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["was not made by train --full"]),
+    ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["was not made by train --full"]),
+    ("adapt replaces no folder with more in it", [*ADAPT, "--output", "{tmp}/adapter", "--force"], 2, ["holds 'notes.txt'"]),
+    ("merge replaces no library", ["merge", *BASE, "--library", "{library}", "--output", "{library}", "--force"], 2, ["is no adapter folder"]),
+    # What can be told at once is told at once.
+    ("a result in no folder", [*SCORE, "--output", "{tmp}/none/x"], 3, ["there is no folder"]),
+    ("a result that exists", [*SCORE, "--output", "{tmp}/requests.jsonl"], 2, ["exists already", "--force"]),
+    ("a result with a final slash", [*SCORE, "--output", "{tmp}/new/"], 2, ["names a folder"]),
+    ("an evaluation with a final slash", [*EVAL, "--output", "{tmp}/new/"], 2, ["names a folder"]),
+    ("K above the number of tasks", ["build", *BASE, "--library", "{tmp}/new", "--data", "{data}", "--num-clusters", "9"], 2, ["--num-clusters 9 for 2 tasks"]),
+    ("a bad line in the last task", ["train", *BASE, "--library", "{tmp}/new", "--data", "{tmp}/bad"], 3, ["omega.jsonl:2"]),
+    # An option that nothing reads is refused.
+    ("a fallback that arrow lacks", ["route", *BASE, "--library", "{library}", "--prompt", "a", "--method", "arrow", "--fallback", "nonsense"], 2, ["--fallback", "arrow-mean"]),
+    ("a method of no library", [*GENERATE, "--method", "arrow"], 2, ["--method", "--library"]),
+    ("a kind of one adapter", [*GENERATE, "--adapter", "{library}/adapters/alpha", "--kind", "cluster"], 2, ["--kind", "--library"]),
+    ("an adapter twice", [*GENERATE, "--library", "{library}", "--adapters", "alpha,alpha"], 2, ["--adapters names 'alpha' twice"]),
+    ("an adapter used and subtracted", [*GENERATE, "--library", "{library}", "--adapters", "alpha,beta", "--general", "beta"], 2, ["'beta'", "--general"]),
+    ("adapters and a kind", [*GENERATE, "--library", "{library}", "--adapters", "alpha", "--kind", "private"], 2, ["--kind"]),
+    ("gates of another method", [*GENERATE, "--library", "{library}", "--gate-steps", "3"], 2, ["--gate-steps", "phatgoose"]),
+    ("an option of no evaluated method", [*EVAL, "--library", "{library}", "--methods", "base,private-arrow", "--shortlist", "3"], 2, ["--shortlist", "lag"]),
+    ("a method of no evaluated adapters", [*EVAL, "--library", "{library}", "--methods", "base,private-arrow", "--method", "lag"], 2, ["'given'"]),
+    # A number that is not finite stops at its source.
+    ("a threshold that is no number", [*GENERATE, "--library", "{library}", "--task-threshold", "nan"], 2, ["--task-threshold", "finite"]),
+    ("a norm that is no number", [*FULL, "--library", "{tmp}/new", "--max-grad-norm", "nan"], 2, ["--max-grad-norm", "at least 0"]),
+    ("an infinite rate", [*FULL, "--library", "{tmp}/new", "--lr", "inf"], 2, ["--lr", "above 0"]),
+    ("a rank below one", [*FULL, "--library", "{tmp}/new", "--rank", "-1"], 2, ["--rank: must be at least 1, not -1"]),
+    ("an adapter with NaN", [*GENERATE, "--adapter", "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
+    ("adding an adapter with NaN", ["library", "add", "--library", "{library}", *BASE, "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
+    # A message names the thing.
+    ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
+    ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
+    ("rows of another shape", [*FULL[:3], "--dtype", "float32", "--data", "{tmp}/shape", "--library", "{tmp}/new"], 3, ["t.jsonl:1", "'text'", "expected 'source'"]),
+    # Statistics.
+    ("two rows of one id", ["eval", *BASE, "--data", "{tmp}/twice", "--train-tasks", "t", "--max-new-tokens", "2"], 3, ["t.jsonl:2", "the id 'x' stands at"]),
+    ("an answer as long as the context", ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "100000"], 2, ["leaves no room"]),
+]
+
+
+class Hostile(Case):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        import pathlib
+        import tempfile
+        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="quiver-hostile-"))
+        cls.data = make_tasks(cls.shared / "data", names=("alpha", "beta"))
+        cls.library = cls.shared / "library"
+        run("train", *BASE, "--data", cls.data, "--library", cls.library, "--batch-size", 4, "--lr", "1e-2", "--epochs", 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.shared, ignore_errors=True)
+
+    def make_folder(self):
+        """What stands around: files of the user's, and inputs that are wrong."""
+        write_jsonl(self.tmp / "requests.jsonl", [{"id": 1, "context": "a", "continuation": " b"}])
+        for name in ("mine.parts", "keep"):
+            (self.tmp / name).mkdir()
+            (self.tmp / name / "thesis.tex").write_text("mine")
+        shutil.copytree(self.library, self.tmp / "library")
+        shutil.copytree(self.library / "adapters/alpha", self.tmp / "adapter")
+        (self.tmp / "adapter/notes.txt").write_text("mine")
+        shutil.copytree(self.data, self.tmp / "train")
+        make_tasks(self.tmp / "bad", names=("alpha", "omega"))
+        (self.tmp / "bad/omega.jsonl").write_text('{"source": "a", "target": "b"}\n{"source":\n')
+        (self.tmp / "shape").mkdir()
+        write_jsonl(self.tmp / "shape/t.jsonl", [{"text": "a", "label": 1}])
+        (self.tmp / "twice/train").mkdir(parents=True)
+        write_jsonl(self.tmp / "twice/train/t.jsonl", [{"id": "x", "source": "a", "target": "b", "split": "test"}] * 2)
+        (self.tmp / "loop").symlink_to("loop")
+        shutil.copytree(self.library / "adapters/alpha", self.tmp / "nan")
+        tensors = self.tmp / "nan/adapter_model.safetensors"
+        raw = bytearray(tensors.read_bytes())
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:8 + size])
+        name = next(n for n in header if n.endswith("lora_B.weight"))
+        begin = 8 + size + header[name]["data_offsets"][0]
+        raw[begin:begin + 4] = b"\x00\x00\xc0\x7f"
+        tensors.write_bytes(raw)
+
+    def snapshot(self):
+        return {path.relative_to(self.tmp): path.read_bytes() for path in sorted(self.tmp.rglob("*")) if path.is_file() and not path.name.startswith(".lock")}
+
+    def test_rows(self):
+        self.make_folder()
+        before = self.snapshot()
+        for name, command, code, words in ROWS:
+            with self.subTest(name):
+                filled = [part.replace("{tmp}", str(self.tmp)).replace("{library}", str(self.tmp / "library")).replace("{data}", str(self.data)) for part in command]
+                self.expect_error(filled, code, *words)
+                after = self.snapshot()
+                self.assertEqual({path: after.get(path) for path in before}, before)
+                shutil.rmtree(self.tmp / "new", ignore_errors=True)
+                self.assertFalse((self.tmp / "mine").exists())
+
+    def test_streams_are_written_to(self):
+        self.make_folder()
+        scored = run(*[part.replace("{tmp}", str(self.tmp)) for part in SCORE], "--output", "/dev/stdout").stdout
+        self.assertEqual(json.loads(scored)["id"], 1)
+        run(*[part.replace("{tmp}", str(self.tmp)) for part in SCORE], "--output", "/dev/null")
+        run(*[part.replace("{tmp}", str(self.tmp)) for part in SCORE], "--output", "/dev/null", "--force")
+        self.assertTrue((ROOT / "/dev/null").is_char_device())
+
+    def test_a_name_alone_that_differs_is_a_warning(self):
+        self.make_folder()
+        folder = self.tmp / "adapter"
+        config = json.loads((folder / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = "org/another-model"
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        raw = (folder / "adapter_model.safetensors").read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:8 + size])
+        header["__metadata__"].pop("quiver.base_fingerprint")
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        (folder / "adapter_model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size:])
+        done = run(*GENERATE, "--adapter", folder)
+        self.assertIn("names base 'org/another-model'", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
