@@ -44,7 +44,7 @@ void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, 
   } else {
     print_text(decoder.finish() + "\n");
   }
-  throw_if_stopped("while generating");
+  if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped while generating");
 }
 
 void run_file(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
@@ -56,20 +56,28 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
     ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
     prompts.push_back(encode(base, *row, where));
     if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
+    const auto size = static_cast<std::int64_t>(prompts.back().size());
+    if (size >= base.llama.config().max_positions) {
+      fail(ErrorKind::kUsage, "{}: the prompt has {} tokens, which leaves no room for an answer in the model's context of {}", where, size,
+           base.llama.config().max_positions);
+    }
   }
   TerminalProgress progress;
   auto generate = options.generate;
   generate.groups = model.groups_of(prompts, progress);
   progress.begin("generate", static_cast<std::int64_t>(prompts.size()) * options.generate.max_new_tokens, "tokens at most");
-  const auto answers = model::generate(model.llama, prompts, generate, [&](std::int64_t, std::int32_t) {
+  const auto on_token = [&](std::int64_t, std::int32_t) {
     progress.advance(1, "");
     return !stop_requested();
-  });
+  };
+  const auto on_batch = [&](std::int64_t first, std::span<const std::vector<std::int32_t>> answers) {
+    if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped while generating; the answers to {} of {} prompts are printed", first, prompts.size());
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      print_json({{"id", ids[static_cast<std::size_t>(first) + i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
+    }
+  };
+  model::generate(model.llama, prompts, generate, on_token, on_batch);
   progress.end();
-  throw_if_stopped("while generating");
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    print_json({{"id", ids[i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
-  }
 }
 
 void run(GenerateOptions& options) {

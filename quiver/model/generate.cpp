@@ -105,6 +105,7 @@ class BatchDecoder {
   /// Chooses the next token of each sequence and drops those that have ended.
   void choose(std::vector<Active>& active, const torch::Tensor& hidden, std::int64_t first) {
     const auto logits = model_.head().forward(hidden);
+    check_finite(active, logits);
     const bool greedy = options_.temperature == 0;
     const auto best = greedy ? logits.argmax(1).cpu() : torch::Tensor();
     const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();
@@ -121,6 +122,14 @@ class BatchDecoder {
       if (wanted && !stopped && static_cast<std::int64_t>(result.size()) < sequence.max_new) going_on.push_back(sequence);
     }
     active = std::move(going_on);
+  }
+
+  static void check_finite(const std::vector<Active>& active, const torch::Tensor& logits) {
+    const auto is_finite = logits.amax(1).isfinite().cpu();
+    for (std::size_t i = 0; i < active.size(); ++i) {
+      if (is_finite.const_data_ptr<bool>()[i]) continue;
+      fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)", active[i].prompt);
+    }
   }
 
   const Llama& model_;
@@ -157,7 +166,7 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
 }
 
 std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
-                                                const GenerateOptions& options, const TokenCallback& on_token) {
+                                                const GenerateOptions& options, const TokenCallback& on_token, const BatchCallback& on_batch) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
@@ -173,6 +182,7 @@ std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<co
   for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
     const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
     BatchDecoder(model, options, on_token, results).run(prompts.subspan(first, count), static_cast<std::int64_t>(first));
+    if (on_batch) on_batch(static_cast<std::int64_t>(first), std::span(results).subspan(first, count));
   }
   return results;
 }

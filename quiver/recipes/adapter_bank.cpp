@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
@@ -105,8 +106,9 @@ class TableChooser : public PromptChooser {
 
   std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override {
     std::vector<Prompt> fresh;
+    std::set<Prompt> seen;  // prompts enter the table when their rows are known: a pass that fails leaves nothing behind
     for (const auto& prompt : prompts) {
-      if (of_prompt_.emplace(prompt, -1).second) fresh.push_back(prompt);
+      if (!of_prompt_.contains(prompt) && seen.insert(prompt).second) fresh.push_back(prompt);
     }
     if (!fresh.empty()) {
       const auto rows = rows_(fresh, progress).to(torch::kFloat).contiguous();

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/nearest_group.h"
 #include "quiver/data/prompt_format.h"
@@ -248,7 +249,8 @@ json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progres
   std::vector<double> cosines, gains;
   for (const auto& [i, j, cosine] : spread_pairs(adapters, setup.num_pairs)) {
     const std::string tasks[] = {library.at(names[i]).info.tasks[0], library.at(names[j]).info.tasks[0]};
-    const auto name = format("pair-{}-{}", i, j);
+    // By the adapters' names, so that another adapter in the library does not turn one pair into another; both together may be too long for a name.
+    const auto name = "pair-" + sha256_hex(names[i] + "\n" + names[j]).substr(0, 16);
     auto training = setup.training;
     training.data = setup.analysis.data;
     train_adapter(base, pairs_library, name, library::AdapterKind::kShared, "", {tasks[0], tasks[1]}, training, progress);

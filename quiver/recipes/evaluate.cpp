@@ -463,6 +463,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       if (std::string(section) == "train") {
         for (auto entry : part.at("routing")) {
           entry["library"] = method.kind;
+          entry["method"] = name;
           results["routing"].push_back(std::move(entry));
         }
       }

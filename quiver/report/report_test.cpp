@@ -382,5 +382,19 @@ TEST(RenderTextTable, RefusesATooNarrowTerminalAndTakesNoSummary) {
   EXPECT_EQ(render_text_table(json{{"quiver_results", 1}}, 80), "These results hold no summary.\n");
 }
 
+TEST(RenderReport, DrawsOneRoutingMapPerMethod) {
+  auto results = sample_results();
+  auto more = results["routing"];
+  for (auto& entry : results["routing"]) entry["method"] = "private-arrow";
+  for (auto& entry : more) {
+    entry["method"] = "private-lag";
+    results["routing"].push_back(entry);
+  }
+  const auto page = page_of(results);
+  EXPECT_THAT(page, HasSubstr("<h3>Private, Arrow: 2 adapters</h3>"));
+  EXPECT_THAT(page, HasSubstr("<h3>Library \xE2\x80\x9Cprivate\xE2\x80\x9D: 2 adapters</h3>"));  // a method that the results do not list
+  EXPECT_EQ(count(page, "<b>1 of 1</b> tasks"), 2u);
+}
+
 }  // namespace
 }  // namespace quiver::report

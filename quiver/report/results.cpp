@@ -229,9 +229,10 @@ void read_routing(const json& document, const std::string& origin, std::vector<L
   for_each(document, "routing", origin, [&](const json& item, const std::string& where) {
     const auto name = io::require_string(item, "library", where);
     const auto adapters = strings_of(item, "adapters", where);
-    auto library = std::ranges::find(routing, name, &LibraryRouting::library);
+    const auto method = io::find_string(item, "method", where).value_or("");
+    auto library = std::ranges::find_if(routing, [&](const LibraryRouting& known) { return known.library == name && known.method == method; });
     if (library == routing.end()) {
-      routing.push_back({.library = name, .adapters = adapters, .tasks = {}});
+      routing.push_back({.library = name, .method = method, .adapters = adapters, .tasks = {}});
       library = std::prev(routing.end());
     }
     if (library->adapters != adapters) {

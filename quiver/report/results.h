@@ -95,8 +95,10 @@ struct TaskRouting {
   std::vector<LayerShare> layers;  ///< the same layers for all tasks of a library
 };
 
+/// How one method routes over one library.
 struct LibraryRouting {
   std::string library;
+  std::string method;  ///< Method::name; empty in results that do not say
   std::vector<std::string> adapters;
   std::vector<TaskRouting> tasks;
 };

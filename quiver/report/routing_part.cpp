@@ -116,7 +116,7 @@ void add_column_groups(const View& view, HeatMap& map) {
 
 std::string task_map(const View& view) {
   HeatMap map;
-  map.description = "Share of the routing weight, tasks by adapters of " + view.library->library;
+  map.description = "Share of the routing weight, tasks by adapters of " + (view.library->method.empty() ? view.library->library : view.library->method);
   map.high = highest_share(view);
   map.square_root = map.values_are_shares = true;
   for (std::size_t c = 0; c < view.columns.size(); ++c) map.columns.push_back(column_name(view, c));
@@ -253,7 +253,9 @@ std::string routing_part(const Results& results, const std::string& prefix) {
     const auto& library = results.routing[i];
     if (library.adapters.empty() || library.tasks.empty()) continue;
     const auto view = view_of(results, library);
-    html += format("<h3>Library \xE2\x80\x9C{}\xE2\x80\x9D: {} adapters</h3>", escape(library.library), library.adapters.size());
+    const auto method = std::ranges::find(results.methods, library.method, &Method::name);
+    const auto title = method != results.methods.end() ? method->label : format("Library \xE2\x80\x9C{}\xE2\x80\x9D", library.library);
+    html += format("<h3>{}: {} adapters</h3>", escape(title), library.adapters.size());
     html += "<figure><div class=\"scroll\">" + task_map(view) + "</div><figcaption>" + task_map_caption(view) + "</figcaption></figure>";
     html += layer_view(view, format("{}-routing{}", prefix, i));
   }

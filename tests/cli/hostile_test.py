@@ -54,6 +54,7 @@ ROWS = [
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
     ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
     ("rows of another shape", [*FULL[:3], "--dtype", "float32", "--data", "{tmp}/shape", "--library", "{tmp}/new"], 3, ["t.jsonl:1", "'text'", "expected 'source'"]),
+    ("a prompt longer than the context", ["generate", *BASE, "--input", "{tmp}/long.jsonl"], 2, ["long.jsonl:2", "leaves no room"]),
     # Statistics.
     ("two rows of one id", ["eval", *BASE, "--data", "{tmp}/twice", "--train-tasks", "t", "--max-new-tokens", "2"], 3, ["t.jsonl:2", "the id 'x' stands at"]),
     ("an answer as long as the context", ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "100000"], 2, ["leaves no room"]),
@@ -91,6 +92,7 @@ class Hostile(Case):
         write_jsonl(self.tmp / "shape/t.jsonl", [{"text": "a", "label": 1}])
         (self.tmp / "twice/train").mkdir(parents=True)
         write_jsonl(self.tmp / "twice/train/t.jsonl", [{"id": "x", "source": "a", "target": "b", "split": "test"}] * 2)
+        write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "nan")
         tensors = self.tmp / "nan/adapter_model.safetensors"
