@@ -153,5 +153,19 @@ TEST(Config, RefusesWhatItDoesNotCompute) {
   }
 }
 
+TEST(Config, ReadsWhatTransformersReads) {
+  auto config = io::read_json_file("tests/golden/model/llama-tied/config.json");
+  config["hidden_act"] = "swish";
+  config["quantization_config"] = nullptr;
+  config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+  EXPECT_EQ(config_from_json(config, "test").rope.type, RopeOptions::Type::kDefault);
+  config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.0}};  // it wins where it says something
+  EXPECT_EQ(config_from_json(config, "test").rope.type, RopeOptions::Type::kLinear);
+  config["rope_scaling"] = nlohmann::json::object();
+  EXPECT_EQ(config_from_json(config, "test").rope.type, RopeOptions::Type::kDefault);
+  config["partial_rotary_factor"] = 0.5;
+  EXPECT_THROW(config_from_json(config, "test"), Error);
+}
+
 }  // namespace
 }  // namespace quiver::model

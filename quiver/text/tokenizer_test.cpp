@@ -296,6 +296,15 @@ TEST_F(LoadTokenizer, TakesSpecialIdsFromTheFilesBesideIt) {
   EXPECT_THAT(std::vector(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end()), ElementsAre(257, 258));
 }
 
+TEST_F(LoadTokenizer, TakesTokensThatStandInTheConfigurationAlone) {
+  write("tokenizer_config.json", {{"added_tokens_decoder", {{"257", {{"content", "</s>"}}}, {"259", {{"content", "<tool>"}, {"special", true}}}}}});
+  const Tokenizer tokenizer = load_tokenizer(folder_);
+  EXPECT_EQ(tokenizer.token_id("<tool>"), 259);
+  EXPECT_TRUE(tokenizer.is_special(259));
+  EXPECT_THAT(tokenizer.encode("<tool>"), ElementsAre(259));
+  EXPECT_EQ(tokenizer.vocab_size(), 260);
+}
+
 TEST_F(LoadTokenizer, NeedsNoFilesBesideIt) {
   EXPECT_EQ(load_tokenizer(folder_).eos_id(), std::nullopt);
   EXPECT_EQ(load_tokenizer(folder_ / "tokenizer.json").vocab_size(), 259);
