@@ -9,8 +9,6 @@
 namespace quiver::cli {
 namespace {
 
-using recipes::ReuseFamily;
-
 /// An option of methods, and the methods that read it: names, or families by "once for all", "per token", "per prompt".
 struct Reading {
   const char* option;

@@ -105,9 +105,10 @@ class BatchDecoder {
   /// Chooses the next token of each sequence and drops those that have ended.
   void choose(std::vector<Active>& active, const torch::Tensor& hidden, std::int64_t first) {
     const auto logits = model_.head().forward(hidden);
-    check_finite(active, logits);
     const bool greedy = options_.temperature == 0;
-    const auto best = greedy ? logits.argmax(1).cpu() : torch::Tensor();
+    const auto places = greedy ? logits.argmax(1) : torch::Tensor();  // of a NaN, if there is one
+    check_finite(active, greedy ? logits.gather(1, places.unsqueeze(1)).squeeze(1) : logits.amax(1));
+    const auto best = greedy ? places.cpu() : torch::Tensor();
     const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();
     std::vector<Active> going_on;
     for (std::size_t i = 0; i < active.size(); ++i) {
@@ -124,8 +125,9 @@ class BatchDecoder {
     active = std::move(going_on);
   }
 
-  static void check_finite(const std::vector<Active>& active, const torch::Tensor& logits) {
-    const auto is_finite = logits.amax(1).isfinite().cpu();
+  /// `largest` [active]: the greatest logit of each.
+  static void check_finite(const std::vector<Active>& active, const torch::Tensor& largest) {
+    const auto is_finite = largest.isfinite().cpu();
     for (std::size_t i = 0; i < active.size(); ++i) {
       if (is_finite.const_data_ptr<bool>()[i]) continue;
       fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)", active[i].prompt);
