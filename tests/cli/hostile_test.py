@@ -50,6 +50,7 @@ ROWS = [
     ("a rank below one", [*FULL, "--library", "{tmp}/new", "--rank", "-1"], 2, ["--rank: must be at least 1, not -1"]),
     ("an adapter with NaN", [*GENERATE, "--adapter", "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
     ("adding an adapter with NaN", ["library", "add", "--library", "{library}", *BASE, "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
+    ("an adapter that overflows", [*GENERATE, "--adapter", "{tmp}/huge"], 3, ["logits after prompt 0 are not finite"]),
     # A message names the thing.
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
     ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
@@ -94,6 +95,9 @@ class Hostile(Case):
         write_jsonl(self.tmp / "twice/train/t.jsonl", [{"id": "x", "source": "a", "target": "b", "split": "test"}] * 2)
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
         (self.tmp / "loop").symlink_to("loop")
+        shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
+        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
+        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "nan")
         tensors = self.tmp / "nan/adapter_model.safetensors"
         raw = bytearray(tensors.read_bytes())
