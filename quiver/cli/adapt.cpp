@@ -1,3 +1,4 @@
+#include "quiver/recipes/adapt.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
@@ -5,7 +6,6 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/lora/peft.h"
-#include "quiver/recipes/adapt.h"
 
 namespace quiver::cli {
 namespace {
@@ -30,7 +30,8 @@ train::SearchMethod parse_search(const std::string& text) {
 recipes::AdaptSetup resolve(AdaptOptions& options) {
   auto setup = options.setup;
   setup.training = options.training.resolve(options.common.seed);
-  if (setup.training.tasks.size() != 1) fail(ErrorKind::kUsage, "--task '{}' is {} tasks; give one", options.training.tasks, setup.training.tasks.size());
+  if (setup.training.tasks.size() != 1)
+    fail(ErrorKind::kUsage, "--task '{}' is {} tasks; give one", options.training.tasks, setup.training.tasks.size());
   setup.members.library = options.training.library;
   setup.unit = lora::parse_mix_unit(options.granularity);
   setup.search.method = parse_search(options.search);
@@ -60,11 +61,14 @@ void run(AdaptOptions& options) {
   std::string text = format("{} adapted to {} by {}", options.output, setup.training.tasks.front(), setup.method);
   if (summary.contains("training")) {
     const auto& training = summary["training"];
-    text += format(": {} steps, loss {:.3f} -> {:.3f}", training["steps"].get<std::int64_t>(), training.value("first_loss", 0.0), training.value("last_loss", 0.0));
-    if (training.contains("best_step")) text += format(", the best on validation rows after step {}", training["best_step"].get<std::int64_t>());
+    text += format(": {} steps, loss {:.3f} -> {:.3f}", training["steps"].get<std::int64_t>(), training.value("first_loss", 0.0),
+                   training.value("last_loss", 0.0));
+    if (training.contains("best_step"))
+      text += format(", the best on validation rows after step {}", training["best_step"].get<std::int64_t>());
   }
   if (summary.contains("search")) {
-    text += format(": {} evaluations, objective {:.4f}", summary["search"]["evaluations"].get<std::int64_t>(), summary["search"]["value"].get<double>());
+    text += format(": {} evaluations, objective {:.4f}", summary["search"]["evaluations"].get<std::int64_t>(),
+                   summary["search"]["value"].get<double>());
   }
   print_text(text + "\n");
 }
@@ -75,33 +79,49 @@ void run(AdaptOptions& options) {
 void add_adapt_command(CLI::App& app) {
   auto options = std::make_shared<AdaptOptions>();
   options->training.data = "data/heldout_sni";
-  auto* command = app.add_subcommand("adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder");
+  auto* command =
+      app.add_subcommand("adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   command->add_option("--data", options->training.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
   command->add_option("--task", options->training.tasks, "The task to adapt to")->required();
-  command->add_option("--method", options->setup.method, "fresh, shared, mean, poly, polyz, mhr, mhrz, weights, lorahub or pi-tuning ('quiver methods')")
+  command
+      ->add_option("--method", options->setup.method,
+                   "fresh, shared, mean, poly, polyz, mhr, mhrz, weights, lorahub or pi-tuning ('quiver methods')")
       ->capture_default_str();
   command->add_option("--library", options->training.library, "The library to start from (all but fresh)");
-  command->add_option("--adapters", options->setup.members.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
+  command->add_option("--adapters", options->setup.members.names, "Adapters of the library to use (default: the private and imported ones)")
+      ->delimiter(',');
   command->add_option("--kind", options->setup.members.kind, "Use the library's adapters of this kind: private, cluster, poly, ...");
   command->add_option("--output", options->output, "The PEFT folder to write; an interrupted run goes on from OUTPUT.parts")->required();
-  command->add_option("--retrieve", options->setup.retrieve, "Use so many adapters, the nearest to the task (0: all; pi-tuning: 4)")->capture_default_str();
+  command->add_option("--retrieve", options->setup.retrieve, "Use so many adapters, the nearest to the task (0: all; pi-tuning: 4)")
+      ->capture_default_str();
   command->add_option("--retrieve-by", options->setup.retrieve_by, "What is near: random, weights (of a new LoRA of the task) or fisher")
       ->capture_default_str();
-  command->add_option("--granularity", options->granularity, "What shares one set of weights: projection, block, layer or model")->capture_default_str();
-  command->add_option("--heads", options->setup.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(at_least(1));
-  command->add_option("--logit-lr", options->setup.logit_rate, "Peak learning rate of the weights' logits")->check(above(0))->capture_default_str();
-  command->add_option("--search", options->search, "lorahub: cobyla (which LoraHub's nevergrad uses), one-plus-one or cma-es")->capture_default_str();
-  command->add_option("--evaluations", options->setup.search.max_evaluations, "lorahub: of the objective")->check(at_least(1))->capture_default_str();
+  command->add_option("--granularity", options->granularity, "What shares one set of weights: projection, block, layer or model")
+      ->capture_default_str();
+  command->add_option("--heads", options->setup.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")
+      ->check(at_least(1));
+  command->add_option("--logit-lr", options->setup.logit_rate, "Peak learning rate of the weights' logits")
+      ->check(above(0))
+      ->capture_default_str();
+  command->add_option("--search", options->search, "lorahub: cobyla (which LoraHub's nevergrad uses), one-plus-one or cma-es")
+      ->capture_default_str();
+  command->add_option("--evaluations", options->setup.search.max_evaluations, "lorahub: of the objective")
+      ->check(at_least(1))
+      ->capture_default_str();
   command->add_option("--objective", options->objective, "lorahub: rouge (of answers) or loss")->capture_default_str();
   command->add_option("--penalty", options->setup.penalty, "lorahub: of the weights' magnitude")->check(at_least(0))->capture_default_str();
   command->add_option("--search-rows", options->setup.search_rows, "lorahub: training rows of the objective (0: half of them)")
       ->check(at_least(0))
       ->capture_default_str();
-  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "lorahub: longest answer")->check(at_least(1))->capture_default_str();
+  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "lorahub: longest answer")
+      ->check(at_least(1))
+      ->capture_default_str();
   command->add_option("--task-data", options->setup.members.task_data, "fisher: folder of the adapters' tasks")->capture_default_str();
-  command->add_option("--task-samples", options->setup.members.task_samples, "fisher: training rows of a task")->check(at_least(1))->capture_default_str();
+  command->add_option("--task-samples", options->setup.members.task_samples, "fisher: training rows of a task")
+      ->check(at_least(1))
+      ->capture_default_str();
   add_training_settings(*command, options->training);
   command->callback([options] { run(*options); });
 }

@@ -21,7 +21,8 @@ const std::vector<Reading>& readings() {
   static const std::vector<Reading> all = {
       {"--top-k", {"per token", "per prompt"}},
       {"--temperature",
-       {"arrow", "arrow-mean", "lag", "lag-base", "norm", "spectral", "centroids", "phatgoose", "calibrated-arrow", "gated-arrow", "pooled-arrow"}},
+       {"arrow", "arrow-mean", "lag", "lag-base", "norm", "spectral", "centroids", "phatgoose", "calibrated-arrow", "gated-arrow",
+        "pooled-arrow"}},
       {"--combine", {"per token", "per prompt"}},
       {"--tie", arrows},
       {"--tie-by", arrows},
@@ -78,28 +79,34 @@ void refuse_names_twice(const char* option, const std::vector<std::string>& name
 void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods) {
   if (choice.library.empty()) {
     const auto refuse = [&](const char* option) {
-      if (is_given(command, option)) fail(ErrorKind::kUsage, "{} is of a library, and no --library is given: nothing would read it", option);
+      if (is_given(command, option))
+        fail(ErrorKind::kUsage, "{} is of a library, and no --library is given: nothing would read it", option);
     };
     for (const auto* option : kOfLibrary) refuse(option);
     for (const auto& reading : readings()) refuse(reading.option);
-    if (choice.adapter.empty() && choice.allow_other_base) fail(ErrorKind::kUsage, "--allow-other-base is of adapters, and neither --adapter nor --library is given");
+    if (choice.adapter.empty() && choice.allow_other_base)
+      fail(ErrorKind::kUsage, "--allow-other-base is of adapters, and neither --adapter nor --library is given");
     return;
   }
   refuse_names_twice("--adapters", choice.names);
   refuse_names_twice("--general", choice.general);
   for (const auto& name : choice.general) {
     if (std::ranges::find(choice.names, name) != choice.names.end()) {
-      fail(ErrorKind::kUsage, "'{}' is one of --general, which are subtracted, and of --adapters, which are used; name it in one of them", name);
+      fail(ErrorKind::kUsage, "'{}' is one of --general, which are subtracted, and of --adapters, which are used; name it in one of them",
+           name);
     }
   }
   const bool is_mixed = std::ranges::any_of(methods, [](const std::string& method) { return method.starts_with("task="); });
-  if (!choice.names.empty() && !choice.kind.empty() && !is_mixed) fail(ErrorKind::kUsage, "--adapters names the adapters, so that nothing reads --kind; give one of both");
-  if (choice.general_by_factors && choice.general.empty()) fail(ErrorKind::kUsage, "--general-by-factors says how --general is subtracted, which is not given");
+  if (!choice.names.empty() && !choice.kind.empty() && !is_mixed)
+    fail(ErrorKind::kUsage, "--adapters names the adapters, so that nothing reads --kind; give one of both");
+  if (choice.general_by_factors && choice.general.empty())
+    fail(ErrorKind::kUsage, "--general-by-factors says how --general is subtracted, which is not given");
   if (methods.empty()) return;
   for (const auto& reading : readings()) {
     if (!is_given(command, reading.option)) continue;
     if (std::ranges::none_of(methods, [&](const std::string& method) { return reads(method, reading); })) {
-      fail(ErrorKind::kUsage, "{} is read by {}, not by {}; leave it out, or choose another --method", reading.option, listed(reading.methods), listed(methods));
+      fail(ErrorKind::kUsage, "{} is read by {}, not by {}; leave it out, or choose another --method", reading.option,
+           listed(reading.methods), listed(methods));
     }
   }
 }
@@ -107,15 +114,24 @@ void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
   command.add_option("--library", choice.library, "A library of adapters, used as --method says");
-  command.add_option("--method", choice.method, "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists")->capture_default_str();
+  command
+      .add_option("--method", choice.method,
+                  "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists")
+      ->capture_default_str();
   command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
   command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared, imported, poly or mhr");
-  command.add_option("--top-k", choice.top_k, "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")
+  command
+      .add_option("--top-k", choice.top_k,
+                  "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")
       ->check(at_least(1));
   command.add_option("--temperature", choice.temperature, "Divides the scores before the softmax")->capture_default_str();
   command.add_option("--combine", choice.combine, "Mix params (the paper) or outputs (PEFT) (default: the method's)");
-  command.add_option("--tie", choice.tie, "arrow and its kin: projections of a block that share a prototype and decide as one: q_proj,k_proj,v_proj")->delimiter(',');
-  command.add_option("--tie-by", choice.tie_by, "What their prototype is of: concat, their updates one above another, or sum")->capture_default_str();
+  command
+      .add_option("--tie", choice.tie,
+                  "arrow and its kin: projections of a block that share a prototype and decide as one: q_proj,k_proj,v_proj")
+      ->delimiter(',');
+  command.add_option("--tie-by", choice.tie_by, "What their prototype is of: concat, their updates one above another, or sum")
+      ->capture_default_str();
   command.add_option("--weights", choice.merge.weights, "Merges: a weight for each adapter, in name order")->delimiter(',');
   command.add_option("--lambda", choice.merge.lambda, "task-arithmetic: the factor of the sum");
   command.add_option("--density", choice.merge.density, "Merges by ties and dare: the share of entries kept");
@@ -126,22 +142,28 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
   command.add_option("--calibration", choice.calibration.file,
                      "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
   command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();
-  command.add_option("--task-threshold", choice.task_threshold,
-                     "lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
+  command
+      .add_option("--task-threshold", choice.task_threshold,
+                  "lag-base, gated-arrow: a prompt looks like a task at so many standard deviations above text of no task")
       ->capture_default_str();
-  command.add_option("--pooled-weight", choice.pooled_weight, "gated-arrow: of the prompt's evidence where it is clear")->capture_default_str();
+  command.add_option("--pooled-weight", choice.pooled_weight, "gated-arrow: of the prompt's evidence where it is clear")
+      ->capture_default_str();
   command.add_option("--fallback", choice.fallback, "arrow-mean: when it gives way: constant, entropy or margin")->capture_default_str();
   command.add_option("--fallback-strength", choice.fallback_strength, "arrow-mean: the constant share, or the power of the other two")
       ->capture_default_str();
   command.add_option("--components", choice.components, "spectral: singular directions of each adapter (0: all)")->capture_default_str();
   command.add_option("--gamma", choice.gamma, "spectral: power of the singular values")->capture_default_str();
   command.add_flag("--calibrated", choice.is_calibrated, "spectral: on scores measured against those on text of no task (--calibration)");
-  command.add_option("--centroid-score", choice.centroid_score, "centroids: cosine (the paper), or dot, over the root of the width (its code)")
+  command
+      .add_option("--centroid-score", choice.centroid_score, "centroids: cosine (the paper), or dot, over the root of the width (its code)")
       ->capture_default_str();
   command.add_option("--shortlist", choice.shortlist, "lag: adapters that Arrow lets through")->capture_default_str();
   command.add_option("--gate-steps", choice.gate_steps, "phatgoose: training steps of an adapter's gates")->capture_default_str();
-  command.add_option("--task-data", choice.task_data, "centroids, phatgoose, retrieval, task-predictor: folder of the adapters' tasks")->capture_default_str();
-  command.add_option("--task-samples", choice.task_samples, "centroids, retrieval, task-predictor: training rows that stand for an adapter's tasks")
+  command.add_option("--task-data", choice.task_data, "centroids, phatgoose, retrieval, task-predictor: folder of the adapters' tasks")
+      ->capture_default_str();
+  command
+      .add_option("--task-samples", choice.task_samples,
+                  "centroids, retrieval, task-predictor: training rows that stand for an adapter's tasks")
       ->capture_default_str();
   command.add_flag("--allow-other-base", choice.allow_other_base, "Use adapters that were made for another base model");
   command.parse_complete_callback([&command, &choice] { check_adapter_options(command, choice, std::span(&choice.method, 1)); });

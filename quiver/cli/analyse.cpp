@@ -44,7 +44,8 @@ void run_routing(const AnalyseOptions& options) {
   TerminalProgress progress;
   const auto result = recipes::analyse_routing(base, setup, progress);
   if (options.common.json) return print_json(result);
-  std::string text = format("{:<44}  entropy  of ln N    margin agreement  own task\n", format("{} over {} adapters", setup.choice.method, result["adapters"].size()));
+  std::string text = format("{:<44}  entropy  of ln N    margin agreement  own task\n",
+                            format("{} over {} adapters", setup.choice.method, result["adapters"].size()));
   const auto row = [&](const std::string& name, const json& f) {
     text += format("{:<44}{}{}{} {}{}\n", name.size() > 44 ? name.substr(0, 44) : name, figure(f["entropy"]), figure(f["relative_entropy"]),
                    figure(f["margin"]), figure(f["agreement"]), figure(f["true_share"]));
@@ -90,11 +91,12 @@ void run_transfer(const TransferOptions& transfer) {
   if (transfer.options.common.json) return print_json(result);
   std::string text = "  cosine      gain  of one adapter on both tasks over their own (figure 2 of Ostapenko et al. 2024)\n";
   for (const auto& pair : result["pairs"]) {
-    text += format("{:>8.3f}  {:>8.3f}  {}, {}\n", pair["cosine"].get<double>(), pair["gain"].get<double>(), pair["tasks"][0].get<std::string>(),
-                   pair["tasks"][1].get<std::string>());
+    text += format("{:>8.3f}  {:>8.3f}  {}, {}\n", pair["cosine"].get<double>(), pair["gain"].get<double>(),
+                   pair["tasks"][0].get<std::string>(), pair["tasks"][1].get<std::string>());
   }
   text += format("correlation {:.3f}", result["correlation"].get<double>());
-  if (result["interval"].is_array()) text += format(" [{:.3f}, {:.3f}]", result["interval"][0].get<double>(), result["interval"][1].get<double>());
+  if (result["interval"].is_array())
+    text += format(" [{:.3f}, {:.3f}]", result["interval"][0].get<double>(), result["interval"][1].get<double>());
   print_text(text + "\n");
 }
 
@@ -102,24 +104,29 @@ void run_transfer(const TransferOptions& transfer) {
 
 /// quiver analyse routing|norms|transfer --library L
 void add_analyse_command(CLI::App& app) {
-  auto* command = app.add_subcommand("analyse", "Figures about a library: how it is routed, whose adapter answers most, which tasks help each other");
+  auto* command =
+      app.add_subcommand("analyse", "Figures about a library: how it is routed, whose adapter answers most, which tasks help each other");
   command->require_subcommand(1);
   auto routing = std::make_shared<AnalyseOptions>();
   auto* routes = command->add_subcommand("routing", "Entropy, margin, agreement between layers and share of the right adapter, by task");
   add_options(*routes, *routing);
   routes->callback([routing] { run_routing(*routing); });
   auto norms = std::make_shared<AnalyseOptions>();
-  auto* ratios = command->add_subcommand("norms", "How much larger the update of a task's own adapter is than that of others, on its inputs");
+  auto* ratios =
+      command->add_subcommand("norms", "How much larger the update of a task's own adapter is than that of others, on its inputs");
   add_options(*ratios, *norms);
   ratios->callback([norms] { run_norms(*norms); });
   auto transfer = std::make_shared<TransferOptions>();
-  auto* pairs = command->add_subcommand("transfer", "Whether training on two tasks together gains the more, the more alike their adapters are");
+  auto* pairs =
+      command->add_subcommand("transfer", "Whether training on two tasks together gains the more, the more alike their adapters are");
   add_common_options(*pairs, transfer->options.common);
   add_format_options(*pairs, transfer->options.common);
   pairs->add_option("--library", transfer->training.library, "The library of private adapters")->required();
   pairs->add_option("--data", transfer->options.data, "Folder of task files")->capture_default_str();
   pairs->add_option("--rows", transfer->options.analysis.rows, "Test rows of each task")->check(at_least(1))->capture_default_str();
-  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, their likeness spread evenly")->check(at_least(1))->capture_default_str();
+  pairs->add_option("--pairs", transfer->setup.num_pairs, "Pairs of tasks, their likeness spread evenly")
+      ->check(at_least(1))
+      ->capture_default_str();
   pairs->add_option("--work", transfer->setup.work, "A library of the pairs' adapters; what it holds is not trained again")->required();
   add_training_settings(*pairs, transfer->training);
   pairs->callback([transfer] { run_transfer(*transfer); });

@@ -116,7 +116,8 @@ void add_routing(CLI::App& bench) {
     const auto result = recipes::bench_routing(base.llama, options->shape);
     const auto& over = result["over_base"];
     print(options->common, result,
-          format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} (base {:.0f} ms)\n",
+          format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} "
+                 "(base {:.0f} ms)\n",
                  options->shape.num_adapters, options->shape.top_k, number(over, "params"), number(over, "outputs"), number(over, "lag"),
                  1e3 * number(result["base"], "median")));
   });

@@ -71,7 +71,8 @@ void run(const BuildOptions& options) {
   auto cluster_epochs = options.cluster_epochs;
   if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
     if (!with_mbc || options.budget_epochs < 2) fail(ErrorKind::kUsage, "--budget-epochs is for --recipe mbc, and 2 or more");
-    setup.train.epochs = std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(options.budget_epochs)), 1, options.budget_epochs - 1);
+    setup.train.epochs =
+        std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(options.budget_epochs)), 1, options.budget_epochs - 1);
     cluster_epochs = options.budget_epochs - setup.train.epochs;
   }
   const auto mbc = options.cluster.resolve(options.common.seed);
@@ -122,28 +123,35 @@ void run(const BuildOptions& options) {
 /// quiver build --recipe NAME --library DIR ...
 void add_build_command(CLI::App& app) {
   auto options = std::make_shared<BuildOptions>();
-  auto* command =
-      app.add_subcommand("build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
+  auto* command = app.add_subcommand(
+      "build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  command->add_option("--recipe", options->recipe, "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
-                      "another that 'quiver methods' lists")
+  command
+      ->add_option(
+          "--recipe", options->recipe,
+          "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
+          "another that 'quiver methods' lists")
       ->capture_default_str();
   add_training_options(*command, options->training);
   add_cluster_options(*command, options->cluster);
   command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")
       ->check(at_least(1));
-  command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")
-      ->check(at_least(1));
-  command->add_option("--budget-epochs", options->budget_epochs, "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
+  command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")->check(at_least(1));
+  command
+      ->add_option("--budget-epochs", options->budget_epochs,
+                   "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
       ->check(at_least(1));
   command->add_option("--group-samples", options->group_samples, "hidden, tf-idf: training rows that stand for a task")
       ->check(at_least(1))
       ->capture_default_str();
-  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")->check(at_least(1))->capture_default_str();
+  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")
+      ->check(at_least(1))
+      ->capture_default_str();
   command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
       ->capture_default_str();
-  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")->check(at_least(1));
+  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")
+      ->check(at_least(1));
   command->add_flag("--sample-weights", options->skills.sample_weights,
                     "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
   command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")

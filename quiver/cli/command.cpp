@@ -42,9 +42,11 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
 
 void add_format_options(CLI::App& command, CommonOptions& options) {
   options.reads_text = true;
-  auto* chat = command.add_flag_callback("--chat", [&options] { options.format.chat = true; },
-                                         "Text is the user's message in the base's chat template (the default where the base has one)");
-  auto* bare = command.add_flag_callback("--no-chat", [&options] { options.format.chat = false; }, "Text is given to the model as it is");
+  auto* chat = command.add_flag_callback(
+      "--chat", [&options] { options.format.chat = true; },
+      "Text is the user's message in the base's chat template (the default where the base has one)");
+  auto* bare = command.add_flag_callback(
+      "--no-chat", [&options] { options.format.chat = false; }, "Text is given to the model as it is");
   chat->excludes(bare);
   command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)");
 }
@@ -72,10 +74,12 @@ void check_output(const std::string& path, bool force) {
   std::error_code error;
   const auto status = fs::status(file, error);
   if (status.type() == fs::file_type::none) fail(ErrorKind::kIo, "cannot write '{}': {}", path, error.message());
-  if (!file.has_filename() || fs::is_directory(status)) fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path);
+  if (!file.has_filename() || fs::is_directory(status))
+    fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path);
   if (fs::exists(status) && !force) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", path);
   const auto folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, error)) fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path, folder.string());
+  if (!fs::is_directory(folder, error))
+    fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path, folder.string());
 }
 
 void write_output(const std::string& path, const std::string& text, bool force) {

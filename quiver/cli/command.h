@@ -40,7 +40,8 @@ void add_generation_options(CLI::App& command, model::GenerateOptions& generate)
 /// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
 /// When the command line is read, check_adapter_options is called with --method; a verb that uses more methods replaces the callback.
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
-/// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for contradictions.
+/// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for
+/// contradictions.
 void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods);
 
 /// One line of JSON on stdout.

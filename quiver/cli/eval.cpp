@@ -7,8 +7,8 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
-#include "quiver/io/work_folder.h"
 #include "quiver/io/json.h"
+#include "quiver/io/work_folder.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/machine.h"
 #include "quiver/report/text_table.h"
@@ -57,7 +57,8 @@ void check_options(const CLI::App& command, const EvalOptions& options) {
   const auto names = chosen_methods(options);
   if (std::ranges::find(names, "given") == names.end()) {
     for (const char* option : {"--adapter", "--method", "--adapters", "--kind"}) {
-      if (command.get_option(option)->count() > 0) fail(ErrorKind::kUsage, "{} is read by the evaluation method 'given', which --methods leaves out", option);
+      if (command.get_option(option)->count() > 0)
+        fail(ErrorKind::kUsage, "{} is read by the evaluation method 'given', which --methods leaves out", option);
     }
   }
   std::vector<std::string> methods;
@@ -109,8 +110,8 @@ void run(EvalOptions& options) {
 /// quiver eval --library L --methods all --train-tasks a,b --instruction-tasks all --choice-sets all --output results.json
 void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
-  auto* command = app.add_subcommand(
-      "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
+  auto* command =
+      app.add_subcommand("eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->setup.choice_of_adapters);
@@ -122,19 +123,13 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all");
   command->add_option("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all");
   command->add_option("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all");
-  command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")
-      ->check(at_least(0))
-      ->capture_default_str();
+  command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")->check(at_least(0))->capture_default_str();
   command->add_option("--max-instruction-rows", options->setup.instruction.max_rows, "Per task (0: all)")
       ->check(at_least(0))
       ->capture_default_str();
-  command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")
-      ->check(at_least(0))
-      ->capture_default_str();
+  command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")->check(at_least(0))->capture_default_str();
   command->add_flag("!--no-generation", options->setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
-  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")
-      ->check(at_least(1))
-      ->capture_default_str();
+  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
   command->add_option("--output", options->output,
                       "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
   command->add_option("--work", options->work,

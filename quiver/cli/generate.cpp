@@ -71,9 +71,11 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
     return !stop_requested();
   };
   const auto on_batch = [&](std::int64_t first, std::span<const std::vector<std::int32_t>> answers) {
-    if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped while generating; the answers to {} of {} prompts are printed", first, prompts.size());
+    if (stop_requested())
+      fail(ErrorKind::kInterrupted, "stopped while generating; the answers to {} of {} prompts are printed", first, prompts.size());
     for (std::size_t i = 0; i < answers.size(); ++i) {
-      print_json({{"id", ids[static_cast<std::size_t>(first) + i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
+      print_json(
+          {{"id", ids[static_cast<std::size_t>(first) + i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
     }
   };
   model::generate(model.llama, prompts, generate, on_token, on_batch);
@@ -95,11 +97,13 @@ void run(GenerateOptions& options) {
 /// quiver generate --prompt TEXT | --input prompts.jsonl
 void add_generate_command(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
-  auto* command = app.add_subcommand("generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file");
+  auto* command =
+      app.add_subcommand("generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
-  command->add_option("--prompt", options->prompt, "The user's message, or with --no-chat text to continue; the answer streams to standard output");
+  command->add_option("--prompt", options->prompt,
+                      "The user's message, or with --no-chat text to continue; the answer streams to standard output");
   command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
   add_generation_options(*command, options->generate);
   command->callback([options] { run(*options); });

@@ -60,9 +60,11 @@ void show(const LibraryOptions& options) {
 void add(const LibraryOptions& options) {
   const auto base = options.common.load();
   auto adapter = lora::load_peft(options.folder);
-  const auto warning = lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+  const auto warning =
+      lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
   if (warning) TerminalProgress().message(*warning);
-  if (lora::changes_nothing(adapter)) TerminalProgress().message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
+  if (lora::changes_nothing(adapter))
+    TerminalProgress().message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;
   // From here on it is an adapter of this base: its file says so, and the library checks it.
   adapter.base_model = base.llama.config().name;
@@ -134,7 +136,8 @@ void add_library_command(CLI::App& app) {
   add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');
   add_verb->add_flag("--allow-other-base", add_options->allow_other_base, "Although it was made for another base model");
   add_verb->add_flag("--assign", add_options->assign,
-                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: 'quiver build --recipe clusters --force' does, that group's adapter alone");
+                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: 'quiver build --recipe "
+                     "clusters --force' does, that group's adapter alone");
   add_verb->add_flag("--force", add_options->force, "Replace an adapter of this name");
   const auto [remove_verb, remove_options] = verb("remove", "Delete one adapter", remove);
   remove_verb->add_option("name", remove_options->name, "Adapter")->required();

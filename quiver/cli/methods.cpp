@@ -49,7 +49,8 @@ void run(bool json) {
   const auto building = add_lines("making a library: names for build --recipe, and train", recipes::build_recipes(), text);
   const auto steps = add_lines("making a library step by step: verbs", recipes::build_steps(), text);
   const auto options = add_lines("going with others: options", recipes::method_options(), text);
-  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}, {"steps", steps}, {"options", options}}) : print_text(text);
+  json ? print_json({{"methods", list}, {"adapt", adapting}, {"build", building}, {"steps", steps}, {"options", options}})
+       : print_text(text);
 }
 
 }  // namespace
@@ -57,7 +58,9 @@ void run(bool json) {
 /// quiver methods
 void add_methods_command(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
-  auto* command = app.add_subcommand("methods", "List the ways of making a library, of using it (names for --method and, with KIND- before them, for eval), and of adapting from it");
+  auto* command = app.add_subcommand(
+      "methods",
+      "List the ways of making a library, of using it (names for --method and, with KIND- before them, for eval), and of adapting from it");
   command->add_flag("--json", *json, "Results as JSON");
   command->callback([json] { run(*json); });
 }

@@ -19,7 +19,8 @@ struct ScoreOptions {
 /// A line of --input: {"context", "continuation"}, or {"messages", "continuation"} with the user's message last.
 forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
   const auto continuation = io::require_string(row, "continuation", where);
-  if (!row.contains("messages")) return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation);
+  if (!row.contains("messages"))
+    return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation);
   if (row.contains("context")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'context'; expected one of them", where);
   return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, "");
 }
@@ -68,7 +69,8 @@ void run(const ScoreOptions& options) {
 /// quiver score --base B --input requests.jsonl [--output scores.jsonl]
 void add_score_command(CLI::App& app) {
   auto options = std::make_shared<ScoreOptions>();
-  auto* command = app.add_subcommand("score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in");
+  auto* command = app.add_subcommand(
+      "score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);

@@ -41,15 +41,16 @@ void print_profile(const nlohmann::json& profile) {
 }
 
 void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
-  if (!options.training.library.empty() || !options.shared.empty()) fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
+  if (!options.training.library.empty() || !options.shared.empty())
+    fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
   const auto base = options.common.load(options.training.resolve_train_on());
   TerminalProgress progress;
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
   if (options.common.json) return print_json(result);
   const auto& training = result["training"];
-  print_text(format("{}: {} parameters, {} steps, {:.0f} tokens/s, loss {:.3f} -> {:.3f}\n", options.full, result["parameters"].get<std::int64_t>(),
-                    training["steps"].get<std::int64_t>(), training["tokens_per_second"].get<double>(), training.value("first_loss", 0.0),
-                    training.value("last_loss", 0.0)));
+  print_text(format("{}: {} parameters, {} steps, {:.0f} tokens/s, loss {:.3f} -> {:.3f}\n", options.full,
+                    result["parameters"].get<std::int64_t>(), training["steps"].get<std::int64_t>(),
+                    training["tokens_per_second"].get<double>(), training.value("first_loss", 0.0), training.value("last_loss", 0.0)));
 }
 
 void run(const TrainOptions& options) {
@@ -94,7 +95,8 @@ void run(const TrainOptions& options) {
 /// quiver train --library DIR [--data DIR --tasks a,b|all --shared NAME ...]
 void add_train_command(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
-  auto* command = app.add_subcommand("train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
+  auto* command = app.add_subcommand(
+      "train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
   add_training_options(*command, options->training);

@@ -63,9 +63,7 @@ void add_training_options(CLI::App& command, TrainingArguments& arguments) {
 void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   auto& setup = arguments.setup;
   auto& optimizer = setup.train.optimizer;
-  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")
-      ->check(at_least(0))
-      ->capture_default_str();
+  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")->check(at_least(0))->capture_default_str();
   command.add_option("--data-share", setup.data_share, "Of those rows, use this share: 0.1, 0.005, ...")
       ->check(between(0, 1))
       ->capture_default_str();
@@ -73,15 +71,20 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
       ->check(between(2, 1 << 20))
       ->capture_default_str();
   using recipes::kPaperRecipe, recipes::kRecipe;
-  command.add_flag("--paper", arguments.is_paper, "Take learning rate, epochs and batch size from Ostapenko et al. 2024 where they are not given");
-  command.add_option("--epochs", arguments.epochs, format("Passes over the rows (default: {}; --paper: {})", kRecipe.epochs, kPaperRecipe.epochs))
+  command.add_flag("--paper", arguments.is_paper,
+                   "Take learning rate, epochs and batch size from Ostapenko et al. 2024 where they are not given");
+  command
+      .add_option("--epochs", arguments.epochs,
+                  format("Passes over the rows (default: {}; --paper: {})", kRecipe.epochs, kPaperRecipe.epochs))
       ->check(at_least(1));
-  command.add_option("--batch-size", arguments.batch_size, format("Examples per step (default: {}; --paper: {})", kRecipe.batch_size, kPaperRecipe.batch_size))
+  command
+      .add_option("--batch-size", arguments.batch_size,
+                  format("Examples per step (default: {}; --paper: {})", kRecipe.batch_size, kPaperRecipe.batch_size))
       ->check(at_least(1));
   command
       .add_option("--lr", arguments.learning_rate,
-                  format("Peak learning rate (default: {}, of a shared adapter {}; --paper: {})", kRecipe.learning_rate, kRecipe.shared_learning_rate,
-                         kPaperRecipe.learning_rate))
+                  format("Peak learning rate (default: {}, of a shared adapter {}; --paper: {})", kRecipe.learning_rate,
+                         kRecipe.shared_learning_rate, kPaperRecipe.learning_rate))
       ->check(above(0));
   command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")
       ->check(between(0, 1))
@@ -91,9 +94,7 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")
       ->check(above(0))
       ->capture_default_str();
-  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")
-      ->check(at_least(0))
-      ->capture_default_str();
+  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")->check(at_least(0))->capture_default_str();
   command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")
       ->check(at_least(0))
       ->capture_default_str();
@@ -108,7 +109,8 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft")->capture_default_str();
   command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")
       ->capture_default_str();
-  command.add_option("--train-on", arguments.train_on, "Of a conversation, learn all messages of the assistant or the last alone: all or last")
+  command
+      .add_option("--train-on", arguments.train_on, "Of a conversation, learn all messages of the assistant or the last alone: all or last")
       ->capture_default_str();
   command
       .add_option("--share-prefixes", arguments.share_prefixes,
@@ -136,9 +138,7 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
                   "Private adapters trained in one batch, each with its own steps: for batches too small for the machine")
       ->check(at_least(1))
       ->capture_default_str();
-  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")
-      ->check(at_least(0))
-      ->capture_default_str();
+  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")->check(at_least(0))->capture_default_str();
   command.add_flag("--force", setup.force, "Train again what the library holds with other settings");
 }
 

@@ -16,10 +16,10 @@
 namespace quiver::cluster {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using quiver::testing::draw;
 using quiver::testing::message_of;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::vector<std::string> task_names(int count) {
   std::vector<std::string> names;
@@ -121,7 +121,10 @@ TEST(ClusterVectors, DoesNotDependOnTheOrderOfTheNames) {
   EXPECT_EQ(reversed.names, result.names);
   EXPECT_EQ(reversed.labels, result.labels);
   EXPECT_TRUE(reversed.similarity.equal(result.similarity));
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { cluster_vectors(names, draw({19, 4}, 3), {.num_clusters = 4}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           cluster_vectors(names, draw({19, 4}, 3), {.num_clusters = 4});
+                         }),
               HasSubstr("20 names do not fit vectors Float [19, 4]"));
   names[3] = names[4];
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { cluster_vectors(names, vectors, {.num_clusters = 4}); }),

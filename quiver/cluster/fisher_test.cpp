@@ -15,9 +15,9 @@
 namespace quiver::cluster {
 namespace {
 
-using ::testing::HasSubstr;
 using quiver::testing::draw;
 using quiver::testing::message_of;
+using ::testing::HasSubstr;
 
 tensor::TensorMap diagonal(std::uint64_t seed) {
   return {{"layers.0.q_proj.lora_a", draw({2, 6}, seed).square()}, {"layers.0.q_proj.lora_b", draw({5, 2}, seed + 1).square()}};
@@ -94,7 +94,10 @@ TEST(FisherSimilarity, SaysWhatDoesNotFit) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity(one(std::numeric_limits<float>::quiet_NaN()), one(1)); }),
               HasSubstr("not finite"));
   for (const auto measure : {FisherMeasure::kSymmetric, FisherMeasure::kCosine}) {
-    EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity(one(1), {{"p", torch::zeros({2})}}, measure); }),
+    EXPECT_THAT(message_of(ErrorKind::kUsage,
+                           [&] {
+                             fisher_similarity(one(1), {{"p", torch::zeros({2})}}, measure);
+                           }),
                 HasSubstr("no path where both have entries above 0"));
     EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity({}, {}, measure); }), HasSubstr("no path"));
   }

@@ -14,7 +14,7 @@ namespace quiver::cluster {
 /// How alike an adapter and a group of adapters are.
 struct GroupSimilarity {
   std::string group;
-  double mean = 0;               ///< of `cosines`
+  double mean = 0;              ///< of `cosines`
   std::vector<double> cosines;  ///< with each member, as given
 };
 

@@ -12,10 +12,10 @@ namespace quiver::cluster {
 namespace {
 
 using lora::LoraAdapter;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using quiver::testing::draw;
 using quiver::testing::message_of;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 /// An adapter `noise` away from the centre of group `group`.
 LoraAdapter around(std::uint64_t group, std::uint64_t seed, double noise = 0.5) {
@@ -92,7 +92,10 @@ TEST(NearestGroups, FindsThePlantedGroupOfANewAdapter) {
 TEST(NearestGroups, RefusesAnAdapterThatCannotBeCompared) {
   auto stranger = around(0, 9);
   stranger.pairs.erase("layers.1.v_proj");
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { nearest_groups(stranger, {{"c0", {around(0, 1)}}}, {}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           nearest_groups(stranger, {{"c0", {around(0, 1)}}}, {});
+                         }),
               HasSubstr("adapter 'g0-1' adapts 'layers.1.v_proj' and adapter 'g0-9' does not"));
 }
 

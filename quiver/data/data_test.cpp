@@ -66,12 +66,14 @@ TEST(LoadTask, ReadsTheShapesOfTheField) {
   EXPECT_EQ(task.train[2].source, "a");
   for (const auto& row : task.train) EXPECT_EQ(row.targets, std::vector<std::string>{"b"});
   folder.write("u.jsonl", "{\"text\":\"a\",\"label\":1}\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("u.jsonl:1: the row has keys 'label', 'text'; expected 'source'"), std::string::npos);
+  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("u.jsonl:1: the row has keys 'label', 'text'; expected 'source'"),
+            std::string::npos);
 }
 
 TEST(LoadTask, RefusesASecondRowOfOneId) {
   const TaskFolder folder;
-  folder.write("t.jsonl", "{\"id\":\"x\",\"source\":\"a\",\"target\":\"b\"}\n{\"id\":\"x\",\"source\":\"c\",\"target\":\"d\",\"split\":\"test\"}\n");
+  folder.write("t.jsonl",
+               "{\"id\":\"x\",\"source\":\"a\",\"target\":\"b\"}\n{\"id\":\"x\",\"source\":\"c\",\"target\":\"d\",\"split\":\"test\"}\n");
   const auto message = message_of([&] { load_task(folder.path(), "t"); });
   EXPECT_NE(message.find("t.jsonl:2: the id 'x' stands at"), std::string::npos) << message;
   EXPECT_NE(message.find("t.jsonl:1 already"), std::string::npos) << message;
@@ -146,7 +148,8 @@ TEST_F(Encode, CutsFromTheLeft) {
 }
 
 TEST(EncodeBare, StartsWithBosWhereTheTokenizerDoes) {
-  const auto tokenizer = text::load_tokenizer("tests/golden/tokenizer/llama3.json").with_special_ids(kLlama3Bos, {kLlama3Eos}, std::nullopt);
+  const auto tokenizer =
+      text::load_tokenizer("tests/golden/tokenizer/llama3.json").with_special_ids(kLlama3Bos, {kLlama3Eos}, std::nullopt);
   const auto with_bos = tokenizer.encode("Say it:", {.add_special_tokens = true});
   ASSERT_EQ(with_bos.front(), kLlama3Bos);
   EXPECT_EQ(encode_text(tokenizer, "Say it:"), with_bos);

@@ -12,8 +12,8 @@
 
 namespace quiver::data {
 
-/// Text as a model reads it from the start: after BOS where the tokenizer puts it there itself (Llama 2 and 3, Gemma, Mistral; lm-evaluation-harness
-/// 0.4.13 follows the tokenizer, too).
+/// Text as a model reads it from the start: after BOS where the tokenizer puts it there itself (Llama 2 and 3, Gemma, Mistral;
+/// lm-evaluation-harness 0.4.13 follows the tokenizer, too).
 std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::string_view text);
 
 /// Source and target as one sequence with the target and EOS as labels (method of mttl's collator):
@@ -21,8 +21,10 @@ std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::str
 ///   - a space that ends the source moves to the front of the target; if the source ends in no white space and the
 ///     target starts with none, a space is put between;
 ///   - EOS follows the target;
-///   - source + target are tokenised as one text (encode_text); the labels are as many tokens from the end as the target and EOS have alone;
-///   - more than max_length tokens are cut from the left, after BOS if there is one (0: no limit). If only labels are left, the first of them
+///   - source + target are tokenised as one text (encode_text); the labels are as many tokens from the end as the target and EOS have
+///   alone;
+///   - more than max_length tokens are cut from the left, after BOS if there is one (0: no limit). If only labels are left, the first of
+///   them
 ///     becomes context, since a first token cannot be predicted.
 ///
 /// Throws kUnsupported if the tokenizer has no EOS.

@@ -44,8 +44,8 @@ Example read_conversation(const json& row, const std::string& where) {
   example.messages = text::parse_messages(row.at("messages"), where);
   text::check_turns(example.messages, where);
   if (example.messages.back().role != "assistant") {
-    fail(ErrorKind::kBadFormat, "{}: the conversation ends with a message of role '{}'; expected 'assistant', whose answer is the target", where,
-         example.messages.back().role);
+    fail(ErrorKind::kBadFormat, "{}: the conversation ends with a message of role '{}'; expected 'assistant', whose answer is the target",
+         where, example.messages.back().role);
   }
   for (const auto& message : std::span(example.messages).first(example.messages.size() - 1)) {
     example.source += (example.source.empty() ? "" : "\n\n") + message.content;
@@ -66,8 +66,8 @@ std::string read_source(const json& row, const std::string& where) {
   if (const auto source = io::find_string(row, "source", where)) return *source;
   if (const auto prompt = io::find_string(row, "prompt", where)) return *prompt;
   if (row.contains("instruction")) return io::require_string(row, "instruction", where) + "\n\n" + io::require_string(row, "input", where);
-  fail(ErrorKind::kBadFormat, "{}: the row has keys {}; expected 'source', 'instruction' and 'input', 'prompt', or 'messages', and a target", where,
-       keys_of(row));
+  fail(ErrorKind::kBadFormat,
+       "{}: the row has keys {}; expected 'source', 'instruction' and 'input', 'prompt', or 'messages', and a target", where, keys_of(row));
 }
 
 Example read_example(const json& row, const std::string& where) {
@@ -88,7 +88,9 @@ class UniqueIds {
  public:
   void add(const std::string& id, const std::string& where) {
     const auto [first, is_new] = where_.emplace(id, where);
-    if (!is_new) fail(ErrorKind::kBadFormat, "{}: the id '{}' stands at {} already; give every row an id of its own, or none", where, id, first->second);
+    if (!is_new)
+      fail(ErrorKind::kBadFormat, "{}: the id '{}' stands at {} already; give every row an id of its own, or none", where, id,
+           first->second);
   }
 
  private:

@@ -130,8 +130,8 @@ PairedDifference paired_difference(std::span<const double> values, std::span<con
   return interval_around(estimate, estimate.standard_error, differences.size(), confidence);
 }
 
-PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
-                                      double confidence) {
+PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline,
+                                      std::span<const std::string> clusters, double confidence) {
   const auto differences = differences_of(values, baseline, confidence);
   if (clusters.size() != values.size()) {
     fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", values.size(), clusters.size());

@@ -48,11 +48,11 @@ PairedDifference paired_difference(std::span<const double> values, std::span<con
 ///
 ///   mean +- t_{G-1, (1 + confidence) / 2} * sqrt(G / (G - 1) * sum_g (sum_{i in g} (d_i - mean))^2) / n,   d_i = values_i - baseline_i,
 ///
-/// over the G clusters g that `clusters` names, one per value (Cameron and Miller 2015, eq. 6 to 11, for a mean). Rows of one task are alike,
-/// so that an interval by rows is too narrow for a statement about other tasks. With one row a cluster it is paired_difference.
+/// over the G clusters g that `clusters` names, one per value (Cameron and Miller 2015, eq. 6 to 11, for a mean). Rows of one task are
+/// alike, so that an interval by rows is too narrow for a statement about other tasks. With one row a cluster it is paired_difference.
 /// `count` is n. With a single cluster the interval is infinite. Throws as paired_difference, and kMismatch for another number of clusters.
-PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
-                                      double confidence = 0.95);
+PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline,
+                                      std::span<const std::string> clusters, double confidence = 0.95);
 
 /// I_x(a, b), the regularised incomplete beta function (DLMF 8.17), a, b > 0, x in [0, 1]; by its
 /// continued fraction, to ten digits or more for a and b up to 1e6.

@@ -42,13 +42,14 @@ std::string sha256_file(const std::filesystem::path& path);
 /// ".<file name>.<process>-<random>.tmp". Nothing is created.
 std::filesystem::path temp_sibling(const std::filesystem::path& path);
 
-/// Whether a write to `path` goes to something that takes bytes as they come: a device, a pipe, a socket, or an open stream by name (/dev/stdout,
-/// /dev/fd/2, /proc/self/fd/1). Such a thing is written to, never replaced by a file.
+/// Whether a write to `path` goes to something that takes bytes as they come: a device, a pipe, a socket, or an open stream by name
+/// (/dev/stdout, /dev/fd/2, /proc/self/fd/1). Such a thing is written to, never replaced by a file.
 bool is_stream(const std::filesystem::path& path);
 
 /// Writes a file under a temporary name; commit() flushes it to the disk and renames it over `path`. Until then, and
 /// after any failure, what was at `path` before stays whole, and the destructor removes the temporary file.
-/// The folder must exist. A symbolic link at `path` is followed: its target is replaced, the link stays. To a stream (is_stream) bytes go at once.
+/// The folder must exist. A symbolic link at `path` is followed: its target is replaced, the link stays. To a stream (is_stream) bytes go
+/// at once.
 class AtomicFileWriter {
  public:
   /// Throws kNotFound if the folder does not exist, kIo if the file cannot be created.

@@ -37,12 +37,13 @@ class AtomicFolderWriter {
 /// The path of a file or folder beside `path` that is named after it: "new" and "new/" with ".parts" give "new.parts".
 std::filesystem::path beside(const std::filesystem::path& path, std::string_view suffix);
 
-/// Removes a file, or a folder with all that is in it; symbolic links are removed, not followed. Returns the first error, none if there is nothing
-/// at `path`. In place of std::filesystem::remove_all, which crashes in programs by GCC 13 with the CUDA wheel of libtorch 2.11: libtorch exports a part
-/// of the std::filesystem that it was built with, which then takes the place of ours.
+/// Removes a file, or a folder with all that is in it; symbolic links are removed, not followed. Returns the first error, none if there is
+/// nothing at `path`. In place of std::filesystem::remove_all, which crashes in programs by GCC 13 with the CUDA wheel of libtorch 2.11:
+/// libtorch exports a part of the std::filesystem that it was built with, which then takes the place of ours.
 std::error_code remove_tree(const std::filesystem::path& path);
 
-/// Throws kUsage if the folder holds anything but entries of these names: whoever replaces the folder would lose it. kIo if it cannot be read.
+/// Throws kUsage if the folder holds anything but entries of these names: whoever replaces the folder would lose it. kIo if it cannot be
+/// read.
 void check_holds_only(const std::filesystem::path& folder, std::span<const std::string_view> names);
 
 /// Takes a folder away in one step (a rename), then removes it with all that is in it. Throws kNotFound or kIo.

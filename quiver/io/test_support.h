@@ -21,9 +21,7 @@ class TempFolder {
     if (::mkdtemp(pattern.data()) == nullptr) fail(ErrorKind::kIo, "cannot create '{}'", pattern);
     path_ = pattern;
   }
-  ~TempFolder() {
-    remove_tree(path_);
-  }
+  ~TempFolder() { remove_tree(path_); }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
 

@@ -44,12 +44,15 @@ bool holds_nothing_but_leftovers(const fs::path& folder, const std::string& name
 WorkFolder::WorkFolder(fs::path path) : path_(std::move(path)) {
   if (path_.empty() || !is_there(path_)) return;
   if (!fs::is_directory(status_of(path_)) || (!is_there(path_ / kMarker) && !holds_nothing_but_leftovers(path_, kMarker))) {
-    fail(ErrorKind::kUsage, "'{}' is needed for intermediate files, but it exists and was not made for them (it has no {}): move it away, or choose another name",
+    fail(ErrorKind::kUsage,
+         "'{}' is needed for intermediate files, but it exists and was not made for them (it has no {}): move it away, or choose another "
+         "name",
          path_.string(), kMarker);
   }
   if (!is_there(path_ / kMarker)) return;
   const auto text = read_text_file(path_ / kMarker);
-  if (!text.starts_with(kHead)) fail(ErrorKind::kBadFormat, "'{}' does not begin as a marker of Quiver: remove the folder", (path_ / kMarker).string());
+  if (!text.starts_with(kHead))
+    fail(ErrorKind::kBadFormat, "'{}' does not begin as a marker of Quiver: remove the folder", (path_ / kMarker).string());
   for (std::size_t begin = kHead.size(); begin < text.size();) {
     const auto end = std::min(text.find('\n', begin), text.size());
     auto name = text.substr(begin, end - begin);

@@ -82,7 +82,9 @@ bool Library::establish(const fs::path& path, const Base& base) {
   for (const auto& entry : fs::directory_iterator(path, error)) {
     const auto name = entry.path().filename().native();
     // What another process has made of a library so far; the catalogue comes last, under a temporary name first.
-    if (name == kLockFile || name == kAdaptersFolder || name == kArtifactsFolder || name == kCatalogueFile || name.starts_with(format(".{}.", kCatalogueFile))) continue;
+    if (name == kLockFile || name == kAdaptersFolder || name == kArtifactsFolder || name == kCatalogueFile ||
+        name.starts_with(format(".{}.", kCatalogueFile)))
+      continue;
     fail(ErrorKind::kUsage, "'{}' exists and is no library (it holds '{}'): choose another folder, or an empty one", path.string(), name);
   }
   if (error) fail(ErrorKind::kIo, "cannot read folder '{}': {}", path.string(), error.message());

@@ -82,8 +82,8 @@ class Library {
   const nlohmann::json& groups_provenance() const { return catalogue_.groups_provenance; }
   /// Replaces all groups. Throws kUsage for a task that is in two of them.
   void set_groups(const std::map<std::string, std::vector<std::string>>& groups, const nlohmann::json& provenance);
-  /// Adds tasks to a group that is there; the provenance stays, and names under "joined" the group of each. Throws kNotFound for another group,
-  /// kUsage for a task that is in a group already.
+  /// Adds tasks to a group that is there; the provenance stays, and names under "joined" the group of each. Throws kNotFound for another
+  /// group, kUsage for a task that is in a group already.
   void extend_group(const std::string& group, const std::vector<std::string>& tasks);
 
   /// Reads everything again and reports what is wrong: changed or unreadable files, numbers that are not finite, shapes
@@ -96,8 +96,8 @@ class Library {
   std::optional<tensor::TensorMap> find_artifact(const std::string& key) const;
   /// What store_artifact was told about the tensors; nullopt as find_artifact.
   std::optional<nlohmann::json> find_artifact_meta(const std::string& key) const;
-  /// Keeps tensors under `key` for next time. Where they cannot be written (a read-only library, a full disk), cache_fault() says so, and nothing is
-  /// lost: the tensors are computed again. Throws kUsage for another key.
+  /// Keeps tensors under `key` for next time. Where they cannot be written (a read-only library, a full disk), cache_fault() says so, and
+  /// nothing is lost: the tensors are computed again. Throws kUsage for another key.
   void store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
 
   /// What kept the first artifact from being written, empty if nothing did. Shared by copies.
@@ -110,8 +110,8 @@ class Library {
 
  private:
   explicit Library(std::filesystem::path path);
-  /// Makes a library of the folder, which may not exist yet, unless it is one. True if it was this call that made it, false if it was there or another
-  /// process was faster. Throws kUsage for a folder that holds other things, kNotFound, kIo.
+  /// Makes a library of the folder, which may not exist yet, unless it is one. True if it was this call that made it, false if it was there
+  /// or another process was faster. Throws kUsage for a folder that holds other things, kNotFound, kIo.
   static bool establish(const std::filesystem::path& path, const Base& base);
   io::FileLock lock() const;
   void write(const Catalogue& catalogue);

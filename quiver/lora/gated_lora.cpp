@@ -49,9 +49,9 @@ torch::Tensor GatedLora::backward_rows(const torch::Tensor& dy, const torch::Ten
                                        nn::RowRecord& record) const {
   const auto rank = a_.size(0);
   const auto z = record.hidden.narrow(1, 0, rank), open = record.hidden.narrow(1, rank, 1);
-  const auto dgated = shrink(dy, scaled_b_t_);                                                // [T, r]
-  const auto dlogit = (dgated * z).sum(1, /*keepdim=*/true) * open * (1 - open);              // [T, 1]
-  record.gradients = {outer_product(dlogit, x).squeeze(0)};                                   // dv [d_in]
+  const auto dgated = shrink(dy, scaled_b_t_);                                    // [T, r]
+  const auto dlogit = (dgated * z).sum(1, /*keepdim=*/true) * open * (1 - open);  // [T, 1]
+  record.gradients = {outer_product(dlogit, x).squeeze(0)};                       // dv [d_in]
   if (!needs_dx) return {};
   if (base_->has_parameters()) fail(ErrorKind::kInternal, "a gate is trained over a frozen projection");
   const auto update = expand(torch::cat({dgated * open, dlogit}, 1), reading_, onto, dy.scalar_type());

@@ -37,9 +37,9 @@ torch::Tensor mask_of(const torch::Tensor& mask, const nn::RowRecord& record, st
 
 torch::Tensor rows_of(const torch::Tensor& t, const Run& run) { return t.narrow(0, run.begin, run.size); }
 
-/// How the rows of a batch belong to the groups. On the CPU by runs, each with products of its own. On a GPU, where many small products take
-/// longer than a few large ones, all groups' factors one below another are one matrix, and `own` [T, G r] takes from its product what is of
-/// a row's own group: 1 there, 0 elsewhere.
+/// How the rows of a batch belong to the groups. On the CPU by runs, each with products of its own. On a GPU, where many small products
+/// take longer than a few large ones, all groups' factors one below another are one matrix, and `own` [T, G r] takes from its product what
+/// is of a row's own group: 1 there, 0 elsewhere.
 struct Membership {
   std::vector<Run> runs;
   torch::Tensor own;
@@ -49,7 +49,8 @@ Membership membership_of(const nn::RowRecord& record, const torch::Tensor& x, co
   Membership rows{runs_of(record, x.size(0), factors.size(0)), {}};
   if (x.is_cpu() || rows.runs.size() == 1) return rows;
   const auto groups = torch::tensor(nn::row_groups(record, x.size(0)), torch::kLong).to(x.device()).unsqueeze(1);  // [T, 1]
-  const auto columns = torch::arange(factors.size(0), torch::TensorOptions(torch::kLong).device(x.device())).repeat_interleave(factors.size(1));
+  const auto columns =
+      torch::arange(factors.size(0), torch::TensorOptions(torch::kLong).device(x.device())).repeat_interleave(factors.size(1));
   rows.own = groups.eq(columns).to(factors.scalar_type());
   return rows;
 }

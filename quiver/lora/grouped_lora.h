@@ -15,8 +15,8 @@ namespace quiver::lora {
 ///   y_t = base(x_t) + scaling B_g(t) A_g(t) dropout(x_t)
 ///
 /// so that examples of different tasks, or of different adapters, are trained in one batch. Rows of a group are consecutive, so
-/// the small products are as many as there are groups, and the base's is one; on a GPU all groups' factors are one matrix, and what is not of
-/// a row's group is set to zero.
+/// the small products are as many as there are groups, and the base's is one; on a GPU all groups' factors are one matrix, and what is not
+/// of a row's group is set to zero.
 ///
 /// Shapes: x [T, d_in], A [G, r, d_in] and B [G, d_out, r] float32 (float64 for float64 bases) -> [T, d_out] in x's dtype.
 /// Passes by rows only (model/forest_pass.h): the groups come with the record. Testing's twin is LoraLinear, group by group.

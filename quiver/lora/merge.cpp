@@ -42,8 +42,7 @@ LoraAdapter weighted_products(std::span<const LoraAdapter> adapters, std::span<c
   const torch::NoGradGuard no_grad;
   auto result = mixture_of(adapters, "weighted_products");
   for (const auto& [path, first] : adapters.front().pairs) {
-    result.pairs.emplace(path,
-                         pair_of(stacked_products(adapters, path, weights), first.lora_a().device(), common_dtype(adapters, path)));
+    result.pairs.emplace(path, pair_of(stacked_products(adapters, path, weights), first.lora_a().device(), common_dtype(adapters, path)));
   }
   set_options_of_products(result);
   return result;

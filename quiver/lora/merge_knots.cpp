@@ -77,16 +77,14 @@ torch::Tensor merged_part(std::span<const LoraAdapter> adapters, const std::stri
                           const std::vector<double>& thresholds, const KnotsOptions& options) {
   const auto count = adapters.size();
   switch (options.merge) {
-    case KnotsMerge::kTies:
-      return disjoint_mean(count, [&](std::size_t i) { return trimmed(basis.part(i), thresholds[i]); });
+    case KnotsMerge::kTies: return disjoint_mean(count, [&](std::size_t i) { return trimmed(basis.part(i), thresholds[i]); });
     case KnotsMerge::kDare:
       return mean_of(count, [&](std::size_t i) {
         const auto part = basis.part(i);
         return part * keep_mask(part.sizes(), density_of(options), options.seed, "knots/" + adapters[i].name + "/" + path) /
                density_of(options);
       });
-    case KnotsMerge::kMean:
-      break;
+    case KnotsMerge::kMean: break;
   }
   return mean_of(count, [&](std::size_t i) { return basis.part(i); });
 }

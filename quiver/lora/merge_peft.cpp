@@ -10,9 +10,7 @@
 namespace quiver::lora {
 namespace {
 
-bool drops(PeftCombination combination) {
-  return combination == PeftCombination::kDareLinear || combination == PeftCombination::kDareTies;
-}
+bool drops(PeftCombination combination) { return combination == PeftCombination::kDareLinear || combination == PeftCombination::kDareTies; }
 
 bool elects(PeftCombination combination) { return combination == PeftCombination::kTies || combination == PeftCombination::kDareTies; }
 

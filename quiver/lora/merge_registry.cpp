@@ -47,9 +47,7 @@ LoraAdapter by_knots(Adapters adapters, const MergeOptions& options) {
   return knots(adapters, {.merge = way, .density = options.density, .seed = options.seed});
 }
 
-DareOptions dare_options(const MergeOptions& options) {
-  return {.density = options.density.value_or(kDropDensity), .seed = options.seed};
-}
+DareOptions dare_options(const MergeOptions& options) { return {.density = options.density.value_or(kDropDensity), .seed = options.seed}; }
 
 struct Entry {
   MergeMethod method;
@@ -61,10 +59,7 @@ constexpr const char* kRanksAgree = "equal ranks, one starting lora_a";
 constexpr const char* kNothing = "nothing more";
 
 constexpr Entry kEntries[] = {
-    {{.name = "mean",
-      .what = "factors averaged, each on its own",
-      .paper = "Ostapenko et al. 2024, sec. 4",
-      .needs = kFactorsAgree},
+    {{.name = "mean", .what = "factors averaged, each on its own", .paper = "Ostapenko et al. 2024, sec. 4", .needs = kFactorsAgree},
      [](Adapters adapters, const MergeOptions&) { return mean_of_factors(adapters); }},
     {{.name = "weighted",
       .what = "factors summed with weights",
@@ -72,16 +67,9 @@ constexpr Entry kEntries[] = {
       .needs = kFactorsAgree,
       .takes_weights = true},
      [](Adapters adapters, const MergeOptions& options) { return weighted_factors(adapters, weights_of(adapters, options)); }},
-    {{.name = "mean-products",
-      .what = "updates averaged; ranks add up",
-      .paper = "definition",
-      .needs = kNothing},
+    {{.name = "mean-products", .what = "updates averaged; ranks add up", .paper = "definition", .needs = kNothing},
      [](Adapters adapters, const MergeOptions&) { return mean_of_products(adapters); }},
-    {{.name = "cat",
-      .what = "updates summed with weights; ranks add up",
-      .paper = "PEFT, cat",
-      .needs = kNothing,
-      .takes_weights = true},
+    {{.name = "cat", .what = "updates summed with weights; ranks add up", .paper = "PEFT, cat", .needs = kNothing, .takes_weights = true},
      [](Adapters adapters, const MergeOptions& options) { return weighted_products(adapters, weights_of(adapters, options)); }},
     {{.name = "svd",
       .what = "updates summed with weights, at the largest rank",
@@ -104,9 +92,7 @@ constexpr Entry kEntries[] = {
       .paper = "Yadav et al. 2023",
       .needs = kFactorsAgree,
       .takes_density = true},
-     [](Adapters adapters, const MergeOptions& options) {
-       return ties(adapters, {.density = options.density.value_or(kTrimDensity)});
-     }},
+     [](Adapters adapters, const MergeOptions& options) { return ties(adapters, {.density = options.density.value_or(kTrimDensity)}); }},
     {{.name = "dare",
       .what = "entries of the factors dropped at random, the rest rescaled and averaged",
       .paper = "Yu et al. 2024",

@@ -129,10 +129,7 @@ TEST_P(EveryMerge, RefusesAdaptersThatCannotBeMerged) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { merge(GetParam(), adapters); }), HasSubstr("adapter 'b' holds NaN or infinite values"));
   adapters[1].pairs.erase(kPath);
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { merge(GetParam(), adapters); }), HasSubstr("'b' has no LoRA on"));
-  EXPECT_THAT(message_of(ErrorKind::kUsage,
-                         [] {
-                           merge(GetParam(), three_adapters(), {.rank = 0});
-                         }),
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [] { merge(GetParam(), three_adapters(), {.rank = 0}); }),
               HasSubstr("rank 0: the rank must be at least 1"));
 }
 

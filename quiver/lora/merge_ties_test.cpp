@@ -120,17 +120,9 @@ TEST(Ties, KeepsTheScalingAndTheDtype) {
 TEST(Ties, RefusesWhatItCannotMerge) {
   const auto a = random_adapter("a");
   for (const double density : {0.0, -0.5, 1.5, std::nan("")}) {
-    EXPECT_THAT(message_of(ErrorKind::kUsage,
-                           [&] {
-                             ties(std::vector{a}, {.density = density});
-                           }),
-                HasSubstr("must be in (0, 1]"));
+    EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ties(std::vector{a}, {.density = density}); }), HasSubstr("must be in (0, 1]"));
   }
-  EXPECT_THAT(message_of(ErrorKind::kMismatch,
-                         [&] {
-                           ties(std::vector{a, random_adapter("b", 3, 6)});
-                         }),
-              HasSubstr("ranks are 2 and 3"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ties(std::vector{a, random_adapter("b", 3, 6)}); }), HasSubstr("ranks are 2 and 3"));
   auto broken = random_adapter("broken");
   auto& pair = broken.pairs.at(kPath);
   pair = LoraPair(pair.lora_a(), pair.lora_b() / 0, 4);

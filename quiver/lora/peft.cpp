@@ -61,8 +61,8 @@ struct FactorName {
   std::string adapter;  ///< of a state that was saved without PEFT's clean-up: the name after lora_A, as a rule "default"
 };
 
-/// "base_model.model.<module>.lora_A.weight", or "....lora_A.<adapter>.weight"; ".lora_magnitude_vector" with or without ".weight". Nothing for other
-/// names.
+/// "base_model.model.<module>.lora_A.weight", or "....lora_A.<adapter>.weight"; ".lora_magnitude_vector" with or without ".weight". Nothing
+/// for other names.
 std::optional<FactorName> parse_factor_name(std::string_view name) {
   static constexpr std::pair<std::string_view, FactorMember> kKinds[] = {
       {kFactorA, &FactorEntries::lora_a}, {kFactorB, &FactorEntries::lora_b}, {kMagnitude, &FactorEntries::magnitude}};
@@ -94,7 +94,8 @@ std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& vie
     }
     adapters.insert(name->adapter);
     auto& member = modules[name->module].*(name->member);
-    if (member != nullptr) fail(ErrorKind::kBadFormat, "{}: '{}' and '{}' are one factor told twice", view.origin(), member->name, entry.name);
+    if (member != nullptr)
+      fail(ErrorKind::kBadFormat, "{}: '{}' and '{}' are one factor told twice", view.origin(), member->name, entry.name);
     member = &entry;
   }
   if (adapters.size() > 1) {
@@ -102,7 +103,8 @@ std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& vie
          listed({adapters.begin(), adapters.end()}));
   }
   if (std::ranges::any_of(strangers, [](const std::string& name) { return name.ends_with(".bias"); })) {
-    fail(ErrorKind::kUnsupported, "{}: {} tensors are no LoRA factors, biases among them: {}; biases that were trained with the adapter cannot be used",
+    fail(ErrorKind::kUnsupported,
+         "{}: {} tensors are no LoRA factors, biases among them: {}; biases that were trained with the adapter cannot be used",
          view.origin(), strangers.size(), listed(strangers));
   }
   if (!strangers.empty()) {
@@ -147,7 +149,8 @@ LoraPair make_pair(const std::string& module, const FactorEntries& factors, cons
   auto lora_b = tensor::to_tensor(*factors.lora_b);
   for (const auto& [entry, factor] : {std::pair(factors.lora_a, lora_a), std::pair(factors.lora_b, lora_b)}) {
     if (factor.numel() == 0) {
-      fail(ErrorKind::kBadFormat, "{}: '{}' is empty, as DeepSpeed's ZeRO-3 writes what lies on other devices; gather the weights before saving", view.origin(),
+      fail(ErrorKind::kBadFormat,
+           "{}: '{}' is empty, as DeepSpeed's ZeRO-3 writes what lies on other devices; gather the weights before saving", view.origin(),
            entry->name);
     }
     check_finite(*entry, factor, view);
@@ -179,8 +182,8 @@ LoraPair make_pair(const std::string& module, const FactorEntries& factors, cons
   }
   const auto scale = static_cast<float>(scaling(config.alpha_of(module), rank, config.options.use_rslora));
   if (!std::isfinite(scale)) {
-    fail(ErrorKind::kBadFormat, "{} has lora_alpha {}, which makes a scaling beyond float32; expected a smaller one in {}", context(), config.alpha_of(module),
-         kPeftConfigFile);
+    fail(ErrorKind::kBadFormat, "{} has lora_alpha {}, which makes a scaling beyond float32; expected a smaller one in {}", context(),
+         config.alpha_of(module), kPeftConfigFile);
   }
   try {
     return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora, magnitude);
@@ -238,7 +241,8 @@ std::string essential_name(const std::string& name) {
     last = text;
   }
   std::ranges::transform(last, last.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static const std::regex packing("([-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32|fp8|(unsloth-)?bnb-[48]bit|gguf|gptq|awq|int[48]|[48]bit))+$");
+  static const std::regex packing(
+      "([-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32|fp8|(unsloth-)?bnb-[48]bit|gguf|gptq|awq|int[48]|[48]bit))+$");
   return std::regex_replace(last, packing, "");
 }
 
@@ -347,7 +351,8 @@ std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::Proj
   }
   for (const char* whole : {"lm_head", "embed_tokens"}) {
     if (std::ranges::find(unknown, whole) != unknown.end()) {
-      fail(ErrorKind::kUnsupported, "adapter '{}' adapts {}, which is not supported; expected linear maps of the blocks", adapter.name, whole);
+      fail(ErrorKind::kUnsupported, "adapter '{}' adapts {}, which is not supported; expected linear maps of the blocks", adapter.name,
+           whole);
     }
   }
   if (!unknown.empty()) {
@@ -365,7 +370,8 @@ std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::Proj
          adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
   }
   if (both_known || !base_names_differ(adapter.base_model, base_name)) return std::nullopt;
-  return format("warning: adapter '{}' names base '{}', the model is called '{}'; its shapes fit", adapter.name, adapter.base_model, base_name);
+  return format("warning: adapter '{}' names base '{}', the model is called '{}'; its shapes fit", adapter.name, adapter.base_model,
+                base_name);
 }
 
 }  // namespace quiver::lora

@@ -43,8 +43,8 @@ bool base_names_differ(const std::string& a, const std::string& b);
 
 /// Throws kMismatch unless the adapter can be used on a model with these projections: every pair has its projection
 /// (else naming it and the nearest one) of the same d_in and d_out, and the fingerprints of the bases agree where both are
-/// known. Where one is not, and the names differ (base_names_differ), shapes decide: returns a warning that names both. `allow_other_base` leaves
-/// fingerprints and names out.
+/// known. Where one is not, and the names differ (base_names_differ), shapes decide: returns a warning that names both. `allow_other_base`
+/// leaves fingerprints and names out.
 std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
                                       const std::string& base_fingerprint, bool allow_other_base = false);
 

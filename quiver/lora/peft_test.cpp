@@ -226,7 +226,9 @@ TEST(LoadPeft, NamesTheFirstNumberThatIsNotFinite) {
 TEST(LoadPeft, NamesTrainedBiases) {
   const TempFolder temp;
   const std::string q = "base_model.model.model.layers.0.self_attn.q_proj.";
-  const auto folder = with_tensors(temp, {{q + "lora_A.weight", torch::rand({2, 6})}, {q + "lora_B.weight", torch::rand({8, 2})}, {q + "base_layer.bias", torch::ones({8})}});
+  const auto folder = with_tensors(
+      temp,
+      {{q + "lora_A.weight", torch::rand({2, 6})}, {q + "lora_B.weight", torch::rand({8, 2})}, {q + "base_layer.bias", torch::ones({8})}});
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { load_peft(folder); }), HasSubstr("biases that were trained"));
 }
 
@@ -235,7 +237,8 @@ TEST(SavePeft, ReplacesNoFolderThatHoldsOtherThings) {
   const auto folder = temp.path() / "a";
   save_peft(folder, random_adapter("a"));
   io::write_file_atomic(folder / "notes.txt", std::string_view("mine"));
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { save_peft(folder, random_adapter("a"), /*force=*/true); }), HasSubstr("holds 'notes.txt'"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { save_peft(folder, random_adapter("a"), /*force=*/true); }),
+              HasSubstr("holds 'notes.txt'"));
   EXPECT_EQ(io::read_text_file(folder / "notes.txt"), "mine");
 }
 
@@ -384,8 +387,8 @@ TEST(BaseNames, DifferOnlyIfTheModelsDo) {
   EXPECT_FALSE(base_names_differ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct-q8_0.gguf"));
   EXPECT_FALSE(base_names_differ("Llama-3.2-1B", "Llama-3.2-1B.Q4_K_M.gguf"));
   EXPECT_FALSE(base_names_differ("Qwen/Qwen2.5-0.5B", "/cache/models--Qwen--Qwen2.5-0.5B/snapshots/060db6499f32faf8"));
-  for (const char* copy : {"unsloth/Llama-3.2-1B-bnb-4bit", "unsloth/Llama-3.2-1B-unsloth-bnb-4bit", "Llama-3.2-1B-GGUF", "Llama-3.2-1B-GPTQ", "Llama-3.2-1B-GPTQ-Int4",
-                           "Llama-3.2-1B-AWQ", "Llama-3.2-1B-FP8"}) {
+  for (const char* copy : {"unsloth/Llama-3.2-1B-bnb-4bit", "unsloth/Llama-3.2-1B-unsloth-bnb-4bit", "Llama-3.2-1B-GGUF",
+                           "Llama-3.2-1B-GPTQ", "Llama-3.2-1B-GPTQ-Int4", "Llama-3.2-1B-AWQ", "Llama-3.2-1B-FP8"}) {
     EXPECT_FALSE(base_names_differ("meta-llama/Llama-3.2-1B", copy)) << copy;
   }
   EXPECT_FALSE(base_names_differ("", "llama"));
@@ -428,7 +431,8 @@ TEST(CheckFits, TellsBothShapes) {
 TEST(CheckFits, RefusesAnotherBaseUnlessAllowed) {
   auto adapter = random_adapter("a");
   const auto model = model_of(adapter);
-  EXPECT_EQ(check_fits(adapter, model, "llama-huge", "g"), "warning: adapter 'a' names base 'llama-tiny', the model is called 'llama-huge'; its shapes fit");
+  EXPECT_EQ(check_fits(adapter, model, "llama-huge", "g"),
+            "warning: adapter 'a' names base 'llama-tiny', the model is called 'llama-huge'; its shapes fit");
   EXPECT_EQ(check_fits(adapter, model, "llama-huge", "g", /*allow_other_base=*/true), std::nullopt);
   adapter.base_fingerprint = "f";
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-tiny", "g"); }),

@@ -92,9 +92,15 @@ TEST(MixSkills, CountsUnits) {
 
 TEST(MixSkills, RefusesWhatDoesNotFit) {
   const auto skills = three_skills();
-  EXPECT_EQ(message_of(ErrorKind::kUsage, [&] { mix_skills(skills, torch::zeros({4, 5, 3}), {.num_heads = 5}, "mixed"); }),
+  EXPECT_EQ(message_of(ErrorKind::kUsage,
+                       [&] {
+                         mix_skills(skills, torch::zeros({4, 5, 3}), {.num_heads = 5}, "mixed");
+                       }),
             "5 heads do not divide the 6 inputs and 8 outputs of 'layers.0.self_attn.q_proj'");
-  EXPECT_EQ(message_of(ErrorKind::kMismatch, [&] { mix_skills(skills, torch::zeros({4, 1, 2}), {}, "mixed"); }),
+  EXPECT_EQ(message_of(ErrorKind::kMismatch,
+                       [&] {
+                         mix_skills(skills, torch::zeros({4, 1, 2}), {}, "mixed");
+                       }),
             "logits Float [4, 1, 2] do not fit 4 units, 1 heads and 3 skills");
   const std::vector<LoraAdapter> ranks = {random_adapter("a", 2), random_adapter("b", 3)};
   EXPECT_THROW(mix_skills(ranks, torch::zeros({4, 1, 2}), {}, "mixed"), Error);

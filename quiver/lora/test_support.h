@@ -65,7 +65,8 @@ inline LoraAdapter in_double(const LoraAdapter& adapter) {
 
 /// "a", "b" and "c" of ranks 2, 3 and `last_rank`, not all of one scaling. In float64.
 inline std::vector<LoraAdapter> three_unequal_adapters(std::int64_t last_rank) {
-  return {in_double(random_adapter("a", 2, 4, 1)), in_double(random_adapter("b", 3, 5, 2)), in_double(random_adapter("c", last_rank, 2, 3))};
+  return {in_double(random_adapter("a", 2, 4, 1)), in_double(random_adapter("b", 3, 5, 2)),
+          in_double(random_adapter("c", last_rank, 2, 3))};
 }
 
 /// The update of a pair, computed in float64.

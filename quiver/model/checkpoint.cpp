@@ -110,7 +110,8 @@ std::string name_of(const fs::path& folder) {
   for (const auto& part : folder) {
     const auto& text = part.native();
     const auto dashes = text.find("--", kCached.size());
-    if (text.starts_with(kCached) && dashes != std::string::npos) return text.substr(kCached.size(), dashes - kCached.size()) + "/" + text.substr(dashes + 2);
+    if (text.starts_with(kCached) && dashes != std::string::npos)
+      return text.substr(kCached.size(), dashes - kCached.size()) + "/" + text.substr(dashes + 2);
   }
   return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }

@@ -111,7 +111,8 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
     fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; expected llama", origin, architecture);
   }
   if (const auto shards = gguf.find_int("split.count").value_or(1); shards > 1) {
-    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split --merge)", origin, shards);
+    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split --merge)", origin,
+         shards);
   }
   LlamaConfig c;
   const auto* name = gguf.find_string("general.name");
@@ -126,7 +127,8 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
   c.rms_norm_eps = gguf.require_float("llama.attention.layer_norm_rms_epsilon");
   c.rope.theta = gguf.find_float("llama.rope.freq_base").value_or(10000.0);
   refuse(gguf.find_int("llama.expert_count").value_or(0) > 0, origin, "a mixture of experts");
-  refuse(gguf.find_int("llama.rope.dimension_count").value_or(c.head_dim) != c.head_dim, origin, "rotary embedding of a part of a head (llama.rope.dimension_count)");
+  refuse(gguf.find_int("llama.rope.dimension_count").value_or(c.head_dim) != c.head_dim, origin,
+         "rotary embedding of a part of a head (llama.rope.dimension_count)");
   refuse(gguf.find("rope_freqs.weight") != nullptr, origin, "rope scaling by the tensor 'rope_freqs.weight'");
   const auto* scaling = gguf.find_string("llama.rope.scaling.type");
   if (scaling != nullptr && *scaling == "linear") {

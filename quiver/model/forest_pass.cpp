@@ -331,7 +331,8 @@ Tensor hidden_of_all(const Llama& model, const ForwardRows& rows) {
   return ForestPass(model, rows, {}, Keep::kNothing).forward();
 }
 
-double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options, Tensor* terms) {
+double add_loss_gradient(const Llama& model, const ForwardRows& rows, const LossTargets& targets, const PassOptions& options,
+                         Tensor* terms) {
   const torch::NoGradGuard no_grad;
   ForestPass pass(model, rows, index_tensor(targets.rows, model.placement().device),
                   options.checkpoint_activations ? Keep::kInputs : Keep::kAll);

@@ -69,9 +69,7 @@ class BatchDecoder {
 
   void run(std::span<const std::vector<std::int32_t>> prompts, std::int64_t first) {
     std::vector<forest::Sequence> sequences;
-    const auto group_of = [&](std::size_t i) {
-      return options_.groups.empty() ? 0 : options_.groups[static_cast<std::size_t>(first) + i];
-    };
+    const auto group_of = [&](std::size_t i) { return options_.groups.empty() ? 0 : options_.groups[static_cast<std::size_t>(first) + i]; };
     for (std::size_t i = 0; i < prompts.size(); ++i) sequences.push_back({prompts[i], 0, group_of(i)});
     const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
     std::vector<Active> active;
@@ -130,7 +128,8 @@ class BatchDecoder {
     const auto is_finite = largest.isfinite().cpu();
     for (std::size_t i = 0; i < active.size(); ++i) {
       if (is_finite.const_data_ptr<bool>()[i]) continue;
-      fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)", active[i].prompt);
+      fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)",
+           active[i].prompt);
     }
   }
 
@@ -168,7 +167,8 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
 }
 
 std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
-                                                const GenerateOptions& options, const TokenCallback& on_token, const BatchCallback& on_batch) {
+                                                const GenerateOptions& options, const TokenCallback& on_token,
+                                                const BatchCallback& on_batch) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);

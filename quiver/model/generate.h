@@ -23,15 +23,15 @@ struct GenerateOptions {
 /// Called with each new token as (prompt index, token id). Returning false ends that sequence.
 using TokenCallback = std::function<bool(std::int64_t, std::int32_t)>;
 
-/// Called when the prompts of a batch have ended, with the index of the first and their results: whoever has many prompts need not wait for all.
+/// Called when the prompts of a batch have ended, with the index of the first and their results: whoever has many prompts need not wait for
+/// all.
 using BatchCallback = std::function<void(std::int64_t, std::span<const std::vector<std::int32_t>>)>;
 
 /// The continuation of each prompt, without the prompt. Prompts that begin alike are computed once up to where they
 /// part; sequences that have ended leave the batch. A prompt's result does not depend on the others' (up to rounding;
 /// sampling draws from a stream of the prompt's own, "generate/<index>").
-/// Throws kUsage for an empty prompt, a negative temperature, a top_p outside (0, 1], or a prompt that fills the context, and kMismatch for logits that are
-/// not finite.
-/// A sequence that reaches the context's end stops there.
+/// Throws kUsage for an empty prompt, a negative temperature, a top_p outside (0, 1], or a prompt that fills the context, and kMismatch for
+/// logits that are not finite. A sequence that reaches the context's end stops there.
 std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
                                                 const GenerateOptions& options, const TokenCallback& on_token = {},
                                                 const BatchCallback& on_batch = {});

@@ -112,7 +112,8 @@ Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Place
   final_norm_ = norm("norm.weight");
   if (config_.tie_word_embeddings) {
     head_ = std::make_shared<nn::DenseProjection>(embedding_);
-    // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in transformers 5.
+    // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
+    // transformers 5.
     if (weights.contains("lm_head.weight")) {
       const auto weight = place(reader.take("lm_head.weight", {config_.vocab_size, config_.hidden_size}));
       if (weight.dim() == 2 && !torch::equal(weight, embedding_)) {

@@ -54,7 +54,8 @@ torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, to
     }
     std::fill_n(block_of.data_ptr<std::int64_t>() + block.first_query, block.length, b);
     std::fill_n(first.data_ptr<std::int64_t>() + block.first_query, block.length, block.first_key);
-    std::iota(last.data_ptr<std::int64_t>() + block.first_query, last.data_ptr<std::int64_t>() + block.first_query + block.length, block.first_key);
+    std::iota(last.data_ptr<std::int64_t>() + block.first_query, last.data_ptr<std::int64_t>() + block.first_query + block.length,
+              block.first_key);
   }
   const auto column = [&](const torch::Tensor& t) { return t.to(device).unsqueeze(1); };
   const auto keys = torch::arange(plan.num_keys, counts.device(device)).unsqueeze(0);
@@ -103,7 +104,8 @@ torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k
 namespace {
 
 /// libtorch's attention, whose GPU kernels keep no scores.
-torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& bias, double scale) {
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& bias,
+                               double scale) {
   const auto group = q.size(1) / k.size(1);
   const auto heads_first = [](const torch::Tensor& t) { return t.transpose(0, 1).unsqueeze(0); };  // [1, H, T, D]
   const auto out = torch::scaled_dot_product_attention(heads_first(q), heads_first(k).repeat_interleave(group, 1),
@@ -113,8 +115,8 @@ torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, c
 }
 
 /// Where our kernel does not run.
-torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
-                              const torch::Tensor& bias) {
+torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan,
+                              double scale, const torch::Tensor& bias) {
   if (!has_fused(q.device(), q.scalar_type())) return reference_attention(q, k, v, plan, scale);
   return biased_attention(q, k, v, bias.defined() ? bias : attention_bias(plan, q.device(), q.scalar_type()), scale);
 }

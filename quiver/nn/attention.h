@@ -43,8 +43,8 @@ AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const tor
                                             const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale,
                                             const torch::Tensor& bias = {});
 
-/// What is added to the scores where libtorch's attention runs instead of our kernel, on GPUs: [num_queries, num_keys], 0 where a query sees
-/// a key and -infinity elsewhere. Undefined on the CPU, and for float64.
+/// What is added to the scores where libtorch's attention runs instead of our kernel, on GPUs: [num_queries, num_keys], 0 where a query
+/// sees a key and -infinity elsewhere. Undefined on the CPU, and for float64.
 torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype);
 
 /// The same by its definition, with a dense mask: O(Tq Tk) memory. Any device and dtype; autograd does the rest.

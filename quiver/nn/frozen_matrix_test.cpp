@@ -24,7 +24,8 @@ TEST(PackedMatrix, EqualsTheProductInFloat64) {
       const auto x = draw({rows, depth}, 3).to(torch::kFloat), onto = draw({rows, num_outputs}, 4).to(torch::kFloat);
       const auto expected = wide(x).matmul(wide(weight).t());
       const double tolerance = 1e-6 * static_cast<double>(depth);
-      EXPECT_LE((wide(matrix.product(x, {}, {})) - expected).abs().sum().item<double>(), tolerance * static_cast<double>(rows * num_outputs));
+      EXPECT_LE((wide(matrix.product(x, {}, {})) - expected).abs().sum().item<double>(),
+                tolerance * static_cast<double>(rows * num_outputs));
       EXPECT_TRUE(torch::allclose(wide(matrix.product(x, bias, {})), expected + wide(bias), 0, tolerance)) << num_outputs << " " << rows;
       EXPECT_TRUE(torch::allclose(wide(matrix.product(x, bias, onto)), expected + wide(bias) + wide(onto), 0, tolerance)) << rows;
       EXPECT_TRUE(torch::allclose(wide(matrix.product(x, {}, onto)), expected + wide(onto), 0, tolerance)) << rows;
@@ -61,7 +62,8 @@ TEST(PackedMatrix, RefusesOtherInputs) {
 
 TEST(FrozenMatrix, KeepsItsValuesInEveryLayout) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
-    const auto weight = draw({48, 40}, 1).to(dtype), x = draw({5, 40}, 2).to(dtype), dy = draw({5, 48}, 3).to(dtype), onto = draw({5, 48}, 4).to(dtype);
+    const auto weight = draw({48, 40}, 1).to(dtype), x = draw({5, 40}, 2).to(dtype), dy = draw({5, 48}, 3).to(dtype),
+               onto = draw({5, 48}, 4).to(dtype);
     const FrozenMatrix matrix(weight);
     const double tolerance = dtype == torch::kBFloat16 ? 5e-2 : 1e-4;
     EXPECT_TRUE(matrix.dense().equal(weight));

@@ -109,9 +109,7 @@ torch::Tensor DenseProjection::backward_rows(const torch::Tensor& dy, const torc
   return needs_dx ? weights_->transposed_product(dy, onto) : torch::Tensor();
 }
 
-void DenseProjection::prepare_backward() const {
-  weights_->transpose();
-}
+void DenseProjection::prepare_backward() const { weights_->transpose(); }
 
 torch::Tensor DenseProjection::backward(const torch::Tensor& dy) const { return weights_->transposed_product(dy); }
 std::int64_t DenseProjection::in_features() const { return weights_->in; }

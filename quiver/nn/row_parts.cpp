@@ -16,8 +16,7 @@ constexpr std::int64_t kRowMultiple = 4;
 
 }  // namespace
 
-RowParts::RowParts(std::int64_t count, bool is_on_cpu)
-    : count_(count), num_parts_(1), rows_per_part_(std::max<std::int64_t>(count, 1)) {
+RowParts::RowParts(std::int64_t count, bool is_on_cpu) : count_(count), num_parts_(1), rows_per_part_(std::max<std::int64_t>(count, 1)) {
   if (!is_on_cpu) return;
   const auto threads = static_cast<std::int64_t>(at::in_parallel_region() ? 1 : at::get_num_threads());
   if (threads == 1 && count <= kMostRows) return;

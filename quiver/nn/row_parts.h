@@ -18,8 +18,8 @@ struct RowPart {
 };
 
 /// Equal parts of `count` rows, a few for every thread: small enough for a thread's cache, large enough for products at
-/// full speed. One part where dividing does not pay, and on another device than the CPU, whose operations are parallel themselves. A function
-/// of the count, the device and the number of threads alone.
+/// full speed. One part where dividing does not pay, and on another device than the CPU, whose operations are parallel themselves. A
+/// function of the count, the device and the number of threads alone.
 class RowParts {
  public:
   explicit RowParts(std::int64_t count, bool is_on_cpu = true);

@@ -43,14 +43,19 @@ constexpr AdaptMethod kMethods[] = {
     {"pi-tuning", "a new LoRA and the adapters of the nearest tasks, mixed by a softmax, all trained", "Wu et al. 2023"},
 };
 
-constexpr std::int64_t kMhrHeads = 32;    // of the paper's library
+constexpr std::int64_t kMhrHeads = 32;     // of the paper's library
 constexpr std::int64_t kPiNeighbours = 4;  // pi-tuning's paper leaves their number to the user
 
 /// Everything one adaptation shares between its steps.
 class Adaptation {
  public:
   Adaptation(const BaseModel& base, const AdaptSetup& setup, Progress& progress)
-      : base_(base), setup_(setup), progress_(progress), work_(setup.work), task_(setup.training.tasks.at(0)), data_(load_training_data(base, setup.training.tasks, setup.training)) {
+      : base_(base),
+        setup_(setup),
+        progress_(progress),
+        work_(setup.work),
+        task_(setup.training.tasks.at(0)),
+        data_(load_training_data(base, setup.training.tasks, setup.training)) {
     if (setup.members.library.empty()) return;
     library_ = library::Library::open(setup.members.library);
   }
@@ -73,7 +78,8 @@ class Adaptation {
     for (const auto& member : members_) names.push_back(member.name);
     summary_["members"] = names;
     if (m == "shared") {
-      if (members_.size() != 1) fail(ErrorKind::kUsage, "--method shared starts from one adapter, not {}; --adapters NAME says which", members_.size());
+      if (members_.size() != 1)
+        fail(ErrorKind::kUsage, "--method shared starts from one adapter, not {}; --adapters NAME says which", members_.size());
       return train_one(members_.front(), m);
     }
     if (m == "mean") return train_one(lora::mean_of_factors(members_), m);
@@ -251,9 +257,10 @@ class Adaptation {
                               static_cast<int>(options.method), options.bound),
                        members_));
     if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
-      progress_.message(format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; --search one-plus-one or cma-es, "
-                               "more --evaluations, or --retrieve for fewer adapters",
-                               options.max_evaluations, members_.size(), members_.size() + 1));
+      progress_.message(
+          format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; --search one-plus-one or cma-es, "
+                 "more --evaluations, or --retrieve for fewer adapters",
+                 options.max_evaluations, members_.size(), members_.size() + 1));
     }
     progress_.begin("search weights of " + std::to_string(members_.size()) + " adapters", options.max_evaluations, "evaluations");
     const auto objective = [&](std::span<const double> w) {

@@ -52,8 +52,8 @@ struct AdaptSetup {
   // lorahub
   train::SearchOptions search{.method = train::SearchMethod::kCobyla, .max_evaluations = 30, .bound = 1.5};
   SearchObjective objective = SearchObjective::kRouge;
-  double penalty = 0.0025;         ///< 0.05 x 0.05 for kRouge; LoraHub's own, for kLoss, is 0.05
-  std::int64_t search_rows = 0;    ///< training rows of the objective; 0: half of them
+  double penalty = 0.0025;       ///< 0.05 x 0.05 for kRouge; LoraHub's own, for kLoss, is 0.05
+  std::int64_t search_rows = 0;  ///< training rows of the objective; 0: half of them
   std::int64_t max_new_tokens = 64;
 
   std::filesystem::path work;  ///< folder of checkpoints (io::WorkFolder)

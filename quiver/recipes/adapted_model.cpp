@@ -47,12 +47,14 @@ void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel
   std::int64_t others = 0;
   for (const auto& adapter : adapters) {
     if (adapter.prompt_format.empty() || adapter.prompt_format == used) continue;
-    if (first == nullptr) first = &adapter;
-    else ++others;
+    if (first == nullptr)
+      first = &adapter;
+    else
+      ++others;
   }
   if (first == nullptr) return;
-  progress.message(format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (--chat, --no-chat and --system change that)", first->name,
-                          others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
+  progress.message(format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (--chat, --no-chat and --system change that)",
+                          first->name, others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
 }
 
 routing::Combine parse_combine(const std::string& text) {
@@ -82,8 +84,8 @@ std::string choice_text(const AdapterChoice& choice) {
                      choice.combine, choice.components, choice.gamma, choice.shortlist, choice.fallback, choice.fallback_strength,
                      choice.pooled_weight);
   const auto& c = choice.calibration;
-  text += format("/{}/{}/{}/{}/{}/{}/{}", choice.gate_steps, c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens, c.seed,
-                 choice.task_data.string(), choice.task_samples);
+  text += format("/{}/{}/{}/{}/{}/{}/{}", choice.gate_steps, c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens,
+                 c.seed, choice.task_data.string(), choice.task_samples);
   const auto& m = choice.merge;
   text += format("/{}/{}/{}/{}/{}", m.lambda.value_or(-1), m.density.value_or(-1), m.rank.value_or(-1), m.seed, choice.general_by_factors);
   for (const auto weight : m.weights) text += format("/{}", weight);
@@ -201,7 +203,8 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
-  if (!library.cache_fault().empty()) progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
+  if (!library.cache_fault().empty())
+    progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
   return {base.llama.with_projections(std::move(projections)), bank.chooser};
 }
 

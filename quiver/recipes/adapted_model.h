@@ -18,35 +18,35 @@ namespace quiver::recipes {
 
 /// No adapter at all, one PEFT folder, or a library with a method.
 struct AdapterChoice {
-  std::string adapter;             ///< a PEFT folder; excludes `library`
-  std::string library;             ///< a library folder
+  std::string adapter;                 ///< a PEFT folder; excludes `library`
+  std::string library;                 ///< a library folder
   std::string method = "gated-arrow";  ///< of the library: a name of reuse_methods(); why this one: docs/decisions/0004-default-method.md
-  std::vector<std::string> names;  ///< adapters of the library to use; empty: all of `kind`
-  std::string kind;                ///< "private", "cluster", ... (library::AdapterKind); empty: see library_members
+  std::vector<std::string> names;      ///< adapters of the library to use; empty: all of `kind`
+  std::string kind;                    ///< "private", "cluster", ... (library::AdapterKind); empty: see library_members
   bool allow_other_base = false;
 
   // Of the methods that choose; each reads what it needs.
-  std::int64_t top_k = 0;                        ///< 0: the method's (4, or 1), or all of a smaller library
-  double temperature = 1;                        ///< of the softmax
-  std::vector<std::string> tie;                  ///< of Arrow's prototypes: projections that decide as one (routing::tie_prototypes)
-  std::string tie_by = "concat";                 ///< "concat" or "sum"
-  std::string combine;                           ///< "params" or "outputs"; empty: the method's
-  lora::MergeOptions merge;                      ///< of the merges
-  std::vector<std::string> general;              ///< adapters of the library whose mean is subtracted from the others (GenKnowSub)
-  bool general_by_factors = false;               ///< as PEFT does, factor by factor; else exactly, update by update
-  std::int64_t components = 0;                   ///< spectral: singular directions of an adapter; 0: all
-  double gamma = 0;                              ///< spectral: power of the singular values
-  bool is_calibrated = false;                    ///< spectral: on scores measured against those on text of no task
-  std::string centroid_score = "cosine";         ///< centroids: "cosine" (the paper), or "dot" over sqrt(d_in) (its code)
-  std::int64_t shortlist = 20;                   ///< lag: adapters that Arrow lets through
-  std::string fallback = "entropy";              ///< arrow-mean: "constant", "entropy" or "margin"
-  double fallback_strength = 1;                  ///< arrow-mean: routing::FallbackOptions
-  double task_threshold = 4;                     ///< lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
-  double pooled_weight = 3;                      ///< gated-arrow: of the prompt's evidence where it is clear
-  CalibrationText calibration;                   ///< for scores that are calibrated
+  std::int64_t top_k = 0;                 ///< 0: the method's (4, or 1), or all of a smaller library
+  double temperature = 1;                 ///< of the softmax
+  std::vector<std::string> tie;           ///< of Arrow's prototypes: projections that decide as one (routing::tie_prototypes)
+  std::string tie_by = "concat";          ///< "concat" or "sum"
+  std::string combine;                    ///< "params" or "outputs"; empty: the method's
+  lora::MergeOptions merge;               ///< of the merges
+  std::vector<std::string> general;       ///< adapters of the library whose mean is subtracted from the others (GenKnowSub)
+  bool general_by_factors = false;        ///< as PEFT does, factor by factor; else exactly, update by update
+  std::int64_t components = 0;            ///< spectral: singular directions of an adapter; 0: all
+  double gamma = 0;                       ///< spectral: power of the singular values
+  bool is_calibrated = false;             ///< spectral: on scores measured against those on text of no task
+  std::string centroid_score = "cosine";  ///< centroids: "cosine" (the paper), or "dot" over sqrt(d_in) (its code)
+  std::int64_t shortlist = 20;            ///< lag: adapters that Arrow lets through
+  std::string fallback = "entropy";       ///< arrow-mean: "constant", "entropy" or "margin"
+  double fallback_strength = 1;           ///< arrow-mean: routing::FallbackOptions
+  double task_threshold = 4;              ///< lag-base, gated-arrow: where a prompt looks like a task, in deviations above text of no task
+  double pooled_weight = 3;               ///< gated-arrow: of the prompt's evidence where it is clear
+  CalibrationText calibration;            ///< for scores that are calibrated
   std::filesystem::path task_data = "data/train";  ///< texts of the adapters' tasks
-  std::int64_t gate_steps = 100;                 ///< phatgoose: training steps of an adapter's gates
-  std::int64_t task_samples = 16;                ///< training rows of an adapter's tasks that stand for them
+  std::int64_t gate_steps = 100;                   ///< phatgoose: training steps of an adapter's gates
+  std::int64_t task_samples = 16;                  ///< training rows of an adapter's tasks that stand for them
 };
 
 /// All of a choice that its numbers depend on, as text, for keys.

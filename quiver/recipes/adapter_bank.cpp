@@ -139,8 +139,9 @@ torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const st
   return torch::zeros_like(scores).scatter_(1, order.narrow(1, 0, top_k), weigh(top));
 }
 
-/// How much each prompt looks like a task of the library, [P, 1] in (0, 1): a share that rises from 0 to 1 where the largest evidence Z of a
-/// prompt leaves what it is on text of no task. With m and s the mean and standard deviation of the largest Z over the calibration prompts,
+/// How much each prompt looks like a task of the library, [P, 1] in (0, 1): a share that rises from 0 to 1 where the largest evidence Z of
+/// a prompt leaves what it is on text of no task. With m and s the mean and standard deviation of the largest Z over the calibration
+/// prompts,
 ///
 ///   sigmoid((max_n Z_n - (m + threshold s)) / (s / 2))
 torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& calibration, double threshold) {
@@ -174,22 +175,38 @@ class BankMaker {
 
   AdapterBank make() {
     const auto& name = choice_.method;
-    if (name == "arrow") arrow();
-    else if (name == "spectr") scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
-    else if (name == "lag") lag();
-    else if (name == "lag-base") lag_base();
-    else if (name == "norm") scored(0, 1, 4, {}, true, Combine::kOutputs);
-    else if (name == "spectral") scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
-    else if (name == "centroids") centroids();
-    else if (name == "phatgoose") phatgoose();
-    else if (name == "arrow-mean") arrow_mean();
-    else if (name == "calibrated-arrow") calibrated_arrow(false);
-    else if (name == "gated-arrow") calibrated_arrow(true);
-    else if (name == "pooled-arrow") pooled_arrow();
-    else if (name == "logo") logo();
-    else if (name == "retrieval") retrieval();
-    else if (name == "task-predictor") task_predictor();
-    else fail(ErrorKind::kInternal, "method '{}' has no bank", name);
+    if (name == "arrow")
+      arrow();
+    else if (name == "spectr")
+      scored(0, 0, 4, {.weighting = routing::Weighting::kEqual}, false, Combine::kParams);
+    else if (name == "lag")
+      lag();
+    else if (name == "lag-base")
+      lag_base();
+    else if (name == "norm")
+      scored(0, 1, 4, {}, true, Combine::kOutputs);
+    else if (name == "spectral")
+      scored(choice_.components, choice_.gamma, 4, {}, choice_.is_calibrated, Combine::kParams);
+    else if (name == "centroids")
+      centroids();
+    else if (name == "phatgoose")
+      phatgoose();
+    else if (name == "arrow-mean")
+      arrow_mean();
+    else if (name == "calibrated-arrow")
+      calibrated_arrow(false);
+    else if (name == "gated-arrow")
+      calibrated_arrow(true);
+    else if (name == "pooled-arrow")
+      pooled_arrow();
+    else if (name == "logo")
+      logo();
+    else if (name == "retrieval")
+      retrieval();
+    else if (name == "task-predictor")
+      task_predictor();
+    else
+      fail(ErrorKind::kInternal, "method '{}' has no bank", name);
     return std::move(bank_);
   }
 
@@ -198,7 +215,9 @@ class BankMaker {
   void combine(Combine usual) { bank_.combine = choice_.combine.empty() ? usual : parse_combine(choice_.combine); }
   routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
 
-  ScoreCalibration calibrated(const Scoring& scoring) const { return calibrate(base_, library_, names_, scoring, choice_.calibration, progress_); }
+  ScoreCalibration calibrated(const Scoring& scoring) const {
+    return calibrate(base_, library_, names_, scoring, choice_.calibration, progress_);
+  }
 
   void arrow() {
     combine(Combine::kParams);
@@ -218,7 +237,8 @@ class BankMaker {
     std::optional<ScoreCalibration> calibration;
     if (is_calibrated) calibration = calibrated(scoring);
     for (const auto& [path, vectors] : scoring.vectors) {
-      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
+      bank_.routers.emplace(
+          path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
     }
   }
 
@@ -256,7 +276,8 @@ class BankMaker {
     progress_.end();
     const bool is_cosine = choice_.centroid_score == "cosine";
     for (const auto& path : paths) {
-      routing::ScoreOptions options{.top_k = top_k(4), .temperature = choice_.temperature, .rule = {.input = routing::InputNorm::kUnit, .is_signed = true}};
+      routing::ScoreOptions options{
+          .top_k = top_k(4), .temperature = choice_.temperature, .rule = {.input = routing::InputNorm::kUnit, .is_signed = true}};
       if (!is_cosine) {
         options.temperature *= std::sqrt(static_cast<double>(means.front().at(path).numel()));
         options.rule.input = routing::InputNorm::kNone;
@@ -271,7 +292,8 @@ class BankMaker {
   tensor::TensorMap gates_of(const LoraAdapter& adapter) {
     const auto& entry = library_.at(adapter.name);
     if (entry.info.tasks.empty()) {
-      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on (library add --tasks names them)",
+      fail(ErrorKind::kNotFound,
+           "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on (library add --tasks names them)",
            adapter.name, library_.path().string());
     }
     constexpr std::int64_t kBatch = 4;  // mttl's
@@ -288,7 +310,8 @@ class BankMaker {
     const auto key = ArtifactKey("phatgoose-2").add(base_.llama).add(adapter).add_value(settings).add(data.sha256).hex();
     if (auto found = library_.find_artifact(key)) return *found;
     const auto placement = base_.llama.placement();
-    const auto gates = std::make_shared<train::Gates>(adapter, placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+    const auto gates =
+        std::make_shared<train::Gates>(adapter, placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
     train::Trainer trainer(base_.llama, gates, data.examples, setup.train);
     run_training(trainer, adapter.name + " (gates)", library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"), key,
                  setup.checkpoint_seconds, progress_);
@@ -350,14 +373,15 @@ class BankMaker {
     std::shared_ptr<GroupTable> bias;
     if (is_gated) {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
-      bank_.chooser = std::make_shared<TableChooser>(
-          bias, [evidence, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
-            const auto z = evidence.of(prompts, progress);
-            return z * task_share(z, evidence.calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
-          });
+      bank_.chooser = std::make_shared<TableChooser>(bias, [evidence, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](
+                                                               std::span<const Prompt> prompts, Progress& progress) {
+        const auto z = evidence.of(prompts, progress);
+        return z * task_share(z, evidence.calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
+      });
     }
     for (const auto& [path, vectors] : evidence.scoring.vectors) {
-      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), evidence.calibration.at(path), bias));
+      bank_.routers.emplace(
+          path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), evidence.calibration.at(path), bias));
     }
   }
 
@@ -372,7 +396,8 @@ class BankMaker {
 
   void pooled_arrow() {
     const auto chosen = top_k(1);
-    by_prompt(chosen, [evidence = arrow_evidence(), chosen, temperature = choice_.temperature](std::span<const Prompt> prompts, Progress& progress) {
+    by_prompt(chosen, [evidence = arrow_evidence(), chosen, temperature = choice_.temperature](std::span<const Prompt> prompts,
+                                                                                               Progress& progress) {
       return keep_top(evidence.of(prompts, progress), chosen, [&](const torch::Tensor& top) { return (top / temperature).softmax(1); });
     });
   }
@@ -397,12 +422,15 @@ class BankMaker {
     for (const auto& each : embedded) rows.push_back(each.at("mean"));
     // What all texts have in common says nothing of a task.
     const auto centre = torch::stack(rows).mean(0);
-    const auto unit = [centre](const torch::Tensor& t) { return (t - centre) / (t - centre).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12); };
+    const auto unit = [centre](const torch::Tensor& t) {
+      return (t - centre) / (t - centre).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
+    };
     const auto of_adapters = unit(torch::stack(rows));  // [N, d]
     const auto chosen = top_k(4);
     by_prompt(chosen, [base = base_.llama, of_adapters, unit, chosen](std::span<const Prompt> texts, Progress& progress) {
       const auto likeness = unit(observe_hidden(base, texts, progress)).matmul(of_adapters.t());
-      return keep_top(likeness, chosen, [](const torch::Tensor& top) { return torch::full_like(top, 1.0 / static_cast<double>(top.size(1))); });
+      return keep_top(likeness, chosen,
+                      [](const torch::Tensor& top) { return torch::full_like(top, 1.0 / static_cast<double>(top.size(1))); });
     });
   }
 

@@ -79,7 +79,8 @@ class ReuseTest : public ::testing::Test {
       std::ofstream rows(folder_ / "tasks" / (name + ".jsonl"));
       for (int row = 0; row < 4; ++row) {
         rows << R"({"split":"train","id":")" << row << R"(","source":"task number )" << seeds[i] << " says " << row * 17 + seeds[i]
-             << R"(","target":"yes"})" << "\n";
+             << R"(","target":"yes"})"
+             << "\n";
       }
     }
     AdapterChoice choice{.library = (folder_ / "library").string()};
@@ -94,7 +95,8 @@ class ReuseTest : public ::testing::Test {
     // Merges by name have their own tests (lora/merge_registry_test.cpp); some of them change even a single adapter.
     std::vector<std::string> names = {"oracle=a0", "mean", "mean-products"};
     for (const auto& method : reuse_methods()) {
-      if (method.family != ReuseFamily::kMerge && method.name != std::string("lag-base")) names.emplace_back(method.name);  // it takes less than all
+      if (method.family != ReuseFamily::kMerge && method.name != std::string("lag-base"))
+        names.emplace_back(method.name);  // it takes less than all
     }
     return names;
   }
@@ -120,7 +122,8 @@ class ReuseTest : public ::testing::Test {
     for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
     const auto means_of = [&](const std::vector<Prompt>& texts) {  // [P, L, N]
       std::vector<torch::Tensor> rows;
-      for (const auto& text : texts) rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
+      for (const auto& text : texts)
+        rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
       return torch::stack(rows);
     };
     const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
@@ -282,7 +285,8 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
       const auto decision = router->route(x, std::vector{groups[i]});
       largest_share = std::max(largest_share, share);
       EXPECT_TRUE(decision.index.equal(expected.index));
-      EXPECT_NEAR(decision.weight.item<double>(), std::round(8 * share) / 8 * expected.weight.item<double>(), 1e-6) << path << " prompt " << i;
+      EXPECT_NEAR(decision.weight.item<double>(), std::round(8 * share) / 8 * expected.weight.item<double>(), 1e-6)
+          << path << " prompt " << i;
     }
   }
   EXPECT_GT(largest_share, 0.5);
@@ -304,8 +308,8 @@ torch::Tensor ReuseTest::scores_by_definition(const Prompt& prompt, const Scorin
   std::vector<torch::Tensor> entered(scoring.vectors.size());
   std::size_t l = 0;
   for (const auto& [path, vectors] : scoring.vectors) {
-    projections.at(path) = std::make_shared<nn::TappedProjection>(projections.at(path),
-                                                                  [&slot = entered[l++]](const torch::Tensor& x, const nn::RowRecord&) { slot = x; });
+    projections.at(path) = std::make_shared<nn::TappedProjection>(
+        projections.at(path), [&slot = entered[l++]](const torch::Tensor& x, const nn::RowRecord&) { slot = x; });
   }
   hidden_alone(base_.llama.with_projections(projections), prompt);  // so few rows are one part
   std::vector<torch::Tensor> means;
@@ -313,7 +317,8 @@ torch::Tensor ReuseTest::scores_by_definition(const Prompt& prompt, const Scorin
   for (const auto& [path, vectors] : scoring.vectors) {
     const auto x = entered[l++].to(torch::kDouble);
     std::vector<torch::Tensor> of_adapters;
-    for (std::int64_t n = 0; n < vectors.size(0); ++n) of_adapters.push_back(x.matmul(vectors[n].to(torch::kDouble).t()).norm(2, {1}).mean());
+    for (std::int64_t n = 0; n < vectors.size(0); ++n)
+      of_adapters.push_back(x.matmul(vectors[n].to(torch::kDouble).t()).norm(2, {1}).mean());
     means.push_back(torch::stack(of_adapters));
   }
   return torch::stack(means);
@@ -337,7 +342,8 @@ TEST_F(ReuseTest, ScoresOfPromptsAreThoseOfEachAloneWhateverTheThreads) {
     EXPECT_TRUE(torch::allclose(one.by_prompt[0], scores_by_definition(prompts[i], scoring), 1e-4, 1e-5)) << i;
     sum += one.by_prompt[0] * static_cast<double>(prompts[i].size());
     tokens += static_cast<double>(prompts[i].size());
-    EXPECT_TRUE(torch::allclose(observe_hidden(base_.llama, alone, progress_)[0], hidden_alone(base_.llama, prompts[i]).mean(0), 1e-4, 1e-5));
+    EXPECT_TRUE(
+        torch::allclose(observe_hidden(base_.llama, alone, progress_)[0], hidden_alone(base_.llama, prompts[i]).mean(0), 1e-4, 1e-5));
   }
   EXPECT_TRUE(torch::allclose(together.mean, sum / tokens, 1e-4, 1e-5));
   const auto threads = at::get_num_threads();
@@ -379,12 +385,14 @@ TEST_F(ReuseTest, SaysWhatAMethodLacks) {
 TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {
   auto choice = library_of({11});
   auto library = library::Library::open(choice.library);
-  library.add([&] {
-    auto zero = lora::initial_adapter("zero", {}, base_.llama.projections(), 1);
-    zero.base_model = base_.llama.config().name;
-    zero.base_fingerprint = base_.llama.fingerprint();
-    return zero;
-  }(), {.tasks = {"zero"}});
+  library.add(
+      [&] {
+        auto zero = lora::initial_adapter("zero", {}, base_.llama.projections(), 1);
+        zero.base_model = base_.llama.config().name;
+        zero.base_fingerprint = base_.llama.fingerprint();
+        return zero;
+      }(),
+      {.tasks = {"zero"}});
   choice.method = "norm";
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("'zero' do not vary"));
 }

@@ -44,7 +44,8 @@ std::vector<std::string> tasks_of(const library::Library& library, std::span<con
     const auto& of_adapter = library.at(adapter.name).info.tasks;
     tasks.insert(of_adapter.begin(), of_adapter.end());
   }
-  if (tasks.empty()) fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; --tasks says which to look at", library.path().string());
+  if (tasks.empty())
+    fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; --tasks says which to look at", library.path().string());
   return {tasks.begin(), tasks.end()};
 }
 
@@ -89,7 +90,8 @@ json mean_figures(const std::vector<json>& list) {
 json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
   check_library(setup);
   if (reuse_method(setup.choice.method).family == ReuseFamily::kMerge) {
-    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no routing to look at (arrow does)", setup.choice.method);
+    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no routing to look at (arrow does)",
+         setup.choice.method);
   }
   const auto library = library::Library::open(setup.choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, setup.choice), setup.choice, progress);
@@ -122,14 +124,17 @@ json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress
     progress.advance(1, task);
   }
   progress.end();
-  return {{"method", setup.choice.method}, {"adapters", names}, {"tasks", of_tasks}, {"mean", mean_figures(all)}, {"num_samples", all.size()}};
+  return {
+      {"method", setup.choice.method}, {"adapters", names}, {"tasks", of_tasks}, {"mean", mean_figures(all)}, {"num_samples", all.size()}};
 }
 
 json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
   check_library(setup);
   const auto library = library::Library::open(setup.choice.library);
   const auto adapters = load_members(base, library, setup.choice);
-  if (adapters.size() < 2) fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(), adapters.size());
+  if (adapters.size() < 2)
+    fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(),
+         adapters.size());
   Scoring norms;
   for (const auto& [path, first] : adapters.front().pairs) {
     std::int64_t rank = 0;
@@ -240,7 +245,8 @@ json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progres
   for (const auto& [name, entry] : library.adapters()) {
     if (entry.info.kind == library::AdapterKind::kPrivate && entry.info.tasks.size() == 1) names.push_back(name);
   }
-  if (names.size() < 2) fail(ErrorKind::kUsage, "library '{}' has {} private adapters; two or more are compared", library.path().string(), names.size());
+  if (names.size() < 2)
+    fail(ErrorKind::kUsage, "library '{}' has {} private adapters; two or more are compared", library.path().string(), names.size());
   auto pairs_library = library::Library::open_or_create(setup.work, library.base());
   std::vector<LoraAdapter> adapters;
   for (const auto& name : names) adapters.push_back(library.load(name));
@@ -249,7 +255,8 @@ json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progres
   std::vector<double> cosines, gains;
   for (const auto& [i, j, cosine] : spread_pairs(adapters, setup.num_pairs)) {
     const std::string tasks[] = {library.at(names[i]).info.tasks[0], library.at(names[j]).info.tasks[0]};
-    // By the adapters' names, so that another adapter in the library does not turn one pair into another; both together may be too long for a name.
+    // By the adapters' names, so that another adapter in the library does not turn one pair into another; both together may be too long for
+    // a name.
     const auto name = "pair-" + sha256_hex(names[i] + "\n" + names[j]).substr(0, 16);
     auto training = setup.training;
     training.data = setup.analysis.data;

@@ -15,10 +15,10 @@ namespace quiver::recipes {
 
 /// Test rows of the tasks that adapters of the library were trained on.
 struct AnalysisSetup {
-  AdapterChoice choice;                    ///< library, adapters, and for routing the method
+  AdapterChoice choice;  ///< library, adapters, and for routing the method
   std::filesystem::path data = "data/train";
-  std::vector<std::string> tasks;          ///< empty: all that the chosen adapters name
-  std::int64_t rows = 8;                   ///< of each task
+  std::vector<std::string> tasks;  ///< empty: all that the chosen adapters name
+  std::int64_t rows = 8;           ///< of each task
   std::uint64_t seed = 42;
 };
 
@@ -31,14 +31,14 @@ struct AnalysisSetup {
 /// Throws kUsage for a method that chooses nothing, and as adapted_model.
 nlohmann::json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress);
 
-/// Figure 5: r = mean over projections l of |delta_W_i,l h_l| / |delta_W_j,l h_l| for prompts of adapter i's own task, j being another adapter
-/// drawn anew for every projection, norms averaged over the prompt's tokens, and h computed with adapter i at work:
+/// Figure 5: r = mean over projections l of |delta_W_i,l h_l| / |delta_W_j,l h_l| for prompts of adapter i's own task, j being another
+/// adapter drawn anew for every projection, norms averaged over the prompt's tokens, and h computed with adapter i at work:
 /// {"tasks": [{"name", "adapter", "ratios"}], "mean", "above_one", "num_samples"}. Throws kUsage for fewer than two adapters.
 nlohmann::json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& progress);
 
 struct TransferSetup {
   AnalysisSetup analysis;
-  TrainingSetup training;      ///< as the private adapters were trained; its data and tasks are not read
+  TrainingSetup training;  ///< as the private adapters were trained; its data and tasks are not read
   std::int64_t num_pairs = 12;
   std::filesystem::path work;  ///< a library of the pairs' adapters, made if it is not there; what is in it is not trained again
 };

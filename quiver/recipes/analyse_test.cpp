@@ -59,11 +59,12 @@ class AnalyseNorms : public ::testing::Test {
     for (const auto& [path, pair] : adapters_[own].pairs) {
       const auto mine = pair.delta(), other = adapters_[1 - own].pairs.at(path).delta();
       auto& projection = projections.at(path);
-      projection = std::make_shared<nn::TappedProjection>(projection, [&, mine, other, path = path](const torch::Tensor& x, const nn::RowRecord&) {
-        const auto mean_norm = [&x](const torch::Tensor& delta) { return x.matmul(delta.t()).norm(2, {1}).mean().item<double>(); };
-        const std::lock_guard lock(mutex);
-        ratios[path] = mean_norm(mine) / mean_norm(other);
-      });
+      projection =
+          std::make_shared<nn::TappedProjection>(projection, [&, mine, other, path = path](const torch::Tensor& x, const nn::RowRecord&) {
+            const auto mean_norm = [&x](const torch::Tensor& delta) { return x.matmul(delta.t()).norm(2, {1}).mean().item<double>(); };
+            const std::lock_guard lock(mutex);
+            ratios[path] = mean_norm(mine) / mean_norm(other);
+          });
     }
     forest::TokenForest forest;
     forest.add_segment(forest::kNoParent, data::encode_prompt(base_.tokenizer, source, 1000));

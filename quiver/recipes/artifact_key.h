@@ -13,8 +13,8 @@
 
 namespace quiver::recipes {
 
-/// The SHA-256 of a computation's name and inputs. Each input goes in with its type and length, so that no two lists of inputs hash alike. What a
-/// computation is given, and nothing else, belongs into its key: adapters and tensors count by content, never by name.
+/// The SHA-256 of a computation's name and inputs. Each input goes in with its type and length, so that no two lists of inputs hash alike.
+/// What a computation is given, and nothing else, belongs into its key: adapters and tensors count by content, never by name.
 class ArtifactKey {
  public:
   /// `what` names the computation and its version, and changes when its result does.

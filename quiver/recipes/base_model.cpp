@@ -135,10 +135,14 @@ data::PromptFormat prompt_format(const fs::path& path, const text::Tokenizer& to
   }
   if (format.chat) return format;
   if (choice.chat.value_or(false)) {
-    fail(ErrorKind::kUsage, "--chat: the base '{}' has no chat template (a folder's chat_template.jinja or tokenizer_config.json, a GGUF file's "
-         "tokenizer.chat_template); leave --chat out", path.string());
+    fail(ErrorKind::kUsage,
+         "--chat: the base '{}' has no chat template (a folder's chat_template.jinja or tokenizer_config.json, a GGUF file's "
+         "tokenizer.chat_template); leave --chat out",
+         path.string());
   }
-  if (!choice.system.empty()) fail(ErrorKind::kUsage, "--system is for conversations: the prompt is bare text {}", choice.chat ? "by --no-chat" : "for a base without a chat template");
+  if (!choice.system.empty())
+    fail(ErrorKind::kUsage, "--system is for conversations: the prompt is bare text {}",
+         choice.chat ? "by --no-chat" : "for a base without a chat template");
   if (choice.train_on == data::TrainOn::kLast) fail(ErrorKind::kUsage, "--train-on last is for conversations: the prompt is bare text");
   return format;
 }

@@ -50,7 +50,8 @@ struct FormatChoice {
 /// of bare text, and as text::load_chat_template, saying how to do without the template.
 data::PromptFormat prompt_format(const std::filesystem::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice);
 
-/// The longest prompt that leaves room for an answer, at most `max_length` tokens. Throws kUsage if an answer of `max_new_tokens` fills the context.
+/// The longest prompt that leaves room for an answer, at most `max_length` tokens. Throws kUsage if an answer of `max_new_tokens` fills the
+/// context.
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens);
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.

@@ -191,14 +191,16 @@ json bench_training(const model::Llama& base, const TrainingBench& bench) {
 }
 
 json bench_routing(const model::Llama& base, const RoutingBench& bench) {
-  if (bench.top_k > bench.num_adapters) fail(ErrorKind::kUsage, "--top-k {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
+  if (bench.top_k > bench.num_adapters)
+    fail(ErrorKind::kUsage, "--top-k {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
   std::vector<lora::LoraAdapter> adapters;
   for (std::int64_t n = 0; n < bench.num_adapters; ++n) {
     const auto name = format("a{}", n);
     adapters.push_back(lora::initial_adapter(name, {.rank = bench.rank}, base.projections(), derive_seed(42, name)));
     for (auto& [path, pair] : adapters.back().pairs) {
       RandomStream random(42, name + "/" + path);
-      pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.01, random), pair.alpha()).to(base.placement().device, torch::kFloat);
+      pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.01, random), pair.alpha())
+                 .to(base.placement().device, torch::kFloat);
     }
   }
   std::map<std::string, routing::RouterPtr> arrow, lag;

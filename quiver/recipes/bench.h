@@ -48,7 +48,8 @@ struct RoutingBench {
   std::int64_t batch_size = 16, length = 128;
   std::int64_t rounds = 7;  ///< base, mixed parameters and mixed outputs in turn, after one round that is not counted
 };
-/// Scoring a batch of random sequences: seconds of the "base", of "params" and "outputs" (ways to mix), and "over_base", their medians' ratios.
+/// Scoring a batch of random sequences: seconds of the "base", of "params" and "outputs" (ways to mix), and "over_base", their medians'
+/// ratios.
 nlohmann::json bench_routing(const model::Llama& base, const RoutingBench& bench);
 
 }  // namespace quiver::recipes

@@ -134,7 +134,8 @@ std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Libra
   std::vector<TrainingJob> jobs;
   for (const auto& task : tasks) {
     const auto data = load_training_data(base, {task}, setup);
-    prepared.push_back(prepare(base, library, task, {.kind = library::AdapterKind::kPrivate, .tasks = {task}}, data, setup, setup.together));
+    prepared.push_back(
+        prepare(base, library, task, {.kind = library::AdapterKind::kPrivate, .tasks = {task}}, data, setup, setup.together));
     auto& job = prepared.back();
     if (job.trainer != nullptr) jobs.push_back({job.trainer.get(), task, job.checkpoint, job.key});
   }
@@ -153,8 +154,8 @@ std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Libra
 }  // namespace
 
 TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data, const TrainingSetup& setup,
-                        Progress& progress) {
+                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data,
+                        const TrainingSetup& setup, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   auto job = prepare(base, library, name, {.kind = kind, .tasks = tasks, .group = group}, data, setup);
   if (job.trainer == nullptr) return job.result;
@@ -211,12 +212,9 @@ cluster::MbcResult cluster_library(library::Library& library, const std::vector<
 }
 
 json to_json(const cluster::MbcResult& result) {
-  return {{"adapters", result.names},
-          {"labels", result.labels},
-          {"clusters", result.clusters()},
-          {"similarity", rows_of(result.similarity)},
-          {"inertia", result.inertia},
-          {"silhouette", result.silhouette}};
+  return {{"adapters", result.names},      {"labels", result.labels},
+          {"clusters", result.clusters()}, {"similarity", rows_of(result.similarity)},
+          {"inertia", result.inertia},     {"silhouette", result.silhouette}};
 }
 
 json to_json(const cluster::SweepResult& result) {

@@ -38,8 +38,8 @@ TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, c
 
 /// The same on examples that are given; `tasks` says what they are of.
 TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data, const TrainingSetup& setup,
-                        Progress& progress);
+                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data,
+                        const TrainingSetup& setup, Progress& progress);
 
 /// One private adapter per task, named after it.
 std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress);

@@ -31,7 +31,8 @@ Frame frame_of(const BaseModel& base) {
   const auto text = base.format.chat->render(data::with_system(base.format, {{"user", mark}}), /*add_generation_prompt=*/true);
   const auto place = text.find(mark);
   if (place == std::string::npos) {
-    fail(ErrorKind::kUnsupported, "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give --calibration FILE",
+    fail(ErrorKind::kUnsupported,
+         "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give --calibration FILE",
          base.format.chat->origin());
   }
   return {base.tokenizer.encode(text.substr(0, place)), base.tokenizer.encode(text.substr(place + mark.size()))};
@@ -43,7 +44,8 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
   const auto stop = data::stop_ids(base.tokenizer, base.format);
   auto start = base.tokenizer.bos_id();
   if (!start && !stop.empty()) start = stop.front();
-  if (!start) fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
+  if (!start)
+    fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
   const Prompt framing[] = {base.format.chat ? frame.before : Prompt{*start}, frame.after, stop};
   const auto key = ArtifactKey(kSamplesVersion)
                        .add(base.llama)
@@ -112,8 +114,8 @@ void check_varies(const tensor::TensorMap& measured, const std::string& name) {
   for (const char* key : {"deviation", "prompt_deviation"}) {
     const auto& values = measured.at(key);
     if (values.isfinite().all().item<bool>() && (values > 0).all().item<bool>()) continue;
-    fail(ErrorKind::kUsage, "the scores of adapter '{}' do not vary over the calibration text: its update is 0 somewhere, or the text too short",
-         name);
+    fail(ErrorKind::kUsage,
+         "the scores of adapter '{}' do not vary over the calibration text: its update is 0 somewhere, or the text too short", name);
   }
 }
 

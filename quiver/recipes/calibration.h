@@ -46,7 +46,8 @@ struct ScoreCalibration {
   torch::Tensor pooled(const torch::Tensor& by_prompt) const;
 };
 
-/// Calibrates the scores of adapters of these names. What was measured is kept in the library by adapter, so that a new adapter costs one. Throws kUsage for an adapter whose scores do not vary (its update is 0).
+/// Calibrates the scores of adapters of these names. What was measured is kept in the library by adapter, so that a new adapter costs one.
+/// Throws kUsage for an adapter whose scores do not vary (its update is 0).
 ScoreCalibration calibrate(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
                            const Scoring& scoring, const CalibrationText& text, Progress& progress);
 

@@ -1,5 +1,5 @@
-// What runs on a GPU, on a device that is as strict as one: training, scoring, generating, every way of reusing a library, and adapting give
-// what they give on the CPU.
+// What runs on a GPU, on a device that is as strict as one: training, scoring, generating, every way of reusing a library, and adapting
+// give what they give on the CPU.
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 #include <unistd.h>
@@ -57,7 +57,8 @@ class DeviceTest : public ::testing::Test {
     RandomStream random(7, name);
     for (int row = 0; row < 8; ++row) {
       rows << R"({"split":")" << (row < 6 ? "train" : "valid") << R"(","id":")" << row << R"(","source":"task )" << name << " says "
-           << random.below(1000) << R"(","target":"yes )" << name << random.below(10) << R"("})" << "\n";
+           << random.below(1000) << R"(","target":"yes )" << name << random.below(10) << R"("})"
+           << "\n";
     }
   }
 
@@ -141,7 +142,8 @@ TEST_F(DeviceTest, TrainsAsTheCpuDoes) {
     const auto of = [](const nlohmann::json& summary, const char* key) {
       return (summary.contains("total") ? summary.at("total") : summary.at("training")).at(key).get<double>();
     };
-    for (const auto* key : {"first_loss", "last_loss"}) EXPECT_NEAR(of(theirs[i], key), of(mine[i], key), kTolerance * of(mine[i], key)) << i;
+    for (const auto* key : {"first_loss", "last_loss"})
+      EXPECT_NEAR(of(theirs[i], key), of(mine[i], key), kTolerance * of(mine[i], key)) << i;
     EXPECT_LT(of(mine[i], "last_loss"), of(mine[i], "first_loss")) << i;
   }
 }
@@ -201,7 +203,8 @@ TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
 TEST_F(DeviceTest, LooksInsideAsOnTheCpu) {
   std::vector<std::vector<Prompt>> prompts(1);
   for (const auto& sequence : sequences(cpu_->base)) prompts[0].push_back(sequence.tokens);
-  EXPECT_TRUE(torch::allclose(observe_hidden(other_->base.llama, prompts[0], progress_), observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
+  EXPECT_TRUE(torch::allclose(observe_hidden(other_->base.llama, prompts[0], progress_),
+                              observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
 }
 
 }  // namespace

@@ -19,8 +19,8 @@
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/results.h"
+#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::recipes {
 namespace {
@@ -45,8 +45,8 @@ bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr";
 
 /// As the papers write them.
 constexpr std::pair<std::string_view, std::string_view> kWords[] = {
-    {"arrow", "Arrow"}, {"dare", "DARE"}, {"knots", "KnOTS"}, {"lag", "LAG"}, {"logo", "LoGo"}, {"peft", "PEFT"},
-    {"phatgoose", "Phatgoose"}, {"spectr", "SpectR"}, {"svd", "SVD"}, {"ties", "TIES"}, {"wudi", "WuDi"}};
+    {"arrow", "Arrow"},         {"dare", "DARE"},     {"knots", "KnOTS"}, {"lag", "LAG"},   {"logo", "LoGo"}, {"peft", "PEFT"},
+    {"phatgoose", "Phatgoose"}, {"spectr", "SpectR"}, {"svd", "SVD"},     {"ties", "TIES"}, {"wudi", "WuDi"}};
 
 /// "calibrated-arrow" -> "calibrated Arrow".
 std::string method_label(std::string_view method) {
@@ -73,7 +73,8 @@ Method find_method(const std::string& name) {
     if (method == "oracle") {
       if (is_mixed(kind)) return {name, label, kind, method, "the skills as the sample's own task mixes them"};
       return {name, label, kind, method,
-              kind == "cluster" ? "the adapter of the cluster that the sample's task is in" : "the " + kind + " adapter of the sample's own task"};
+              kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
+                                : "the " + kind + " adapter of the sample's own task"};
     }
     return {name, label, kind, method, format("over the {} adapters: {}", kind, reuse_method(method).what)};
   }
@@ -160,7 +161,8 @@ class SectionRun {
 
   json run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
     std::int64_t total = 0;
-    for (const auto& task : rows) total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
+    for (const auto& task : rows)
+      total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
     progress_.begin(format("eval {} {}", method.name, section), total, "rows");
     records_ = json::array();
     if (method.is_oracle()) {
@@ -229,7 +231,7 @@ class SectionRun {
   void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
     for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
-        model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
+    model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
@@ -297,8 +299,8 @@ std::string part_key(const BaseModel& base, const EvalSetup& setup, const librar
                      const std::string& section, const std::vector<TaskRows>& rows) {
   const auto& choice = setup.choice_of_adapters;
   Sha256 hash;
-  hash.update(format("part-4/{}/{}/{}/{}/{}/{}/{}/{}", setup.generates, method, section, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype),
-                     setup.max_new_tokens, choice.adapter, choice_text(choice)));
+  hash.update(format("part-4/{}/{}/{}/{}/{}/{}/{}/{}", setup.generates, method, section, base.llama.fingerprint(),
+                     c10::toString(base.llama.placement().dtype), setup.max_new_tokens, choice.adapter, choice_text(choice)));
   const auto add_adapter = [&hash](const fs::path& folder) {
     for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));
   };
@@ -388,8 +390,8 @@ void add_library(json& results, const library::Library& library) {
 }  // namespace
 
 std::vector<std::string> eval_methods() {
-  return {"base",          "shared",      "private-mean",        "private-arrow",  "private-lag",   "private-gated-arrow", "cluster-mean",
-          "cluster-arrow", "cluster-lag", "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
+  return {"base",         "shared",        "private-mean", "private-arrow",       "private-lag",    "private-gated-arrow",
+          "cluster-mean", "cluster-arrow", "cluster-lag",  "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
 }
 
 json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {

@@ -26,7 +26,7 @@ struct EvalSetup {
   EvalSection choice;                ///< multiple-choice sets: acc, acc_norm
   std::vector<std::string> methods;  ///< names of eval_methods(); or "given": what `choice_of_adapters` says
   AdapterChoice choice_of_adapters;  ///< library, top_k, temperature, combine for all; adapter and method for "given"
-  bool generates = true;  ///< answers, for Rouge-L: what takes most of the time
+  bool generates = true;             ///< answers, for Rouge-L: what takes most of the time
   std::int64_t max_new_tokens = 64;
   std::int64_t max_length = 2048;
   std::uint64_t seed = 42;     ///< chooses the rows

@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kWrittenBy = "quiver.written_by";  // in the weights' metadata
 constexpr const char* kWeightsFile = "model.safetensors";
-constexpr std::string_view kFiles[] = {"config.json",        "generation_config.json", "tokenizer.json",      "tokenizer_config.json", "special_tokens_map.json",
-                                       "chat_template.jinja", text::kGgufTokenizerFile, kWeightsFile};
+constexpr std::string_view kFiles[] = {
+    "config.json",         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja", text::kGgufTokenizerFile, kWeightsFile};
 
 /// What is there may be replaced only if it is a model that this command made.
 void check_may_write(const fs::path& folder, bool force) {

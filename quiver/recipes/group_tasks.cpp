@@ -26,7 +26,8 @@ torch::Tensor hidden_vectors(const BaseModel& base, const TrainingSetup& setup, 
   for (const auto& task : setup.tasks) {
     std::vector<Prompt> prompts;
     for (const auto& row : some_rows(setup, task, samples)) {
-      prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, std::min(setup.max_length, base.llama.config().max_positions)));
+      prompts.push_back(
+          data::encode_prompt(base.tokenizer, base.format, row, std::min(setup.max_length, base.llama.config().max_positions)));
     }
     vectors.push_back(observe_hidden(base.llama, prompts, progress).to(torch::kDouble).mean(0));
   }
@@ -92,8 +93,8 @@ void group_tasks(const BaseModel& base, library::Library& library, const Trainin
   library.set_groups(groups, provenance);
 }
 
-std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup, std::int64_t num_parts,
-                                        Progress& progress) {
+std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                        std::int64_t num_parts, Progress& progress) {
   const auto joint = load_training_data(base, setup.tasks, setup);
   RandomStream random(setup.train.seed, "random_examples");
   const auto part_of = cluster::random_examples(static_cast<std::int64_t>(joint.examples.size()), num_parts, random);
@@ -103,7 +104,8 @@ std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library&
     for (std::size_t i = 0; i < part_of.size(); ++i) {
       if (part_of[i] == part) mine.examples.push_back(joint.examples[i]);
     }
-    trained.push_back(train_on(base, library, format("part-{}", part), library::AdapterKind::kCluster, "", setup.tasks, mine, setup, progress));
+    trained.push_back(
+        train_on(base, library, format("part-{}", part), library::AdapterKind::kCluster, "", setup.tasks, mine, setup, progress));
   }
   return trained;
 }

@@ -26,7 +26,7 @@ void group_tasks(const BaseModel& base, library::Library& library, const Trainin
 
 /// RandExamples: the joint examples cut into `num_parts` equal parts by chance, an adapter of kind cluster, "part-<i>", on each.
 /// Resumable as train_adapter. Throws kUsage for more parts than examples.
-std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup, std::int64_t num_parts,
-                                        Progress& progress);
+std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+                                        std::int64_t num_parts, Progress& progress);
 
 }  // namespace quiver::recipes

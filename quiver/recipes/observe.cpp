@@ -37,7 +37,8 @@ PromptBatch make_batch(std::span<const Prompt> prompts, std::span<const std::siz
     path.push_back(batch.leaves[p]);
     for (const auto s : path) {
       const auto& segment = batch.forest.segments()[static_cast<std::size_t>(s)];
-      result.mean[static_cast<std::int64_t>(p)].narrow(0, segment.first_row, segment.length) = 1.0 / static_cast<double>(prompts[members[p]].size());
+      result.mean[static_cast<std::int64_t>(p)].narrow(0, segment.first_row, segment.length) =
+          1.0 / static_cast<double>(prompts[members[p]].size());
       result.count.narrow(0, segment.first_row, segment.length) += 1;
     }
   }
@@ -73,7 +74,8 @@ using RowFunction = std::function<torch::Tensor(const std::string& path, const t
 
 /// Runs the batch through the base; `f` of what enters the projection, for all rows. Rows are written where they belong, so threads do
 /// not meet.
-RowValues watch(const model::Llama& base, const PromptBatch& batch, const std::map<std::string, std::int64_t>& widths, const RowFunction& f) {
+RowValues watch(const model::Llama& base, const PromptBatch& batch, const std::map<std::string, std::int64_t>& widths,
+                const RowFunction& f) {
   RowValues values;
   auto projections = base.projections();
   for (const auto& [path, width] : widths) {
@@ -81,14 +83,15 @@ RowValues watch(const model::Llama& base, const PromptBatch& batch, const std::m
     if (found == projections.end()) fail(ErrorKind::kMismatch, "'{}' is not a projection of this model", path);
     auto all = torch::empty({static_cast<std::int64_t>(batch.rows.tokens.size()), width}, torch::kFloat);
     values.emplace(path, all);
-    found->second = std::make_shared<nn::TappedProjection>(found->second, [all, path, &f](const torch::Tensor& x, const nn::RowRecord& record) {
-      const auto some = f(path, x).to(torch::kCPU, torch::kFloat);
-      if (record.rows.defined()) {
-        all.index_copy_(0, record.rows.cpu(), some);
-      } else {
-        all.narrow(0, record.first_row, x.size(0)).copy_(some);
-      }
-    });
+    found->second =
+        std::make_shared<nn::TappedProjection>(found->second, [all, path, &f](const torch::Tensor& x, const nn::RowRecord& record) {
+          const auto some = f(path, x).to(torch::kCPU, torch::kFloat);
+          if (record.rows.defined()) {
+            all.index_copy_(0, record.rows.cpu(), some);
+          } else {
+            all.narrow(0, record.first_row, x.size(0)).copy_(some);
+          }
+        });
   }
   model::hidden_of_all(base.with_projections(std::move(projections)), batch.rows);
   return values;
@@ -150,7 +153,8 @@ std::map<std::string, torch::Tensor> observe_inputs(const model::Llama& base, st
   for (const auto& batch : batches_of(base, prompts)) {
     const auto values = watch(base, batch, widths, [](const std::string&, const torch::Tensor& x) { return x; });
     const auto members = torch::tensor(std::vector<std::int64_t>(batch.members.begin(), batch.members.end()));
-    for (const auto& [path, rows] : values) means.at(path).index_copy_(0, members, batch.mean.matmul(rows.to(torch::kDouble)).to(torch::kFloat));
+    for (const auto& [path, rows] : values)
+      means.at(path).index_copy_(0, members, batch.mean.matmul(rows.to(torch::kDouble)).to(torch::kFloat));
     progress.advance(static_cast<std::int64_t>(batch.members.size()), "");
     throw_if_stopped("while looking at prompts");
   }

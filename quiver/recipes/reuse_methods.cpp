@@ -14,20 +14,24 @@ constexpr ReuseMethod kMethods[] = {
     {"oracle=NAME", kMerge, "one adapter, named", "Ostapenko et al. 2024"},
     {"task=NAME", kMerge, "skills (--kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
     {"arrow", kToken, "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
-    {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally", "Fleshman and Van Durme 2025, arXiv 2504.03454"},
+    {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally",
+     "Fleshman and Van Durme 2025, arXiv 2504.03454"},
     {"lag", kToken, "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
     {"lag-base", kToken, "LAG where a prompt looks like a task of the library, the base alone where it does not", "Quiver"},
     {"norm", kToken, "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
     {"spectral", kToken, "the top k of |diag(sigma^gamma) V_c x|: --components c, --gamma", "the family of arrow, spectr and norm"},
     {"centroids", kToken, "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM", true},
-    {"phatgoose", kToken, "gates that each adapter learnt on its tasks (--gate-steps), the top 2 by their softmax", "Muqeeth et al. 2024, arXiv 2402.05859", true},
+    {"phatgoose", kToken, "gates that each adapter learnt on its tasks (--gate-steps), the top 2 by their softmax",
+     "Muqeeth et al. 2024, arXiv 2402.05859", true},
     {"arrow-mean", kToken, "Arrow, giving way to the mean where it is undecided (--fallback)", "Quiver"},
     {"calibrated-arrow", kToken, "Arrow on scores measured against those on text of no task", "Quiver"},
     {"gated-arrow", kToken, "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"},
     {"pooled-arrow", kPrompt, "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"},
     {"logo", kPrompt, "the top k norms of the updates at the prompt's last token, in proportion", "LoGo 2025, arXiv 2511.07129"},
-    {"retrieval", kPrompt, "the top k adapters by the likeness of the prompt to texts of their tasks, equally", "Zhao et al. 2024, LoRA-Retriever", true},
-    {"task-predictor", kPrompt, "the top k tasks of a classifier of prompts, learnt from texts of the tasks", "Ostapenko et al. 2024, TP", true},
+    {"retrieval", kPrompt, "the top k adapters by the likeness of the prompt to texts of their tasks, equally",
+     "Zhao et al. 2024, LoRA-Retriever", true},
+    {"task-predictor", kPrompt, "the top k tasks of a classifier of prompts, learnt from texts of the tasks", "Ostapenko et al. 2024, TP",
+     true},
 };
 
 constexpr MethodLine kRecipes[] = {
@@ -56,8 +60,10 @@ constexpr MethodLine kOptions[] = {
     {"--combine params|outputs", "adapters that a token chose, mixed factor by factor or by what they add", "Ostapenko et al. 2024; PEFT"},
     {"--tie q_proj,k_proj,v_proj", "Arrow and its kin: projections of a block decide as one", "Ostapenko et al. 2024"},
     {"--merge-rank R", "any merge, compressed to a rank by its singular values", "Eckart and Young 1936"},
-    {"adapt --retrieve N --retrieve-by random|weights|fisher", "of the library only the adapters nearest to the task", "Ostapenko et al. 2024; Wu et al. 2023"},
-    {"build --budget-epochs E", "MBC under one budget of steps: 40 % for the private adapters, 60 % for the clusters'", "Ostapenko et al. 2024"},
+    {"adapt --retrieve N --retrieve-by random|weights|fisher", "of the library only the adapters nearest to the task",
+     "Ostapenko et al. 2024; Wu et al. 2023"},
+    {"build --budget-epochs E", "MBC under one budget of steps: 40 % for the private adapters, 60 % for the clusters'",
+     "Ostapenko et al. 2024"},
 };
 
 }  // namespace

@@ -34,16 +34,17 @@ std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank&
   for (const auto& [path, router] : bank.routers) {
     auto& mine = choices[path];
     auto& projection = projections.at(path);
-    projection = std::make_shared<nn::TappedProjection>(projection, [&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::RowRecord& record) {
-      const auto decision = router->route(x, nn::row_groups(record, x.size(0)));
-      const std::lock_guard lock(mutex);
-      if (!mine.index.defined()) {
-        mine.index = torch::zeros({num_tokens, decision.index.size(1)}, torch::kLong);
-        mine.weight = torch::zeros({num_tokens, decision.index.size(1)}, torch::kFloat);
-      }
-      mine.index.narrow(0, record.first_row, x.size(0)).copy_(decision.index);
-      mine.weight.narrow(0, record.first_row, x.size(0)).copy_(decision.weight);
-    });
+    projection = std::make_shared<nn::TappedProjection>(
+        projection, [&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::RowRecord& record) {
+          const auto decision = router->route(x, nn::row_groups(record, x.size(0)));
+          const std::lock_guard lock(mutex);
+          if (!mine.index.defined()) {
+            mine.index = torch::zeros({num_tokens, decision.index.size(1)}, torch::kLong);
+            mine.weight = torch::zeros({num_tokens, decision.index.size(1)}, torch::kFloat);
+          }
+          mine.index.narrow(0, record.first_row, x.size(0)).copy_(decision.index);
+          mine.weight.narrow(0, record.first_row, x.size(0)).copy_(decision.weight);
+        });
   }
   const std::vector<forest::Sequence> sequences = {{prompt, 0, group}};
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
@@ -92,7 +93,8 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   if (method.family == ReuseFamily::kMerge) {
     fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to trace (arrow does)", choice.method);
   }
-  const auto prompt = base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
+  const auto prompt =
+      base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
@@ -110,7 +112,8 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
     json of_tokens = json::array();
     for (std::int64_t t = 0; t < c.index.size(0); ++t) {
       json of_token = json::array();
-      for (std::int64_t j = 0; j < c.index.size(1); ++j) of_token.push_back({c.index[t][j].item<std::int64_t>(), c.weight[t][j].item<float>()});
+      for (std::int64_t j = 0; j < c.index.size(1); ++j)
+        of_token.push_back({c.index[t][j].item<std::int64_t>(), c.weight[t][j].item<float>()});
       of_tokens.push_back(std::move(of_token));
     }
     projections.push_back({{"path", path}, {"choices", std::move(of_tokens)}});

@@ -51,7 +51,8 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
     if (entry.info.training.value("key", "") == key) {
       ++found;
     } else if (!force) {
-      fail(ErrorKind::kMismatch, "library '{}' holds {} skills that were trained with other settings, data, dtype or base; --force trains them again",
+      fail(ErrorKind::kMismatch,
+           "library '{}' holds {} skills that were trained with other settings, data, dtype or base; --force trains them again",
            library.path().string(), library::kind_name(skills.kind));
     }
   }
@@ -69,8 +70,8 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   const auto data = load_training_data(base, setup.tasks, setup);
   auto settings = skill_settings(setup, skills);
   add_format(settings, base);
-  const auto key = sha256_hex(format("{}/{}/{}/{}/{}", kind, settings.dump(), data.sha256, base.llama.fingerprint(),
-                                     c10::toString(base.llama.placement().dtype)));
+  const auto key = sha256_hex(
+      format("{}/{}/{}/{}/{}", kind, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));
   std::vector<TrainedAdapter> results;
   if (has_skills(library, skills, key, setup.force)) {
     for (std::int64_t k = 0; k < skills.num_skills; ++k) {
@@ -80,14 +81,14 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     return results;
   }
   const auto placement = base.llama.placement();
-  const auto mixture = std::make_shared<train::Mixture>(
-      kind, initial_skills(base, setup, skills), static_cast<std::int64_t>(setup.tasks.size()),
-      train::MixtureOptions{.shape = skills.shape,
-                            .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
-                            .initial_spread = skills.initial_spread,
-                            .seed = setup.train.seed,
-                            .sample_weights = skills.sample_weights},
-      placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+  const auto mixture =
+      std::make_shared<train::Mixture>(kind, initial_skills(base, setup, skills), static_cast<std::int64_t>(setup.tasks.size()),
+                                       train::MixtureOptions{.shape = skills.shape,
+                                                             .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
+                                                             .initial_spread = skills.initial_spread,
+                                                             .seed = setup.train.seed,
+                                                             .sample_weights = skills.sample_weights},
+                                       placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
   train::Trainer trainer(base.llama, mixture, data.examples, setup.train, data.validation);
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
   const double step_seconds = run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);
@@ -122,7 +123,8 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
   const std::string name = library::kind_name(kind);
   const auto mixing = library.find_mixing(name);
   if (!mixing) {
-    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; 'quiver build --recipe {}' trains them", library.path().string(), name, name);
+    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; 'quiver build --recipe {}' trains them", library.path().string(), name,
+         name);
   }
   const auto& meta = mixing->meta;
   const auto tasks = meta.at("tasks").get<std::vector<std::string>>();
@@ -135,8 +137,9 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
   for (const auto& entry : meta.at("skills")) {
     const std::string skill = entry.at("name");
     if (library.at(skill).sha256 != entry.at("sha256").get<std::string>()) {
-      fail(ErrorKind::kMismatch, "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again",
-           skill, library.path().string(), name);
+      fail(ErrorKind::kMismatch,
+           "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
+           library.path().string(), name);
     }
     skills.push_back(library.load(skill));
   }

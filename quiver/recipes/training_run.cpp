@@ -86,8 +86,8 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
     if (task.train.empty()) fail(ErrorKind::kUsage, "task '{}' has no training rows in '{}'", name, setup.data.string());
     const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
       for (const auto& example : rows) {
-        sequences.push_back(data::encode_example(base.tokenizer, base.format, example,
-                                                 std::min(setup.max_length, base.llama.config().max_positions)));
+        sequences.push_back(
+            data::encode_example(base.tokenizer, base.format, example, std::min(setup.max_length, base.llama.config().max_positions)));
         sequences.back().group = static_cast<std::int32_t>(t);
       }
     };

@@ -332,7 +332,11 @@ TEST(RenderTextTable, BeginsWithAnOverviewWhereThereAreHeldOutTasks) {
   document["methods"][1]["description"] = "over the private adapters: the one adapter with the largest update";
   document["methods"][2]["description"] = "over the cluster adapters: factors averaged";
   document["summary"].push_back({{"section", "train"}, {"method", "base"}, {"metric", "nll"}, {"mean", 3.5}});
-  document["summary"].push_back({{"section", "train"}, {"method", "private-lag"}, {"metric", "nll"}, {"mean", 1.5}, {"recovered", 0.625},
+  document["summary"].push_back({{"section", "train"},
+                                 {"method", "private-lag"},
+                                 {"metric", "nll"},
+                                 {"mean", 1.5},
+                                 {"recovered", 0.625},
                                  {"difference", {{"mean", -2.0}, {"low", -2.5}, {"high", -1.5}}}});
   const auto text = render_text_table(document, 120);
   EXPECT_EQ(text.substr(0, text.find("\n\nTraining") + 1),

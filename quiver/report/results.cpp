@@ -230,7 +230,8 @@ void read_routing(const json& document, const std::string& origin, std::vector<L
     const auto name = io::require_string(item, "library", where);
     const auto adapters = strings_of(item, "adapters", where);
     const auto method = io::find_string(item, "method", where).value_or("");
-    auto library = std::ranges::find_if(routing, [&](const LibraryRouting& known) { return known.library == name && known.method == method; });
+    auto library =
+        std::ranges::find_if(routing, [&](const LibraryRouting& known) { return known.library == name && known.method == method; });
     if (library == routing.end()) {
       routing.push_back({.library = name, .method = method, .adapters = adapters, .tasks = {}});
       library = std::prev(routing.end());

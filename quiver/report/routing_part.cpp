@@ -116,7 +116,8 @@ void add_column_groups(const View& view, HeatMap& map) {
 
 std::string task_map(const View& view) {
   HeatMap map;
-  map.description = "Share of the routing weight, tasks by adapters of " + (view.library->method.empty() ? view.library->library : view.library->method);
+  map.description =
+      "Share of the routing weight, tasks by adapters of " + (view.library->method.empty() ? view.library->library : view.library->method);
   map.high = highest_share(view);
   map.square_root = map.values_are_shares = true;
   for (std::size_t c = 0; c < view.columns.size(); ++c) map.columns.push_back(column_name(view, c));

@@ -110,7 +110,8 @@ std::string render_text_table(const nlohmann::json& document, int width) {
   }
   if (text.empty()) return "These results hold no summary.\n";
   return text + "\n" +
-         wrapped("* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model (the interval excludes zero).", width);
+         wrapped("* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model (the interval excludes zero).",
+                 width);
 }
 
 }  // namespace quiver::report

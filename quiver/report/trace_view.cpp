@@ -23,7 +23,7 @@ constexpr const char* kCss[kNamed] = {"#2f7fd0", "#e8862e", "#35a35a", "#d1453b"
                                       "#d868b8", "#2aa9b8", "#9ab32e", "#5b8def", "#c98b1d", "#8d99a6"};
 
 struct Trace {
-  std::vector<std::string> adapters, tokens, layers;  // layers by name, in order
+  std::vector<std::string> adapters, tokens, layers;     // layers by name, in order
   std::vector<std::vector<std::vector<double>>> weight;  // [layer][token][adapter], means over the layer's projections
   std::vector<std::size_t> named;                        // the adapters of the largest shares, largest first
   std::vector<double> shares;
@@ -36,8 +36,10 @@ std::string layer_of(const std::string& path) {
 }
 
 Trace parse(const json& document) {
-  if (!document.is_object() || !document.contains("quiver_trace")) fail(ErrorKind::kBadFormat, "not a trace: it has no member 'quiver_trace'");
-  if (document.at("quiver_trace") != 1) fail(ErrorKind::kUnsupported, "a trace of version {}; this program reads version 1", document.at("quiver_trace").dump());
+  if (!document.is_object() || !document.contains("quiver_trace"))
+    fail(ErrorKind::kBadFormat, "not a trace: it has no member 'quiver_trace'");
+  if (document.at("quiver_trace") != 1)
+    fail(ErrorKind::kUnsupported, "a trace of version {}; this program reads version 1", document.at("quiver_trace").dump());
   Trace trace;
   try {
     trace.adapters = document.at("adapters").get<std::vector<std::string>>();
@@ -114,7 +116,8 @@ std::string token_lines(const Trace& trace, const TraceTextOptions& options) {
     auto name = printable(trace.tokens[t]);
     name = shorten(name.empty() ? " " : name, room);
     text += "  " + name + std::string(static_cast<std::size_t>(std::max<std::int64_t>(room - display_width(name), 0)), ' ') + " ";
-    for (std::int64_t l = 0; l < shown; ++l) text += letter(trace, favourite(trace.weight[static_cast<std::size_t>(l)][t]), options.has_colour);
+    for (std::int64_t l = 0; l < shown; ++l)
+      text += letter(trace, favourite(trace.weight[static_cast<std::size_t>(l)][t]), options.has_colour);
     text += "\n";
   }
   return text;
@@ -216,8 +219,8 @@ constexpr std::string_view kTraceScript = R"js(
 
 std::string render_trace_text(const json& document, const TraceTextOptions& options) {
   const auto trace = parse(document);
-  auto text = format("{} over {} adapters, {} tokens: {}\n\n", printable(document.value("method", "?")), trace.adapters.size(), trace.tokens.size(),
-                     figures_line(document));
+  auto text = format("{} over {} adapters, {} tokens: {}\n\n", printable(document.value("method", "?")), trace.adapters.size(),
+                     trace.tokens.size(), figures_line(document));
   const auto name_width = std::clamp<std::int64_t>(options.width - 14, 8, 46);
   const auto bar_width = static_cast<double>(std::clamp<std::int64_t>(options.width - 60, 0, 40));
   for (const auto n : trace.named) {
@@ -262,7 +265,11 @@ std::string render_trace_page(const json& document, const std::string& given_tit
   html += "</tr></thead><tbody id=\"weights\"></tbody></table></div>";
   html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main>";
   html += "<script type=\"application/json\" id=\"trace\">" +
-          script_json({{"adapters", names}, {"colours", colours}, {"layers", trace.layers}, {"tokens", trace.tokens.size()}, {"weights", packed(trace, trace.named)}}) +
+          script_json({{"adapters", names},
+                       {"colours", colours},
+                       {"layers", trace.layers},
+                       {"tokens", trace.tokens.size()},
+                       {"weights", packed(trace, trace.named)}}) +
           "</script><script>";
   html += kTraceScript;
   return html + "</script></body></html>\n";

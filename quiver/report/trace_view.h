@@ -9,7 +9,7 @@ namespace quiver::report {
 
 struct TraceTextOptions {
   std::int64_t width = 100;
-  bool has_colour = false;  ///< the terminal obeys ANSI colours
+  bool has_colour = false;   ///< the terminal obeys ANSI colours
   bool every_token = false;  ///< a line per token with a letter per layer: the adapter its projections favour
 };
 

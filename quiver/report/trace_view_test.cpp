@@ -28,11 +28,11 @@ json small_trace() {
 TEST(TraceText, ShowsFiguresSharesAndTheFavouriteOfEachLayer) {
   const auto text = render_trace_text(small_trace(), {.width = 80, .every_token = true});
   EXPECT_THAT(text, HasSubstr("arrow over 3 adapters, 2 tokens: entropy 0.21 of 0.69, margin 0.80, agreement of projections 50 %"));
-  EXPECT_THAT(text, HasSubstr("A third"));    // the largest share has the first letter
+  EXPECT_THAT(text, HasSubstr("A third"));  // the largest share has the first letter
   EXPECT_THAT(text, HasSubstr("B <b>"));
   EXPECT_THAT(text, HasSubstr("C second"));
-  EXPECT_THAT(text, HasSubstr("Is "));        // no line break of a token's own
-  EXPECT_THAT(text, HasSubstr(" CB\n"));      // layer 0 favours "second", layer 10 "<b>"
+  EXPECT_THAT(text, HasSubstr("Is "));    // no line break of a token's own
+  EXPECT_THAT(text, HasSubstr(" CB\n"));  // layer 0 favours "second", layer 10 "<b>"
   EXPECT_THAT(text, HasSubstr(" AA\n"));
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
   EXPECT_THAT(render_trace_text(small_trace(), {.width = 80, .has_colour = true, .every_token = true}), HasSubstr("\x1b[38;5;"));

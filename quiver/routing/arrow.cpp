@@ -30,10 +30,12 @@ ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, 
 RoutingDecision ArrowRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   const auto width = prototypes().size(1);
   if (x.dim() != 2 || x.size(1) != width) {
-    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]", tensor::describe(x), tensor::describe(prototypes()), width);
+    fail(ErrorKind::kMismatch, "cannot route x {} by prototypes {}: expected x [T, {}]", tensor::describe(x),
+         tensor::describe(prototypes()), width);
   }
   const torch::NoGradGuard no_grad;
-  if (has_kernel(x)) return route_packed(packed_, x, options_.top_k, options_.temperature, {scale_.on_cpu(), shift_.on_cpu(), bias_.get(), groups});
+  if (has_kernel(x))
+    return route_packed(packed_, x, options_.top_k, options_.temperature, {scale_.on_cpu(), shift_.on_cpu(), bias_.get(), groups});
 
   auto scores = x.to(torch::kFloat).matmul(prototypes_.on(x.device()).t()).abs();  // [T, N]
   if (scale_.defined()) scores = scores * scale_.on(x.device()) + shift_.on(x.device());

@@ -189,13 +189,24 @@ TEST(ArrowRouter, CalibratesScoresAndAddsTheBiasOfTheGroup) {
 TEST(ArrowRouter, RefusesACalibrationThatDoesNotFit) {
   const auto prototypes = torch::randn({6, 8}, seeded(1));
   const auto ones = torch::ones({6});
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ArrowRouter(prototypes, {.top_k = 1}, {torch::ones({5}), ones}); }), HasSubstr("[6] each"));
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ArrowRouter(prototypes, {.top_k = 1}, {ones, torch::zeros({6})}); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           ArrowRouter(prototypes, {.top_k = 1}, {torch::ones({5}), ones});
+                         }),
+              HasSubstr("[6] each"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage,
+                         [&] {
+                           ArrowRouter(prototypes, {.top_k = 1}, {ones, torch::zeros({6})});
+                         }),
               HasSubstr("deviations are not positive"));
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ArrowRouter(prototypes, {.top_k = 1}, {}, std::make_shared<GroupTable>(5)); }),
               HasSubstr("for 5 adapters in a router over 6"));
   const ArrowRouter router(prototypes, {.top_k = 1}, {}, std::make_shared<GroupTable>(6));
-  EXPECT_THAT(message_of(ErrorKind::kInternal, [&] { router.route(torch::zeros({1, 8}), std::vector<std::int32_t>{1}); }), HasSubstr("group 1 of 1"));
+  EXPECT_THAT(message_of(ErrorKind::kInternal,
+                         [&] {
+                           router.route(torch::zeros({1, 8}), std::vector<std::int32_t>{1});
+                         }),
+              HasSubstr("group 1 of 1"));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ void check_bias(const GroupTable* bias, std::int64_t num_adapters) {
 std::pair<tensor::Placed, tensor::Placed> affine_of(const Calibration& calibration, std::int64_t num_adapters) {
   const auto& [mean, deviation] = calibration;
   if (!mean.defined() && !deviation.defined()) return {};
-  if (!mean.defined() || !deviation.defined() || mean.dim() != 1 || mean.size(0) != num_adapters || !deviation.sizes().equals(mean.sizes())) {
+  if (!mean.defined() || !deviation.defined() || mean.dim() != 1 || mean.size(0) != num_adapters ||
+      !deviation.sizes().equals(mean.sizes())) {
     fail(ErrorKind::kMismatch, "a calibration with mean {} and deviation {} for {} adapters; expected [{}] each", tensor::describe(mean),
          tensor::describe(deviation), num_adapters, num_adapters);
   }

@@ -19,8 +19,8 @@ namespace quiver::routing {
 void check_choice(std::int64_t top_k, double temperature, std::int64_t num_adapters);
 /// Throws kMismatch unless the table, where there is one, has a column for each adapter.
 void check_bias(const GroupTable* bias, std::int64_t num_adapters);
-/// {scale, shift} with z = score * scale + shift = (score - mean) / deviation, [num_adapters] float32; both undefined without a calibration.
-/// Throws kMismatch unless mean and deviation are [num_adapters], kUsage unless they are finite and deviation > 0.
+/// {scale, shift} with z = score * scale + shift = (score - mean) / deviation, [num_adapters] float32; both undefined without a
+/// calibration. Throws kMismatch unless mean and deviation are [num_adapters], kUsage unless they are finite and deviation > 0.
 std::pair<tensor::Placed, tensor::Placed> affine_of(const Calibration& calibration, std::int64_t num_adapters);
 /// The groups that occur, in order, each once, and which of these each token's is.
 struct DistinctGroups {

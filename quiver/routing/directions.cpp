@@ -41,15 +41,18 @@ torch::Tensor directions(const lora::LoraPair& pair, std::int64_t components, do
   return rows.to(torch::kFloat);
 }
 
-std::map<std::string, torch::Tensor> stacked_directions(std::span<const lora::LoraAdapter> adapters, std::int64_t components, double gamma) {
+std::map<std::string, torch::Tensor> stacked_directions(std::span<const lora::LoraAdapter> adapters, std::int64_t components,
+                                                        double gamma) {
   std::map<std::string, torch::Tensor> stacked;
   for (const auto& [path, first] : adapters.front().pairs) {
     auto count = components;
     for (const auto& adapter : adapters) {
       const auto found = adapter.pairs.find(path);
       if (found == adapter.pairs.end()) {
-        fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt "
-             "the same projections", adapters.front().name, path, adapter.name);
+        fail(ErrorKind::kMismatch,
+             "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt "
+             "the same projections",
+             adapters.front().name, path, adapter.name);
       }
       if (components == 0) count = std::max(count, found->second.rank());
     }

@@ -18,7 +18,8 @@ class GroupTable {
 
   /// A new group; returns its index. Throws kInternal for a row of another width.
   std::int32_t add(std::span<const float> row) {
-    if (static_cast<std::int64_t>(row.size()) != width_) fail(ErrorKind::kInternal, "a row of {} in a table of width {}", row.size(), width_);
+    if (static_cast<std::int64_t>(row.size()) != width_)
+      fail(ErrorKind::kInternal, "a row of {} in a table of width {}", row.size(), width_);
     values_.insert(values_.end(), row.begin(), row.end());
     return static_cast<std::int32_t>(num_groups() - 1);
   }

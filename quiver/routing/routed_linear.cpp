@@ -95,7 +95,7 @@ torch::Tensor RoutedLinear::plain_update(const torch::Tensor& x, const RoutingDe
   for (std::size_t i = 0; i < pairs_.size(); ++i) {
     chosen.push_back(chosen_by(decision, static_cast<std::int64_t>(i)));
     const auto& [rows, gate] = chosen.back();
-    if (rows.numel() == 0) continue;                                                            // most adapters are idle in a small batch
+    if (rows.numel() == 0) continue;  // most adapters are idle in a small batch
     const auto hidden = tokens.index_select(0, rows).matmul(pairs_[i].lora_a().to(x.device(), dtype).t());  // [T_i, r]
     if (combine_ == Combine::kParams) {
       mixed.index_add_(0, rows, gate.to(dtype) * hidden);

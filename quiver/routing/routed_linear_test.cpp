@@ -101,7 +101,8 @@ TEST_P(RoutedLinearPrecision, MixesOutputsOfUnequalRanks) {
   const auto y = bank.routed(router, Combine::kOutputs).forward(x);
   EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), expected, tolerance, tolerance));
   const auto base = x.to(torch::kDouble).matmul(bank.weight.to(torch::kDouble).t());
-  EXPECT_TRUE(torch::allclose(base + stacked_update(stack_adapters(bank.pairs, torch::kCPU), x, router->route(x), false), expected, 1e-4, 1e-4));
+  EXPECT_TRUE(
+      torch::allclose(base + stacked_update(stack_adapters(bank.pairs, torch::kCPU), x, router->route(x), false), expected, 1e-4, 1e-4));
 }
 
 TEST_P(RoutedLinearPrecision, ReadsNoAdapterThatWasNotChosen) {

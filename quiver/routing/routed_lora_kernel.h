@@ -25,8 +25,8 @@ PackedPrototypes pack_prototypes(const torch::Tensor& prototypes);
 
 /// What is done to the scores before the largest are chosen: score_n scale_n + shift_n + bias_gn, g the token's group.
 struct ScoreAdjustment {
-  torch::Tensor scale, shift;           ///< [N] float32; undefined: 1 and 0
-  const GroupTable* bias = nullptr;     ///< by group and adapter
+  torch::Tensor scale, shift;            ///< [N] float32; undefined: 1 and 0
+  const GroupTable* bias = nullptr;      ///< by group and adapter
   std::span<const std::int32_t> groups;  ///< [T]; empty: all of group 0
 };
 /// ArrowRouter::route of x [T, d_in], has_kernel(x). A token's decision depends on that token and its group

@@ -61,7 +61,8 @@ class ScoreRouter : public Router {
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
-  RoutingDecision choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device, std::span<const std::int32_t> groups) const;
+  RoutingDecision choose(torch::Tensor scores, const torch::Tensor& candidates, torch::Device device,
+                         std::span<const std::int32_t> groups) const;
   RoutingDecision weigh(const torch::Tensor& scores) const;
 
   /// The shortlist of each token [T, m], in order of index, by its definition.
@@ -72,7 +73,7 @@ class ScoreRouter : public Router {
   ScoreOptions options_;
   tensor::Placed scale_, shift_;
   std::shared_ptr<const GroupTable> bias_;
-  PackedPrototypes packed_;         // the first components, for a shortlist
+  PackedPrototypes packed_;        // the first components, for a shortlist
   PackedAdapters packed_vectors_;  // all, for the second look
 };
 

@@ -128,7 +128,8 @@ TEST(ScoreRouter, AShortlistLooksAtTheBestOfTheFirstComponentAlone) {
 TEST(ScoreRouter, SaysWhatIsWrong) {
   const auto vectors = draw({4, 2, 8}, 1);
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ScoreRouter(draw({4, 8}, 1), {.top_k = 1}); }), HasSubstr("[N, c, d_in]"));
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ScoreRouter(vectors, {.top_k = 1, .rule = {.is_signed = true}}); }), HasSubstr("expected one"));
+  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ScoreRouter(vectors, {.top_k = 1, .rule = {.is_signed = true}}); }),
+              HasSubstr("expected one"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ScoreRouter(vectors, {.top_k = 5}); }), HasSubstr("larger than the library of 4"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ScoreRouter(vectors, {.top_k = 3, .shortlist = 2}); }), HasSubstr("expected 3 to 4"));
 }
@@ -160,7 +161,8 @@ TEST(FallbackRouter, GivesTheShareToTheLastAdapter) {
     EXPECT_TRUE(torch::allclose(decision.weight.select(1, 3), share.to(torch::kFloat), 1e-4, 1e-5));
     EXPECT_TRUE(torch::allclose(decision.weight.narrow(1, 0, 3), before.weight * (1 - share.to(torch::kFloat)).unsqueeze(1), 1e-4, 1e-5));
   }
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { FallbackRouter(inner, {.by = Fallback::kConstant, .strength = 1.5}); }), HasSubstr("1.5"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { FallbackRouter(inner, {.by = Fallback::kConstant, .strength = 1.5}); }),
+              HasSubstr("1.5"));
 }
 
 TEST(ShareRouter, LeavesTheRestToTheBase) {

@@ -22,8 +22,8 @@ struct StackedAdapters {
 StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs, torch::Device device);
 
 /// The update [T, d_out] float32 of x [T, d_in]: sum_i w_i s_i B_i A_i x, or s (sum_i w_i B_i)(sum_i w_i A_i) x if `mix_parameters`
-/// (equal ranks). Two products over all adapters, in which those that a token did not choose weigh 0: work grows with R and not with k, but a GPU
-/// does these two sooner than N pairs of small ones. x on the adapters' device, any floating dtype.
+/// (equal ranks). Two products over all adapters, in which those that a token did not choose weigh 0: work grows with R and not with k, but
+/// a GPU does these two sooner than N pairs of small ones. x on the adapters' device, any floating dtype.
 torch::Tensor stacked_update(const StackedAdapters& adapters, const torch::Tensor& x, const RoutingDecision& decision, bool mix_parameters);
 
 }  // namespace quiver::routing

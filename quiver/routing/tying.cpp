@@ -30,8 +30,8 @@ lora::LoraPair tied_pair(const lora::LoraAdapter& adapter, const std::vector<std
     a.push_back(pair.lora_a().detach().to(torch::kCPU, torch::kDouble));
     b.push_back(pair.lora_b().detach().to(torch::kCPU, torch::kDouble) * pair.scaling());
     if (by == TieBy::kSum && b.back().size(0) != b.front().size(0)) {
-      fail(ErrorKind::kMismatch, "the updates of '{}' and '{}' have {} and {} outputs and cannot be summed: tie them by concat", paths.front(), path,
-           b.front().size(0), b.back().size(0));
+      fail(ErrorKind::kMismatch, "the updates of '{}' and '{}' have {} and {} outputs and cannot be summed: tie them by concat",
+           paths.front(), path, b.front().size(0), b.back().size(0));
     }
   }
   const auto lora_a = torch::cat(a);
@@ -68,7 +68,8 @@ TieBy parse_tie_by(const std::string& text) {
   fail(ErrorKind::kUsage, "--tie-by '{}' is not one of concat, sum", text);
 }
 
-PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names, TieBy by) {
+PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
+                            TieBy by) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to tie projections of");
   for (const auto& paths : tied_paths(adapters.front(), names)) {
     std::vector<torch::Tensor> rows;

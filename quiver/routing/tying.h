@@ -21,8 +21,9 @@ TieBy parse_tie_by(const std::string& text);
 /// (as in Ostapenko et al. 2024, where q, k and v of Phi-2 are one projection). `names` are last names ("q_proj"); those of the same block
 /// ("layers.3.self_attn") are tied. `stored` has the prototypes of all adapters at every path, and keeps those of paths that are not named.
 ///
-/// Throws kUsage for names that do not read one input (only q_proj, k_proj, v_proj do, and gate_proj, up_proj), or where a block has fewer than
-/// two of them; kMismatch where updates of unequal widths are to be summed; and as right_singular.
-PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names, TieBy by);
+/// Throws kUsage for names that do not read one input (only q_proj, k_proj, v_proj do, and gate_proj, up_proj), or where a block has fewer
+/// than two of them; kMismatch where updates of unequal widths are to be summed; and as right_singular.
+PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
+                            TieBy by);
 
 }  // namespace quiver::routing

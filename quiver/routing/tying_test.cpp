@@ -51,7 +51,8 @@ TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
   for (const std::string block : {"layers.0.self_attn.", "layers.1.self_attn."}) {
     for (std::int64_t n = 0; n < 2; ++n) {
       const auto& adapter = adapters[static_cast<std::size_t>(n)];
-      const auto expected = first_direction(torch::cat({delta(adapter, block + "q_proj"), delta(adapter, block + "k_proj"), delta(adapter, block + "v_proj")}));
+      const auto expected = first_direction(
+          torch::cat({delta(adapter, block + "q_proj"), delta(adapter, block + "k_proj"), delta(adapter, block + "v_proj")}));
       for (const std::string name : {"q_proj", "k_proj", "v_proj"}) {
         EXPECT_LT((tied.at(block + name)[n] - expected).abs().max().item<double>(), 1e-6) << block << name;
       }
@@ -95,7 +96,10 @@ TEST(TiePrototypes, RefusesWhatDoesNotReadOneInput) {
   EXPECT_THAT(refusal({"q_proj", "k_proj"}, TieBy::kSum, ErrorKind::kMismatch), HasSubstr("have 4 and 12 outputs"));
   auto without = adapters;
   for (auto& adapter : without) std::erase_if(adapter.pairs, [](const auto& item) { return item.first.ends_with("up_proj"); });
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { tie_prototypes(without, own, {"gate_proj", "up_proj"}, TieBy::kConcat); }),
+  EXPECT_THAT(message_of(ErrorKind::kUsage,
+                         [&] {
+                           tie_prototypes(without, own, {"gate_proj", "up_proj"}, TieBy::kConcat);
+                         }),
               HasSubstr("adapter 'a' does not adapt it"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [] { parse_tie_by("mean"); }), HasSubstr("concat, sum"));
 }

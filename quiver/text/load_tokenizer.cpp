@@ -64,7 +64,8 @@ void add_configured_tokens(json& description, const json& config, const fs::path
   for (const auto& [id, token] : listed->items()) {
     const auto where = format("{}: added_tokens_decoder: '{}'", path.string(), id);
     const auto content = io::require_string(token, "content", where);
-    if (std::ranges::any_of(tokens, [&](const json& known) { return known.is_object() && known.value("content", json()) == content; })) continue;
+    if (std::ranges::any_of(tokens, [&](const json& known) { return known.is_object() && known.value("content", json()) == content; }))
+      continue;
     std::int32_t number = -1;
     const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), number);
     if (error != std::errc() || end != id.data() + id.size() || number < 0) fail(ErrorKind::kBadFormat, "{} is no token id", where);

@@ -72,7 +72,9 @@ TEST(TfIdf, CosineIsScaleFreeAndZeroWithoutEntries) {
 }
 
 TEST(TfIdf, SeparatesWordsAtBytesThatAreNotUtf8) {
-  EXPECT_THAT(tf_idf_words("ab\xFF\xC3" "cd \xE2\x82"), ElementsAre("ab", "cd"));
+  EXPECT_THAT(tf_idf_words("ab\xFF\xC3"
+                           "cd \xE2\x82"),
+              ElementsAre("ab", "cd"));
   EXPECT_THAT(tf_idf_words("a"), IsEmpty());
 }
 

@@ -297,7 +297,8 @@ TEST_F(LoadTokenizer, TakesSpecialIdsFromTheFilesBesideIt) {
 }
 
 TEST_F(LoadTokenizer, TakesTokensThatStandInTheConfigurationAlone) {
-  write("tokenizer_config.json", {{"added_tokens_decoder", {{"257", {{"content", "</s>"}}}, {"259", {{"content", "<tool>"}, {"special", true}}}}}});
+  write("tokenizer_config.json",
+        {{"added_tokens_decoder", {{"257", {{"content", "</s>"}}}, {"259", {{"content", "<tool>"}, {"special", true}}}}}});
   const Tokenizer tokenizer = load_tokenizer(folder_);
   EXPECT_EQ(tokenizer.token_id("<tool>"), 259);
   EXPECT_TRUE(tokenizer.is_special(259));

@@ -20,11 +20,15 @@ const lora::LoraAdapter& adapter_of(Trainer& trainer) {
 
 void check_member(Trainer& first, Trainer& member) {
   const auto &a = adapter_of(first), &b = adapter_of(member);
-  if (b.options.dropout > 0) fail(ErrorKind::kUnsupported, "adapter '{}' is trained with dropout, whose masks are drawn for its rows alone: train it alone", b.name);
-  if (member.options().micro_batch_tokens > 0) fail(ErrorKind::kUnsupported, "adapter '{}' is trained in pieces of batches: train it alone", b.name);
+  if (b.options.dropout > 0)
+    fail(ErrorKind::kUnsupported, "adapter '{}' is trained with dropout, whose masks are drawn for its rows alone: train it alone", b.name);
+  if (member.options().micro_batch_tokens > 0)
+    fail(ErrorKind::kUnsupported, "adapter '{}' is trained in pieces of batches: train it alone", b.name);
   const auto &mine = first.options(), &other = member.options();
-  if (mine.loss_mean != other.loss_mean || mine.share_prefixes != other.share_prefixes || mine.checkpoint_activations != other.checkpoint_activations) {
-    fail(ErrorKind::kMismatch, "adapters '{}' and '{}' differ in how a batch's loss is computed: they cannot be trained in one batch", a.name, b.name);
+  if (mine.loss_mean != other.loss_mean || mine.share_prefixes != other.share_prefixes ||
+      mine.checkpoint_activations != other.checkpoint_activations) {
+    fail(ErrorKind::kMismatch, "adapters '{}' and '{}' differ in how a batch's loss is computed: they cannot be trained in one batch",
+         a.name, b.name);
   }
   if (a.pairs.size() != b.pairs.size()) {
     fail(ErrorKind::kMismatch, "adapters '{}' and '{}' adapt {} and {} projections: they cannot be trained in one batch", a.name, b.name,
@@ -33,8 +37,8 @@ void check_member(Trainer& first, Trainer& member) {
   for (const auto& [path, pair] : a.pairs) {
     const auto found = b.pairs.find(path);
     if (found == b.pairs.end() || found->second.rank() != pair.rank() || found->second.scaling() != pair.scaling()) {
-      fail(ErrorKind::kMismatch, "adapters '{}' and '{}' differ in paths, rank or scaling at '{}': they cannot be trained in one batch", a.name,
-           b.name, path);
+      fail(ErrorKind::kMismatch, "adapters '{}' and '{}' differ in paths, rank or scaling at '{}': they cannot be trained in one batch",
+           a.name, b.name, path);
     }
     if (found->second.magnitude().defined() || pair.magnitude().defined()) {
       fail(ErrorKind::kUnsupported, "adapter '{}' is a DoRA, which is trained alone", b.name);

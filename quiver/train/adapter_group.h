@@ -12,10 +12,10 @@
 
 namespace quiver::train {
 
-/// Runs trainers of one adapter each side by side. A step takes the next batch of every trainer that is not done, computes them as groups of
-/// one forest (lora::GroupedLora), and lets every trainer take its own optimiser step, with its own schedule, clipping, validation and end.
-/// So each gives what it would give alone, up to the rounding of products over more rows; which rounding that is depends on the members.
-/// For batches too small to keep the machine busy. Not thread-safe.
+/// Runs trainers of one adapter each side by side. A step takes the next batch of every trainer that is not done, computes them as groups
+/// of one forest (lora::GroupedLora), and lets every trainer take its own optimiser step, with its own schedule, clipping, validation and
+/// end. So each gives what it would give alone, up to the rounding of products over more rows; which rounding that is depends on the
+/// members. For batches too small to keep the machine busy. Not thread-safe.
 class AdapterGroup {
  public:
   /// The trainers are the caller's, and stay usable: save and restore them as ever. Throws kUnsupported for dropout, DoRA or

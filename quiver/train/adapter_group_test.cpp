@@ -14,10 +14,15 @@ std::vector<Trainer> make_trainers(const model::Llama& base, LossMean mean = Los
   std::vector<Trainer> trainers;
   const std::int64_t epochs[] = {3, 5, 2};
   for (std::uint64_t i = 0; i < 3; ++i) {
-    TrainOptions options{.epochs = epochs[i], .batch_size = static_cast<std::int64_t>(3 + 2 * i), .loss_mean = mean, .validate_every = 2, .patience = i == 1 ? 2 : 0};
+    TrainOptions options{.epochs = epochs[i],
+                         .batch_size = static_cast<std::int64_t>(3 + 2 * i),
+                         .loss_mean = mean,
+                         .validate_every = 2,
+                         .patience = i == 1 ? 2 : 0};
     options.optimizer.learning_rate = 1e-2 * static_cast<double>(i + 1);
     auto initial = lora::initial_adapter(format("a{}", i), {.target_modules = {"all-linear"}}, base.projections(), 1 + i);
-    trainers.emplace_back(base, initial, nested_sequences(3, i), options, i == 1 ? nested_sequences(2, 9) : std::vector<forest::Sequence>{});
+    trainers.emplace_back(base, initial, nested_sequences(3, i), options,
+                          i == 1 ? nested_sequences(2, 9) : std::vector<forest::Sequence>{});
   }
   return trainers;
 }
@@ -42,7 +47,8 @@ TEST_P(AdapterGroupOf, GivesEachWhatItWouldGiveAlone) {
     EXPECT_EQ(together[i].step(), alone[i].step());
     EXPECT_EQ(together[i].stats().tokens, alone[i].stats().tokens);
     EXPECT_EQ(together[i].stats().best_step, alone[i].stats().best_step);
-    for (std::size_t s = 0; s < alone[i].stats().losses.size(); ++s) EXPECT_NEAR(together[i].stats().losses[s], alone[i].stats().losses[s], 1e-6) << i << " " << s;
+    for (std::size_t s = 0; s < alone[i].stats().losses.size(); ++s)
+      EXPECT_NEAR(together[i].stats().losses[s], alone[i].stats().losses[s], 1e-6) << i << " " << s;
     const auto a = alone[i].adapter(), b = together[i].adapter();
     for (const auto& [path, pair] : a.pairs) {
       EXPECT_TRUE(torch::allclose(pair.lora_a(), b.pairs.at(path).lora_a(), 1e-5, 1e-7)) << i << path;
@@ -73,7 +79,8 @@ TEST(AdapterGroup, GoesOnFromItsMembersCheckpoints) {
 TEST(AdapterGroup, RefusesWhatCannotShareABatch) {
   const auto base = tiny();
   const auto trainer = [&](const lora::LoraOptions& options, std::int64_t pieces = 0) {
-    return Trainer(base, lora::initial_adapter("x", options, base.projections(), 1), nested_sequences(2, 1), {.micro_batch_tokens = pieces});
+    return Trainer(base, lora::initial_adapter("x", options, base.projections(), 1), nested_sequences(2, 1),
+                   {.micro_batch_tokens = pieces});
   };
   auto plain = trainer({}), wide = trainer({.rank = 8}), dora = trainer({.use_dora = true}), dropping = trainer({.dropout = 0.1}),
        fewer = trainer({.target_modules = {"q_proj"}}), pieces = trainer({}, 40);

@@ -39,11 +39,13 @@ TEST(Gates, StartHalfOpen) {
   auto adapter = random_adapter(base, 3);
   Gates gates(adapter, torch::kCPU, torch::kDouble);
   const auto adapted = base.with_projections(gates.attach(base.projections()));
-  for (auto& [path, pair] : adapter.pairs) pair = lora::LoraPair(pair.lora_a(), pair.lora_b() / 2, pair.alpha()).to(torch::kCPU, torch::kDouble);
+  for (auto& [path, pair] : adapter.pairs)
+    pair = lora::LoraPair(pair.lora_a(), pair.lora_b() / 2, pair.alpha()).to(torch::kCPU, torch::kDouble);
   const auto half = base.with_projections(lora::attach(base.projections(), adapter));
   const auto batch = forest::build_batch(nested_sequences(2, 4));
   const auto targets = loss_targets(batch, LossMean::kExamples);
-  EXPECT_NEAR(model::loss_of(adapted, model::forest_rows(batch.forest), targets), model::loss_of(half, model::forest_rows(batch.forest), targets), 1e-9);
+  EXPECT_NEAR(model::loss_of(adapted, model::forest_rows(batch.forest), targets),
+              model::loss_of(half, model::forest_rows(batch.forest), targets), 1e-9);
 }
 
 TEST(Gates, TrainingOpensThemWhereTheAdapterHelps) {

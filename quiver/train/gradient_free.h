@@ -18,7 +18,8 @@ enum class SearchMethod {
   /// doubles; if it is equal it becomes the parent; if it is worse the step is divided by 2^(1/4). For budgets too small for a covariance,
   /// below some 10 evaluations per dimension.
   kOnePlusOne,
-  /// COBYLA (Powell 1994), linear models over a simplex of n + 1 points within a trust region, by NLopt's LN_COBYLA: what nevergrad's NGOpt,
+  /// COBYLA (Powell 1994), linear models over a simplex of n + 1 points within a trust region, by NLopt's LN_COBYLA: what nevergrad's
+  /// NGOpt,
   /// and so LoraHub, uses within bounds below 200 evaluations per dimension. Draws nothing.
   kCobyla,
 };
@@ -45,10 +46,9 @@ struct SearchResult {
 using Objective = std::function<double(std::span<const double>)>;
 
 /// Minimises `objective` from `start` [n]. The start itself is evaluated first, so the result is never worse. The objective is called
-/// `max_evaluations` times, fewer only if `target` is reached or COBYLA's steps vanish in rounding. The result depends on the objective's values, start and options alone;
-/// computed in float64.
-/// Throws kUsage for an empty start, one that is outside the bounds or not finite, options out of range (max_evaluations >= 1, step > 0,
-/// bound > 0, population 0 or >= 4), and an objective that is not finite.
+/// `max_evaluations` times, fewer only if `target` is reached or COBYLA's steps vanish in rounding. The result depends on the objective's
+/// values, start and options alone; computed in float64. Throws kUsage for an empty start, one that is outside the bounds or not finite,
+/// options out of range (max_evaluations >= 1, step > 0, bound > 0, population 0 or >= 4), and an objective that is not finite.
 SearchResult minimize(const Objective& objective, std::span<const double> start, const SearchOptions& options);
 
 }  // namespace quiver::train

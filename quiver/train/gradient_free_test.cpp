@@ -18,8 +18,8 @@
 namespace quiver::train {
 namespace {
 
-using ::testing::HasSubstr;
 using quiver::testing::message_of;
+using ::testing::HasSubstr;
 using Vector = std::vector<double>;
 
 double sphere(std::span<const double> x) {
@@ -188,9 +188,11 @@ TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
     for (std::size_t i = 0; i < x.size(); ++i) sum += std::abs(x[i] - 0.3 * static_cast<double>(i % 3));
     return sum;
   };
-  const std::map<std::string, Objective> functions = {{"weighted-squares", weighted_squares}, {"rosenbrock", rosenbrock}, {"distances", distances}};
+  const std::map<std::string, Objective> functions = {
+      {"weighted-squares", weighted_squares}, {"rosenbrock", rosenbrock}, {"distances", distances}};
   for (const auto& [name, function] : functions) {
-    const auto simplex = golden.at(name + ".simplex"), simplex_values = golden.at(name + ".simplex_values"), best = golden.at(name + ".best");
+    const auto simplex = golden.at(name + ".simplex"), simplex_values = golden.at(name + ".simplex_values"),
+               best = golden.at(name + ".best");
     std::vector<Vector> points;
     const Objective keeping = [&, &f = function](std::span<const double> x) {
       points.emplace_back(x.begin(), x.end());
@@ -199,17 +201,20 @@ TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
     const std::int64_t budgets[] = {30, 120};
     for (std::int64_t b = 0; b < 2; ++b) {
       points.clear();
-      const auto result = minimize(keeping, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = budgets[b], .bound = 1.5});
+      const auto result =
+          minimize(keeping, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = budgets[b], .bound = 1.5});
       EXPECT_EQ(result.evaluations, budgets[b]);
       EXPECT_LT(result.value, 1.3 * best[b].item<double>()) << name << ' ' << budgets[b];
       for (std::int64_t i = 0; i < simplex.size(0); ++i) {
         const auto point = torch::tensor(points.at(static_cast<std::size_t>(i)), torch::kDouble);
         EXPECT_LT((point - simplex[i]).abs().max().item<double>(), 1e-12) << name << " point " << i;
-        EXPECT_NEAR(result.history.at(static_cast<std::size_t>(i)), simplex_values[i].item<double>(), 1e-12 * simplex_values[i].item<double>());
+        EXPECT_NEAR(result.history.at(static_cast<std::size_t>(i)), simplex_values[i].item<double>(),
+                    1e-12 * simplex_values[i].item<double>());
       }
     }
     const auto small = minimize(function, Vector(10, 0.0), {.method = SearchMethod::kOnePlusOne, .max_evaluations = 30, .bound = 1.5});
-    EXPECT_NE(small.history, minimize(function, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = 30, .bound = 1.5}).history);
+    EXPECT_NE(small.history,
+              minimize(function, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = 30, .bound = 1.5}).history);
     EXPECT_GT(small.value, 0.99 * best[0].item<double>()) << name;  // models of a smooth function are worth their evaluations
   }
 }

@@ -15,7 +15,8 @@ Mixture::Mixture(std::string name, std::vector<lora::LoraAdapter> skills, std::i
     : name_(std::move(name)), skills_(std::move(skills)), num_tasks_(num_tasks), options_(options) {
   lora::check_skills(skills_, options.shape);
   if (num_tasks < 1) fail(ErrorKind::kUsage, "a mixture of skills is for 1 task or more, not {}", num_tasks);
-  if (!(options.logit_rate_ratio > 0)) fail(ErrorKind::kUsage, "the rate of the logits is {} times the skills'; expected above 0", options.logit_rate_ratio);
+  if (!(options.logit_rate_ratio > 0))
+    fail(ErrorKind::kUsage, "the rate of the logits is {} times the skills'; expected above 0", options.logit_rate_ratio);
   if (options.sample_weights && options.shape.rule != lora::MixRule::kSigmoid) {
     fail(ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule '{}'", lora::mix_rule_name(options.shape.rule));
   }
@@ -25,7 +26,9 @@ Mixture::Mixture(std::string name, std::vector<lora::LoraAdapter> skills, std::i
   RandomStream random(options.seed, "logits/" + name_);
   std::vector<torch::Tensor> parts = {
       (options.initial_logit +
-       tensor::uniform({num_tasks, units_.count, options.shape.num_heads, num_skills}, options.initial_spread, random)).to(on).flatten()};
+       tensor::uniform({num_tasks, units_.count, options.shape.num_heads, num_skills}, options.initial_spread, random))
+          .to(on)
+          .flatten()};
   for (const auto& [path, pair] : skills_.front().pairs) {
     std::vector<torch::Tensor> a, b;
     for (const auto& skill : skills_) {
@@ -135,7 +138,9 @@ std::vector<lora::LoraAdapter> Mixture::skills(const torch::Tensor& values) cons
   for (const auto& [path, of_path] : factors(values)) {
     for (std::size_t k = 0; k < result.size(); ++k) {
       auto& pair = result[k].pairs.at(path);
-      const auto own = [k](const torch::Tensor& t) { return t[static_cast<std::int64_t>(k)].detach().to(torch::kCPU).contiguous().clone(); };
+      const auto own = [k](const torch::Tensor& t) {
+        return t[static_cast<std::int64_t>(k)].detach().to(torch::kCPU).contiguous().clone();
+      };
       pair = pair.with_tensors({own(of_path.a), own(of_path.b)});
     }
   }

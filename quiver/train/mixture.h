@@ -16,12 +16,12 @@ namespace quiver::train {
 
 struct MixtureOptions {
   lora::MixShape shape;
-  bool train_skills = true;       ///< or the logits alone (PolyZ)
-  double logit_rate_ratio = 1;    ///< rate of the logits over that of the skills
-  double initial_logit = 0;       ///< every logit begins at this
-  double initial_spread = 0;      ///< plus a number from U(-spread, spread); Poly: 1e-3
-  std::uint64_t seed = 42;        ///< of those, stream "logits/<name>"
-  bool sample_weights = false;    ///< draw the weights of a training step (lora::relaxed_bernoulli), as Ponti et al. 2023 do; kSigmoid alone
+  bool train_skills = true;     ///< or the logits alone (PolyZ)
+  double logit_rate_ratio = 1;  ///< rate of the logits over that of the skills
+  double initial_logit = 0;     ///< every logit begins at this
+  double initial_spread = 0;    ///< plus a number from U(-spread, spread); Poly: 1e-3
+  std::uint64_t seed = 42;      ///< of those, stream "logits/<name>"
+  bool sample_weights = false;  ///< draw the weights of a training step (lora::relaxed_bernoulli), as Ponti et al. 2023 do; kSigmoid alone
 };
 
 /// K skills and the logits Z of T tasks; a sequence of group t is computed with the mixture of task t. With S heads and U units
@@ -69,7 +69,7 @@ class Mixture : public Trainable {
   std::map<std::string, Factors> frozen_;  // where skills are not trained
   std::map<std::string, std::shared_ptr<lora::GroupedLora>> layers_;
   std::optional<std::uint64_t> noise_seed_;
-  torch::Tensor leaf_;                   // the values that `mixed_` was computed from
+  torch::Tensor leaf_;                    // the values that `mixed_` was computed from
   std::map<std::string, Factors> mixed_;  // [G, r, d_in], [G, d_out, r]
 };
 

@@ -39,7 +39,8 @@ torch::Tensor plain_loss(const model::Llama& base, const std::vector<lora::LoraA
                          bool train_skills, const torch::Tensor& leaf, const std::vector<forest::Sequence>& sequences) {
   const auto units = lora::mix_units(skills.front(), shape.unit);
   const auto num_skills = static_cast<std::int64_t>(skills.size());
-  const auto logits = leaf.narrow(0, 0, kTasks * units.count * shape.num_heads * num_skills).view({kTasks, units.count, shape.num_heads, num_skills});
+  const auto logits =
+      leaf.narrow(0, 0, kTasks * units.count * shape.num_heads * num_skills).view({kTasks, units.count, shape.num_heads, num_skills});
   auto total = torch::zeros({}, torch::kDouble);
   for (const auto& sequence : sequences) {
     auto offset = logits.numel();
@@ -54,13 +55,14 @@ torch::Tensor plain_loss(const model::Llama& base, const std::vector<lora::LoraA
       std::vector<torch::Tensor> a_blocks, b_blocks;
       for (std::int64_t s = 0; s < shape.num_heads; ++s) {
         const auto z = logits[sequence.group][units.of_path.at(path)][s];
-        const auto w = shape.rule == lora::MixRule::kSigmoid ? z.sigmoid() / (z.sigmoid().sum() + 1e-8)
+        const auto w = shape.rule == lora::MixRule::kSigmoid   ? z.sigmoid() / (z.sigmoid().sum() + 1e-8)
                        : shape.rule == lora::MixRule::kSoftmax ? z.exp() / z.exp().sum()
                                                                : z;
         torch::Tensor a, b;
         for (std::int64_t k = 0; k < num_skills; ++k) {
           const auto& own = skills[static_cast<std::size_t>(k)].pairs.at(path);
-          const auto a_k = train_skills ? all_a[k] : own.lora_a().to(torch::kDouble), b_k = train_skills ? all_b[k] : own.lora_b().to(torch::kDouble);
+          const auto a_k = train_skills ? all_a[k] : own.lora_a().to(torch::kDouble),
+                     b_k = train_skills ? all_b[k] : own.lora_b().to(torch::kDouble);
           const auto width = a_k.size(1) / shape.num_heads, height = b_k.size(0) / shape.num_heads;
           const auto mine_a = w[k] * a_k.narrow(1, s * width, width), mine_b = w[k] * b_k.narrow(0, s * height, height);
           a = a.defined() ? a + mine_a : mine_a;
@@ -114,8 +116,9 @@ TEST_P(MixtureGradient, EqualsThatOfSequencesOneByOne) {
 
 using lora::MixRule, lora::MixUnit;
 INSTANTIATE_TEST_SUITE_P(Cases, MixtureGradient,
-                         ::testing::Values(Case{{MixRule::kSigmoid, MixUnit::kProjection, 1}}, Case{{MixRule::kSigmoid, MixUnit::kBlock, 2}},
-                                           Case{{MixRule::kSoftmax, MixUnit::kModel, 1}}, Case{{MixRule::kLinear, MixUnit::kLayer, 1}},
+                         ::testing::Values(Case{{MixRule::kSigmoid, MixUnit::kProjection, 1}},
+                                           Case{{MixRule::kSigmoid, MixUnit::kBlock, 2}}, Case{{MixRule::kSoftmax, MixUnit::kModel, 1}},
+                                           Case{{MixRule::kLinear, MixUnit::kLayer, 1}},
                                            Case{{MixRule::kSigmoid, MixUnit::kProjection, 1}, false}));
 
 TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
@@ -137,7 +140,9 @@ Trainer mixture_trainer(const model::Llama& base, double dropout = 0, bool sampl
   options.optimizer.learning_rate = 1e-2;
   auto skills = random_skills(base, 3);
   for (auto& skill : skills) skill.options.dropout = dropout;
-  const auto mixture = std::make_shared<Mixture>("poly", std::move(skills), kTasks, MixtureOptions{.logit_rate_ratio = 10, .initial_spread = 1e-3, .sample_weights = sample_weights}, torch::kCPU);
+  const auto mixture = std::make_shared<Mixture>(
+      "poly", std::move(skills), kTasks, MixtureOptions{.logit_rate_ratio = 10, .initial_spread = 1e-3, .sample_weights = sample_weights},
+      torch::kCPU);
   return Trainer(base, mixture, of_tasks(), options, of_tasks());
 }
 

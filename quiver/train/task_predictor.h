@@ -12,8 +12,8 @@
 namespace quiver::train {
 
 struct TaskPredictorOptions {
-  std::int64_t hidden = 0;  ///< units of a hidden layer, ReLU; 0: none, multinomial logistic regression
-  double l2 = 1;            ///< weight of the penalty, 1 / C of scikit-learn's LogisticRegression
+  std::int64_t hidden = 0;             ///< units of a hidden layer, ReLU; 0: none, multinomial logistic regression
+  double l2 = 1;                       ///< weight of the penalty, 1 / C of scikit-learn's LogisticRegression
   std::int64_t max_iterations = 1000;  ///< of L-BFGS
   std::uint64_t seed = 42;             ///< of the initial weights where there is a hidden layer, stream "task_predictor"
 };

@@ -16,9 +16,9 @@
 namespace quiver::train {
 namespace {
 
-using ::testing::HasSubstr;
 using quiver::testing::draw;
 using quiver::testing::message_of;
+using ::testing::HasSubstr;
 
 std::vector<std::int64_t> turns(std::int64_t count, std::int64_t num_classes) {
   std::vector<std::int64_t> labels;
@@ -135,7 +135,10 @@ TEST(TaskPredictor, RefusesWhatDoesNotFit) {
   EXPECT_THAT(refusal(ErrorKind::kUsage, features, {0, 1, 0, 1}, 2, {.l2 = -1}), HasSubstr("l2 -1"));
 
   const auto predictor = train_task_predictor(features, turns(4, 2), 2, {.hidden = 3});
-  EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { predictor.probabilities(draw({4, 5}, 1)); }),
+  EXPECT_THAT(message_of(ErrorKind::kMismatch,
+                         [&] {
+                           predictor.probabilities(draw({4, 5}, 1));
+                         }),
               HasSubstr("features Float [4, 5] do not fit a task predictor of 3 features"));
   auto tensors = predictor.tensors();
   tensors.erase("hidden.weight");

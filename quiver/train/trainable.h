@@ -52,7 +52,8 @@ class Trainable {
 /// One adapter, whatever the group. The layers read the flat values, and their gradients go straight to the flat gradient.
 class OneAdapter : public Trainable {
  public:
-  OneAdapter(const lora::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat) : parameters_(initial, device, dtype) {}
+  OneAdapter(const lora::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat)
+      : parameters_(initial, device, dtype) {}
 
   const std::string& name() const override { return parameters_.adapter().name; }
   torch::Tensor& values() override { return parameters_.values(); }

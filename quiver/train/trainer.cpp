@@ -22,7 +22,8 @@ namespace quiver::train {
 
 std::int64_t num_meant(std::span<const forest::Sequence> sequences, LossMean mean) {
   std::int64_t count = 0;
-  for (const auto& sequence : sequences) count += mean == LossMean::kTokens ? forest::count_targets(sequence) : (sequence.num_targets > 0 ? 1 : 0);
+  for (const auto& sequence : sequences)
+    count += mean == LossMean::kTokens ? forest::count_targets(sequence) : (sequence.num_targets > 0 ? 1 : 0);
   return count;
 }
 
@@ -30,7 +31,8 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean)
   std::vector<std::int64_t> labels(batch.last_rows.size(), 0);
   for (const auto& target : batch.targets) ++labels[static_cast<std::size_t>(target.sequence)];
   const auto num_with_labels = std::ranges::count_if(labels, [](std::int64_t n) { return n > 0; });
-  const auto whole = mean == LossMean::kTokens ? static_cast<std::int64_t>(batch.targets.size()) : static_cast<std::int64_t>(num_with_labels);
+  const auto whole =
+      mean == LossMean::kTokens ? static_cast<std::int64_t>(batch.targets.size()) : static_cast<std::int64_t>(num_with_labels);
   return loss_targets(batch, mean, std::vector<std::int64_t>(labels.size(), whole));
 }
 
@@ -220,8 +222,8 @@ void Trainer::draw_dropout_masks(std::int64_t num_rows, std::size_t piece) {
   if (trained_->dropout() == 0) return;
   const double keep = 1 - trained_->dropout();
   trained_->set_dropout_masks([&](const std::string& path, std::int64_t width) {
-    auto generator = at::detail::createCPUGenerator(
-        derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", trained_->name(), step(), piece, path)));
+    auto generator =
+        at::detail::createCPUGenerator(derive_seed(options_.seed, format("dropout/{}/{}/{}/{}", trained_->name(), step(), piece, path)));
     auto mask = torch::empty({num_rows, width}, torch::kFloat).bernoulli_(keep, generator).div_(keep);
     return mask.to(base_.placement().device, base_.placement().dtype);
   });

@@ -73,8 +73,8 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean,
 torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean);
 
 /// Trains an adapter, or what else is trainable, step by step. The order of examples is a function of (seed, name, epoch); nothing else is
-/// random without dropout, whose masks are a function of (seed, name, step, path), and Trainable::set_noise, of (seed, name, step). So a restored trainer goes on exactly as the saved
-/// one would have. With validation examples the result is what had the lowest loss on them.
+/// random without dropout, whose masks are a function of (seed, name, step, path), and Trainable::set_noise, of (seed, name, step). So a
+/// restored trainer goes on exactly as the saved one would have. With validation examples the result is what had the lowest loss on them.
 /// Not thread-safe; uses all of libtorch's threads.
 class Trainer {
  public:

@@ -18,14 +18,14 @@ struct PackedProduct {
   float* y = nullptr;
 };
 
-#define QUIVER_PACKED_PRODUCT_KERNELS(ISA)                                                                                       \
-  namespace ISA {                                                                                                                \
-  std::int64_t panel_width();                                                                                                    \
-  /* Panels [begin, end) of W, whose element (n, k) is at w[n * row_stride + k * column_stride]. */                              \
-  void pack_panels(std::int64_t begin, std::int64_t end, std::int64_t num_outputs, std::int64_t depth, const float* w,           \
-                   std::int64_t row_stride, std::int64_t column_stride, float* panels);                                          \
-  /* The outputs of panels [begin, end). Every element is one sum over k in order, whatever the number of rows or panels. */     \
-  void packed_product(std::int64_t begin, std::int64_t end, const PackedProduct& product);                                       \
+#define QUIVER_PACKED_PRODUCT_KERNELS(ISA)                                                                                   \
+  namespace ISA {                                                                                                            \
+  std::int64_t panel_width();                                                                                                \
+  /* Panels [begin, end) of W, whose element (n, k) is at w[n * row_stride + k * column_stride]. */                          \
+  void pack_panels(std::int64_t begin, std::int64_t end, std::int64_t num_outputs, std::int64_t depth, const float* w,       \
+                   std::int64_t row_stride, std::int64_t column_stride, float* panels);                                      \
+  /* The outputs of panels [begin, end). Every element is one sum over k in order, whatever the number of rows or panels. */ \
+  void packed_product(std::int64_t begin, std::int64_t end, const PackedProduct& product);                                   \
   }
 QUIVER_PACKED_PRODUCT_KERNELS(v2)
 QUIVER_PACKED_PRODUCT_KERNELS(v3)

@@ -68,18 +68,17 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, 
   return tile_tokens(d_in) * top_k + num_adapters + 1;
 }
 
-#define QUIVER_ROUTING_KERNELS(ISA)                                                                                   \
-  namespace ISA {                                                                                                     \
-  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                         \
-  template <typename T>                                                                                               \
-  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                   \
-  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                       \
-  template <typename T>                                                                                               \
-  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints); \
-  /* hidden [T, top_k, rank] = A_n x_t alone, for the same tokens; y, lora_b, scaling and weight are not read. */     \
-  template <typename T>                                                                                               \
-  void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, \
-                     float* hidden);                                                                                  \
+#define QUIVER_ROUTING_KERNELS(ISA)                                                                                                     \
+  namespace ISA {                                                                                                                       \
+  /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                                           \
+  template <typename T>                                                                                                                 \
+  void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                                     \
+  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                                         \
+  template <typename T>                                                                                                                 \
+  void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints);                   \
+  /* hidden [T, top_k, rank] = A_n x_t alone, for the same tokens; y, lora_b, scaling and weight are not read. */                       \
+  template <typename T>                                                                                                                 \
+  void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, float* hidden); \
   }
 QUIVER_ROUTING_KERNELS(v2)
 QUIVER_ROUTING_KERNELS(v3)
