@@ -5,7 +5,8 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo demo-seeds test bench curve study study-small study-all fuzz asan format layering clean
+.PHONY: all setup setup-test setup-study configure build base demo demo-seeds unit test lint bench curve study study-small study-all fuzz asan format \
+  layering clean
 
 all: build
 
@@ -38,11 +39,25 @@ demo-seeds: setup-study build $(if $(BASE),,base)
 	@for seed in 1 2 3; do SEED=$$seed OUT=runs/demo-$$seed scripts/demo.sh $(BUILD)/quiver "$(BASE)" || exit 1; done
 	@$(PYTHON) study/demo_seeds.py runs/demo-1/results.json runs/demo-2/results.json runs/demo-3/results.json > docs/study/demo.md
 
+## The tests beside the sources; about a minute after the build. Programs run two at a time, each with half of the cores
+unit: setup-test configure
+	@ninja -C $(BUILD) -j $(JOBS)
+	@$(BUILD)/quiver fetch --python $(PYTHON) > /dev/null
+	@rm -rf $(BUILD)/test-results
+	@cd $(BUILD) && OMP_NUM_THREADS=$(shell expr \( $(JOBS) + 1 \) / 2) ctest -L unit -j 2 --output-on-failure
+	@scripts/skipped_tests.py $(BUILD)/test-results
+
 ## All tests; minutes
 test: setup-test configure
 	@ninja -C $(BUILD) -j $(JOBS)
 	@$(BUILD)/quiver fetch --python $(PYTHON) > /dev/null
+	@rm -rf $(BUILD)/test-results
 	@cd $(BUILD) && ctest --output-on-failure
+	@scripts/skipped_tests.py $(BUILD)/test-results
+
+## Formatting, layers, clang-tidy, every source compiled alone; minutes, a changed source alone the next time
+lint: setup-test
+	@scripts/lint.sh $(JOBS)
 
 ## Side by side with PEFT and transformers; minutes
 bench: setup-test build base
@@ -73,11 +88,11 @@ asan: setup
 	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_text_test quiver_data_test quiver_report_test
 	@for t in base io forest text data report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
-format:
-	@clang-format -i $$(git ls-files '*.h' '*.cpp')
+format: setup-test
+	@.venv/bin/clang-format -i $$(git ls-files '*.h' '*.cpp')
 
 layering:
 	@python3 scripts/check_layering.py
 
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) build-lint

@@ -10,6 +10,7 @@ Parts, all of them or those named by --only:
   memory     the most memory that a process holds which trains on batches of 16 x 512 random tokens, and its seconds a step
   start      from the command to the first step, between two tasks, and 96 adapters in one process against 96 processes
   scoring    the multiple-choice sets, requests per second, start and loading left out on both sides
+  busy       training, scoring, evaluation and decoding, alone, beside a busy process per core, and as three copies at once
 
 Peers run as people use them, and with the head at label positions only, the one large saving a careful user could add
 by hand. Rounds alternate; medians are shown.
@@ -29,7 +30,7 @@ ALL_TASKS = sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "dat
 TASKS = ALL_TASKS[::12]  # eight of the 96 by name, whatever their length
 # SmolLM2-135M's linear maps. Forward of all rows, backward to the activations: two products of the frozen weights each.
 BODY_PARAMETERS = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536)
-PARTS = ("training", "float32", "memory", "start", "scoring")
+PARTS = ("training", "float32", "memory", "start", "scoring", "busy")
 
 
 def call(command):
@@ -140,6 +141,43 @@ class Bench:
         return figures
 
 
+    def busy_jobs(self, folder):
+        """name -> command, each some seconds long alone; `{copy}` in a path is replaced by the copy's number."""
+        requests = folder / "requests.jsonl"
+        requests.write_text("".join(json.dumps(request) + "\n" for request in self.questions()))
+        data = ROOT / "data"
+        base = ["--base", self.base, "--dtype", self.dtype, "--threads", self.options.threads]
+        return {"training": ["train", *base, "--data", data / "train", "--tasks", ",".join(TASKS[:3]), "--library", folder / "library-{copy}",
+                             "--max-examples", self.options.examples, "--epochs", 1, "--no-chat", "--paper"],
+                "scoring": ["score", *base, "--no-chat", "--input", requests],
+                "evaluation": ["eval", *base, "--methods", "base", "--instruction-tasks", "all", "--max-instruction-rows", 2, "--max-new-tokens", 32],
+                "decoding": ["generate", *base, "--no-chat", "--prompt", "The archer drew the bow and", "--max-new-tokens", 64]}
+
+    def busy(self):
+        def wall(command, copies=1):
+            with tempfile.TemporaryDirectory() as folder:
+                jobs = self.busy_jobs(pathlib.Path(folder))
+                started = time.monotonic()
+                running = [subprocess.Popen([str(self.options.quiver), *(str(word).replace("{copy}", str(copy)) for word in jobs[command])],
+                                            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for copy in range(copies)]
+                if any(job.wait() != 0 for job in running):
+                    sys.exit(f"failed: {command}")
+                return time.monotonic() - started
+
+        figures = {}
+        for name in ("training", "scoring", "evaluation", "decoding"):
+            figures[f"{name}_alone"] = wall(name)
+            neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(self.options.threads)]
+            try:
+                figures[f"{name}_beside"] = wall(name)
+            finally:
+                for neighbour in neighbours:
+                    neighbour.kill()
+                    neighbour.wait()
+            figures[f"{name}_copies"] = wall(name, copies=3)
+        return figures
+
+
 def show(title, unit, lines, mine):
     """Lines (name, value, is a peer): a peer's comes with how many times of it we are."""
     print(f"{title + ', ' + unit:62} {'':>8} {'Quiver is':>10}")
@@ -175,6 +213,13 @@ def show_start(f):
     print(f"{'  between two tasks of one run':62} {f['between_tasks']:8.3f}")
     print(f"{'  96 adapters on 4 examples each, one process':62} {f['one_process']:8.1f}")
     print(f"{'  96 adapters, 96 processes':62} {f['many_processes']:8.1f} {f['many_processes'] / f['one_process']:9.1f}x")
+
+
+def show_busy(f, threads):
+    print(f"{'on a busy machine':40} {'alone, s':>9} {f'beside {threads} busy':>15} {'three copies':>15}")
+    for name in ("training", "scoring", "evaluation", "decoding"):
+        alone, beside, copies = (f[f"{name}_{state}"] for state in ("alone", "beside", "copies"))
+        print(f"{'  ' + name:40} {alone:9.1f} {beside:8.1f} {beside / alone:5.1f}x {copies:8.1f} {copies / alone:5.1f}x")
 
 
 def main():
@@ -216,6 +261,8 @@ def main():
         show(f"scoring multiple choice in {bench.dtype}", "requests/s", [
             ("Quiver", f["quiver"], False), ("transformers, batches of 16", f["transformers"], True),
             ("transformers, head at continuations only", f["transformers_label_head"], True)], f["quiver"])
+    if "busy" in medians:
+        show_busy(medians["busy"], options.threads)
 
 
 if __name__ == "__main__":

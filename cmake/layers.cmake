@@ -59,7 +59,8 @@ function(quiver_test name)
     quiver_share_headers(${name})
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR}")
+  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL}
+    ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR};GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test-results/")
 endfunction()
 
 # quiver_isa_kernels(TARGET SOURCE): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and v4bf16.

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <string>
 
+#include "quiver/base/control_group.h"
+
 namespace quiver {
 namespace {
 
@@ -19,18 +21,27 @@ std::optional<std::int64_t> read_number(const std::filesystem::path& path, const
   return number;
 }
 
+/// Bytes that a control group leaves; nothing without a limit. Cached files count as used, but are given back when memory runs short.
+std::optional<std::int64_t> left_in(const std::filesystem::path& group) {
+  auto limit = read_number(group / "memory.max", ""), used = read_number(group / "memory.current", "");
+  auto files = read_number(group / "memory.stat", "inactive_file");
+  if (!limit || !used) {  // version 1
+    limit = read_number(group / "memory.limit_in_bytes", "");
+    used = read_number(group / "memory.usage_in_bytes", "");
+    files = read_number(group / "memory.stat", "total_inactive_file");
+  }
+  if (!limit || !used) return {};
+  return std::max<std::int64_t>(*limit - *used + files.value_or(0), 0);
+}
+
 }  // namespace
 
 std::optional<std::int64_t> available_memory(const std::filesystem::path& root) {
   std::optional<std::int64_t> available;
   if (const auto kib = read_number(root / "proc/meminfo", "MemAvailable:")) available = *kib * 1024;
-  const auto group = root / "sys/fs/cgroup";
-  const auto limit = read_number(group / "memory.max", ""), used = read_number(group / "memory.current", "");
-  if (limit && used) {
-    // Cached files count as used, but are given back when memory runs short.
-    const auto files = read_number(group / "memory.stat", "inactive_file").value_or(0);
-    const auto left = std::max<std::int64_t>(*limit - *used + files, 0);
-    available = std::min(available.value_or(left), left);
+  for (const auto& group : control_group_folders("memory", root)) {
+    const auto left = left_in(group);
+    if (left) available = std::min(available.value_or(*left), *left);
   }
   return available;
 }

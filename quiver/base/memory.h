@@ -7,7 +7,7 @@
 
 namespace quiver {
 
-/// Bytes this process may still take without swapping: what Linux reports as available, or what its control group leaves
+/// Bytes this process may still take without swapping: what Linux reports as available, or what its control groups leave
 /// if that is less. Nothing where neither can be read. `root` is where /proc and /sys are, for tests.
 std::optional<std::int64_t> available_memory(const std::filesystem::path& root = "/");
 

@@ -3,11 +3,14 @@
 #include <ATen/Parallel.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
+#include "quiver/base/cores.h"
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
@@ -15,7 +18,11 @@
 namespace quiver::cli {
 
 tensor::Placement CommonOptions::placement() const {
-  if (threads > 0) at::set_num_threads(threads);
+  if (threads > 0) {
+    at::set_num_threads(threads);
+  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {  // libgomp sees the affinity mask, not the quota of a control group
+    at::set_num_threads(static_cast<int>(std::min<std::int64_t>(at::get_num_threads(), usable_cores())));
+  }
   return tensor::resolve_placement(device, dtype);
 }
 
@@ -35,7 +42,9 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
   command.add_option("--device", options.device, "auto, cpu or cuda")->capture_default_str();
   command.add_option("--dtype", options.dtype, "Of the base model: auto (bfloat16 where the hardware multiplies it), float32 or bfloat16")
       ->capture_default_str();
-  command.add_option("--threads", options.threads, "CPU threads (0: all cores)")->check(at_least(0))->capture_default_str();
+  command.add_option("--threads", options.threads, "CPU threads (0: all cores that the process may use)")
+      ->check(at_least(0))
+      ->capture_default_str();
   command.add_option("--seed", options.seed, "Seeds every random choice")->capture_default_str();
   command.add_flag("--json", options.json, "Results as JSON");
 }

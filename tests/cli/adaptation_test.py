@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from test_support import QUIVER, ROOT, TINY, Case, make_tasks, run, write_jsonl
+from test_support import QUIVER, ROOT, TINY, Case, main, make_tasks, run, write_jsonl
 
 
 class Adaptation(Case):
@@ -174,4 +174,4 @@ class Adaptation(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=1)
+    main()

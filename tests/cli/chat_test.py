@@ -12,7 +12,7 @@ import subprocess
 import time
 import unittest
 
-from test_support import QUIVER, ROOT, TINY, Case, make_tasks, run, write_jsonl
+from test_support import QUIVER, ROOT, TINY, Case, main, make_tasks, run, write_jsonl
 
 GOLDEN = ROOT / "tests/golden/chat"
 
@@ -232,4 +232,4 @@ class Talk(ChatCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main()

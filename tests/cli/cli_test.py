@@ -16,7 +16,7 @@ import sys
 import time
 import unittest
 
-from test_support import PYTHON, QUIVER, ROOT, TINY, Case, make_tasks, run, write_jsonl
+from test_support import PYTHON, QUIVER, ROOT, TINY, Case, main, make_tasks, run, write_jsonl
 
 
 class Verbs(Case):
@@ -435,4 +435,4 @@ class BadInput(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2 if "-v" in sys.argv else 1)
+    main()

@@ -7,7 +7,7 @@ import json
 import shutil
 import unittest
 
-from test_support import ROOT, TINY, Case, make_tasks, run, write_jsonl
+from test_support import ROOT, TINY, Case, main, make_tasks, run, write_jsonl
 
 BASE = ["--base", str(TINY), "--dtype", "float32"]
 SCORE = ["score", *BASE, "--input", "{tmp}/requests.jsonl"]
@@ -149,4 +149,4 @@ class Hostile(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -6,6 +6,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -13,6 +14,27 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUIVER = pathlib.Path(os.environ.get("QUIVER_BUILD", ROOT / "build")) / "quiver"
 TINY = ROOT / "tests/golden/model/llama-tied"
 PYTHON = ROOT / ".venv/bin/python"
+
+
+class RecordingResult(unittest.TextTestResult):
+    """Keeps the skipped tests and their reasons beside GoogleTest's results (scripts/skipped_tests.py)."""
+
+    def stopTestRun(self):
+        super().stopTestRun()
+        folder = os.environ.get("QUIVER_TEST_RESULTS")
+        if folder:
+            skipped = [[f"{type(test).__name__}.{test._testMethodName}", reason] for test, reason in self.skipped]
+            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+            (pathlib.Path(folder) / f"{pathlib.Path(sys.argv[0]).stem}.json").write_text(json.dumps({"skipped": skipped}))
+
+
+class RecordingRunner(unittest.TextTestRunner):
+    resultclass = RecordingResult
+
+
+def main():
+    """Runs the tests of the program that calls it; -v names each."""
+    unittest.main(testRunner=RecordingRunner)
 
 
 def run(*args, check=0, stdin=None, env=None):

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# make lint: formatting, layers, clang-tidy's short list (.clang-tidy), and every source compiled alone.
+#
+#   scripts/lint.sh [JOBS]
+#
+# The lint builds configure only and compile nothing but syntax, in build-lint. Tools come from the Python packages of
+# scripts/setup.sh --test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=${1:-$(nproc)}
+tools=.venv/bin
+
+echo "lint: clang-format"
+git ls-files '*.h' '*.cpp' | xargs "$tools/clang-format" --dry-run --Werror
+
+echo "lint: layers"
+python3 scripts/check_layering.py
+
+# clang-tidy reads no precompiled header of GCC, so each call reads libtorch's headers: unity sources make it eight times fewer.
+configure() {  # configure FOLDER FLAGS...
+  cmake -S . -B "build-lint/$1" -G Ninja "${@:2}" ${TORCH_DIR:+-DTORCH_DIR="$TORCH_DIR"} > "build-lint/$1.log" 2>&1 || {
+    cat "build-lint/$1.log" >&2
+    exit 1
+  }
+}
+mkdir -p build-lint/include
+ln -sf "$(g++ -print-file-name=include)/omp.h" build-lint/include/omp.h
+echo "lint: clang-tidy"
+configure unity -DQUIVER_UNITY=ON -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON
+python3 scripts/lint_sources.py build-lint/unity --jobs "$jobs" -- "$tools/clang-tidy" -p build-lint/unity --quiet \
+  --extra-arg="-isystem$PWD/build-lint/include" --extra-arg=-Wno-deprecated-declarations
+
+echo "lint: every source alone"
+configure alone -DQUIVER_UNITY=OFF
+ninja -C build-lint/alone quiver_torch_pch > /dev/null
+python3 scripts/lint_sources.py build-lint/alone --jobs "$jobs" --syntax
