@@ -16,12 +16,18 @@
 #include "quiver/io/json.h"
 
 namespace quiver::cli {
+namespace {
+
+constexpr int kMostThreads = 1024;  ///< libgomp crashes where the system refuses it a thread
+
+}  // namespace
 
 tensor::Placement CommonOptions::placement() const {
   if (threads > 0) {
     at::set_num_threads(threads);
-  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {  // libgomp sees the affinity mask, not the quota of a control group
-    at::set_num_threads(static_cast<int>(std::min<std::int64_t>(at::get_num_threads(), usable_cores())));
+  } else {  // libgomp sees the affinity mask, not the quota of a control group
+    const bool is_given = std::getenv("OMP_NUM_THREADS") != nullptr;
+    at::set_num_threads(std::min(at::get_num_threads(), is_given ? kMostThreads : static_cast<int>(usable_cores())));
   }
   return tensor::resolve_placement(device, dtype);
 }
@@ -43,7 +49,7 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
   command.add_option("--dtype", options.dtype, "Of the base model: auto (bfloat16 where the hardware multiplies it), float32 or bfloat16")
       ->capture_default_str();
   command.add_option("--threads", options.threads, "CPU threads (0: all cores that the process may use)")
-      ->check(at_least(0))
+      ->check(between(0, kMostThreads))
       ->capture_default_str();
   command.add_option("--seed", options.seed, "Seeds every random choice")->capture_default_str();
   command.add_flag("--json", options.json, "Results as JSON");

@@ -103,7 +103,7 @@ int main(int argc, char** argv) {
   add_report_command(app);
   add_bench_command(app);
   add_selfcheck_command(app);
-  refuse_infinite_numbers(app);
+  check_numbers(app);
   catch_interrupts();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
   try {

@@ -10,7 +10,8 @@ CLI::Validator at_least(double lowest);
 CLI::Validator above(double bound);
 CLI::Validator between(double lowest, double highest);
 
-/// Has every option of the verb, and of verbs below it, that takes floating-point numbers refuse those that are not finite.
-void refuse_infinite_numbers(CLI::App& command);
+/// Has every option of the verb, and of verbs below it, that takes numbers refuse those that mean nothing: floating-point numbers that are
+/// not finite, counts beyond 10^9, which CLI11 would clip in silence, and a negative seed, which it would wrap.
+void check_numbers(CLI::App& command);
 
 }  // namespace quiver::cli

@@ -124,8 +124,10 @@ Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, s
   check_examples("validation", validation_);
   for (const auto& example : examples_) num_tokens_ += static_cast<std::int64_t>(example.tokens.size());
   const auto count = static_cast<std::int64_t>(examples_.size());
-  steps_per_epoch_ = (count + options.batch_size - 1) / options.batch_size;
-  num_steps_ = steps_per_epoch_ * options.epochs;
+  steps_per_epoch_ = (count - 1) / options.batch_size + 1;
+  if (__builtin_mul_overflow(steps_per_epoch_, options.epochs, &num_steps_)) {
+    fail(ErrorKind::kUsage, "epochs is {} and an epoch has {} steps; expected less than 2^63 steps in all", options.epochs, steps_per_epoch_);
+  }
   adapted_ = base.with_projections(trained_->attach(base.projections()));
   prepare_backward(adapted_);
   check_memory();
