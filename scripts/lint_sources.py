@@ -55,12 +55,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--skip", default="", help="leave out paths that contain this")
     parser.add_argument("--syntax", action="store_true")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
     passed_path = options.build / "lint-passed.json"
     passed = json.loads(passed_path.read_text()) if passed_path.exists() else {}
-    sources = sources_of(options.build)
+    sources = {path: command for path, command in sources_of(options.build).items() if not (options.skip and options.skip in str(path))}
 
     def check(path):
         words = syntax_command(sources[path]) if options.syntax else [*options.command, str(path)]
@@ -75,11 +76,11 @@ def main():
         for path, key, fault in pool.map(check, sources):
             if fault is None:
                 passed[str(path)] = key
+                passed_path.write_text(json.dumps(passed))  # at once: an interrupted run goes on
             else:
                 failed += 1
                 passed.pop(str(path), None)
                 print(fault, flush=True)
-    passed_path.write_text(json.dumps(passed))
     print(f"  {len(sources)} sources, {failed} with findings")
     return 1 if failed else 0
 

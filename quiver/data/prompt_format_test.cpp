@@ -11,7 +11,6 @@
 namespace quiver::data {
 namespace {
 
-using text::Message;
 using Ids = std::vector<std::int32_t>;
 
 constexpr const char* kFolder = "tests/golden/chat";

@@ -113,7 +113,7 @@ std::vector<std::string> list_tasks(const fs::path& folder) {
 }
 
 std::vector<std::string> select_tasks(const fs::path& folder, const std::string& names) {
-  const auto known = list_tasks(folder);
+  auto known = list_tasks(folder);
   if (names == "all") return known;
   std::vector<std::string> chosen;
   for (std::size_t begin = 0; begin <= names.size();) {

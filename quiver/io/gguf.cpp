@@ -287,7 +287,7 @@ std::int64_t GgufTensor::num_elements() const {
   return count;
 }
 
-GgufView GgufView::parse(std::span<const std::byte> bytes, std::string origin) {
+GgufView GgufView::parse(std::span<const std::byte> bytes, const std::string& origin) {
   Cursor cursor(bytes, origin);
   GgufView view;
   view.origin_ = origin;

@@ -73,7 +73,7 @@ class GgufView {
  public:
   /// Parses `bytes`, which must outlive the view. `origin` names the source in messages.
   /// Throws kBadFormat, or kUnsupported (version 1, big-endian files, nested arrays, integers above 2^63 - 1).
-  static GgufView parse(std::span<const std::byte> bytes, std::string origin);
+  static GgufView parse(std::span<const std::byte> bytes, const std::string& origin);
 
   std::uint32_t version() const { return version_; }
   const std::string& origin() const { return origin_; }

@@ -35,7 +35,7 @@ std::string head(std::uint64_t num_tensors, std::uint64_t num_values, std::uint3
   return "GGUF" + raw(version) + raw(num_tensors) + raw(num_values);
 }
 
-std::string tensor_info(std::string_view name, std::vector<std::uint64_t> dims, std::uint32_t type, std::uint64_t offset) {
+std::string tensor_info(std::string_view name, const std::vector<std::uint64_t>& dims, std::uint32_t type, std::uint64_t offset) {
   std::string info = raw_string(name) + raw(static_cast<std::uint32_t>(dims.size()));
   for (const auto dim : dims) info += raw(dim);
   return info + raw(type) + raw(offset);

@@ -34,7 +34,7 @@ class JsonLinesReader {
   static constexpr std::int64_t kMaxLineBytes = std::int64_t{256} << 20;
 
   /// Throws kNotFound or kIo.
-  explicit JsonLinesReader(std::filesystem::path path);
+  explicit JsonLinesReader(const std::filesystem::path& path);
   /// Reads from memory; `origin` takes the place of the file's name, and a ".zst" at its end means the same.
   static JsonLinesReader from_bytes(std::string bytes, std::string origin);
   ~JsonLinesReader();

@@ -154,7 +154,7 @@ struct JsonLinesReader::State {
 
 JsonLinesReader::JsonLinesReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-JsonLinesReader::JsonLinesReader(std::filesystem::path path) {
+JsonLinesReader::JsonLinesReader(const std::filesystem::path& path) {
   if (path == "-") {
     state_ = std::make_unique<State>(descriptor_source(STDIN_FILENO, "standard input"), "standard input");
     return;

@@ -22,7 +22,8 @@ std::vector<Chunk> cut_rows(const AttentionPlan& plan, std::int64_t rows) {
     auto end = first;
     do {
       end = plan.blocks[b].first_key + plan.blocks[b].length;
-    } while (++b < plan.blocks.size() && plan.blocks[b].num_visible > 0);
+      ++b;
+    } while (b < plan.blocks.size() && plan.blocks[b].num_visible > 0);
     const auto count = std::min(divide_up(end - first, rows), kMostChunksOfTree);
     const auto size = divide_up(end - first, count);
     for (auto row = first; row < end; row += size) chunks.push_back({.first_row = row, .num_rows = std::min(size, end - row)});

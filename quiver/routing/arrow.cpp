@@ -13,7 +13,7 @@ namespace quiver::routing {
 
 torch::Tensor arrow_prototype(const lora::LoraPair& pair) { return right_singular(pair).vectors[0].to(torch::kFloat).contiguous(); }
 
-ArrowRouter::ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, Calibration calibration,
+ArrowRouter::ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& options, const Calibration& calibration,
                          std::shared_ptr<const GroupTable> bias)
     : options_(options), bias_(std::move(bias)) {
   if (!prototypes.defined() || prototypes.dim() != 2 || !prototypes.is_floating_point() || prototypes.numel() == 0) {

@@ -41,7 +41,7 @@ class ArrowRouter : public Router {
  public:
   /// prototypes [N, d_in]; `bias` is a table of N columns. Throws kMismatch unless the prototypes are a floating matrix with
   /// N >= 1 and the rest fits them, kUsage unless 1 <= top_k <= N and temperature > 0.
-  ArrowRouter(torch::Tensor prototypes, const ArrowOptions& options, Calibration calibration = {},
+  ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& options, const Calibration& calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
 
   std::int64_t num_adapters() const override { return prototypes_.on_cpu().size(0); }

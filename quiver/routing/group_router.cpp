@@ -21,7 +21,7 @@ RoutingDecision GroupRouter::decide(const torch::Tensor& x, std::span<const std:
   return {top.index.to(x.device()).index_select(0, of_token), top.scores.to(x.device()).index_select(0, of_token)};
 }
 
-FallbackRouter::FallbackRouter(RouterPtr inner, FallbackOptions options) : inner_(std::move(inner)), options_(std::move(options)) {
+FallbackRouter::FallbackRouter(RouterPtr inner, FallbackOptions options) : inner_(std::move(inner)), options_(options) {
   if (!(options_.strength >= 0) || (options_.by == Fallback::kConstant && options_.strength > 1)) {
     fail(ErrorKind::kUsage, "the strength of a fallback is {}: expected 0 or more, and at most 1 for a constant share", options_.strength);
   }

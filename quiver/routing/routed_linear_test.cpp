@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
@@ -40,7 +41,7 @@ struct Bank {
   }
   nn::ProjectionPtr base() const { return std::make_shared<nn::DenseProjection>(weight); }
   RouterPtr arrow(std::int64_t top_k) const { return std::make_shared<ArrowRouter>(torch::stack(rows), ArrowOptions{.top_k = top_k}); }
-  RoutedLinear routed(RouterPtr router, Combine combine) const { return RoutedLinear(base(), pairs, router, combine); }
+  RoutedLinear routed(RouterPtr router, Combine combine) const { return RoutedLinear(base(), pairs, std::move(router), combine); }
 
   torch::Tensor weight;
   std::vector<lora::LoraPair> pairs;

@@ -40,13 +40,13 @@ torch::Tensor adapter_scores(const torch::Tensor& x, const torch::Tensor& vector
          vectors.size(2));
   }
   const auto flat = vectors.to(x.device(), torch::kFloat).flatten(0, 1);               // [N c, d_in]
-  const auto products = normalized(x.to(torch::kFloat), rule.input).matmul(flat.t());  // [T, N c]
+  auto products = normalized(x.to(torch::kFloat), rule.input).matmul(flat.t());  // [T, N c]
   if (rule.is_signed) return products;
   if (vectors.size(1) == 1) return products.abs();
   return products.view({x.size(0), vectors.size(0), vectors.size(1)}).norm(2, {2});
 }
 
-ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Calibration calibration,
+ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, const Calibration& calibration,
                          std::shared_ptr<const GroupTable> bias)
     : options_(options), bias_(std::move(bias)) {
   check_vectors(vectors, options.rule);

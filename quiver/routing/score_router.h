@@ -53,7 +53,7 @@ class ScoreRouter : public Router {
  public:
   /// vectors [N, c, d_in]. Throws kMismatch unless all fit, kUsage unless 1 <= top_k <= N, temperature > 0, and the shortlist is
   /// 0 or in [top_k, N]. A shortlist is for unsigned scores without input norm.
-  ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, Calibration calibration = {},
+  ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, const Calibration& calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
   std::int64_t num_adapters() const override { return vectors_.on_cpu().size(0); }
 

@@ -251,7 +251,10 @@ std::string float_repr(double value) {
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
   const std::string_view text(buffer.data(), static_cast<std::size_t>(end - buffer.data()));
   const std::size_t mark = text.find('e');
-  const int exponent = std::atoi(std::string(text.substr(mark + 1)).c_str());
+  int exponent = 0;
+  const bool is_negative = text[mark + 1] == '-';  // to_chars writes a plus sign, which from_chars does not read
+  std::from_chars(text.data() + mark + 2, text.data() + text.size(), exponent);
+  if (is_negative) exponent = -exponent;
   if (exponent < -4 || exponent >= 16) {
     return std::string(text.substr(0, mark)) + format("e{}{:02}", exponent < 0 ? "-" : "+", std::abs(exponent));
   }
