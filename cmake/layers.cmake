@@ -78,7 +78,7 @@ function(quiver_isa_kernels target source)
   endforeach()
 endfunction()
 
-quiver_layer(base LIBRARIES OpenSSL::Crypto)
+quiver_layer(base LIBRARIES OpenSSL::Crypto PkgConfig::XXHASH)
 quiver_layer(io FOLDERS base LIBRARIES nlohmann_json::nlohmann_json PkgConfig::ZSTD)
 quiver_layer(forest FOLDERS base)
 quiver_layer(text FOLDERS base io LIBRARIES PkgConfig::PCRE2 ${UTF8PROC})

@@ -106,10 +106,19 @@ class Study:
         self.finished = options.out / "seeds"  # what a finished seed found: committed, so that it outlives --work
         self.tasks = ",".join(self.size.tasks)
         self.lock = threading.Lock()
+        if not options.tables:
+            self.check_work({"settings": json.loads(json.dumps(dataclasses.asdict(self.size))), "base": options.base})
         self.seconds = {}  # of processor time, by seed and verb: what a study that was stopped, or not alone, took
         path = self.work / "seconds.json"
         if path.exists():
             self.seconds = json.loads(path.read_text())
+
+    def check_work(self, inputs):
+        """Finished steps are found by their names alone, so a folder of work is of one size and one base."""
+        record = self.work / "inputs.json"
+        if record.exists() and json.loads(record.read_text()) != inputs:
+            sys.exit(f"study: '{self.work}' holds steps of other settings or of another base (inputs.json); give another --work, or remove it")
+        record.write_text(json.dumps(inputs) + "\n")
 
     # ---- Calling the program
 

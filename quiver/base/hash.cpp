@@ -1,6 +1,7 @@
 #include "quiver/base/hash.h"
 
 #include <openssl/evp.h>
+#include <xxhash.h>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
@@ -48,6 +49,11 @@ std::string Sha256::hex() {
 }
 
 std::string sha256_hex(std::string_view text) { return Sha256().update(text).hex(); }
+
+std::string xxh3_hex(std::span<const std::byte> bytes) {
+  const auto hash = XXH3_128bits(bytes.data(), bytes.size());
+  return format("{:016x}{:016x}", hash.high64, hash.low64);
+}
 
 std::uint64_t derive_seed(std::uint64_t seed, std::string_view name) {
   const std::string digest = sha256_hex(format("{}/{}", seed, name));

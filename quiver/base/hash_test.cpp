@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 
 #include "quiver/base/random.h"
 
@@ -12,6 +13,11 @@ namespace {
 TEST(Sha256, MatchesFips180Examples) {
   EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+TEST(Xxh3, MatchesXxhsum) {  // xxhsum -H2
+  EXPECT_EQ(xxh3_hex({}), "99aa06d3014798d86001c324468d497f");
+  EXPECT_EQ(xxh3_hex(std::as_bytes(std::span("abc", 3))), "06b05ab6733a618578af5f94892f3950");
 }
 
 TEST(RandomStream, DependsOnSeedAndNameOnly) {

@@ -1,4 +1,5 @@
 // Reading base models: Hugging Face folders and GGUF files.
+#include <ATen/Parallel.h>
 #include <torch/utils.h>
 
 #include <algorithm>
@@ -38,6 +39,33 @@ class Fingerprint {
   Sha256 hash_;
 };
 
+/// Hashes names, types, shapes and every byte of tensors. The order in which tensors are added does not matter. All threads share the work.
+class ContentHash {
+ public:
+  void add(const std::string& name, std::string_view type, std::span<const std::int64_t> shape, std::span<const std::byte> data) {
+    constexpr std::size_t kPiece = 256 * 1024;
+    std::vector<std::string> pieces((data.size() + kPiece - 1) / kPiece);
+    at::parallel_for(0, static_cast<std::int64_t>(pieces.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+        pieces[i] = xxh3_hex(data.subspan(i * kPiece, std::min(kPiece, data.size() - i * kPiece)));
+      }
+    });
+    Sha256 whole;
+    whole.update(format("{} {}", name, type));
+    for (const auto dim : shape) whole.update(format(" {}", dim));
+    for (const auto& piece : pieces) whole.update("\n" + piece);
+    digests_.emplace(name, whole.hex());
+  }
+  std::string hex() const {
+    Sha256 all;
+    for (const auto& [name, digest] : digests_) all.update(digest);
+    return all.hex();
+  }
+
+ private:
+  std::map<std::string, std::string> digests_;
+};
+
 /// "blk.3.attn_q.weight" -> "layers.3.self_attn.q_proj.weight"; empty for tensors that a Llama has no use for.
 std::string hugging_face_name(const std::string& name) {
   static const std::map<std::string, std::string> outer = {
@@ -69,11 +97,13 @@ Llama load_gguf(const fs::path& path, tensor::Placement placement) {
   auto config = config_from_gguf(gguf);
   if (config.name.empty()) config.name = path.stem().string();
   Fingerprint fingerprint;
+  ContentHash content;
   tensor::TensorMap weights;
   for (const auto& entry : gguf.tensors()) {
     const auto name = hugging_face_name(entry.name);
     if (name.empty()) fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Llama", path.string(), entry.name);
     fingerprint.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
+    content.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
     auto values = torch::empty(entry.shape, torch::kFloat);
     io::dequantize(entry, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
     const bool is_q = name.ends_with("q_proj.weight"), is_k = name.ends_with("k_proj.weight");
@@ -82,7 +112,7 @@ Llama load_gguf(const fs::path& path, tensor::Placement placement) {
     // Kept in the final dtype already: the whole model in float32 would need twice the memory.
     weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
   }
-  return Llama(std::move(config), weights, placement, fingerprint.hex());
+  return Llama(std::move(config), weights, placement, {fingerprint.hex(), content.hex()});
 }
 
 std::vector<fs::path> safetensors_files(const fs::path& folder) {
@@ -126,6 +156,7 @@ Llama load_folder(const fs::path& folder, tensor::Placement placement) {
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;
+  ContentHash content;
   for (const auto& path : safetensors_files(folder)) {
     const io::MappedFile file(path);
     const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
@@ -142,16 +173,28 @@ Llama load_folder(const fs::path& folder, tensor::Placement placement) {
       Fingerprint one;
       one.add(name, c10::toString(type), entry.shape, entry.data);
       digests.emplace(name, one.hex());
+      content.add(name, c10::toString(type), entry.shape, entry.data);
       const auto values = tensor::to_tensor(entry);
       weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
     }
   }
   Sha256 all;  // in name order, so that sharding does not matter
   for (const auto& [name, digest] : digests) all.update(digest);
-  return Llama(std::move(config), weights, placement, all.hex());
+  return Llama(std::move(config), weights, placement, {all.hex(), content.hex()});
 }
 
 }  // namespace
+
+std::string weights_hash(const tensor::TensorMap& weights) {
+  ContentHash content;
+  for (const auto& [name, weight] : weights) {
+    const auto values = weight.to(torch::kCPU).contiguous();
+    const auto shape = values.sizes().vec();
+    content.add(name, c10::toString(values.scalar_type()), shape,
+                {static_cast<const std::byte*>(values.const_data_ptr()), static_cast<std::size_t>(values.nbytes())});
+  }
+  return content.hex();
+}
 
 Llama load_llama(const fs::path& path, tensor::Placement placement) {
   if (!fs::exists(path)) {

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/nn/ops.h"
 
 namespace quiver::model {
@@ -88,8 +90,10 @@ ForwardRows forest_rows(const forest::TokenForest& forest) {
   return rows;
 }
 
-Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, std::string fingerprint)
-    : config_(std::move(config)), placement_(placement), fingerprint_(std::move(fingerprint)) {
+Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity)
+    : config_(std::move(config)), placement_(placement), identity_(std::move(identity)) {
+  if (identity_.content.empty()) fail(ErrorKind::kInternal, "the weights of '{}' come without a hash of their content", config_.name);
+  content_hash_ = sha256_hex(config_to_json(config_).dump() + identity_.content);
   WeightReader reader(weights);
   const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
   const auto norm = [&](const std::string& name) {  // norms stay in float32: they are small, and computed in it
@@ -151,9 +155,18 @@ Llama Llama::with_projections(nn::ProjectionMap projections) const {
     fail(ErrorKind::kMismatch, "{} projections do not replace the model's {}: their paths differ", projections.size(), projections_.size());
   }
   Llama copy = *this;
+  copy.content_hash_.clear();
   copy.projections_ = std::move(projections);
   copy.bind_projections();
   return copy;
+}
+
+const std::string& Llama::content_hash() const {
+  if (content_hash_.empty()) {
+    fail(ErrorKind::kInternal, "model '{}' computes with other projections than its weights': the weights' hash does not name it",
+         config_.name);
+  }
+  return content_hash_;
 }
 
 std::int64_t Llama::num_parameters() const {

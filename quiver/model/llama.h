@@ -42,16 +42,25 @@ void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, 
 /// The rows of a whole forest, without a cache.
 ForwardRows forest_rows(const forest::TokenForest& forest);
 
+/// What tells the weights of two models apart.
+struct WeightIdentity {
+  std::string fingerprint;  ///< of samples of the bytes: written into adapters and libraries (docs/formats.md)
+  std::string content;      ///< of all bytes: what was computed from the weights is kept under it
+};
+
 /// A value type: copies share all tensors, so a copy with other projections costs nothing. Immutable, thread-safe.
 class Llama {
  public:
   /// From tensors by Hugging Face name without the leading "model." (embed_tokens.weight, layers.0.mlp.up_proj.weight,
   /// norm.weight, lm_head.weight unless tied). Throws kMismatch, naming all that are missing, unknown or of another shape.
-  Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, std::string fingerprint);
+  Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity);
 
   const LlamaConfig& config() const { return config_; }
   /// Names the weights: a SHA-256 over shapes and samples of every tensor as stored (docs/formats.md).
-  const std::string& fingerprint() const { return fingerprint_; }
+  const std::string& fingerprint() const { return identity_.fingerprint; }
+  /// A hash of all bytes of the weights as stored, and of the configuration but for its name. Throws kInternal for a model with other
+  /// projections, which the hash does not cover.
+  const std::string& content_hash() const;
   /// What config().name says from now on.
   void rename(std::string name) { config_.name = std::move(name); }
   tensor::Placement placement() const { return placement_; }
@@ -94,7 +103,8 @@ class Llama {
 
   LlamaConfig config_;
   tensor::Placement placement_;
-  std::string fingerprint_;
+  WeightIdentity identity_;
+  std::string content_hash_;  // empty with other projections
   torch::Tensor embedding_, final_norm_;
   nn::ProjectionPtr head_;
   torch::Tensor frequencies_;  // [D / 2] float64
@@ -105,6 +115,9 @@ class Llama {
 /// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
 Llama load_llama(const std::filesystem::path& path, tensor::Placement placement);
+
+/// WeightIdentity::content of tensors in memory.
+std::string weights_hash(const tensor::TensorMap& weights);
 
 /// All weights by Hugging Face name ("model.layers.0.mlp.up_proj.weight"), in the dtypes the model computes in; the head only if it is not
 /// the embedding.

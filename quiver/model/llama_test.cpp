@@ -128,13 +128,16 @@ TEST(LoadLlama, NamesWhatIsWrong) {
   const auto config = load_llama(kGolden / "llama-tied", kFloat32).config();
   auto missing = stripped;
   missing.erase("layers.1.mlp.up_proj.weight");
-  EXPECT_NE(message([&] { Llama(config, missing, kFloat32, ""); }).find("layers.1.mlp.up_proj.weight"), std::string::npos);
+  EXPECT_NE(message([&] {
+              Llama(config, missing, kFloat32, {"", weights_hash(missing)});
+            }).find("layers.1.mlp.up_proj.weight"),
+            std::string::npos);
   auto unknown = stripped;
   unknown.emplace("layers.0.self_attn.q_norm.weight", torch::zeros({4}));
-  EXPECT_NE(message([&] { Llama(config, unknown, kFloat32, ""); }).find("q_norm"), std::string::npos);
+  EXPECT_NE(message([&] { Llama(config, unknown, kFloat32, {"", weights_hash(unknown)}); }).find("q_norm"), std::string::npos);
   auto wrong = stripped;
   wrong["norm.weight"] = torch::zeros({3});
-  EXPECT_NE(message([&] { Llama(config, wrong, kFloat32, ""); }).find("Float [3]"), std::string::npos);
+  EXPECT_NE(message([&] { Llama(config, wrong, kFloat32, {"", weights_hash(wrong)}); }).find("Float [3]"), std::string::npos);
 }
 
 TEST(Config, RefusesWhatItDoesNotCompute) {

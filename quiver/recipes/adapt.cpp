@@ -19,8 +19,8 @@
 #include "quiver/lora/merge.h"
 #include "quiver/lora/mixture.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/fisher.h"
+#include "quiver/recipes/kept.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -45,6 +45,31 @@ constexpr AdaptMethod kMethods[] = {
 
 constexpr std::int64_t kMhrHeads = 32;     // of the paper's library
 constexpr std::int64_t kPiNeighbours = 4;  // pi-tuning's paper leaves their number to the user
+
+struct FisherInputs {
+  const model::Llama& base;
+  const LoraAdapter& adapter;
+  const std::vector<forest::Sequence>& examples;
+  void add_to(ArtifactKey& key) const {
+    const auto& [llama, of_adapter, sequences] = *this;
+    key.add(llama).add(of_adapter).add(sequences);
+  }
+};
+
+/// What the value of LoraHub's objective at given weights depends on.
+struct ObjectiveInputs {
+  const BaseModel& base;
+  const std::vector<LoraAdapter>& members;
+  const std::vector<data::Example>& rows;
+  SearchObjective objective;
+  double penalty;
+  std::int64_t max_new_tokens, max_length;
+  void add_to(ArtifactKey& key) const {
+    const auto& [model, adapters, examples, kind, weight, answer_length, length] = *this;
+    key.add(model).add(examples).add_values(adapters.size(), kind, weight, answer_length, length);
+    for (const auto& adapter : adapters) key.add(adapter);
+  }
+};
 
 /// Everything one adaptation shares between its steps.
 class Adaptation {
@@ -172,13 +197,8 @@ class Adaptation {
     own.data_share = 1;
     own.max_examples = std::max<std::int64_t>(1, setup_.members.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
     const auto data = load_training_data(base_, entry.info.tasks, own);
-    std::vector<Prompt> rows;
-    for (const auto& example : data.examples) rows.push_back(example.tokens);
-    const auto key = ArtifactKey("fisher-2").add(base_.llama).add(member).add(rows).add(data.sha256).hex();
-    if (auto found = library_->find_artifact(key)) return *found;
-    auto diagonal = fisher_diagonal(base_.llama, member, data.examples);
-    library_->store_artifact(key, diagonal, {{"what", "fisher-2"}, {"adapter", member.name}});
-    return diagonal;
+    const auto compute = [](const FisherInputs& in, Progress&) { return fisher_diagonal(in.base, in.adapter, in.examples); };
+    return kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.llama, member, data.examples}, compute, progress_);
   }
 
   /// A new LoRA trained on the task: what retrieval compares with, and pi-tuning's own expert.
@@ -189,15 +209,7 @@ class Adaptation {
 
   // ---- Learning
 
-  /// What the numbers of a stage depend on.
-  std::string key_of(const std::string& stage, std::span<const LoraAdapter> members) const {
-    ArtifactKey key("adapt-2");
-    key.add(base_.llama).add(stage).add_value(settings_json(setup_.training)).add(data_.sha256).add_value(setup_.logit_rate);
-    for (const auto& member : members) key.add(member.name).add(member);
-    return key.hex();
-  }
-
-  torch::Dtype dtype() const { return base_.llama.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat; }
+  TrainingInputs inputs() const { return {base_.llama, data_, setup_.training.train}; }
 
   LoraAdapter train_one(LoraAdapter initial, const std::string& stage) {
     initial.name = task_;  // names the order of examples: the same for all methods
@@ -205,24 +217,23 @@ class Adaptation {
     initial.base_model = base_.llama.config().name;
     initial.base_fingerprint = base_.llama.fingerprint();
     initial.prompt_format = data::describe(base_.format);
-    train::Trainer trainer(base_.llama, initial, data_.examples, setup_.training.train, data_.validation);
-    run(trainer, stage, members_);
+    auto trainer = inputs().trainer(initial);
+    run(trainer, stage, ArtifactKey("adapt-3").add(inputs()).add_initial(initial).hex());
     return trainer.adapter();
   }
 
   LoraAdapter train_mixture(std::vector<LoraAdapter> skills, const lora::MixShape& shape, bool train_skills, double initial_logit) {
-    const auto key_members = members_;
     for (auto& skill : skills) skill.options.dropout = setup_.training.lora.dropout;
-    const auto mixture = std::make_shared<train::Mixture>(
-        task_, std::move(skills), 1,
-        train::MixtureOptions{.shape = shape,
-                              .train_skills = train_skills,
-                              .logit_rate_ratio = setup_.logit_rate / setup_.training.train.optimizer.learning_rate,
-                              .initial_logit = initial_logit,
-                              .seed = setup_.training.train.seed},
-        base_.llama.placement().device, dtype());
-    train::Trainer trainer(base_.llama, mixture, data_.examples, setup_.training.train, data_.validation);
-    run(trainer, format("{}-{}-{}", setup_.method, lora::mix_unit_name(shape.unit), shape.num_heads), key_members);
+    const MixtureInputs mixed{task_, skills, 1,
+                              train::MixtureOptions{.shape = shape,
+                                                    .train_skills = train_skills,
+                                                    .logit_rate_ratio = setup_.logit_rate / setup_.training.train.optimizer.learning_rate,
+                                                    .initial_logit = initial_logit,
+                                                    .seed = setup_.training.train.seed}};
+    const auto mixture = mixed.make(base_.llama.placement());
+    auto trainer = inputs().trainer(std::shared_ptr<train::Trainable>(mixture));
+    run(trainer, format("{}-{}-{}", setup_.method, lora::mix_unit_name(shape.unit), shape.num_heads),
+        ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
     if (shape.unit == lora::MixUnit::kModel && shape.num_heads == 1) {
       const auto weights = lora::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
       summary_["weights"] = std::vector<double>(weights.const_data_ptr<double>(), weights.const_data_ptr<double>() + weights.numel());
@@ -234,9 +245,8 @@ class Adaptation {
     return adapter;
   }
 
-  void run(train::Trainer& trainer, const std::string& stage, std::span<const LoraAdapter> members) {
+  void run(train::Trainer& trainer, const std::string& stage, const std::string& key) {
     const auto checkpoint = work_.file(stage + ".safetensors");
-    const auto key = key_of(stage, members);
     run_training(trainer, format("{} ({})", task_, stage), checkpoint, key, setup_.training.checkpoint_seconds, progress_);
     trainer.save(checkpoint, key);  // a later stage may be interrupted
     summary_[stage == "target" ? "target_training" : "training"] = summary_of(trainer.stats());
@@ -252,10 +262,8 @@ class Adaptation {
     rows.resize(static_cast<std::size_t>(count));
     auto options = setup_.search;
     options.seed = setup_.training.train.seed;
-    Cache cache(work_.file("search.json"),
-                key_of(format("search/{}/{}/{}/{}/{}/{}", count, static_cast<int>(setup_.objective), setup_.penalty, setup_.max_new_tokens,
-                              static_cast<int>(options.method), options.bound),
-                       members_));
+    const ObjectiveInputs on{base_, members_, rows, setup_.objective, setup_.penalty, setup_.max_new_tokens, setup_.training.max_length};
+    Cache cache(work_.file("search.json"), ArtifactKey("lorahub-1").add(on).hex());
     if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
       progress_.message(
           format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; --search one-plus-one or cma-es, "

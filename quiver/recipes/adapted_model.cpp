@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/data/tasks.h"
 #include "quiver/io/file.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge_registry.h"
@@ -10,14 +11,12 @@
 #include "quiver/lora/subtract.h"
 #include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/artifact_key.h"
+#include "quiver/recipes/kept.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 
 namespace quiver::recipes {
 namespace {
-
-/// Part of the key of stored prototypes: changes when their computation does.
-constexpr const char* kPrototypeVersion = "arrow-prototypes-2";
 
 /// A warning, or nothing (lora::check_fits).
 std::optional<std::string> check(const lora::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
@@ -79,24 +78,50 @@ void AdaptedModel::assign_groups(std::span<forest::Sequence> sequences, Progress
   for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].group = groups[i];
 }
 
-std::string choice_text(const AdapterChoice& choice) {
-  auto text = format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", choice.library, choice.method, choice.kind, choice.top_k, choice.temperature,
-                     choice.combine, choice.components, choice.gamma, choice.shortlist, choice.fallback, choice.fallback_strength,
-                     choice.pooled_weight);
-  const auto& c = choice.calibration;
-  text += format("/{}/{}/{}/{}/{}/{}/{}", choice.gate_steps, c.file.empty() ? "" : io::sha256_file(c.file), c.num_prompts, c.max_tokens,
-                 c.seed, choice.task_data.string(), choice.task_samples);
-  const auto& m = choice.merge;
-  text += format("/{}/{}/{}/{}/{}", m.lambda.value_or(-1), m.density.value_or(-1), m.rank.value_or(-1), m.seed, choice.general_by_factors);
-  for (const auto weight : m.weights) text += format("/{}", weight);
-  for (const auto& name : choice.general) text += "/general=" + name;
-  for (const auto& name : choice.names) text += "/" + name;
-  // Where they are not the usual: what was computed before there were these options is still theirs.
-  if (choice.task_threshold != 4) text += format("/threshold {}", choice.task_threshold);
-  if (choice.is_calibrated) text += "/calibrated";
-  if (choice.centroid_score != "cosine") text += "/centroids by " + choice.centroid_score;
-  for (const auto& name : choice.tie) text += format("/tied {} {}", choice.tie_by, name);
-  return text;
+namespace {
+
+void add_adapter_files(ArtifactKey& key, const std::filesystem::path& folder) {
+  for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) key.add(io::sha256_file(folder / file));
+}
+
+/// All adapters, since which of them a method takes depends on their kinds and tasks; and how tasks mix the skills of `kind`.
+void add_library(ArtifactKey& key, const library::Library& library, const std::string& kind) {
+  key.add_value(library.adapters().size());
+  for (const auto& [name, entry] : library.adapters()) {
+    key.add(name).add_values(entry.info.kind, entry.info.tasks);
+    add_adapter_files(key, library.adapter_folder(name));
+  }
+  if (!library::find_kind(kind)) return;
+  const auto mixing = library.find_mixing(kind);
+  if (!mixing) return;
+  key.add_value(mixing->meta);
+  for (const auto& [name, tensor] : mixing->tensors) key.add(name).add(tensor);
+}
+
+/// Whether the method looks at texts of the adapters' tasks. An evaluation's "oracle" is no method of reuse, and does not.
+bool reads_task_data(const std::string& method) { return method != "oracle" && reuse_method(method).needs_task_data; }
+
+}  // namespace
+
+void add_to_key(ArtifactKey& key, const AdapterChoice& choice) {
+  const auto& [adapter, library_path, method, names, kind, allow_other_base, top_k, temperature, tie, tie_by, combine, merge, general,
+               general_by_factors, components, gamma, is_calibrated, centroid_score, shortlist, fallback, fallback_strength, task_threshold,
+               pooled_weight, calibration, task_data, gate_steps, task_samples] = choice;
+  const auto& [calibration_file, num_prompts, max_tokens, seed] = calibration;
+  // Adapters of another base are refused or used as they are; paths count by what they lead to.
+  key.add_values(method, names, kind, top_k, temperature, tie, tie_by, combine, general, general_by_factors, components, gamma,
+                 is_calibrated);
+  key.add_values(centroid_score, shortlist, fallback, fallback_strength, task_threshold, pooled_weight, gate_steps, task_samples);
+  key.add(merge).add_values(num_prompts, max_tokens, seed);
+  key.add(calibration_file.empty() ? "" : io::sha256_file(calibration_file)).add_values(!adapter.empty(), !library_path.empty());
+  if (!adapter.empty()) add_adapter_files(key, adapter);
+  if (library_path.empty()) return;
+  const auto library = library::Library::open(library_path);
+  add_library(key, library, kind);
+  if (!reads_task_data(method)) return;
+  for (const auto& [name, entry] : library.adapters()) {
+    for (const auto& task : entry.info.tasks) key.add(data::task_sha256(task_data, task));
+  }
 }
 
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice) {
@@ -125,16 +150,12 @@ std::vector<std::string> library_members(const library::Library& library, const 
 }
 
 routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const lora::LoraAdapter> adapters) {
+  NoProgress quiet;
   routing::PrototypeMap stacked;
   std::vector<routing::PrototypeMap> each;
   for (const auto& adapter : adapters) {
-    const auto key = ArtifactKey(kPrototypeVersion).add(adapter).hex();
-    auto found = library.find_artifact(key);
-    if (!found) {
-      found = routing::adapter_prototypes(adapter);
-      library.store_artifact(key, *found, {{"what", kPrototypeVersion}, {"adapter", adapter.name}});
-    }
-    each.push_back(std::move(*found));
+    const auto compute = [](const lora::LoraAdapter& of, Progress&) -> tensor::TensorMap { return routing::adapter_prototypes(of); };
+    each.push_back(kept_in(library, "arrow-prototypes-3", {{"adapter", adapter.name}}, adapter, compute, quiet));
   }
   for (const auto& [path, first] : each.at(0)) {
     std::vector<torch::Tensor> rows;

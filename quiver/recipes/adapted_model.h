@@ -16,6 +16,8 @@
 
 namespace quiver::recipes {
 
+class ArtifactKey;
+
 /// No adapter at all, one PEFT folder, or a library with a method.
 struct AdapterChoice {
   std::string adapter;                 ///< a PEFT folder; excludes `library`
@@ -49,8 +51,8 @@ struct AdapterChoice {
   std::int64_t task_samples = 16;                  ///< training rows of an adapter's tasks that stand for them
 };
 
-/// All of a choice that its numbers depend on, as text, for keys.
-std::string choice_text(const AdapterChoice& choice);
+/// Adds all that a choice depends on: its options, and what is in the files that it names. An oracle is given the library's tasks, too.
+void add_to_key(ArtifactKey& key, const AdapterChoice& choice);
 
 /// The adapters a choice uses, in name order: those named; else those of `kind`; else the private and imported ones, or
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.

@@ -12,7 +12,7 @@
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
 #include "quiver/lora/merge.h"
-#include "quiver/recipes/artifact_key.h"
+#include "quiver/recipes/kept.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/training_run.h"
 #include "quiver/routing/directions.h"
@@ -78,21 +78,48 @@ std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const libra
   return prompts;
 }
 
-/// What `compute` gives for the prompts of each adapter, kept in the library: name -> tensors. Only what is missing is computed.
-std::vector<tensor::TensorMap> of_task_prompts(const BaseModel& base, const library::Library& library, const std::string& what,
-                                               const std::vector<std::vector<Prompt>>& prompts,
-                                               const std::function<tensor::TensorMap(const std::vector<Prompt>&)>& compute) {
-  std::vector<tensor::TensorMap> results;
-  for (const auto& mine : prompts) {
-    const auto key = ArtifactKey(what).add(base.llama).add(mine).hex();
-    auto found = library.find_artifact(key);
-    if (!found) {
-      found = compute(mine);
-      library.store_artifact(key, *found, {{"what", what}});
-    }
-    results.push_back(std::move(*found));
+/// What a statistic of an adapter's texts is computed from.
+struct TextInputs {
+  const model::Llama& base;
+  const std::vector<Prompt>& prompts;
+  const std::vector<std::string>& paths;  ///< of the projections that are looked at
+  void add_to(ArtifactKey& key) const {
+    const auto& [llama, texts, of_paths] = *this;
+    key.add(llama).add(texts).add_value(of_paths);
   }
-  return results;
+};
+
+/// The mean of what enters each projection, by path.
+tensor::TensorMap mean_inputs(const TextInputs& inputs, Progress& progress) {
+  tensor::TensorMap means;
+  for (const auto& [path, values] : observe_inputs(inputs.base, inputs.prompts, inputs.paths, progress))
+    means.emplace(path, values.mean(0));
+  return means;
+}
+
+/// The mean of the final hidden states.
+tensor::TensorMap mean_hidden(const TextInputs& inputs, Progress& progress) {
+  return {{"mean", observe_hidden(inputs.base, inputs.prompts, progress).mean(0)}};
+}
+
+/// What tells the texts of the adapters apart.
+struct PredictorInputs {
+  const model::Llama& base;
+  const std::vector<Prompt>& prompts;
+  const std::vector<std::int64_t>& labels;  ///< of the prompts: indices of adapters
+  std::int64_t num_adapters = 0;
+  void add_to(ArtifactKey& key) const {
+    const auto& [llama, texts, of_texts, count] = *this;
+    key.add(llama).add(texts).add_values(of_texts, count);
+  }
+};
+
+tensor::TensorMap fit_predictor(const PredictorInputs& inputs, Progress& progress) {
+  progress.begin("look at the tasks", static_cast<std::int64_t>(inputs.prompts.size()), "prompts");
+  const auto features = observe_hidden(inputs.base, inputs.prompts, progress);
+  const auto predictor = train::train_task_predictor(features, inputs.labels, inputs.num_adapters, {});
+  progress.end();
+  return predictor.tensors();
 }
 
 // ---- Decisions once per prompt
@@ -268,11 +295,10 @@ class BankMaker {
     std::vector<std::string> paths;
     for (const auto& [path, pair] : bank_.adapters.front().pairs) paths.push_back(path);
     progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
-    const auto means = of_task_prompts(base_, library_, "mean-inputs-2/" + joined(paths), prompts, [&](const std::vector<Prompt>& mine) {
-      tensor::TensorMap of_paths;
-      for (const auto& [path, inputs] : observe_inputs(base_.llama, mine, paths, progress_)) of_paths.emplace(path, inputs.mean(0));
-      return of_paths;
-    });
+    std::vector<tensor::TensorMap> means;
+    for (const auto& mine : prompts) {
+      means.push_back(kept_in(library_, "mean-inputs-3", {}, TextInputs{base_.llama, mine, paths}, mean_inputs, progress_));
+    }
     progress_.end();
     const bool is_cosine = choice_.centroid_score == "cosine";
     for (const auto& path : paths) {
@@ -305,18 +331,17 @@ class BankMaker {
     const auto data = load_training_data(base_, setup.tasks, setup);
     const auto steps = (static_cast<std::int64_t>(data.examples.size()) + kBatch - 1) / kBatch;
     setup.train.epochs = std::max<std::int64_t>(1, (choice_.gate_steps + steps - 1) / steps);
-    auto settings = settings_json(setup);
-    add_format(settings, base_);
-    const auto key = ArtifactKey("phatgoose-2").add(base_.llama).add(adapter).add_value(settings).add(data.sha256).hex();
+    const TrainingInputs inputs{base_.llama, data, setup.train};
+    const auto key = ArtifactKey("phatgoose-3").add(inputs).add_initial(adapter).hex();
     if (auto found = library_.find_artifact(key)) return *found;
     const auto placement = base_.llama.placement();
     const auto gates =
         std::make_shared<train::Gates>(adapter, placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
-    train::Trainer trainer(base_.llama, gates, data.examples, setup.train);
+    auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(gates));
     run_training(trainer, adapter.name + " (gates)", library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"), key,
                  setup.checkpoint_seconds, progress_);
     auto result = gates->gates(trainer.result());
-    library_.store_artifact(key, result, {{"what", "phatgoose-2"}, {"adapter", adapter.name}});
+    library_.store_artifact(key, result, {{"what", "phatgoose-3"}, {"adapter", adapter.name}});
     remove_checkpoint(library_.path() / "checkpoints" / (adapter.name + ".gates.safetensors"));
     return result;
   }
@@ -414,12 +439,11 @@ class BankMaker {
   void retrieval() {
     const auto prompts = task_prompts(base_, library_, names_, choice_);
     progress_.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * choice_.task_samples, "prompts");
-    const auto embedded = of_task_prompts(base_, library_, "mean-hidden-2", prompts, [&](const std::vector<Prompt>& mine) {
-      return tensor::TensorMap{{"mean", observe_hidden(base_.llama, mine, progress_).mean(0)}};
-    });
-    progress_.end();
     std::vector<torch::Tensor> rows;
-    for (const auto& each : embedded) rows.push_back(each.at("mean"));
+    for (const auto& mine : prompts) {
+      rows.push_back(kept_in(library_, "mean-hidden-3", {}, TextInputs{base_.llama, mine, {}}, mean_hidden, progress_).at("mean"));
+    }
+    progress_.end();
     // What all texts have in common says nothing of a task.
     const auto centre = torch::stack(rows).mean(0);
     const auto unit = [centre](const torch::Tensor& t) {
@@ -446,26 +470,13 @@ class BankMaker {
       labels.insert(labels.end(), prompts[n].size(), static_cast<std::int64_t>(n));
     }
     const auto num_adapters = static_cast<std::int64_t>(names_.size());
-    const auto key = ArtifactKey("task-predictor-2").add(base_.llama).add(texts).add_value(labels).hex();
-    auto stored = library_.find_artifact(key);
-    if (!stored) {
-      progress_.begin("look at the tasks", static_cast<std::int64_t>(texts.size()), "prompts");
-      stored = train::train_task_predictor(observe_hidden(base_.llama, texts, progress_), labels, num_adapters, {}).tensors();
-      progress_.end();
-      library_.store_artifact(key, *stored, {{"what", "task-predictor-2"}, {"adapters", names_}});
-    }
-    const train::TaskPredictor predictor(*stored);
+    const PredictorInputs inputs{base_.llama, texts, labels, num_adapters};
+    const train::TaskPredictor predictor(kept_in(library_, "task-predictor-3", {{"adapters", names_}}, inputs, fit_predictor, progress_));
     const auto chosen = top_k(4);
     by_prompt(chosen, [base = base_.llama, predictor, chosen](std::span<const Prompt> some, Progress& progress) {
       const auto probabilities = predictor.probabilities(observe_hidden(base, some, progress));
       return keep_top(probabilities, chosen, [](const torch::Tensor& top) { return top / top.sum(1, /*keepdim=*/true).clamp_min(1e-30); });
     });
-  }
-
-  static std::string joined(const std::vector<std::string>& paths) {
-    std::string all;
-    for (const auto& path : paths) all += path + "/";
-    return all;
   }
 
   const BaseModel& base_;

@@ -2,9 +2,19 @@
 
 #include <torch/utils.h>
 
+#include <optional>
+
 #include "quiver/base/error.h"
 
 namespace quiver::recipes {
+namespace {
+
+template <typename T>
+nlohmann::json json_of(const std::optional<T>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+}  // namespace
 
 ArtifactKey::ArtifactKey(std::string_view what) { add(what); }
 
@@ -12,9 +22,17 @@ void ArtifactKey::begin(std::string_view type, std::size_t size) { hash_.update(
 
 ArtifactKey& ArtifactKey::add(const model::Llama& model) {
   begin("model", 3);
-  add(model.fingerprint());
+  add(model.content_hash());
   add(c10::toString(model.placement().dtype));
   return add(c10::DeviceTypeName(model.placement().device.type()));
+}
+
+ArtifactKey& ArtifactKey::add(const BaseModel& base) {
+  const auto& [path, llama, tokenizer, format] = base;  // the path names what the others are read from
+  const auto& [chat, system, train_on] = format;
+  begin("base", 4);
+  add(llama).add(tokenizer.sha256());
+  return add_values(chat ? nlohmann::json(chat->sha256()) : nlohmann::json(), system, train_on);
 }
 
 ArtifactKey& ArtifactKey::add(const lora::LoraAdapter& adapter) {
@@ -27,6 +45,13 @@ ArtifactKey& ArtifactKey::add(const lora::LoraAdapter& adapter) {
     for (const auto& tensor : tensors) add(tensor);
   }
   return *this;
+}
+
+ArtifactKey& ArtifactKey::add_initial(const lora::LoraAdapter& adapter) {
+  // The name of the base and the file that an adapter came from leave no trace in what is trained; the fingerprint is of the key's model.
+  const auto& [name, options, base_model, base_fingerprint, pairs, peft_config, prompt_format] = adapter;
+  begin("initial adapter", 4);
+  return add(name).add(prompt_format).add(options).add(adapter);
 }
 
 ArtifactKey& ArtifactKey::add(const torch::Tensor& tensor) {
@@ -47,6 +72,65 @@ ArtifactKey& ArtifactKey::add(std::span<const Prompt> prompts) {
   return *this;
 }
 
+ArtifactKey& ArtifactKey::add(std::span<const forest::Sequence> sequences) {
+  begin("sequences", sequences.size());
+  for (const auto& [tokens, num_targets, group, gaps] : sequences) {
+    begin("sequence", tokens.size());
+    hash_.update(std::as_bytes(std::span(tokens)));
+    add_values(num_targets, group);
+    begin("gaps", gaps.size());
+    for (const auto& [first, second] : gaps) add_values(first, second);
+  }
+  return *this;
+}
+
+ArtifactKey& ArtifactKey::add(std::span<const data::Example> examples) {
+  begin("examples", examples.size());
+  for (const auto& [id, source, targets, messages, where] : examples) {  // `where` is for messages of errors
+    add(id).add(source).add_value(targets);
+    begin("messages", messages.size());
+    for (const auto& [role, content] : messages) add(role).add(content);
+  }
+  return *this;
+}
+
+ArtifactKey& ArtifactKey::add(const Scoring& scoring) {
+  const auto& [vectors, rule] = scoring;
+  const auto& [input, is_signed] = rule;
+  begin("scoring", vectors.size());
+  for (const auto& [path, of_adapters] : vectors) add(path).add(of_adapters);
+  return add_values(input, is_signed);
+}
+
+ArtifactKey& ArtifactKey::add(const lora::LoraOptions& options) {
+  const auto& [rank, alpha, dropout, use_rslora, use_dora, target_modules] = options;
+  begin("LoRA options", 6);
+  return add_values(rank, alpha, dropout, use_rslora, use_dora, target_modules);
+}
+
+ArtifactKey& ArtifactKey::add(const lora::MergeOptions& options) {
+  const auto& [weights, lambda, density, rank, seed, majority_sign] = options;
+  begin("merge options", 6);
+  return add_values(weights, json_of(lambda), json_of(density), json_of(rank), seed, majority_sign);
+}
+
+ArtifactKey& ArtifactKey::add(const train::TrainOptions& options) {
+  // Activations that are computed again are the same bits, and a limit of memory ends a training or changes nothing.
+  const auto& [optimizer, epochs, batch_size, seed, loss_mean, share_prefixes, micro_batch_tokens, checkpoint_activations, validate_every,
+               patience, memory_limit] = options;
+  const auto& [rate, schedule, warmup_fraction, lora_plus_ratio, beta1, beta2, epsilon, weight_decay, max_grad_norm] = optimizer;
+  begin("train options", 17);
+  add_values(rate, schedule, warmup_fraction, lora_plus_ratio, beta1, beta2, epsilon, weight_decay, max_grad_norm);
+  return add_values(epochs, batch_size, seed, loss_mean, share_prefixes, micro_batch_tokens, validate_every, patience);
+}
+
+ArtifactKey& ArtifactKey::add(const train::MixtureOptions& options) {
+  const auto& [shape, train_skills, logit_rate_ratio, initial_logit, initial_spread, seed, sample_weights] = options;
+  const auto& [rule, unit, num_heads] = shape;
+  begin("mixture options", 9);
+  return add_values(rule, unit, num_heads, train_skills, logit_rate_ratio, initial_logit, initial_spread, seed, sample_weights);
+}
+
 ArtifactKey& ArtifactKey::add(std::string_view text) {
   begin("text", text.size());
   hash_.update(text);
@@ -54,9 +138,9 @@ ArtifactKey& ArtifactKey::add(std::string_view text) {
 }
 
 ArtifactKey& ArtifactKey::add_value(const nlohmann::json& value) {
-  const auto text = value.dump();
-  begin("value", text.size());
-  hash_.update(text);
+  const auto bytes = nlohmann::json::to_cbor(value);  // exact, whatever the numbers and bytes of texts
+  begin("value", bytes.size());
+  hash_.update(std::as_bytes(std::span(bytes)));
   return *this;
 }
 

@@ -6,7 +6,8 @@
 #include <span>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
+#include "quiver/data/prompt_format.h"
+#include "quiver/recipes/artifact_key.h"
 
 namespace quiver::recipes {
 namespace {
@@ -86,8 +87,11 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
   Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
   add_format(job.settings, base);
   if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
-  job.key = sha256_hex(format("{}/{}/{}/{}/{}", name, job.settings.dump(), data.sha256, base.llama.fingerprint(),
-                              c10::toString(base.llama.placement().dtype)));
+  const TrainingInputs inputs{base.llama, data, setup.train};
+  const FreshAdapter fresh{name, setup.lora, setup.init, setup.train.seed};
+  const std::string prompt_format = data::describe(base.format);  // the library keeps it, the kind, the tasks and the group
+  job.key =
+      ArtifactKey("training-1").add(inputs).add(fresh).add(prompt_format).add_values(together, info.kind, info.tasks, info.group).hex();
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == job.key) {
       job.result.stats = stored_stats(entry->info.training);
@@ -95,15 +99,12 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
     }
     if (!setup.force) {
       fail(ErrorKind::kMismatch,
-           "library '{}' holds an adapter '{}' that was trained with other settings, data, dtype or base; --force trains it again",
+           "library '{}' holds an adapter '{}' that was trained with other settings, data, dtype or base, or by another version of Quiver; "
+           "--force trains it again",
            library.path().string(), name);
     }
   }
-  auto initial = lora::initial_adapter(name, setup.lora, base.llama.projections(), setup.train.seed, setup.init);
-  initial.base_model = base.llama.config().name;
-  initial.base_fingerprint = base.llama.fingerprint();
-  initial.prompt_format = data::describe(base.format);
-  job.trainer = std::make_unique<train::Trainer>(base.llama, initial, data.examples, setup.train, data.validation);
+  job.trainer = std::make_unique<train::Trainer>(inputs.trainer(fresh.make(base)));
   job.checkpoint = library.path() / "checkpoints" / (name + ".safetensors");
   return job;
 }

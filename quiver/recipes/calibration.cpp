@@ -10,14 +10,13 @@
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/artifact_key.h"
+#include "quiver/recipes/kept.h"
 
 namespace quiver::recipes {
 namespace {
 
-/// Parts of keys: change when what is computed does.
-constexpr const char* kSamplesVersion = "base-samples-2";
-constexpr const char* kCalibrationVersion = "score-calibration-3";
+/// Part of the key of stored figures: changes when their computation does.
+constexpr const char* kCalibrationVersion = "score-calibration-4";
 
 /// What stands before and after the user's text in a prompt.
 struct Frame {
@@ -38,45 +37,65 @@ Frame frame_of(const BaseModel& base) {
   return {base.tokenizer.encode(text.substr(0, place)), base.tokenizer.encode(text.substr(place + mark.size()))};
 }
 
-/// Continuations of nothing, or of where a user's message begins: the base model's idea of text.
-std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text) {
+/// What the base's own text is sampled from.
+struct SampleInputs {
+  const model::Llama& base;
+  Prompt start,
+      after;    ///< what stands before and after the sampled text in a chat prompt; bare text begins with `start`, and has no `after`
+  Prompt stop;  ///< ids that are left out; the first of them ends a message of a chat
+  std::int32_t fallback;  ///< the prompt where nothing was sampled
+  bool is_chat;
+  std::int64_t num_prompts, max_tokens;
+  std::uint64_t seed;
+  void add_to(ArtifactKey& key) const {
+    const auto& [llama, before, behind, stop_ids, empty, chat, count, length, draw] = *this;
+    key.add(llama).add(std::vector{before, behind, stop_ids}).add_values(empty, chat, count, length, draw);
+  }
+};
+
+/// Continuations of nothing, or of where a user's message begins: the base model's idea of text. Tensors "0000", "0001", ...
+tensor::TensorMap sample_prompts(const SampleInputs& in, Progress&) {
+  const std::vector<Prompt> starts(static_cast<std::size_t>(in.num_prompts), in.start);
+  auto prompts = model::generate(in.base, starts,
+                                 {.max_new_tokens = in.max_tokens,
+                                  .temperature = 1,
+                                  .seed = derive_seed(in.seed, "calibration"),
+                                  .stop_ids = in.is_chat ? in.stop : Prompt{}});  // a message ends, documents go on
+  tensor::TensorMap tensors;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    std::erase_if(prompts[i], [&](std::int32_t id) { return std::ranges::find(in.stop, id) != in.stop.end(); });
+    if (in.is_chat) {
+      prompts[i].insert(prompts[i].begin(), in.start.begin(), in.start.end());
+      prompts[i].insert(prompts[i].end(), in.after.begin(), in.after.end());
+    }
+    if (prompts[i].empty()) prompts[i] = {in.fallback};
+    tensors.emplace(format("{:04d}", i), torch::tensor(std::vector<std::int64_t>(prompts[i].begin(), prompts[i].end())));
+  }
+  return tensors;
+}
+
+std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& library, const CalibrationText& text, Progress& progress) {
   const auto frame = frame_of(base);
   const auto stop = data::stop_ids(base.tokenizer, base.format);
   auto start = base.tokenizer.bos_id();
   if (!start && !stop.empty()) start = stop.front();
   if (!start)
     fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
-  const Prompt framing[] = {base.format.chat ? frame.before : Prompt{*start}, frame.after, stop};
-  const auto key = ArtifactKey(kSamplesVersion)
-                       .add(base.llama)
-                       .add(framing)
-                       .add_value({text.num_prompts, text.max_tokens, text.seed, base.format.chat.has_value()})
-                       .hex();
-  if (const auto found = library.find_artifact(key)) {
-    std::vector<Prompt> prompts;
-    for (std::int64_t i = 0; i < text.num_prompts; ++i) {
-      const auto ids = found->at(format("{:04d}", i)).to(torch::kInt).contiguous();
-      prompts.emplace_back(ids.data_ptr<std::int32_t>(), ids.data_ptr<std::int32_t>() + ids.numel());
-    }
-    return prompts;
+  const bool is_chat = base.format.chat.has_value();
+  const SampleInputs inputs{.base = base.llama,
+                            .start = is_chat ? frame.before : Prompt{*start},
+                            .after = frame.after,
+                            .stop = stop,
+                            .fallback = *start,
+                            .is_chat = is_chat,
+                            .num_prompts = text.num_prompts,
+                            .max_tokens = text.max_tokens,
+                            .seed = text.seed};
+  std::vector<Prompt> prompts;
+  for (const auto& [index, tensor] : kept_in(library, "base-samples-3", {}, inputs, sample_prompts, progress)) {
+    const auto ids = tensor.to(torch::kInt).contiguous();
+    prompts.emplace_back(ids.const_data_ptr<std::int32_t>(), ids.const_data_ptr<std::int32_t>() + ids.numel());
   }
-  const std::vector<Prompt> starts(static_cast<std::size_t>(text.num_prompts), framing[0]);
-  auto prompts = model::generate(base.llama, starts,
-                                 {.max_new_tokens = text.max_tokens,
-                                  .temperature = 1,
-                                  .seed = derive_seed(text.seed, "calibration"),
-                                  .stop_ids = base.format.chat ? stop : std::vector<std::int32_t>{}});  // a message ends, documents go on
-  tensor::TensorMap tensors;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    std::erase_if(prompts[i], [&](std::int32_t id) { return std::ranges::find(stop, id) != stop.end(); });
-    if (base.format.chat) {
-      prompts[i].insert(prompts[i].begin(), frame.before.begin(), frame.before.end());
-      prompts[i].insert(prompts[i].end(), frame.after.begin(), frame.after.end());
-    }
-    if (prompts[i].empty()) prompts[i] = {*start};
-    tensors.emplace(format("{:04d}", i), torch::tensor(std::vector<std::int64_t>(prompts[i].begin(), prompts[i].end())));
-  }
-  library.store_artifact(key, tensors, {{"what", kSamplesVersion}});
   return prompts;
 }
 
@@ -119,12 +138,11 @@ void check_varies(const tensor::TensorMap& measured, const std::string& name) {
   }
 }
 
-/// What the figures of adapter n depend on.
-std::string calibration_key(const model::Llama& base, std::span<const Prompt> prompts, const Scoring& scoring, std::int64_t n) {
-  ArtifactKey key(kCalibrationVersion);
-  key.add(base).add(prompts).add_value({static_cast<int>(scoring.rule.input), scoring.rule.is_signed});
-  for (const auto& [path, vectors] : scoring.vectors) key.add(path).add(vectors[n]);
-  return key.hex();
+/// The adapters of these indices alone.
+Scoring some_of(const Scoring& scoring, const std::vector<std::int64_t>& indices) {
+  Scoring some{.vectors = {}, .rule = scoring.rule};
+  for (const auto& [path, vectors] : scoring.vectors) some.vectors.emplace(path, vectors.index_select(0, torch::tensor(indices)));
+  return some;
 }
 
 }  // namespace
@@ -136,7 +154,7 @@ std::vector<Prompt> calibration_prompts(const BaseModel& base, const library::Li
   }
   if (!text.file.empty()) return file_prompts(base, text);
   progress.message("calibrating on samples of the base model");
-  return own_samples(base, library, text);
+  return own_samples(base, library, text, progress);
 }
 
 routing::Calibration ScoreCalibration::at(const std::string& path) const {
@@ -157,13 +175,13 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
   std::vector<std::string> keys;
   std::vector<std::int64_t> missing;
   for (std::size_t n = 0; n < names.size(); ++n) {
-    keys.push_back(calibration_key(base.llama, prompts, scoring, static_cast<std::int64_t>(n)));
+    const auto own = some_of(scoring, {static_cast<std::int64_t>(n)});
+    keys.push_back(ArtifactKey(kCalibrationVersion).add(base.llama).add(prompts).add(own).hex());
     measured.push_back(library.find_artifact(keys[n]));
     if (!measured[n]) missing.push_back(static_cast<std::int64_t>(n));
   }
   if (!missing.empty()) {
-    Scoring some{.vectors = {}, .rule = scoring.rule};
-    for (const auto& [path, vectors] : scoring.vectors) some.vectors.emplace(path, vectors.index_select(0, torch::tensor(missing)));
+    const auto some = some_of(scoring, missing);
     progress.begin("calibrate", static_cast<std::int64_t>(prompts.size()), "prompts");
     const auto summary = observe_scores(base.llama, prompts, some, progress);
     progress.end();

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/base/near.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
@@ -19,6 +18,7 @@
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/model/generate.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/results.h"
 #include "quiver/recipes/reuse_methods.h"
 
@@ -125,19 +125,22 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
   return rows;
 }
 
-/// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
-std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
-                                        const std::string& task) {
-  if (method.is_given) return setup.choice_of_adapters;
-  AdapterChoice choice = setup.choice_of_adapters;
+/// The choice that a method means, given the options of all. An oracle's method is "oracle", whatever the task.
+AdapterChoice choice_of(const Method& method, AdapterChoice choice) {
+  if (method.is_given) return choice;
+  if (method.kind.empty()) return {};  // the base reads none of the options
   choice.adapter.clear();
   choice.names.clear();
   choice.kind = method.kind;
   choice.method = method.method;
-  if (choice.kind.empty()) {
-    choice.library.clear();
-    return choice;
-  }
+  return choice;
+}
+
+/// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
+std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
+                                        const std::string& task) {
+  auto choice = choice_of(method, setup.choice_of_adapters);
+  if (method.is_given || choice.kind.empty()) return choice;
   if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs --library", method.name);
   if (choice.method != "oracle") return choice;
   if (is_mixed(choice.kind)) {
@@ -287,46 +290,36 @@ class SectionRun {
   json records_;
 };
 
-/// Whether the method of an evaluation looks at texts of the adapters' tasks.
-bool reads_task_data(const std::string& name, const AdapterChoice& choice) {
-  const auto method = find_method(name);
-  const auto& routed = method.is_given ? choice.method : method.method;
-  return !routed.empty() && routed != "oracle" && reuse_method(routed).needs_task_data;
-}
-
 /// What a finished part depends on.
-std::string part_key(const BaseModel& base, const EvalSetup& setup, const library::Library* library, const std::string& method,
-                     const std::string& section, const std::vector<TaskRows>& rows) {
-  const auto& choice = setup.choice_of_adapters;
-  Sha256 hash;
-  hash.update(format("part-4/{}/{}/{}/{}/{}/{}/{}/{}", setup.generates, method, section, base.llama.fingerprint(),
-                     c10::toString(base.llama.placement().dtype), setup.max_new_tokens, choice.adapter, choice_text(choice)));
-  const auto add_adapter = [&hash](const fs::path& folder) {
-    for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) hash.update(io::sha256_file(folder / file));
-  };
-  for (const auto& name : choice.names) hash.update("name/" + name + "/");
-  if (!choice.adapter.empty()) add_adapter(choice.adapter);
-  if (library != nullptr) {
-    for (const auto& [name, entry] : library->adapters()) {
-      hash.update(name);
-      add_adapter(library->adapter_folder(name));
+struct PartInputs {
+  const BaseModel& base;
+  const EvalSetup& setup;
+  const Method& method;
+  std::string section;
+  const std::vector<TaskRows>& rows;
+
+  void add_to(ArtifactKey& key) const {
+    const auto& [model, options, of_method, of_section, tasks] = *this;
+    // Sections, longest prompt and seed decide which rows there are; the other methods and the folder have no part in this one.
+    const auto& [train, instruction, choice, methods, adapters, generates, max_new_tokens, max_length, seed, work] = options;
+    key.add(model).add(of_section).add_values(generates, max_new_tokens);
+    add_method(key, of_method, adapters);
+    key.add_value(tasks.size());
+    for (const auto& [task, examples, questions, sequences, prompts] : tasks) {
+      key.add(task).add(examples).add(sequences).add(prompts).add_value(questions.size());
+      for (const auto& [id, choices, contexts, continuations, label] : questions) {
+        key.add(id).add_values(choices, contexts, continuations, label);
+      }
     }
   }
-  if (library != nullptr && reads_task_data(method, choice)) {
-    for (const auto& [name, entry] : library->adapters()) {
-      for (const auto& task : entry.info.tasks) hash.update(data::task_sha256(choice.task_data, task));
-    }
+
+ private:
+  static void add_method(ArtifactKey& key, const Method& method, const AdapterChoice& given) {
+    const auto& [name, label, kind, how, description, is_given] = method;  // label and description are for the report
+    key.add(name);
+    add_to_key(key, choice_of(method, given));
   }
-  for (const auto& task : rows) {
-    hash.update(task.task);
-    for (const auto& sequence : task.sequences) hash.update(std::as_bytes(std::span(sequence.tokens)));
-    for (const auto& example : task.examples) {
-      for (const auto& target : example.targets) hash.update(target + "\n");
-    }
-    for (const auto& question : task.questions) hash.update(format("{}/", question.label));
-  }
-  return hash.hex();
-}
+};
 
 std::string iso_time() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
@@ -411,6 +404,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       {"base",
        {{"name", config.name},
         {"fingerprint", base.llama.fingerprint()},
+        {"content", base.llama.content_hash()},
         {"parameters", base.llama.num_parameters()},
         {"dtype", c10::toString(base.llama.placement().dtype)}}},
       {"settings",
@@ -447,7 +441,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
     for (const auto& name : setup.methods) {
       const auto method = find_method(name);
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
-      const auto key = part_key(base, setup, opened, name, section, rows);
+      const auto key = ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
       json part = json::object();
       if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);

@@ -60,11 +60,10 @@ nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setu
   io::WorkFolder work(io::beside(folder, ".parts"));
   const auto data = load_training_data(base, setup.tasks, setup);
   const auto placement = base.llama.placement();
-  auto settings = settings_json(setup);
-  add_format(settings, base);
-  const auto key = ArtifactKey("full-2").add(base.llama).add_value(settings).add(data.sha256).hex();
+  const TrainingInputs inputs{base.llama, data, setup.train};
+  const auto key = ArtifactKey("full-3").add(inputs).hex();
   const auto weights = std::make_shared<train::FullWeights>("full", base.llama.projections(), placement.device, placement.dtype);
-  train::Trainer trainer(base.llama, weights, data.examples, setup.train, data.validation);
+  auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(weights));
   run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
   weights->set_values(trainer.result());
 

@@ -100,7 +100,7 @@ std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library&
   const auto part_of = cluster::random_examples(static_cast<std::int64_t>(joint.examples.size()), num_parts, random);
   std::vector<TrainedAdapter> trained;
   for (std::int64_t part = 0; part < num_parts; ++part) {
-    TrainingData mine{.examples = {}, .validation = joint.validation, .sha256 = format("{}/part {} of {}", joint.sha256, part, num_parts)};
+    TrainingData mine{.examples = {}, .validation = joint.validation};
     for (std::size_t i = 0; i < part_of.size(); ++i) {
       if (part_of[i] == part) mine.examples.push_back(joint.examples[i]);
     }

@@ -50,7 +50,7 @@ model::Llama tiny_llama() {
     add(prefix + "input_layernorm.weight", {48}, 0.2, 1);
     add(prefix + "post_attention_layernorm.weight", {48}, 0.2, 1);
   }
-  return model::Llama(config, weights, {torch::kCPU, torch::kFloat}, "selfcheck");
+  return model::Llama(config, weights, {torch::kCPU, torch::kFloat}, {"selfcheck", model::weights_hash(weights)});
 }
 
 /// A task that can be learned: after a common instruction, the answer repeats the last input token, shifted.

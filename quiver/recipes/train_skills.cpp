@@ -6,9 +6,9 @@
 #include <chrono>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -35,10 +35,7 @@ std::vector<lora::LoraAdapter> initial_skills(const BaseModel& base, const Train
   std::vector<lora::LoraAdapter> initial;
   for (std::int64_t k = 0; k < skills.num_skills; ++k) {
     const auto name = skill_name(skills.kind, k);
-    initial.push_back(lora::initial_adapter(name, setup.lora, base.llama.projections(), derive_seed(setup.train.seed, name), setup.init));
-    initial.back().base_model = base.llama.config().name;
-    initial.back().base_fingerprint = base.llama.fingerprint();
-    initial.back().prompt_format = data::describe(base.format);
+    initial.push_back(FreshAdapter{name, setup.lora, setup.init, derive_seed(setup.train.seed, name)}.make(base));
   }
   return initial;
 }
@@ -52,7 +49,8 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
       ++found;
     } else if (!force) {
       fail(ErrorKind::kMismatch,
-           "library '{}' holds {} skills that were trained with other settings, data, dtype or base; --force trains them again",
+           "library '{}' holds {} skills that were trained with other settings, data, dtype or base, or by another version of Quiver; "
+           "--force trains them again",
            library.path().string(), library::kind_name(skills.kind));
     }
   }
@@ -70,8 +68,15 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   const auto data = load_training_data(base, setup.tasks, setup);
   auto settings = skill_settings(setup, skills);
   add_format(settings, base);
-  const auto key = sha256_hex(
-      format("{}/{}/{}/{}/{}", kind, settings.dump(), data.sha256, base.llama.fingerprint(), c10::toString(base.llama.placement().dtype)));
+  const TrainingInputs inputs{base.llama, data, setup.train};
+  const auto initial = initial_skills(base, setup, skills);
+  const MixtureInputs mixed{kind, initial, static_cast<std::int64_t>(setup.tasks.size()),
+                            train::MixtureOptions{.shape = skills.shape,
+                                                  .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
+                                                  .initial_spread = skills.initial_spread,
+                                                  .seed = setup.train.seed,
+                                                  .sample_weights = skills.sample_weights}};
+  const auto key = ArtifactKey("skills-1").add(inputs).add(mixed).add_value(setup.tasks).hex();
   std::vector<TrainedAdapter> results;
   if (has_skills(library, skills, key, setup.force)) {
     for (std::int64_t k = 0; k < skills.num_skills; ++k) {
@@ -80,16 +85,8 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     }
     return results;
   }
-  const auto placement = base.llama.placement();
-  const auto mixture =
-      std::make_shared<train::Mixture>(kind, initial_skills(base, setup, skills), static_cast<std::int64_t>(setup.tasks.size()),
-                                       train::MixtureOptions{.shape = skills.shape,
-                                                             .logit_rate_ratio = skills.logit_rate / setup.train.optimizer.learning_rate,
-                                                             .initial_spread = skills.initial_spread,
-                                                             .seed = setup.train.seed,
-                                                             .sample_weights = skills.sample_weights},
-                                       placement.device, placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
-  train::Trainer trainer(base.llama, mixture, data.examples, setup.train, data.validation);
+  const auto mixture = mixed.make(base.llama.placement());
+  auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(mixture));
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
   const double step_seconds = run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);
 

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "quiver/base/error.h"
-#include "quiver/base/hash.h"
 #include "quiver/data/prompt_format.h"
+#include "quiver/recipes/artifact_key.h"
 #include "quiver/train/adapter_group.h"
 
 namespace quiver::recipes {
@@ -73,16 +73,9 @@ std::vector<data::Example> training_rows(const data::Task& task, const TrainingS
 
 TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup) {
   TrainingData data;
-  Sha256 hash;
-  if (base.format.chat) {
-    json format = json::object();
-    add_format(format, base);
-    hash.update(format.dump());
-  }
   for (std::size_t t = 0; t < tasks.size(); ++t) {
     const auto& name = tasks[t];
     const auto task = data::load_task(setup.data, name);
-    hash.update(name).update(task.sha256);
     if (task.train.empty()) fail(ErrorKind::kUsage, "task '{}' has no training rows in '{}'", name, setup.data.string());
     const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
       for (const auto& example : rows) {
@@ -97,8 +90,37 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
       fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without --validate", name, setup.data.string());
     encode(data::sample(task.valid, setup.max_valid, setup.train.seed, name), data.validation);
   }
-  data.sha256 = hash.hex();
   return data;
+}
+
+void TrainingInputs::add_to(ArtifactKey& key) const {
+  const auto& [llama, rows, train_options] = *this;
+  const auto& [examples, validation] = rows;
+  key.add(llama).add(examples).add(validation).add(train_options);
+}
+
+void FreshAdapter::add_to(ArtifactKey& key) const {
+  const auto& [adapter_name, lora_options, drawn_by, draw_seed] = *this;
+  key.add(adapter_name).add(lora_options).add_values(drawn_by, draw_seed);
+}
+
+lora::LoraAdapter FreshAdapter::make(const BaseModel& base) const {
+  auto adapter = lora::initial_adapter(name, options, base.llama.projections(), seed, init);
+  adapter.base_model = base.llama.config().name;
+  adapter.base_fingerprint = base.llama.fingerprint();
+  adapter.prompt_format = data::describe(base.format);
+  return adapter;
+}
+
+void MixtureInputs::add_to(ArtifactKey& key) const {
+  const auto& [mixture_name, initial, tasks, mixture_options] = *this;
+  key.add(mixture_name).add_values(initial.size(), tasks).add(mixture_options);
+  for (const auto& skill : initial) key.add_initial(skill);
+}
+
+std::shared_ptr<train::Mixture> MixtureInputs::make(tensor::Placement placement) const {
+  return std::make_shared<train::Mixture>(name, skills, num_tasks, options, placement.device,
+                                          placement.dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
 }
 
 json summary_of(const train::TrainStats& stats) {

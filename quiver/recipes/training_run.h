@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "quiver/data/tasks.h"
 #include "quiver/lora/init.h"
 #include "quiver/recipes/base_model.h"
+#include "quiver/train/mixture.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::recipes {
@@ -51,13 +53,49 @@ void add_format(nlohmann::json& settings, const BaseModel& base);
 /// The training rows of a task that the setup asks for, at least one. Throws kUsage for a share outside (0, 1].
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup);
 
-/// The examples of a training, and the hash of what they were made from. Those of tasks[i] are of group i.
+/// The examples of a training. Those of tasks[i] are of group i.
 struct TrainingData {
   std::vector<forest::Sequence> examples, validation;
-  std::string sha256;
 };
 /// Throws kNotFound, kBadFormat, and kUsage for a task without training rows, or without validation rows where they are asked for.
 TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup);
+
+class ArtifactKey;
+
+/// All that a training depends on, but for what it trains. Both the trainer and its key are made from this value.
+struct TrainingInputs {
+  const model::Llama& base;
+  const TrainingData& data;
+  const train::TrainOptions& options;
+  void add_to(ArtifactKey& key) const;
+  /// `trained`: an initial adapter, or a shared Trainable.
+  template <typename Trained>
+  train::Trainer trainer(const Trained& trained) const {
+    return {base, trained, data.examples, options, data.validation};
+  }
+};
+
+/// An adapter that changes nothing yet, of a name.
+struct FreshAdapter {
+  std::string name;
+  const lora::LoraOptions& options;
+  lora::LoraInit init = lora::LoraInit::kMttl;
+  std::uint64_t seed = 0;
+  void add_to(ArtifactKey& key) const;
+  /// lora::initial_adapter with what is known of the base and its format of prompts.
+  lora::LoraAdapter make(const BaseModel& base) const;
+};
+
+/// A mixture that changes nothing yet.
+struct MixtureInputs {
+  const std::string& name;
+  const std::vector<lora::LoraAdapter>& skills;
+  std::int64_t num_tasks = 1;
+  train::MixtureOptions options;
+  void add_to(ArtifactKey& key) const;
+  /// Computes in the base's dtype, but at least in float32.
+  std::shared_ptr<train::Mixture> make(tensor::Placement placement) const;
+};
 
 /// Steps, tokens, rows, seconds, first and last loss, validations.
 nlohmann::json summary_of(const train::TrainStats& stats);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/text/tokenizer_parts.h"
 #include "quiver/text/unicode.h"
 
@@ -120,11 +121,13 @@ void encode_segments(const TokenizerCore& core, std::string_view text, std::vect
 }  // namespace
 
 Tokenizer make_tokenizer(TokenizerSource source) {
+  if (source.sha256.empty()) fail(ErrorKind::kInternal, "{}: a tokenizer without the hash of its description", source.origin);
   check_valid_utf8(source);
   Bpe bpe(source.bpe, source.origin);
   check_added_ids(source, bpe);
   auto core =
       std::make_shared<TokenizerCore>(TokenizerCore{.origin = source.origin,
+                                                    .sha256 = source.sha256,
                                                     .bpe = std::move(bpe),
                                                     .normalizer = source.normalizer,
                                                     .pre_tokenizer = std::move(source.pre_tokenizer),
@@ -213,6 +216,14 @@ std::span<const std::int32_t> Tokenizer::eos_ids() const { return parts_->specia
 Tokenizer Tokenizer::with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
                                       std::optional<std::int32_t> pad) const {
   return with_checked_ids(parts_->core, {bos, std::move(eos), pad});
+}
+
+std::string Tokenizer::sha256() const {
+  const auto& ids = parts_->special_ids;
+  Sha256 hash;
+  hash.update(format("{} {} {}", parts_->core->sha256, ids.bos.value_or(-1), ids.pad.value_or(-1)));
+  for (const std::int32_t id : ids.eos) hash.update(format(" {}", id));
+  return hash.hex();
 }
 
 std::string StreamDecoder::push(std::int32_t id) {

@@ -69,6 +69,9 @@ class Tokenizer {
   /// Every id that ends a text: the eos token first, then the further ones of the model's configuration.
   std::span<const std::int32_t> eos_ids() const;
 
+  /// SHA-256 of all that encode and decode depend on: the description of the tokenizer, whichever file it is from, and the special ids.
+  std::string sha256() const;
+
   /// The same tokenizer with other special ids (load_tokenizer takes them from the files beside tokenizer.json).
   /// `eos` may be empty. Throws kMismatch if an id is outside the vocabulary.
   Tokenizer with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos, std::optional<std::int32_t> pad) const;

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/io/gguf.h"
 #include "quiver/text/tokenizer_parts.h"
 
@@ -81,6 +82,7 @@ std::optional<std::int32_t> find_id(const io::GgufView& gguf, std::string_view k
 Tokenizer Tokenizer::from_gguf(const io::GgufView& gguf) {
   TokenizerSource source;
   source.origin = gguf.origin();
+  source.sha256 = sha256_hex(gguf.metadata_file());
   const std::string& model = gguf.require_string("tokenizer.ggml.model");
   if (model != "gpt2") {
     fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.model '{}' is not implemented; Quiver reads byte-level BPE tokenizers ('gpt2') only",

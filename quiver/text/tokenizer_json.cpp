@@ -1,7 +1,9 @@
 // tokenizer.json, the file of Hugging Face's `tokenizers`.
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/io/json.h"
 #include "quiver/text/tokenizer_parts.h"
 
@@ -159,6 +161,8 @@ Tokenizer Tokenizer::from_tokenizer_json(const nlohmann::json& json, const std::
   }
   TokenizerSource source;
   source.origin = origin;
+  const auto description = nlohmann::json::to_cbor(json);
+  source.sha256 = Sha256().update(std::as_bytes(std::span(description))).hex();
   source.bpe = parse_model(io::require_object(json, "model", origin), origin);
   source.normalizer = parse_normalizer(member_or_null(json, "normalizer"), origin);
   source.pre_tokenizer = parse_pre_tokenizer(member_or_null(json, "pre_tokenizer"), origin);

@@ -24,6 +24,7 @@ struct TemplateItem {
 /// The description of a tokenizer, from whichever file.
 struct TokenizerSource {
   std::string origin;
+  std::string sha256;  ///< of the whole description
   BpeSource bpe;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
@@ -42,7 +43,7 @@ struct SpecialIds {
 
 /// Shared by all copies of a Tokenizer, whatever their special ids.
 struct TokenizerCore {
-  std::string origin;
+  std::string origin, sha256;
   Bpe bpe;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
