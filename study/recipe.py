@@ -109,7 +109,8 @@ def main():
         subprocess.run([str(options.quiver), *map(str, arguments)], cwd=ROOT, check=True)
 
     def build(recipe, *more):
-        call("build", "--recipe", recipe, "--library", library, "--data", data / "train", "--tasks", tasks, "--threads", options.threads, *more)
+        chosen = [] if recipe == "clusters" else ["--tasks", tasks]  # the library's groups name theirs
+        call("build", "--recipe", recipe, "--library", library, "--data", data / "train", *chosen, "--threads", options.threads, *more)
 
     for recipe in options.recipes.split(","):
         if recipe == "mbc" and options.private_settings is not None:

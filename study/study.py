@@ -164,12 +164,13 @@ class Study:
 
     def train_options(self, seed, epochs=None, rate=None):
         rate = rate or self.size.rate
-        return ["--data", "data/train", "--tasks", self.tasks, "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
+        return ["--data", "data/train", "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
                 "--batch-size", 8, "--lr", rate, "--seed", seed, "--json"]
 
     def build(self, recipe, library, seed, *more, epochs=None):
         rate = self.size.shared_rate if recipe == "shared" else None
-        return self.call("build", "--recipe", recipe, "--library", library, *self.train_options(seed, epochs, rate), *more)
+        tasks = [] if recipe == "clusters" else ["--tasks", self.tasks]  # the library's groups name theirs
+        return self.call("build", "--recipe", recipe, "--library", library, *tasks, *self.train_options(seed, epochs, rate), *more)
 
     def evaluate(self, library, methods, *more, generates=True, part=""):
         """Of the methods: {"values", "clusters"}. `part` names the files of several evaluations of one library."""
@@ -211,7 +212,8 @@ class Study:
             "mhr": lambda: self.build("mhr", main, seed, *skills),
             "shared-matched": lambda: self.build("shared", folder / "matched", seed, "--rank", matched, "--alpha", 4 * matched),
             "full fine-tuning": lambda: self.step(
-                f"seed{seed}/full", lambda: self.call("train", *self.train_options(seed, rate=FULL_RATE), "--full", folder / "full", "--force")),
+                f"seed{seed}/full", lambda: self.call("train", "--tasks", self.tasks, *self.train_options(seed, rate=FULL_RATE), "--full",
+                                                             folder / "full", "--force")),
         }
         for name, k, similarity in self.groupings():
             calls[name] = functools.partial(self.clusters, folder, name, k, similarity, seed, second)
@@ -316,12 +318,16 @@ class Study:
 
     def adapt(self, folder, name, rows, task, method, library, kind, more, seed):
         output = self.work / f"{name}.adapter"
-        args = ["adapt", "--method", method, "--task", task, "--data", "data/heldout_sni", "--max-examples", rows, "--epochs", self.size.epochs,
-                "--batch-size", 8, "--lr", "1e-3", "--validate", min(16, max(4, rows // 4)), "--seed", seed, "--output", output, "--force", "--json", *more]
+        args = ["adapt", "--method", method, "--task", task, "--data", "data/heldout_sni", "--max-examples", rows, "--seed", seed,
+                "--output", output, "--force", "--json", *more]
         if library:
-            args += ["--library", folder / library, "--kind", kind, "--task-data", "data/train"]
+            args += ["--library", folder / library, "--kind", kind]
+        if method == "pi-tuning":
+            args += ["--task-data", "data/train"]
         if method == "lorahub":
             args += ["--evaluations", self.size.evaluations, "--max-new-tokens", 32, "--search-rows", min(rows, 16)]
+        else:
+            args += ["--epochs", self.size.epochs, "--batch-size", 8, "--lr", "1e-3", "--validate", min(16, max(4, rows // 4))]
         output.parent.mkdir(parents=True, exist_ok=True)
         self.call(*args)
         return self.evaluate_adapter(output, task, name)

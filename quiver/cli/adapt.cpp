@@ -1,7 +1,11 @@
 #include "quiver/recipes/adapt.h"
+
+#include <algorithm>
+
 #include "quiver/base/error.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/work_folder.h"
@@ -27,6 +31,39 @@ train::SearchMethod parse_search(const std::string& text) {
   fail(ErrorKind::kUsage, "--search '{}' is not one of cobyla, one-plus-one, cma-es", text);
 }
 
+/// Every option is read by the method.
+void check_options(const CLI::App& command, const AdaptOptions& options) {
+  const auto& setup = options.setup;
+  const auto& method = setup.method;
+  const auto is_one_of = [&](std::initializer_list<const char*> methods) { return std::ranges::find(methods, method) != methods.end(); };
+  const auto chosen = "--method " + method;
+  if (recipes::adapt_method(method).needs_library && options.training.library.empty())
+    fail(ErrorKind::kUsage, "{} starts from a library: give --library", chosen);
+  refuse_names_twice("--adapters", setup.members.names);
+  refuse_kind_of_named(command);
+  const auto refuse = [&](bool is_read, std::initializer_list<const char*> names, const char* readers) {
+    refuse_unread(command, is_read, names, readers, chosen);
+  };
+  const bool is_pi = method == "pi-tuning", is_hub = method == "lorahub";
+  const auto by = is_pi ? "fisher" : setup.retrieve > 0 ? setup.retrieve_by : "";
+  const bool has_target = by == "weights" || by == "fisher";  // a LoRA that is trained on the task to compare adapters with
+  refuse(method != "fresh", {"--library", "--adapters", "--kind", "--retrieve"}, "methods that start from a library");
+  refuse(setup.retrieve > 0 && !is_pi, {"--retrieve-by"}, "--retrieve K, but for pi-tuning, which goes by fisher");
+  refuse(by == "fisher", {"--task-data", "--task-samples"}, "--retrieve-by fisher and pi-tuning");
+  refuse(is_one_of({"poly", "polyz", "mhr", "mhrz", "pi-tuning"}), {"--granularity"}, "poly, polyz, mhr, mhrz and pi-tuning");
+  refuse(is_one_of({"mhr", "mhrz"}), {"--heads"}, "mhr and mhrz");
+  refuse(is_one_of({"poly", "polyz", "mhr", "mhrz", "weights", "pi-tuning"}), {"--logit-lr"},
+         "poly, polyz, mhr, mhrz, weights and pi-tuning");
+  refuse(is_hub, {"--search", "--evaluations", "--objective", "--penalty", "--search-rows"}, "lorahub");
+  refuse(is_hub && options.objective == "rouge", {"--max-new-tokens"}, "lorahub with --objective rouge");
+  check_training_options(command, options.training,
+                         {.chosen = chosen,
+                          .trains = !is_hub || has_target,
+                          .makes_lora = method == "fresh" || has_target,
+                          .trains_factors = has_target || !is_one_of({"polyz", "mhrz", "weights", "lorahub"}),
+                          .has_inputs = !is_hub || has_target});
+}
+
 recipes::AdaptSetup resolve(AdaptOptions& options) {
   auto setup = options.setup;
   setup.training = options.training.resolve(options.common.seed);
@@ -44,7 +81,6 @@ recipes::AdaptSetup resolve(AdaptOptions& options) {
 }
 
 void run(AdaptOptions& options) {
-  recipes::adapt_method(options.setup.method);
   const auto setup = resolve(options);
   lora::check_may_write(options.output, options.training.setup.force);  // before the work
   const auto base = options.common.load(options.training.resolve_train_on());
@@ -95,8 +131,10 @@ void add_adapt_command(CLI::App& app) {
   command->add_option("--kind", options->setup.members.kind, "Use the library's adapters of this kind: private, cluster, poly, ...");
   command->add_option("--output", options->output, "The PEFT folder to write; an interrupted run goes on from OUTPUT.parts")->required();
   command->add_option("--retrieve", options->setup.retrieve, "Use so many adapters, the nearest to the task (0: all; pi-tuning: 4)")
+      ->check(at_least(0))
       ->capture_default_str();
   command->add_option("--retrieve-by", options->setup.retrieve_by, "What is near: random, weights (of a new LoRA of the task) or fisher")
+      ->check(CLI::IsMember({"random", "weights", "fisher"}))
       ->capture_default_str();
   command->add_option("--granularity", options->granularity, "What shares one set of weights: projection, block, layer or model")
       ->capture_default_str();
@@ -123,6 +161,7 @@ void add_adapt_command(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   add_training_settings(*command, options->training);
+  command->parse_complete_callback([command, options] { check_options(*command, *options); });
   command->callback([options] { run(*options); });
 }
 

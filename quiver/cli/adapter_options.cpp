@@ -1,19 +1,31 @@
 #include "quiver/cli/command.h"
 
 #include <algorithm>
-#include <set>
 
 #include "quiver/base/error.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
 namespace {
 
-/// An option of methods, and the methods that read it: names, or families by "once for all", "per token", "per prompt".
+/// An option of methods, and the methods that read it: names, or families by "per token", "per prompt".
 struct Reading {
   const char* option;
   std::vector<std::string> methods;
 };
+
+/// The merges that take an option; all for no flag.
+std::vector<std::string> merges(bool lora::MergeMethod::*takes = nullptr) {
+  std::vector<std::string> names;
+  for (const auto& method : lora::merge_methods()) {
+    if (takes == nullptr || method.*takes) names.emplace_back(method.name);
+  }
+  return names;
+}
+
+/// Whether a method uses several adapters of the library, not one that it names or a task's mixture.
+bool reads_members(const std::string& method) { return !method.starts_with("oracle=") && !method.starts_with("task="); }
 
 const std::vector<Reading>& readings() {
   static const std::vector<std::string> arrows = {"arrow", "arrow-mean", "lag-base", "calibrated-arrow", "gated-arrow", "pooled-arrow"};
@@ -26,10 +38,10 @@ const std::vector<Reading>& readings() {
       {"--combine", {"per token", "per prompt"}},
       {"--tie", arrows},
       {"--tie-by", arrows},
-      {"--weights", {"once for all"}},
-      {"--lambda", {"once for all"}},
-      {"--density", {"once for all"}},
-      {"--merge-rank", {"once for all"}},
+      {"--weights", merges(&lora::MergeMethod::takes_weights)},
+      {"--lambda", merges(&lora::MergeMethod::takes_lambda)},
+      {"--density", merges(&lora::MergeMethod::takes_density)},
+      {"--merge-rank", merges()},
       {"--calibration", calibrated},
       {"--calibration-prompts", calibrated},
       {"--task-threshold", {"lag-base", "gated-arrow"}},
@@ -51,12 +63,8 @@ const std::vector<Reading>& readings() {
 /// Options that say something of a library.
 constexpr const char* kOfLibrary[] = {"--method", "--adapters", "--kind", "--general", "--general-by-factors"};
 
-bool is_given(const CLI::App& command, const char* option) {
-  const auto* found = command.get_option_no_throw(option);
-  return found != nullptr && found->count() > 0;
-}
-
-bool reads(const std::string& method, const Reading& reading) {
+bool reads(const std::string& method, const Reading& reading, const recipes::AdapterChoice& choice) {
+  if (method == "spectral" && std::string_view(reading.option).starts_with("--calibration") && !choice.is_calibrated) return false;
   const auto family = recipes::family_name(recipes::reuse_method(method).family);
   return std::ranges::any_of(reading.methods, [&](const std::string& reader) { return reader == method || reader == family; });
 }
@@ -67,16 +75,30 @@ std::string listed(std::span<const std::string> names) {
   return text;
 }
 
-void refuse_names_twice(const char* option, const std::vector<std::string>& names) {
-  std::set<std::string> seen;
-  for (const auto& name : names) {
-    if (!seen.insert(name).second) fail(ErrorKind::kUsage, "{} names '{}' twice", option, name);
+/// Options that say which adapters of the library.
+void check_members(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods) {
+  refuse_names_twice("--adapters", choice.names);
+  refuse_names_twice("--general", choice.general);
+  for (const auto& name : choice.general) {
+    if (std::ranges::find(choice.names, name) != choice.names.end()) {
+      fail(ErrorKind::kUsage, "'{}' is one of --general, which are subtracted, and of --adapters, which are used; name it in one of them",
+           name);
+    }
   }
+  const bool is_mixed = std::ranges::any_of(methods, [](const std::string& method) { return method.starts_with("task="); });
+  if (!is_mixed) refuse_kind_of_named(command);
+  if (methods.empty()) return;
+  const bool has_members = std::ranges::any_of(methods, reads_members);
+  constexpr const char* kReaders = "methods over several adapters";
+  refuse_unread(command, has_members, {"--adapters", "--general", "--general-by-factors"}, kReaders, listed(methods));
+  refuse_unread(command, has_members || is_mixed, {"--kind"}, kReaders, listed(methods));
 }
 
 }  // namespace
 
 void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods) {
+  if (!choice.adapter.empty() && !choice.library.empty())
+    fail(ErrorKind::kUsage, "--adapter '{}' and --library '{}' exclude each other", choice.adapter, choice.library);
   if (choice.library.empty()) {
     const auto refuse = [&](const char* option) {
       if (is_given(command, option))
@@ -88,38 +110,35 @@ void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice
       fail(ErrorKind::kUsage, "--allow-other-base is of adapters, and neither --adapter nor --library is given");
     return;
   }
-  refuse_names_twice("--adapters", choice.names);
-  refuse_names_twice("--general", choice.general);
-  for (const auto& name : choice.general) {
-    if (std::ranges::find(choice.names, name) != choice.names.end()) {
-      fail(ErrorKind::kUsage, "'{}' is one of --general, which are subtracted, and of --adapters, which are used; name it in one of them",
-           name);
-    }
-  }
-  const bool is_mixed = std::ranges::any_of(methods, [](const std::string& method) { return method.starts_with("task="); });
-  if (!choice.names.empty() && !choice.kind.empty() && !is_mixed)
-    fail(ErrorKind::kUsage, "--adapters names the adapters, so that nothing reads --kind; give one of both");
-  if (choice.general_by_factors && choice.general.empty())
-    fail(ErrorKind::kUsage, "--general-by-factors says how --general is subtracted, which is not given");
-  if (methods.empty()) return;
+  check_members(command, choice, methods);
   for (const auto& reading : readings()) {
     if (!is_given(command, reading.option)) continue;
-    if (std::ranges::none_of(methods, [&](const std::string& method) { return reads(method, reading); })) {
+    if (std::ranges::none_of(methods, [&](const std::string& method) { return reads(method, reading, choice); })) {
       fail(ErrorKind::kUsage, "{} is read by {}, not by {}; leave it out, or choose another --method", reading.option,
            listed(reading.methods), listed(methods));
     }
   }
 }
 
-void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
-  command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
-  command.add_option("--library", choice.library, "A library of adapters, used as --method says");
+void add_member_options(CLI::App& command, recipes::AdapterChoice& choice) {
+  command.add_option("--library", choice.library, "A library of adapters");
+  command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
+  command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared, imported, poly or mhr");
+  auto* general = command.add_option("--general", choice.general,
+                                     "Subtract the mean of these adapters of the library from the others first (GenKnowSub)");
+  general->delimiter(',');
+  command.add_flag("--general-by-factors", choice.general_by_factors, "Subtract factor by factor, as PEFT does, not exactly")
+      ->needs(general);
+  command.add_flag("--allow-other-base", choice.allow_other_base, "Use adapters that were made for another base model");
+  command.parse_complete_callback([&command, &choice] { check_adapter_options(command, choice, {}); });
+}
+
+void add_library_options(CLI::App& command, recipes::AdapterChoice& choice) {
+  add_member_options(command, choice);
   command
       .add_option("--method", choice.method,
                   "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists")
       ->capture_default_str();
-  command.add_option("--adapters", choice.names, "Adapters of the library to use (default: the private and imported ones)")->delimiter(',');
-  command.add_option("--kind", choice.kind, "Use the library's adapters of this kind: private, cluster, shared, imported, poly or mhr");
   command
       .add_option("--top-k", choice.top_k,
                   "Adapters per token and projection, or prompt (default: the method's, or all of a smaller library)")
@@ -131,14 +150,12 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
                   "arrow and its kin: projections of a block that share a prototype and decide as one: q_proj,k_proj,v_proj")
       ->delimiter(',');
   command.add_option("--tie-by", choice.tie_by, "What their prototype is of: concat, their updates one above another, or sum")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs("--tie");
   command.add_option("--weights", choice.merge.weights, "Merges: a weight for each adapter, in name order")->delimiter(',');
   command.add_option("--lambda", choice.merge.lambda, "task-arithmetic: the factor of the sum");
   command.add_option("--density", choice.merge.density, "Merges by ties and dare: the share of entries kept");
   command.add_option("--merge-rank", choice.merge.rank, "Merges: compress the result to this rank");
-  command.add_option("--general", choice.general, "Subtract the mean of these adapters of the library from the others first (GenKnowSub)")
-      ->delimiter(',');
-  command.add_flag("--general-by-factors", choice.general_by_factors, "Subtract factor by factor, as PEFT does, not exactly");
   command.add_option("--calibration", choice.calibration.file,
                      "Texts of no task in particular, one a line, to calibrate scores on (default: samples of the base model)");
   command.add_option("--calibration-prompts", choice.calibration.num_prompts, "Number of texts to calibrate on")->capture_default_str();
@@ -165,8 +182,15 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
       .add_option("--task-samples", choice.task_samples,
                   "centroids, retrieval, task-predictor: training rows that stand for an adapter's tasks")
       ->capture_default_str();
-  command.add_flag("--allow-other-base", choice.allow_other_base, "Use adapters that were made for another base model");
-  command.parse_complete_callback([&command, &choice] { check_adapter_options(command, choice, std::span(&choice.method, 1)); });
+  command.parse_complete_callback([&command, &choice] {
+    if (!choice.library.empty()) recipes::reuse_method(choice.method);
+    check_adapter_options(command, choice, std::span(&choice.method, 1));
+  });
+}
+
+void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice) {
+  command.add_option("--adapter", choice.adapter, "One adapter: a PEFT folder");
+  add_library_options(command, choice);
 }
 
 }  // namespace quiver::cli

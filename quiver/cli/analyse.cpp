@@ -29,8 +29,6 @@ recipes::AnalysisSetup resolve(const AnalyseOptions& options) {
 void add_options(CLI::App& command, AnalyseOptions& options) {
   add_common_options(command, options.common);
   add_format_options(command, options.common);
-  add_adapter_options(command, options.analysis.choice);
-  command.parse_complete_callback([&command, &options] { check_adapter_options(command, options.analysis.choice, {}); });
   command.add_option("--data", options.data, "Folder of task files whose test rows to look at")->capture_default_str();
   command.add_option("--tasks", options.tasks, "Tasks: names, or all (default: those the adapters were trained on)");
   command.add_option("--rows", options.analysis.rows, "Test rows of each task")->check(at_least(1))->capture_default_str();
@@ -110,11 +108,15 @@ void add_analyse_command(CLI::App& app) {
   auto routing = std::make_shared<AnalyseOptions>();
   auto* routes = command->add_subcommand("routing", "Entropy, margin, agreement between layers and share of the right adapter, by task");
   add_options(*routes, *routing);
+  add_library_options(*routes, routing->analysis.choice);
+  routes->get_option("--library")->required();
   routes->callback([routing] { run_routing(*routing); });
   auto norms = std::make_shared<AnalyseOptions>();
   auto* ratios =
       command->add_subcommand("norms", "How much larger the update of a task's own adapter is than that of others, on its inputs");
   add_options(*ratios, *norms);
+  add_member_options(*ratios, norms->analysis.choice);
+  ratios->get_option("--library")->required();
   ratios->callback([norms] { run_norms(*norms); });
   auto transfer = std::make_shared<TransferOptions>();
   auto* pairs =
@@ -129,6 +131,7 @@ void add_analyse_command(CLI::App& app) {
       ->capture_default_str();
   pairs->add_option("--work", transfer->setup.work, "A library of the pairs' adapters; what it holds is not trained again")->required();
   add_training_settings(*pairs, transfer->training);
+  pairs->parse_complete_callback([pairs, transfer] { check_training_options(*pairs, transfer->training, {.chosen = "analyse transfer"}); });
   pairs->callback([transfer] { run_transfer(*transfer); });
 }
 

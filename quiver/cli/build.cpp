@@ -5,6 +5,7 @@
 #include "quiver/cli/cluster_options.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/recipes/group_tasks.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
@@ -33,7 +34,6 @@ recipes::SkillSetup resolve_skills(const BuildOptions& options) {
   const bool is_mhr = options.recipe == "mhr";
   skills.kind = is_mhr ? library::AdapterKind::kMhr : library::AdapterKind::kPoly;
   skills.shape.unit = lora::parse_mix_unit(options.granularity);
-  if (!is_mhr && options.num_heads > 1) fail(ErrorKind::kUsage, "--heads {} is for --recipe mhr", options.num_heads);
   skills.shape.num_heads = is_mhr ? (options.num_heads > 0 ? options.num_heads : 32) : 1;
   skills.logit_rate = options.logit_rate > 0 ? options.logit_rate : (is_mhr ? 0.5 : 0.1);
   skills.initial_spread = is_mhr ? 0 : 1e-3;
@@ -57,6 +57,40 @@ std::optional<recipes::Grouping> find_grouping(const std::string& recipe) {
   return std::nullopt;
 }
 
+/// Every option is read by the recipe.
+void check_options(const CLI::App& command, const BuildOptions& options) {
+  check_recipe(options.recipe);
+  const auto is_one_of = [&](std::initializer_list<const char*> recipes) {
+    return std::ranges::find(recipes, options.recipe) != recipes.end();
+  };
+  const auto chosen = "--recipe " + options.recipe;
+  const auto refuse = [&](std::initializer_list<const char*> recipes, std::initializer_list<const char*> names) {
+    std::string readers;
+    for (const auto* recipe : recipes) readers += (readers.empty() ? "--recipe " : ", ") + std::string(recipe);
+    refuse_unread(command, is_one_of(recipes), names, readers, chosen);
+  };
+  refuse({"mbc", "hidden", "tf-idf", "random-tasks", "random-examples"}, {"--num-clusters"});
+  refuse({"mbc", "hidden", "tf-idf"}, {"--restarts"});
+  refuse({"mbc"}, {"--sparsity", "--svd-components", "--similarity", "--budget-epochs"});
+  refuse({"mbc", "clusters", "hidden", "tf-idf", "random-tasks"}, {"--cluster-epochs"});
+  refuse({"shared"}, {"--shared-epochs"});
+  refuse({"hidden", "tf-idf"}, {"--group-samples"});
+  refuse({"poly", "mhr"}, {"--num-skills", "--granularity", "--sample-weights", "--logit-lr"});
+  refuse({"mhr"}, {"--heads"});
+  refuse_unread(command, options.recipe != "clusters", {"--tasks"}, "recipes that choose tasks",
+                "--recipe clusters, whose groups name theirs");
+  refuse_unread(command, options.budget_epochs == 0, {"--cluster-epochs"}, "builds of no budget", "--budget-epochs");
+  std::string epochs_from;
+  if (options.budget_epochs > 0) epochs_from = "--budget-epochs";
+  if (options.shared_epochs > 0) epochs_from = "--shared-epochs";
+  if (options.cluster_epochs > 0 && options.recipe != "mbc") epochs_from = "--cluster-epochs";
+  check_training_options(command, options.training,
+                         {.chosen = chosen, .trains_private = is_one_of({"private", "mbc"}), .epochs_from = epochs_from});
+  if (options.training.setup.lora.use_dora && is_one_of({"mbc", "poly", "mhr"})) {
+    fail(ErrorKind::kUnsupported, "--dora: a DoRA is used alone, and {} clusters or mixes what it trains; leave --dora out", chosen);
+  }
+}
+
 void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::TrainedAdapter> more) {
   for (auto& adapter : more) all.push_back(std::move(adapter));
 }
@@ -66,19 +100,19 @@ void run(const BuildOptions& options) {
   const auto grouping = find_grouping(options.recipe);
   const bool with_clusters = with_mbc || options.recipe == "clusters" || grouping;
   const bool with_skills = options.recipe == "poly" || options.recipe == "mhr";
-  check_recipe(options.recipe);
   auto setup = options.training.resolve(options.common.seed, options.recipe == "shared");
   auto cluster_epochs = options.cluster_epochs;
   if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
-    if (!with_mbc || options.budget_epochs < 2) fail(ErrorKind::kUsage, "--budget-epochs is for --recipe mbc, and 2 or more");
     setup.train.epochs =
         std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(options.budget_epochs)), 1, options.budget_epochs - 1);
     cluster_epochs = options.budget_epochs - setup.train.epochs;
   }
   const auto mbc = options.cluster.resolve(options.common.seed);
-  if (with_mbc && mbc.num_clusters > static_cast<std::int64_t>(setup.tasks.size())) {
+  if ((with_mbc || grouping) && mbc.num_clusters > static_cast<std::int64_t>(setup.tasks.size())) {
     fail(ErrorKind::kUsage, "--num-clusters {} for {} tasks: a cluster holds at least one", mbc.num_clusters, setup.tasks.size());
   }
+  std::optional<recipes::SkillSetup> skills;
+  if (with_skills) skills = resolve_skills(options);
   const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
   TerminalProgress progress;
@@ -92,8 +126,8 @@ void run(const BuildOptions& options) {
   } else if (grouping) {
     recipes::group_tasks(base, library, setup, *grouping, {.num_clusters = mbc.num_clusters, .seed = mbc.seed, .restarts = mbc.restarts},
                          options.group_samples, progress);
-  } else if (with_skills) {
-    append(trained, recipes::train_skills(base, library, setup, resolve_skills(options), progress));
+  } else if (skills) {
+    append(trained, recipes::train_skills(base, library, setup, *skills, progress));
   } else if (options.recipe != "clusters") {
     append(trained, recipes::train_private(base, library, setup, progress));
   }
@@ -141,7 +175,7 @@ void add_build_command(CLI::App& app) {
   command
       ->add_option("--budget-epochs", options->budget_epochs,
                    "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
-      ->check(at_least(1));
+      ->check(at_least(2));
   command->add_option("--group-samples", options->group_samples, "hidden, tf-idf: training rows that stand for a task")
       ->check(at_least(1))
       ->capture_default_str();
@@ -156,6 +190,7 @@ void add_build_command(CLI::App& app) {
                     "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
   command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
       ->check(above(0));
+  command->parse_complete_callback([command, options] { check_options(*command, *options); });
   command->callback([options] { run(*options); });
 }
 

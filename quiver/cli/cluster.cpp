@@ -1,6 +1,7 @@
 #include <charconv>
 
 #include "quiver/cli/cluster_options.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/lora/peft.h"
 #include "quiver/recipes/build_library.h"
 
@@ -68,7 +69,6 @@ void run_sweep(const ClusterOptions& options) {
 
 void run(const ClusterOptions& options) {
   options.common.placement();
-  if (options.library.empty() == options.folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
   if (options.with_sweep) {
     run_sweep(options);
     return;
@@ -100,8 +100,8 @@ void add_cluster_command(CLI::App& app) {
   auto options = std::make_shared<ClusterOptions>();
   auto* command = app.add_subcommand("cluster", "Group adapters by model-based clustering (MBC); a library keeps the groups");
   add_common_options(*command, options->common, /*with_base=*/false);
-  command->add_option("--library", options->library, "Library whose private and imported adapters to group");
-  command->add_option("--adapters", options->adapters, "Only these adapters of the library")->delimiter(',');
+  auto* library = command->add_option("--library", options->library, "Library whose private and imported adapters to group");
+  command->add_option("--adapters", options->adapters, "Only these adapters of the library")->delimiter(',')->needs(library);
   add_cluster_options(*command, options->cluster);
   command->add_option("folders", options->folders, "PEFT adapter folders, instead of a library");
   auto* sweep = command
@@ -109,6 +109,10 @@ void add_cluster_command(CLI::App& app) {
                                  "Compare numbers of clusters instead, all or 2,5,10, by inertia and silhouette; stores no groups")
                     ->expected(0, 1)
                     ->excludes("--num-clusters");
+  command->parse_complete_callback([options] {
+    refuse_names_twice("--adapters", options->adapters);
+    if (options->library.empty() == options->folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
+  });
   command->callback([options, sweep] {
     options->with_sweep = sweep->count() > 0;
     run(*options);

@@ -12,6 +12,7 @@
 
 #include "quiver/base/cores.h"
 #include "quiver/base/error.h"
+#include "quiver/cli/terminal.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 
@@ -34,6 +35,7 @@ tensor::Placement CommonOptions::placement() const {
 
 recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
   auto model = recipes::load_base(base, placement());
+  for (const auto& warning : model.warnings) TerminalProgress().message(warning);
   if (!reads_text) return model;
   auto choice = format;
   choice.train_on = train_on;
@@ -63,7 +65,8 @@ void add_format_options(CLI::App& command, CommonOptions& options) {
   auto* bare = command.add_flag_callback(
       "--no-chat", [&options] { options.format.chat = false; }, "Text is given to the model as it is");
   chat->excludes(bare);
-  command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)");
+  command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)")
+      ->excludes(bare);
 }
 
 void add_generation_options(CLI::App& command, model::GenerateOptions& generate) {

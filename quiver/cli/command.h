@@ -37,8 +37,12 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
 void add_format_options(CLI::App& command, CommonOptions& options);
 /// --max-new-tokens --sampling-temperature --top-p
 void add_generation_options(CLI::App& command, model::GenerateOptions& generate);
-/// --adapter | --library --method --adapters --kind --top-k --temperature --combine --allow-other-base
-/// When the command line is read, check_adapter_options is called with --method; a verb that uses more methods replaces the callback.
+/// --library --adapters --kind --general --general-by-factors --allow-other-base: which adapters of a library.
+void add_member_options(CLI::App& command, recipes::AdapterChoice& choice);
+/// These, --method and the options of methods. When the command line is read, check_adapter_options is called with --method; a verb that
+/// uses more methods replaces the callback.
+void add_library_options(CLI::App& command, recipes::AdapterChoice& choice);
+/// These, or --adapter.
 void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
 /// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for
 /// contradictions.

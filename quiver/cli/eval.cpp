@@ -5,6 +5,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
@@ -57,7 +58,7 @@ void check_options(const CLI::App& command, const EvalOptions& options) {
   const auto names = chosen_methods(options);
   if (std::ranges::find(names, "given") == names.end()) {
     for (const char* option : {"--adapter", "--method", "--adapters", "--kind"}) {
-      if (command.get_option(option)->count() > 0)
+      if (is_given(command, option))
         fail(ErrorKind::kUsage, "{} is read by the evaluation method 'given', which --methods leaves out", option);
     }
   }
@@ -67,10 +68,12 @@ void check_options(const CLI::App& command, const EvalOptions& options) {
     const auto dash = name.find('-');
     if (dash == std::string::npos) continue;
     const auto method = name.substr(dash + 1);
-    if (method != "oracle") methods.push_back(method);
+    methods.push_back(method == "oracle" ? "oracle=NAME" : method);
   }
-  if (methods.empty()) methods.push_back("mean");  // shared, oracles: adapters as they are
+  if (methods.empty() || std::ranges::find(names, "shared") != names.end()) methods.push_back("mean");  // of the one shared adapter
   check_adapter_options(command, choice, methods);
+  const bool has_answers = !options.train_tasks.empty() || !options.instruction_tasks.empty();
+  refuse_unread(command, has_answers, {"--no-generation", "--max-new-tokens"}, "--train-tasks and --instruction-tasks", "--choice-sets");
 }
 
 void run(EvalOptions& options) {
@@ -120,21 +123,23 @@ void add_eval_command(CLI::App& app) {
                       "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean, ...; 'quiver methods'), KIND-oracle, and "
                       "given: what --adapter or --library and --method say (default: base and given)");
   command->add_option("--data", options->data, "Folder with train/, heldout_sni/ and heldout_mc/")->capture_default_str();
-  command->add_option("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all");
-  command->add_option("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all");
-  command->add_option("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all");
-  command->add_option("--max-train-rows", options->setup.train.max_rows, "Per task (0: all)")->check(at_least(0))->capture_default_str();
-  command->add_option("--max-instruction-rows", options->setup.instruction.max_rows, "Per task (0: all)")
-      ->check(at_least(0))
-      ->capture_default_str();
-  command->add_option("--max-choice-rows", options->setup.choice.max_rows, "Per set (0: all)")->check(at_least(0))->capture_default_str();
+  const auto add_section = [&](const char* name, std::string& tasks, const char* help, const char* rows_name, std::int64_t& rows) {
+    auto* section = command->add_option(name, tasks, help);
+    command->add_option(rows_name, rows, "Rows of each (0: all)")->check(at_least(0))->capture_default_str()->needs(section);
+  };
+  add_section("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all", "--max-train-rows",
+              options->setup.train.max_rows);
+  add_section("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all", "--max-instruction-rows",
+              options->setup.instruction.max_rows);
+  add_section("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all", "--max-choice-rows",
+              options->setup.choice.max_rows);
   command->add_flag("!--no-generation", options->setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
   command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
   command->add_option("--output", options->output,
                       "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
   command->add_option("--work", options->work,
                       "Keep finished parts in this folder instead, so that another run with the same settings is instant");
-  command->add_flag("--force", options->force, "Overwrite the output");
+  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
   command->callback([options] { run(*options); });
 }
 

@@ -1,9 +1,15 @@
 #include "quiver/model/generate.h"
+
+#include <algorithm>
+#include <span>
+
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
+#include "quiver/cli/line_output.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/json.h"
+#include "quiver/recipes/run_key.h"
 
 namespace quiver::cli {
 namespace {
@@ -13,6 +19,8 @@ struct GenerateOptions {
   recipes::AdapterChoice choice;
   std::string prompt;
   std::string input;
+  std::string output = "-";
+  bool force = false;
   model::GenerateOptions generate;
 };
 
@@ -35,6 +43,7 @@ void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, 
   auto generate = options.generate;
   NoProgress quiet;
   generate.groups = model.groups_of(prompts, quiet);
+  generate.names = {model.name, {"the prompt"}};
   const auto answers = model::generate(model.llama, prompts, generate, [&](std::int64_t, std::int32_t token) {
     if (!options.common.json) print_text(decoder.push(token));
     return !stop_requested();
@@ -47,49 +56,95 @@ void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, 
   if (stop_requested()) fail(ErrorKind::kInterrupted, "stopped while generating");
 }
 
-void run_file(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
-  io::JsonLinesReader reader(options.input);
+/// The lines of --input, encoded.
+struct Prompts {
   std::vector<nlohmann::json> ids;
-  std::vector<std::vector<std::int32_t>> prompts;
+  std::vector<std::string> names;  // for messages
+  std::vector<std::vector<std::int32_t>> tokens;
+};
+
+Prompts read_prompts(const recipes::BaseModel& base, const std::string& input) {
+  Prompts prompts;
+  io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
     const auto where = reader.where();
-    ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
-    prompts.push_back(encode(base, *row, where));
-    if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
-    const auto size = static_cast<std::int64_t>(prompts.back().size());
+    prompts.names.push_back(request_name(*row, where));
+    prompts.ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(prompts.ids.size()));
+    prompts.tokens.push_back(encode(base, *row, where));
+    if (prompts.tokens.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
+    const auto size = static_cast<std::int64_t>(prompts.tokens.back().size());
     if (size >= base.llama.config().max_positions) {
       fail(ErrorKind::kUsage, "{}: the prompt has {} tokens, which leaves no room for an answer in the model's context of {}", where, size,
            base.llama.config().max_positions);
     }
   }
-  TerminalProgress progress;
-  auto generate = options.generate;
-  generate.groups = model.groups_of(prompts, progress);
-  progress.begin("generate", static_cast<std::int64_t>(prompts.size()) * options.generate.max_new_tokens, "tokens at most");
+  return prompts;
+}
+
+std::string run_key(const recipes::BaseModel& base, const GenerateOptions& options, const Prompts& prompts) {
+  const auto& g = options.generate;
+  auto key = recipes::begin_run_key("generate-1", base, options.choice);
+  key.add_value({g.max_new_tokens, g.temperature, g.top_p, g.seed, g.stop_ids, g.max_batch}).add_value(prompts.ids).add(prompts.tokens);
+  return key.hex();
+}
+
+/// Answers the prompts batch by batch. A batch depends on its own prompts alone, so that it is the same wherever the command begins.
+void answer_all(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model, const Prompts& prompts,
+                std::size_t& done, LineOutput& output, Progress& progress) {
   const auto on_token = [&](std::int64_t, std::int32_t) {
     progress.advance(1, "");
     return !stop_requested();
   };
-  const auto on_batch = [&](std::int64_t first, std::span<const std::vector<std::int32_t>> answers) {
-    if (stop_requested())
-      fail(ErrorKind::kInterrupted, "stopped while generating; the answers to {} of {} prompts are printed", first, prompts.size());
-    for (std::size_t i = 0; i < answers.size(); ++i) {
-      print_json(
-          {{"id", ids[static_cast<std::size_t>(first) + i]}, {"text", base.tokenizer.decode(answers[i], true)}, {"ids", answers[i]}});
+  NoProgress quiet;  // for passes that only look at prompts
+  const auto kept = done, batch_size = static_cast<std::size_t>(options.generate.max_batch);
+  for (std::size_t first = kept - kept % batch_size; first < prompts.ids.size(); first += batch_size) {
+    const auto end = std::min(prompts.ids.size(), first + batch_size);
+    const auto some = std::span(prompts.tokens).subspan(first, end - first);
+    const auto names = std::span(prompts.names).subspan(first, end - first);
+    auto generate = options.generate;
+    model.forget_prompts();
+    generate.groups = model.groups_of(some, quiet);
+    generate.first_index = static_cast<std::int64_t>(first);
+    generate.names = {model.name, {names.begin(), names.end()}};
+    const auto answers = model::generate(model.llama, some, generate, on_token);
+    throw_if_stopped("while generating");
+    std::string lines;
+    for (std::size_t i = std::max(first, kept); i < end; ++i) {
+      const auto& ids = answers[i - first];
+      lines += io::dump_json({{"id", prompts.ids[i]}, {"text", base.tokenizer.decode(ids, true)}, {"ids", ids}}, "result") + "\n";
     }
-  };
-  model::generate(model.llama, prompts, generate, on_token, on_batch);
+    output.write(lines);
+    done = end;
+  }
+}
+
+void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput& output, const recipes::BaseModel& base,
+              const recipes::AdaptedModel& model) {
+  const auto total = static_cast<std::int64_t>(prompts.ids.size());
+  TerminalProgress progress;
+  auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
+  progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.generate.max_new_tokens, "tokens at most");
+  try {
+    answer_all(options, base, model, prompts, done, output, progress);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInterrupted) throw;
+    output.fail_stopped(static_cast<std::int64_t>(done), total, "prompts");
+  }
   progress.end();
+  output.commit();
 }
 
 void run(GenerateOptions& options) {
   if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
+  LineOutput output(options.output, options.force);  // before the work
   const auto base = options.common.load();
+  Prompts prompts;
+  if (!options.input.empty()) prompts = read_prompts(base, options.input);
   TerminalProgress progress;
   const auto model = recipes::adapted_model(base, options.choice, progress);
   options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;
-  options.prompt.empty() ? run_file(options, base, model) : run_prompt(options, base, model);
+  options.prompt.empty() ? run_file(options, prompts, output, base, model) : run_prompt(options, base, model);
 }
 
 }  // namespace
@@ -104,7 +159,14 @@ void add_generate_command(CLI::App& app) {
   add_adapter_options(*command, options->choice);
   command->add_option("--prompt", options->prompt,
                       "The user's message, or with --no-chat text to continue; the answer streams to standard output");
-  command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
+  auto* input =
+      command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
+  command
+      ->add_option("--output", options->output,
+                   "Answers to --input, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts")
+      ->capture_default_str()
+      ->needs(input);
+  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
   add_generation_options(*command, options->generate);
   command->callback([options] { run(*options); });
 }

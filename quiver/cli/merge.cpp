@@ -13,7 +13,6 @@ struct MergeOptions {
 };
 
 void run(MergeOptions& options) {
-  if (options.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are merged: give --library");
   lora::check_may_write(options.output, options.force);  // before the work
   const auto base = options.common.load();
   const auto library = library::Library::open(options.choice.library);
@@ -40,7 +39,8 @@ void add_merge_command(CLI::App& app) {
   options->choice.method = "mean";
   auto* command = app.add_subcommand("merge", "Make one adapter, a PEFT folder, of a library's");
   add_common_options(*command, options->common);
-  add_adapter_options(*command, options->choice);
+  add_library_options(*command, options->choice);
+  command->get_option("--library")->required();
   command->add_option("--output", options->output, "The PEFT folder to write")->required();
   command->add_flag("--force", options->force, "Replace the folder");
   command->callback([options] { run(*options); });

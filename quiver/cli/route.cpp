@@ -45,11 +45,12 @@ void add_route_command(CLI::App& app) {
   auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_adapter_options(*command, options->choice);
+  add_library_options(*command, options->choice);
+  command->get_option("--library")->required();
   command->add_option("--prompt", options->prompt, "The text")->required();
   command->add_flag("--trace", options->trace, "Show every token, with the adapter favoured in each layer");
   command->add_option("--html", options->html, "Write a page to click through, token by layer by adapter; - is standard output");
-  command->add_flag("--force", options->force, "Overwrite the page");
+  command->add_flag("--force", options->force, "Overwrite the page")->needs("--html");
   command->callback([options] { run(*options); });
 }
 

@@ -1,9 +1,16 @@
 #include "quiver/eval/score.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
+#include "quiver/cli/line_output.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/io/json.h"
+#include "quiver/recipes/run_key.h"
 
 namespace quiver::cli {
 namespace {
@@ -25,43 +32,92 @@ forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& ro
   return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, "");
 }
 
-void run(const ScoreOptions& options) {
-  check_output(options.output, options.force);  // before the work
-  const auto base = options.common.load();
+/// The lines of --input, encoded.
+struct Requests {
   std::vector<nlohmann::json> ids;
+  std::vector<std::string> names;  // for messages
   std::vector<forest::Sequence> sequences;
-  io::JsonLinesReader reader(options.input);
+};
+
+Requests read_requests(const recipes::BaseModel& base, const std::string& input) {
+  Requests requests;
+  io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
     const auto where = reader.where();
-    ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
+    requests.names.push_back(request_name(*row, where));
+    requests.ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(requests.ids.size()));
     try {
-      sequences.push_back(encode(base, *row, where));
+      requests.sequences.push_back(encode(base, *row, where));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kUsage) throw;
       fail(ErrorKind::kUsage, "{}: {}", where, error.what());
     }
-    const auto size = static_cast<std::int64_t>(sequences.back().tokens.size());
+    const auto size = static_cast<std::int64_t>(requests.sequences.back().tokens.size());
     if (size - 1 > base.llama.config().max_positions) {
       fail(ErrorKind::kUsage, "{}: context and continuation have {} tokens; the model's context is {}", where, size,
            base.llama.config().max_positions);
     }
   }
+  return requests;
+}
+
+constexpr std::int64_t kRunRows = 8192;  // of the requests whose lines are written together: a few batches
+
+std::string run_key(const recipes::BaseModel& base, const recipes::AdapterChoice& choice, const Requests& requests) {
+  auto key = recipes::begin_run_key("score-1", base, choice);
+  key.add_value(kRunRows).add_value(requests.ids);
+  for (const auto& sequence : requests.sequences) key.add_value(sequence.num_targets).add(std::span(&sequence.tokens, 1));
+  return key.hex();
+}
+
+std::string line_of(const nlohmann::json& id, const eval::SequenceScore& score) {
+  const nlohmann::json row = {{"id", id},
+                              {"logprob", score.log_prob},
+                              {"num_tokens", score.token_log_probs.size()},
+                              {"token_logprobs", score.token_log_probs},
+                              {"is_greedy", score.is_greedy}};
+  return io::dump_json(row, "result") + "\n";
+}
+
+/// Scores the requests run by run. Groups and scores of a run depend on its own requests alone, so that a run is the same wherever the
+/// command begins.
+void score_all(const recipes::AdaptedModel& model, Requests& requests, std::size_t& done, LineOutput& output, Progress& progress) {
+  const auto kept = done;
+  NoProgress quiet;  // for passes that only look at prompts
+  std::size_t first = 0;
+  for (const auto end : eval::score_runs(requests.sequences, kRunRows)) {
+    const auto begin = std::exchange(first, end);
+    if (end <= kept) continue;
+    const auto sequences = std::span(requests.sequences).subspan(begin, end - begin);
+    model.forget_prompts();
+    model.assign_groups(sequences, quiet);
+    const auto names = std::span(requests.names).subspan(begin, end - begin);
+    const auto scores = eval::score_sequences(model.llama, sequences, {.names = {model.name, {names.begin(), names.end()}}}, progress);
+    std::string lines;
+    for (std::size_t i = std::max(begin, kept); i < end; ++i) lines += line_of(requests.ids[i], scores[i - begin]);
+    output.write(lines);
+    done = end;
+  }
+}
+
+void run(const ScoreOptions& options) {
+  LineOutput output(options.output, options.force);  // before the work
+  const auto base = options.common.load();
+  auto requests = read_requests(base, options.input);
   TerminalProgress progress;
   const auto model = recipes::adapted_model(base, options.choice, progress);
-  model.assign_groups(sequences, progress);
-  progress.begin("score", static_cast<std::int64_t>(sequences.size()), "requests");
-  const auto scores = eval::score_sequences(model.llama, sequences, {}, progress);
-  progress.end();
-  std::string text;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    const nlohmann::json row = {{"id", ids[i]},
-                                {"logprob", scores[i].log_prob},
-                                {"num_tokens", scores[i].token_log_probs.size()},
-                                {"token_logprobs", scores[i].token_log_probs},
-                                {"is_greedy", scores[i].is_greedy}};
-    text += io::dump_json(row, "result") + "\n";
+  const auto total = static_cast<std::int64_t>(requests.ids.size());
+  auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options.choice, requests); }, progress));
+  progress.begin("score", total, "requests");
+  progress.resume(static_cast<std::int64_t>(done));
+  try {
+    score_all(model, requests, done, output, progress);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInterrupted) throw;
+    output.fail_stopped(static_cast<std::int64_t>(done), total, "requests");
   }
-  write_output(options.output, text, options.force);
+  progress.end();
+  output.commit();
 }
 
 }  // namespace
@@ -75,8 +131,11 @@ void add_score_command(CLI::App& app) {
   add_format_options(*command, options->common);
   add_adapter_options(*command, options->choice);
   command->add_option("--input", options->input, "Requests, .jsonl or .jsonl.zst; - is standard input")->capture_default_str();
-  command->add_option("--output", options->output, "Scores, a JSON line each; - is standard output")->capture_default_str();
-  command->add_flag("--force", options->force, "Overwrite the output");
+  command
+      ->add_option("--output", options->output,
+                   "Scores, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts")
+      ->capture_default_str();
+  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
   command->callback([options] { run(*options); });
 }
 

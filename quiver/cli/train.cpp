@@ -6,6 +6,7 @@
 #include "quiver/base/profile.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/recipes/full_tuning.h"
 
 namespace quiver::cli {
@@ -40,9 +41,18 @@ void print_profile(const nlohmann::json& profile) {
   }
 }
 
+/// Every option is read by what is trained.
+void check_options(const CLI::App& command, const TrainOptions& options) {
+  TrainingUse use{.chosen = "adapters of one task each", .trains_private = true};
+  if (!options.shared.empty()) use = {.chosen = "--shared"};
+  if (!options.full.empty())
+    use = {.chosen = "--full", .makes_lora = false, .trains_factors = false, .has_inputs = false, .paper_sets_rate = false};
+  check_training_options(command, options.training, use);
+  refuse_unread(command, options.full.empty(), {"--library", "--shared", "--profile"}, "trainings of adapters", use.chosen);
+  if (options.full.empty() && options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
+}
+
 void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
-  if (!options.training.library.empty() || !options.shared.empty())
-    fail(ErrorKind::kUsage, "--full makes a model, no adapter: leave out --library and --shared");
   const auto base = options.common.load(options.training.resolve_train_on());
   TerminalProgress progress;
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
@@ -59,7 +69,6 @@ void run(const TrainOptions& options) {
     if (!options.training.learning_rate) setup.train.optimizer.learning_rate = recipes::kPaperRecipe.learning_rate;
     return run_full(options, setup);
   }
-  if (options.training.library.empty()) fail(ErrorKind::kUsage, "--library is required: the library to train into");
   if (options.profile) Profile::enable();
   const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
@@ -105,6 +114,7 @@ void add_train_command(CLI::App& app) {
                       "Fine-tune the model itself on the joint rows, all its linear maps, into this new Hugging Face folder");
   command->add_flag("--profile", options->profile, "Show where the time of a step goes, by stage");
   command->get_option("--library")->required(false);
+  command->parse_complete_callback([command, options] { check_options(*command, *options); });
   command->callback([options] { run(*options); });
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/cli/unread_options.h"
 #include "quiver/data/tasks.h"
 
 namespace quiver::cli {
@@ -51,6 +52,25 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed, bool is_sh
 
 data::TrainOn TrainingArguments::resolve_train_on() const {
   return choose<data::TrainOn>("--train-on", train_on, {{"all", data::TrainOn::kAll}, {"last", data::TrainOn::kLast}});
+}
+
+void check_training_options(const CLI::App& command, const TrainingArguments& arguments, const TrainingUse& use) {
+  const auto refuse = [&](bool is_read, std::initializer_list<const char*> options, const char* readers) {
+    refuse_unread(command, is_read, options, readers, use.chosen);
+  };
+  refuse(use.trains,
+         {"--paper", "--epochs", "--batch-size", "--lr", "--warmup", "--schedule", "--weight-decay", "--max-grad-norm", "--loss-mean",
+          "--train-on", "--share-prefixes", "--micro-batch-tokens", "--checkpoint-activations", "--validate", "--validate-every",
+          "--patience", "--checkpoint-seconds"},
+         "trainings by gradient");
+  refuse_unread(command, use.epochs_from.empty(), {"--epochs"}, "trainings whose epochs no other option says", use.epochs_from);
+  refuse(use.makes_lora, {"--rank", "--alpha", "--rslora", "--dora", "--target-modules", "--init"}, "trainings of a new LoRA");
+  refuse(use.trains_factors, {"--lora-plus"}, "trainings of LoRA factors");
+  refuse(use.has_inputs, {"--dropout"}, "trainings of LoRAs");
+  refuse(use.trains_private, {"--together"}, "trainings of private adapters");
+  const bool needs_epochs = use.epochs_from.empty() && !arguments.epochs, needs_rate = use.paper_sets_rate && !arguments.learning_rate;
+  if (is_given(command, "--paper") && !needs_epochs && !needs_rate && arguments.batch_size)
+    fail(ErrorKind::kUsage, "--paper sets what --epochs, --batch-size and --lr leave open, and they leave nothing open; leave it out");
 }
 
 void add_training_options(CLI::App& command, TrainingArguments& arguments) {
@@ -111,7 +131,8 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
       ->capture_default_str();
   command
       .add_option("--train-on", arguments.train_on, "Of a conversation, learn all messages of the assistant or the last alone: all or last")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes("--no-chat");
   command
       .add_option("--share-prefixes", arguments.share_prefixes,
                   "Compute common prefixes of a batch once: on, off, or auto, which is on without dropout")

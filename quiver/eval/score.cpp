@@ -18,7 +18,13 @@ std::int64_t common_prefix(const std::vector<std::int32_t>& a, const std::vector
   return end - a.begin();
 }
 
-/// Cuts the sorted sequences into runs of at most max_rows rows, counting shared prefixes once.
+std::vector<std::size_t> in_order(std::size_t count) {
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  return order;
+}
+
+/// Cuts the sequences, in this order, into runs of at most max_rows rows. A prefix shared with the sequence before counts once.
 std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences, const std::vector<std::size_t>& order,
                                     std::int64_t max_rows) {
   std::vector<std::size_t> ends;
@@ -41,20 +47,22 @@ std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences,
 
 /// Scores one batch of sequences into results[order[...]].
 void score_batch(const model::Llama& model, const std::vector<forest::Sequence>& sequences, std::span<const std::size_t> order,
-                 std::vector<SequenceScore>& results) {
+                 const model::PassNames& names, std::vector<SequenceScore>& results) {
   const auto batch = forest::build_batch(sequences);
   const auto count = static_cast<std::int64_t>(batch.targets.size());
-  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> rows, sequence_of;
   auto tokens = torch::empty({count}, torch::kLong);
   for (std::int64_t i = 0; i < count; ++i) {
     rows.push_back(batch.targets[static_cast<std::size_t>(i)].row);
+    sequence_of.push_back(static_cast<std::int64_t>(order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]));
     tokens.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].token;
   }
   const auto hidden = model::hidden_of(model, model::forest_rows(batch.forest), rows);
   const auto scores = nn::score_targets(hidden, model.head(), tokens);
   const auto log_probs = scores.log_prob.to(torch::kDouble);
+  model::check_finite(log_probs, sequence_of, names);
   for (std::int64_t i = 0; i < count; ++i) {
-    auto& result = results[order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]];
+    auto& result = results[static_cast<std::size_t>(sequence_of[static_cast<std::size_t>(i)])];
     const double log_prob = log_probs.data_ptr<double>()[i];
     result.log_prob += log_prob;
     result.token_log_probs.push_back(log_prob);
@@ -70,11 +78,11 @@ std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
     if (size - 1 > model.config().max_positions) {
-      fail(ErrorKind::kUsage, "sequence {} has {} tokens; the model's context is {}", i, size, model.config().max_positions);
+      fail(ErrorKind::kUsage, "{} has {} tokens; the model's context is {}", options.names.input(static_cast<std::int64_t>(i)), size,
+           model.config().max_positions);
     }
   }
-  std::vector<std::size_t> order(sequences.size());
-  std::iota(order.begin(), order.end(), 0);
+  auto order = in_order(sequences.size());
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return std::tie(sequences[i].group, sequences[i].tokens); });
   std::vector<SequenceScore> results(sequences.size());
   std::size_t first = 0;
@@ -82,12 +90,16 @@ std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<
     const auto members = std::span(order).subspan(first, end - first);
     std::vector<forest::Sequence> batch;
     for (const auto i : members) batch.push_back(sequences[i]);
-    score_batch(model, batch, members, results);
+    score_batch(model, batch, members, options.names, results);
     progress.advance(static_cast<std::int64_t>(members.size()), "");
     throw_if_stopped("while scoring");
     first = end;
   }
   return results;
+}
+
+std::vector<std::size_t> score_runs(std::span<const forest::Sequence> sequences, std::int64_t max_rows) {
+  return batch_ends(sequences, in_order(sequences.size()), max_rows);
 }
 
 }  // namespace quiver::eval

@@ -8,6 +8,7 @@
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/llama.h"
+#include "quiver/model/pass_names.h"
 
 namespace quiver::eval {
 
@@ -20,12 +21,17 @@ struct SequenceScore {
 
 struct ScoreOptions {
   std::int64_t max_batch_rows = 2048;  ///< rows computed at a time (one sequence may exceed it)
+  model::PassNames names;              ///< for messages
 };
 
 /// The score of every sequence, in order. Sequences are sorted so that those that begin alike share a batch, where their
 /// common prefix is computed once; the result does not depend on it (up to rounding). Progress is told in sequences.
-/// Throws kUsage for a sequence beyond the model's context, naming its index.
+/// Throws kUsage for a sequence beyond the model's context, and kMismatch for logits that are not finite (model::check_finite).
 std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress);
+
+/// Cuts a long list, in its order, into runs that can be scored one after another. A run has at most `max_rows` rows, or one sequence;
+/// a prefix that a sequence shares with the one before it is not counted again. Returns the end of each run.
+std::vector<std::size_t> score_runs(std::span<const forest::Sequence> sequences, std::int64_t max_rows);
 
 }  // namespace quiver::eval

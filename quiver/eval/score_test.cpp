@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/json.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/testing/smollm2.h"
 
 namespace quiver::eval {
@@ -57,6 +59,34 @@ TEST(ScoreSequences, DoesNotDependOnBatching) {
     EXPECT_EQ(together[i].token_log_probs.size(), static_cast<std::size_t>(sequences[i].num_targets));
     EXPECT_EQ(together[i].is_greedy, one_by_one[i].is_greedy);
   }
+}
+
+TEST(ScoreSequences, NamesTheFirstWhoseLogitsAreNotFinite) {
+  auto weights = tensor::load_tensors("tests/golden/model/llama-tied/model.safetensors");
+  tensor::TensorMap stripped;
+  for (const auto& [name, value] : weights) stripped.emplace(name.starts_with("model.") ? name.substr(6) : name, value.clone());
+  stripped.at("embed_tokens.weight")[7].fill_(std::numeric_limits<float>::quiet_NaN());
+  auto config = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}).config();
+  config.tie_word_embeddings = false;  // the head stays finite, so that only inputs with token 7 are wrong
+  stripped["lm_head.weight"] = weights.at("model.embed_tokens.weight");
+  const model::Llama model(config, stripped, {torch::kCPU, torch::kFloat}, "");
+  const std::vector<forest::Sequence> sequences = {{{1, 2, 3}, 1}, {{7, 2, 3}, 2}};
+  NoProgress progress;
+  EXPECT_EQ(testing::message_of(ErrorKind::kMismatch,
+                                [&] {
+                                  score_sequences(model, sequences, {.names = {"the base with adapter 'a'", {"r:1", "r:2"}}}, progress);
+                                }),
+            "the logits after r:2 are not finite: the base with adapter 'a' overflows (a scaling too large?)");
+  EXPECT_EQ(testing::message_of(ErrorKind::kMismatch, [&] { score_sequences(model, sequences, {}, progress); }),
+            "the logits after prompt 1 are not finite: the base or an adapter overflows (a scaling too large?)");
+}
+
+TEST(ScoreRuns, CutsInOrderAndCountsASharedPrefixOnce) {
+  const std::vector<forest::Sequence> sequences = {{{1, 2, 3, 4}, 1}, {{1, 2, 3, 5}, 1}, {{9, 2}, 1}, {{1, 2, 3, 4, 5, 6, 7, 8}, 1}};
+  EXPECT_EQ(score_runs(sequences, 5), (std::vector<std::size_t>{2, 3, 4}));
+  EXPECT_EQ(score_runs(sequences, 7), (std::vector<std::size_t>{3, 4}));
+  EXPECT_EQ(score_runs(sequences, 1), (std::vector<std::size_t>{1, 2, 3, 4}));
+  EXPECT_TRUE(score_runs({}, 5).empty());
 }
 
 TEST(ScoreSequences, RefusesASequenceBeyondTheContext) {

@@ -117,6 +117,17 @@ int open_stream(const fs::path& path) {
   return fd;
 }
 
+/// Writes all of the bytes. Returns 0 or the errno.
+int write_all(int fd, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+  return 0;
+}
+
 /// The rename itself must reach the disk, or a power cut could undo it after we reported success.
 void flush_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -224,12 +235,7 @@ void AtomicFileWriter::fail_io(std::string_view action, int error) {
 
 void AtomicFileWriter::write(std::span<const std::byte> bytes) {
   if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is written after it was committed or failed", path_.native());
-  while (!bytes.empty()) {
-    const ssize_t count = ::write(fd_, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_io("write", errno);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
+  if (const int error = write_all(fd_, bytes); error != 0) fail_io("write", error);
 }
 
 void AtomicFileWriter::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
@@ -242,6 +248,20 @@ void AtomicFileWriter::commit() {
   if (temp_.empty()) return;
   if (::rename(temp_.c_str(), path_.c_str()) != 0) fail_io("rename into place", errno);
   flush_folder(folder_of(path_));
+}
+
+AppendWriter::AppendWriter(fs::path path, std::int64_t kept_bytes) : path_(std::move(path)) {
+  Descriptor fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (fd.get() < 0) fail_errno("write", path_, errno);
+  if (::ftruncate(fd.get(), kept_bytes) != 0) fail_errno("shorten", path_, errno);
+  fd_ = fd.release();
+}
+
+AppendWriter::~AppendWriter() { ::close(fd_); }
+
+void AppendWriter::write(std::string_view text) {
+  if (const int error = write_all(fd_, std::as_bytes(std::span(text))); error != 0) fail_errno("write", path_, error);
+  if (::fdatasync(fd_) != 0) fail_errno("flush", path_, errno);
 }
 
 void write_file_atomic(const fs::path& path, std::span<const std::byte> bytes) {

@@ -72,6 +72,23 @@ class AtomicFileWriter {
   int fd_ = -1;
 };
 
+/// Appends to a file, which is made if need be. Its first `kept_bytes` stay; what lies behind them is cut off.
+class AppendWriter {
+ public:
+  /// Throws kNotFound if the folder does not exist, kIo.
+  AppendWriter(std::filesystem::path path, std::int64_t kept_bytes);
+  ~AppendWriter();
+  AppendWriter(const AppendWriter&) = delete;
+  AppendWriter& operator=(const AppendWriter&) = delete;
+
+  /// The text is on the disk when this returns. Throws kIo; a part of the text may then stand at the end of the file.
+  void write(std::string_view text);
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
 /// AtomicFileWriter in one call.
 void write_file_atomic(const std::filesystem::path& path, std::string_view text);
 void write_file_atomic(const std::filesystem::path& path, std::span<const std::byte> bytes);

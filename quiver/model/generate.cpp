@@ -78,8 +78,8 @@ class BatchDecoder {
       const auto length = static_cast<std::int64_t>(prompts[i].size());
       const auto room = model_.config().max_positions - length;
       if (room < 1) {
-        fail(ErrorKind::kUsage, "prompt {} has {} tokens; the model's context of {} leaves no room for an answer",
-             first + static_cast<std::int64_t>(i), length, model_.config().max_positions);
+        fail(ErrorKind::kUsage, "{} has {} tokens; the model's context of {} leaves no room for an answer",
+             options_.names.input(first + static_cast<std::int64_t>(i)), length, model_.config().max_positions);
       }
       const auto max_new = std::min(options_.max_new_tokens, room);
       active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0, group_of(i)});
@@ -90,7 +90,7 @@ class BatchDecoder {
     rows.cache = &cache;
     for (std::int64_t r = 0; r < batch.forest.num_rows(); ++r) rows.cache_rows.push_back(r);
     auto hidden = hidden_of(model_, rows, batch.last_rows);
-    for (const auto& sequence : active) random_.emplace_back(options_.seed, format("generate/{}", sequence.prompt));
+    for (const auto& sequence : active) random_.emplace_back(options_.seed, format("generate/{}", options_.first_index + sequence.prompt));
     choose(active, hidden, first);
     while (!active.empty()) {
       hidden = hidden_of_all(model_, step_rows(active, batch.forest, cache, capacity));
@@ -105,7 +105,9 @@ class BatchDecoder {
     const auto logits = model_.head().forward(hidden);
     const bool greedy = options_.temperature == 0;
     const auto places = greedy ? logits.argmax(1) : torch::Tensor();  // of a NaN, if there is one
-    check_finite(active, greedy ? logits.gather(1, places.unsqueeze(1)).squeeze(1) : logits.amax(1));
+    std::vector<std::int64_t> prompt_of;
+    for (const auto& sequence : active) prompt_of.push_back(sequence.prompt);
+    check_finite(greedy ? logits.gather(1, places.unsqueeze(1)).squeeze(1) : logits.amax(1), prompt_of, options_.names);
     const auto best = greedy ? places.cpu() : torch::Tensor();
     const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();
     std::vector<Active> going_on;
@@ -121,16 +123,6 @@ class BatchDecoder {
       if (wanted && !stopped && static_cast<std::int64_t>(result.size()) < sequence.max_new) going_on.push_back(sequence);
     }
     active = std::move(going_on);
-  }
-
-  /// `largest` [active]: the greatest logit of each.
-  static void check_finite(const std::vector<Active>& active, const torch::Tensor& largest) {
-    const auto is_finite = largest.isfinite().cpu();
-    for (std::size_t i = 0; i < active.size(); ++i) {
-      if (is_finite.const_data_ptr<bool>()[i]) continue;
-      fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)",
-           active[i].prompt);
-    }
   }
 
   const Llama& model_;
@@ -167,8 +159,7 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
 }
 
 std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
-                                                const GenerateOptions& options, const TokenCallback& on_token,
-                                                const BatchCallback& on_batch) {
+                                                const GenerateOptions& options, const TokenCallback& on_token) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
@@ -176,15 +167,17 @@ std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<co
   if (!options.groups.empty() && options.groups.size() != prompts.size()) {
     fail(ErrorKind::kUsage, "{} groups for {} prompts; expected one a prompt", options.groups.size(), prompts.size());
   }
+  if (!options.names.inputs.empty() && options.names.inputs.size() != prompts.size()) {
+    fail(ErrorKind::kUsage, "{} names for {} prompts; expected one a prompt", options.names.inputs.size(), prompts.size());
+  }
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) fail(ErrorKind::kUsage, "prompt {} has no tokens", i);
+    if (prompts[i].empty()) fail(ErrorKind::kUsage, "{} has no tokens", options.names.input(static_cast<std::int64_t>(i)));
   }
   const torch::InferenceMode inference;
   std::vector<std::vector<std::int32_t>> results(prompts.size());
   for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
     const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
     BatchDecoder(model, options, on_token, results).run(prompts.subspan(first, count), static_cast<std::int64_t>(first));
-    if (on_batch) on_batch(static_cast<std::int64_t>(first), std::span(results).subspan(first, count));
   }
   return results;
 }

@@ -123,6 +123,10 @@ Llama::Llama(LlamaConfig config, const tensor::TensorMap& weights, tensor::Place
       if (weight.dim() == 2 && !torch::equal(weight, embedding_)) {
         head_ = std::make_shared<nn::DenseProjection>(weight);
         config_.tie_word_embeddings = false;
+        warnings_.push_back(
+            format("warning: the configuration of base '{}' says tie_word_embeddings, but its lm_head.weight has values of its own: these "
+                   "are used",
+                   config_.name));
       }
     }
   } else {

@@ -64,6 +64,8 @@ class Llama {
   /// What config().name says from now on.
   void rename(std::string name) { config_.name = std::move(name); }
   tensor::Placement placement() const { return placement_; }
+  /// Where the weights contradict the configuration, a line each: for the user to see.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   std::int64_t num_parameters() const;
 
   /// All linear maps of the blocks by path ("layers.0.self_attn.q_proj").
@@ -105,6 +107,7 @@ class Llama {
   tensor::Placement placement_;
   WeightIdentity identity_;
   std::string content_hash_;  // empty with other projections
+  std::vector<std::string> warnings_;
   torch::Tensor embedding_, final_norm_;
   nn::ProjectionPtr head_;
   torch::Tensor frequencies_;  // [D / 2] float64

@@ -140,6 +140,34 @@ TEST(LoadLlama, NamesWhatIsWrong) {
   EXPECT_NE(message([&] { Llama(config, wrong, kFloat32, {"", weights_hash(wrong)}); }).find("Float [3]"), std::string::npos);
 }
 
+TEST(Llama, UsesAHeadOfItsOwnWithAWarningWhereTheConfigurationSaysTied) {
+  const auto weights = tensor::load_tensors(kGolden / "llama-tied" / "model.safetensors");
+  tensor::TensorMap stripped;
+  for (const auto& [name, value] : weights) stripped.emplace(name.starts_with("model.") ? name.substr(6) : name, value);
+  auto config = load_llama(kGolden / "llama-tied", kFloat32).config();
+  stripped["lm_head.weight"] = stripped.at("embed_tokens.weight").clone();
+  EXPECT_TRUE(Llama(config, stripped, kFloat32, "").warnings().empty());
+  stripped["lm_head.weight"][0][0] += 1;
+  const Llama model(config, stripped, kFloat32, "");
+  ASSERT_EQ(model.warnings().size(), 1U);
+  EXPECT_EQ(model.warnings()[0],
+            "warning: the configuration of base 'llama-tied' says tie_word_embeddings, but its lm_head.weight has values of its own: these "
+            "are used");
+  EXPECT_TRUE(torch::equal(model.head().base_weight(), stripped.at("lm_head.weight")));
+}
+
+TEST(Generate, AnIndexOfALongerRunDrawsTheSameNumbers) {
+  const auto model = load_llama(kGolden / "llama-tied", kFloat32);
+  const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3}, {4, 5}, {6, 7, 8}};
+  const GenerateOptions options{.max_new_tokens = 6, .temperature = 1.5};
+  const auto all = generate(model, prompts, options);
+  auto later = options;
+  later.first_index = 1;
+  const auto rest = generate(model, std::span(prompts).subspan(1), later);
+  EXPECT_EQ(rest[0], all[1]);
+  EXPECT_EQ(rest[1], all[2]);
+}
+
 TEST(Config, RefusesWhatItDoesNotCompute) {
   auto config = io::read_json_file(kGolden / "llama-tied" / "config.json");
   const std::map<std::string, nlohmann::json> changes = {{"model_type", "gpt2"},

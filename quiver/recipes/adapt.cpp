@@ -301,12 +301,19 @@ class Adaptation {
     return mean_nll(model, rows) + setup_.penalty * magnitude;
   }
 
+  model::PassNames names_of(const std::vector<data::Example>& rows) const {
+    model::PassNames names{.model = format("a mixture of {} adapters", members_.size()), .inputs = {}};
+    for (const auto& row : rows) names.inputs.push_back(format("row '{}' of task '{}'", row.id, task_));
+    return names;
+  }
+
   double mean_rouge(const model::Llama& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
     const auto length = longest_prompt(base_, setup_.training.max_length, setup_.max_new_tokens);
     for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
     const auto answers = model::generate(
-        model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
+        model, prompts,
+        {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format), .names = names_of(rows)});
     double sum = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
@@ -324,7 +331,7 @@ class Adaptation {
     }
     NoProgress quiet;
     double sum = 0;
-    for (const auto& score : eval::score_sequences(model, sequences, {}, quiet)) {
+    for (const auto& score : eval::score_sequences(model, sequences, {.names = names_of(rows)}, quiet)) {
       sum -= score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
     }
     return sum / static_cast<double>(sequences.size());

@@ -67,6 +67,10 @@ std::vector<std::int32_t> AdaptedModel::groups_of(std::span<const Prompt> prompt
   return chooser->groups_of(prompts, progress);
 }
 
+void AdaptedModel::forget_prompts() const {
+  if (chooser != nullptr) chooser->forget();
+}
+
 void AdaptedModel::assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const {
   if (chooser == nullptr || sequences.empty()) return;
   std::vector<Prompt> prompts;
@@ -122,6 +126,12 @@ void add_to_key(ArtifactKey& key, const AdapterChoice& choice) {
   for (const auto& [name, entry] : library.adapters()) {
     for (const auto& task : entry.info.tasks) key.add(data::task_sha256(task_data, task));
   }
+}
+
+std::string model_name(const AdapterChoice& choice) {
+  if (!choice.adapter.empty()) return format("the base with adapter '{}'", choice.adapter);
+  if (choice.library.empty()) return "the base";
+  return format("the base with method '{}' over library '{}'", choice.method, choice.library);
 }
 
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice) {
@@ -211,22 +221,22 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
     const auto adapter = lora::load_peft(choice.adapter);
     if (const auto warning = check(adapter, base, choice.allow_other_base)) progress.message(*warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
-    return {with_one(base, adapter), nullptr};
+    return {with_one(base, adapter), nullptr, model_name(choice)};
   }
-  if (choice.library.empty()) return {base.llama, nullptr};
+  if (choice.library.empty()) return {base.llama, nullptr, model_name(choice)};
   const auto library = library::Library::open(choice.library);
   const auto& method = reuse_method(choice.method);
   if (method.family == ReuseFamily::kMerge) {
     const auto merged = merged_adapter(base, library, choice);
     warn_of_format(std::span(&merged, 1), base, progress);
-    return {with_one(base, merged), nullptr};
+    return {with_one(base, merged), nullptr, model_name(choice)};
   }
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
   auto projections = base.llama.projections();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
   if (!library.cache_fault().empty())
     progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
-  return {base.llama.with_projections(std::move(projections)), bank.chooser};
+  return {base.llama.with_projections(std::move(projections)), bank.chooser, model_name(choice)};
 }
 
 }  // namespace quiver::recipes

@@ -54,6 +54,10 @@ struct AdapterChoice {
 /// Adds all that a choice depends on: its options, and what is in the files that it names. An oracle is given the library's tasks, too.
 void add_to_key(ArtifactKey& key, const AdapterChoice& choice);
 
+/// The base and what the choice adds, for messages: "the base", "the base with adapter 'qnli'", "the base with method 'arrow' over library
+/// 'library'".
+std::string model_name(const AdapterChoice& choice);
+
 /// The adapters a choice uses, in name order: those named; else those of `kind`; else the private and imported ones, or
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice);
@@ -73,15 +77,20 @@ class PromptChooser {
   virtual ~PromptChooser() = default;
   /// The group (forest::Sequence::group) of each prompt: prompts that are served alike may share one. Runs the base model.
   virtual std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
+  /// Forgets all prompts and their groups, so that what follows does not depend on them.
+  virtual void forget() = 0;
 };
 
 /// A model that computes with adapters.
 struct AdaptedModel {
   model::Llama llama;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
+  std::string name;                        ///< model_name of the choice
 
   /// The groups of prompts, for generation; empty if nothing is decided per prompt.
   std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
+  /// Forgets the prompts that groups were given to (PromptChooser::forget).
+  void forget_prompts() const;
   /// Sets the groups of sequences, each by what comes before its targets.
   void assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;
 };

@@ -152,6 +152,12 @@ class TableChooser : public PromptChooser {
     return groups;
   }
 
+  void forget() override {
+    table_->clear();
+    of_prompt_.clear();
+    of_row_.clear();
+  }
+
  private:
   std::shared_ptr<GroupTable> table_;
   Rows rows_;

@@ -55,13 +55,17 @@ std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::stri
   return rows;
 }
 
+Prompt prompt_of(const BaseModel& base, const data::Example& row) {
+  return data::encode_prompt(base.tokenizer, base.format, row, base.llama.config().max_positions);
+}
+
 std::vector<Prompt> test_prompts(const BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
   std::vector<Prompt> prompts;
-  for (const auto& row : test_rows(setup, task)) {
-    prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, base.llama.config().max_positions));
-  }
+  for (const auto& row : test_rows(setup, task)) prompts.push_back(prompt_of(base, row));
   return prompts;
 }
+
+std::string row_name(const std::string& task, const data::Example& row) { return format("row '{}' of task '{}'", row.id, task); }
 
 double mean(const std::vector<double>& values) {
   return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -105,9 +109,9 @@ json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress
   for (const auto& task : tasks) {
     const auto own = adapters_of(library, bank.adapters, task);
     std::vector<json> of_rows;
-    for (const auto& prompt : test_prompts(base, setup, task)) {
+    for (const auto& row : test_rows(setup, task)) {
       throw_if_stopped("while looking at routes");
-      auto figures = route_statistics(base, bank, prompt, quiet);
+      auto figures = route_statistics(base, bank, prompt_of(base, row), {model_name(setup.choice), {row_name(task, row)}}, quiet);
       figures["relative_entropy"] = figures.at("entropy").get<double>() / most;
       if (!own.empty()) {
         double share = 0;
@@ -157,6 +161,8 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
     choice.method = "oracle=" + adapters[own.front()].name;
     const auto model = adapted_model(base, choice, quiet);
     const auto summary = observe_scores(model.llama, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
+    model::check_finite(summary.sum().unsqueeze(0), std::vector<std::int64_t>{0},
+                        {model.name, {format("the test rows of task '{}'", task)}});
     RandomStream random(setup.seed, "norms/" + task);
     std::vector<double> ratios;
     for (std::int64_t p = 0; p < summary.size(0); ++p) {
@@ -190,11 +196,13 @@ double mean_log_likelihood(const BaseModel& base, const library::Library& librar
   NoProgress quiet;
   const auto model = adapted_model(base, choice, quiet);
   std::vector<forest::Sequence> sequences;
+  std::vector<std::string> names;
   for (const auto& row : test_rows(setup, task)) {
+    names.push_back(row_name(task, row));
     sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.config().max_positions));
   }
   double sum = 0;
-  for (const auto& score : eval::score_sequences(model.llama, sequences, {}, quiet)) {
+  for (const auto& score : eval::score_sequences(model.llama, sequences, {.names = {model.name, names}}, quiet)) {
     sum += score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
   }
   return sum / static_cast<double>(sequences.size());

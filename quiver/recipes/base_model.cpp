@@ -113,6 +113,8 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
     fail(ErrorKind::kMismatch, "'{}': the tokenizer has {} tokens, the model's vocabulary {}", where.string(), base.tokenizer.vocab_size(),
          base.llama.config().vocab_size);
   }
+  base.warnings = base.llama.warnings();
+  base.warnings.insert(base.warnings.end(), base.tokenizer.warnings().begin(), base.tokenizer.warnings().end());
   return base;
 }
 

@@ -36,7 +36,8 @@ struct BaseModel {
   std::filesystem::path path;
   model::Llama llama;
   text::Tokenizer tokenizer;
-  data::PromptFormat format = {};  ///< of all text that recipes give to the model; bare as loaded
+  data::PromptFormat format = {};          ///< of all text that recipes give to the model; bare as loaded
+  std::vector<std::string> warnings = {};  ///< of the model and the tokenizer, for the user to see
 };
 
 /// What a user says about the format of prompts.

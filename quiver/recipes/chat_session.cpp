@@ -55,6 +55,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
   const std::vector<Prompt> prompts = {prompt};
   auto options = options_;
   options.groups = model_.groups_of(prompts, progress);
+  options.names = {model_.name, {"the message"}};
   text::StreamDecoder decoder(base_.tokenizer, /*skip_special=*/true);
   const auto say = [&](const std::string& piece) {
     answer.text += piece;

@@ -88,7 +88,10 @@ struct TaskRows {
   std::vector<data::Question> questions;           // choice
   std::vector<forest::Sequence> sequences;         // train: source and first target; choice: all choices in order
   std::vector<std::vector<std::int32_t>> prompts;  // train, instruction
+  std::vector<std::string> names;                  // of the sequences, for messages
 };
+
+std::string row_name(const std::string& task, const std::string& id) { return format("row '{}' of task '{}'", id, task); }
 
 std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
   std::vector<TaskRows> rows;
@@ -109,6 +112,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
           std::string_view continuation = question.continuations[i];
           if (base.format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
           task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation));
+          task.names.push_back(row_name(name, question.id));
         }
       }
       task.questions = std::move(questions);
@@ -118,6 +122,7 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
       for (const auto& example : task.examples) {
         task.sequences.push_back(data::encode_example(base.tokenizer, format, example, length));
         task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
+        task.names.push_back(row_name(name, example.id));
       }
     }
     rows.push_back(std::move(task));
@@ -168,6 +173,7 @@ class SectionRun {
       total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
     progress_.begin(format("eval {} {}", method.name, section), total, "rows");
     records_ = json::array();
+    method_ = method.name;
     if (method.is_oracle()) {
       for (const auto& task : rows) {
         if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, section, std::span(&task, 1));
@@ -203,7 +209,7 @@ class SectionRun {
   }
 
   void score_questions(const AdaptedModel& model, const TaskRows& task) {
-    const auto scores = score(model, task.sequences);
+    const auto scores = score(model, task);
     std::size_t next = 0;
     for (const auto& question : task.questions) {
       std::vector<double> log_probs;
@@ -217,13 +223,16 @@ class SectionRun {
     }
   }
 
-  std::vector<eval::SequenceScore> score(const AdaptedModel& model, std::vector<forest::Sequence> sequences) {
+  std::string name_of(const AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
+
+  std::vector<eval::SequenceScore> score(const AdaptedModel& model, const TaskRows& task) {
+    auto sequences = task.sequences;
     model.assign_groups(sequences, quiet_);
-    return eval::score_sequences(model.llama, sequences, {}, progress_);
+    return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
   void score_targets(const AdaptedModel& model, const TaskRows& task, std::size_t first_record) {
-    const auto scores = score(model, task.sequences);
+    const auto scores = score(model, task);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const auto count = scores[i].token_log_probs.size();
       records_[first_record + i]["nll"] = -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1));
@@ -233,13 +242,19 @@ class SectionRun {
 
   void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
-    for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
+    std::vector<std::string> names;
+    for (const auto& task : rows) {
+      prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
+      names.insert(names.end(), task.names.begin(), task.names.end());
+    }
     model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
       const auto some = std::span(prompts).subspan(first, count);
       options.groups = model.groups_of(some, quiet_);
+      options.names = {name_of(model),
+                       {names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count)}};
       for (auto& answer : model::generate(model.llama, some, options)) answers.push_back(std::move(answer));
       progress_.advance(static_cast<std::int64_t>(count), "");
       throw_if_stopped("while evaluating; finished parts are kept");
@@ -287,6 +302,7 @@ class SectionRun {
   NoProgress quiet_;  // for passes that only look at prompts
   routing::RoutingRecorder recorder_;
   std::vector<std::string> adapters_;
+  std::string method_;
   json records_;
 };
 

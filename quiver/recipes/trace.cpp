@@ -23,7 +23,8 @@ struct Choices {
 };
 
 /// The text through the model with the bank attached; every decision kept where its token is.
-std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress) {
+std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
+                                       Progress& progress) {
   std::int32_t group = 0;
   if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
@@ -48,7 +49,8 @@ std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank&
   }
   const std::vector<forest::Sequence> sequences = {{prompt, 0, group}};
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
-  model::hidden_of_all(base.llama.with_projections(std::move(projections)), model::forest_rows(batch.forest));
+  const auto hidden = model::hidden_of_all(base.llama.with_projections(std::move(projections)), model::forest_rows(batch.forest));
+  model::check_finite(hidden.abs().amax(1), std::vector<std::int64_t>(static_cast<std::size_t>(num_tokens), 0), names);
   return choices;
 }
 
@@ -81,9 +83,10 @@ json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t n
 
 }  // namespace
 
-json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress) {
+json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
+                      Progress& progress) {
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
-  return statistics_of(collect(base, bank, prompt, progress), static_cast<std::int64_t>(prompt.size()),
+  return statistics_of(collect(base, bank, prompt, names, progress), static_cast<std::int64_t>(prompt.size()),
                        static_cast<std::int64_t>(bank.adapters.size()));
 }
 
@@ -98,7 +101,7 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
-  const auto choices = collect(base, bank, prompt, progress);
+  const auto choices = collect(base, bank, prompt, {model_name(choice), {"the prompt"}}, progress);
 
   json tokens = json::array(), projections = json::array(), adapters = json::array();
   text::StreamDecoder decoder(base.tokenizer);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "quiver/model/pass_names.h"
 #include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/adapter_bank.h"
 
@@ -17,10 +18,12 @@ namespace quiver::recipes {
 ///   agreement  for a token, how likely two of its projections favour the same adapter; the mean over tokens
 ///   shares     by adapter: its mean weight
 ///
-/// Throws kUsage for an empty text or a method that chooses nothing (families kMerge), and as adapted_model.
+/// Throws kUsage for an empty text or a method that chooses nothing (families kMerge), kMismatch for hidden states that are not finite,
+/// and as adapted_model.
 nlohmann::json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress);
 
-/// The figures alone, of a prompt of one token or more.
-nlohmann::json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, Progress& progress);
+/// The figures alone, of a prompt of one token or more. `names` are of the model and the prompt.
+nlohmann::json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
+                                Progress& progress);
 
 }  // namespace quiver::recipes

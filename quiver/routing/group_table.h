@@ -23,6 +23,8 @@ class GroupTable {
     values_.insert(values_.end(), row.begin(), row.end());
     return static_cast<std::int32_t>(num_groups() - 1);
   }
+  /// Group 0 alone is left.
+  void clear() { values_.resize(static_cast<std::size_t>(width_)); }
   std::int64_t width() const { return width_; }
   std::int64_t num_groups() const { return static_cast<std::int64_t>(values_.size()) / std::max<std::int64_t>(width_, 1); }
   std::span<const float> values() const { return values_; }  ///< [num_groups, width]

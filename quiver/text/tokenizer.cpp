@@ -137,7 +137,8 @@ Tokenizer make_tokenizer(TokenizerSource source) {
                                                     .added_ids = {},
                                                     .spellings = {},
                                                     .bytes = {},
-                                                    .special = {}});
+                                                    .special = {},
+                                                    .warnings = std::move(source.warnings)});
   for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
   for (const AddedToken& token : source.added_tokens) {
     // `tokenizers` knows a token that is looked for in normalised text by its normalised spelling.
@@ -212,6 +213,8 @@ std::optional<std::int32_t> Tokenizer::eos_id() const {
 std::optional<std::int32_t> Tokenizer::pad_id() const { return parts_->special_ids.pad; }
 
 std::span<const std::int32_t> Tokenizer::eos_ids() const { return parts_->special_ids.eos; }
+
+std::span<const std::string> Tokenizer::warnings() const { return parts_->core->warnings; }
 
 Tokenizer Tokenizer::with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
                                       std::optional<std::int32_t> pad) const {

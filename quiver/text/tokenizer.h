@@ -39,7 +39,7 @@ class Tokenizer {
   static Tokenizer from_tokenizer_json(const nlohmann::json& json, const std::string& origin);
 
   /// Reads the tokenizer.ggml.* metadata of a GGUF file. Throws kUnsupported unless tokenizer.ggml.model is "gpt2" and
-  /// tokenizer.ggml.pre is a name that Quiver knows.
+  /// tokenizer.ggml.pre is a name that Quiver knows. A file without tokenizer.ggml.pre is cut as by "default", with a warning.
   static Tokenizer from_gguf(const io::GgufView& gguf);
 
   explicit Tokenizer(std::shared_ptr<const TokenizerParts> parts) : parts_(std::move(parts)) {}
@@ -71,6 +71,8 @@ class Tokenizer {
 
   /// SHA-256 of all that encode and decode depend on: the description of the tokenizer, whichever file it is from, and the special ids.
   std::string sha256() const;
+  /// What was assumed where its file says nothing, a line each: for the user to see.
+  std::span<const std::string> warnings() const;
 
   /// The same tokenizer with other special ids (load_tokenizer takes them from the files beside tokenizer.json).
   /// `eos` may be empty. Throws kMismatch if an id is outside the vocabulary.

@@ -90,6 +90,12 @@ Tokenizer Tokenizer::from_gguf(const io::GgufView& gguf) {
   }
   set_vocabulary(gguf, source);
   const std::string* pre = gguf.find_string("tokenizer.ggml.pre");
+  if (pre == nullptr) {
+    source.warnings.push_back(format(
+        "warning: '{}' has no tokenizer.ggml.pre: its text is cut as by 'default', as in llama.cpp; tokens may differ from those the "
+        "model was trained on (convert the model again with a newer llama.cpp)",
+        source.origin));
+  }
   set_pre_tokenizer(pre == nullptr ? "default" : *pre, source);
   source.bos_id = find_id(gguf, "tokenizer.ggml.bos_token_id");
   source.pad_id = find_id(gguf, "tokenizer.ggml.padding_token_id");

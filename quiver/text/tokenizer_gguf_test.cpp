@@ -80,7 +80,7 @@ class GgufWriter {
   std::uint64_t count_ = 0;
 };
 
-/// Bytes 0 to 255; then "ab", a control token, a user-defined one, and "12".
+/// Bytes 0 to 255; then "ab", a control token, a user-defined one, and "12". `pre` empty: the file has no such key.
 GgufWriter tiny(const std::string& model, const std::string& pre) {
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(byte_spelling(static_cast<std::uint8_t>(byte)));
@@ -89,7 +89,8 @@ GgufWriter tiny(const std::string& model, const std::string& pre) {
   types[257] = 3;
   types[258] = 4;
   GgufWriter writer;
-  writer.add("tokenizer.ggml.model", model).add("tokenizer.ggml.pre", pre).add("tokenizer.ggml.tokens", tokens);
+  writer.add("tokenizer.ggml.model", model).add("tokenizer.ggml.tokens", tokens);
+  if (!pre.empty()) writer.add("tokenizer.ggml.pre", pre);
   writer.add("tokenizer.ggml.token_type", types).add("tokenizer.ggml.merges", std::vector<std::string>{"a b", "1 2"});
   return writer.add("tokenizer.ggml.eos_token_id", std::uint32_t{257});
 }
@@ -124,6 +125,14 @@ TEST(GgufTokenizer, CutsTextAsThePreTokenizerOfThatNameDoes) {
   EXPECT_THAT(encode("default", "3412"), ElementsAre('3', '4', '1', '2'));
   EXPECT_EQ(encode("qwen2", "e\xCC\x81"), (Ids{0xC3, 0xA9}));  // NFC
   EXPECT_EQ(encode("smollm", "e\xCC\x81"), (Ids{'e', 0xCC, 0x81}));
+}
+
+TEST(GgufTokenizer, WarnsOfAFileThatDoesNotNameItsPreTokenizer) {
+  const auto unnamed = tiny("gpt2", "").read(), named = tiny("gpt2", "default").read();
+  EXPECT_THAT(unnamed.warnings(), ElementsAre(HasSubstr("'test.gguf' has no tokenizer.ggml.pre: its text is cut as by 'default'")));
+  EXPECT_THAT(unnamed.with_special_ids(0, {}, 0).warnings(), testing::SizeIs(1));
+  EXPECT_THAT(named.warnings(), testing::IsEmpty());
+  EXPECT_EQ(unnamed.encode("ab 3412, x"), named.encode("ab 3412, x"));
 }
 
 TEST(GgufTokenizer, AddsTheTokensThatTheFileAsksFor) {

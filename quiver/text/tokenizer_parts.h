@@ -33,6 +33,7 @@ struct TokenizerSource {
   std::optional<std::int32_t> bos_id;
   std::vector<std::int32_t> eos_ids;
   std::optional<std::int32_t> pad_id;
+  std::vector<std::string> warnings;
 };
 
 struct SpecialIds {
@@ -54,6 +55,7 @@ struct TokenizerCore {
   std::vector<std::optional<std::string>> spellings;  ///< by id
   std::vector<std::string> bytes;                     ///< by id
   std::unordered_set<std::int32_t> special;
+  std::vector<std::string> warnings;
 };
 
 struct TokenizerParts {

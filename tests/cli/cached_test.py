@@ -8,7 +8,7 @@ import shutil
 import struct
 import unittest
 
-from test_support import TINY, Case, make_tasks, run, write_jsonl
+from test_support import TINY, Case, main, make_tasks, run, write_jsonl
 
 FLOAT = ["--dtype", "float32"]
 
@@ -113,4 +113,4 @@ class Cached(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

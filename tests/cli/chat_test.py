@@ -136,7 +136,7 @@ class Formats(ChatCase):
         base = next(s for s in parsed["samples"] if s["method"] == "base")
         self.assertAlmostEqual(base["nll"], last["first_loss"], places=4)
         self.expect_error(["train", "--base", TINY, "--data", data, "--library", self.tmp / "no"], 2, "talk.jsonl:1", "chat template")
-        self.expect_error(["train", "--base", self.base, "--no-chat", "--train-on", "last", "--data", data, "--library", self.tmp / "no"], 2, "--train-on last")
+        self.expect_error(["train", "--base", self.base, "--no-chat", "--train-on", "last", "--data", data, "--library", self.tmp / "no"], 2, "--train-on excludes --no-chat")
 
     def test_rows_that_are_no_conversation(self):
         data = self.tmp / "train"
@@ -196,6 +196,10 @@ class Talk(ChatCase):
         self.expect_error(chat, 2, "--library", stdin="/method mean\n")
         self.expect_error(["chat", "--base", TINY], 2, "no chat template", stdin="x\n")
         self.expect_error([*chat, "--no-chat"], 2, "conversation needs the chat template", stdin="x\n")
+        shutil.copytree(library / "adapters/alpha", self.tmp / "huge")
+        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
+        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        self.expect_error(["chat", "--base", self.base, "--dtype", "float32", "--adapter", self.tmp / "huge"], 3, "after the message are not finite", "/huge'", stdin="x\n")
         self.expect_error(chat, 2, "the message takes", "context", stdin="read " * 600 + "\n")
         long = run(*chat, "--json", stdin="".join("read " * 40 + "\n" for _ in range(4)))
         self.assertGreater(json.loads(long.stdout.splitlines()[-1])["forgotten"], 0)

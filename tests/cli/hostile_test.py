@@ -15,6 +15,11 @@ GENERATE = ["generate", *BASE, "--prompt", "a", "--max-new-tokens", "2"]
 ADAPT = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--method", "fresh", "--epochs", "1"]
 EVAL = ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "2"]
 FULL = ["train", *BASE, "--data", "{data}", "--tasks", "alpha", "--epochs", "1"]
+TRAIN = [*FULL, "--library", "{tmp}/new"]
+BUILD = ["build", *BASE, "--data", "{data}", "--library", "{tmp}/new", "--recipe"]
+LEARN = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{library}", "--output", "{tmp}/new", "--method"]
+ROUTE = ["route", *BASE, "--library", "{library}", "--prompt", "a"]
+MERGE = ["merge", *BASE, "--library", "{library}", "--output", "{tmp}/new"]
 
 # Name, command, exit code, words of the message.
 ROWS = [
@@ -43,6 +48,64 @@ ROWS = [
     ("gates of another method", [*GENERATE, "--library", "{library}", "--gate-steps", "3"], 2, ["--gate-steps", "phatgoose"]),
     ("an option of no evaluated method", [*EVAL, "--library", "{library}", "--methods", "base,private-arrow", "--shortlist", "3"], 2, ["--shortlist", "lag"]),
     ("a method of no evaluated adapters", [*EVAL, "--library", "{library}", "--methods", "base,private-arrow", "--method", "lag"], 2, ["'given'"]),
+    ("a LoRA of the whole model", [*FULL, "--full", "{tmp}/new", "--rank", "8"], 2, ["--rank", "not by --full"]),
+    ("the targets of the whole model", [*FULL, "--full", "{tmp}/new", "--target-modules", "q_proj"], 2, ["--target-modules", "not by --full"]),
+    ("LoRA+ of the whole model", [*FULL, "--full", "{tmp}/new", "--lora-plus", "4"], 2, ["--lora-plus", "not by --full"]),
+    ("dropout of the whole model", [*FULL, "--full", "{tmp}/new", "--dropout", "0.1"], 2, ["--dropout", "not by --full"]),
+    ("a shared adapter of the whole model", [*FULL, "--full", "{tmp}/new", "--shared", "all"], 2, ["--shared", "not by --full"]),
+    ("a profile of the whole model", [*FULL, "--full", "{tmp}/new", "--profile"], 2, ["--profile", "not by --full"]),
+    ("one adapter together", [*TRAIN, "--shared", "all", "--together", "2"], 2, ["--together", "not by --shared"]),
+    ("a paper that sets nothing", [*TRAIN, "--paper", "--batch-size", "4", "--lr", "1e-3"], 2, ["--paper sets what"]),
+    ("messages of bare text", [*TRAIN, "--no-chat", "--train-on", "all"], 2, ["--train-on excludes --no-chat"]),
+    ("a system of bare text", [*GENERATE, "--no-chat", "--system", "x"], 2, ["--system excludes --no-chat"]),
+    ("clusters of private adapters", [*BUILD, "private", "--num-clusters", "2"], 2, ["--num-clusters is read by --recipe mbc, hidden", "not by --recipe private"]),
+    ("sparsity of words", [*BUILD, "tf-idf", "--sparsity", "0.5"], 2, ["--sparsity is read by --recipe mbc,"]),
+    ("restarts of chance", [*BUILD, "random-tasks", "--restarts", "2"], 2, ["--restarts"]),
+    ("epochs of no clusters", [*BUILD, "random-examples", "--cluster-epochs", "2"], 2, ["--cluster-epochs"]),
+    ("epochs of nothing shared", [*BUILD, "mbc", "--shared-epochs", "2"], 2, ["--shared-epochs is read by --recipe shared"]),
+    ("epochs beside a budget", [*BUILD, "mbc", "--budget-epochs", "5", "--epochs", "2"], 2, ["--epochs is read by", "not by --budget-epochs"]),
+    ("cluster epochs beside a budget", [*BUILD, "mbc", "--budget-epochs", "5", "--cluster-epochs", "2"], 2, ["--cluster-epochs", "--budget-epochs"]),
+    ("two numbers of epochs", [*BUILD, "shared", "--shared-epochs", "5", "--epochs", "2"], 2, ["--epochs is read by", "not by --shared-epochs"]),
+    ("a budget of one", [*BUILD, "mbc", "--budget-epochs", "1"], 2, ["--budget-epochs: must be at least 2, not 1"]),
+    ("samples of no grouping", [*BUILD, "private", "--group-samples", "3"], 2, ["--group-samples"]),
+    ("skills of no mixture", [*BUILD, "private", "--num-skills", "3"], 2, ["--num-skills", "poly, mhr"]),
+    ("heads of poly", [*BUILD, "poly", "--heads", "4"], 2, ["--heads is read by --recipe mhr, not by --recipe poly"]),
+    ("tasks beside groups", [*BUILD, "clusters", "--tasks", "alpha"], 2, ["--tasks", "--recipe clusters"]),
+    ("skills together", [*BUILD, "poly", "--together", "2"], 2, ["--together", "not by --recipe poly"]),
+    ("clusters of DoRAs", [*BUILD, "mbc", "--dora"], 3, ["--dora", "--recipe mbc clusters or mixes"]),
+    ("K above the number of tasks of hidden", [*BUILD, "hidden", "--num-clusters", "9"], 2, ["--num-clusters 9 for 2 tasks"]),
+    ("evaluations of a mean", [*LEARN, "mean", "--evaluations", "3"], 2, ["--evaluations is read by lorahub, not by --method mean"]),
+    ("a rank of a mean", [*LEARN, "mean", "--rank", "3"], 2, ["--rank", "not by --method mean"]),
+    ("a rate of a search", [*LEARN, "lorahub", "--lr", "1e-3"], 2, ["--lr is read by trainings by gradient, not by --method lorahub"]),
+    ("validation of a search", [*LEARN, "lorahub", "--validate", "3"], 2, ["--validate", "not by --method lorahub"]),
+    ("answers of a search by loss", [*LEARN, "lorahub", "--objective", "loss", "--max-new-tokens", "3"], 2, ["--max-new-tokens", "--objective rouge"]),
+    ("LoRA+ of frozen skills", [*LEARN, "polyz", "--lora-plus", "4"], 2, ["--lora-plus", "not by --method polyz"]),
+    ("weights of a mean", [*LEARN, "mean", "--granularity", "model"], 2, ["--granularity", "not by --method mean"]),
+    ("heads of a mean", [*LEARN, "mean", "--heads", "2"], 2, ["--heads is read by mhr and mhrz"]),
+    ("logits of a mean", [*LEARN, "mean", "--logit-lr", "0.1"], 2, ["--logit-lr"]),
+    ("a library of a new LoRA", [*LEARN, "fresh"], 2, ["--library", "not by --method fresh"]),
+    ("nearness of all", [*LEARN, "mean", "--retrieve-by", "random"], 2, ["--retrieve-by is read by --retrieve K"]),
+    ("nearness of another kind", [*LEARN, "mean", "--retrieve", "1", "--retrieve-by", "looks"], 2, ["--retrieve-by", "looks"]),
+    ("tasks of nearness by weights", [*LEARN, "mean", "--retrieve", "1", "--task-data", "{data}"], 2, ["--task-data", "fisher"]),
+    ("one task together", [*LEARN, "mean", "--together", "2"], 2, ["--together"]),
+    ("named adapters of a kind", [*LEARN, "mean", "--adapters", "alpha", "--kind", "private"], 2, ["--kind"]),
+    ("named adapters of no library", ["cluster", "{library}/adapters/alpha", "--adapters", "beta"], 2, ["--adapters requires --library"]),
+    ("a clustering of one adapter twice", ["cluster", "--library", "{library}", "--adapters", "alpha,alpha"], 2, ["--adapters names 'alpha' twice"]),
+    ("a density of a mean", [*MERGE, "--density", "0.5"], 2, ["--density is read by ties", "not by mean"]),
+    ("an adapter beside a library", [*MERGE, "--adapter", "{tmp}/adapter"], 2, ["--adapter"]),
+    ("adapters of an oracle", [*MERGE, "--method", "oracle=alpha", "--adapters", "alpha,beta"], 2, ["--adapters", "not by oracle=alpha"]),
+    ("a general adapter of an oracle", [*GENERATE, "--library", "{library}", "--method", "oracle=alpha", "--general", "beta"], 2, ["--general", "not by oracle=alpha"]),
+    ("a rank of an oracle", [*MERGE, "--method", "oracle=alpha", "--merge-rank", "2"], 2, ["--merge-rank", "not by oracle=alpha"]),
+    ("a calibration of nothing", [*ROUTE, "--method", "spectral", "--calibration-prompts", "8"], 2, ["--calibration-prompts", "not by spectral"]),
+    ("a tie of nothing", [*ROUTE, "--method", "arrow", "--tie-by", "sum"], 2, ["--tie-by requires --tie"]),
+    ("one adapter and a library", [*GENERATE, "--library", "{library}", "--adapter", "{tmp}/adapter"], 2, ["exclude each other"]),
+    ("routes by another method's options", ["analyse", "routing", *BASE, "--library", "{library}", "--method", "arrow", "--shortlist", "3"], 2, ["--shortlist", "lag"]),
+    ("norms by a method", ["analyse", "norms", *BASE, "--library", "{library}", "--method", "arrow"], 2, ["'--method'"]),
+    ("pairs together", ["analyse", "transfer", *BASE, "--library", "{library}", "--work", "{tmp}/new", "--together", "2"], 2, ["--together"]),
+    ("rows of no section", [*EVAL, "--max-choice-rows", "3"], 2, ["--max-choice-rows requires --choice-sets"]),
+    ("answers of no section", ["eval", *BASE, "--data", "{tmp}", "--choice-sets", "all", "--no-generation"], 2, ["--no-generation", "--choice-sets"]),
+    ("force of no output", [*SCORE, "--force"], 2, ["--force requires --output"]),
+    ("an output of one prompt", [*GENERATE, "--output", "{tmp}/new"], 2, ["--output requires --input"]),
     # A number that is not finite stops at its source.
     ("a threshold that is no number", [*GENERATE, "--library", "{library}", "--task-threshold", "nan"], 2, ["--task-threshold", "finite"]),
     ("a norm that is no number", [*FULL, "--library", "{tmp}/new", "--max-grad-norm", "nan"], 2, ["--max-grad-norm", "at least 0"]),
@@ -55,7 +118,17 @@ ROWS = [
     ("more threads than a machine has", [*GENERATE, "--threads", "100000"], 2, ["--threads: must be 0 to 1024"]),
     ("an adapter with NaN", [*GENERATE, "--adapter", "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
     ("adding an adapter with NaN", ["library", "add", "--library", "{library}", *BASE, "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
-    ("an adapter that overflows", [*GENERATE, "--adapter", "{tmp}/huge"], 3, ["logits after prompt 0 are not finite"]),
+    ("an adapter that overflows", [*GENERATE, "--adapter", "{tmp}/huge"], 3, ["logits after the prompt are not finite", "with adapter '{tmp}/huge'"]),
+    ("answers that overflow", ["generate", *BASE, "--input", "{tmp}/prompts.jsonl", "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3,
+     ["prompts.jsonl:1 (id \"p\") are not finite", "with adapter '{tmp}/huge'"]),
+    ("scores that overflow", [*SCORE, "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3, ["requests.jsonl:1 (id 1) are not finite", "with adapter '{tmp}/huge'"]),
+    ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["after row 'alpha-", "of task 'alpha'", "evaluation method 'given', the base with adapter '{tmp}/huge'"]),
+    ("routes that overflow", [*ROUTE[:4], "--library", "{tmp}/overflowing", "--prompt", "a", "--method", "arrow"], 3,
+     ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflowing'"]),
+    ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "of task 'alpha'"]),
+    ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
+    ("a search that overflows", ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{tmp}/overflowing", "--output", "{tmp}/none", "--method", "lorahub",
+                                 "--objective", "loss"], 3, ["row 'alpha-", "are not finite: a mixture of 2 adapters overflows"]),
     # A message names the thing.
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
     ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
@@ -85,6 +158,7 @@ class Hostile(Case):
     def make_folder(self):
         """What stands around: files of the user's, and inputs that are wrong."""
         write_jsonl(self.tmp / "requests.jsonl", [{"id": 1, "context": "a", "continuation": " b"}])
+        write_jsonl(self.tmp / "prompts.jsonl", [{"id": "p", "prompt": "a"}])
         for name in ("mine.parts", "keep"):
             (self.tmp / name).mkdir()
             (self.tmp / name / "thesis.tex").write_text("mine")
@@ -101,8 +175,10 @@ class Hostile(Case):
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
-        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
-        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        shutil.copytree(self.library, self.tmp / "overflowing")
+        for folder in ("huge", "overflowing/adapters/alpha", "overflowing/adapters/beta"):
+            config = json.loads((self.tmp / folder / "adapter_config.json").read_text())
+            (self.tmp / folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "nan")
         tensors = self.tmp / "nan/adapter_model.safetensors"
         raw = bytearray(tensors.read_bytes())
@@ -121,10 +197,12 @@ class Hostile(Case):
         before = self.snapshot()
         for name, command, code, words in ROWS:
             with self.subTest(name):
-                filled = [part.replace("{tmp}", str(self.tmp)).replace("{library}", str(self.tmp / "library")).replace("{data}", str(self.data)) for part in command]
-                self.expect_error(filled, code, *words)
+                def fill(part):
+                    return part.replace("{tmp}", str(self.tmp)).replace("{library}", str(self.tmp / "library")).replace("{data}", str(self.data))
+                self.expect_error([fill(part) for part in command], code, *(fill(part) for part in words))
                 after = self.snapshot()
                 self.assertEqual({path: after.get(path) for path in before}, before)
+                self.assertFalse((self.tmp / "new.parts").exists())
                 shutil.rmtree(self.tmp / "new", ignore_errors=True)
                 self.assertFalse((self.tmp / "mine").exists())
 

@@ -1,0 +1,22 @@
+#include "quiver/model/pass_names.h"
+
+#include <torch/utils.h>
+
+#include "quiver/base/error.h"
+
+namespace quiver::model {
+
+std::string PassNames::input(std::int64_t index) const {
+  return inputs.empty() ? format("prompt {}", index) : inputs.at(static_cast<std::size_t>(index));
+}
+
+void check_finite(const torch::Tensor& values, std::span<const std::int64_t> input_of, const PassNames& names) {
+  const auto is_finite = values.isfinite().cpu();
+  for (std::size_t i = 0; i < input_of.size(); ++i) {
+    if (is_finite.const_data_ptr<bool>()[i]) continue;
+    fail(ErrorKind::kMismatch, "the logits after {} are not finite: {} overflows (a scaling too large?)", names.input(input_of[i]),
+         names.model.empty() ? "the base or an adapter" : names.model);
+  }
+}
+
+}  // namespace quiver::model
