@@ -103,7 +103,8 @@ PATTERNS = [
     "a)|(aab", "q_proj)?(", r"x)?(\2",
 ]
 
-LAYERS_PATTERNS = [None, "", "layers", "experts", "h", r"(?:layers|experts)", r"\w+", r"\.layers", "(l)ayers", r"mlp\.experts", "(?P<idx>layers)", r"[]q]",
+LAYERS_PATTERNS = [None, "", "layers", "experts", "h", r"(?:layers|experts)", r"\w+", r"\.layers", "(l)ayers",
+                   r"mlp\.experts", "(?P<idx>layers)", r"[]q]",
                    ["experts", "layers"], ["nothing"], []]
 
 
@@ -120,7 +121,7 @@ def outcome(run) -> str:
 def targeted(**config):
     """PEFT's check_target_module_exists of a configuration; 1 stands for a target, 0 for none."""
     defaults = {"exclude_modules": None, "modules_to_save": None, "target_parameters": None,
-    "layers_to_transform": None, "layers_pattern": None}
+                "layers_to_transform": None, "layers_pattern": None}
     full = SimpleNamespace(**{**defaults, **config})
     return lambda name: check_target_module_exists(full, name) not in (False, None)
 
@@ -149,7 +150,7 @@ def main() -> None:
         for indices in (1, [0, 3, 12], [])
     ]
     common.save_json(common.GOLDEN / "regex" / "cases.json", {"names": NAMES, "tails": tails, "patterns": patterns,
-    "layers": layers})
+                                                                    "layers": layers})
     refused = sum(not set(row["target_modules"]) <= set("01") for row in patterns)
     print(f"{len(patterns)} patterns, {refused} of them refused by Python; {len(NAMES)} names; {common.versions('peft')}")
 
