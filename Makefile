@@ -85,8 +85,8 @@ fuzz: setup
 ## The torch-free tests under ASan and UBSan
 asan: setup
 	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
-	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_text_test quiver_data_test quiver_report_test
-	@for t in base io forest text data report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
+	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_regex_test quiver_text_test quiver_data_test quiver_report_test
+	@for t in base io forest regex text data report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 format: setup-test
 	@.venv/bin/clang-format -i $$(git ls-files '*.h' '*.cpp')

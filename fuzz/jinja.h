@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 #include "quiver/text/jinja.h"
-#include "quiver/text/unicode.h"
 
 namespace quiver::fuzz {
 
@@ -33,7 +33,7 @@ inline void run_jinja(std::span<const std::byte> bytes) {
   }
   try {
     const std::string out = text::Jinja::parse(all.substr(0, zero), "fuzz").render(variables, {.max_steps = 100'000});
-    if (!text::is_valid_utf8(out)) throw std::logic_error("a rendering that is not UTF-8");
+    if (!is_valid_utf8(out)) throw std::logic_error("a rendering that is not UTF-8");
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInternal) throw;
   }

@@ -49,12 +49,12 @@ inline void check_texts(const text::Tokenizer& tokenizer, std::string_view input
   for (const std::int32_t id : ids) {
     if (!tokenizer.token(id)) throw std::logic_error("an id outside the vocabulary");
     streamed += decoder.push(id);
-    if (!text::is_valid_utf8(streamed)) throw std::logic_error("a stream that is not UTF-8");
+    if (!is_valid_utf8(streamed)) throw std::logic_error("a stream that is not UTF-8");
   }
   streamed += decoder.finish();
   const std::string decoded = tokenizer.decode(ids);
   if (decoded != streamed) throw std::logic_error("a stream decodes in another way than its ids at once");
-  if (is_lossless && decoded != text::replace_invalid_utf8(input)) throw std::logic_error("a round trip changed a text");
+  if (is_lossless && decoded != replace_invalid_utf8(input)) throw std::logic_error("a round trip changed a text");
 }
 
 /// A tokenizer.json up to the first zero byte, then a text. Each half is also tried alone.

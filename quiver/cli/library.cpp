@@ -63,6 +63,7 @@ void add(const LibraryOptions& options) {
   const auto warning =
       lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
   if (warning) TerminalProgress().message(*warning);
+  for (const auto& text : lora::peft_warnings(adapter, base.llama.projections())) TerminalProgress().message(text);
   if (lora::changes_nothing(adapter))
     TerminalProgress().message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;

@@ -8,6 +8,7 @@
 #include "quiver/base/checked.h"
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
+#include "quiver/base/utf8.h"
 #include "quiver/io/gguf_internal.h"
 
 namespace quiver::io {
@@ -61,7 +62,7 @@ class Cursor {
   /// A string that names something: valid UTF-8, so that it can be printed.
   std::string read_name(std::string_view what) {
     std::string name = read_string(what);
-    if (!is_utf8(name)) fail(ErrorKind::kBadFormat, "{}: {} is not UTF-8", origin_, what);
+    if (!is_valid_utf8(name)) fail(ErrorKind::kBadFormat, "{}: {} is not UTF-8", origin_, what);
     return name;
   }
 
@@ -86,30 +87,10 @@ class Cursor {
     return part;
   }
 
-  static bool is_utf8(std::string_view text);
-
   std::span<const std::byte> bytes_;
   std::string_view origin_;
   std::uint64_t position_ = 0;
 };
-
-/// RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
-bool Cursor::is_utf8(std::string_view text) {
-  constexpr std::uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};  // by number of bytes that follow the first
-  for (std::size_t i = 0; i < text.size();) {
-    const auto first = static_cast<unsigned char>(text[i++]);
-    const int ones = std::countl_one(first);
-    if (ones == 1 || ones > 4) return false;
-    const int following = ones == 0 ? 0 : ones - 1;
-    std::uint32_t code = ones == 0 ? first : first & (0x7fU >> ones);
-    for (int k = 0; k < following; ++k, ++i) {
-      if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80U) return false;
-      code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3fU);
-    }
-    if (code < kSmallest[following] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return false;
-  }
-  return true;
-}
 
 bool read_bool(Cursor& cursor, std::string_view what) {
   const auto byte = cursor.read<std::uint8_t>(what);

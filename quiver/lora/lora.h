@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "quiver/lora/lora_options.h"
+
 namespace quiver::lora {
 
 /// alpha / r, or alpha / sqrt(r) if rank-stabilised: the one place where a LoRA's scaling is computed.
@@ -62,20 +64,6 @@ class LoraPair {
   double alpha_;
   bool use_rslora_;
 };
-
-/// What an adapter is trained as: PEFT's LoraConfig in the parts that Quiver honours.
-struct LoraOptions {
-  std::int64_t rank = 4;
-  double alpha = 16;
-  double dropout = 0;
-  bool use_rslora = false;
-  bool use_dora = false;  ///< not with dropout, which would have to drop inputs of the base too
-  /// Last names of projections, or tails of their paths ("self_attn.q_proj"); "all-linear" is every projection.
-  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
-};
-
-/// Throws kUsage unless rank >= 1, alpha is finite, dropout is in [0, 1), and 0 for DoRA, and there is a target module.
-void check(const LoraOptions& options);
 
 /// The prompt_format of adapters that Quiver trained before it knew chat templates.
 inline constexpr const char* kBareText = "bare text";

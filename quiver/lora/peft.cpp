@@ -8,12 +8,13 @@
 #include <set>
 
 #include "quiver/base/error.h"
-#include "quiver/base/near.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/lora/peft_config.h"
+#include "quiver/lora/peft_config_text.h"
+#include "quiver/lora/peft_names.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::lora {
@@ -22,28 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPeftPrefix = "base_model.model.";
-constexpr std::string_view kModelPrefix = "model.";
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kFactorA = ".lora_A";
 constexpr std::string_view kFactorB = ".lora_B";
 constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
 constexpr const char* kPromptFormatKey = "quiver.prompt_format";
-
-/// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
-std::string path_of(const std::string& module) { return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module; }
-
-/// Inverse of path_of for a causal language model, where only the head lies outside "model".
-std::string module_of(const std::string& path) { return path == "lm_head" ? path : std::string(kModelPrefix) + path; }
-
-/// "'a', 'b', 'c' and 5 more".
-std::string listed(const std::vector<std::string>& names) {
-  constexpr std::size_t kMost = 3;
-  std::string text;
-  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
-  if (names.size() > kMost) text += format(" and {} more", names.size() - kMost);
-  return text;
-}
 
 /// The factors of a module, as found in the file, and a DoRA's magnitude.
 struct FactorEntries {
@@ -231,21 +216,6 @@ std::string model_card(const LoraAdapter& adapter) {
   return text;
 }
 
-/// A base's name, reduced to what base_names_differ compares; empty if it tells nothing.
-std::string essential_name(const std::string& name) {
-  std::string last;
-  for (const auto& part : fs::path(name)) {
-    if (part.empty() || part == "." || part == "..") continue;
-    const auto text = part.string();
-    if (text.starts_with("models--")) return essential_name(text.substr(text.rfind("--") + 2));
-    last = text;
-  }
-  std::ranges::transform(last, last.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static const std::regex packing(
-      "([-._](i?q[0-9]+(_[0-9a-z]+)*|bf16|f16|fp16|f32|fp32|fp8|(unsloth-)?bnb-[48]bit|gguf|gptq|awq|int[48]|[48]bit))+$");
-  return std::regex_replace(last, packing, "");
-}
-
 }  // namespace
 
 LoraAdapter load_peft(const fs::path& folder) {
@@ -323,55 +293,6 @@ void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
   io::AtomicFolderWriter writer(folder);
   write_peft_files(writer.temp(), adapter);
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
-}
-
-bool base_names_differ(const std::string& a, const std::string& b) {
-  const auto name_a = essential_name(a);
-  const auto name_b = essential_name(b);
-  return !name_a.empty() && !name_b.empty() && name_a != name_b;
-}
-
-std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
-                                      const std::string& base_fingerprint, bool allow_other_base) {
-  std::vector<std::string> unknown;
-  for (const auto& [path, pair] : adapter.pairs) {
-    const auto found = projections.find(path);
-    if (found == projections.end()) {
-      unknown.push_back(path);
-      continue;
-    }
-    const auto& projection = *found->second;
-    if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
-      fail(ErrorKind::kMismatch,
-           "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on another "
-           "base, '{}'?)",
-           adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(), projection.out_features(),
-           adapter.base_model);
-    }
-  }
-  for (const char* whole : {"lm_head", "embed_tokens"}) {
-    if (std::ranges::find(unknown, whole) != unknown.end()) {
-      fail(ErrorKind::kUnsupported, "adapter '{}' adapts {}, which is not supported; expected linear maps of the blocks", adapter.name,
-           whole);
-    }
-  }
-  if (!unknown.empty()) {
-    std::vector<std::string> known;
-    for (const auto& [path, projection] : projections) known.push_back(path);
-    fail(ErrorKind::kMismatch, "adapter '{}' does not fit model '{}': the model has no projection {}{}; its base is '{}'", adapter.name,
-         base_name, listed(unknown), did_you_mean(unknown.front(), known), adapter.base_model);
-  }
-  if (allow_other_base) return std::nullopt;
-  const bool both_known = !adapter.base_fingerprint.empty() && !base_fingerprint.empty();
-  if (both_known && adapter.base_fingerprint != base_fingerprint) {
-    fail(ErrorKind::kMismatch,
-         "adapter '{}' was trained on another base: '{}' with fingerprint {}, the model is '{}' with fingerprint {} (load that base, or "
-         "allow_other_base if you know that it serves)",
-         adapter.name, adapter.base_model, adapter.base_fingerprint, base_name, base_fingerprint);
-  }
-  if (both_known || !base_names_differ(adapter.base_model, base_name)) return std::nullopt;
-  return format("warning: adapter '{}' names base '{}', the model is called '{}'; its shapes fit", adapter.name, adapter.base_model,
-                base_name);
 }
 
 }  // namespace quiver::lora

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "quiver/lora/lora.h"
 #include "quiver/nn/projection.h"
@@ -47,5 +48,10 @@ bool base_names_differ(const std::string& a, const std::string& b);
 /// leaves fingerprints and names out.
 std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
                                       const std::string& base_fingerprint, bool allow_other_base = false);
+
+/// Warnings that PEFT gives, too, when it loads the adapter into a model with these projections: tensors that are missing for projections
+/// which the configuration targets, keys of rank_pattern and alpha_pattern that match none of these, and exclude_modules that match no
+/// module. As in PEFT, an entry of target_modules that matches nothing is no matter. Empty for an adapter made by Quiver.
+std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::ProjectionMap& projections);
 
 }  // namespace quiver::lora

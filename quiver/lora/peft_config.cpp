@@ -1,7 +1,8 @@
 #include "quiver/lora/peft_config.h"
 
 #include <algorithm>
-#include <cmath>
+#include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
@@ -108,14 +109,20 @@ void refuse_other_methods(const json& config, std::string_view origin) {
   }
 }
 
-/// The strings of a list, or of a lone string; empty if absent.
+void check_size(std::size_t size, const char* key, std::string_view origin) {
+  if (static_cast<std::int64_t>(size) <= kMaxPeftConfigEntries) return;
+  fail(ErrorKind::kUnsupported, "{}: {} has {} entries; at most {} are read", origin, key, size, kMaxPeftConfigEntries);
+}
+
+bool is_given(const json& config, const char* key) { return config.contains(key) && !config[key].is_null(); }
+
+/// The strings of a list; empty if absent.
 std::vector<std::string> string_list(const json& config, const char* key, std::string_view origin) {
-  if (!config.contains(key) || config[key].is_null()) return {};
+  if (!is_given(config, key)) return {};
   const auto& value = config[key];
-  if (value == json("")) return {};
-  if (value.is_string()) return {value.get<std::string>()};
   std::vector<std::string> strings;
   if (!value.is_array()) fail(ErrorKind::kBadFormat, "{}: {} is {}, not a list of names", origin, key, shown(value));
+  check_size(value.size(), key, origin);
   for (const auto& item : value) {
     if (!item.is_string()) fail(ErrorKind::kBadFormat, "{}: {} holds {}, not a name", origin, key, shown(item));
     strings.push_back(item.get<std::string>());
@@ -136,8 +143,9 @@ ModuleSelection selection(const json& config, const char* key, std::string_view 
 }
 
 std::vector<std::int64_t> integer_list(const json& config, const char* key, std::string_view origin) {
-  if (!config.contains(key) || config[key].is_null()) return {};
+  if (!is_given(config, key)) return {};
   const auto items = config[key].is_array() ? config[key] : json::array({config[key]});
+  check_size(items.size(), key, origin);
   std::vector<std::int64_t> result;
   for (const auto& item : items) {
     if (!item.is_number_integer()) fail(ErrorKind::kBadFormat, "{}: {} holds {}, not an integer", origin, key, shown(item));
@@ -146,22 +154,58 @@ std::vector<std::int64_t> integer_list(const json& config, const char* key, std:
   return result;
 }
 
+/// The expressions by which PEFT finds a layer's index: after one of layers_pattern, or where that is empty after any name but the first.
+std::vector<regex::PythonPattern> layer_indices(const json& config, std::string_view origin) {
+  constexpr const char* kKey = "layers_pattern";
+  constexpr std::string_view kIndex = "\\.(?P<idx>\\d+)\\.";
+  const auto where = format("{}: {}", origin, kKey);
+  const bool is_name = config.contains(kKey) && config[kKey].is_string();
+  auto names = is_name ? std::vector{config[kKey].get<std::string>()} : string_list(config, kKey, origin);
+  if (names.empty() || (is_name && names.front().empty())) {
+    return {regex::PythonPattern("[^.]*", where, {.before = ".*?\\.", .after = kIndex})};
+  }
+  std::vector<regex::PythonPattern> patterns;
+  for (const auto& name : names) patterns.emplace_back(name, where, regex::Surroundings{.before = "(?:^|.*?\\.)", .after = kIndex});
+  return patterns;
+}
+
+void check_rank(std::int64_t rank, std::string_view what, std::string_view origin) {
+  if (rank < 1) fail(ErrorKind::kBadFormat, "{}: {} is {}; it must be at least 1", origin, what, rank);
+  if (rank > kMaxRank) fail(ErrorKind::kUnsupported, "{}: {} is {}; at most {} is read", origin, what, rank, kMaxRank);
+}
+
 /// The entries of rank_pattern or alpha_pattern, in the order of the file, which decides between two that match.
 template <typename Value>
-std::vector<std::pair<PathPattern, Value>> patterns(std::string_view text, const char* key, std::string_view origin) {
-  std::vector<std::pair<PathPattern, Value>> result;
-  const auto config = nlohmann::ordered_json::parse(text);  // `text` has been parsed before
+std::vector<ModulePattern<Value>> patterns(const nlohmann::ordered_json& config, const char* key, std::string_view origin) {
+  std::vector<ModulePattern<Value>> result;
   if (!config.contains(key) || config[key].is_null()) return result;
   if (!config[key].is_object()) fail(ErrorKind::kBadFormat, "{}: {} is not an object", origin, key);
+  check_size(config[key].size(), key, origin);
   for (const auto& [expression, value] : config[key].items()) {
     const bool is_value = std::is_integral_v<Value> ? value.is_number_integer() : value.is_number();
-    if (!is_value) {
-      fail(ErrorKind::kBadFormat, "{}: {} gives '{}' the value {}, not a number", origin, key, expression, value.dump());
-    }
-    const auto where = format("{}: {}", origin, key);
-    result.emplace_back(PathPattern("(.*\\.)?(" + expression + ")", where), value.template get<Value>());
+    const auto what = format("{} of '{}'", key, regex::excerpt(expression));
+    if (!is_value) fail(ErrorKind::kBadFormat, "{}: {} is {}, not a number", origin, what, shown(json(value)));
+    const auto number = value.template get<Value>();
+    if constexpr (std::is_integral_v<Value>) check_rank(number, what, origin);
+    result.push_back(
+        {expression, regex::PythonPattern(expression, format("{}: {}", origin, key), {.before = "(.*\\.)?(", .after = ")$"}), number});
   }
   return result;
+}
+
+/// What PEFT refuses of a selection by layers.
+void check_layers(const json& config, std::string_view origin) {
+  const bool is_expression = is_given(config, "target_modules") && config["target_modules"].is_string();
+  for (const char* key : {"layers_to_transform", "layers_pattern"}) {
+    if (!is_expression || !is_given(config, key)) continue;
+    fail(ErrorKind::kBadFormat,
+         "{}: {} is {} beside target_modules {}, an expression, which PEFT refuses; give target_modules as a list, or leave {} out", origin,
+         key, shown(config[key]), shown(config["target_modules"]), key);
+  }
+  if (is_given(config, "layers_pattern") && !is_unset(config["layers_pattern"]) && !is_given(config, "layers_to_transform")) {
+    fail(ErrorKind::kBadFormat, "{}: layers_pattern is {} without layers_to_transform, which PEFT refuses; give both or none", origin,
+         shown(config["layers_pattern"]));
+  }
 }
 
 std::vector<std::string> sorted(std::vector<std::string> names) {
@@ -169,146 +213,44 @@ std::vector<std::string> sorted(std::vector<std::string> names) {
   return names;
 }
 
-/// 16 for 16.0: PEFT's ranks and alphas are integers as a rule, and some readers insist.
-json as_json_number(double value) {
-  if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<std::int64_t>(value);
-  return value;
+/// "all-linear", in any case, as PEFT reads it.
+bool is_all_linear(const json& config) {
+  if (!is_given(config, "target_modules") || !config["target_modules"].is_string()) return false;
+  auto text = config["target_modules"].get<std::string>();
+  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return text == "all-linear";
 }
 
-/// The keys that every PEFT since 0.7 reads; newer ones are left to their defaults, because an older PEFT refuses keys
-/// that it does not know.
-json default_config() {
-  return {{"alpha_pattern", json::object()},
-          {"auto_mapping", nullptr},
-          {"base_model_name_or_path", nullptr},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"inference_mode", true},
-          {"init_lora_weights", true},
-          {"layers_pattern", nullptr},
-          {"layers_to_transform", nullptr},
-          {"lora_alpha", 8},
-          {"lora_dropout", 0.0},
-          {"modules_to_save", nullptr},
-          {"peft_type", "LORA"},
-          {"r", 8},
-          {"rank_pattern", json::object()},
-          {"revision", nullptr},
-          {"target_modules", nullptr},
-          {"task_type", "CAUSAL_LM"},
-          {"use_rslora", false}};
-}
-
-/// Rank and alpha of a pair, told with or without rank stabilisation.
-struct PairSize {
-  std::int64_t rank;
-  double alpha;
-};
-
-/// How an adapter's pairs are told in a configuration: one use_rslora for all, and by module a rank and an alpha.
-struct PairSizes {
-  bool use_rslora;
-  bool use_dora;
-  std::map<std::string, PairSize> by_module;
-};
-
-PairSizes sizes_of(const LoraAdapter& adapter, ModuleOf module_of) {
-  PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }),
-                  .use_dora = std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.second.magnitude().defined(); }),
-                  .by_module = {}};
-  for (const auto& [path, pair] : adapter.pairs) {
-    const bool is_told_as_is = pair.use_rslora() == sizes.use_rslora;
-    const auto alpha = is_told_as_is ? pair.alpha() : pair.scaling() / scaling(1.0, pair.rank(), sizes.use_rslora);
-    sizes.by_module.emplace(module_of(path), PairSize{pair.rank(), alpha});
+/// The number that `digits` tell; nothing where it is beyond any layer.
+std::optional<std::int64_t> layer_number(std::string_view digits, const std::string& module) {
+  constexpr std::size_t kMostDigits = 18;
+  if (digits.find_first_not_of("0123456789") != std::string_view::npos) {
+    fail(ErrorKind::kUnsupported, "module '{}' has the layer index '{}'; expected ASCII digits", module, digits);
   }
-  return sizes;
-}
-
-/// Replaces the entry only if it differs: 16.0 stays 16.0 where 16 is meant.
-void set(json& config, const char* key, const json& value) {
-  if (!config.contains(key) || config[key] != value) config[key] = value;
-}
-
-/// r, lora_alpha and their patterns. The options are the default if they are true of any pair at all.
-void set_sizes(json& config, const LoraAdapter& adapter, const PairSizes& sizes, std::string_view origin) {
-  const auto& options = adapter.options;
-  auto usual = sizes.by_module.begin()->second;
-  const bool was_loaded = !adapter.peft_config.empty();
-  const auto& all = sizes.by_module;
-  if (was_loaded || std::ranges::any_of(all, [&](const auto& e) { return e.second.rank == options.rank; })) {
-    usual.rank = options.rank;
-  }
-  if (was_loaded || std::ranges::any_of(all, [&](const auto& e) { return e.second.alpha == options.alpha; })) {
-    usual.alpha = options.alpha;
-  }
-  set(config, "r", usual.rank);
-  set(config, "lora_alpha", as_json_number(usual.alpha));
-
-  const auto parsed = parse_peft_config(io::dump_json(config, origin), origin);
-  const bool patterns_hold = std::ranges::all_of(
-      all, [&](const auto& e) { return parsed.rank_of(e.first) == e.second.rank && parsed.alpha_of(e.first) == e.second.alpha; });
-  if (patterns_hold) return;
-  auto ranks = json::object();
-  auto alphas = json::object();
-  for (const auto& [module, size] : all) {
-    if (size.rank != usual.rank) ranks[module] = size.rank;
-    if (size.alpha != usual.alpha) alphas[module] = as_json_number(size.alpha);
-  }
-  config["rank_pattern"] = ranks;
-  config["alpha_pattern"] = alphas;
-}
-
-/// target_modules, and what narrows it: kept if they select every pair, else told anew.
-void set_targets(json& config, const LoraAdapter& adapter, const PairSizes& sizes, std::string_view origin) {
-  const auto parsed = parse_peft_config(io::dump_json(config, origin), origin);
-  const auto& all = sizes.by_module;
-  const bool targets_hold = config.contains("target_modules") && !config["target_modules"].is_null() &&
-                            std::ranges::all_of(all, [&](const auto& e) { return parsed.selects(e.first); });
-  if (targets_hold) return;
-  const auto& targets = adapter.options.target_modules;
-  const ModuleSelection wanted{targets, {}};
-  if (targets == std::vector<std::string>{"all-linear"}) {
-    config["target_modules"] = "all-linear";
-  } else if (std::ranges::all_of(all, [&](const auto& e) { return wanted.matches(e.first); })) {
-    config["target_modules"] = sorted(targets);
-  } else {
-    config["target_modules"] = json::array();
-    for (const auto& [module, size] : all) config["target_modules"].push_back(module);
-  }
-  for (const char* key : {"layers_to_transform", "layers_pattern", "exclude_modules"}) {
-    if (config.contains(key)) config[key] = nullptr;
-  }
+  digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size()));
+  if (digits.size() > kMostDigits) return std::nullopt;
+  std::int64_t number = 0;
+  for (const char c : digits) number = number * 10 + (c - '0');
+  return number;
 }
 
 }  // namespace
 
-PathPattern::PathPattern(std::string text, std::string_view origin) {
-  try {
-    regex_ = std::regex(text, std::regex::ECMAScript
-#ifdef __GLIBCXX__
-                                  | std::regex_constants::__polynomial  // no blow-up, whatever the expression
-#endif
-    );
-  } catch (const std::regex_error&) {
-    fail(ErrorKind::kUnsupported, "{} holds the regular expression '{}', which cannot be used here (simplify it)", origin, text);
-  }
-}
-
 bool ModuleSelection::matches(const std::string& path) const {
-  if (pattern.has_value()) return pattern->matches(path);
+  if (pattern.has_value()) return pattern->full_match(path);
   return std::ranges::any_of(tails, [&](const auto& tail) { return path == tail || path.ends_with("." + tail); });
 }
 
 std::int64_t PeftConfig::rank_of(const std::string& module) const {
-  for (const auto& [pattern, rank] : rank_pattern) {
-    if (pattern.matches(module)) return rank;
+  for (const auto& entry : rank_pattern) {
+    if (entry.pattern.match(module)) return entry.value;
   }
   return options.rank;
 }
 
 double PeftConfig::alpha_of(const std::string& module) const {
-  for (const auto& [pattern, alpha] : alpha_pattern) {
-    if (pattern.matches(module)) return alpha;
+  for (const auto& entry : alpha_pattern) {
+    if (entry.pattern.match(module)) return entry.value;
   }
   return options.alpha;
 }
@@ -318,27 +260,24 @@ bool PeftConfig::selects(const std::string& module) const {
   if (!target_modules.has_value()) return true;
   if (!target_modules->matches(module)) return false;
   const bool is_named_whole = std::ranges::find(target_modules->tails, module) != target_modules->tails.end();
-  if (layers_to_transform.empty() || target_modules->pattern.has_value() || is_named_whole) return true;
-  // The layer's index is the first number after a name (after one of layers_pattern, if given).
-  for (std::size_t start = 0, end = 0; start < module.size(); start = end + 1) {
-    end = std::min(module.find('.', start), module.size());
-    const auto next_end = std::min(module.find('.', end + 1), module.size());
-    if (next_end >= module.size()) return false;
-    const auto name = module.substr(start, end - start);
-    const auto index = module.substr(end + 1, next_end - end - 1);
-    const bool is_number = !index.empty() && index.size() < 10 && index.find_first_not_of("0123456789") == std::string::npos;
-    const bool is_layer_list = layers_pattern.empty() ? start > 0 : std::ranges::find(layers_pattern, name) != layers_pattern.end();
-    if (is_number && is_layer_list) {
-      return std::ranges::find(layers_to_transform, std::stoll(index)) != layers_to_transform.end();
-    }
+  if (layers_to_transform.empty() || is_named_whole) return true;
+  for (const auto& pattern : layer_indices) {
+    const auto digits = pattern.last_group(module);
+    if (!digits) continue;
+    const auto index = layer_number(*digits, module);
+    return index && std::ranges::find(layers_to_transform, *index) != layers_to_transform.end();
   }
   return false;
 }
 
 PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
+  if (static_cast<std::int64_t>(text.size()) > kMaxPeftConfigBytes) {
+    fail(ErrorKind::kUnsupported, "{}: {} bytes; at most {} are read", origin, text.size(), kMaxPeftConfigBytes);
+  }
   const auto config = io::parse_json(text, origin);
   if (!config.is_object()) fail(ErrorKind::kBadFormat, "{}: not a JSON object", origin);
   refuse_other_methods(config, origin);
+  check_layers(config, origin);
   PeftConfig result;
   auto& options = result.options;
   options.rank = io::require_int(config, "r", origin);
@@ -346,38 +285,29 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
   options.dropout = io::find_double(config, "lora_dropout", origin).value_or(0.0);
   options.use_rslora = io::find_bool(config, "use_rslora", origin).value_or(false);
   options.use_dora = io::find_bool(config, "use_dora", origin).value_or(false);
-  if (options.rank < 1) fail(ErrorKind::kBadFormat, "{}: r is {}; it must be at least 1", origin, options.rank);
+  check_rank(options.rank, "r", origin);
   if (!(options.dropout >= 0 && options.dropout < 1)) {
     fail(ErrorKind::kBadFormat, "{}: lora_dropout is {}; it must be in [0, 1)", origin, options.dropout);
   }
   result.base_model = io::find_string(config, "base_model_name_or_path", origin).value_or("");
-  result.rank_pattern = patterns<std::int64_t>(text, "rank_pattern", origin);
-  result.alpha_pattern = patterns<double>(text, "alpha_pattern", origin);
-  const bool is_all_linear = config.contains("target_modules") && config["target_modules"] == json("all-linear");
+  if (static_cast<std::int64_t>(result.base_model.size()) > kMaxBaseNameBytes) {
+    fail(ErrorKind::kUnsupported, "{}: base_model_name_or_path has {} bytes; at most {} are read", origin, result.base_model.size(),
+         kMaxBaseNameBytes);
+  }
+  const auto ordered = nlohmann::ordered_json::parse(text);  // `text` has been parsed before
+  result.rank_pattern = patterns<std::int64_t>(ordered, "rank_pattern", origin);
+  result.alpha_pattern = patterns<double>(ordered, "alpha_pattern", origin);
   options.target_modules.clear();
-  if (is_all_linear) {
+  if (is_all_linear(config)) {
     options.target_modules = {"all-linear"};
-  } else if (config.contains("target_modules") && !config["target_modules"].is_null()) {
+  } else if (is_given(config, "target_modules")) {
     result.target_modules = selection(config, "target_modules", origin);
     options.target_modules = sorted(result.target_modules->tails);
   }
   result.exclude_modules = selection(config, "exclude_modules", origin);
   result.layers_to_transform = integer_list(config, "layers_to_transform", origin);
-  result.layers_pattern = string_list(config, "layers_pattern", origin);
+  result.layer_indices = layer_indices(config, origin);
   return result;
-}
-
-std::string peft_config_text(const LoraAdapter& adapter, ModuleOf module_of) {
-  const auto origin = format("the configuration of adapter '{}'", adapter.name);
-  auto config = adapter.peft_config.empty() ? default_config() : io::parse_json(adapter.peft_config, origin);
-  const auto sizes = sizes_of(adapter, module_of);
-  set(config, "use_rslora", sizes.use_rslora);
-  set(config, "use_dora", sizes.use_dora);
-  set(config, "lora_dropout", adapter.options.dropout);
-  set(config, "base_model_name_or_path", adapter.base_model.empty() ? json(nullptr) : json(adapter.base_model));
-  set_sizes(config, adapter, sizes, origin);
-  set_targets(config, adapter, sizes, origin);
-  return io::dump_json(config, origin, /*indent=*/2);
 }
 
 }  // namespace quiver::lora

@@ -150,7 +150,7 @@ TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
   EXPECT_THAT(refusal({{"layer_replication", nlohmann::json::parse("[[0, 2]]")}}), HasSubstr("layer_replication"));
   EXPECT_THAT(refusal({{"alora_invocation_tokens", {7}}}), HasSubstr("alora_invocation_tokens"));
   EXPECT_THAT(refusal({{"use_new_method", true}}), HasSubstr("'use_new_method' (true) is unknown"));
-  EXPECT_THAT(refusal({{"target_modules", "(?P<a>.*)"}}), HasSubstr("regular expression '(?P<a>.*)'"));
+  EXPECT_THAT(refusal({{"target_modules", "(?x) .*"}}), HasSubstr("regular expression '(?x) .*' has the flag 'x'"));
 }
 
 TEST(LoadPeft, IgnoresWhatChangesNothing) {
@@ -187,7 +187,7 @@ TEST(LoadPeft, RefusesBrokenConfigurations) {
   EXPECT_THAT(refusal({{"r", 0}}), HasSubstr("r is 0"));
   EXPECT_THAT(refusal({{"r", "four"}}), HasSubstr("adapter_config.json"));
   EXPECT_THAT(refusal({{"lora_dropout", 1.5}}), HasSubstr("lora_dropout is 1.5"));
-  EXPECT_THAT(refusal({{"rank_pattern", {{"q_proj", 2.5}}}}), HasSubstr("rank_pattern gives 'q_proj' the value 2.5"));
+  EXPECT_THAT(refusal({{"rank_pattern", {{"q_proj", 2.5}}}}), HasSubstr("rank_pattern of 'q_proj' is 2.5, not a number"));
   EXPECT_THAT(refusal({{"target_modules", {1, 2}}}), HasSubstr("target_modules holds 1"));
   EXPECT_THAT(refusal({{"peft_type", nullptr}}), HasSubstr("peft_type"));
 }
@@ -201,6 +201,34 @@ TEST(LoadPeft, ReadsNamesWithTheAdaptersName) {
   EXPECT_TRUE(torch::equal(adapter.pairs.at("layers.0.self_attn.q_proj").lora_b(), b));
   const auto two = with_tensors(temp, {{q + "lora_A.one.weight", a}, {q + "lora_B.two.weight", b}});
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { load_peft(two); }), HasSubstr("holds 2 adapters, 'one', 'two'"));
+}
+
+TEST(LoadPeft, ReadsTheMagnitudeUnderEachOfItsNames) {
+  const TempFolder temp;
+  const auto tensors = tensor::load_tensors(kGolden / "dora" / kPeftTensorsFile);
+  const auto expected = load_peft(kGolden / "dora");
+  for (const std::string suffix : {".weight", ".default.weight", ".default"}) {
+    const bool is_clean = suffix == ".weight";
+    tensor::TensorMap renamed;
+    for (const auto& [key, value] : tensors) {
+      std::string name = key;
+      const bool is_magnitude = name.ends_with("lora_magnitude_vector");
+      if (!is_clean && !is_magnitude) name.insert(name.rfind(".weight"), ".default");
+      renamed.emplace(is_magnitude ? name + suffix : name, value);
+    }
+    const auto folder = temp.path() / "dora";
+    fs::create_directories(folder);
+    fs::copy_file(kGolden / "dora" / kPeftConfigFile, folder / kPeftConfigFile, fs::copy_options::overwrite_existing);
+    tensor::save_tensors(folder / kPeftTensorsFile, renamed);
+    EXPECT_TRUE(same_pairs(load_peft(folder), expected)) << suffix;
+  }
+}
+
+TEST(BaseNames, OfAnyLengthAreCompared) {
+  std::string long_name;
+  for (int i = 0; i < 1300; ++i) long_name += "-q1";
+  EXPECT_FALSE(base_names_differ("llama", "llama" + long_name));
+  EXPECT_TRUE(base_names_differ("llama", "llama" + long_name + "-x"));
 }
 
 TEST(LoadPeft, TakesFactorsOfTwoDtypesInTheWider) {
@@ -410,6 +438,42 @@ TEST(CheckFits, AcceptsAnAdapterOfTheModel) {
   EXPECT_EQ(check_fits(adapter, model_of(adapter), "llama-tiny", ""), std::nullopt);
   adapter.base_fingerprint = "f";
   EXPECT_EQ(check_fits(adapter, model_of(adapter), "renamed", "f"), std::nullopt);
+}
+
+/// An adapter with a configuration, changed, and the warnings that it gives on its own model.
+std::vector<std::string> warnings_of(const nlohmann::json& changes, const std::string& without = "") {
+  const TempFolder temp;
+  auto adapter = load_peft(with_config(temp, random_adapter("a"), changes));
+  const auto model = model_of(adapter);
+  std::erase_if(adapter.pairs, [&](const auto& entry) { return !without.empty() && entry.first.starts_with(without); });
+  return peft_warnings(adapter, model);
+}
+
+TEST(PeftWarnings, NameKeysThatMatchNothing) {
+  EXPECT_THAT(warnings_of({{"rank_pattern", {{"gate_proj", 8}, {"q_proj", 2}, {"q", 3}}}}),
+              ElementsAre("warning: adapter 'edited' has 2 keys in rank_pattern that match none of its target modules, and do nothing: "
+                          "'gate_proj', 'q'"));
+  EXPECT_THAT(warnings_of({{"alpha_pattern", {{"model.layers.2.*", 8}}}}), ElementsAre(HasSubstr("1 keys in alpha_pattern")));
+}
+
+TEST(PeftWarnings, NameProjectionsWithoutTensors) {
+  EXPECT_THAT(warnings_of(nlohmann::json::object(), "layers.1."),
+              ElementsAre("warning: adapter 'edited' has no tensors for 2 of the 4 projections that its configuration targets: "
+                          "'layers.1.self_attn.q_proj', 'layers.1.self_attn.v_proj'"));
+  EXPECT_THAT(warnings_of({{"layers_to_transform", {0, 1}}}, "layers.1."), ElementsAre(HasSubstr("no tensors for 2 of the 4")));
+  EXPECT_THAT(warnings_of({{"target_modules", "all-linear"}}, "layers.1."), ElementsAre(HasSubstr("no tensors for 2 of the 4")));
+}
+
+TEST(PeftWarnings, SayNothingWherePeftSaysNothing) {
+  EXPECT_THAT(warnings_of({{"target_modules", {"q_proj", "v_proj", "c_attn"}}}), ElementsAre());
+  EXPECT_THAT(warnings_of({{"layers_to_transform", {0, 1, 7}}}), ElementsAre());
+  EXPECT_THAT(warnings_of({{"exclude_modules", {"lm_head"}}}), ElementsAre());
+  EXPECT_THAT(peft_warnings(random_adapter("made here"), {}), ElementsAre());
+}
+
+TEST(PeftWarnings, NameExclusionsOfNothing) {
+  EXPECT_THAT(warnings_of({{"exclude_modules", {"c_attn"}}}),
+              ElementsAre("warning: adapter 'edited' has exclude_modules that match no module"));
 }
 
 TEST(CheckFits, NamesPairsWithoutProjection) {

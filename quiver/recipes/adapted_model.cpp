@@ -220,6 +220,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   if (!choice.adapter.empty()) {
     const auto adapter = lora::load_peft(choice.adapter);
     if (const auto warning = check(adapter, base, choice.allow_other_base)) progress.message(*warning);
+    for (const auto& warning : lora::peft_warnings(adapter, base.llama.projections())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr, model_name(choice)};
   }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
@@ -45,6 +46,32 @@ TEST(PeftAdapters, GiveTheLogitsOfPeft) {
   }
   for (const auto& name : cases.at("refused").get<std::vector<std::string>>()) {
     EXPECT_THROW(lora::load_peft(folder / name), Error) << name;
+  }
+}
+
+/// What PEFT calls the kind of a warning of ours.
+std::string kind_of(const std::string& warning) {
+  for (const char* kind : {"rank_pattern", "alpha_pattern", "exclude_modules"}) {
+    if (warning.find(kind) != std::string::npos) return kind;
+  }
+  return warning.find("has no tensors for") != std::string::npos ? "missing" : warning;
+}
+
+TEST(PeftAdapters, GiveTheWarningsOfPeft) {
+  const fs::path folder = "tests/golden/peft";
+  const auto base = tiny();
+  for (const auto& row : io::read_json_file(folder / "warnings.json")) {
+    auto adapter = lora::load_peft(folder / "plain");
+    auto config = io::parse_json(adapter.peft_config, "plain");
+    config.update(row.at("changes"));
+    adapter.peft_config = config.dump();
+    for (const auto& layer : row.at("without_layers")) {
+      std::erase_if(adapter.pairs, [&](const auto& entry) { return entry.first.starts_with(format("layers.{}.", layer.dump())); });
+    }
+    std::vector<std::string> kinds;
+    for (const auto& warning : lora::peft_warnings(adapter, base.projections())) kinds.push_back(kind_of(warning));
+    std::ranges::sort(kinds);
+    EXPECT_EQ(kinds, row.at("warnings").get<std::vector<std::string>>()) << row;
   }
 }
 

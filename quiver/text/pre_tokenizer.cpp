@@ -5,6 +5,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
+#include "quiver/text/oniguruma.h"
 #include "quiver/text/unicode.h"
 
 namespace quiver::text {
@@ -18,11 +19,11 @@ struct Part {
 };
 
 void cut_at_matches(const SplitStep& step, std::string_view piece, std::vector<Part>& out) {
-  thread_local std::vector<Match> matches;
+  thread_local std::vector<regex::Match> matches;
   matches.clear();
-  step.regex.find_all(piece, matches);
+  step.pattern.find_all(piece, matches);
   std::int64_t end = 0;
-  for (const Match& match : matches) {
+  for (const regex::Match& match : matches) {
     if (match.begin > end) out.push_back({end, match.begin, step.invert});
     out.push_back({match.begin, match.end, !step.invert});
     end = match.end;
@@ -99,11 +100,11 @@ SplitBehavior parse_behavior(const std::string& name, const std::string& origin)
 SplitStep parse_split(const nlohmann::json& json, const std::string& origin) {
   const nlohmann::json& pattern = io::require_object(json, "pattern", origin);
   const auto literal = io::find_string(pattern, "String", origin + ": pattern");
-  const auto regex = io::find_string(pattern, "Regex", origin + ": pattern");
-  if (literal.has_value() == regex.has_value()) {
+  const auto expression = io::find_string(pattern, "Regex", origin + ": pattern");
+  if (literal.has_value() == expression.has_value()) {
     fail(ErrorKind::kBadFormat, "{}: a Split needs a pattern with either 'String' or 'Regex'", origin);
   }
-  return {.regex = Regex(literal ? literal_pattern(*literal) : translate_pattern(*regex, origin), origin),
+  return {.pattern = regex::Pattern(literal ? regex::literal_pattern(*literal) : translate_pattern(*expression, origin), origin),
           .behavior = parse_behavior(io::require_string(json, "behavior", origin), origin),
           .invert = io::find_bool(json, "invert", origin).value_or(false)};
 }
@@ -139,7 +140,7 @@ void append_steps(const nlohmann::json& json, const std::string& origin, PreToke
 std::string_view gpt2_pattern() { return R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"; }
 
 SplitStep isolate_pattern(std::string_view pattern, const std::string& origin) {
-  return {.regex = Regex(translate_pattern(pattern, origin), origin)};
+  return {.pattern = regex::Pattern(translate_pattern(pattern, origin), origin)};
 }
 
 PreTokenizer parse_pre_tokenizer(const nlohmann::json& json, const std::string& origin) {

@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "quiver/text/regex.h"
+#include "quiver/regex/pattern.h"
 
 namespace quiver::text {
 
@@ -18,7 +18,7 @@ enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWith
 
 /// Cuts at the matches of a pattern; with `invert`, at what is between them.
 struct SplitStep {
-  Regex regex;
+  regex::Pattern pattern;
   SplitBehavior behavior = SplitBehavior::kIsolated;
   bool invert = false;
 };

@@ -6,9 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/io/json.h"
+#include "quiver/regex/pattern.h"
 #include "quiver/text/normalizer.h"
+#include "quiver/text/oniguruma.h"
 #include "quiver/text/pre_tokenizer.h"
-#include "quiver/text/regex.h"
 #include "quiver/text/tokenizer.h"
 #include "quiver/text/unicode.h"
 
@@ -140,9 +141,9 @@ std::vector<std::int64_t> matched_ranges(const std::string& pattern) {
     }
     return ranges;
   }
-  std::vector<Match> matches;
-  Regex(translate_pattern(pattern, "golden"), "golden").find_all(text, matches);
-  for (const Match& match : matches) add(code_point_at(text, match.begin).value);
+  std::vector<regex::Match> matches;
+  regex::Pattern(translate_pattern(pattern, "golden"), "golden").find_all(text, matches);
+  for (const regex::Match& match : matches) add(code_point_at(text, match.begin).value);
   return ranges;
 }
 

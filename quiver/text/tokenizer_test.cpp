@@ -12,8 +12,9 @@
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/io/file.h"
+#include "quiver/regex/pattern.h"
 #include "quiver/text/bpe.h"
-#include "quiver/text/regex.h"
+#include "quiver/text/oniguruma.h"
 #include "quiver/text/unicode.h"
 
 namespace quiver::text {
@@ -226,14 +227,14 @@ TEST(Tokenizer, RefusesPatternsThatTheEnginesReadDifferently) {
   refuse("a)", "')' without a group");
   refuse("[a", "a class without ']'");
   refuse("(?<n>a)", "a group of an unknown kind");
-  expect_error(ErrorKind::kUnsupported, "PCRE2 does not take the pattern", [] { Regex("(?<=a*)b", "test.json"); });
+  expect_error(ErrorKind::kUnsupported, "PCRE2 does not take the pattern", [] { regex::Pattern("(?<=a*)b", "test.json"); });
 }
 
 TEST(Tokenizer, SaysSoWhenAPatternBacktracksBeyondAllBounds) {
-  std::vector<Match> matches;
-  const Regex regex(translate_pattern("(x+x+)+[yz]", "test.json"), "test.json");
+  std::vector<regex::Match> matches;
+  const regex::Pattern pattern(translate_pattern("(x+x+)+[yz]", "test.json"), "test.json");
   expect_error(ErrorKind::kUnsupported, "cannot be matched in a text of 40 bytes at byte 0",
-               [&] { regex.find_all(std::string(40, 'x'), matches); });
+               [&] { pattern.find_all(std::string(40, 'x'), matches); });
 }
 
 TEST(StreamDecoder, EmitsWholeCharactersOnly) {

@@ -1,4 +1,4 @@
-// UTF-8, the character classes of `tokenizers`, and GPT-2's printable spelling of bytes.
+// The character classes of `tokenizers`, and GPT-2's printable spelling of bytes.
 #pragma once
 
 #include <cstdint>
@@ -7,25 +7,9 @@
 #include <string>
 #include <string_view>
 
+#include "quiver/base/utf8.h"
+
 namespace quiver::text {
-
-struct CodePoint {
-  char32_t value = 0;
-  std::int64_t num_bytes = 0;
-};
-
-/// The character that starts at text[offset], which must be valid UTF-8.
-CodePoint code_point_at(std::string_view text, std::int64_t offset);
-/// The character that ends before text[offset], offset >= 1; `text` must be valid UTF-8.
-CodePoint code_point_before(std::string_view text, std::int64_t offset);
-void append_utf8(std::string& out, char32_t code_point);
-
-bool is_valid_utf8(std::string_view text);
-/// `bytes` with U+FFFD in place of every maximal part that is not UTF-8 (Unicode 14, section 3.9, table 3-8; the
-/// same as Python's errors="replace").
-std::string replace_invalid_utf8(std::string_view bytes);
-/// How many bytes at the end of `bytes` start a character that later bytes may complete; 0 to 3.
-std::int64_t incomplete_tail(std::string_view bytes);
 
 /// Unicode's White_Space.
 bool is_white_space(char32_t c);

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -79,6 +82,59 @@ def make(name: str, seed: int, options: dict, ids: list) -> torch.Tensor:
     return logits
 
 
+# Changes of the configuration of "plain", and the layers whose tensors are taken out of its file.
+WARNED = [
+    ({}, []),
+    ({"rank_pattern": {"gate_proj": 8}}, []),
+    ({"rank_pattern": {"x_proj": 8, r"layers\.0\.self_attn\.q": 8, "q_proj": 4}}, []),
+    ({"alpha_pattern": {"nothing": 3, "v_proj": 16}}, []),
+    ({"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "c_attn"]}, []),
+    ({}, [1]),
+    ({"layers_to_transform": [0, 1, 7]}, []),
+    ({"layers_to_transform": [0, 1]}, [0]),
+    ({"exclude_modules": ["nothing"]}, []),
+    ({"exclude_modules": ["lm_head"]}, []),
+    ({"exclude_modules": ["mlp"]}, []),
+    ({"exclude_modules": r"model\.layers"}, []),
+    ({"exclude_modules": r".*c_attn"}, []),
+]
+# What each warning of PEFT begins with, and a word for it.
+KINDS = {
+    "Found missing adapter keys": "missing",
+    "You have passed exclude_modules": "exclude_modules",
+    "The following rank_pattern keys": "rank_pattern",
+    "The following alpha_pattern keys": "alpha_pattern",
+}
+
+
+def warnings_of(changes: dict, without_layers: list) -> list:
+    """The kinds of warnings that PEFT gives when it loads "plain" with these changes."""
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp) / "plain"
+        shutil.copytree(FOLDER / "plain", folder)
+        edit_config(folder, **changes)
+        path = folder / "adapter_model.safetensors"
+        kept = {k: v for k, v in load_file(str(path)).items() if not any(f"layers.{i}." in k for i in without_layers)}
+        common.save_tensors(path, kept)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            PeftModel.from_pretrained(common.load_llama(BASE), str(folder))
+    return sorted(word for w in caught for start, word in KINDS.items() if str(w.message).startswith(start))
+
+
+def check_magnitude_names(ids: list, logits: torch.Tensor) -> None:
+    """PEFT takes a magnitude's key with ".weight", which it leaves out, for the same."""
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp) / "dora"
+        shutil.copytree(FOLDER / "dora", folder)
+        path = folder / "adapter_model.safetensors"
+        tensors = load_file(str(path))
+        assert any(key.endswith(".lora_magnitude_vector") for key in tensors)
+        common.save_tensors(path, {k + ".weight" if k.endswith("magnitude_vector") else k: v for k, v in tensors.items()})
+        loaded = PeftModel.from_pretrained(common.load_llama(BASE), str(folder)).eval()
+        assert torch.equal(common.logits_of(loaded, ids), logits)
+
+
 def main() -> None:
     common.single_threaded()
     warnings.filterwarnings("ignore")
@@ -86,12 +142,17 @@ def main() -> None:
     ids = tokenizer.encode(PROMPT, add_special_tokens=False).ids
     tensors = {}
     for seed, (name, options) in enumerate({**SUPPORTED, **REFUSED}.items(), start=100):
-        tensors[f"{name}.logits"] = make(name, seed, options, ids)[::3]
+        logits = make(name, seed, options, ids)
+        if name == "dora":
+            check_magnitude_names(ids, logits)
+        tensors[f"{name}.logits"] = logits[::3]
     common.save_tensors(FOLDER / "logits.safetensors", tensors)
     common.save_json(FOLDER / "cases.json", {
         "base": BASE, "text": PROMPT, "ids": ids, "positions": list(range(0, len(ids), 3)),
         "supported": list(SUPPORTED), "refused": list(REFUSED),
     })
+    rows = [{"changes": changes, "without_layers": layers, "warnings": warnings_of(changes, layers)} for changes, layers in WARNED]
+    common.save_json(FOLDER / "warnings.json", rows)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,9 @@ ROWS = [
     ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
     ("a search that overflows", ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{tmp}/overflowing", "--output", "{tmp}/none", "--method", "lorahub",
                                  "--objective", "loss"], 3, ["row 'alpha-", "are not finite: a mixture of 2 adapters overflows"]),
+    # A configuration from elsewhere ends with a message.
+    ("deeply nested targets", [*GENERATE, "--adapter", "{tmp}/deep"], 3, ["target_modules: a regular expression of 400000 bytes; at most 65536 are read"]),
+    ("a key beyond Quiver", [*GENERATE, "--adapter", "{tmp}/condition"], 3, ["alpha_pattern: the regular expression '(q)?(?(2)a|b)' has a condition on a group"]),
     # A message names the thing.
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
     ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
@@ -179,6 +182,9 @@ class Hostile(Case):
         for folder in ("huge", "overflowing/adapters/alpha", "overflowing/adapters/beta"):
             config = json.loads((self.tmp / folder / "adapter_config.json").read_text())
             (self.tmp / folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        for name, change in (("deep", {"target_modules": "(" * 200_000 + ")" * 200_000}), ("condition", {"alpha_pattern": {"(q)?(?(2)a|b)": 3}})):
+            shutil.copytree(self.library / "adapters/alpha", self.tmp / name)
+            (self.tmp / name / "adapter_config.json").write_text(json.dumps({**config, **change}))
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "nan")
         tensors = self.tmp / "nan/adapter_model.safetensors"
         raw = bytearray(tensors.read_bytes())

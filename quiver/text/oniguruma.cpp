@@ -4,11 +4,14 @@
 #include <array>
 
 #include "quiver/base/error.h"
-#include "quiver/text/regex.h"
+#include "quiver/regex/pattern.h"
+#include "quiver/text/oniguruma.h"
 #include "quiver/text/unicode.h"
 
 namespace quiver::text {
 namespace {
+
+using regex::literal;
 
 // White_Space and its complement, spelled out: PCRE2's own \s has U+180E as well.
 constexpr std::string_view kSpace =
@@ -24,12 +27,6 @@ constexpr std::array<std::string_view, 35> kProperties{
 std::string hex_escape(char32_t c) { return format("\\x{{{:X}}}", static_cast<std::uint64_t>(c)); }
 
 bool is_alphanumeric(char32_t c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-/// A character that stands for itself, inside or outside a class.
-std::string literal(char32_t c) {
-  if (is_alphanumeric(c)) return std::string(1, static_cast<char>(c));
-  return hex_escape(c);
-}
 
 /// The ranges that `property` gained after Unicode 14, as members of a class.
 std::string recent_members(std::string_view property) {
@@ -68,8 +65,8 @@ class Translator {
     return true;
   }
   [[noreturn]] void refuse(std::string_view what) const {
-    fail(ErrorKind::kUnsupported, "{}: the pattern '{}' has {} at byte {}, which Quiver does not implement", origin_, pattern_, what,
-         position_);
+    fail(ErrorKind::kUnsupported, "{}: the pattern '{}' has {} at byte {}, which Quiver does not implement", origin_,
+         regex::excerpt(pattern_), what, position_);
   }
 
   void item() {
@@ -101,7 +98,7 @@ class Translator {
 
   void group() {
     ++depth_;
-    if (depth_ > 100) refuse("groups nested deeper than 100");
+    if (depth_ > regex::kMaxGroupDepth) refuse(format("groups nested deeper than {}", regex::kMaxGroupDepth));
     if (!take_if("?")) {
       out_ += "(?:";  // nothing refers to what a group captures
       return;
@@ -123,7 +120,7 @@ class Translator {
     std::int64_t value = -1;
     while (peek() >= '0' && peek() <= '9') {
       value = std::max<std::int64_t>(value, 0) * 10 + (take() - '0');
-      if (value > 1000) refuse("a repeat count above 1000");
+      if (value > regex::kMaxRepeat) refuse(format("a repeat count above {}", regex::kMaxRepeat));
     }
     return value;
   }
@@ -299,17 +296,10 @@ class Translator {
 
 std::string translate_pattern(std::string_view pattern, const std::string& origin) {
   if (!is_valid_utf8(pattern)) fail(ErrorKind::kBadFormat, "{}: a split pattern is not valid UTF-8", origin);
-  return Translator(pattern, origin).run();
-}
-
-std::string literal_pattern(std::string_view text) {
-  std::string out;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(text.size());) {
-    const CodePoint point = code_point_at(text, i);
-    out += literal(point.value);
-    i += point.num_bytes;
+  if (static_cast<std::int64_t>(pattern.size()) > regex::kMaxPatternBytes) {
+    fail(ErrorKind::kUnsupported, "{}: a split pattern of {} bytes; at most {} are read", origin, pattern.size(), regex::kMaxPatternBytes);
   }
-  return out;
+  return Translator(pattern, origin).run();
 }
 
 }  // namespace quiver::text
