@@ -136,7 +136,7 @@ class Formats(ChatCase):
         base = next(s for s in parsed["samples"] if s["method"] == "base")
         self.assertAlmostEqual(base["nll"], last["first_loss"], places=4)
         self.expect_error(["train", "--base", TINY, "--data", data, "--library", self.tmp / "no"], 2, "talk.jsonl:1", "chat template")
-        self.expect_error(["train", "--base", self.base, "--no-chat", "--train-on", "last", "--data", data, "--library", self.tmp / "no"], 2, "--train-on excludes --no-chat")
+        self.expect_error(["train", "--base", self.base, "--no-chat", "--train-on", "last", "--data", data, "--library", self.tmp / "no"], 2, "--train-on", "--no-chat")
 
     def test_rows_that_are_no_conversation(self):
         data = self.tmp / "train"

@@ -47,6 +47,26 @@ class Verbs(Case):
         decoded = [json.loads(line)["text"] for line in run("tokenize", "--base", TINY, "--decode", stdin=ids).stdout.splitlines()]
         self.assertEqual(decoded, text.splitlines())
 
+    def test_a_base_whose_files_disagree_is_used_with_a_warning(self):
+        gguf = self.tmp / "unnamed.gguf"
+        gguf.write_bytes((ROOT / "tests/golden/model/llama-mixed.gguf").read_bytes().replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prX"))
+        for done in (run("tokenize", "--base", gguf, stdin="text\n"), run("generate", "--base", gguf, "--prompt", "a", "--max-new-tokens", 1)):
+            self.assertIn("has no tokenizer.ggml.pre: its text is cut as by 'default'", done.stderr)
+        tied = self.tmp / "tied"
+        shutil.copytree(TINY, tied)
+        raw = (tied / "model.safetensors").read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header, data = json.loads(raw[8:8 + size]), raw[8 + size:]
+        begin, end = header["model.embed_tokens.weight"]["data_offsets"]
+        header["lm_head.weight"] = {**header["model.embed_tokens.weight"], "data_offsets": [len(data), len(data) + end - begin]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        head = data[begin:end]
+        for values, warns in ((head, False), (head[:2] + bytes([head[2] ^ 1]) + head[3:], True)):
+            (tied / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data + values)
+            done = run("generate", "--base", tied, "--prompt", "a", "--max-new-tokens", 1)
+            self.assertEqual("lm_head.weight has values of its own" in done.stderr, warns, done.stderr)
+
     def test_score_writes_a_line_per_request(self):
         requests = self.tmp / "requests.jsonl"
         write_jsonl(requests, [{"id": "a", "context": "Is the answer", "continuation": " in the text"}, {"id": 7, "context": "x", "continuation": " y"}])

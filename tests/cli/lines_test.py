@@ -21,14 +21,14 @@ class Lines(Case):
         if not requests.exists():
             # Contexts recur, near and far, so that runs share prompts.
             write_jsonl(requests, [{"id": f"r{i}", "context": f"Task {i % 7}. " + "read the review twice " * (5 + i % 11), "continuation": f" text {i % 3}"}
-                                   for i in range(3000)])
+                                   for i in range(500)])
         return ["score", *self.BASE, "--input", requests, *more]
 
     def generate(self, *more):
         prompts = self.tmp / "prompts.jsonl"
         if not prompts.exists():
-            write_jsonl(prompts, [{"id": i, "prompt": f"Task {i % 7}. " + "read the review " * (5 + i % 9)} for i in range(400)])
-        return ["generate", *self.BASE, "--input", prompts, "--max-new-tokens", 24, "--sampling-temperature", "0.8", *more]
+            write_jsonl(prompts, [{"id": i, "prompt": f"Task {i % 7}. " + "read the review " * (5 + i % 9)} for i in range(200)])
+        return ["generate", *self.BASE, "--input", prompts, "--max-new-tokens", 12, "--sampling-temperature", "0.8", *more]
 
     def start(self, args, **more):
         return subprocess.Popen([str(QUIVER), *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -58,7 +58,7 @@ class Lines(Case):
                 self.assertEqual(code, -signal.SIGKILL)
                 kept = lines.read_text().count("\n")
                 with lines.open("a") as file:
-                    file.write('{"id":"r2999","log')  # a line that a kill cut
+                    file.write('{"id":"r499","log')  # a line that a kill cut
                 done = run(*args, "--output", killed)
                 self.assertIn(f"{kept} lines were made before; they are kept", done.stderr)
                 self.assertEqual(killed.read_bytes(), whole.read_bytes())
@@ -91,7 +91,8 @@ class Lines(Case):
                 self.assertIn(first["id"], ("r0", 0))
                 self.assertIsNone(process.poll())
                 process.send_signal(signal.SIGINT)
-                rest, messages = process.communicate(timeout=120)
+                rest, messages = process.stdout.read(), process.stderr.read()
+                process.wait(timeout=120)
                 self.assertEqual(process.returncode, 130, messages)
                 self.assertIn(f"stopped after {1 + rest.count(chr(10))} of", messages)
                 self.assertIn("their lines are printed, and the same command starts from the first", messages)
