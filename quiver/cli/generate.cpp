@@ -16,14 +16,14 @@ struct GenerateOptions {
   model::GenerateOptions generate;
 };
 
-std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt) {
+std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt, const std::string& where) {
   if (!base.format.chat) return data::encode_text(base.tokenizer, prompt);
-  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, "");
+  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, where);
 }
 
 /// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
 std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
-  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where));
+  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where), where);
   if (row.contains("prompt")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'prompt'; expected one of them", where);
   return data::encode_messages(base.tokenizer, base.format, data::read_request(row.at("messages"), where), where);
 }
@@ -31,7 +31,7 @@ std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann:
 /// One prompt, its answer appearing as it is made.
 void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
-  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt)};
+  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt, "")};
   auto generate = options.generate;
   NoProgress quiet;
   generate.groups = model.groups_of(prompts, quiet);
@@ -51,8 +51,10 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
   io::JsonLinesReader reader(options.input);
   std::vector<nlohmann::json> ids;
   std::vector<std::vector<std::int32_t>> prompts;
+  auto generate = options.generate;
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
+    const auto where = row_name(*row, reader.where());
+    generate.names.push_back(where);
     ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
     prompts.push_back(encode(base, *row, where));
     if (prompts.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
@@ -62,8 +64,7 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
            base.llama.config().max_positions);
     }
   }
-  TerminalProgress progress;
-  auto generate = options.generate;
+  auto progress = options.common.progress();
   generate.groups = model.groups_of(prompts, progress);
   progress.begin("generate", static_cast<std::int64_t>(prompts.size()) * options.generate.max_new_tokens, "tokens at most");
   const auto on_token = [&](std::int64_t, std::int32_t) {
@@ -85,7 +86,7 @@ void run_file(const GenerateOptions& options, const recipes::BaseModel& base, co
 void run(GenerateOptions& options) {
   if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto model = recipes::adapted_model(base, options.choice, progress);
   options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;

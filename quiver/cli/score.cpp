@@ -20,9 +20,9 @@ struct ScoreOptions {
 forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
   const auto continuation = io::require_string(row, "continuation", where);
   if (!row.contains("messages"))
-    return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation);
+    return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation, where);
   if (row.contains("context")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'context'; expected one of them", where);
-  return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, "");
+  return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, where);
 }
 
 void run(const ScoreOptions& options) {
@@ -32,21 +32,11 @@ void run(const ScoreOptions& options) {
   std::vector<forest::Sequence> sequences;
   io::JsonLinesReader reader(options.input);
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
     ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(ids.size()));
-    try {
-      sequences.push_back(encode(base, *row, where));
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kUsage) throw;
-      fail(ErrorKind::kUsage, "{}: {}", where, error.what());
-    }
-    const auto size = static_cast<std::int64_t>(sequences.back().tokens.size());
-    if (size - 1 > base.llama.config().max_positions) {
-      fail(ErrorKind::kUsage, "{}: context and continuation have {} tokens; the model's context is {}", where, size,
-           base.llama.config().max_positions);
-    }
+    sequences.push_back(encode(base, *row, row_name(*row, reader.where())));
   }
-  TerminalProgress progress;
+  eval::check_context(base.llama, sequences);
+  auto progress = options.common.progress();
   const auto model = recipes::adapted_model(base, options.choice, progress);
   model.assign_groups(sequences, progress);
   progress.begin("score", static_cast<std::int64_t>(sequences.size()), "requests");
