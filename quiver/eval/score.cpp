@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 
@@ -54,8 +55,13 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
   const auto scores = nn::score_targets(hidden, model.head(), tokens);
   const auto log_probs = scores.log_prob.to(torch::kDouble);
   for (std::int64_t i = 0; i < count; ++i) {
-    auto& result = results[order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]];
+    const auto sequence = static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence);
+    auto& result = results[order[sequence]];
     const double log_prob = log_probs.data_ptr<double>()[i];
+    if (!std::isfinite(log_prob)) {
+      fail(ErrorKind::kMismatch, "the log-likelihood of {} is {}: the base or an adapter overflows (a scaling too large?)",
+           forest::name_of(sequences[sequence], order[sequence]), log_prob);
+    }
     result.log_prob += log_prob;
     result.token_log_probs.push_back(log_prob);
     result.is_greedy = result.is_greedy && scores.is_greedy.data_ptr<bool>()[i];
@@ -64,15 +70,19 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
 
 }  // namespace
 
+void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences) {
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
+    if (size - 1 <= model.config().max_positions) continue;
+    fail(ErrorKind::kUsage, "{} has {} tokens; the model's context is {}", forest::name_of(sequences[i], i), size,
+         model.config().max_positions);
+  }
+}
+
 std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress) {
   const torch::InferenceMode inference;
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
-    if (size - 1 > model.config().max_positions) {
-      fail(ErrorKind::kUsage, "sequence {} has {} tokens; the model's context is {}", i, size, model.config().max_positions);
-    }
-  }
+  check_context(model, sequences);
   std::vector<std::size_t> order(sequences.size());
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return std::tie(sequences[i].group, sequences[i].tokens); });

@@ -22,9 +22,12 @@ struct ScoreOptions {
   std::int64_t max_batch_rows = 2048;  ///< rows computed at a time (one sequence may exceed it)
 };
 
+/// Throws kUsage, naming the sequence, for one beyond the model's context.
+void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences);
+
 /// The score of every sequence, in order. Sequences are sorted so that those that begin alike share a batch, where their
 /// common prefix is computed once; the result does not depend on it (up to rounding). Progress is told in sequences.
-/// Throws kUsage for a sequence beyond the model's context, naming its index.
+/// Throws as check_context, and kMismatch, naming the sequence, for a log-likelihood that is not finite.
 std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress);
 

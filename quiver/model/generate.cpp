@@ -60,6 +60,10 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
   return rows;
 }
 
+std::string name_of_prompt(const GenerateOptions& options, std::int64_t index) {
+  return options.names.empty() ? format("prompt {}", index) : options.names[static_cast<std::size_t>(index)];
+}
+
 /// Decodes prompts [first, first + count) together.
 class BatchDecoder {
  public:
@@ -78,8 +82,8 @@ class BatchDecoder {
       const auto length = static_cast<std::int64_t>(prompts[i].size());
       const auto room = model_.config().max_positions - length;
       if (room < 1) {
-        fail(ErrorKind::kUsage, "prompt {} has {} tokens; the model's context of {} leaves no room for an answer",
-             first + static_cast<std::int64_t>(i), length, model_.config().max_positions);
+        fail(ErrorKind::kUsage, "{} has {} tokens; the model's context of {} leaves no room for an answer",
+             name_of_prompt(options_, first + static_cast<std::int64_t>(i)), length, model_.config().max_positions);
       }
       const auto max_new = std::min(options_.max_new_tokens, room);
       active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0, group_of(i)});
@@ -124,12 +128,12 @@ class BatchDecoder {
   }
 
   /// `largest` [active]: the greatest logit of each.
-  static void check_finite(const std::vector<Active>& active, const torch::Tensor& largest) {
+  void check_finite(const std::vector<Active>& active, const torch::Tensor& largest) const {
     const auto is_finite = largest.isfinite().cpu();
     for (std::size_t i = 0; i < active.size(); ++i) {
       if (is_finite.const_data_ptr<bool>()[i]) continue;
-      fail(ErrorKind::kMismatch, "the logits after prompt {} are not finite: the base or an adapter overflows (a scaling too large?)",
-           active[i].prompt);
+      fail(ErrorKind::kMismatch, "the logits after {} are not finite: the base or an adapter overflows (a scaling too large?)",
+           name_of_prompt(options_, active[i].prompt));
     }
   }
 
@@ -170,14 +174,17 @@ std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<co
                                                 const GenerateOptions& options, const TokenCallback& on_token,
                                                 const BatchCallback& on_batch) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
-  if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
+  if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "`top_p` is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
   if (options.max_batch < 1) fail(ErrorKind::kUsage, "max_batch is {}; expected 1 or more", options.max_batch);
   if (!options.groups.empty() && options.groups.size() != prompts.size()) {
     fail(ErrorKind::kUsage, "{} groups for {} prompts; expected one a prompt", options.groups.size(), prompts.size());
   }
+  if (!options.names.empty() && options.names.size() != prompts.size()) {
+    fail(ErrorKind::kUsage, "{} names for {} prompts; expected one a prompt", options.names.size(), prompts.size());
+  }
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) fail(ErrorKind::kUsage, "prompt {} has no tokens", i);
+    if (prompts[i].empty()) fail(ErrorKind::kUsage, "{} has no tokens", name_of_prompt(options, static_cast<std::int64_t>(i)));
   }
   const torch::InferenceMode inference;
   std::vector<std::vector<std::int32_t>> results(prompts.size());

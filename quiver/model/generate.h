@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "quiver/model/llama.h"
@@ -18,6 +19,7 @@ struct GenerateOptions {
   std::vector<std::int32_t> stop_ids;  ///< a sequence ends with the first of these, which is kept
   std::int64_t max_batch = 64;         ///< prompts decoded together
   std::vector<std::int32_t> groups;    ///< of the prompts (forest::Sequence::group); empty: all of group 0
+  std::vector<std::string> names;      ///< of the prompts, for messages; empty: "prompt 0", ...
 };
 
 /// Called with each new token as (prompt index, token id). Returning false ends that sequence.

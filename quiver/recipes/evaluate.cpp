@@ -108,16 +108,17 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
           // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
           std::string_view continuation = question.continuations[i];
           if (base.format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
-          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation));
+          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation, question.where));
         }
       }
+      eval::check_context(base.llama, task.sequences);
       task.questions = std::move(questions);
     } else {
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
       if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
       for (const auto& example : task.examples) {
         task.sequences.push_back(data::encode_example(base.tokenizer, format, example, length));
-        task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
+        if (setup.generates) task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
       }
     }
     rows.push_back(std::move(task));
@@ -138,7 +139,7 @@ std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& s
     choice.library.clear();
     return choice;
   }
-  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs --library", method.name);
+  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs `library`", method.name);
   if (choice.method != "oracle") return choice;
   if (is_mixed(choice.kind)) {
     choice.method = "task=" + task;
@@ -230,13 +231,18 @@ class SectionRun {
 
   void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
-    for (const auto& task : rows) prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
+    std::vector<std::string> names;
+    for (const auto& task : rows) {
+      prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
+      for (const auto& example : task.examples) names.push_back(example.where);
+    }
     model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
       const auto some = std::span(prompts).subspan(first, count);
       options.groups = model.groups_of(some, quiet_);
+      options.names.assign(names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count));
       for (auto& answer : model::generate(model.llama, some, options)) answers.push_back(std::move(answer));
       progress_.advance(static_cast<std::int64_t>(count), "");
       throw_if_stopped("while evaluating; finished parts are kept");
@@ -366,9 +372,10 @@ void add_library(json& results, const library::Library& library) {
   for (const auto& [name, entry] : library.adapters()) {
     const auto& training = entry.info.training;
     if (!training.contains("losses")) continue;
-    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", training.at("losses")}};
+    const auto& losses = io::require_array(training, "losses", format("adapter '{}' of library '{}'", name, library.path().string()));
+    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", losses}};
     json steps = json::array();
-    for (std::size_t i = 0; i < training.at("losses").size(); ++i) steps.push_back(i + 1);
+    for (std::size_t i = 0; i < losses.size(); ++i) steps.push_back(i + 1);
     curve["steps"] = steps;
     for (const char* key : {"tokens", "rows", "seconds", "tokens_per_second"}) curve[key] = training.value(key, json(nullptr));
     results["training"].push_back(std::move(curve));
@@ -378,8 +385,8 @@ void add_library(json& results, const library::Library& library) {
   }
   const auto& provenance = library.groups_provenance();
   if (provenance.is_object() && provenance.contains("similarity")) {
-    results["clusters"] = {
-        {"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
+    const auto origin = format("the groups of library '{}'", library.path().string());
+    for (const char* key : {"adapters", "labels", "similarity"}) results["clusters"][key] = io::require_array(provenance, key, origin);
     results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())},
                                          {"seed", provenance.value("seed", json())},
                                          {"by", provenance.value("by", json())},
@@ -451,7 +458,8 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
       json part = json::object();
       if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
-      if (part.value("key", "") != key) {
+      if (!part.is_object()) part = json::object();
+      if (part.value("key", json()) != key) {
         part = SectionRun(base, setup, opened, progress).run(method, section, rows);
         part["key"] = key;
         if (!path.empty()) io::write_file_atomic(path, io::dump_json(part, path.string()));
