@@ -45,7 +45,7 @@ std::vector<std::string> tasks_of(const library::Library& library, std::span<con
     tasks.insert(of_adapter.begin(), of_adapter.end());
   }
   if (tasks.empty())
-    fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; --tasks says which to look at", library.path().string());
+    fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; `tasks` says which to look at", library.path().string());
   return {tasks.begin(), tasks.end()};
 }
 
@@ -68,8 +68,8 @@ double mean(const std::vector<double>& values) {
 }
 
 void check_library(const AnalysisSetup& setup) {
-  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give --library");
-  if (setup.rows < 1) fail(ErrorKind::kUsage, "--rows {}; expected 1 or more", setup.rows);
+  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give `library`");
+  if (setup.rows < 1) fail(ErrorKind::kUsage, "`rows` {}; expected 1 or more", setup.rows);
 }
 
 /// The mean of each figure over some of route_statistics' documents.
@@ -135,14 +135,7 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
   if (adapters.size() < 2)
     fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(),
          adapters.size());
-  Scoring norms;
-  for (const auto& [path, first] : adapters.front().pairs) {
-    std::int64_t rank = 0;
-    for (const auto& adapter : adapters) rank = std::max(rank, adapter.pairs.at(path).rank());
-    std::vector<torch::Tensor> rows;
-    for (const auto& adapter : adapters) rows.push_back(routing::directions(adapter.pairs.at(path), rank, /*gamma=*/1));
-    norms.vectors.emplace(path, torch::stack(rows));
-  }
+  const Scoring norms{.vectors = routing::stacked_directions(adapters, /*components=*/0, /*gamma=*/1), .rule = {}};
   const auto tasks = tasks_of(library, adapters, setup);
   json of_tasks = json::array();
   std::vector<double> all;
