@@ -90,12 +90,12 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
                               c10::toString(base.llama.placement().dtype)));
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == job.key) {
-      job.result.stats = stored_stats(entry->info.training);
+      job.result.stats = stored_stats(entry->info.training, format("adapter '{}' of library '{}'", name, library.path().string()));
       return job;
     }
     if (!setup.force) {
       fail(ErrorKind::kMismatch,
-           "library '{}' holds an adapter '{}' that was trained with other settings, data, dtype or base; --force trains it again",
+           "library '{}' holds an adapter '{}' that was trained with other settings, data, dtype or base; `force=true` trains it again",
            library.path().string(), name);
     }
   }
