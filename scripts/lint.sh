@@ -13,8 +13,9 @@ tools=.venv/bin
 echo "lint: clang-format"
 git ls-files '*.h' '*.cpp' | xargs "$tools/clang-format" --dry-run --Werror
 
-echo "lint: layers"
+echo "lint: layers, messages"
 python3 scripts/check_layering.py
+python3 scripts/check_messages.py
 
 # clang-tidy reads no precompiled header of GCC, so each call reads libtorch's headers: unity sources make it eight times fewer.
 # The kernels are left out: Clang lacks GCC's __builtin_shuffle. The sanitizers run over them (make asan).

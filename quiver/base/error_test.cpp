@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "quiver/testing/message_of.h"
+
 namespace quiver {
 namespace {
 
@@ -11,15 +13,8 @@ TEST(Format, AcceptsEveryKindOfValue) {
 }
 
 TEST(Fail, CarriesKindAndMessage) {
-  try {
-    fail(ErrorKind::kMismatch, "rank {} is not {}", 4, 8);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kMismatch);
-    EXPECT_STREQ(error.what(), "rank 4 is not 8");
-    EXPECT_EQ(exit_code(error.kind()), 3);
-    return;
-  }
-  FAIL() << "nothing was thrown";
+  EXPECT_EQ(testing::message_of(ErrorKind::kMismatch, [] { fail(ErrorKind::kMismatch, "rank {} is not {}", 4, 8); }), "rank 4 is not 8");
+  EXPECT_EQ(exit_code(ErrorKind::kMismatch), 3);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ TEST(RandomStream, BelowStaysBelowAndReachesEveryValue) {
   RandomStream stream(1, "below");
   std::vector<int> seen(5, 0);
   for (int i = 0; i < 1000; ++i) ++seen.at(stream.below(5));
-  for (const int count : seen) EXPECT_GT(count, 140);
+  for (const int count : seen) EXPECT_GT(count, 140) << count;
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ void run(AdaptOptions& options) {
   const auto setup = resolve(options);
   lora::check_may_write(options.output, options.training.setup.force);  // before the work
   const auto base = options.common.load(options.training.resolve_train_on());
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto adapted = recipes::adapt(base, setup, progress);
   lora::save_peft(options.output, adapted.adapter, options.training.setup.force);
   io::WorkFolder(setup.work).remove();

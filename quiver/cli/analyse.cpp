@@ -39,7 +39,7 @@ std::string figure(const json& value) { return value.is_number() ? format("{:>9.
 void run_routing(const AnalyseOptions& options) {
   const auto setup = resolve(options);
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto result = recipes::analyse_routing(base, setup, progress);
   if (options.common.json) return print_json(result);
   std::string text = format("{:<44}  entropy  of ln N    margin agreement  own task\n",
@@ -56,7 +56,7 @@ void run_routing(const AnalyseOptions& options) {
 void run_norms(const AnalyseOptions& options) {
   const auto setup = resolve(options);
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto result = recipes::analyse_norms(base, setup, progress);
   if (options.common.json) return print_json(result);
   std::string text = "norm of the own adapter's update over that of another (figure 5 of Ostapenko et al. 2024)\n";
@@ -84,7 +84,7 @@ void run_transfer(const TransferOptions& transfer) {
   training.data = transfer.options.data;
   setup.training = training.resolve(transfer.options.common.seed);
   const auto base = transfer.options.common.load(transfer.training.resolve_train_on());
-  TerminalProgress progress;
+  auto progress = transfer.options.common.progress();
   const auto result = recipes::analyse_transfer(base, setup, progress);
   if (transfer.options.common.json) return print_json(result);
   std::string text = "  cosine      gain  of one adapter on both tasks over their own (figure 2 of Ostapenko et al. 2024)\n";

@@ -115,7 +115,7 @@ void run(const BuildOptions& options) {
   if (with_skills) skills = resolve_skills(options);
   const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   std::vector<recipes::TrainedAdapter> trained;
   if (options.recipe == "shared") {
     auto shared = setup;

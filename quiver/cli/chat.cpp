@@ -81,7 +81,7 @@ void run(ChatOptions& options) {
     fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
   options.common.format.chat = true;
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   options.generate.seed = options.common.seed;
   recipes::ChatSession session(base, options.choice, options.generate, progress);
   const bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && !options.common.json;

@@ -35,7 +35,7 @@ tensor::Placement CommonOptions::placement() const {
 
 recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
   auto model = recipes::load_base(base, placement());
-  for (const auto& warning : model.warnings) TerminalProgress().message(warning);
+  for (const auto& warning : model.warnings) progress().message(warning);
   if (!reads_text) return model;
   auto choice = format;
   choice.train_on = train_on;
@@ -44,6 +44,7 @@ recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
 }
 
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_base) {
+  options.command = &command;
   if (with_base) {
     command.add_option("--base", options.base, "Base model: a Hugging Face folder or a .gguf file (default: the one 'quiver fetch' gets)");
   }
@@ -73,6 +74,12 @@ void add_generation_options(CLI::App& command, model::GenerateOptions& generate)
   command.add_option("--max-new-tokens", generate.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
   command.add_option("--sampling-temperature", generate.temperature, "0 is greedy")->check(at_least(0))->capture_default_str();
   command.add_option("--top-p", generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+}
+
+std::string row_name(const nlohmann::json& row, const std::string& line) {
+  const auto id = row.is_object() ? row.find("id") : row.end();
+  if (id == row.end()) return line;
+  return format("{} (row {})", line, id->is_string() ? "'" + id->get<std::string>() + "'" : io::dump_json(*id, "id"));
 }
 
 void print_text(const std::string& text) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "quiver/cli/ranges.h"
+#include "quiver/cli/terminal.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/base_model.h"
@@ -16,6 +17,7 @@ namespace quiver::cli {
 
 /// Options that every verb takes.
 struct CommonOptions {
+  const CLI::App* command = nullptr;  ///< the verb
   std::string base;
   std::string device = "auto";
   std::string dtype = "auto";
@@ -25,6 +27,8 @@ struct CommonOptions {
   recipes::FormatChoice format;
   bool reads_text = false;  ///< the verb has --chat, --no-chat and --system, and the base a format
 
+  /// Shows the verb's work; its messages name options by their flags.
+  TerminalProgress progress() const { return TerminalProgress(*command); }
   /// Sets libtorch's threads and resolves where to compute.
   tensor::Placement placement() const;
   /// The base model, with a format of prompts where the verb reads text.
@@ -47,6 +51,9 @@ void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
 /// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for
 /// contradictions.
 void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods);
+
+/// A line of an input as messages name it: "requests.jsonl:3 (row 'x')", with the id if the row has one.
+std::string row_name(const nlohmann::json& row, const std::string& line);
 
 /// One line of JSON on stdout.
 void print_json(const nlohmann::json& value);

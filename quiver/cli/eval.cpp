@@ -93,7 +93,7 @@ void run(EvalOptions& options) {
   }
   io::WorkFolder work(setup.work);  // what cannot be used is told before the work
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   auto results = recipes::evaluate(base, setup, progress);
   results["machine"] = recipes::describe_machine();
   if (!options.output.empty()) {

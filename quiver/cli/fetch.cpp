@@ -14,7 +14,7 @@ void add_fetch_command(CLI::App& app) {
   add_common_options(*command, options->common, /*with_base=*/false);
   command->add_option("--python", options->python, "A Python with pip, which does the download")->capture_default_str();
   command->callback([options] {
-    TerminalProgress progress;
+    auto progress = options->common.progress();
     const auto path = recipes::fetch_default_base(options->python, progress);
     if (options->common.json) {
       print_json({{"path", path.string()}});

@@ -24,14 +24,14 @@ struct GenerateOptions {
   model::GenerateOptions generate;
 };
 
-std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt) {
+std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt, const std::string& where) {
   if (!base.format.chat) return data::encode_text(base.tokenizer, prompt);
-  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, "");
+  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, where);
 }
 
 /// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
 std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
-  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where));
+  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where), where);
   if (row.contains("prompt")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'prompt'; expected one of them", where);
   return data::encode_messages(base.tokenizer, base.format, data::read_request(row.at("messages"), where), where);
 }
@@ -39,7 +39,7 @@ std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann:
 /// One prompt, its answer appearing as it is made.
 void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
-  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt)};
+  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt, "")};
   auto generate = options.generate;
   NoProgress quiet;
   generate.groups = model.groups_of(prompts, quiet);
@@ -67,8 +67,8 @@ Prompts read_prompts(const recipes::BaseModel& base, const std::string& input) {
   Prompts prompts;
   io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
-    prompts.names.push_back(request_name(*row, where));
+    const auto where = row_name(*row, reader.where());
+    prompts.names.push_back(where);
     prompts.ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(prompts.ids.size()));
     prompts.tokens.push_back(encode(base, *row, where));
     if (prompts.tokens.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
@@ -121,7 +121,7 @@ void answer_all(const GenerateOptions& options, const recipes::BaseModel& base, 
 void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput& output, const recipes::BaseModel& base,
               const recipes::AdaptedModel& model) {
   const auto total = static_cast<std::int64_t>(prompts.ids.size());
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
   progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.generate.max_new_tokens, "tokens at most");
   try {
@@ -140,7 +140,7 @@ void run(GenerateOptions& options) {
   const auto base = options.common.load();
   Prompts prompts;
   if (!options.input.empty()) prompts = read_prompts(base, options.input);
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto model = recipes::adapted_model(base, options.choice, progress);
   options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;

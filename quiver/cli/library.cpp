@@ -62,10 +62,11 @@ void add(const LibraryOptions& options) {
   auto adapter = lora::load_peft(options.folder);
   const auto warning =
       lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
-  if (warning) TerminalProgress().message(*warning);
-  for (const auto& text : lora::peft_warnings(adapter, base.llama.projections())) TerminalProgress().message(text);
+  auto progress = options.common.progress();
+  if (warning) progress.message(*warning);
+  for (const auto& text : lora::peft_warnings(adapter, base.llama.projections())) progress.message(text);
   if (lora::changes_nothing(adapter))
-    TerminalProgress().message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
+    progress.message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;
   // From here on it is an adapter of this base: its file says so, and the library checks it.
   adapter.base_model = base.llama.config().name;

@@ -7,10 +7,6 @@
 
 namespace quiver::cli {
 
-std::string request_name(const nlohmann::json& row, const std::string& where) {
-  return row.contains("id") ? format("{} (id {})", where, row.at("id").dump()) : where;
-}
-
 LineOutput::LineOutput(std::string path, bool force) : path_(std::move(path)) {
   check_output(path_, force);
   if (is_file(path_)) partial_.emplace(path_);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,9 +11,6 @@
 #include "quiver/io/partial_lines.h"
 
 namespace quiver::cli {
-
-/// What messages call a row of an input file: "requests.jsonl:3", and its id if it has one.
-std::string request_name(const nlohmann::json& row, const std::string& where);
 
 /// Where the lines of a verb go. Standard output and streams get them at once. A file gets them when all are there; until then they lie
 /// beside it (io::PartialLines), and the next run of the same key goes on behind them.

@@ -15,6 +15,7 @@
 #include "quiver/base/near.h"
 #include "quiver/base/progress.h"
 #include "quiver/cli/command.h"
+#include "quiver/cli/flags.h"
 
 namespace {
 
@@ -111,7 +112,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
   } catch (const quiver::Error& error) {
-    return report(error.kind(), error.what());
+    return report(error.kind(), with_flags(chosen_command(app), error.what()));
   } catch (const c10::Error& error) {
     return report(quiver::ErrorKind::kInternal, std::string("a bug in Quiver, please report it: ") + error.what_without_backtrace());
   } catch (const std::filesystem::filesystem_error& error) {  // a path that may not be entered, a loop of links, an over-long name

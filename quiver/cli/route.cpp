@@ -24,7 +24,7 @@ struct RouteOptions {
 void run(const RouteOptions& options) {
   check_output(options.html, options.force);  // before the work
   const auto base = options.common.load();
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto trace = recipes::trace_routes(base, options.choice, options.prompt, progress);
   if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), options.force);
   if (options.common.json) {

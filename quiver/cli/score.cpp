@@ -27,9 +27,9 @@ struct ScoreOptions {
 forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
   const auto continuation = io::require_string(row, "continuation", where);
   if (!row.contains("messages"))
-    return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation);
+    return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation, where);
   if (row.contains("context")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'context'; expected one of them", where);
-  return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, "");
+  return data::encode_request(base.tokenizer, base.format, data::read_request(row.at("messages"), where), continuation, where);
 }
 
 /// The lines of --input, encoded.
@@ -43,21 +43,12 @@ Requests read_requests(const recipes::BaseModel& base, const std::string& input)
   Requests requests;
   io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
-    requests.names.push_back(request_name(*row, where));
+    const auto where = row_name(*row, reader.where());
+    requests.names.push_back(where);
     requests.ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(requests.ids.size()));
-    try {
-      requests.sequences.push_back(encode(base, *row, where));
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kUsage) throw;
-      fail(ErrorKind::kUsage, "{}: {}", where, error.what());
-    }
-    const auto size = static_cast<std::int64_t>(requests.sequences.back().tokens.size());
-    if (size - 1 > base.llama.config().max_positions) {
-      fail(ErrorKind::kUsage, "{}: context and continuation have {} tokens; the model's context is {}", where, size,
-           base.llama.config().max_positions);
-    }
+    requests.sequences.push_back(encode(base, *row, where));
   }
+  eval::check_context(base.llama, requests.sequences);
   return requests;
 }
 
@@ -104,7 +95,7 @@ void run(const ScoreOptions& options) {
   LineOutput output(options.output, options.force);  // before the work
   const auto base = options.common.load();
   auto requests = read_requests(base, options.input);
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto model = recipes::adapted_model(base, options.choice, progress);
   const auto total = static_cast<std::int64_t>(requests.ids.size());
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options.choice, requests); }, progress));

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "quiver/base/error.h"
+#include "quiver/cli/flags.h"
 
 namespace quiver::cli {
 namespace {
@@ -36,7 +37,7 @@ int terminal_width(int fd) {
   return given > 0 ? given : 80;
 }
 
-TerminalProgress::TerminalProgress() : is_terminal_(isatty(STDERR_FILENO) == 1) {}
+TerminalProgress::TerminalProgress(const CLI::App& command) : command_(command), is_terminal_(isatty(STDERR_FILENO) == 1) {}
 TerminalProgress::~TerminalProgress() { end(); }
 
 void TerminalProgress::begin(std::string_view stage, std::int64_t total, std::string_view unit) {
@@ -71,8 +72,9 @@ void TerminalProgress::end() {
 
 void TerminalProgress::message(std::string_view text) {
   if (!said_.emplace(text).second) return;
+  const auto shown = with_flags(command_, text);
   if (is_terminal_ && active_) std::fputs("\r\x1b[K", stderr);
-  std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(shown.size()), shown.data());
   if (is_terminal_ && active_) draw(false);
 }
 

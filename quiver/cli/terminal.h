@@ -1,6 +1,7 @@
 // What the program shows while it works.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <memory>
 #include <set>
@@ -11,10 +12,10 @@
 namespace quiver::cli {
 
 /// On a terminal: one line that is redrawn, with a bar, rate and time to go. Elsewhere: a plain line at the start and
-/// end of each stage and every half minute. Always on stderr.
+/// end of each stage and every half minute. Always on stderr. Messages name the options of `command` by their flags (flags.h).
 class TerminalProgress : public Progress {
  public:
-  TerminalProgress();
+  explicit TerminalProgress(const CLI::App& command);
   ~TerminalProgress() override;
   void begin(std::string_view stage, std::int64_t total, std::string_view unit) override;
   void advance(std::int64_t count, std::string_view note) override;
@@ -27,6 +28,7 @@ class TerminalProgress : public Progress {
   void draw(bool final);
   std::string line(int width) const;
 
+  const CLI::App& command_;
   bool is_terminal_;
   std::set<std::string, std::less<>> said_;  // messages: what was said once tells nothing new
   bool active_ = false;

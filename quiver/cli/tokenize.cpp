@@ -48,7 +48,7 @@ void run(const TokenizeOptions& options) {
   if (options.add_generation_prompt && !options.messages) fail(ErrorKind::kUsage, "--add-generation-prompt is for --messages");
   const auto path = recipes::base_path_or_default(options.common.base);
   const auto tokenizer = text::load_tokenizer(path);
-  for (const auto& warning : tokenizer.warnings()) TerminalProgress().message(warning);
+  for (const auto& warning : tokenizer.warnings()) options.common.progress().message(warning);
   std::optional<text::ChatTemplate> chat;
   if (options.messages) chat = recipes::prompt_format(path, tokenizer, {.chat = true}).chat;
   std::string line;

@@ -54,7 +54,7 @@ void check_options(const CLI::App& command, const TrainOptions& options) {
 
 void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
   const auto base = options.common.load(options.training.resolve_train_on());
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
   if (options.common.json) return print_json(result);
   const auto& training = result["training"];
@@ -72,7 +72,7 @@ void run(const TrainOptions& options) {
   if (options.profile) Profile::enable();
   const auto base = options.common.load(options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.llama.config().name, base.llama.fingerprint()});
-  TerminalProgress progress;
+  auto progress = options.common.progress();
   std::vector<recipes::TrainedAdapter> trained;
   if (options.shared.empty()) {
     trained = recipes::train_private(base, library, setup, progress);

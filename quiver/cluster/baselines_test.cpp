@@ -37,6 +37,7 @@ TEST(RandomTasks, DrawsEveryTaskIndependently) {
   EXPECT_EQ(result.labels, canonical_labels(drawn));
   EXPECT_EQ(result.num_empty, 0);
   for (const auto& members : result.clusters()) {
+    SCOPED_TRACE(members.front());
     EXPECT_NEAR(static_cast<double>(members.size()), 400, 5 * 19);  // five standard deviations of a binomial
   }
 }
@@ -45,6 +46,7 @@ TEST(RandomTasks, LeavesOutClustersThatNoTaskIsDrawnInto) {
   // T tasks leave K (1 - 1/K)^T of K clusters empty on average.
   double empty = 0;
   for (int trial = 0; trial < 500; ++trial) {
+    SCOPED_TRACE(trial);
     RandomStream random(7, "test/" + std::to_string(trial));
     const auto result = random_tasks(task_names(12), 10, random);
     const std::set<std::int64_t> labels(result.labels.begin(), result.labels.end());

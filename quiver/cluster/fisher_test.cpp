@@ -94,6 +94,7 @@ TEST(FisherSimilarity, SaysWhatDoesNotFit) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity(one(std::numeric_limits<float>::quiet_NaN()), one(1)); }),
               HasSubstr("not finite"));
   for (const auto measure : {FisherMeasure::kSymmetric, FisherMeasure::kCosine}) {
+    SCOPED_TRACE(static_cast<int>(measure));
     EXPECT_THAT(message_of(ErrorKind::kUsage,
                            [&] {
                              fisher_similarity(one(1), {{"p", torch::zeros({2})}}, measure);

@@ -31,11 +31,7 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
 
 void check_values(const LoraAdapter& adapter) {
   lora::refuse_dora(adapter, "cluster");
-  for (const auto& [path, pair] : adapter.pairs) {
-    if (pair.lora_a().isfinite().all().item<bool>() && pair.lora_b().isfinite().all().item<bool>()) continue;
-    fail(ErrorKind::kUsage, "adapter '{}' holds NaN or infinite weights at '{}': its training diverged, so leave it out", adapter.name,
-         path);
-  }
+  lora::refuse_not_finite(adapter, "cluster");
 }
 
 /// Same paths everywhere; same shapes at each, except for the rank where `any_rank`.

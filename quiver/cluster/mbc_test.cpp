@@ -108,6 +108,7 @@ TEST(Embed, HasTheCosinesOfTheTruncatedSvd) {
   const auto x = torch::randn({9, 40}, generator, torch::kDouble);
   const auto [u, s, vh] = torch::linalg_svd(x, /*full_matrices=*/false);
   for (const std::int64_t components : {1, 4, 9, 64}) {
+    SCOPED_TRACE(components);
     const auto kept = std::min<std::int64_t>(components, 9);
     const auto rows = (u * s).narrow(1, 0, kept);
     const auto unit = rows / rows.norm(2, 1, true);
@@ -126,7 +127,9 @@ TEST(Embed, LeavesARowOutsideTheKeptSubspaceZero) {
 
 TEST(Mbc, RecoversPlantedGroups) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    SCOPED_TRACE(seed);
     for (const auto similarity : {Similarity::kFactors, Similarity::kProducts}) {
+      SCOPED_TRACE(static_cast<int>(similarity));
       const auto result = mbc(planted(seed, 4), {.num_clusters = 3, .similarity = similarity});
       EXPECT_THAT(result.labels, ElementsAre(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2));
       EXPECT_THAT(result.clusters()[1], ElementsAre("task11", "task14", "task17", "task20"));
@@ -180,7 +183,7 @@ TEST(Mbc, SaysWhatDoesNotFit) {
   adapters[0] = random_adapter("nan", 3);
   adapters[0].pairs.at("layers.1.q_proj").lora_a()[0][0] = std::numeric_limits<float>::infinity();
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { mbc(adapters, {.num_clusters = 2}); }),
-              HasSubstr("adapter 'nan' holds NaN or infinite weights at 'layers.1.q_proj'"));
+              HasSubstr("adapter 'nan' holds NaN or infinite values at 'layers.1.q_proj'"));
 }
 
 TEST(SweepClusters, GivesForEachKWhatMbcGives) {
@@ -188,6 +191,7 @@ TEST(SweepClusters, GivesForEachKWhatMbcGives) {
   const auto sweep = sweep_clusters(adapters, {.num_clusters = 99, .sparsity = 0.3});
   ASSERT_EQ(sweep.entries.size(), 12);
   for (std::size_t i = 0; i < sweep.entries.size(); ++i) {
+    SCOPED_TRACE(i);
     const auto& entry = sweep.entries[i];
     const auto k = static_cast<std::int64_t>(i) + 1;
     const auto alone = mbc(adapters, {.num_clusters = k, .sparsity = 0.3});
@@ -206,6 +210,7 @@ TEST(SweepClusters, GivesForEachKWhatMbcGives) {
 
 TEST(SweepClusters, SuggestsTheNumberOfPlantedGroups) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
     EXPECT_EQ(sweep_clusters(planted(seed, 4), {}).suggested, 3);
     const std::int64_t without_it[] = {8, 5, 5};
     const auto sweep = sweep_clusters(planted(seed, 4), {}, without_it);
@@ -228,7 +233,7 @@ TEST(SweepClusters, TakesTheSmallestOfEqualSilhouettesAndTheSmallestKWhereNoneHa
     equal.push_back(random_adapter("t" + std::to_string(i), 1));
   }
   const auto sweep = sweep_clusters(equal, {});
-  for (const auto& entry : sweep.entries) EXPECT_NEAR(entry.silhouette.value_or(0), 0, 1e-12);
+  for (const auto& entry : sweep.entries) EXPECT_NEAR(entry.silhouette.value_or(0), 0, 1e-12) << entry.num_clusters;
   EXPECT_EQ(sweep.suggested, 2);
 }
 

@@ -45,6 +45,7 @@ TEST(CosinesWith, AreThoseOfTheVectorsThatMbcComparesBy) {
     return torch::cat(parts);
   };
   for (std::size_t i = 0; i < others.size(); ++i) {
+    SCOPED_TRACE(i);
     const auto x = sparsify(adapter_vector(adapter), 0.6).to(torch::kDouble);
     const auto y = sparsify(adapter_vector(others[i]), 0.6).to(torch::kDouble);
     EXPECT_NEAR(factors[i], cosine(x, y), 1e-12);
@@ -78,7 +79,9 @@ TEST(NearestGroups, FindsThePlantedGroupOfANewAdapter) {
     for (std::uint64_t i = 0; i < 2 + g; ++i) groups["c" + std::to_string(g)].push_back(around(g, i));
   }
   for (const auto similarity : {Similarity::kFactors, Similarity::kProducts}) {
+    SCOPED_TRACE(static_cast<int>(similarity));
     for (std::uint64_t g = 0; g < 4; ++g) {
+      SCOPED_TRACE(g);
       const auto ranked = nearest_groups(around(g, 90 + g), groups, {.similarity = similarity});
       ASSERT_EQ(ranked.size(), 4);
       EXPECT_EQ(ranked[0].group, "c" + std::to_string(g));

@@ -9,11 +9,13 @@
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/data/tasks.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::data {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::error_of;
 
 /// A folder of task files that goes away.
 class TaskFolder {
@@ -27,15 +29,6 @@ class TaskFolder {
   fs::path path_;
 };
 
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(LoadTask, ReadsTheCarriedData) {
   const auto task = load_task("data/train", "task363_sst2_polarity_classification");
   EXPECT_EQ(task.train.size(), 802u);
@@ -48,11 +41,11 @@ TEST(LoadTask, ReadsTheCarriedData) {
 TEST(LoadTask, NamesFileAndLineOfABadRow) {
   const TaskFolder folder;
   folder.write("t.jsonl", "{\"source\":\"a\",\"target\":\"b\"}\n{\"source\":\"a\",\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "t"); }).find("t.jsonl:2"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_task(folder.path(), "t"); }).find("t.jsonl:2"), std::string::npos);
   folder.write("u.jsonl", "{\"source\":\"a\"}\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("targets"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_task(folder.path(), "u"); }).find("targets"), std::string::npos);
   folder.write("v.jsonl", "{\"source\":\"a\",\"target\":\"b\",\"split\":\"dev\"}\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "v"); }).find("'dev'"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_task(folder.path(), "v"); }).find("'dev'"), std::string::npos);
 }
 
 TEST(LoadTask, ReadsTheShapesOfTheField) {
@@ -64,22 +57,41 @@ TEST(LoadTask, ReadsTheShapesOfTheField) {
   EXPECT_EQ(task.train[0].source, "a");
   EXPECT_EQ(task.train[1].source, "do\n\na");
   EXPECT_EQ(task.train[2].source, "a");
-  for (const auto& row : task.train) EXPECT_EQ(row.targets, std::vector<std::string>{"b"});
+  for (const auto& row : task.train) EXPECT_EQ(row.targets, std::vector<std::string>{"b"}) << row.where;
   folder.write("u.jsonl", "{\"text\":\"a\",\"label\":1}\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "u"); }).find("u.jsonl:1: the row has keys 'label', 'text'; expected 'source'"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { load_task(folder.path(), "u"); }).find("u.jsonl:1 (task 'u'): the row has keys 'label', 'text'; expected 'source'"),
+      std::string::npos);
 }
 
 TEST(LoadTask, RefusesASecondRowOfOneId) {
   const TaskFolder folder;
   folder.write("t.jsonl",
                "{\"id\":\"x\",\"source\":\"a\",\"target\":\"b\"}\n{\"id\":\"x\",\"source\":\"c\",\"target\":\"d\",\"split\":\"test\"}\n");
-  const auto message = message_of([&] { load_task(folder.path(), "t"); });
+  const auto message = error_of([&] { load_task(folder.path(), "t"); });
   EXPECT_NE(message.find("t.jsonl:2: the id 'x' stands at"), std::string::npos) << message;
   EXPECT_NE(message.find("t.jsonl:1 already"), std::string::npos) << message;
   const std::string row = "{\"id\":\"q\",\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":0}\n";
   folder.write("q.jsonl", row + row);
-  EXPECT_NE(message_of([&] { load_questions(folder.path(), "q"); }).find("q.jsonl:2: the id 'q' stands at"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_questions(folder.path(), "q"); }).find("q.jsonl:2: the id 'q' stands at"), std::string::npos);
+}
+
+TEST(LoadTask, RowsKnowWhereTheyStand) {
+  const TaskFolder folder;
+  folder.write("t.jsonl", "{\"source\":\"a\",\"target\":\"b\"}\n\n{\"id\":\"x\",\"source\":\"a\",\"target\":\"b\"}\n");
+  const auto file = (folder.path() / "t.jsonl").string();
+  const auto rows = load_task(folder.path(), "t").train;
+  EXPECT_EQ(rows.at(0).where, file + ":1 (task 't')");
+  EXPECT_EQ(rows.at(0).id, file + ":1");
+  EXPECT_EQ(rows.at(1).where, file + ":3 (task 't', row 'x')");
+  EXPECT_EQ(rows.at(1).id, "x");
+  folder.write(
+      "q.jsonl",
+      "{\"id\":\"y\",\"context\":\"a\",\"choices\":[\"b\"],\"label\":0}\n{\"id\":\"z\",\"context\":\"a\",\"choices\":[],\"label\":0}\n");
+  EXPECT_ERROR(load_questions(folder.path(), "q"), ErrorKind::kBadFormat,
+               "q.jsonl:2 (set 'q', row 'z'): label 0 is not one of the 0 choices");
+  folder.write("q.jsonl", "{\"id\":\"y\",\"context\":\"a\",\"choices\":[\"b\"],\"label\":0}\n");
+  EXPECT_EQ(load_questions(folder.path(), "q").at(0).where, (folder.path() / "q.jsonl").string() + ":1 (set 'q', row 'y')");
 }
 
 TEST(ListTasks, LeavesHiddenFilesOut) {
@@ -92,20 +104,20 @@ TEST(ListTasks, LeavesHiddenFilesOut) {
 TEST(LoadTask, RefusesEmptyAndUnknownTasks) {
   const TaskFolder folder;
   folder.write("empty.jsonl", "\n\n");
-  EXPECT_NE(message_of([&] { load_task(folder.path(), "empty"); }).find("is empty"), std::string::npos);
-  EXPECT_NE(message_of([] {
+  EXPECT_NE(error_of([&] { load_task(folder.path(), "empty"); }).find("is empty"), std::string::npos);
+  EXPECT_NE(error_of([] {
               load_task("data/train", "task363_sst2_polarity_clasification");
             }).find("did you mean 'task363_sst2_polarity_classification'"),
             std::string::npos);
-  EXPECT_NE(message_of([] { select_tasks("data/train", "nothing"); }).find("no task 'nothing'"), std::string::npos);
-  EXPECT_NE(message_of([] { list_tasks("no/such/folder"); }).find("no/such/folder"), std::string::npos);
+  EXPECT_NE(error_of([] { select_tasks("data/train", "nothing"); }).find("no task 'nothing'"), std::string::npos);
+  EXPECT_NE(error_of([] { list_tasks("no/such/folder"); }).find("no/such/folder"), std::string::npos);
 }
 
 TEST(Sample, SmallerSamplesArePrefixesOfLargerOnes) {
   std::vector<Example> examples(50);
   for (int i = 0; i < 50; ++i) examples[static_cast<std::size_t>(i)].id = std::to_string(i);
   const auto five = sample(examples, 5, 42, "t"), ten = sample(examples, 10, 42, "t");
-  for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(five[i].id, ten[i].id);
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(five[i].id, ten[i].id) << i;
   EXPECT_NE(sample(examples, 5, 43, "t")[0].id + sample(examples, 5, 43, "t")[1].id, five[0].id + five[1].id);
   EXPECT_EQ(sample(examples, 0, 42, "t").size(), 50u);
 }
@@ -169,7 +181,7 @@ TEST_F(Encode, RequestsKeepContextAndContinuationApart) {
   EXPECT_EQ(request.tokens, tokenizer_.encode("The answer is  yes"));
   EXPECT_EQ(request.num_targets, static_cast<std::int64_t>(request.tokens.size() - tokenizer_.encode("The answer is").size()));
   EXPECT_EQ(encode_request(tokenizer_, "", "yes").num_targets, static_cast<std::int64_t>(tokenizer_.encode("yes").size()));
-  EXPECT_THROW(encode_request(tokenizer_, "context", ""), Error);
+  EXPECT_ERROR(encode_request(tokenizer_, "context", ""), ErrorKind::kUsage, "the continuation is empty");
 }
 
 }  // namespace

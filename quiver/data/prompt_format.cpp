@@ -32,8 +32,8 @@ std::vector<Message> conversation(const PromptFormat& format, const Example& exa
 
 void refuse_bare(const PromptFormat& format, const Example& example) {
   if (format.chat || example.messages.empty()) return;
-  fail(ErrorKind::kUsage, "{}: the row is a conversation, which bare text cannot hold: use a base with a chat template, without --no-chat",
-       example.where);
+  fail(ErrorKind::kUsage,
+       "{}: the row is a conversation, which bare text cannot hold: use a base with a chat template, without `chat=false`", example.where);
 }
 
 /// Where the assistant's message ends in the tokens of `rest`, the text from the message on: past the special token that closes it. Nothing
@@ -49,14 +49,20 @@ std::optional<std::size_t> message_end(const Tokenizer& tokenizer, const Ids& id
   return std::nullopt;
 }
 
-/// The template's text of messages; errors name the row.
-std::string render(const PromptFormat& format, std::span<const Message> messages, bool add_generation_prompt, const std::string& where) {
+/// f(), whose errors begin with the row that `where` names.
+template <typename F>
+auto at_row(const std::string& where, F f) {
   try {
-    return format.chat->render(messages, add_generation_prompt);
+    return f();
   } catch (const Error& error) {
     if (where.empty()) throw;
     fail(error.kind(), "{}: {}", where, error.what());
   }
+}
+
+/// The template's text of messages; errors name the row.
+std::string render(const PromptFormat& format, std::span<const Message> messages, bool add_generation_prompt, const std::string& where) {
+  return at_row(where, [&] { return format.chat->render(messages, add_generation_prompt); });
 }
 
 /// One message of the assistant in the text of its conversation.
@@ -77,7 +83,7 @@ std::vector<Turn> turns_of(const PromptFormat& format, const std::vector<Message
     if (!whole.starts_with(prompt)) {
       fail(ErrorKind::kUnsupported, "{}: the template in {} writes messages[{}] otherwise {}; {}", where, format.chat->origin(), i,
            is_last ? "than after its generation prompt" : "once other messages follow",
-           is_last ? "train with --no-chat" : "train on the last message alone (--train-on last)");
+           is_last ? "train with `chat=false`" : "train on the last message alone (`train_on=last`)");
     }
     turns.push_back({prompt.size(), messages[i].content});
   }
@@ -156,37 +162,51 @@ std::vector<Message> with_system(const PromptFormat& format, std::vector<Message
 
 forest::Sequence encode_example(const Tokenizer& tokenizer, const PromptFormat& format, const Example& example, std::int64_t max_length) {
   refuse_bare(format, example);
-  if (!format.chat) return encode_example(tokenizer, example.source, example.targets.at(0), max_length);
-  const auto messages = conversation(format, example);
-  const auto whole = render(format, messages, /*add_generation_prompt=*/false, example.where);
-  auto sequence = encode_turns(tokenizer, whole, turns_of(format, messages, whole, example.where));
-  cut_left(sequence, max_length);
+  forest::Sequence sequence;
+  if (format.chat) {
+    const auto messages = conversation(format, example);
+    const auto whole = render(format, messages, /*add_generation_prompt=*/false, example.where);
+    sequence = encode_turns(tokenizer, whole, turns_of(format, messages, whole, example.where));
+    cut_left(sequence, max_length);
+  } else {
+    sequence = encode_example(tokenizer, example.source, example.targets.at(0), max_length);
+  }
+  sequence.name = example.where;
   return sequence;
 }
 
 Ids encode_prompt(const Tokenizer& tokenizer, const PromptFormat& format, const Example& example, std::int64_t max_length) {
   refuse_bare(format, example);
-  if (!format.chat) return encode_prompt(tokenizer, example.source, max_length);
-  auto messages = conversation(format, example);
-  messages.pop_back();
-  auto ids = tokenizer.encode(render(format, messages, /*add_generation_prompt=*/true, example.where));
-  const auto size = static_cast<std::int64_t>(ids.size());
-  if (max_length > 0 && size > max_length) ids.erase(ids.begin(), ids.begin() + (size - max_length));
+  Ids ids;
+  if (format.chat) {
+    auto messages = conversation(format, example);
+    messages.pop_back();
+    ids = tokenizer.encode(render(format, messages, /*add_generation_prompt=*/true, example.where));
+    const auto size = static_cast<std::int64_t>(ids.size());
+    if (max_length > 0 && size > max_length) ids.erase(ids.begin(), ids.begin() + (size - max_length));
+  } else {
+    ids = encode_prompt(tokenizer, example.source, max_length);
+  }
+  if (ids.empty()) {
+    fail(ErrorKind::kUsage, "{}{}the prompt has no tokens; give it text", example.where, example.where.empty() ? "" : ": ");
+  }
   return ids;
 }
 
 Ids encode_messages(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages, const std::string& where) {
   if (!format.chat) {
-    fail(ErrorKind::kUsage, "{}{}messages need a chat template: use a base that has one, without --no-chat", where,
+    fail(ErrorKind::kUsage, "{}{}messages need a chat template: use a base that has one, without `chat=false`", where,
          where.empty() ? "" : ": ");
   }
   return tokenizer.encode(render(format, with_system(format, std::move(messages)), /*add_generation_prompt=*/true, where));
 }
 
 forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
-                                std::string_view continuation) {
-  if (!format.chat) return encode_request(tokenizer, context, continuation);
-  return encode_request(tokenizer, format, {{"user", std::string(context)}}, continuation, "");
+                                std::string_view continuation, const std::string& where) {
+  if (format.chat) return encode_request(tokenizer, format, std::vector<Message>{{"user", std::string(context)}}, continuation, where);
+  auto sequence = at_row(where, [&] { return encode_request(tokenizer, context, continuation); });
+  sequence.name = where;
+  return sequence;
 }
 
 forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages,
@@ -196,6 +216,7 @@ forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& 
   const auto answer = tokenizer.encode(continuation);
   append(sequence.tokens, answer);
   sequence.num_targets = static_cast<std::int64_t>(answer.size());
+  sequence.name = where;
   return sequence;
 }
 

@@ -40,7 +40,7 @@ PromptFormat of_last_answer(PromptFormat format);
 /// The messages with the format's system message in front, where they have none.
 std::vector<text::Message> with_system(const PromptFormat& format, std::vector<text::Message> messages);
 
-/// Sequence to train on and to score.
+/// Sequence to train on and to score; its name is the example's `where`.
 ///
 /// Bare: as encode_example of source and first target (data/encode.h). Chat: the rendered conversation; its targets are the assistant's
 /// messages (all, or the last by `train_on`), each with the special token that ends it, or EOS at the end where the template writes none.
@@ -53,7 +53,7 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, const PromptFo
                                 std::int64_t max_length);
 
 /// What the model continues, cut from the left to max_length tokens (0: no limit): the source, or the conversation up to the assistant's
-/// last message with the template's generation prompt. Throws as encode_example.
+/// last message with the template's generation prompt. Throws as encode_example, and kUsage for a prompt without tokens.
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example,
                                         std::int64_t max_length);
 /// The same for messages that end with the user's; `where` names them in errors. Throws kUsage in bare format.
@@ -61,9 +61,10 @@ std::vector<std::int32_t> encode_messages(const text::Tokenizer& tokenizer, cons
                                           const std::string& where);
 
 /// Continuation after context. Bare: as encode_request (data/encode.h). Chat: the context is the user's message, and the continuation
-/// begins the assistant's; nothing ends it. Throws kUsage for an empty continuation, and as ChatTemplate::render.
+/// begins the assistant's; nothing ends it. `where` is the sequence's name and begins messages. Throws kUsage for an empty continuation,
+/// and as ChatTemplate::render.
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
-                                std::string_view continuation);
+                                std::string_view continuation, const std::string& where);
 /// The same after messages that end with the user's. Throws kUsage in bare format.
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::vector<text::Message> messages,
                                 std::string_view continuation, const std::string& where);

@@ -7,22 +7,15 @@
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/json.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::data {
 namespace {
 
+using testing::error_of;
 using Ids = std::vector<std::int32_t>;
 
 constexpr const char* kFolder = "tests/golden/chat";
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return format("{}: {}", kind_name(error.kind()), error.what());
-  }
-  return "nothing was thrown";
-}
 
 class ChatFormatTest : public ::testing::Test {
  protected:
@@ -74,7 +67,7 @@ TEST_F(ChatFormatTest, ASourceIsTheUsersMessageAndATargetTheAssistants) {
   EXPECT_EQ(tokenizer_.decode(sequence.tokens), prompt + "c<|im_end|>");
   EXPECT_EQ(encode_prompt(tokenizer_, format_, row, 0), tokenizer_.encode(prompt));
   EXPECT_EQ(sequence.num_targets, static_cast<std::int64_t>(tokenizer_.encode("c").size()) + 1);
-  const auto request = encode_request(tokenizer_, format_, "a b", "c");
+  const auto request = encode_request(tokenizer_, format_, "a b", "c", "r.jsonl:1");
   EXPECT_EQ(tokenizer_.decode(request.tokens), prompt + "c");
   EXPECT_EQ(request.num_targets, sequence.num_targets - 1);
 }
@@ -92,12 +85,29 @@ TEST_F(ChatFormatTest, BareTextIsWhatItWas) {
   const Example row{.source = "a b ", .targets = {"c"}};
   EXPECT_EQ(encode_example(tokenizer_, bare, row, 7).tokens, encode_example(tokenizer_, "a b ", "c", 7).tokens);
   EXPECT_EQ(encode_prompt(tokenizer_, bare, row, 2), encode_prompt(tokenizer_, "a b ", 2));
-  EXPECT_EQ(encode_request(tokenizer_, bare, "a", " b").tokens, encode_request(tokenizer_, "a", " b").tokens);
+  EXPECT_EQ(encode_request(tokenizer_, bare, "a", " b", "").tokens, encode_request(tokenizer_, "a", " b").tokens);
   EXPECT_EQ(stop_ids(tokenizer_, bare), Ids(tokenizer_.eos_ids().begin(), tokenizer_.eos_ids().end()));
   EXPECT_EQ(describe(bare), "bare text");
   const Example talk{.targets = {"c"}, .messages = {{"user", "a"}, {"assistant", "c"}}, .where = "t.jsonl:3"};
-  EXPECT_EQ(message_of([&] { encode_example(tokenizer_, bare, talk, 0); }),
-            "usage: t.jsonl:3: the row is a conversation, which bare text cannot hold: use a base with a chat template, without --no-chat");
+  EXPECT_EQ(
+      error_of([&] { encode_example(tokenizer_, bare, talk, 0); }),
+      "usage: t.jsonl:3: the row is a conversation, which bare text cannot hold: use a base with a chat template, without `chat=false`");
+}
+
+TEST_F(ChatFormatTest, SequencesAndErrorsNameTheirRow) {
+  const PromptFormat bare;
+  const std::string where = "r.jsonl:4 (set 'r', row 'x')";
+  const Example row{.source = "a", .targets = {"b"}, .where = where};
+  EXPECT_EQ(encode_example(tokenizer_, bare, row, 0).name, where);
+  EXPECT_EQ(encode_example(tokenizer_, format_, row, 0).name, where);
+  EXPECT_EQ(encode_request(tokenizer_, bare, "a", " b", where).name, where);
+  EXPECT_EQ(encode_request(tokenizer_, format_, "a", "b", where).name, where);
+  EXPECT_EQ(error_of([&] { encode_request(tokenizer_, bare, "a", "", where); }), "usage: " + where + ": the continuation is empty");
+  EXPECT_EQ(error_of([&] { encode_request(tokenizer_, format_, "a", "", where); }), "usage: " + where + ": the continuation is empty");
+  const Example empty{.source = "", .targets = {"b"}, .where = where};
+  EXPECT_EQ(error_of([&] { encode_prompt(tokenizer_, bare, empty, 0); }), "usage: " + where + ": the prompt has no tokens; give it text");
+  const auto raising = chat_of("{{ raise_exception('no ' + messages[0].content) }}");
+  EXPECT_THAT(error_of([&] { encode_request(tokenizer_, raising, "a", "b", where); }), ::testing::HasSubstr(where + ": "));
 }
 
 TEST_F(ChatFormatTest, DescribesTemplateAndSystemMessage) {
@@ -143,9 +153,9 @@ TEST_F(ChatFormatTest, RefusesTemplatesThatCannotBeTrainedOn) {
   const auto thinking = chat_of(
       "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>think{% endif %}");
   const Example row{.source = "a", .targets = {"b"}, .where = "t.jsonl:9"};
-  EXPECT_EQ(
-      message_of([&] { encode_example(tokenizer_, thinking, row, 0); }),
-      "unsupported: t.jsonl:9: the template in test writes messages[1] otherwise than after its generation prompt; train with --no-chat");
+  EXPECT_EQ(error_of([&] { encode_example(tokenizer_, thinking, row, 0); }),
+            "unsupported: t.jsonl:9: the template in test writes messages[1] otherwise than after its generation prompt; train with "
+            "`chat=false`");
   const auto forgetful = chat_of(
       "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|im_start|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
       "{% if add_generation_prompt %}<|im_start|>{% endif %}");
@@ -157,7 +167,7 @@ TEST_F(ChatFormatTest, RefusesTemplatesThatCannotBeTrainedOn) {
   EXPECT_EQ(tokenizer_.decode(encode_example(tokenizer_, last, talk, 0).tokens),
             "<|im_start|>a<|im_end|><|im_start|>c<|im_end|><|im_start|>d<|im_end|>");
   const auto raising = chat_of("{{ raise_exception('no ' + messages[0].content) }}");
-  const auto raised = message_of([&] { encode_example(tokenizer_, raising, row, 0); });
+  const auto raised = error_of([&] { encode_example(tokenizer_, raising, row, 0); });
   EXPECT_NE(raised.find("t.jsonl:9: "), std::string::npos) << raised;
   EXPECT_NE(raised.find("no a"), std::string::npos) << raised;
 }
@@ -165,7 +175,7 @@ TEST_F(ChatFormatTest, RefusesTemplatesThatCannotBeTrainedOn) {
 TEST(ReadRequest, EndsWithTheUser) {
   const auto parsed = [](const char* text) { return read_request(nlohmann::json::parse(text), "r.jsonl:4"); };
   EXPECT_EQ(parsed(R"([{"role":"user","content":"a"}])").size(), 1u);
-  EXPECT_EQ(message_of([&] { parsed(R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"}])"); }),
+  EXPECT_EQ(error_of([&] { parsed(R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"}])"); }),
             "bad format: r.jsonl:4: the messages end with role 'assistant'; expected 'user', whom the model answers");
 }
 

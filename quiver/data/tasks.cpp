@@ -51,7 +51,6 @@ Example read_conversation(const json& row, const std::string& where) {
     example.source += (example.source.empty() ? "" : "\n\n") + message.content;
   }
   example.targets = {example.messages.back().content};
-  example.id = io::find_string(row, "id", where).value_or(where);
   return example;
 }
 
@@ -79,7 +78,6 @@ Example read_example(const json& row, const std::string& where) {
     if (example.targets.empty() || example.targets[0] != *target) example.targets.insert(example.targets.begin(), *target);
   }
   if (example.targets.empty()) fail(ErrorKind::kBadFormat, "{}: neither 'target' nor 'completion' nor a non-empty 'targets'", where);
-  example.id = io::find_string(row, "id", where).value_or(where);
   return example;
 }
 
@@ -96,6 +94,12 @@ class UniqueIds {
  private:
   std::unordered_map<std::string, std::string> where_;
 };
+
+/// A row as messages name it. Throws kBadFormat for an id that is no string.
+std::string name_row(const json& row, const char* what, const std::string& name, const std::string& line) {
+  const auto id = io::find_string(row, "id", line);
+  return id ? format("{} ({} '{}', row '{}')", line, what, name, *id) : format("{} ({} '{}')", line, what, name);
+}
 
 }  // namespace
 
@@ -139,15 +143,17 @@ Task load_task(const fs::path& folder, const std::string& name) {
   io::JsonLinesReader reader(path);
   UniqueIds ids;
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
+    const auto line = reader.where();
+    const auto where = name_row(*row, "task", name, line);
     const auto split = io::find_string(*row, "split", where).value_or("train");
     auto* part = split == "train"                            ? &task.train
                  : split == "valid" || split == "validation" ? &task.valid
                  : split == "test"                           ? &task.test
                                                              : nullptr;
     if (part == nullptr) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
-    part->push_back(read_example(*row, where));
-    ids.add(part->back().id, where);
+    auto& example = part->emplace_back(read_example(*row, where));
+    example.id = io::find_string(*row, "id", line).value_or(line);
+    ids.add(example.id, line);
   }
   if (task.train.empty() && task.valid.empty() && task.test.empty()) {
     fail(ErrorKind::kBadFormat, "task '{}' is empty: '{}' holds no rows", name, path.string());
@@ -172,10 +178,10 @@ std::vector<Question> load_questions(const fs::path& folder, const std::string& 
   std::vector<Question> questions;
   UniqueIds ids;
   while (const auto row = reader.next()) {
-    const auto where = reader.where();
-    Question question;
-    question.id = io::find_string(*row, "id", where).value_or(where);
-    ids.add(question.id, where);
+    const auto line = reader.where();
+    const auto where = name_row(*row, "set", name, line);
+    Question question{.id = io::find_string(*row, "id", line).value_or(line), .where = where};
+    ids.add(question.id, line);
     const auto mode = io::find_string(*row, "mode", where).value_or("choice");
     const auto context = io::require_string(*row, "context", where);
     question.choices = string_list(*row, "choices", where);

@@ -17,7 +17,7 @@ struct Example {
   std::vector<std::string> targets;
   /// A row that is a conversation: all messages, in turn, the last of the assistant, whose text is targets[0]. Else empty.
   std::vector<text::Message> messages = {};
-  std::string where = {};  ///< file and line, for messages
+  std::string where = {};  ///< file, line, task and id, for messages: "t.jsonl:3 (task 't', row 'x')"
 };
 
 struct Task {
@@ -52,6 +52,7 @@ struct Question {
   std::vector<std::string> contexts;       ///< one per choice
   std::vector<std::string> continuations;  ///< one per choice
   std::int64_t label = 0;
+  std::string where = {};  ///< as Example::where
 };
 
 /// Reads one multiple-choice set: modes "choice" and "partial" of data/README.md. Errors as load_task.

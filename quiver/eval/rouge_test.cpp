@@ -5,6 +5,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/eval/porter_stemmer.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::eval {
 namespace {
@@ -99,15 +100,7 @@ TEST(BestRougeL, TakesTheBestTarget) {
   EXPECT_DOUBLE_EQ(best_rouge_l(targets, "the cat sat"), 1);
 }
 
-TEST(BestRougeL, RefusesNoTargets) {
-  try {
-    best_rouge_l({}, "text");
-    FAIL() << "nothing was thrown";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("at least one target"));
-  }
-}
+TEST(BestRougeL, RefusesNoTargets) { EXPECT_ERROR(best_rouge_l({}, "text"), ErrorKind::kUsage, "at least one target"); }
 
 }  // namespace
 }  // namespace quiver::eval

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 
@@ -72,16 +73,19 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
 
 }  // namespace
 
+void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences) {
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
+    if (size - 1 <= model.config().max_positions) continue;
+    fail(ErrorKind::kUsage, "{} has {} tokens; the model's context is {}", forest::name_of(sequences[i], i), size,
+         model.config().max_positions);
+  }
+}
+
 std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress) {
   const torch::InferenceMode inference;
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
-    if (size - 1 > model.config().max_positions) {
-      fail(ErrorKind::kUsage, "{} has {} tokens; the model's context is {}", options.names.input(static_cast<std::int64_t>(i)), size,
-           model.config().max_positions);
-    }
-  }
+  check_context(model, sequences);
   auto order = in_order(sequences.size());
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return std::tie(sequences[i].group, sequences[i].tokens); });
   std::vector<SequenceScore> results(sequences.size());

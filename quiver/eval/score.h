@@ -24,9 +24,12 @@ struct ScoreOptions {
   model::PassNames names;              ///< for messages
 };
 
+/// Throws kUsage, naming the sequence, for one beyond the model's context.
+void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences);
+
 /// The score of every sequence, in order. Sequences are sorted so that those that begin alike share a batch, where their
 /// common prefix is computed once; the result does not depend on it (up to rounding). Progress is told in sequences.
-/// Throws kUsage for a sequence beyond the model's context, and kMismatch for logits that are not finite (model::check_finite).
+/// Throws as check_context, and kMismatch for logits that are not finite (model::check_finite).
 std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress);
 

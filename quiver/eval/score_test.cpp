@@ -24,6 +24,7 @@ TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
   ASSERT_EQ(requests.size(), 40u);
   std::vector<forest::Sequence> sequences;
   for (const auto& request : requests) {
+    SCOPED_TRACE(request.dump());
     sequences.push_back(
         data::encode_request(tokenizer, request.at("context").get<std::string>(), request.at("continuation").get<std::string>()));
     const auto& tokens = sequences.back().tokens;
@@ -34,11 +35,12 @@ TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
   NoProgress progress;
   const auto scores = score_sequences(model, sequences, {}, progress);
   for (std::size_t i = 0; i < scores.size(); ++i) {
+    SCOPED_TRACE(i);
     EXPECT_NEAR(scores[i].log_prob, requests[i].at("logprob").get<double>(), 1e-3 * static_cast<double>(scores[i].token_log_probs.size()));
     EXPECT_EQ(scores[i].is_greedy, requests[i].at("is_greedy").get<bool>());
     const auto expected = requests[i].at("token_logprobs").get<std::vector<double>>();
     ASSERT_EQ(scores[i].token_log_probs.size(), expected.size());
-    for (std::size_t t = 0; t < expected.size(); ++t) EXPECT_NEAR(scores[i].token_log_probs[t], expected[t], 1e-3);
+    for (std::size_t t = 0; t < expected.size(); ++t) EXPECT_NEAR(scores[i].token_log_probs[t], expected[t], 1e-3) << t;
   }
 }
 
@@ -55,6 +57,7 @@ TEST(ScoreSequences, DoesNotDependOnBatching) {
   const auto together = score_sequences(model, sequences, {}, progress);
   const auto one_by_one = score_sequences(model, sequences, {.max_batch_rows = 1}, progress);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
+    SCOPED_TRACE(i);
     EXPECT_NEAR(together[i].log_prob, one_by_one[i].log_prob, 1e-4);
     EXPECT_EQ(together[i].token_log_probs.size(), static_cast<std::size_t>(sequences[i].num_targets));
     EXPECT_EQ(together[i].is_greedy, one_by_one[i].is_greedy);
@@ -94,7 +97,21 @@ TEST(ScoreSequences, RefusesASequenceBeyondTheContext) {
   const std::vector<forest::Sequence> sequences = {
       {{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions) + 2, 3), 1}};
   NoProgress progress;
-  EXPECT_THROW(score_sequences(model, sequences, {}, progress), Error);
+  EXPECT_ERROR(score_sequences(model, sequences, {}, progress), ErrorKind::kUsage, "sequence 1 has ");
+  auto named = sequences;
+  named[1].name = "t.jsonl:3 (task 't')";
+  EXPECT_ERROR(check_context(model, named), ErrorKind::kUsage, "t.jsonl:3 (task 't') has ");
+}
+
+TEST(ScoreSequences, NamesTheSequenceWhoseLogLikelihoodIsNotFinite) {
+  auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  auto projections = model.projections();
+  auto& last = projections.at("layers.1.mlp.down_proj");
+  last = std::make_shared<nn::DenseProjection>(last->base_weight() * 1e38);
+  const std::vector<forest::Sequence> sequences = {{.tokens = {1, 2, 3}, .num_targets = 1, .name = "t.jsonl:3 (task 't')"}};
+  NoProgress progress;
+  EXPECT_ERROR(score_sequences(model.with_projections(projections), sequences, {}, progress), ErrorKind::kMismatch,
+               "the log-likelihood of t.jsonl:3 (task 't') is nan");
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ std::vector<std::int64_t> TokenForest::ancestors(std::int64_t segment) const {
   return path;
 }
 
+std::string name_of(const Sequence& sequence, std::size_t index) {
+  return sequence.name.empty() ? format("sequence {}", index) : sequence.name;
+}
+
 std::int64_t count_targets(const Sequence& sequence) {
   auto count = sequence.num_targets;
   for (const auto& gap : sequence.gaps) count -= gap.end - gap.begin;
@@ -55,7 +59,7 @@ void check_gaps(const Sequence& sequence, std::size_t index) {
   auto free = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;  // where the next gap may begin
   for (const auto& gap : sequence.gaps) {
     if (gap.begin < free || gap.end <= gap.begin || gap.end > static_cast<std::int64_t>(sequence.tokens.size())) {
-      fail(ErrorKind::kUsage, "sequence {} of the batch: the gap [{}, {}) lies outside its last {} tokens, is empty or out of order", index,
+      fail(ErrorKind::kUsage, "{}: the gap [{}, {}) lies outside its last {} tokens, is empty or out of order", name_of(sequence, index),
            gap.begin, gap.end, sequence.num_targets);
     }
     free = gap.end;
@@ -71,9 +75,9 @@ class Builder {
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const auto& sequence = sequences[i];
       const auto size = static_cast<std::int64_t>(sequence.tokens.size());
-      if (size == 0) fail(ErrorKind::kUsage, "sequence {} of the batch has no tokens", i);
+      if (size == 0) fail(ErrorKind::kUsage, "{} has no tokens", name_of(sequence, i));
       if (sequence.num_targets < 0 || sequence.num_targets > size - 1) {
-        fail(ErrorKind::kUsage, "sequence {} of the batch has {} tokens and {} targets; the first token cannot be predicted", i, size,
+        fail(ErrorKind::kUsage, "{} has {} tokens and {} targets; the first token cannot be predicted", name_of(sequence, i), size,
              sequence.num_targets);
       }
       check_gaps(sequence, i);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace quiver::forest {
@@ -59,7 +60,12 @@ struct Sequence {
   std::int32_t group = 0;
   /// Among the last num_targets tokens, those that are context after all: a user's turns between an assistant's. Ascending, disjoint.
   std::vector<TokenSpan> gaps = {};
+  /// The row of a file that it comes from (data::Example::where), for messages; may be empty.
+  std::string name = {};
 };
+
+/// The name of a sequence, or "sequence 3" if it has none and stands at index 3.
+std::string name_of(const Sequence& sequence, std::size_t index);
 
 /// Tokens to predict: num_targets less the gaps.
 std::int64_t count_targets(const Sequence& sequence);

@@ -4,6 +4,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::forest {
 namespace {
@@ -59,6 +60,7 @@ TEST(BuildBatch, SharesLongRunsBelowAShortOne) {
 
 TEST(BuildBatch, KeepsEverySequenceWhole) {
   for (int seed = 0; seed < 200; ++seed) {
+    SCOPED_TRACE(seed);
     RandomStream random(static_cast<std::uint64_t>(seed), "forest");
     std::vector<Sequence> sequences(1 + random.below(12));
     for (auto& sequence : sequences) {
@@ -71,8 +73,10 @@ TEST(BuildBatch, KeepsEverySequenceWhole) {
     const auto batch = build_batch(sequences, options);
     std::size_t next = 0;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
+      SCOPED_TRACE(i);
       const auto& tokens = sequences[i].tokens;
       for (std::size_t p = tokens.size() - static_cast<std::size_t>(sequences[i].num_targets); p < tokens.size(); ++p) {
+        SCOPED_TRACE(p);
         const auto& target = batch.targets.at(next++);
         ASSERT_EQ(target.sequence, static_cast<std::int64_t>(i));
         ASSERT_EQ(target.token, tokens[p]);
@@ -88,8 +92,14 @@ TEST(BuildBatch, KeepsEverySequenceWhole) {
 }
 
 TEST(BuildBatch, RefusesWhatCannotBePredicted) {
-  EXPECT_THROW(build_batch(std::vector<Sequence>{{{}, 0}}), Error);
-  EXPECT_THROW(build_batch(std::vector<Sequence>{{{1, 2}, 2}}), Error);
+  EXPECT_ERROR(build_batch(std::vector<Sequence>{{{}, 0}}), ErrorKind::kUsage, "sequence 0 has no tokens");
+  EXPECT_ERROR(build_batch(std::vector<Sequence>{{{1, 2}, 2}}), ErrorKind::kUsage, "sequence 0 has 2 tokens and 2 targets");
+}
+
+TEST(BuildBatch, NamesTheSequenceThatItRefuses) {
+  const Sequence named{.tokens = {1, 2}, .num_targets = 2, .name = "t.jsonl:3 (task 't')"};
+  EXPECT_ERROR(build_batch(std::vector<Sequence>{{{1, 2}, 1}, named}), ErrorKind::kUsage,
+               "t.jsonl:3 (task 't') has 2 tokens and 2 targets");
 }
 
 TEST(TokenForest, RefusesAParentOfAnotherTree) {
@@ -97,8 +107,8 @@ TEST(TokenForest, RefusesAParentOfAnotherTree) {
   const std::vector<std::int32_t> tokens = {1, 2};
   const auto first = forest.add_segment(kNoParent, tokens);
   forest.add_segment(kNoParent, tokens);
-  EXPECT_THROW(forest.add_segment(first, tokens), Error);
-  EXPECT_THROW(forest.add_segment(7, tokens), Error);
+  EXPECT_ERROR(forest.add_segment(first, tokens), ErrorKind::kUsage, "segment 2 continues tree 0, but tree 1 was begun since");
+  EXPECT_ERROR(forest.add_segment(7, tokens), ErrorKind::kUsage, "parent 7 of segment 2 does not exist");
 }
 
 TEST(BuildBatch, SharesPrefixesWithinAGroupAlone) {
@@ -108,6 +118,7 @@ TEST(BuildBatch, SharesPrefixesWithinAGroupAlone) {
   EXPECT_EQ(batch.forest.num_rows(), 2 * (5 + 1 + 1));
   EXPECT_EQ(batch.forest.num_trees(), 2);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
+    SCOPED_TRACE(i);
     EXPECT_EQ(batch.forest.segments()[static_cast<std::size_t>(batch.leaves[i])].group, sequences[i].group);
     auto expected = sequences[i].tokens;
     expected.pop_back();
@@ -128,10 +139,10 @@ TEST(BuildBatch, RefusesGapsOutOfPlace) {
   const auto build = [](std::vector<TokenSpan> gaps) {
     return build_batch(std::vector<Sequence>{{.tokens = {1, 2, 3, 4, 5}, .num_targets = 3, .gaps = std::move(gaps)}});
   };
-  EXPECT_THROW(build({{1, 3}}), Error);          // begins before the targets
-  EXPECT_THROW(build({{3, 6}}), Error);          // ends after them
-  EXPECT_THROW(build({{3, 3}}), Error);          // holds nothing
-  EXPECT_THROW(build({{3, 4}, {2, 3}}), Error);  // out of order
+  EXPECT_ERROR(build({{1, 3}}), ErrorKind::kUsage, "the gap [1, 3) lies outside its last 3 tokens");  // begins before the targets
+  EXPECT_ERROR(build({{3, 6}}), ErrorKind::kUsage, "the gap [3, 6) lies");                            // ends after them
+  EXPECT_ERROR(build({{3, 3}}), ErrorKind::kUsage, "the gap [3, 3) lies");                            // holds nothing
+  EXPECT_ERROR(build({{3, 4}, {2, 3}}), ErrorKind::kUsage, "the gap [2, 3) lies");                    // out of order
   EXPECT_NO_THROW(build({{2, 3}, {3, 4}}));
 }
 

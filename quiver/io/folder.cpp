@@ -69,7 +69,7 @@ void AtomicFolderWriter::commit(IfExists if_exists) {
   const bool exists = fs::exists(fs::symlink_status(path_, error));
   const bool is_empty = exists && fs::is_directory(path_, error) && fs::is_empty(path_, error);
   if (exists && !is_empty && if_exists == IfExists::kRefuse) {
-    fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or --force replaces it", path_.native());
+    fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or `force=true` replaces it", path_.native());
   }
   if (!exists || is_empty) {
     rename_or_fail(temp_, path_);  // fails, and loses nothing, if somebody fills the folder at this moment

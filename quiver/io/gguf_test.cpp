@@ -11,9 +11,9 @@
 namespace quiver::io {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr const char* kGolden = "tests/golden/gguf/every_type.gguf";
 

@@ -11,9 +11,9 @@ namespace quiver::io {
 namespace {
 
 using nlohmann::json;
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 std::string zstd(std::string_view text) {
   std::string compressed(ZSTD_compressBound(text.size()), '\0');
@@ -81,6 +81,7 @@ TEST(JsonLinesReader, RefusesATruncatedStreamWhereverItIsCut) {
   const std::string whole = zstd(many_lines(30)) + zstd("1\n");
   const std::size_t first_frame = zstd(many_lines(30)).size();
   for (std::size_t size = 0; size < whole.size(); ++size) {
+    SCOPED_TRACE(size);
     const std::string message = error_of([&] { read_all(whole.substr(0, size), "a.zst"); });
     if (size == first_frame) {
       EXPECT_EQ(message, "no error");

@@ -9,10 +9,10 @@ namespace quiver::io {
 namespace {
 
 using nlohmann::json;
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::Not;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 std::string parse_error_of(std::string_view text) {
   return error_of([&] { parse_json(text, "a.json"); });

@@ -8,9 +8,9 @@
 namespace quiver::io {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr std::string_view kGolden = "tests/golden/safetensors/";
 
@@ -61,7 +61,7 @@ TEST(SafetensorsView, ReadsWhatThePythonLibraryWrote) {
   EXPECT_NE(view.find("é \"quoted\" \\ \n\t\x01\x7f/"), nullptr);
 }
 
-class SafetensorsGolden : public testing::TestWithParam<std::string> {};
+class SafetensorsGolden : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(SafetensorsGolden, IsReproducedByteForByte) {
   const std::string bytes = read_text_file(std::string(kGolden) + GetParam());
@@ -75,8 +75,8 @@ TEST_P(SafetensorsGolden, IsReproducedByteForByte) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SafetensorsGolden,
-                         testing::Values("every_dtype.safetensors", "adapter.safetensors", "nothing.safetensors",
-                                         "only_metadata.safetensors"));
+                         ::testing::Values("every_dtype.safetensors", "adapter.safetensors", "nothing.safetensors",
+                                           "only_metadata.safetensors"));
 
 TEST(SafetensorsView, FindsNothingUnderAnotherName) {
   const std::string bytes = file_of(R"({"layer.0.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1);

@@ -10,6 +10,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/folder.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::io {
 
@@ -35,15 +36,6 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-/// Runs `action` and describes the error it ends with: "kind: message"; "no error" if there is none.
-template <typename Action>
-std::string error_of(Action&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return std::string(kind_name(error.kind())) + ": " + error.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 }  // namespace quiver::io

@@ -33,7 +33,8 @@ AdapterEntry parse_entry(const std::string& name, const json& value, std::string
   entry.info.tasks = parse_strings(io::require_array(value, "tasks", where), "tasks", where);
   entry.info.group = io::find_string(value, "group", where).value_or("");
   entry.info.created = io::require_string(value, "created", where);
-  entry.info.training = value.value("training", json::object());
+  if (value.contains("training")) entry.info.training = io::require_object(value, "training", where);
+  io::find_string(entry.info.training, "key", where);  // what recipes tell trainings apart by
   entry.rank = io::require_int(value, "rank", where);
   entry.sha256 = io::require_string(value, "sha256", where);
   return entry;
@@ -97,7 +98,10 @@ Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   for (const auto& [name, value] : io::require_object(document, "groups", origin).items()) {
     catalogue.groups.emplace(name, parse_strings(value, format("group '{}'", name), origin));
   }
-  catalogue.groups_provenance = document.value("groups_provenance", json());
+  if (const auto found = document.find("groups_provenance"); found != document.end() && !found->is_null()) {
+    catalogue.groups_provenance = io::require_object(document, "groups_provenance", origin);
+    if (found->contains("joined")) io::require_object(*found, "joined", format("{}: groups_provenance", origin));
+  }
   return catalogue;
 }
 

@@ -78,9 +78,11 @@ TEST(Library, KeepsHowTasksMixSkillsAndVerifiesIt) {
   EXPECT_EQ(Library::open(temp / "lib").at("poly-0").info.kind, AdapterKind::kPoly);
   library.remove("poly-0");
   EXPECT_THAT(findings_of(library), HasSubstr("is of a skill 'poly-0' that is not, or no longer, in the library"));
+  library.store_mixing("poly", {{"logits", torch::tensor({0.25, -1.5})}}, {{"tasks", {"t"}}});
+  EXPECT_THAT(findings_of(library), HasSubstr("poly.safetensors: the key 'skills' is missing"));
   std::ofstream(temp / "lib" / "mixing" / "poly.safetensors") << "xx";
   EXPECT_THAT(findings_of(library), HasSubstr("cannot be read"));
-  EXPECT_THROW(library.find_mixing("../poly"), Error);
+  EXPECT_ERROR(library.find_mixing("../poly"), ErrorKind::kUsage, "'../poly' cannot name an adapter");
 }
 
 TEST(Library, NotesWhenAnAdapterWasMade) {
@@ -116,6 +118,15 @@ TEST(Library, RefusesOtherFormatVersionsAndBrokenCatalogues) {
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups", 3), HasSubstr("groups"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}), HasSubstr("adapter 'a': kind is 'odd'"));
   EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}), HasSubstr("'../a' cannot name"));
+  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups_provenance", "by hand"), HasSubstr("'groups_provenance' is string"));
+  EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups_provenance", {{"joined", 1}}), HasSubstr("groups_provenance: 'joined' is number"));
+  const auto training = [&](const nlohmann::json& value) {
+    const nlohmann::json entry = {{"kind", "private"}, {"tasks", nlohmann::json::array()}, {"created", ""}, {"rank", 4}, {"sha256", ""},
+                                  {"training", value}};
+    return refusal(ErrorKind::kBadFormat, "adapters", {{"a", entry}});
+  };
+  EXPECT_THAT(training(3), HasSubstr("adapter 'a': 'training' is number (3)"));
+  EXPECT_THAT(training({{"key", 3}}), HasSubstr("adapter 'a': 'key' is number (3)"));
   io::write_file_atomic(file, original.dump().substr(0, 40));
   EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { Library::open(temp / "lib"); }), HasSubstr("quiver.json"));
 }
@@ -152,9 +163,10 @@ TEST(Library, RefusesNamesThatLeaveTheFolder) {
   const TempFolder temp;
   auto library = new_library(temp);
   for (const std::string name : {"", "..", ".hidden", "a/b", "../../etc", "a b", "-rf", "caf\xc3\xa9"}) {
+    SCOPED_TRACE(name);
     EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter(name), {}); }), HasSubstr("cannot name")) << name;
   }
-  EXPECT_THROW(library.adapter_folder(std::string(129, 'a')), Error);
+  EXPECT_ERROR(library.adapter_folder(std::string(129, 'a')), ErrorKind::kUsage, "cannot name an adapter: use 1 to 128");
   EXPECT_NO_THROW(library.adapter_folder("wiki_qa.Is-This_True_2"));
   EXPECT_THAT(library.adapters(), IsEmpty());
 }
@@ -313,7 +325,7 @@ TEST(Library, ExtendsAGroup) {
 TEST(Library, RefusesASummaryThatJsonCannotHold) {
   const TempFolder temp;
   auto library = new_library(temp);
-  EXPECT_THROW(library.add(random_adapter("a"), {.training = {{"loss", std::nan("")}}}), Error);
+  EXPECT_ERROR(library.add(random_adapter("a"), {.training = {{"loss", std::nan("")}}}), ErrorKind::kUsage, "nan is not a JSON number");
   EXPECT_THAT(library.adapters(), IsEmpty());
   EXPECT_EQ(findings_of(Library::open(temp / "lib")), "");  // nothing was left behind
 }
@@ -398,8 +410,8 @@ TEST(Artifacts, HaveHexadecimalKeys) {
   const TempFolder temp;
   const auto library = new_library(temp);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }), HasSubstr("'../../quiver'"));
-  EXPECT_THROW(library.find_artifact("00FF00FF"), Error);
-  EXPECT_THROW(library.store_artifact("", {}, nullptr), Error);
+  EXPECT_ERROR(library.find_artifact("00FF00FF"), ErrorKind::kUsage, "'00FF00FF' cannot be the key of an artifact");
+  EXPECT_ERROR(library.store_artifact("", {}, nullptr), ErrorKind::kUsage, "'' cannot be the key of an artifact");
 }
 
 TEST(Library, IsMadeOnceByManyAtOnce) {

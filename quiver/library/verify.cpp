@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/io/json.h"
 #include "quiver/library/library.h"
 #include "quiver/lora/peft.h"
 
@@ -102,11 +103,12 @@ void verify_mixing(const Library& library, std::vector<Finding>& findings) {
         report("is not a file of how tasks mix skills: remove it");
         continue;
       }
-      for (const auto& skill : mixing->meta.at("skills")) {
-        const auto* entry = library.find(skill.at("name"));
-        if (entry == nullptr || entry->sha256 != skill.at("sha256").get<std::string>()) {
-          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it",
-                        skill.at("name").get<std::string>()));
+      const auto origin = path.string();
+      for (const auto& skill : io::require_array(mixing->meta, "skills", origin)) {
+        const auto name = io::require_string(skill, "name", origin);
+        const auto* entry = library.find(name);
+        if (entry == nullptr || entry->sha256 != io::require_string(skill, "sha256", origin)) {
+          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it", name));
         }
       }
     } catch (const std::exception& error) {

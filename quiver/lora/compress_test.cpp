@@ -23,7 +23,9 @@ TEST(Compressed, IsTheTruncatedSvdOfTheUpdate) {
   const auto adapters = std::vector{in_double(random_adapter("a", 2, 4, 1)), in_double(random_adapter("b", 3, 5, 2))};
   const auto sum = weighted_products(adapters, std::vector{0.8, -1.3});
   for (const auto& [path, pair] : sum.pairs) {
+    SCOPED_TRACE(path);
     for (std::int64_t rank = 1; rank <= 4; ++rank) {
+      SCOPED_TRACE(rank);
       const auto small = compressed(pair, rank);
       EXPECT_EQ(small.rank(), rank);
       EXPECT_DOUBLE_EQ(small.scaling(), 1);

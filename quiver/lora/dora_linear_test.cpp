@@ -87,7 +87,8 @@ TEST(DoraLinear, IsRefusedWhereUpdatesAreMixed) {
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { mean_of_factors(adapters); }), HasSubstr("adapter 'one' is a DoRA (at q_proj)"));
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { adapters[0].pairs.at("q_proj").apply(draw({1, kIn}, 1)); }), HasSubstr("attach"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { check({.dropout = 0.1, .use_dora = true}); }), HasSubstr("with DoRA"));
-  EXPECT_THROW(LoraPair(draw({kRank, kIn}, 1), draw({kOut, kRank}, 2), 4, false, draw({kOut + 1}, 3)), Error);
+  EXPECT_ERROR(LoraPair(draw({kRank, kIn}, 1), draw({kOut, kRank}, 2), 4, false, draw({kOut + 1}, 3)), ErrorKind::kMismatch,
+               "not a DoRA: the magnitude is Float [");
 }
 
 }  // namespace

@@ -68,8 +68,9 @@ TEST(InitialAdapter, AdaptsWhatTheTargetsSelect) {
 TEST(InitialAdapter, NamesTheKnownModulesForAnUnknownOne) {
   EXPECT_THAT(message_of(ErrorKind::kNotFound, [] { initial_adapter("t", {.target_modules = {"q_porj"}}, small_model(), 5); }),
               HasSubstr("'q_porj' selects no projection of the model; it has down_proj, k_proj, q_proj (did you mean 'q_proj'?)"));
-  EXPECT_THROW(initial_adapter("t", {.target_modules = {"proj"}}, small_model(), 5), Error);
-  EXPECT_THROW(initial_adapter("t", {.rank = 0}, small_model(), 5), Error);
+  EXPECT_ERROR(initial_adapter("t", {.target_modules = {"proj"}}, small_model(), 5), ErrorKind::kNotFound,
+               "target module 'proj' selects no projection");
+  EXPECT_ERROR(initial_adapter("t", {.rank = 0}, small_model(), 5), ErrorKind::kUsage, "a LoRA of rank 0");
 }
 
 }  // namespace

@@ -80,8 +80,19 @@ void refuse_dora(const LoraAdapter& adapter, const char* what) {
   for (const auto& [path, pair] : adapter.pairs) {
     if (!pair.magnitude().defined()) continue;
     fail(ErrorKind::kUnsupported,
-         "adapter '{}' is a DoRA (at {}): it cannot be used to {}, only alone (--adapter, or --method oracle=NAME)", adapter.name, path,
+         "adapter '{}' is a DoRA (at {}): it cannot be used to {}, only alone (`adapter`, or `method=oracle=NAME`)", adapter.name, path,
          what);
+  }
+}
+
+void refuse_not_finite(const LoraAdapter& adapter, const char* what) {
+  for (const auto& [path, pair] : adapter.pairs) {
+    for (const auto& factor : {pair.lora_a(), pair.lora_b()}) {
+      if (factor.isfinite().all().template item<bool>()) continue;
+      fail(ErrorKind::kUsage,
+           "adapter '{}' holds NaN or infinite values at '{}': it cannot be used to {} (did its training diverge? leave it out)",
+           adapter.name, path, what);
+    }
   }
 }
 

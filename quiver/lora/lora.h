@@ -82,5 +82,7 @@ struct LoraAdapter {
 /// Throws kUnsupported, naming the adapter and what was asked of it ("route by it"), if it is a DoRA: mixtures, clusters and
 /// routers are defined for updates that do not depend on the weight.
 void refuse_dora(const LoraAdapter& adapter, const char* what);
+/// Throws kUsage, naming the adapter, the path and what was asked of it, for factors that are NaN or infinite.
+void refuse_not_finite(const LoraAdapter& adapter, const char* what);
 
 }  // namespace quiver::lora

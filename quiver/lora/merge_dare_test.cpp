@@ -33,6 +33,7 @@ TEST(DropAndRescale, KeepsTheMaskedEntriesOverTheDensity) {
   const auto masks = dare_masks(a, {.density = 0.25, .seed = 3});
   const auto sparse = drop_and_rescale(a, masks, 0.25);
   for (const auto& [path, pair] : a.pairs) {
+    SCOPED_TRACE(path);
     EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_a(), pair.lora_a() * masks.at(path).a.to(torch::kFloat) * 4)) << path;
     EXPECT_TRUE(torch::equal(sparse.pairs.at(path).lora_b(), pair.lora_b() * masks.at(path).b.to(torch::kFloat) * 4)) << path;
     EXPECT_EQ(sparse.pairs.at(path).alpha(), pair.alpha());

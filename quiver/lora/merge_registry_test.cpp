@@ -57,7 +57,8 @@ TEST(Merge, NamesEveryMethodOnce) {
   EXPECT_EQ(names.size(), 17u);
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
   for (const auto& method : merge_methods()) {
-    for (const std::string text : {method.what, method.paper, method.needs}) EXPECT_FALSE(text.empty()) << method.name;
+    SCOPED_TRACE(method.name);
+    for (const std::string text : {method.what, method.paper, method.needs}) EXPECT_FALSE(text.empty());
     EXPECT_EQ(merge(method.name, three_adapters()).name, method.name);
   }
 }
@@ -85,6 +86,7 @@ TEST(Merge, WithOneHotWeightsIsThatAdapter) {  // those of TIES are means over a
 TEST(Merge, CompressesToTheRankAskedFor) {
   const auto adapters = three_adapters();
   for (const auto& name : merge_names()) {
+    SCOPED_TRACE(name);
     const auto merged = merge(name, adapters, {.rank = 1});
     EXPECT_EQ(merged.pairs.at(kPath).rank(), 1) << name;
     EXPECT_EQ(merged.options.rank, 1) << name;

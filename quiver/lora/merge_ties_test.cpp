@@ -69,6 +69,7 @@ TEST(DisjointMean, AveragesTheEntriesOfTheElectedSign) {
 TEST(Ties, EqualsItsDefinitionEntryByEntry) {
   const auto adapters = three_adapters();
   for (const double density : {0.1, 0.2, 0.5, 0.9, 1.0}) {
+    SCOPED_TRACE(density);
     std::vector<std::vector<double>> rows;
     for (const auto& adapter : adapters) rows.push_back(trimmed_by_sorting(entries_of(adapter), density));
     const auto expected = merged_entries(rows);
@@ -120,6 +121,7 @@ TEST(Ties, KeepsTheScalingAndTheDtype) {
 TEST(Ties, RefusesWhatItCannotMerge) {
   const auto a = random_adapter("a");
   for (const double density : {0.0, -0.5, 1.5, std::nan("")}) {
+    SCOPED_TRACE(density);
     EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { ties(std::vector{a}, {.density = density}); }), HasSubstr("must be in (0, 1]"));
   }
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { ties(std::vector{a, random_adapter("b", 3, 6)}); }), HasSubstr("ranks are 2 and 3"));

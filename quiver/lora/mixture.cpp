@@ -45,16 +45,6 @@ void check_pair(const LoraAdapter& first, const LoraAdapter& other, const std::s
   }
 }
 
-void check_finite(const LoraAdapter& adapter) {
-  for (const auto& [path, pair] : adapter.pairs) {
-    for (const auto& factor : {pair.lora_a(), pair.lora_b()}) {
-      if (factor.isfinite().all().item<bool>()) continue;
-      fail(ErrorKind::kUsage, "adapter '{}' holds NaN or infinite values at {}: it cannot be mixed with others (did its training diverge?)",
-           adapter.name, path);
-    }
-  }
-}
-
 }  // namespace
 
 void check_mixable(std::span<const LoraAdapter> adapters, Agreement agreement) {
@@ -75,7 +65,7 @@ void check_mixable(std::span<const LoraAdapter> adapters, Agreement agreement) {
     for (const auto& [path, pair] : first.pairs) same_paths = same_paths && adapter.pairs.contains(path);
     if (!same_paths) fail_paths(first, adapter);
     for (const auto& [path, pair] : first.pairs) check_pair(first, adapter, path, agreement);
-    check_finite(adapter);
+    refuse_not_finite(adapter, "mix with others");
   }
 }
 

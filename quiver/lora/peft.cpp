@@ -279,7 +279,7 @@ void check_may_write(const fs::path& folder, bool force) {
   std::error_code error;
   const bool is_filled = is_there(folder) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error));
   if (is_filled && !force) {
-    fail(ErrorKind::kUsage, "'{}' exists already: choose another folder, or --force replaces it", folder.string());
+    fail(ErrorKind::kUsage, "'{}' exists already: choose another folder, or `force=true` replaces it", folder.string());
   }
   if (is_filled && !is_there(folder / kPeftConfigFile)) {
     fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force", folder.string(),

@@ -75,6 +75,7 @@ TEST(MixSkills, HeadsMixBlocksOfTheirOwn) {
   logits[0][1][1] = 1;
   const auto mixed = mix_skills(skills, logits, {.rule = MixRule::kLinear, .unit = MixUnit::kModel, .num_heads = 2}, "mixed");
   for (const auto& [path, pair] : mixed.pairs) {
+    SCOPED_TRACE(path);
     const auto &first = skills[0].pairs.at(path), &second = skills[1].pairs.at(path);
     const auto half_in = pair.in_features() / 2, half_out = pair.out_features() / 2;
     EXPECT_TRUE(pair.lora_a().equal(torch::cat({first.lora_a().narrow(1, 0, half_in), second.lora_a().narrow(1, half_in, half_in)}, 1)));
@@ -103,7 +104,8 @@ TEST(MixSkills, RefusesWhatDoesNotFit) {
                        }),
             "logits Float [4, 1, 2] do not fit 4 units, 1 heads and 3 skills");
   const std::vector<LoraAdapter> ranks = {random_adapter("a", 2), random_adapter("b", 3)};
-  EXPECT_THROW(mix_skills(ranks, torch::zeros({4, 1, 2}), {}, "mixed"), Error);
+  EXPECT_ERROR(mix_skills(ranks, torch::zeros({4, 1, 2}), {}, "mixed"), ErrorKind::kMismatch,
+               "cannot mix the factors of adapters 'a' and 'b'");
 }
 
 }  // namespace

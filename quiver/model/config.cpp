@@ -111,7 +111,7 @@ LlamaConfig config_from_gguf(const io::GgufView& gguf) {
     fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; expected llama", origin, architecture);
   }
   if (const auto shards = gguf.find_int("split.count").value_or(1); shards > 1) {
-    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split --merge)", origin,
+    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split does)", origin,
          shards);
   }
   LlamaConfig c;

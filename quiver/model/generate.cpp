@@ -60,6 +60,10 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
   return rows;
 }
 
+std::string name_of_prompt(const GenerateOptions& options, std::int64_t index) {
+  return options.names.empty() ? format("prompt {}", index) : options.names[static_cast<std::size_t>(index)];
+}
+
 /// Decodes prompts [first, first + count) together.
 class BatchDecoder {
  public:
@@ -161,7 +165,7 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
 std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
                                                 const GenerateOptions& options, const TokenCallback& on_token) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
-  if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "top_p is {}; expected above 0 and at most 1", options.top_p);
+  if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "`top_p` is {}; expected above 0 and at most 1", options.top_p);
   if (options.max_new_tokens < 1) fail(ErrorKind::kUsage, "max_new_tokens is {}; expected 1 or more", options.max_new_tokens);
   if (options.max_batch < 1) fail(ErrorKind::kUsage, "max_batch is {}; expected 1 or more", options.max_batch);
   if (!options.groups.empty() && options.groups.size() != prompts.size()) {

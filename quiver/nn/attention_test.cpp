@@ -5,6 +5,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/testing/strict_device.h"
 
 namespace quiver::nn {
@@ -82,6 +83,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ForestAttention,
 TEST(ForestAttention, BiasOfADeviceIsTheMask) {
   const auto device = quiver::testing::strict_device();
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
     RandomStream random(seed, "bias");
     const auto plan = plan_forest(random_forest(random, 40));
     const auto bias = attention_bias(*plan, device, torch::kFloat);
@@ -94,6 +96,7 @@ TEST(ForestAttention, BiasOfADeviceIsTheMask) {
 
 TEST(ForestAttention, DecodesAgainstACacheAsTheDefinitionDoes) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16}) {
+    SCOPED_TRACE(dtype);
     auto generator = at::detail::createCPUGenerator(3);
     auto plan = std::make_shared<AttentionPlan>();
     plan->num_queries = 3;
@@ -140,10 +143,12 @@ torch::Tensor mask_of_chunks(const AttentionChunks& cut, std::int64_t num_rows) 
 
 TEST(AttentionChunks, SeeWhatThePlanSees) {
   for (int seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
     RandomStream random(static_cast<std::uint64_t>(seed), "chunks");
     const auto forest = random_forest(random, seed < 10 ? 4 : 30);
     const auto plan = plan_forest(forest);
     for (const std::int64_t rows : {1, 2, 7, 40}) {
+      SCOPED_TRACE(rows);
       const auto cut = cut_into_chunks(*plan, rows);
       EXPECT_TRUE(torch::equal(mask_of_chunks(cut, forest.num_rows()), dense_mask(*plan))) << "seed " << seed << ", chunks of " << rows;
       std::int64_t used = 0;
@@ -158,8 +163,10 @@ TEST(ForestAttention, RefusesShapesThatDoNotFitThePlan) {
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, std::vector<std::int32_t>{1, 2, 3});
   const auto plan = plan_forest(forest);
-  EXPECT_THROW(forest_attention(torch::zeros({2, 2, 4}), torch::zeros({3, 1, 4}), torch::zeros({3, 1, 4}), plan, 1), Error);
-  EXPECT_THROW(forest_attention(torch::zeros({3, 3, 4}), torch::zeros({3, 2, 4}), torch::zeros({3, 2, 4}), plan, 1), Error);
+  EXPECT_ERROR(forest_attention(torch::zeros({2, 2, 4}), torch::zeros({3, 1, 4}), torch::zeros({3, 1, 4}), plan, 1), ErrorKind::kMismatch,
+               "attention over 3 queries and 3 keys: q is Float [2, 2, 4]");
+  EXPECT_ERROR(forest_attention(torch::zeros({3, 3, 4}), torch::zeros({3, 2, 4}), torch::zeros({3, 2, 4}), plan, 1), ErrorKind::kMismatch,
+               "q is Float [3, 3, 4], k is Float [3, 2, 4]");
 }
 
 }  // namespace

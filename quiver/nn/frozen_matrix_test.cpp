@@ -6,6 +6,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::nn {
 namespace {
@@ -17,10 +18,12 @@ torch::Tensor wide(const torch::Tensor& t) { return t.to(torch::kDouble); }
 /// Depths beyond a block, outputs that are no whole panels, rows that are no whole tiles, beyond a block of rows.
 TEST(PackedMatrix, EqualsTheProductInFloat64) {
   for (const auto& [num_outputs, depth] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {24, 16}, {50, 33}, {97, 800}, {48, 1537}}) {
+    SCOPED_TRACE(format("{} x {}", num_outputs, depth));
     const auto weight = draw({num_outputs, depth}, 1).to(torch::kFloat), bias = draw({num_outputs}, 2).to(torch::kFloat);
     const PackedMatrix matrix(weight);
     EXPECT_TRUE(matrix.dense().equal(weight));
     for (const std::int64_t rows : {0, 1, 2, 3, 7, 13, 130, 301}) {
+      SCOPED_TRACE(rows);
       const auto x = draw({rows, depth}, 3).to(torch::kFloat), onto = draw({rows, num_outputs}, 4).to(torch::kFloat);
       const auto expected = wide(x).matmul(wide(weight).t());
       const double tolerance = 1e-6 * static_cast<double>(depth);
@@ -56,12 +59,14 @@ TEST(PackedMatrix, ARowDoesNotDependOnTheOthers) {
 
 TEST(PackedMatrix, RefusesOtherInputs) {
   const PackedMatrix matrix(torch::ones({4, 3}));
-  EXPECT_THROW(matrix.product(torch::ones({2, 4}), {}, {}), Error);
-  EXPECT_THROW(matrix.product(torch::ones({2, 3}, torch::kDouble), {}, {}), Error);
+  EXPECT_ERROR(matrix.product(torch::ones({2, 4}), {}, {}), ErrorKind::kMismatch,
+               "a product of Float [2, 4] by a matrix of 3 to 4 features");
+  EXPECT_ERROR(matrix.product(torch::ones({2, 3}, torch::kDouble), {}, {}), ErrorKind::kMismatch, "a product of Double [2, 3] by a matrix");
 }
 
 TEST(FrozenMatrix, KeepsItsValuesInEveryLayout) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+    SCOPED_TRACE(dtype);
     const auto weight = draw({48, 40}, 1).to(dtype), x = draw({5, 40}, 2).to(dtype), dy = draw({5, 48}, 3).to(dtype),
                onto = draw({5, 48}, 4).to(dtype);
     const FrozenMatrix matrix(weight);

@@ -5,6 +5,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::nn {
 namespace {
@@ -14,9 +15,12 @@ using testing::draw;
 /// Blocked weights (bfloat16 on a CPU that multiplies it) and plain ones against their definition, for any number of rows.
 TEST(DenseProjection, EqualsLinearWithGradients) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+    SCOPED_TRACE(dtype);
     const double tolerance = dtype == torch::kBFloat16 ? 2e-2 : 1e-5;
     for (const std::int64_t rows : {0, 1, 3, 16, 65, 300}) {
+      SCOPED_TRACE(rows);
       for (const bool with_bias : {false, true}) {
+        SCOPED_TRACE(with_bias);
         const auto weight = draw({48, 40}, 1).to(dtype), bias = draw({48}, 2).to(dtype);
         const DenseProjection projection(weight, with_bias ? bias : torch::Tensor());
         auto x = draw({rows, 40}, 3).to(dtype).requires_grad_();
@@ -37,8 +41,9 @@ TEST(DenseProjection, EqualsLinearWithGradients) {
 }
 
 TEST(DenseProjection, RefusesWhatIsNoLinearMap) {
-  EXPECT_THROW(DenseProjection(torch::zeros({3})), Error);
-  EXPECT_THROW(DenseProjection(torch::zeros({3, 2}), torch::zeros({2})), Error);
+  EXPECT_ERROR(DenseProjection(torch::zeros({3})), ErrorKind::kMismatch, "not a linear map: weight is Float [3]");
+  EXPECT_ERROR(DenseProjection(torch::zeros({3, 2}), torch::zeros({2})), ErrorKind::kMismatch,
+               "weight is Float [3, 2] and bias is Float [2]");
 }
 
 }  // namespace

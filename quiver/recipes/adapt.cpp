@@ -36,7 +36,7 @@ constexpr AdaptMethod kMethods[] = {
     {"mean", "from the mean of the adapters' factors", "Ostapenko et al. 2024, mu"},
     {"poly", "adapters as skills: they and the weights of each projection are trained", "Ponti et al. 2023; Ostapenko et al. 2024, Poly"},
     {"polyz", "the same, the weights alone", "Ostapenko et al. 2024, PolyZ"},
-    {"mhr", "as poly, with weights for each of --heads blocks of a projection", "Caccia et al. 2023, MHR"},
+    {"mhr", "as poly, with weights for each block of a projection", "Caccia et al. 2023, MHR"},
     {"mhrz", "the same, the weights alone", "Caccia et al. 2023, MHR-z"},
     {"weights", "one weight for each adapter, any number, by gradient", "Quiver"},
     {"lorahub", "one weight for each adapter, by a search without gradients", "Huang et al. 2023, LoraHub"},
@@ -88,7 +88,7 @@ class Adaptation {
   Adapted run() {
     const auto& method = adapt_method(setup_.method);
     summary_ = {{"method", method.name}, {"task", task_}};
-    if (method.needs_library && !library_) fail(ErrorKind::kUsage, "--method {} starts from a library: give --library", method.name);
+    if (method.needs_library && !library_) fail(ErrorKind::kUsage, "`method={}` starts from a library: give `library`", method.name);
     const auto adapter = learn();
     return {adapter, summary_};
   }
@@ -104,7 +104,7 @@ class Adaptation {
     summary_["members"] = names;
     if (m == "shared") {
       if (members_.size() != 1)
-        fail(ErrorKind::kUsage, "--method shared starts from one adapter, not {}; --adapters NAME says which", members_.size());
+        fail(ErrorKind::kUsage, "`method=shared` starts from one adapter, not {}; `names=NAME` says which", members_.size());
       return train_one(members_.front(), m);
     }
     if (m == "mean") return train_one(lora::mean_of_factors(members_), m);
@@ -146,7 +146,7 @@ class Adaptation {
     }
     if (count == 0) return members;
     if (count < 0 || count > static_cast<std::int64_t>(members.size())) {
-      fail(ErrorKind::kUsage, "--retrieve {} of {} adapters; expected 1 to {}", count, members.size(), members.size());
+      fail(ErrorKind::kUsage, "`retrieve` {} of {} adapters; expected 1 to {}", count, members.size(), members.size());
     }
     const auto likeness = likeness_of(members, by);
     std::vector<std::size_t> order(members.size());
@@ -175,7 +175,7 @@ class Adaptation {
       const auto of_target = fisher_diagonal(base_.llama, target(), some_examples());
       for (const auto& member : members) likeness.push_back(cluster::fisher_similarity(of_target, fisher_of_member(member)));
     } else {
-      fail(ErrorKind::kUsage, "--retrieve-by '{}' is not one of random, weights, fisher", by);
+      fail(ErrorKind::kUsage, "`retrieve_by` '{}' is not one of random, weights, fisher", by);
     }
     return likeness;
   }
@@ -188,7 +188,7 @@ class Adaptation {
   tensor::TensorMap fisher_of_member(const LoraAdapter& member) const {
     const auto& entry = library_->at(member.name);
     if (entry.info.tasks.empty()) {
-      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows of it (library add --tasks names them)",
+      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows of it; add it again with its tasks",
            member.name, library_->path().string());
     }
     auto own = setup_.training;
@@ -266,8 +266,8 @@ class Adaptation {
     Cache cache(work_.file("search.json"), ArtifactKey("lorahub-1").add(on).hex());
     if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
       progress_.message(
-          format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; --search one-plus-one or cma-es, "
-                 "more --evaluations, or --retrieve for fewer adapters",
+          format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; `search=one-plus-one` or cma-es, "
+                 "more `max_evaluations`, or `retrieve` for fewer adapters",
                  options.max_evaluations, members_.size(), members_.size() + 1));
     }
     progress_.begin("search weights of " + std::to_string(members_.size()) + " adapters", options.max_evaluations, "evaluations");
@@ -303,7 +303,7 @@ class Adaptation {
 
   model::PassNames names_of(const std::vector<data::Example>& rows) const {
     model::PassNames names{.model = format("a mixture of {} adapters", members_.size()), .inputs = {}};
-    for (const auto& row : rows) names.inputs.push_back(format("row '{}' of task '{}'", row.id, task_));
+    for (const auto& row : rows) names.inputs.push_back(row.where);
     return names;
   }
 
@@ -342,7 +342,7 @@ class Adaptation {
    public:
     Cache(fs::path path, std::string key) : path_(std::move(path)), key_(std::move(key)) {
       if (fs::exists(path_)) stored_ = io::read_json_file(path_);
-      if (!stored_.is_object() || stored_.value("key", "") != key_) stored_ = {{"key", key_}, {"values", json::array()}};
+      if (!stored_.is_object() || stored_.value("key", json()) != key_) stored_ = {{"key", key_}, {"values", json::array()}};
     }
     template <typename F>
     double value(const std::vector<double>& weights, F compute) {

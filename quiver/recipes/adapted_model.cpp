@@ -52,14 +52,15 @@ void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel
       ++others;
   }
   if (first == nullptr) return;
-  progress.message(format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (--chat, --no-chat and --system change that)",
-                          first->name, others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
+  progress.message(
+      format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (`chat=true`, `chat=false` and `system` change that)",
+             first->name, others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
 }
 
 routing::Combine parse_combine(const std::string& text) {
   if (text == "params") return routing::Combine::kParams;
   if (text == "outputs") return routing::Combine::kOutputs;
-  fail(ErrorKind::kUsage, "--combine '{}' is not one of params, outputs", text);
+  fail(ErrorKind::kUsage, "`combine` '{}' is not one of params, outputs", text);
 }
 
 std::vector<std::int32_t> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
@@ -215,7 +216,7 @@ lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& 
 
 AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress, routing::RoutingRecorder* recorder) {
   if (!choice.adapter.empty() && !choice.library.empty()) {
-    fail(ErrorKind::kUsage, "--adapter '{}' and --library '{}' exclude each other", choice.adapter, choice.library);
+    fail(ErrorKind::kUsage, "`adapter` '{}' and `library` '{}' exclude each other", choice.adapter, choice.library);
   }
   if (!choice.adapter.empty()) {
     const auto adapter = lora::load_peft(choice.adapter);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
-#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
@@ -14,7 +13,9 @@
 #include "quiver/lora/merge.h"
 #include "quiver/recipes/kept.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/recipes/table_chooser.h"
 #include "quiver/recipes/training_run.h"
+#include "quiver/routing/checks.h"
 #include "quiver/routing/directions.h"
 #include "quiver/routing/group_router.h"
 #include "quiver/routing/score_router.h"
@@ -28,18 +29,13 @@ namespace {
 using lora::LoraAdapter;
 using routing::Combine;
 using routing::GroupTable;
-
-std::vector<std::string> names_of(std::span<const LoraAdapter> adapters) {
-  std::vector<std::string> names;
-  for (const auto& adapter : adapters) names.push_back(adapter.name);
-  return names;
-}
+using routing::names_of;
 
 /// The choice's top_k, or `usual`, or all of a smaller library.
 std::int64_t resolve_top_k(const AdapterChoice& choice, std::int64_t usual, std::size_t num_adapters) {
   const auto count = static_cast<std::int64_t>(num_adapters);
   if (choice.top_k < 0 || choice.top_k > count) {
-    fail(ErrorKind::kUsage, "--top-k {} does not fit a library of {} adapters; expected 1 to {}", choice.top_k, count, count);
+    fail(ErrorKind::kUsage, "`top_k` {} does not fit a library of {} adapters; expected 1 to {}", choice.top_k, count, count);
   }
   return choice.top_k > 0 ? choice.top_k : std::min(usual, count);
 }
@@ -59,12 +55,12 @@ Scoring arrow_scoring(const library::Library& library, std::span<const LoraAdapt
 /// Texts that stand for each adapter: training rows of its tasks, as prompts.
 std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
                                               const AdapterChoice& choice) {
-  if (choice.task_samples < 1) fail(ErrorKind::kUsage, "--task-samples {}; expected 1 or more", choice.task_samples);
+  if (choice.task_samples < 1) fail(ErrorKind::kUsage, "`task_samples` {}; expected 1 or more", choice.task_samples);
   std::vector<std::vector<Prompt>> prompts;
   for (const auto& name : names) {
     const auto& tasks = library.at(name).info.tasks;
     if (tasks.empty()) {
-      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no texts of it (library add --tasks names them)",
+      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no texts of it; add it again with its tasks",
            name, library.path().string());
     }
     auto& mine = prompts.emplace_back();
@@ -124,47 +120,6 @@ tensor::TensorMap fit_predictor(const PredictorInputs& inputs, Progress& progres
 
 // ---- Decisions once per prompt
 
-/// Fills a table with a row per distinct prompt; prompts with equal rows share a group, so that they may share prefixes.
-class TableChooser : public PromptChooser {
- public:
-  /// Rows [P, width] for prompts.
-  using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
-  TableChooser(std::shared_ptr<GroupTable> table, Rows rows) : table_(std::move(table)), rows_(std::move(rows)) {}
-
-  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override {
-    std::vector<Prompt> fresh;
-    std::set<Prompt> seen;  // prompts enter the table when their rows are known: a pass that fails leaves nothing behind
-    for (const auto& prompt : prompts) {
-      if (!of_prompt_.contains(prompt) && seen.insert(prompt).second) fresh.push_back(prompt);
-    }
-    if (!fresh.empty()) {
-      const auto rows = rows_(fresh, progress).to(torch::kFloat).contiguous();
-      for (std::size_t i = 0; i < fresh.size(); ++i) {
-        const auto* row = rows.const_data_ptr<float>() + static_cast<std::int64_t>(i) * rows.size(1);
-        std::vector<float> values(row, row + rows.size(1));
-        const auto [found, is_new] = of_row_.emplace(values, 0);
-        if (is_new) found->second = table_->add(values);
-        of_prompt_[fresh[i]] = found->second;
-      }
-    }
-    std::vector<std::int32_t> groups;
-    for (const auto& prompt : prompts) groups.push_back(of_prompt_.at(prompt));
-    return groups;
-  }
-
-  void forget() override {
-    table_->clear();
-    of_prompt_.clear();
-    of_row_.clear();
-  }
-
- private:
-  std::shared_ptr<GroupTable> table_;
-  Rows rows_;
-  std::map<Prompt, std::int32_t> of_prompt_;
-  std::map<std::vector<float>, std::int32_t> of_row_;
-};
-
 /// The top_k largest of each row [P, N] kept with the weights of `weigh`, zeros elsewhere.
 torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const std::function<torch::Tensor(const torch::Tensor&)>& weigh) {
   const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
@@ -189,9 +144,12 @@ struct PromptEvidence {
   model::Llama base;
   Scoring scoring;
   ScoreCalibration calibration;
+  std::vector<std::string> adapters;
   /// Z [P, N] of prompts.
   torch::Tensor of(std::span<const Prompt> prompts, Progress& progress) const {
-    return calibration.pooled(observe_scores(base, prompts, scoring, progress).by_prompt);
+    const auto summary = observe_scores(base, prompts, scoring, progress);
+    check_finite(summary.by_prompt, summary.paths, adapters);
+    return calibration.pooled(summary.by_prompt);
   }
 };
 
@@ -248,6 +206,11 @@ class BankMaker {
   void combine(Combine usual) { bank_.combine = choice_.combine.empty() ? usual : parse_combine(choice_.combine); }
   routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
 
+  /// `vectors` [N, ...] that route at `path`, refused by the adapter's name where they are not finite.
+  const torch::Tensor& finite(const std::string& path, const torch::Tensor& vectors) const {
+    return routing::finite_vectors(vectors, path, names_);
+  }
+
   ScoreCalibration calibrated(const Scoring& scoring) const {
     return calibrate(base_, library_, names_, scoring, choice_.calibration, progress_);
   }
@@ -255,14 +218,14 @@ class BankMaker {
   void arrow() {
     combine(Combine::kParams);
     for (const auto& [path, prototypes] : prototypes_of(library_, bank_.adapters, choice_)) {
-      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, arrow_options()));
+      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(finite(path, prototypes), arrow_options()));
     }
   }
 
   void scored(std::int64_t components, double gamma, std::int64_t usual_top_k, routing::ScoreOptions options, bool is_calibrated,
               Combine usual_combine) {
-    if (components < 0) fail(ErrorKind::kUsage, "--components {}; expected 0 (all) or more", components);
-    if (!std::isfinite(gamma)) fail(ErrorKind::kUsage, "--gamma {}; expected a finite number", gamma);
+    if (components < 0) fail(ErrorKind::kUsage, "`components` {}; expected 0 (all) or more", components);
+    if (!std::isfinite(gamma)) fail(ErrorKind::kUsage, "`gamma` {}; expected a finite number", gamma);
     combine(usual_combine);
     options.top_k = top_k(usual_top_k);
     options.temperature = choice_.temperature;
@@ -270,8 +233,8 @@ class BankMaker {
     std::optional<ScoreCalibration> calibration;
     if (is_calibrated) calibration = calibrated(scoring);
     for (const auto& [path, vectors] : scoring.vectors) {
-      bank_.routers.emplace(
-          path, std::make_shared<routing::ScoreRouter>(vectors, options, calibration ? calibration->at(path) : routing::Calibration{}));
+      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(finite(path, vectors), options,
+                                                                         calibration ? calibration->at(path) : routing::Calibration{}));
     }
   }
 
@@ -287,7 +250,8 @@ class BankMaker {
     const auto shares = std::make_shared<GroupTable>(1);
     for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::ShareRouter>(router, shares);
     bank_.chooser = std::make_shared<TableChooser>(
-        shares, [evidence = arrow_evidence(), threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
+        shares, std::vector<std::string>{},
+        [evidence = arrow_evidence(), threshold = choice_.task_threshold](std::span<const Prompt> prompts, Progress& progress) {
           return (task_share(evidence.of(prompts, progress), evidence.calibration, threshold) * 8).round() / 8;
         });
   }
@@ -295,7 +259,7 @@ class BankMaker {
   void centroids() {
     combine(Combine::kParams);
     if (choice_.centroid_score != "cosine" && choice_.centroid_score != "dot") {
-      fail(ErrorKind::kUsage, "--centroid-score '{}' is not one of cosine, dot", choice_.centroid_score);
+      fail(ErrorKind::kUsage, "`centroid_score` '{}' is not one of cosine, dot", choice_.centroid_score);
     }
     const auto prompts = task_prompts(base_, library_, names_, choice_);
     std::vector<std::string> paths;
@@ -316,7 +280,7 @@ class BankMaker {
       }
       std::vector<torch::Tensor> rows;
       for (const auto& mean : means) rows.push_back((mean.at(path) / mean.at(path).norm().clamp_min(1e-12)).unsqueeze(0));
-      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(torch::stack(rows), options));
+      bank_.routers.emplace(path, std::make_shared<routing::ScoreRouter>(finite(path, torch::stack(rows)), options));
     }
   }
 
@@ -325,7 +289,7 @@ class BankMaker {
     const auto& entry = library_.at(adapter.name);
     if (entry.info.tasks.empty()) {
       fail(ErrorKind::kNotFound,
-           "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on (library add --tasks names them)",
+           "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on; add it again with its tasks",
            adapter.name, library_.path().string());
     }
     constexpr std::int64_t kBatch = 4;  // mttl's
@@ -355,7 +319,7 @@ class BankMaker {
   /// softmax of the top k of <LayerNorm v, LayerNorm x> / sqrt(d_in), outputs mixed.
   void phatgoose() {
     combine(Combine::kOutputs);
-    if (choice_.gate_steps < 1) fail(ErrorKind::kUsage, "--gate-steps {}; expected 1 or more", choice_.gate_steps);
+    if (choice_.gate_steps < 1) fail(ErrorKind::kUsage, "`gate_steps` {}; expected 1 or more", choice_.gate_steps);
     std::map<std::string, std::vector<torch::Tensor>> by_path;
     for (const auto& adapter : bank_.adapters) {
       for (auto& [path, gate] : gates_of(adapter)) {
@@ -365,7 +329,7 @@ class BankMaker {
     }
     for (const auto& [path, gates] : by_path) {
       if (gates.size() != names_.size()) fail(ErrorKind::kMismatch, "not all adapters adapt '{}': they cannot be routed together", path);
-      const auto vectors = torch::stack(gates);  // [N, 1, d_in]
+      const auto vectors = finite(path, torch::stack(gates));  // [N, 1, d_in]
       routing::ScoreOptions options{.top_k = top_k(2),
                                     .temperature = choice_.temperature * std::sqrt(static_cast<double>(vectors.size(2))),
                                     .rule = {.input = routing::InputNorm::kLayerNorm, .is_signed = true}};
@@ -377,7 +341,7 @@ class BankMaker {
     arrow();
     combine(Combine::kOutputs);
     if (bank_.combine != Combine::kOutputs) {
-      fail(ErrorKind::kUsage, "arrow-mean mixes the updates of the mean and of single adapters: its --combine is outputs");
+      fail(ErrorKind::kUsage, "arrow-mean mixes the updates of the mean and of single adapters: its `combine` is outputs");
     }
     routing::FallbackOptions options{.by = parse_fallback(), .strength = choice_.fallback_strength};
     bank_.adapters.push_back(lora::mean_of_factors(bank_.adapters));
@@ -388,14 +352,14 @@ class BankMaker {
     if (choice_.fallback == "constant") return routing::Fallback::kConstant;
     if (choice_.fallback == "entropy") return routing::Fallback::kEntropy;
     if (choice_.fallback == "margin") return routing::Fallback::kMargin;
-    fail(ErrorKind::kUsage, "--fallback '{}' is not one of constant, entropy, margin", choice_.fallback);
+    fail(ErrorKind::kUsage, "`fallback` '{}' is not one of constant, entropy, margin", choice_.fallback);
   }
 
   /// By Arrow's scores.
   PromptEvidence arrow_evidence() const {
     auto scoring = arrow_scoring(library_, bank_.adapters, choice_);
     auto calibration = calibrated(scoring);
-    return {base_.llama, std::move(scoring), std::move(calibration)};
+    return {base_.llama, std::move(scoring), std::move(calibration), names_};
   }
 
   void calibrated_arrow(bool is_gated) {
@@ -404,15 +368,17 @@ class BankMaker {
     std::shared_ptr<GroupTable> bias;
     if (is_gated) {
       bias = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
-      bank_.chooser = std::make_shared<TableChooser>(bias, [evidence, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](
-                                                               std::span<const Prompt> prompts, Progress& progress) {
-        const auto z = evidence.of(prompts, progress);
-        return z * task_share(z, evidence.calibration, threshold) * lambda;  // a prompt of a known task is decided as a whole
-      });
+      bank_.chooser = std::make_shared<TableChooser>(bias, names_,
+                                                     [evidence, lambda = choice_.pooled_weight, threshold = choice_.task_threshold](
+                                                         std::span<const Prompt> prompts, Progress& progress) {
+                                                       const auto z = evidence.of(prompts, progress);
+                                                       return z * task_share(z, evidence.calibration, threshold) *
+                                                              lambda;  // a prompt of a known task is decided as a whole
+                                                     });
     }
     for (const auto& [path, vectors] : evidence.scoring.vectors) {
-      bank_.routers.emplace(
-          path, std::make_shared<routing::ArrowRouter>(vectors.select(1, 0), arrow_options(), evidence.calibration.at(path), bias));
+      bank_.routers.emplace(path, std::make_shared<routing::ArrowRouter>(finite(path, vectors).select(1, 0), arrow_options(),
+                                                                         evidence.calibration.at(path), bias));
     }
   }
 
@@ -422,7 +388,7 @@ class BankMaker {
     auto weights = std::make_shared<GroupTable>(static_cast<std::int64_t>(names_.size()));
     const auto router = std::make_shared<routing::GroupRouter>(weights, chosen);
     for (const auto& [path, pair] : bank_.adapters.front().pairs) bank_.routers.emplace(path, router);
-    bank_.chooser = std::make_shared<TableChooser>(weights, std::move(rows));
+    bank_.chooser = std::make_shared<TableChooser>(weights, names_, std::move(rows));
   }
 
   void pooled_arrow() {
@@ -436,8 +402,10 @@ class BankMaker {
   void logo() {
     const Scoring scoring{.vectors = routing::stacked_directions(bank_.adapters, 0, 1), .rule = {}};
     const auto chosen = top_k(4);
-    by_prompt(chosen, [base = base_.llama, scoring, chosen](std::span<const Prompt> prompts, Progress& progress) {
-      const auto norms = observe_scores(base, prompts, scoring, progress).last.mean(1);  // [P, N]
+    by_prompt(chosen, [base = base_.llama, scoring, chosen, names = names_](std::span<const Prompt> prompts, Progress& progress) {
+      const auto summary = observe_scores(base, prompts, scoring, progress);
+      check_finite(summary.last, summary.paths, names);
+      const auto norms = summary.last.mean(1);  // [P, N]
       return keep_top(norms, chosen, [](const torch::Tensor& top) { return top / top.sum(1, /*keepdim=*/true).clamp_min(1e-30); });
     });
   }

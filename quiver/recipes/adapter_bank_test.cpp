@@ -206,6 +206,7 @@ TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
   const auto bank = make_bank(base_, library, adapters, choice, progress_);
   const auto groups = bank.chooser->groups_of(prompts, progress_);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
+    SCOPED_TRACE(i);
     const auto decision = bank.routers.begin()->second->route(torch::zeros({1, 1}), std::vector{groups[i]});
     EXPECT_EQ(decision.index.item<std::int64_t>(), z[static_cast<std::int64_t>(i)].argmax().item<std::int64_t>()) << i;
     EXPECT_EQ(decision.weight.item<float>(), 1);
@@ -241,7 +242,7 @@ TEST_F(ReuseTest, CentroidsByTheDotProductDependOnTheLengthOfTheInput) {
   EXPECT_TRUE(torch::allclose(cosine->route(x).weight, dot->route(x).weight, 1e-5, 1e-6));
   EXPECT_TRUE(torch::allclose(cosine->route(4 * x).weight, cosine->route(x).weight, 1e-5, 1e-6));
   EXPECT_GT((dot->route(4 * x).weight - dot->route(x).weight).abs().max().item<double>(), 1e-3);
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { router("angle"); }), HasSubstr("--centroid-score 'angle' is not one of cosine, dot"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { router("angle"); }), HasSubstr("`centroid_score` 'angle' is not one of cosine, dot"));
 }
 
 TEST_F(ReuseTest, TiedProjectionsDecideAlike) {
@@ -277,9 +278,11 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
   const auto bank = make_bank(base_, library, adapters, choice, progress_);
   const auto groups = bank.chooser->groups_of(prompts, progress_);
   for (const auto& [path, router] : bank.routers) {
+    SCOPED_TRACE(path);
     const auto x = draw({1, base_.llama.projections().at(path)->in_features()}, 5);
     const auto expected = lag.routers.at(path)->route(x);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
+      SCOPED_TRACE(i);
       const double z = of_prompts[static_cast<std::int64_t>(i)].item<double>();
       const double share = 1 / (1 + std::exp(-(z - (mean + 4 * deviation)) / (deviation / 2)));
       const auto decision = router->route(x, std::vector{groups[i]});
@@ -293,6 +296,7 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
   // A library that no prompt looks like is the base.
   auto model = adapted_model(base_, choice, progress_);
   for (const auto& prompt : text) {
+    SCOPED_TRACE(::testing::PrintToString(prompt));
     if (largest({prompt}).item<double>() > mean + 2 * deviation) continue;
     std::vector<forest::Sequence> sequences = {{prompt, 1}};
     sequences[0].tokens.push_back(40);
@@ -335,6 +339,7 @@ TEST_F(ReuseTest, ScoresOfPromptsAreThoseOfEachAloneWhateverTheThreads) {
   double tokens = 0;
   auto sum = torch::zeros({2, 3}, torch::kDouble);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
+    SCOPED_TRACE(i);
     const std::vector<Prompt> alone = {prompts[i]};
     const auto one = observe_scores(base_.llama, alone, scoring, progress_);
     EXPECT_TRUE(torch::allclose(together.by_prompt[static_cast<std::int64_t>(i)], one.by_prompt[0], 1e-4, 1e-5)) << i;
@@ -379,7 +384,7 @@ TEST_F(ReuseTest, SaysWhatAMethodLacks) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("constant, entropy, margin"));
   choice.method = "spectral";
   choice.top_k = 3;
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("--top-k 3 does not fit a library of 2"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("`top_k` 3 does not fit a library of 2"));
 }
 
 TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {

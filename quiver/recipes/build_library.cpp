@@ -94,13 +94,13 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
       ArtifactKey("training-1").add(inputs).add(fresh).add(prompt_format).add_values(together, info.kind, info.tasks, info.group).hex();
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == job.key) {
-      job.result.stats = stored_stats(entry->info.training);
+      job.result.stats = stored_stats(entry->info.training, format("adapter '{}' of library '{}'", name, library.path().string()));
       return job;
     }
     if (!setup.force) {
       fail(ErrorKind::kMismatch,
            "library '{}' holds an adapter '{}' that was trained with other settings, data, dtype or base, or by another version of Quiver; "
-           "--force trains it again",
+           "`force=true` trains it again",
            library.path().string(), name);
     }
   }

@@ -20,6 +20,7 @@
 #include "quiver/recipes/kept.h"
 #include "quiver/recipes/train_skills.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
 namespace {
@@ -240,14 +241,14 @@ Keys fisher_keys(const World& world) {
 struct Interrupting : NoProgress {
   int steps = 0;
   void advance(std::int64_t, std::string_view) override {
-    if (++steps == 2) throw std::runtime_error("stop");
+    if (++steps == 2) fail(ErrorKind::kInterrupted, "stopped by the test");
   }
 };
 
 Keys full_keys(const World& world) {
   world.write();
   Interrupting progress;
-  EXPECT_THROW(full_fine_tuning(world.base, world.training, root() / "run/full", progress), std::runtime_error);
+  EXPECT_ERROR(full_fine_tuning(world.base, world.training, root() / "run/full", progress), ErrorKind::kInterrupted, "stopped by the test");
   return {checkpoint_key(root() / "run/full.parts/full.safetensors")};
 }
 

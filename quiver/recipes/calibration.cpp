@@ -31,7 +31,7 @@ Frame frame_of(const BaseModel& base) {
   const auto place = text.find(mark);
   if (place == std::string::npos) {
     fail(ErrorKind::kUnsupported,
-         "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give --calibration FILE",
+         "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give `calibration=FILE`",
          base.format.chat->origin());
   }
   return {base.tokenizer.encode(text.substr(0, place)), base.tokenizer.encode(text.substr(place + mark.size()))};
@@ -80,7 +80,7 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
   auto start = base.tokenizer.bos_id();
   if (!start && !stop.empty()) start = stop.front();
   if (!start)
-    fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give --calibration FILE");
+    fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give `calibration=FILE`");
   const bool is_chat = base.format.chat.has_value();
   const SampleInputs inputs{.base = base.llama,
                             .start = is_chat ? frame.before : Prompt{*start},
@@ -129,12 +129,13 @@ std::vector<Prompt> file_prompts(const BaseModel& base, const CalibrationText& t
 
 torch::Tensor deviation_of(const torch::Tensor& by_prompt) { return by_prompt.var(0, /*unbiased=*/false).sqrt(); }
 
-void check_varies(const tensor::TensorMap& measured, const std::string& name) {
+void check_varies(const tensor::TensorMap& measured, const std::string& name, std::span<const std::string> paths) {
   for (const char* key : {"deviation", "prompt_deviation"}) {
-    const auto& values = measured.at(key);
-    if (values.isfinite().all().item<bool>() && (values > 0).all().item<bool>()) continue;
+    const auto constant = (measured.at(key) > 0).logical_not().nonzero();  // NaN included
+    if (constant.size(0) == 0) continue;
     fail(ErrorKind::kUsage,
-         "the scores of adapter '{}' do not vary over the calibration text: its update is 0 somewhere, or the text too short", name);
+         "the scores of adapter '{}' do not vary over the calibration text at '{}': its update is 0 there, or the text too short", name,
+         paths[static_cast<std::size_t>(constant[0].item<std::int64_t>())]);
   }
 }
 
@@ -185,6 +186,9 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
     progress.begin("calibrate", static_cast<std::int64_t>(prompts.size()), "prompts");
     const auto summary = observe_scores(base.llama, prompts, some, progress);
     progress.end();
+    std::vector<std::string> missing_names;
+    for (const auto n : missing) missing_names.push_back(names[static_cast<std::size_t>(n)]);
+    check_finite(summary.by_prompt, summary.paths, missing_names);
     const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
     const auto prompt_z = ((summary.by_prompt - prompt_mean) / prompt_deviation).mean(1);  // [P, missing]
     for (std::size_t i = 0; i < missing.size(); ++i) {
@@ -195,7 +199,7 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
                                       {"prompt_mean", column(prompt_mean)},
                                       {"prompt_deviation", column(prompt_deviation)},
                                       {"prompt_z", column(prompt_z)}};
-      check_varies(*measured[n], names[n]);
+      check_varies(*measured[n], names[n], summary.paths);
       library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}});
     }
   }

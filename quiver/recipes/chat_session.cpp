@@ -27,7 +27,7 @@ ChatSession::ChatSession(const BaseModel& base, AdapterChoice choice, model::Gen
 }
 
 void ChatSession::set_method(const std::string& method, Progress& progress) {
-  if (choice_.library.empty()) fail(ErrorKind::kUsage, "a method says how to use a library: start with --library");
+  if (choice_.library.empty()) fail(ErrorKind::kUsage, "a method says how to use a library: start with `library`");
   auto changed = choice_;
   changed.method = method;
   auto recorder = std::make_unique<routing::RoutingRecorder>();

@@ -91,8 +91,6 @@ struct TaskRows {
   std::vector<std::string> names;                  // of the sequences, for messages
 };
 
-std::string row_name(const std::string& task, const std::string& id) { return format("row '{}' of task '{}'", id, task); }
-
 std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
   std::vector<TaskRows> rows;
   if (section.data.empty()) return rows;
@@ -111,18 +109,19 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
           // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
           std::string_view continuation = question.continuations[i];
           if (base.format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
-          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation));
-          task.names.push_back(row_name(name, question.id));
+          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation, question.where));
+          task.names.push_back(question.where);
         }
       }
+      eval::check_context(base.llama, task.sequences);
       task.questions = std::move(questions);
     } else {
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
       if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
       for (const auto& example : task.examples) {
         task.sequences.push_back(data::encode_example(base.tokenizer, format, example, length));
-        task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
-        task.names.push_back(row_name(name, example.id));
+        task.names.push_back(example.where);
+        if (setup.generates) task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
       }
     }
     rows.push_back(std::move(task));
@@ -146,7 +145,7 @@ std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& s
                                         const std::string& task) {
   auto choice = choice_of(method, setup.choice_of_adapters);
   if (method.is_given || choice.kind.empty()) return choice;
-  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs --library", method.name);
+  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs `library`", method.name);
   if (choice.method != "oracle") return choice;
   if (is_mixed(choice.kind)) {
     choice.method = "task=" + task;
@@ -375,9 +374,10 @@ void add_library(json& results, const library::Library& library) {
   for (const auto& [name, entry] : library.adapters()) {
     const auto& training = entry.info.training;
     if (!training.contains("losses")) continue;
-    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", training.at("losses")}};
+    const auto& losses = io::require_array(training, "losses", format("adapter '{}' of library '{}'", name, library.path().string()));
+    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", losses}};
     json steps = json::array();
-    for (std::size_t i = 0; i < training.at("losses").size(); ++i) steps.push_back(i + 1);
+    for (std::size_t i = 0; i < losses.size(); ++i) steps.push_back(i + 1);
     curve["steps"] = steps;
     for (const char* key : {"tokens", "rows", "seconds", "tokens_per_second"}) curve[key] = training.value(key, json(nullptr));
     results["training"].push_back(std::move(curve));
@@ -387,8 +387,8 @@ void add_library(json& results, const library::Library& library) {
   }
   const auto& provenance = library.groups_provenance();
   if (provenance.is_object() && provenance.contains("similarity")) {
-    results["clusters"] = {
-        {"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
+    const auto origin = format("the groups of library '{}'", library.path().string());
+    for (const char* key : {"adapters", "labels", "similarity"}) results["clusters"][key] = io::require_array(provenance, key, origin);
     results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())},
                                          {"seed", provenance.value("seed", json())},
                                          {"by", provenance.value("by", json())},
@@ -461,7 +461,8 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
       json part = json::object();
       if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
-      if (part.value("key", "") != key) {
+      if (!part.is_object()) part = json::object();
+      if (part.value("key", json()) != key) {
         part = SectionRun(base, setup, opened, progress).run(method, section, rows);
         part["key"] = key;
         if (!path.empty()) io::write_file_atomic(path, io::dump_json(part, path.string()));

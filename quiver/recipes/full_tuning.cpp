@@ -27,14 +27,14 @@ constexpr std::string_view kFiles[] = {
 void check_may_write(const fs::path& folder, bool force) {
   std::error_code error;
   if (!fs::exists(folder, error) || fs::is_empty(folder, error)) return;
-  if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or --force replaces it", folder.string());
+  if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or `force=true` replaces it", folder.string());
   const bool has_weights = fs::is_directory(folder, error) && fs::exists(folder / kWeightsFile, error);
   const auto is_ours = [](const fs::path& weights) {
     const io::MappedFile file(weights);
     return io::SafetensorsView::parse(file.bytes(), weights.string()).metadata().contains(kWrittenBy);
   };
   if (!has_weights || !is_ours(folder / kWeightsFile)) {
-    fail(ErrorKind::kUsage, "'{}' exists and was not made by train --full: it is not replaced, even by force", folder.string());
+    fail(ErrorKind::kUsage, "'{}' exists and was not made by `full_fine_tuning`: it is not replaced, even by force", folder.string());
   }
   io::check_holds_only(folder, kFiles);
 }
@@ -71,7 +71,7 @@ nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setu
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;
   for (const auto& [name, weight] : model::llama_weights(trainer.model())) tensors.emplace(name, weight.to(placement.dtype));
-  tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "train --full"}});
+  tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "full_fine_tuning"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
   work.remove();
   return {{"path", folder.string()}, {"parameters", weights->values().numel()}, {"training", summary_of(trainer.stats())}};

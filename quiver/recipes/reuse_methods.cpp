@@ -12,18 +12,18 @@ using enum ReuseFamily;
 /// All but the merges, which have a registry of their own.
 constexpr ReuseMethod kMethods[] = {
     {"oracle=NAME", kMerge, "one adapter, named", "Ostapenko et al. 2024"},
-    {"task=NAME", kMerge, "skills (--kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
+    {"task=NAME", kMerge, "skills (of kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
     {"arrow", kToken, "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
     {"spectr", kToken, "the top k of |V x| over all singular directions, weighted equally",
      "Fleshman and Van Durme 2025, arXiv 2504.03454"},
     {"lag", kToken, "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
     {"lag-base", kToken, "LAG where a prompt looks like a task of the library, the base alone where it does not", "Quiver"},
     {"norm", kToken, "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
-    {"spectral", kToken, "the top k of |diag(sigma^gamma) V_c x|: --components c, --gamma", "the family of arrow, spectr and norm"},
+    {"spectral", kToken, "the top k of |diag(sigma^gamma) V_c x|, of c components", "the family of arrow, spectr and norm"},
     {"centroids", kToken, "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM", true},
-    {"phatgoose", kToken, "gates that each adapter learnt on its tasks (--gate-steps), the top 2 by their softmax",
+    {"phatgoose", kToken, "gates that each adapter learnt on its tasks, the top 2 by their softmax",
      "Muqeeth et al. 2024, arXiv 2402.05859", true},
-    {"arrow-mean", kToken, "Arrow, giving way to the mean where it is undecided (--fallback)", "Quiver"},
+    {"arrow-mean", kToken, "Arrow, giving way to the mean where it is undecided", "Quiver"},
     {"calibrated-arrow", kToken, "Arrow on scores measured against those on text of no task", "Quiver"},
     {"gated-arrow", kToken, "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"},
     {"pooled-arrow", kPrompt, "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"},
@@ -36,7 +36,7 @@ constexpr ReuseMethod kMethods[] = {
 
 constexpr MethodLine kRecipes[] = {
     {"private", "an adapter per task", "Ostapenko et al. 2024, sec. 3"},
-    {"shared", "one adapter on the joint rows of the tasks (--rank sets its size)", "Ostapenko et al. 2024, Shared"},
+    {"shared", "one adapter on the joint rows of the tasks", "Ostapenko et al. 2024, Shared"},
     {"mbc", "private adapters, their clusters by weight similarity, an adapter per cluster", "Ostapenko et al. 2024, alg. 1"},
     {"clusters", "an adapter per group of tasks that is there, however it came about ('quiver cluster')", "Ostapenko et al. 2024, table 2"},
     {"hidden", "clusters of tasks by the base's hidden states, an adapter per cluster", "Ostapenko et al. 2024, table 2, Embeddings"},
@@ -47,30 +47,9 @@ constexpr MethodLine kRecipes[] = {
     {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
 };
 
-constexpr MethodLine kSteps[] = {
-    {"train --full", "all weights of the base on the joint rows", "Ostapenko et al. 2024, FullFT"},
-    {"cluster", "groups of tasks by k-means of the cosines of their adapters' factors", "Ostapenko et al. 2024, alg. 1"},
-    {"cluster --similarity products", "the same of their updates, whatever the basis of the factors", "Quiver"},
-    {"library add --assign", "a new adapter's task joins the group of the nearest adapters", "Quiver"},
-};
-
-constexpr MethodLine kOptions[] = {
-    {"--general NAMES", "the mean of general adapters subtracted from the others first, exactly (--general-by-factors: as PEFT does)",
-     "Bagherifard et al. 2025, GenKnowSub"},
-    {"--combine params|outputs", "adapters that a token chose, mixed factor by factor or by what they add", "Ostapenko et al. 2024; PEFT"},
-    {"--tie q_proj,k_proj,v_proj", "Arrow and its kin: projections of a block decide as one", "Ostapenko et al. 2024"},
-    {"--merge-rank R", "any merge, compressed to a rank by its singular values", "Eckart and Young 1936"},
-    {"adapt --retrieve N --retrieve-by random|weights|fisher", "of the library only the adapters nearest to the task",
-     "Ostapenko et al. 2024; Wu et al. 2023"},
-    {"build --budget-epochs E", "MBC under one budget of steps: 40 % for the private adapters, 60 % for the clusters'",
-     "Ostapenko et al. 2024"},
-};
-
 }  // namespace
 
 std::span<const MethodLine> build_recipes() { return kRecipes; }
-std::span<const MethodLine> build_steps() { return kSteps; }
-std::span<const MethodLine> method_options() { return kOptions; }
 
 const char* family_name(ReuseFamily family) {
   switch (family) {

@@ -37,9 +37,5 @@ struct MethodLine {
 };
 /// The recipes of `quiver build`.
 std::span<const MethodLine> build_recipes();
-/// What else makes or changes a library, by verb.
-std::span<const MethodLine> build_steps();
-/// Methods that go with others, by option.
-std::span<const MethodLine> method_options();
 
 }  // namespace quiver::recipes

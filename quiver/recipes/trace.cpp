@@ -91,7 +91,7 @@ json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prom
 }
 
 json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress) {
-  if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give --library");
+  if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
   const auto& method = reuse_method(choice.method);
   if (method.family == ReuseFamily::kMerge) {
     fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to trace (arrow does)", choice.method);

@@ -8,6 +8,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
+#include "quiver/io/json.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/train/mixture.h"
 
@@ -50,7 +51,7 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
     } else if (!force) {
       fail(ErrorKind::kMismatch,
            "library '{}' holds {} skills that were trained with other settings, data, dtype or base, or by another version of Quiver; "
-           "--force trains them again",
+           "`force=true` trains them again",
            library.path().string(), library::kind_name(skills.kind));
     }
   }
@@ -63,7 +64,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
                                          const SkillSetup& skills, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   if (skills.num_skills < 1) fail(ErrorKind::kUsage, "{} skills; expected 1 or more", skills.num_skills);
-  if (setup.lora.use_dora) fail(ErrorKind::kUnsupported, "skills are mixed factor by factor: train them without --dora");
+  if (setup.lora.use_dora) fail(ErrorKind::kUnsupported, "skills are mixed factor by factor: train them without `use_dora`");
   const std::string kind = library::kind_name(skills.kind);
   const auto data = load_training_data(base, setup.tasks, setup);
   auto settings = skill_settings(setup, skills);
@@ -81,7 +82,10 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   if (has_skills(library, skills, key, setup.force)) {
     for (std::int64_t k = 0; k < skills.num_skills; ++k) {
       const auto name = skill_name(skills.kind, k);
-      results.push_back({.name = name, .kind = skills.kind, .stats = stored_stats(library.at(name).info.training)});
+      results.push_back(
+          {.name = name,
+           .kind = skills.kind,
+           .stats = stored_stats(library.at(name).info.training, format("adapter '{}' of library '{}'", name, library.path().string()))});
     }
     return results;
   }
@@ -120,31 +124,39 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
   const std::string name = library::kind_name(kind);
   const auto mixing = library.find_mixing(name);
   if (!mixing) {
-    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; 'quiver build --recipe {}' trains them", library.path().string(), name,
-         name);
+    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; a build by recipe '{}' trains them", library.path().string(), name, name);
   }
   const auto& meta = mixing->meta;
-  const auto tasks = meta.at("tasks").get<std::vector<std::string>>();
+  const auto origin = format("how tasks mix the {} skills of library '{}'", name, library.path().string());
+  std::vector<std::string> tasks;
+  for (const auto& known : io::require_array(meta, "tasks", origin)) {
+    if (!known.is_string()) fail(ErrorKind::kBadFormat, "{}: 'tasks' holds something other than strings", origin);
+    tasks.push_back(known.get<std::string>());
+  }
   const auto found = std::ranges::find(tasks, task);
   if (found == tasks.end()) {
     fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
          did_you_mean(task, tasks));
   }
   std::vector<lora::LoraAdapter> skills;
-  for (const auto& entry : meta.at("skills")) {
-    const std::string skill = entry.at("name");
-    if (library.at(skill).sha256 != entry.at("sha256").get<std::string>()) {
+  for (const auto& entry : io::require_array(meta, "skills", origin)) {
+    const auto skill = io::require_string(entry, "name", origin);
+    if (library.at(skill).sha256 != io::require_string(entry, "sha256", origin)) {
       fail(ErrorKind::kMismatch,
            "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
            library.path().string(), name);
     }
     skills.push_back(library.load(skill));
   }
-  const lora::MixShape shape{.rule = lora::parse_mix_rule(meta.at("rule")),
-                             .unit = lora::parse_mix_unit(meta.at("granularity")),
-                             .num_heads = meta.at("heads").get<std::int64_t>()};
-  const auto& logits = mixing->tensors.at("logits");
-  return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
+  const lora::MixShape shape{.rule = lora::parse_mix_rule(io::require_string(meta, "rule", origin)),
+                             .unit = lora::parse_mix_unit(io::require_string(meta, "granularity", origin)),
+                             .num_heads = io::require_int(meta, "heads", origin)};
+  const auto logits = mixing->tensors.find("logits");
+  if (logits == mixing->tensors.end() || logits->second.dim() < 1 || logits->second.size(0) != static_cast<std::int64_t>(tasks.size())) {
+    fail(ErrorKind::kBadFormat, "{}: 'logits' are {}; expected a row for each of {} tasks", origin,
+         logits == mixing->tensors.end() ? "missing" : tensor::describe(logits->second), tasks.size());
+  }
+  return lora::mix_skills(skills, logits->second[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

@@ -6,6 +6,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
+#include "quiver/io/json.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/train/adapter_group.h"
 
@@ -87,7 +88,7 @@ TrainingData load_training_data(const BaseModel& base, const std::vector<std::st
     encode(training_rows(task, setup), data.examples);
     if (setup.max_valid == 0) continue;
     if (task.valid.empty())
-      fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without --validate", name, setup.data.string());
+      fail(ErrorKind::kUsage, "task '{}' has no validation rows in '{}'; train it without `max_valid`", name, setup.data.string());
     encode(data::sample(task.valid, setup.max_valid, setup.train.seed, name), data.validation);
   }
   return data;
@@ -141,15 +142,26 @@ json summary_of(const train::TrainStats& stats) {
   return summary;
 }
 
-train::TrainStats stored_stats(const json& training) {
+train::TrainStats stored_stats(const json& training, const std::string& origin) {
+  const auto integer = [&](const char* key) { return io::find_int(training, key, origin).value_or(0); };
   train::TrainStats stats;
-  stats.steps = training.value("steps", std::int64_t{0});
-  stats.tokens = training.value("tokens", std::int64_t{0});
-  stats.rows = training.value("rows", std::int64_t{0});
-  stats.seconds = training.value("seconds", 0.0);
-  stats.losses = training.value("losses", std::vector<double>{});
-  for (const auto& v : training.value("validations", json::array())) stats.validations.push_back({v.at("step"), v.at("loss")});
-  stats.best_step = training.value("best_step", std::int64_t{0});
+  stats.steps = integer("steps");
+  stats.tokens = integer("tokens");
+  stats.rows = integer("rows");
+  stats.seconds = io::find_double(training, "seconds", origin).value_or(0);
+  if (training.contains("losses")) {
+    for (const auto& loss : io::require_array(training, "losses", origin)) {
+      if (!loss.is_number()) fail(ErrorKind::kBadFormat, "{}: 'losses' holds something other than numbers", origin);
+      stats.losses.push_back(loss.get<double>());
+    }
+  }
+  if (training.contains("validations")) {
+    const auto where = origin + ": validations";
+    for (const auto& v : io::require_array(training, "validations", origin)) {
+      stats.validations.push_back({io::require_int(v, "step", where), io::require_double(v, "loss", where)});
+    }
+  }
+  stats.best_step = integer("best_step");
   return stats;
 }
 

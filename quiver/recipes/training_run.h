@@ -99,8 +99,8 @@ struct MixtureInputs {
 
 /// Steps, tokens, rows, seconds, first and last loss, validations.
 nlohmann::json summary_of(const train::TrainStats& stats);
-/// The stats that summary_of, with all "losses", was made from.
-train::TrainStats stored_stats(const nlohmann::json& training);
+/// The stats that summary_of, with all "losses", was made from. `origin` begins messages. Throws kBadFormat.
+train::TrainStats stored_stats(const nlohmann::json& training, const std::string& origin);
 
 /// Runs the trainer to its end. A checkpoint at `checkpoint` is taken up if it is of the same `key`; another is written now and then, and
 /// when a stop is asked for; none is left behind at the end.

@@ -15,6 +15,7 @@
 #include "quiver/report/results.h"
 #include "quiver/report/tables.h"
 #include "quiver/report/text_table.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::report {
 namespace {
@@ -74,13 +75,7 @@ std::size_t count(const std::string& text, const std::string& part) {
 
 template <typename Function>
 void expect_refusal(ErrorKind kind, const char* part, Function function) {
-  try {
-    function();
-    ADD_FAILURE() << "nothing was thrown; expected: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_THAT(error.what(), HasSubstr(part));
-  }
+  EXPECT_ERROR(function(), kind, part);
 }
 
 /// Held-out tasks on which one method has the lowest NLL and ruins the answers, and another has better answers than the base.

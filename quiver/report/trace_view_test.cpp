@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::report {
 namespace {
@@ -61,16 +62,16 @@ TEST(TracePage, EscapesAllTextAndLoadsNothing) {
 }
 
 TEST(Trace, RefusesWhatIsNone) {
-  EXPECT_THROW(render_trace_text(json::object(), {}), Error);
+  EXPECT_ERROR(render_trace_text(json::object(), {}), ErrorKind::kBadFormat, "not a trace: it has no member 'quiver_trace'");
   auto other = small_trace();
   other["quiver_trace"] = 2;
-  EXPECT_THROW(render_trace_text(other, {}), Error);
+  EXPECT_ERROR(render_trace_text(other, {}), ErrorKind::kUnsupported, "a trace of version 2; this program reads version 1");
   other = small_trace();
   other["projections"][0]["choices"][0][0][0] = 7;
-  EXPECT_THROW(render_trace_page(other, ""), Error);
+  EXPECT_ERROR(render_trace_page(other, ""), ErrorKind::kBadFormat, "not a trace: an index or a layer is out of range");
   other = small_trace();
   other.erase("statistics");
-  EXPECT_THROW(render_trace_page(other, ""), Error);
+  EXPECT_ERROR(render_trace_page(other, ""), ErrorKind::kBadFormat, "key 'statistics' not found");
 }
 
 }  // namespace

@@ -60,6 +60,7 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
   std::vector<lora::LoraPair> pairs;
   std::vector<torch::Tensor> rows;
   for (std::int64_t i = 0; i < num_adapters; ++i) {
+    SCOPED_TRACE(i);
     pairs.emplace_back(golden.at("lora_a")[i].to(dtype), golden.at("lora_b")[i].to(dtype), alpha);
     rows.push_back(arrow_prototype(pairs.back()));
     EXPECT_NEAR(agreement(rows.back(), golden.at("prototypes")[i]), 1, 1e-6);

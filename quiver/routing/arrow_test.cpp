@@ -25,6 +25,7 @@ using quiver::testing::message_of;
 
 TEST(ArrowPrototype, IsTheTopRightSingularVectorOfTheWholeUpdate) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
     const auto pair = random_pair(seed, 24, 40, 1 + static_cast<std::int64_t>(seed % 6));
     const auto [u, s, vh] = torch::linalg_svd(pair.lora_b().to(torch::kDouble).matmul(pair.lora_a().to(torch::kDouble)));
     const auto expected = vh[0] * vh[0][vh[0].abs().argmax()].sign();
@@ -79,9 +80,13 @@ RoutingDecision by_definition(const torch::Tensor& prototypes, const torch::Tens
 
 TEST(ArrowRouter, MatchesTheDefinition) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble, torch::kHalf}) {
+    SCOPED_TRACE(dtype);
     for (const std::int64_t num_adapters : {1, 3, 16, 17, 70, 130}) {
+      SCOPED_TRACE(num_adapters);
       for (const std::int64_t num_tokens : {0, 1, 5, 8, 37}) {
+        SCOPED_TRACE(num_tokens);
         for (const std::int64_t d_in : {1, 15, 48, 50}) {
+          SCOPED_TRACE(d_in);
           auto generator = seeded(static_cast<std::uint64_t>(num_adapters * 1000 + num_tokens * 50 + d_in));
           const auto prototypes = torch::randn({num_adapters, d_in}, generator);
           const auto x = torch::randn({num_tokens, d_in}, generator).to(dtype);
@@ -100,6 +105,7 @@ TEST(ArrowRouter, MatchesTheDefinition) {
 
 TEST(ArrowRouter, WeightsSumToOneAndIgnoreTheSignOfTheToken) {
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    SCOPED_TRACE(seed);
     auto generator = seeded(seed);
     const ArrowRouter router(torch::randn({9, 33}, generator), {.top_k = 3});
     const auto x = torch::randn({21, 33}, generator);
@@ -115,6 +121,7 @@ TEST(ArrowRouter, WeightsSumToOneAndIgnoreTheSignOfTheToken) {
 TEST(ArrowRouter, BreaksTiesByTheLowestIndex) {
   const auto same = torch::ones({20, 8}) / std::sqrt(8.0);
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
+    SCOPED_TRACE(dtype);
     const auto decision = ArrowRouter(same, {.top_k = 3}).route(torch::ones({5, 8}, dtype));
     EXPECT_TRUE(decision.index.equal(torch::arange(3).expand({5, 3})));
     EXPECT_TRUE(torch::allclose(decision.weight, torch::full({5, 3}, 1.0 / 3)));
@@ -132,6 +139,7 @@ TEST(ArrowRouter, RoutesATokenAloneAsItDoesInABatch) {
   const auto x = torch::randn({100, 50}, generator);
   const auto whole = router.route(x);
   for (std::int64_t t = 0; t < 100; ++t) {
+    SCOPED_TRACE(t);
     const auto alone = router.route(x.narrow(0, t, 1));
     ASSERT_TRUE(alone.index.equal(whole.index.narrow(0, t, 1)));
     ASSERT_TRUE(alone.weight.equal(whole.weight.narrow(0, t, 1)));
@@ -161,12 +169,15 @@ TEST(ArrowRouter, SaysWhatIsWrongWithItsOptions) {
 
 TEST(ArrowRouter, CalibratesScoresAndAddsTheBiasOfTheGroup) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+    SCOPED_TRACE(dtype);
     for (const std::int64_t num_tokens : {0, 1, 5, 37}) {
+      SCOPED_TRACE(num_tokens);
       auto generator = seeded(static_cast<std::uint64_t>(100 + num_tokens));
       const auto prototypes = torch::randn({19, 30}, generator);
       const auto mean = torch::randn({19}, generator), deviation = torch::rand({19}, generator) + 0.5;
       const auto bias = std::make_shared<GroupTable>(19);
       for (int group = 1; group < 4; ++group) {
+        SCOPED_TRACE(group);
         const auto row = torch::randn({19}, generator) * 2;
         EXPECT_EQ(bias->add(std::span(row.data_ptr<float>(), 19)), group);
       }

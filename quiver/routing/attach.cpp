@@ -8,39 +8,13 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/routing/checks.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
 namespace {
 
 using lora::LoraAdapter;
-
-/// Throws if `having` adapts a path that `other` does not.
-void check_covers(const LoraAdapter& having, const LoraAdapter& other) {
-  for (const auto& [path, pair] : having.pairs) {
-    if (other.pairs.contains(path)) continue;
-    fail(ErrorKind::kMismatch,
-         "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt the same projections",
-         having.name, path, other.name);
-  }
-}
-
-void check_alike(std::span<const LoraAdapter> adapters) {
-  if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to route to: the library is empty");
-  const auto& first = adapters.front();
-  for (const auto& other : adapters) {
-    lora::refuse_dora(other, "route by");
-    check_covers(first, other);
-    check_covers(other, first);
-    for (const auto& [path, pair] : first.pairs) {
-      const auto& twin = other.pairs.at(path);
-      if (pair.in_features() == twin.in_features() && pair.out_features() == twin.out_features()) continue;
-      fail(ErrorKind::kMismatch,
-           "adapters '{}' and '{}' do not fit one base model: at '{}' the first maps {} to {} features and the second {} to {}", first.name,
-           other.name, path, pair.in_features(), pair.out_features(), twin.in_features(), twin.out_features());
-    }
-  }
-}
 
 /// RoutedLinear checks the same, but knows neither names nor paths.
 void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, Combine combine) {
@@ -69,7 +43,9 @@ void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapte
   }
 }
 
-const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string& path, std::int64_t num_adapters, std::int64_t d_in) {
+const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string& path, std::span<const std::string> names,
+                                   std::int64_t d_in) {
+  const auto num_adapters = static_cast<std::int64_t>(names.size());
   const auto found = stored.find(path);
   if (found == stored.end()) {
     fail(ErrorKind::kNotFound, "no prototypes for '{}': make them anew, of the adapters that are to be routed", path);
@@ -79,13 +55,13 @@ const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string
     fail(ErrorKind::kMismatch, "the prototypes for '{}' are {} and the adapters need [{}, {}]: make them anew", path,
          tensor::describe(tensor), num_adapters, d_in);
   }
-  return tensor;
+  return finite_vectors(tensor, path, names);
 }
 
 }  // namespace
 
 PrototypeMap adapter_prototypes(const LoraAdapter& adapter) {
-  lora::refuse_dora(adapter, "route by");
+  check_alike(std::span(&adapter, 1));
   PrototypeMap result;
   for (const auto& [path, pair] : adapter.pairs) result.emplace(path, arrow_prototype(pair));
   return result;
@@ -113,10 +89,11 @@ void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter>
                     Combine combine, RoutingRecorder* recorder) {
   check_fits(projections, adapters, combine);
   auto attached = projections;
+  const auto names = names_of(adapters);
   for (const auto& [path, first] : adapters.front().pairs) {
     const auto found = routers.find(path);
     if (found == routers.end() || found->second == nullptr) fail(ErrorKind::kNotFound, "no router for '{}'", path);
-    auto router = found->second;
+    RouterPtr router = std::make_shared<CheckedRouter>(found->second, path, names);
     if (recorder != nullptr) router = std::make_shared<RecordingRouter>(std::move(router), path, recorder);
     std::vector<lora::LoraPair> pairs;
     for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
@@ -130,10 +107,10 @@ void attach_routed(nn::ProjectionMap& projections, std::span<const LoraAdapter> 
                    RoutingRecorder* recorder, const PrototypeMap* stored) {
   check_fits(projections, adapters, combine);
   const auto computed = stored == nullptr ? prototypes(adapters) : PrototypeMap{};
+  const auto names = names_of(adapters);
   std::map<std::string, RouterPtr> routers;
   for (const auto& [path, pair] : adapters.front().pairs) {
-    const auto& rows =
-        prototypes_at(stored == nullptr ? computed : *stored, path, static_cast<std::int64_t>(adapters.size()), pair.in_features());
+    const auto& rows = prototypes_at(stored == nullptr ? computed : *stored, path, names, pair.in_features());
     const auto device = projections.at(path)->device();
     routers.emplace(path, std::make_shared<ArrowRouter>(rows.to(device), options));
   }

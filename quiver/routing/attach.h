@@ -30,7 +30,7 @@ PrototypeMap prototypes(std::span<const lora::LoraAdapter> adapters);
 
 /// Replaces each projection that the adapters adapt by a RoutedLinear over it whose router is
 /// `routers.at(path)`; where `recorder`, which must outlive the projections, is given, what routers
-/// choose is counted there. `projections` changes only if nothing throws. Throws kUsage without
+/// choose is counted there. Routers are checked as CheckedRouter does. `projections` changes only if nothing throws. Throws kUsage without
 /// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
 /// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
 void attach_routers(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters,
@@ -38,7 +38,7 @@ void attach_routers(nn::ProjectionMap& projections, std::span<const lora::LoraAd
 
 /// attach_routers with an ArrowRouter at each path, from `stored` prototypes or, without these,
 /// from prototypes(adapters). Throws also kNotFound or kMismatch if stored prototypes miss a path
-/// or have another shape than [N, d_in], and kUsage for bad options.
+/// or have another shape than [N, d_in], kMismatch for one that is not finite, and kUsage for bad options.
 void attach_routed(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters, const ArrowOptions& options,
                    Combine combine, RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
 

@@ -153,7 +153,7 @@ TEST(RoutingRecorder, CountsEveryTokenOfSeveralThreads) {
 TEST(Registry, MakesEveryRouterItNames) {
   const auto rows = torch::randn({4, 8}, seeded(1));
   EXPECT_THAT(router_names(), ElementsAre("arrow", "uniform", "fixed"));
-  for (const auto& name : router_names()) EXPECT_EQ(make_router(name, rows, {.arrow = {.top_k = 2}})->num_adapters(), 4);
+  for (const auto& name : router_names()) EXPECT_EQ(make_router(name, rows, {.arrow = {.top_k = 2}})->num_adapters(), 4) << name;
   const auto fixed = make_router("fixed", rows, {.fixed_adapter = 3})->route(torch::zeros({2, 8}));
   EXPECT_TRUE(fixed.index.equal(torch::full({2, 1}, 3, torch::kLong)));
   EXPECT_TRUE(fixed.weight.equal(torch::ones({2, 1})));

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/routing/checks.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
@@ -43,18 +44,12 @@ torch::Tensor directions(const lora::LoraPair& pair, std::int64_t components, do
 
 std::map<std::string, torch::Tensor> stacked_directions(std::span<const lora::LoraAdapter> adapters, std::int64_t components,
                                                         double gamma) {
+  check_alike(adapters);
   std::map<std::string, torch::Tensor> stacked;
   for (const auto& [path, first] : adapters.front().pairs) {
     auto count = components;
-    for (const auto& adapter : adapters) {
-      const auto found = adapter.pairs.find(path);
-      if (found == adapter.pairs.end()) {
-        fail(ErrorKind::kMismatch,
-             "adapter '{}' adapts '{}' and adapter '{}' does not: adapters can be routed together only if they adapt "
-             "the same projections",
-             adapters.front().name, path, adapter.name);
-      }
-      if (components == 0) count = std::max(count, found->second.rank());
+    if (components == 0) {
+      for (const auto& adapter : adapters) count = std::max(count, adapter.pairs.at(path).rank());
     }
     std::vector<torch::Tensor> rows;
     for (const auto& adapter : adapters) rows.push_back(directions(adapter.pairs.at(path), count, gamma));

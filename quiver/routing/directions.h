@@ -29,8 +29,7 @@ RightSingular right_singular(const lora::LoraPair& pair);
 ///   SpectR   all, gamma 0                           (Fleshman and Van Durme 2025)
 ///   norm     all, gamma 1: |s B A x| itself         (what SEQR maximises, 2025)
 torch::Tensor directions(const lora::LoraPair& pair, std::int64_t components, double gamma);
-/// Those of all adapters by path, [N, c, d_in] with c = components, or the largest rank for 0. Throws kMismatch unless all adapt the same
-/// projections.
+/// Those of all adapters by path, [N, c, d_in] with c = components, or the largest rank for 0. Throws as check_alike.
 std::map<std::string, torch::Tensor> stacked_directions(std::span<const lora::LoraAdapter> adapters, std::int64_t components, double gamma);
 
 }  // namespace quiver::routing

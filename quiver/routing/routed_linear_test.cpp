@@ -66,6 +66,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
   const auto [dtype, tolerance] = GetParam();
   RandomStream random(42, "shapes");
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    SCOPED_TRACE(seed);
     const auto pick = [&](std::int64_t low, std::int64_t high) {
       return low + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(high - low + 1)));
     };
@@ -79,6 +80,7 @@ TEST_P(RoutedLinearPrecision, MatchesTheDefinitionOverManyShapes) {
     const auto router = bank.arrow(top_k);
     const auto x = tokens_of(seed + 1000, num_tokens, d_in, dtype);
     for (const auto combine : kBoth) {
+      SCOPED_TRACE(static_cast<int>(combine));
       const auto y = bank.routed(router, combine).forward(x);
       const auto expected = dense_mixture(bank.weight, bank.pairs, router->route(x), x, combine);
       ASSERT_EQ(y.scalar_type(), dtype);
@@ -109,6 +111,7 @@ TEST_P(RoutedLinearPrecision, MixesOutputsOfUnequalRanks) {
 TEST_P(RoutedLinearPrecision, ReadsNoAdapterThatWasNotChosen) {
   const auto [dtype, tolerance] = GetParam();
   for (const auto combine : kBoth) {
+    SCOPED_TRACE(static_cast<int>(combine));
     const Bank clean(7, 40, 70, {4, 4, 4, 4, 4, 4}, dtype);
     const auto x = tokens_of(8, 30, 40, dtype);
     const auto expected = clean.routed(std::make_shared<FixedRouter>(6, 2), combine).forward(x);
@@ -163,6 +166,7 @@ TEST(RoutedLinear, DoesNotDependOnTheNumberOfThreads) {
 
 TEST(RoutedLinear, OfOneAdapterIsThatAdapter) {
   for (const auto combine : kBoth) {
+    SCOPED_TRACE(static_cast<int>(combine));
     const Bank bank(31, 30, 20, {4});
     const auto x = tokens_of(32, 17, 30);
     const auto expected = bank.base()->forward(x) + bank.pairs[0].apply(x);
@@ -172,6 +176,7 @@ TEST(RoutedLinear, OfOneAdapterIsThatAdapter) {
 
 TEST(RoutedLinear, OfIdenticalAdaptersIsThatAdapter) {
   for (const auto combine : kBoth) {
+    SCOPED_TRACE(static_cast<int>(combine));
     Bank bank(33, 30, 20, {4, 4, 4, 4});
     std::fill(bank.pairs.begin(), bank.pairs.end(), bank.pairs[0]);
     const auto x = tokens_of(34, 17, 30);
@@ -199,7 +204,9 @@ TEST(RoutedLinear, AtInfiniteTemperatureOverAllAdaptersIsTheAverageOfTheFactors)
 
 TEST(RoutedLinear, IsInvariantToTheOrderOfTheAdapters) {
   for (const auto combine : kBoth) {
+    SCOPED_TRACE(static_cast<int>(combine));
     for (std::uint64_t seed = 0; seed < 10; ++seed) {
+      SCOPED_TRACE(seed);
       Bank bank(seed, 30, 20, std::vector<std::int64_t>(2 + seed % 7, 3));
       const auto x = tokens_of(seed + 50, 17, 30);
       const auto y = bank.routed(bank.arrow(2), combine).forward(x);

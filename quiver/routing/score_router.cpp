@@ -39,7 +39,7 @@ torch::Tensor adapter_scores(const torch::Tensor& x, const torch::Tensor& vector
     fail(ErrorKind::kMismatch, "cannot score x {} by vectors {}: expected x [T, {}]", tensor::describe(x), tensor::describe(vectors),
          vectors.size(2));
   }
-  const auto flat = vectors.to(x.device(), torch::kFloat).flatten(0, 1);               // [N c, d_in]
+  const auto flat = vectors.to(x.device(), torch::kFloat).flatten(0, 1);         // [N c, d_in]
   auto products = normalized(x.to(torch::kFloat), rule.input).matmul(flat.t());  // [T, N c]
   if (rule.is_signed) return products;
   if (vectors.size(1) == 1) return products.abs();

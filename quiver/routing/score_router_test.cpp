@@ -22,6 +22,7 @@ lora::LoraPair pair_of(std::uint64_t seed, std::int64_t rank, std::int64_t d_in 
 
 TEST(RightSingular, EqualsTheSvdOfTheProduct) {
   for (const std::int64_t rank : {1, 3, 4, 12, 16, 24}) {
+    SCOPED_TRACE(rank);
     const auto pair = pair_of(static_cast<std::uint64_t>(rank), rank);
     const auto [values, vectors] = right_singular(pair);
     const auto product = pair.delta().to(torch::kDouble);
@@ -70,7 +71,9 @@ torch::Tensor scores_by_definition(const torch::Tensor& x, const torch::Tensor& 
 TEST(AdapterScores, EqualTheirDefinition) {
   const auto x = draw({6, 20}, 1);
   for (const auto input : {InputNorm::kNone, InputNorm::kUnit, InputNorm::kLayerNorm}) {
+    SCOPED_TRACE(static_cast<int>(input));
     for (const std::int64_t components : {1, 3}) {
+      SCOPED_TRACE(components);
       const auto vectors = draw({5, components, 20}, 2);
       const ScoreRule rule{.input = input, .is_signed = false};
       EXPECT_TRUE(torch::allclose(adapter_scores(x, vectors, rule).to(torch::kDouble), scores_by_definition(x, vectors, rule), 1e-4, 1e-5));
@@ -83,6 +86,7 @@ TEST(AdapterScores, EqualTheirDefinition) {
 
 TEST(ScoreRouter, OfOneComponentIsArrow) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+    SCOPED_TRACE(dtype);
     const auto prototypes = draw({9, 20}, 1);
     const auto x = draw({11, 20}, 2).to(dtype);
     const Calibration calibration{draw({9}, 3), draw({9}, 4).abs() + 0.5};
@@ -112,6 +116,7 @@ TEST(ScoreRouter, AShortlistLooksAtTheBestOfTheFirstComponentAlone) {
   const auto vectors = torch::stack({directions(pair_of(1, 3), 0, 0), directions(pair_of(2, 3), 0, 0), directions(pair_of(3, 3), 0, 0),
                                      directions(pair_of(4, 3), 0, 0), directions(pair_of(5, 3), 0, 0)});
   for (const auto dtype : {torch::kFloat, torch::kBFloat16}) {
+    SCOPED_TRACE(dtype);
     const auto x = draw({40, 20}, 9).to(dtype);
     const auto first = scores_by_definition(x, vectors.narrow(1, 0, 1), {});
     const auto shortlist = std::get<1>(first.topk(2, 1));
@@ -155,6 +160,7 @@ TEST(FallbackRouter, GivesTheShareToTheLastAdapter) {
       {{.by = Fallback::kEntropy, .strength = 2}, entropy.square()},
       {{.by = Fallback::kMargin, .strength = 1}, 1 - (sorted.select(1, 0) - sorted.select(1, 1))}};
   for (const auto& [options, share] : cases) {
+    SCOPED_TRACE(static_cast<int>(options.by));
     const auto decision = FallbackRouter(inner, options).route(x);
     EXPECT_TRUE(decision.index.narrow(1, 0, 3).equal(before.index));
     EXPECT_TRUE(decision.index.select(1, 3).eq(5).all().item<bool>());

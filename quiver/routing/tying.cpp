@@ -7,6 +7,7 @@
 #include <set>
 
 #include "quiver/base/error.h"
+#include "quiver/routing/checks.h"
 
 namespace quiver::routing {
 namespace {
@@ -65,17 +66,17 @@ std::vector<std::vector<std::string>> tied_paths(const lora::LoraAdapter& adapte
 TieBy parse_tie_by(const std::string& text) {
   if (text == "concat") return TieBy::kConcat;
   if (text == "sum") return TieBy::kSum;
-  fail(ErrorKind::kUsage, "--tie-by '{}' is not one of concat, sum", text);
+  fail(ErrorKind::kUsage, "`tie_by` '{}' is not one of concat, sum", text);
 }
 
 PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
                             TieBy by) {
-  if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to tie projections of");
+  check_alike(adapters);
   for (const auto& paths : tied_paths(adapters.front(), names)) {
     std::vector<torch::Tensor> rows;
     for (const auto& adapter : adapters) rows.push_back(arrow_prototype(tied_pair(adapter, paths, by)));
     const auto one = torch::stack(rows);
-    for (const auto& path : paths) stored.at(path) = one;
+    for (const auto& path : paths) stored.insert_or_assign(path, one);
   }
   return stored;
 }

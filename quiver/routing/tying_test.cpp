@@ -49,6 +49,7 @@ TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
   const auto own = prototypes(adapters);
   const auto tied = tie_prototypes(adapters, own, {"v_proj", "q_proj", "k_proj"}, TieBy::kConcat);
   for (const std::string block : {"layers.0.self_attn.", "layers.1.self_attn."}) {
+    SCOPED_TRACE(block);
     for (std::int64_t n = 0; n < 2; ++n) {
       const auto& adapter = adapters[static_cast<std::size_t>(n)];
       const auto expected = first_direction(

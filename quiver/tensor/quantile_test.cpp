@@ -18,6 +18,7 @@ using testing::message_of;
 TEST(MagnitudeQuantile, IsTorchsOfTheMagnitudes) {
   const auto x = testing::draw({7, 31}, 1).to(torch::kDouble);
   for (const double quantile : {0.0, 0.1, 0.5, 0.77, 1.0}) {
+    SCOPED_TRACE(quantile);
     EXPECT_NEAR(magnitude_quantile(x, quantile), torch::quantile(x.abs(), quantile).item<double>(), 1e-15);
     EXPECT_NEAR(magnitude_quantile(x.to(torch::kFloat).t(), quantile), torch::quantile(x.abs(), quantile).item<double>(), 1e-6);
   }

@@ -91,16 +91,16 @@ Placement resolve_placement(const std::string& device, const std::string& dtype)
   if (device == "cuda" || (device == "auto" && torch::cuda::is_available())) {
     if (!torch::cuda::is_available()) {
       fail(ErrorKind::kUnsupported,
-           "--device cuda: this libtorch finds no CUDA device; use --device cpu, or a CUDA build of libtorch (TORCH_DIR)");
+           "`device=cuda`: this libtorch finds no CUDA device; use `device=cpu`, or a CUDA build of libtorch (TORCH_DIR)");
     }
     placement.device = torch::Device(torch::kCUDA, 0);
   } else if (device != "cpu" && device != "auto") {
-    fail(ErrorKind::kUsage, "--device '{}' is not one of auto, cpu, cuda", device);
+    fail(ErrorKind::kUsage, "`device` '{}' is not one of auto, cpu, cuda", device);
   }
   if (dtype == "bfloat16" || (dtype == "auto" && multiplies_bfloat16(placement.device))) {
     placement.dtype = torch::kBFloat16;
   } else if (dtype != "float32" && dtype != "auto") {
-    fail(ErrorKind::kUsage, "--dtype '{}' is not one of auto, float32, bfloat16", dtype);
+    fail(ErrorKind::kUsage, "`dtype` '{}' is not one of auto, float32, bfloat16", dtype);
   }
   return placement;
 }

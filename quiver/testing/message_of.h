@@ -1,6 +1,7 @@
-// What an error says, for tests of refusals.
+// What an error says, for tests of refusals in every folder; free of libtorch.
 #pragma once
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -22,4 +23,18 @@ inline std::string message_of(ErrorKind kind, const std::function<void()>& actio
   return "";
 }
 
+/// "kind: message" of the Error that `action` throws; "no error" if it throws none.
+inline std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return std::string(kind_name(error.kind())) + ": " + error.what();
+  }
+  return "no error";
+}
+
 }  // namespace quiver::testing
+
+/// The expression throws an Error of this kind whose message holds `part`.
+#define EXPECT_ERROR(expression, kind, part) \
+  EXPECT_THAT(::quiver::testing::message_of(kind, [&] { static_cast<void>(expression); }), ::testing::HasSubstr(part))

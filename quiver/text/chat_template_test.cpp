@@ -9,24 +9,17 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::text {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return format("{}: {}", kind_name(error.kind()), error.what());
-  }
-  return "nothing was thrown";
-}
+using testing::error_of;
 
 std::string refusal(const char* messages) {
-  return message_of([&] { check_turns(parse_messages(json::parse(messages), "t.jsonl:7"), "t.jsonl:7"); });
+  return error_of([&] { check_turns(parse_messages(json::parse(messages), "t.jsonl:7"), "t.jsonl:7"); });
 }
 
 TEST(ParseMessages, ReadsStringsAndTextParts) {
@@ -65,7 +58,7 @@ TEST(CheckTurns, RefusesRolesOutOfOrder) {
   EXPECT_EQ(
       refusal(
           R"([{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"a"},{"role":"user","content":"a"}])"),
-      "nothing was thrown");
+      "no error");
 }
 
 /// A copy of the golden chat base that goes away.
@@ -99,11 +92,11 @@ TEST(LoadChatTemplate, PrefersTheFileToTheConfigurationAndItsDefault) {
 TEST(LoadChatTemplate, RefusesWhatIsNone) {
   const ChatFolder folder;
   folder.write("tokenizer_config.json", R"({"chat_template":7})");
-  EXPECT_NE(message_of([&] { folder.load(); }).find("chat_template is neither a string nor a list of named templates"), std::string::npos);
+  EXPECT_NE(error_of([&] { folder.load(); }).find("chat_template is neither a string nor a list of named templates"), std::string::npos);
   folder.write("tokenizer_config.json", R"({"chat_template":[{"name":"rag","template":"x"}]})");
-  EXPECT_NE(message_of([&] { folder.load(); }).find("lists 1 templates and none is named 'default'"), std::string::npos);
+  EXPECT_NE(error_of([&] { folder.load(); }).find("lists 1 templates and none is named 'default'"), std::string::npos);
   folder.write("chat_template.jinja", std::string((1 << 20) + 1, 'a'));
-  EXPECT_TRUE(message_of([&] { folder.load(); }).starts_with("bad format: ")) << message_of([&] { folder.load(); });
+  EXPECT_TRUE(error_of([&] { folder.load(); }).starts_with("bad format: ")) << error_of([&] { folder.load(); });
 }
 
 }  // namespace

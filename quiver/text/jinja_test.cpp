@@ -7,13 +7,14 @@
 #include <thread>
 
 #include "quiver/base/error.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/text/jinja_parts.h"
 
 namespace quiver::text {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 std::string render(std::string_view source, const Json& variables = Json::object(), const JinjaOptions& options = {}) {
   return Jinja::parse(source, "t.jinja").render(variables, options);
@@ -21,13 +22,7 @@ std::string render(std::string_view source, const Json& variables = Json::object
 
 template <typename F>
 void expect_error(ErrorKind kind, const std::string& part, const F& run) {
-  try {
-    run();
-    ADD_FAILURE() << "no error; expected one with: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_THAT(error.what(), HasSubstr(part));
-  }
+  EXPECT_ERROR(run(), kind, part);
 }
 
 void expect_refused_by_parser(const std::string& source, const std::string& part) {

@@ -44,7 +44,7 @@ class Differences {
   std::int64_t count_ = 0;
 };
 
-class GoldenTokenizer : public testing::TestWithParam<const char*> {};
+class GoldenTokenizer : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
   const std::string name = GetParam();
@@ -53,6 +53,7 @@ TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
   std::int64_t num_texts = 0;
   for (const json& row : read_rows(kGolden / "ids.jsonl.zst")) {
     const auto text = row.at("text").get<std::string>();
+    SCOPED_TRACE(text);
     const auto ids = row.at(name).get<Ids>();
     differences.check(text, tokenizer.encode(text), ids);
     differences.check(text, tokenizer.encode(text, {.add_special_tokens = true}), row.value(name + ".special", row.at(name)).get<Ids>());
@@ -65,7 +66,7 @@ TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
   EXPECT_EQ(num_texts, 2300);
 }
 
-INSTANTIATE_TEST_SUITE_P(Styles, GoldenTokenizer, testing::Values("gpt2", "llama3", "smollm", "odd"),
+INSTANTIATE_TEST_SUITE_P(Styles, GoldenTokenizer, ::testing::Values("gpt2", "llama3", "smollm", "odd"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 TEST(Tokenizer, GivesTheIdsOfSmolLM2) {

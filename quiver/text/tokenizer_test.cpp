@@ -13,6 +13,7 @@
 #include "quiver/base/random.h"
 #include "quiver/io/file.h"
 #include "quiver/regex/pattern.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/text/bpe.h"
 #include "quiver/text/oniguruma.h"
 #include "quiver/text/unicode.h"
@@ -21,8 +22,8 @@ namespace quiver::text {
 namespace {
 
 using nlohmann::json;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using Ids = std::vector<std::int32_t>;
 
 /// All bytes, ids 0 to 255, and the merges given; each merge adds a token.
@@ -50,13 +51,7 @@ Tokenizer make(const json& description) { return Tokenizer::from_tokenizer_json(
 
 template <typename F>
 void expect_error(ErrorKind kind, const std::string& part, const F& run) {
-  try {
-    run();
-    ADD_FAILURE() << "no error; expected one with: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_THAT(error.what(), HasSubstr(part));
-  }
+  EXPECT_ERROR(run(), kind, part);
 }
 
 void expect_refused(const json& description, ErrorKind kind, const std::string& part) {
@@ -257,11 +252,13 @@ TEST(StreamDecoder, GivesWhatDecodeGivesForAnyBytes) {
   RandomStream random(9, "text/stream");
   constexpr std::uint8_t kBytes[] = {'a', 0x80, 0xBF, 0xA0, 0x9F, 0xC2, 0xE0, 0xE2, 0xED, 0xF0, 0xF4, 0xFF, 0x90};
   for (int i = 0; i < 3000; ++i) {
+    SCOPED_TRACE(i);
     StreamDecoder decoder(tokenizer);
     Ids ids;
     std::string text;
     const std::uint64_t length = random.below(10);
     for (std::uint64_t k = 0; k < length; ++k) {
+      SCOPED_TRACE(k);
       ids.push_back(kBytes[random.below(std::size(kBytes))]);
       text += decoder.push(ids.back());
       ASSERT_TRUE(is_valid_utf8(text));
@@ -271,10 +268,10 @@ TEST(StreamDecoder, GivesWhatDecodeGivesForAnyBytes) {
   }
 }
 
-class LoadTokenizer : public testing::Test {
+class LoadTokenizer : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::path(testing::TempDir()) / "quiver_load_tokenizer";
+    folder_ = std::filesystem::path(::testing::TempDir()) / "quiver_load_tokenizer";
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     json description = tiny_tokenizer({});

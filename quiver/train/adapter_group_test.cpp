@@ -44,6 +44,7 @@ TEST_P(AdapterGroupOf, GivesEachWhatItWouldGiveAlone) {
   }
   EXPECT_EQ(steps, std::max({alone[0].step(), alone[1].step(), alone[2].step()}));
   for (std::size_t i = 0; i < 3; ++i) {
+    SCOPED_TRACE(i);
     EXPECT_EQ(together[i].step(), alone[i].step());
     EXPECT_EQ(together[i].stats().tokens, alone[i].stats().tokens);
     EXPECT_EQ(together[i].stats().best_step, alone[i].stats().best_step);
@@ -66,6 +67,7 @@ TEST(AdapterGroup, GoesOnFromItsMembersCheckpoints) {
   while (!all.is_done()) all.run_step();
   for (int i = 0; i < 5; ++i) before.run_step();
   for (std::size_t i = 0; i < 3; ++i) {
+    SCOPED_TRACE(i);
     const auto path = fs::temp_directory_path() / format("quiver-group-{}.safetensors", i);
     first[i].save(path, "key");
     ASSERT_TRUE(second[i].restore(path, "key"));
@@ -85,8 +87,12 @@ TEST(AdapterGroup, RefusesWhatCannotShareABatch) {
   auto plain = trainer({}), wide = trainer({.rank = 8}), dora = trainer({.use_dora = true}), dropping = trainer({.dropout = 0.1}),
        fewer = trainer({.target_modules = {"q_proj"}}), pieces = trainer({}, 40);
   AdapterGroup(base, {&plain});
-  for (auto* other : {&wide, &dora, &dropping, &fewer, &pieces}) EXPECT_THROW(AdapterGroup(base, {&plain, other}), Error);
-  EXPECT_THROW(AdapterGroup(base, {}), Error);
+  EXPECT_ERROR(AdapterGroup(base, {&plain, &wide}), ErrorKind::kMismatch, "adapters 'x' and 'x' differ in paths, rank or scaling at '");
+  EXPECT_ERROR(AdapterGroup(base, {&plain, &dora}), ErrorKind::kUnsupported, "adapter 'x' is a DoRA, which is trained alone");
+  EXPECT_ERROR(AdapterGroup(base, {&plain, &dropping}), ErrorKind::kUnsupported, "adapter 'x' is trained with dropout");
+  EXPECT_ERROR(AdapterGroup(base, {&plain, &fewer}), ErrorKind::kMismatch, "projections: they cannot be trained in one batch");
+  EXPECT_ERROR(AdapterGroup(base, {&plain, &pieces}), ErrorKind::kUnsupported, "adapter 'x' is trained in pieces of batches");
+  EXPECT_ERROR(AdapterGroup(base, {}), ErrorKind::kUsage, "no adapter to train");
 }
 
 }  // namespace

@@ -98,8 +98,10 @@ TEST(ForestPass, GivesTheHiddenStatesOfTheWantedRows) {
   const torch::NoGradGuard no_grad;
   const Threads guard(3);
   for (const auto& [dtype, tolerance] : {std::pair(torch::kDouble, 1e-9), std::pair(torch::kFloat, 1e-4)}) {
+    SCOPED_TRACE(dtype);
     const auto base = tiny(dtype);
     for (const int trees : {1, 6}) {
+      SCOPED_TRACE(trees);
       const auto rows = model::forest_rows(batch_of(trees).forest);
       const auto expected = base.hidden(rows);
       const double bound = tolerance * expected.abs().max().item<double>();
@@ -115,8 +117,10 @@ TEST(ForestPass, GivesTheHiddenStatesOfTheWantedRows) {
 
 TEST(RowParts, CoverAllRowsOnce) {
   for (const int threads : {1, 2, 3, 8}) {
+    SCOPED_TRACE(threads);
     const Threads guard(threads);
     for (const std::int64_t count : {0, 1, 127, 128, 129, 500, 1537, 4099}) {
+      SCOPED_TRACE(count);
       const nn::RowParts parts(count);
       std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
       std::atomic<std::int64_t> largest{0};
@@ -134,10 +138,12 @@ TEST(RowParts, CoverAllRowsOnce) {
 
 TEST(RowParts, RethrowWhatAPartThrows) {
   const Threads guard(3);
-  EXPECT_THROW(nn::RowParts(600).for_each([](const nn::RowPart& part) {
-    if (part.index == 1) throw std::runtime_error("part");
-  }),
-               std::runtime_error);
+  const auto run = [] {
+    nn::RowParts(600).for_each([](const nn::RowPart& part) {
+      if (part.index == 1) throw std::runtime_error("part");
+    });
+  };
+  EXPECT_THAT(run, ::testing::ThrowsMessage<std::runtime_error>("part"));
 }
 
 }  // namespace

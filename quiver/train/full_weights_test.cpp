@@ -12,6 +12,7 @@ namespace {
 TEST(FullWeights, GradientEqualsAutograd) {
   for (const auto& [dtype, tolerance] :
        {std::pair(torch::kDouble, 1e-9), std::pair(torch::kFloat, 1e-4), std::pair(torch::kBFloat16, 6e-2)}) {
+    SCOPED_TRACE(dtype);
     const auto base = tiny(dtype);
     FullWeights weights("full", base.projections(), torch::kCPU, dtype);
     const auto adapted = base.with_projections(weights.attach(base.projections()));

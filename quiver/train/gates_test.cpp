@@ -13,6 +13,7 @@ namespace {
 /// The pass by rows against autograd through the definition.
 TEST(Gates, GradientEqualsAutograd) {
   for (const auto& [dtype, tolerance] : {std::pair(torch::kDouble, 1e-9), std::pair(torch::kFloat, 1e-4)}) {
+    SCOPED_TRACE(dtype);
     const auto base = tiny(dtype);
     Gates gates(random_adapter(base, 3), torch::kCPU, dtype);
     const auto adapted = base.with_projections(gates.attach(base.projections()));

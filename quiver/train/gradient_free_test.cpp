@@ -71,6 +71,7 @@ class RotatedEllipsoid {
 
 TEST(Minimize, CmaEsReachesTheMinimumOfASphere) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    SCOPED_TRACE(seed);
     const auto result = minimize(sphere, Vector(10, 1.0), {.max_evaluations = 2500, .target = 1e-9, .seed = seed});
     EXPECT_LE(result.value, 1e-9) << seed;
     EXPECT_EQ(result.value, sphere(result.x));
@@ -92,9 +93,10 @@ TEST(Minimize, CmaEsLearnsARotatedEllipsoid) {
 
 TEST(Minimize, CmaEsFollowsTheValleyOfRosenbrock) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
     const auto result = minimize(rosenbrock, Vector(5, 0.0), {.max_evaluations = 6000, .target = 1e-9, .seed = seed});
     EXPECT_LE(result.value, 1e-9) << seed;
-    for (const double value : result.x) EXPECT_NEAR(value, 1, 1e-3);
+    for (const double value : result.x) EXPECT_NEAR(value, 1, 1e-3) << value;
   }
 }
 
@@ -111,6 +113,7 @@ TEST(Minimize, OnePlusOneReachesTheMinimumOfASphere) {
 TEST(Minimize, OneDimensionIsEnough) {
   const auto shifted = [](std::span<const double> x) { return std::abs(x[0] - 0.7) + 3; };
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
+    SCOPED_TRACE(static_cast<int>(method));
     const auto result = minimize(shifted, Vector{0.0}, {.method = method, .max_evaluations = 200});
     EXPECT_NEAR(result.x[0], 0.7, 1e-4);
     EXPECT_NEAR(result.value, 3, 1e-4);
@@ -120,6 +123,7 @@ TEST(Minimize, OneDimensionIsEnough) {
 TEST(Minimize, StaysWithinTheBoundsAndFindsAMinimumThere) {
   // Without bounds the minimum is at (3, -3, 0.5); within them at (1.5, -1.5, 0.5).
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
+    SCOPED_TRACE(static_cast<int>(method));
     double furthest = 0;
     const auto objective = [&](std::span<const double> x) {
       for (const double value : x) furthest = std::max(furthest, std::abs(value));
@@ -147,7 +151,9 @@ TEST(Minimize, ThePenaltyBringsTheMeanBackFromOutside) {
 
 TEST(Minimize, CallsTheObjectiveExactlyAsOftenAsTheBudgetSays) {
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
+    SCOPED_TRACE(static_cast<int>(method));
     for (const std::int64_t budget : {1, 2, 9, 40, 101}) {  // ends in the middle of generations of 10
+      SCOPED_TRACE(budget);
       std::int64_t calls = 0;
       Vector values;
       const auto objective = [&](std::span<const double> x) {
@@ -168,6 +174,7 @@ TEST(Minimize, CallsTheObjectiveExactlyAsOftenAsTheBudgetSays) {
 
 TEST(Minimize, EndsAtTheTarget) {
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
+    SCOPED_TRACE(static_cast<int>(method));
     const auto result = minimize(sphere, Vector(4, 1.0), {.method = method, .max_evaluations = 1000, .target = 0.5});
     EXPECT_LE(result.value, 0.5);
     EXPECT_LE(result.history.back(), 0.5);
@@ -191,6 +198,7 @@ TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
   const std::map<std::string, Objective> functions = {
       {"weighted-squares", weighted_squares}, {"rosenbrock", rosenbrock}, {"distances", distances}};
   for (const auto& [name, function] : functions) {
+    SCOPED_TRACE(name);
     const auto simplex = golden.at(name + ".simplex"), simplex_values = golden.at(name + ".simplex_values"),
                best = golden.at(name + ".best");
     std::vector<Vector> points;
@@ -200,12 +208,14 @@ TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
     };
     const std::int64_t budgets[] = {30, 120};
     for (std::int64_t b = 0; b < 2; ++b) {
+      SCOPED_TRACE(b);
       points.clear();
       const auto result =
           minimize(keeping, Vector(10, 0.0), {.method = SearchMethod::kCobyla, .max_evaluations = budgets[b], .bound = 1.5});
       EXPECT_EQ(result.evaluations, budgets[b]);
       EXPECT_LT(result.value, 1.3 * best[b].item<double>()) << name << ' ' << budgets[b];
       for (std::int64_t i = 0; i < simplex.size(0); ++i) {
+        SCOPED_TRACE(i);
         const auto point = torch::tensor(points.at(static_cast<std::size_t>(i)), torch::kDouble);
         EXPECT_LT((point - simplex[i]).abs().max().item<double>(), 1e-12) << name << " point " << i;
         EXPECT_NEAR(result.history.at(static_cast<std::size_t>(i)), simplex_values[i].item<double>(),
@@ -221,6 +231,7 @@ TEST(Minimize, CobylaIsWhatLoraHubSearchesWith) {
 
 TEST(Minimize, DependsOnTheSeedAlone) {
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+    SCOPED_TRACE(static_cast<int>(method));
     const SearchOptions options{.method = method, .max_evaluations = 120};
     const auto first = minimize(rosenbrock, Vector(6, 0.0), options);
     const auto again = minimize(rosenbrock, Vector(6, 0.0), options);
@@ -235,6 +246,7 @@ TEST(Minimize, DependsOnTheSeedAlone) {
 TEST(Minimize, OnlyTheOrderOfValuesMattersWithoutBounds) {
   const auto cubed = [](std::span<const double> x) { return std::pow(sphere(x), 3) - 7; };
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+    SCOPED_TRACE(static_cast<int>(method));
     const SearchOptions options{.method = method, .max_evaluations = 150};
     EXPECT_EQ(minimize(cubed, Vector(5, 1.0), options).x, minimize(sphere, Vector(5, 1.0), options).x);
   }
@@ -243,6 +255,7 @@ TEST(Minimize, OnlyTheOrderOfValuesMattersWithoutBounds) {
 TEST(Minimize, SurvivesAnObjectiveThatIsFlatAndOneThatHasConverged) {
   const auto flat = [](std::span<const double>) { return 1.0; };
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne}) {
+    SCOPED_TRACE(static_cast<int>(method));
     const auto result = minimize(flat, Vector(3, 0.5), {.method = method, .max_evaluations = 3000, .bound = 1});
     EXPECT_EQ(result.x, Vector(3, 0.5)) << "the first of equals";
     EXPECT_EQ(minimize(sphere, Vector(3, 0.5), {.method = method, .max_evaluations = 20000}).evaluations, 20000);
@@ -253,6 +266,7 @@ TEST(Minimize, RefusesWhatHasNoOrder) {
   std::int64_t calls = 0;
   const auto breaks = [&](std::span<const double> x) { return ++calls == 13 ? std::nan("") : sphere(x); };
   for (const auto method : {SearchMethod::kCmaEs, SearchMethod::kOnePlusOne, SearchMethod::kCobyla}) {
+    SCOPED_TRACE(static_cast<int>(method));
     calls = 0;
     const auto message = message_of(ErrorKind::kUsage, [&] { minimize(breaks, Vector(3, 0.5), {.method = method}); });
     EXPECT_THAT(message, HasSubstr("the objective of a search is nan at ["));

@@ -126,6 +126,7 @@ TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
   Mixture mixture("poly", random_skills(base, 3), kTasks, {.shape = {.num_heads = 2}, .initial_spread = 2}, torch::kCPU);
   const auto adapted = base.with_projections(mixture.attach(base.projections()));
   for (const std::int32_t task : {0, 2}) {
+    SCOPED_TRACE(task);
     auto sequences = nested_sequences(2, 3);
     const auto batch = forest::build_batch(sequences);
     mixture.lay_out(std::span(&task, 1));
@@ -150,6 +151,7 @@ TEST(Mixture, TrainingLowersTheLossAndResumesBitForBit) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-mixture-test.safetensors";
   for (const auto& [dropout, sample_weights] : {std::pair(0.0, false), {0.3, false}, {0.0, true}}) {
+    SCOPED_TRACE(format("dropout {}, sample_weights {}", dropout, sample_weights));
     auto whole = mixture_trainer(base, dropout, sample_weights);
     while (!whole.is_done()) whole.run_step();
     EXPECT_LT(whole.stats().validations.back().loss, 0.9 * whole.stats().losses.front());
@@ -160,7 +162,7 @@ TEST(Mixture, TrainingLowersTheLossAndResumesBitForBit) {
     ASSERT_TRUE(second.restore(path, "key"));
     while (!second.is_done()) second.run_step();
     EXPECT_TRUE(whole.result().equal(second.result()));
-    EXPECT_THROW(whole.adapter(), Error);
+    EXPECT_ERROR(whole.adapter(), ErrorKind::kInternal, "is not one adapter");
   }
   fs::remove(path);
 }
@@ -197,7 +199,8 @@ TEST(Mixture, SampledWeightsAreThoseOfLogitsWithLogisticNoise) {
   EXPECT_GT(std::abs(loss - computed(sampling, 8, false).first), 1e-6);
   EXPECT_EQ(computed(sampling, std::nullopt, false).first, computed(plain, std::nullopt, false).first);  // nothing is drawn in validation
   EXPECT_EQ(computed(plain, 7, false).first, computed(plain, std::nullopt, false).first);
-  EXPECT_THROW(Mixture("poly", skills, kTasks, {.shape = {.rule = lora::MixRule::kLinear}, .sample_weights = true}, torch::kCPU), Error);
+  EXPECT_ERROR(Mixture("poly", skills, kTasks, {.shape = {.rule = lora::MixRule::kLinear}, .sample_weights = true}, torch::kCPU),
+               ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule 'linear'");
 }
 
 TEST(Mixture, LogitsHaveARateOfTheirOwn) {
@@ -207,6 +210,7 @@ TEST(Mixture, LogitsHaveARateOfTheirOwn) {
   EXPECT_TRUE((mixture.logits(rates) == 10).all().item<bool>());
   for (const auto& skill : mixture.skills(rates)) {
     for (const auto& [path, pair] : skill.pairs) {
+      SCOPED_TRACE(path);
       EXPECT_TRUE((pair.lora_a() == 1).all().item<bool>() && (pair.lora_b() == 4).all().item<bool>());
     }
   }

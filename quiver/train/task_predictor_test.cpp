@@ -59,6 +59,7 @@ TEST(TaskPredictor, SeparatesWhatIsSeparable) {
   const auto labels = turns(90, 3);
   const auto features = (5 * draw({3, 8}, 2)).repeat({30, 1}) + 0.5 * draw({90, 8}, 3);
   for (const std::int64_t hidden : {0, 12}) {
+    SCOPED_TRACE(hidden);
     const auto predictor = train_task_predictor(features, labels, 3, {.hidden = hidden, .l2 = 0.1});
     const auto probabilities = predictor.probabilities(features);
     EXPECT_TRUE(probabilities.argmax(1).equal(torch::tensor(labels))) << hidden;
@@ -92,6 +93,7 @@ TEST(TaskPredictor, WithAHiddenLayerIsItsDefinition) {
 TEST(TaskPredictor, IsTheSameAgainAndAfterATripThroughItsTensors) {
   const auto features = draw({40, 6}, 6);
   for (const std::int64_t hidden : {0, 5}) {
+    SCOPED_TRACE(hidden);
     const TaskPredictorOptions options{.hidden = hidden, .max_iterations = 20};
     const auto first = train_task_predictor(features, turns(40, 4), 4, options);
     const auto again = train_task_predictor(features, turns(40, 4), 4, options);

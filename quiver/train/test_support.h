@@ -8,6 +8,7 @@
 #include "quiver/base/random.h"
 #include "quiver/lora/init.h"
 #include "quiver/model/llama.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::train {
 

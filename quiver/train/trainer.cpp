@@ -63,8 +63,8 @@ std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Seque
   std::vector<std::vector<forest::Sequence>> pieces = {{}};
   for (auto& sequence : sequences) {
     if (const auto alone = num_rows(std::span(&sequence, 1)); alone > max_tokens) {
-      fail(ErrorKind::kUsage, "an example takes {} tokens, a piece of a batch at most {}; raise --micro-batch-tokens or lower --max-length",
-           alone, max_tokens);
+      fail(ErrorKind::kUsage, "{} takes {} tokens, a piece of a batch at most {}; raise `micro_batch_tokens` or lower `max_length`",
+           sequence.name.empty() ? "an example" : sequence.name, alone, max_tokens);
     }
     auto& piece = pieces.back();
     piece.push_back(std::move(sequence));
@@ -118,7 +118,7 @@ Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, s
   if (options.epochs < 1) fail(ErrorKind::kUsage, "epochs is {}; expected 1 or more", options.epochs);
   if (options.batch_size < 1) fail(ErrorKind::kUsage, "batch size is {}; expected 1 or more", options.batch_size);
   if (!(options.optimizer.learning_rate > 0 && options.optimizer.learning_rate <= 1e30)) {  // must fit a float
-    fail(ErrorKind::kUsage, "learning rate is {}; expected above 0 and at most 1e30", options.optimizer.learning_rate);
+    fail(ErrorKind::kUsage, "`learning_rate` is {}; expected above 0 and at most 1e30", options.optimizer.learning_rate);
   }
   check_examples("training", examples_);
   check_examples("validation", validation_);
@@ -126,7 +126,8 @@ Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, s
   const auto count = static_cast<std::int64_t>(examples_.size());
   steps_per_epoch_ = (count - 1) / options.batch_size + 1;
   if (__builtin_mul_overflow(steps_per_epoch_, options.epochs, &num_steps_)) {
-    fail(ErrorKind::kUsage, "epochs is {} and an epoch has {} steps; expected less than 2^63 steps in all", options.epochs, steps_per_epoch_);
+    fail(ErrorKind::kUsage, "epochs is {} and an epoch has {} steps; expected less than 2^63 steps in all", options.epochs,
+         steps_per_epoch_);
   }
   adapted_ = base.with_projections(trained_->attach(base.projections()));
   prepare_backward(adapted_);
@@ -153,8 +154,8 @@ void Trainer::check_examples(const char* what, const std::vector<forest::Sequenc
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
     if (size > base_.config().max_positions) {
-      fail(ErrorKind::kUsage, "{} example {} of adapter '{}' has {} tokens; the model's context is {} (lower the maximal length)", what, i,
-           trained_->name(), size, base_.config().max_positions);
+      fail(ErrorKind::kUsage, "{} of the {} examples of adapter '{}' has {} tokens; the model's context is {}; lower `max_length`",
+           forest::name_of(sequences[i], i), what, trained_->name(), size, base_.config().max_positions);
     }
     if (options_.micro_batch_tokens > 0) split_batch({sequences[i]}, options_.micro_batch_tokens, options_.share_prefixes);
   }
@@ -191,8 +192,8 @@ void Trainer::check_memory() const {
   if (needed <= *available) return;
   constexpr double kMiB = 1 << 20;
   fail(ErrorKind::kUsage,
-       "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give --micro-batch-tokens or "
-       "--checkpoint-activations, or lower --batch-size or --max-length",
+       "a batch of {} rows takes about {:.0f} MiB to train on, and {:.0f} MiB are left; give `micro_batch_tokens` or "
+       "`checkpoint_activations=true`, or lower `batch_size` or `max_length`",
        most_rows, static_cast<double>(needed) / kMiB, static_cast<double>(*available) / kMiB);
 }
 
@@ -352,15 +353,15 @@ bool Trainer::restore(const std::filesystem::path& path, const std::string& key)
   if (found == view.metadata().end() || found->second != key) return false;
   tensor::TensorMap tensors;
   for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
-  for (const char* name : {"values", "losses", "counters", "seconds", "validations"}) {
+  for (const char* name : {"values", "losses", "counters", "seconds", "validations", "first", "second", "steps"}) {
     if (!tensors.contains(name))
       fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
   }
   const auto& values = tensors.at("values");
   const auto counters = tensors.at("counters");
   if (!values.sizes().equals(trained_->values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
-      tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 ||
-      tensors.at("validations").size(1) != 2 ||
+      tensors.at("seconds").numel() != 1 || tensors.at("steps").numel() != 1 || tensors.at("losses").scalar_type() != torch::kDouble ||
+      tensors.at("validations").dim() != 2 || tensors.at("validations").size(1) != 2 ||
       (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
     fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
          values.numel(), trained_->values().numel());

@@ -45,6 +45,7 @@ void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double toler
   const auto base = tiny(dtype);
   FlatParameters parameters(random_adapter(base, 5), torch::kCPU, dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    SCOPED_TRACE(seed);
     const auto sequences = nested_sequences(depth, seed);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
     const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
@@ -75,6 +76,7 @@ TEST_P(ForestDepth, LossAndGradientsEqualThoseOneByOneInFloat64) { expect_forest
 
 TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
   for (const auto& [dtype, tolerance] : {std::pair(torch::kFloat, 1e-4), std::pair(torch::kDouble, 1e-9)}) {
+    SCOPED_TRACE(dtype);
     const torch::NoGradGuard no_grad;
     const auto base = tiny(dtype);
     const auto sequences = nested_sequences(GetParam(), 11);
@@ -82,11 +84,13 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
     const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().base_weight().t());
     std::size_t next = 0;
     for (const auto& sequence : sequences) {
+      SCOPED_TRACE(::testing::PrintToString(sequence.tokens));
       forest::TokenForest alone;
       alone.add_segment(forest::kNoParent, sequence.tokens);
       const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().base_weight().t());
       for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;
            p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
+        SCOPED_TRACE(p);
         const auto difference = (logits[batch.targets.at(next++).row] - expected[p - 1]).abs().max().item<double>();
         EXPECT_LT(difference, tolerance * expected.abs().max().item<double>());
       }
@@ -124,6 +128,7 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   };
   const std::int64_t num_steps = run.at("num_steps");
   for (std::int64_t step = 0; step < num_steps; ++step) {
+    SCOPED_TRACE(step);
     std::vector<forest::Sequence> sequences;
     for (const auto& example : run.at("batches").at(static_cast<std::size_t>(step))) {
       sequences.push_back({example.at("ids").get<std::vector<std::int32_t>>(), example.at("num_labels").get<std::int64_t>()});
@@ -160,9 +165,11 @@ TEST(Trainer, ResumedEqualsUninterruptedBitForBit) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-trainer-test.safetensors";
   for (const auto& [dropout, use_dora] : {std::pair(0.0, false), std::pair(0.3, false), std::pair(0.0, true)}) {
+    SCOPED_TRACE(format("dropout {}, use_dora {}", dropout, use_dora));
     auto whole = make_trainer(base, dropout, 1e-2, use_dora);
     while (!whole.is_done()) whole.run_step();
     for (const int stop : {1, 4}) {
+      SCOPED_TRACE(stop);
       auto first = make_trainer(base, dropout, 1e-2, use_dora);
       for (int i = 0; i < stop; ++i) first.run_step();
       first.save(path, "key");
@@ -192,7 +199,7 @@ TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
   const auto shared = run(true), plain = run(false);
   EXPECT_LT(shared.rows, plain.rows);
   EXPECT_EQ(shared.tokens, plain.tokens);
-  for (std::size_t i = 0; i < shared.losses.size(); ++i) EXPECT_NEAR(shared.losses[i], plain.losses[i], 1e-4);
+  for (std::size_t i = 0; i < shared.losses.size(); ++i) EXPECT_NEAR(shared.losses[i], plain.losses[i], 1e-4) << i;
 }
 
 TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
@@ -210,6 +217,7 @@ TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
     return std::pair(trainer.stats(), trainer.adapter());
   };
   for (const auto mean : {LossMean::kExamples, LossMean::kTokens}) {
+    SCOPED_TRACE(static_cast<int>(mean));
     const auto [plain, adapter] = run(0, false, mean);
     const auto [again, same] = run(0, true, mean);
     EXPECT_EQ(plain.losses, again.losses);
@@ -218,7 +226,7 @@ TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
     EXPECT_GT(pieces.rows, plain.rows);
     EXPECT_EQ(pieces.tokens, plain.tokens);
     ASSERT_EQ(pieces.losses.size(), plain.losses.size());
-    for (std::size_t i = 0; i < plain.losses.size(); ++i) EXPECT_NEAR(pieces.losses[i], plain.losses[i], 1e-4);
+    for (std::size_t i = 0; i < plain.losses.size(); ++i) EXPECT_NEAR(pieces.losses[i], plain.losses[i], 1e-4) << i;
   }
 }
 
@@ -233,7 +241,7 @@ TEST(Trainer, PiecesHoldEachSequenceOnceWithinTheirTokens) {
     for (const auto& sequence : piece) actual.insert(sequence.tokens);
   }
   EXPECT_EQ(actual, expected);
-  EXPECT_THROW(split_batch(sequences, 3, true), Error);
+  EXPECT_ERROR(split_batch(sequences, 3, true), ErrorKind::kUsage, "an example takes ");
 }
 
 TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
@@ -276,12 +284,7 @@ TEST(Trainer, RefusesABatchThatDoesNotFitIntoMemory) {
   const auto base = tiny();
   TrainOptions options{.batch_size = 64, .memory_limit = 1 << 20};
   const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
-  try {
-    Trainer(base, initial, nested_sequences(4, 2), options);
-    FAIL() << "a megabyte was enough";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("1 MiB are left; give --micro-batch-tokens"), std::string::npos) << error.what();
-  }
+  EXPECT_ERROR(Trainer(base, initial, nested_sequences(4, 2), options), ErrorKind::kUsage, "1 MiB are left; give `micro_batch_tokens`");
   options.memory_limit = std::int64_t{1} << 30;
   Trainer(base, initial, nested_sequences(4, 2), options);
 }
@@ -289,13 +292,10 @@ TEST(Trainer, RefusesABatchThatDoesNotFitIntoMemory) {
 TEST(Trainer, StopsWhenTheLossDiverges) {
   const auto base = tiny();
   auto trainer = make_trainer(base, 0, 1e30);
-  try {
+  const auto run = [&] {
     while (!trainer.is_done()) trainer.run_step();
-    FAIL() << "a learning rate of 1e30 converged";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
-    EXPECT_NE(std::string(error.what()).find("lower the learning rate"), std::string::npos) << error.what();
-  }
+  };
+  EXPECT_ERROR(run(), ErrorKind::kUsage, "lower the learning rate");
   EXPECT_EQ(trainer.stats().losses.size(), static_cast<std::size_t>(trainer.step()));  // the step that failed left nothing
 }
 
@@ -312,12 +312,15 @@ TEST(AdamW, AGradientThatIsNotFiniteChangesNothing) {
 TEST(Trainer, RefusesWhatItCannotTrain) {
   const auto base = tiny();
   const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
-  EXPECT_THROW(Trainer(base, initial, {}, {}), Error);
-  EXPECT_THROW(Trainer(base, initial, nested_sequences(1, 1), {.epochs = 0}), Error);
-  EXPECT_THROW(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), Error);
+  EXPECT_ERROR(Trainer(base, initial, {}, {}), ErrorKind::kUsage, "adapter 'toy' has no training examples");
+  EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.epochs = 0}), ErrorKind::kUsage, "epochs is 0; expected 1 or more");
+  EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), ErrorKind::kUsage, "batch size is 0; expected 1 or more");
   forest::Sequence long_one{std::vector<std::int32_t>(static_cast<std::size_t>(base.config().max_positions + 1), 3), 1};
-  EXPECT_THROW(Trainer(base, initial, {long_one}, {}), Error);
-  EXPECT_THROW(Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 3}), Error);
+  EXPECT_ERROR(Trainer(base, initial, {long_one}, {}), ErrorKind::kUsage, "sequence 0 of the training examples of adapter 'toy' has");
+  EXPECT_ERROR(Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 3}), ErrorKind::kUsage,
+               "an example takes 4 tokens, a piece of a batch at most 3; raise `micro_batch_tokens`");
+  const std::vector<forest::Sequence> named = {{.tokens = {3, 4, 5, 6, 7}, .num_targets = 1, .name = "t.jsonl:3 (task 't')"}};
+  EXPECT_ERROR(Trainer(base, initial, named, {.micro_batch_tokens = 3}), ErrorKind::kUsage, "t.jsonl:3 (task 't') takes 4 tokens");
   Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 4});
 }
 
@@ -327,7 +330,12 @@ TEST(Trainer, RefusesADamagedCheckpoint) {
   auto trainer = make_trainer(base);
   trainer.run_step();
   tensor::save_tensors(path, {{"values", torch::zeros({3})}}, {{"quiver.key", "key"}});
-  EXPECT_THROW(trainer.restore(path, "key"), Error);
+  EXPECT_ERROR(trainer.restore(path, "key"), ErrorKind::kBadFormat, "lacks the tensor 'losses'; delete it to start anew");
+  trainer.save(path, "key");
+  auto tensors = tensor::load_tensors(path);
+  tensors.erase("first");
+  tensor::save_tensors(path, tensors, {{"quiver.key", "key"}});
+  EXPECT_ERROR(trainer.restore(path, "key"), ErrorKind::kBadFormat, path.string() + "' lacks the tensor 'first'");
   fs::remove(path);
 }
 

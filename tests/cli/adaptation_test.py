@@ -46,21 +46,22 @@ class Adaptation(Case):
         methods = [m["name"] for m in json.loads(run("methods", "--json").stdout)["adapt"]]
         self.assertEqual(len(methods), 10)
         for method in methods:
-            more = [] if method == "fresh" else ["--library", self.library]
-            if method == "pi-tuning":
-                more += ["--task-data", self.data / "train"]
-            if method.startswith("mhr"):
-                more += ["--heads", 4]
-            if method == "lorahub":
-                more += ["--objective", "loss", "--penalty", "0.01", "--evaluations", 12]
-            summary = json.loads(run(*self.adapt(method, method, "--json", *more)).stdout)
-            self.assertEqual(summary["method"], method)
-            self.assertLess(self.nll("--adapter", self.tmp / method), base - 0.3, method)
-            self.assertFalse((self.tmp / f"{method}.parts").exists())
-            if method in ("weights", "lorahub"):
-                self.assertEqual(len(summary["weights"]), 4)
-            if method == "pi-tuning":
-                self.assertEqual(summary["retrieved"]["by"], "fisher")
+            with self.subTest(method):
+                more = [] if method == "fresh" else ["--library", self.library]
+                if method == "pi-tuning":
+                    more += ["--task-data", self.data / "train"]
+                if method.startswith("mhr"):
+                    more += ["--heads", 4]
+                if method == "lorahub":
+                    more += ["--objective", "loss", "--penalty", "0.01", "--evaluations", 12]
+                summary = json.loads(run(*self.adapt(method, method, "--json", *more)).stdout)
+                self.assertEqual(summary["method"], method)
+                self.assertLess(self.nll("--adapter", self.tmp / method), base - 0.3, method)
+                self.assertFalse((self.tmp / f"{method}.parts").exists())
+                if method in ("weights", "lorahub"):
+                    self.assertEqual(len(summary["weights"]), 4)
+                if method == "pi-tuning":
+                    self.assertEqual(summary["retrieved"]["by"], "fisher")
         self.expect_error(self.adapt("mean", "mean", "--library", self.library), 2, "force")
         self.expect_error(self.adapt("mean", "no"), 2, "give --library")
         self.expect_error(self.adapt("maen", "no"), 2, "mean", "quiver methods")
@@ -71,9 +72,10 @@ class Adaptation(Case):
     def test_what_is_retrieved_is_near(self):
         run(*self.build, "--recipe", "private", "--epochs", 6)
         for by in ("weights", "fisher"):
-            more = ["--task-data", self.data / "train"] if by == "fisher" else []
-            summary = json.loads(run(*self.adapt("mean", by, "--json", "--library", self.library, "--retrieve", 1, "--retrieve-by", by, *more)).stdout)
-            self.assertEqual(summary["members"], ["alpha"], by)
+            with self.subTest(by):
+                more = ["--task-data", self.data / "train"] if by == "fisher" else []
+                summary = json.loads(run(*self.adapt("mean", by, "--json", "--library", self.library, "--retrieve", 1, "--retrieve-by", by, *more)).stdout)
+                self.assertEqual(summary["members"], ["alpha"])
         seeds = [json.loads(run(*self.adapt("mean", f"random{seed}", "--json", "--library", self.library, "--retrieve", 2, "--retrieve-by", "random",
                                             "--seed", seed, "--epochs", 1)).stdout)["members"] for seed in (1, 2, 3)]
         self.assertGreater(len({tuple(s) for s in seeds}), 1)
@@ -95,14 +97,15 @@ class Adaptation(Case):
 
     def test_groups_without_private_adapters(self):
         for recipe in ("hidden", "tf-idf", "random-tasks"):
-            library = self.tmp / recipe
-            build = [*map(str, self.build), "--recipe", recipe, "--num-clusters", 2, "--epochs", 1]
-            build[build.index(str(self.library))] = library
-            names = [a["name"] for a in json.loads(run(*build).stdout)["adapters"]]
-            self.assertLessEqual(set(names), {"cluster-c0", "cluster-c1"})
-            groups = json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"]
-            self.assertEqual(sorted(sum(groups.values(), [])), ["alpha", "beta", "delta", "gamma"])
-            self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
+            with self.subTest(recipe):
+                library = self.tmp / recipe
+                build = [*map(str, self.build), "--recipe", recipe, "--num-clusters", 2, "--epochs", 1]
+                build[build.index(str(self.library))] = library
+                names = [a["name"] for a in json.loads(run(*build).stdout)["adapters"]]
+                self.assertLessEqual(set(names), {"cluster-c0", "cluster-c1"})
+                groups = json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"]
+                self.assertEqual(sorted(sum(groups.values(), [])), ["alpha", "beta", "delta", "gamma"])
+                self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
         parts = json.loads(run(*self.build, "--recipe", "random-examples", "--num-clusters", 3, "--epochs", 1).stdout)["adapters"]
         self.assertEqual([a["name"] for a in parts], ["part-0", "part-1", "part-2"])
         rows = 4 * (24 - 8)  # training rows in all
@@ -161,16 +164,18 @@ class Adaptation(Case):
 
     def test_skills_are_trained_with_how_tasks_mix_them(self):
         for recipe, more in (("poly", ()), ("mhr", ("--heads", 4))):
-            build = [*self.build, "--recipe", recipe, "--epochs", 6, *more, "--num-skills", 2]
-            summary = json.loads(run(*build).stdout)
-            self.assertEqual([a["name"] for a in summary["adapters"]], [f"{recipe}-0", f"{recipe}-1"])
-            self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
-            self.expect_error([*build[:-1], 3], 3, "--force")
+            with self.subTest(recipe):
+                build = [*self.build, "--recipe", recipe, "--epochs", 6, *more, "--num-skills", 2]
+                summary = json.loads(run(*build).stdout)
+                self.assertEqual([a["name"] for a in summary["adapters"]], [f"{recipe}-0", f"{recipe}-1"])
+                self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
+                self.expect_error([*build[:-1], 3], 3, "--force")
         table = json.loads(run("eval", "--base", TINY, "--library", self.library, "--data", self.data, "--train-tasks", "all", "--max-new-tokens", 2,
                                "--dtype", "float32", "--json", "--methods", "base,poly-mean,poly-oracle,mhr-mean,mhr-oracle,poly-arrow").stdout)
         nll = {row["method"]: row["mean"] for row in table["summary"] if row["metric"] == "nll"}
         for method in ("poly-mean", "mhr-mean"):
-            self.assertLess(nll[method], nll["base"])
+            with self.subTest(method):
+                self.assertLess(nll[method], nll["base"])
         self.assertLess(nll["poly-oracle"], nll["poly-mean"])
         self.assertLess(nll["mhr-oracle"], nll["mhr-mean"])
         self.expect_error(["generate", "--base", TINY, "--library", self.library, "--kind", "poly", "--method", "task=alpa", "--prompt", "x"], 3, "'alpha'")

@@ -95,9 +95,10 @@ class Formats(ChatCase):
         fits = run(*score, "--library", library, "--method", "mean", stdin=request)
         self.assertNotIn("warning", fits.stderr)
         for choice in (["--library", library, "--method", "mean"], ["--adapter", library / "adapters/alpha"]):
-            other = run(*score, *choice, "--no-chat", stdin=request)
-            self.assertIn("'alpha' was trained on chat template", other.stderr.replace("'mean'", "'alpha'"))
-            self.assertIn("given as bare text", other.stderr)
+            with self.subTest(choice):
+                other = run(*score, *choice, "--no-chat", stdin=request)
+                self.assertIn("'alpha' was trained on chat template", other.stderr.replace("'mean'", "'alpha'"))
+                self.assertIn("given as bare text", other.stderr)
         bare = self.tmp / "bare"
         self.train(bare, data, "--no-chat")
         self.assertNotIn("format", json.loads((bare / "quiver.json").read_text())["adapters"]["alpha"]["training"]["settings"])
@@ -161,8 +162,9 @@ class Formats(ChatCase):
         self.expect_error([*prompt, "--base", self.base, "--no-chat", "--chat"], 2, "--chat", "--no-chat")
         template = self.base / "chat_template.jinja"
         for text, telling in (("{% for x in y %}", "chat_template.jinja"), ("x" * (1 << 20) + "x", "1048576"), ("{% include 'x' %}", "include")):
-            template.write_text(text)
-            self.expect_error([*prompt, "--base", self.base], 3, telling, "--no-chat does without it")
+            with self.subTest(telling):
+                template.write_text(text)
+                self.expect_error([*prompt, "--base", self.base], 3, telling, "--no-chat does without it")
         template.write_text("{% for i in range(10000) %}{% for j in range(10000) %}{% for k in range(10000) %}{% endfor %}{% endfor %}{% endfor %}")
         self.expect_error([*prompt, "--base", self.base], 3, "steps")
         run(*prompt, "--base", self.base, "--no-chat")

@@ -24,8 +24,9 @@ class Verbs(Case):
         text = run("--help").stdout
         for verb in ("fetch", "tokenize", "score", "generate", "train", "cluster", "build", "library", "adapt", "eval", "merge", "methods", "route",
                      "report", "selfcheck"):
-            self.assertIn(verb, text)
-            self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
+            with self.subTest(verb):
+                self.assertIn(verb, text)
+                self.assertIn("--json", run(verb, "--help").stdout if verb != "library" else run(verb, "ls", "--help").stdout)
 
     def test_options_that_methods_lists_are_options(self):
         listed = json.loads(run("methods", "--json").stdout)
@@ -116,7 +117,8 @@ class Library(Case):
         table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--train-tasks", "all",
                     "--instruction-tasks", "all", "--choice-sets", "all", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
         for label in ("Private, Arrow", "Private, gated Arrow", "Cluster, LAG"):
-            self.assertIn(label + " ", table)
+            with self.subTest(label):
+                self.assertIn(label + " ", table)
         parsed = json.loads(results.read_text())
         nll = {row["method"]: row["mean"] for row in parsed["summary"] if row["section"] == "train" and row["metric"] == "nll"}
         self.assertEqual(len(nll), 12)
@@ -214,9 +216,10 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         requests = self.tmp / "r.jsonl"
         write_jsonl(requests, [{"id": 0, "context": text, "continuation": " positive"}])
         for choice in (["--adapter", exported], ["--library", library, "--method", "oracle=alpha"], ["--library", library, "--method", "arrow", "--top-k", 1]):
-            row = json.loads(run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *choice).stdout)
-            for mine, theirs in zip(row["token_logprobs"], expected, strict=True):
-                self.assertAlmostEqual(mine, theirs, delta=1e-4)
+            with self.subTest(choice):
+                row = json.loads(run("score", "--base", TINY, "--input", requests, "--dtype", "float32", *choice).stdout)
+                for mine, theirs in zip(row["token_logprobs"], expected, strict=True):
+                    self.assertAlmostEqual(mine, theirs, delta=1e-4)
         # And the other way: a folder of PEFT's own, added to a library.
         run("library", "add", "--library", library, "--base", TINY, "--name", "theirs", "--allow-other-base", ROOT / "tests/golden/peft/all-linears")
         self.assertIn("theirs", run("library", "ls", "--library", library).stdout)
@@ -231,7 +234,8 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         self.assertEqual([entry["num_clusters"] for entry in sweep["sweep"]], [1, 2, 3, 4, 5, 6])
         self.assertIsNone(sweep["sweep"][0]["silhouette"])
         for key in ("labels", "inertia", "silhouette"):
-            self.assertEqual(sweep["sweep"][2][key], result[key])
+            with self.subTest(key):
+                self.assertEqual(sweep["sweep"][2][key], result[key])
         self.assertEqual(sweep["similarity"], result["similarity"])
         best = max(sweep["sweep"][1:], key=lambda entry: (entry["silhouette"], -entry["num_clusters"]))
         self.assertEqual(sweep["suggested"], best["num_clusters"])

@@ -14,6 +14,7 @@ SCORE = ["score", *BASE, "--input", "{tmp}/requests.jsonl"]
 GENERATE = ["generate", *BASE, "--prompt", "a", "--max-new-tokens", "2"]
 ADAPT = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--method", "fresh", "--epochs", "1"]
 EVAL = ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "2"]
+SETS = ["eval", *BASE, "--data", "{tmp}/sets"]
 FULL = ["train", *BASE, "--data", "{data}", "--tasks", "alpha", "--epochs", "1"]
 TRAIN = [*FULL, "--library", "{tmp}/new"]
 BUILD = ["build", *BASE, "--data", "{data}", "--library", "{tmp}/new", "--recipe"]
@@ -27,8 +28,8 @@ ROWS = [
     ("adapt takes no folder for its own", [*ADAPT, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("train --full takes no folder for its own", [*FULL, "--full", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
-    ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["was not made by train --full"]),
-    ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["was not made by train --full"]),
+    ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["was not made by --full"]),
+    ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["was not made by --full"]),
     ("adapt replaces no folder with more in it", [*ADAPT, "--output", "{tmp}/adapter", "--force"], 2, ["holds 'notes.txt'"]),
     ("merge replaces no library", ["merge", *BASE, "--library", "{library}", "--output", "{library}", "--force"], 2, ["is no adapter folder"]),
     # What can be told at once is told at once.
@@ -109,6 +110,15 @@ ROWS = [
     # A number that is not finite stops at its source.
     ("a threshold that is no number", [*GENERATE, "--library", "{library}", "--task-threshold", "nan"], 2, ["--task-threshold", "finite"]),
     ("a norm that is no number", [*FULL, "--library", "{tmp}/new", "--max-grad-norm", "nan"], 2, ["--max-grad-norm", "at least 0"]),
+    ("a rate beyond floats", [*FULL, "--library", "{tmp}/new", "--lr", "1e31"], 2, ["--lr is 1e+31"]),
+    # A library names fields, the program flags.
+    ("no library to start from", [*ADAPT[:-3], "mean", "--epochs", "1", "--output", "{tmp}/new"], 2, ["--method mean starts from a library: give --library"]),
+    ("two adapters for one", [*ADAPT[:-3], "shared", "--epochs", "1", "--library", "{library}", "--kind", "private", "--output", "{tmp}/new"], 2, ["--adapters NAME says which"]),
+    ("skills of DoRA", ["build", *BASE, "--library", "{tmp}/new", "--data", "{data}", "--recipe", "poly", "--dora"], 3, ["train them without --dora"]),
+    ("a chat without a template", [*GENERATE, "--chat"], 2, ["--chat: the base", "leave --chat out"]),
+    ("a system message of bare text", [*GENERATE, "--no-chat", "--system", "s"], 2, ["--system is for conversations: the prompt is bare text by --no-chat"]),
+    ("validation without rows", ["train", *BASE, "--data", "{tmp}/one", "--library", "{tmp}/new", "--validate", "2"], 2, ["train it without --validate"]),
+    ("a device that is none", [*GENERATE, "--device", "abacus"], 2, ["--device 'abacus' is not one of auto, cpu, cuda"]),
     ("an infinite rate", [*FULL, "--library", "{tmp}/new", "--lr", "inf"], 2, ["--lr", "above 0"]),
     ("a rank below one", [*FULL, "--library", "{tmp}/new", "--rank", "-1"], 2, ["--rank: must be at least 1, not -1"]),
     ("a batch beyond all integers", [*FULL, "--library", "{tmp}/new", "--batch-size", "99999999999999999999"], 2, ["--batch-size: must be at most 1000000000"]),
@@ -120,23 +130,30 @@ ROWS = [
     ("adding an adapter with NaN", ["library", "add", "--library", "{library}", *BASE, "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
     ("an adapter that overflows", [*GENERATE, "--adapter", "{tmp}/huge"], 3, ["logits after the prompt are not finite", "with adapter '{tmp}/huge'"]),
     ("answers that overflow", ["generate", *BASE, "--input", "{tmp}/prompts.jsonl", "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3,
-     ["prompts.jsonl:1 (id \"p\") are not finite", "with adapter '{tmp}/huge'"]),
-    ("scores that overflow", [*SCORE, "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3, ["requests.jsonl:1 (id 1) are not finite", "with adapter '{tmp}/huge'"]),
-    ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["after row 'alpha-", "of task 'alpha'", "evaluation method 'given', the base with adapter '{tmp}/huge'"]),
-    ("routes that overflow", [*ROUTE[:4], "--library", "{tmp}/overflowing", "--prompt", "a", "--method", "arrow"], 3,
-     ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflowing'"]),
-    ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "of task 'alpha'"]),
-    ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
-    ("a search that overflows", ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{tmp}/overflowing", "--output", "{tmp}/none", "--method", "lorahub",
+     ["prompts.jsonl:1 (row 'p') are not finite", "with adapter '{tmp}/huge'"]),
+    ("scores that overflow", [*SCORE, "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3, ["requests.jsonl:1 (row 1) are not finite", "with adapter '{tmp}/huge'"]),
+    ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["after row 'alpha-", "task 'alpha'", "evaluation method 'given', the base with adapter '{tmp}/huge'"]),
+    ("routes that overflow", [*ROUTE[:4], "--library", "{tmp}/overflows", "--prompt", "a", "--method", "arrow"], 3,
+     ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflows'"]),
+    ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflows", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "task 'alpha'"]),
+    ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflows", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
+    ("a search that overflows", ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{tmp}/overflows", "--output", "{tmp}/none", "--method", "lorahub",
                                  "--objective", "loss"], 3, ["row 'alpha-", "are not finite: a mixture of 2 adapters overflows"]),
     # A configuration from elsewhere ends with a message.
     ("deeply nested targets", [*GENERATE, "--adapter", "{tmp}/deep"], 3, ["target_modules: a regular expression of 400000 bytes; at most 65536 are read"]),
     ("a key beyond Quiver", [*GENERATE, "--adapter", "{tmp}/condition"], 3, ["alpha_pattern: the regular expression '(q)?(?(2)a|b)' has a condition on a group"]),
+    ("routing that overflows", ["route", *BASE, "--library", "{tmp}/overflows", "--method", "norm", "--prompt", "a"], 3, ["adapter 'alpha' at 'layers.", "not finite"]),
+    ("adapters of other target modules", ["analyse", "norms", *BASE, "--library", "{tmp}/uneven", "--data", "{data}"], 3, ["adapter 'alpha' adapts 'layers.0.self_attn.k_proj' and adapter 'beta' does not"]),
     # A message names the thing.
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
     ("a loop of links", ["score", "--base", "{tmp}/loop", "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "loop"]),
     ("rows of another shape", [*FULL[:3], "--dtype", "float32", "--data", "{tmp}/shape", "--library", "{tmp}/new"], 3, ["t.jsonl:1", "'text'", "expected 'source'"]),
     ("a prompt longer than the context", ["generate", *BASE, "--input", "{tmp}/long.jsonl"], 2, ["long.jsonl:2", "leaves no room"]),
+    # A row that fails is named: set or task, file, line, id.
+    ("a question longer than the context", [*SETS, "--choice-sets", "long"], 2, ["long.jsonl:2 (set 'long', row 'q2')", "the model's context is 256"]),
+    ("a choice without text", [*SETS, "--choice-sets", "empty"], 3, ["empty.jsonl:1 (set 'empty', row 'q1')", "label 0 is not one of the 0 choices"]),
+    ("a prompt without text", ["eval", *BASE, "--data", "{tmp}/sets", "--train-tasks", "blank", "--max-new-tokens", "2"], 2, ["blank.jsonl:1 (task 'blank', row 'r1')", "no tokens"]),
+    ("a row longer than a piece", [*FULL, "--library", "{tmp}/new", "--micro-batch-tokens", "1"], 2, ["alpha.jsonl:", "(task 'alpha', row 'alpha-", "raise --micro-batch-tokens or lower --max-length"]),
     # Statistics.
     ("two rows of one id", ["eval", *BASE, "--data", "{tmp}/twice", "--train-tasks", "t", "--max-new-tokens", "2"], 3, ["t.jsonl:2", "the id 'x' stands at"]),
     ("an answer as long as the context", ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "100000"], 2, ["leaves no room"]),
@@ -152,7 +169,18 @@ class Hostile(Case):
         cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="quiver-hostile-"))
         cls.data = make_tasks(cls.shared / "data", names=("alpha", "beta"))
         cls.library = cls.shared / "library"
-        run("train", *BASE, "--data", cls.data, "--library", cls.library, "--batch-size", 4, "--lr", "1e-2", "--epochs", 1)
+        train = ["train", *BASE, "--data", cls.data, "--batch-size", 4, "--lr", "1e-2", "--epochs", 1]
+        run(*train, "--library", cls.library)
+        cls.uneven = cls.shared / "uneven"  # adapters of different target modules
+        run(*train, "--library", cls.uneven, "--tasks", "alpha")
+        run(*train, "--library", cls.uneven, "--tasks", "beta", "--target-modules", "q_proj")
+        cls.overflows = cls.shared / "overflows"  # one of the adapters is scaled beyond float32
+        run(*train, "--library", cls.overflows, "--tasks", "beta")
+        huge = cls.shared / "alpha"
+        shutil.copytree(cls.library / "adapters/alpha", huge)
+        config = json.loads((huge / "adapter_config.json").read_text())
+        (huge / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        run("library", "add", *BASE, "--library", cls.overflows, huge)
 
     @classmethod
     def tearDownClass(cls):
@@ -165,7 +193,8 @@ class Hostile(Case):
         for name in ("mine.parts", "keep"):
             (self.tmp / name).mkdir()
             (self.tmp / name / "thesis.tex").write_text("mine")
-        shutil.copytree(self.library, self.tmp / "library")
+        for folder in (self.library, self.uneven, self.overflows):
+            shutil.copytree(folder, self.tmp / folder.name)
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "adapter")
         (self.tmp / "adapter/notes.txt").write_text("mine")
         shutil.copytree(self.data, self.tmp / "train")
@@ -175,13 +204,19 @@ class Hostile(Case):
         write_jsonl(self.tmp / "shape/t.jsonl", [{"text": "a", "label": 1}])
         (self.tmp / "twice/train").mkdir(parents=True)
         write_jsonl(self.tmp / "twice/train/t.jsonl", [{"id": "x", "source": "a", "target": "b", "split": "test"}] * 2)
+        (self.tmp / "one").mkdir()
+        write_jsonl(self.tmp / "one/t.jsonl", [{"source": "a", "target": "b"}])
+        for folder in ("train", "heldout_mc"):
+            (self.tmp / "sets" / folder).mkdir(parents=True)
+        question = {"id": "q1", "context": "a", "choices": ["b", "c"], "label": 0}
+        write_jsonl(self.tmp / "sets/heldout_mc/long.jsonl", [question, {**question, "id": "q2", "context": "a b " * 500}])
+        write_jsonl(self.tmp / "sets/heldout_mc/empty.jsonl", [{**question, "choices": []}])
+        write_jsonl(self.tmp / "sets/train/blank.jsonl", [{"id": "r1", "source": "", "target": "b", "split": "test"}])
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
-        shutil.copytree(self.library, self.tmp / "overflowing")
-        for folder in ("huge", "overflowing/adapters/alpha", "overflowing/adapters/beta"):
-            config = json.loads((self.tmp / folder / "adapter_config.json").read_text())
-            (self.tmp / folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
+        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
         for name, change in (("deep", {"target_modules": "(" * 200_000 + ")" * 200_000}), ("condition", {"alpha_pattern": {"(q)?(?(2)a|b)": 3}})):
             shutil.copytree(self.library / "adapters/alpha", self.tmp / name)
             (self.tmp / name / "adapter_config.json").write_text(json.dumps({**config, **change}))

@@ -1,0 +1,39 @@
+// Decisions once per prompt, as rows of a table.
+#pragma once
+
+#include <torch/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "quiver/recipes/adapted_model.h"
+#include "quiver/recipes/observe.h"
+#include "quiver/routing/group_table.h"
+
+namespace quiver::recipes {
+
+/// Fills a table with a row per distinct prompt; prompts with equal rows share a group, so that they may share prefixes.
+class TableChooser : public PromptChooser {
+ public:
+  /// Rows [P, width] for prompts.
+  using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
+  /// `adapters` are the names of the table's columns, where these are adapters.
+  TableChooser(std::shared_ptr<routing::GroupTable> table, std::vector<std::string> adapters, Rows rows);
+  /// Throws kMismatch, naming the adapter, for a row that is not finite.
+  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override;
+  void forget() override;
+
+ private:
+  void check(const torch::Tensor& rows) const;
+
+  std::shared_ptr<routing::GroupTable> table_;
+  std::vector<std::string> adapters_;
+  Rows rows_;
+  std::map<Prompt, std::int32_t> of_prompt_;
+  std::map<std::vector<float>, std::int32_t> of_row_;
+};
+
+}  // namespace quiver::recipes
