@@ -59,8 +59,8 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
     auto& result = results[order[sequence]];
     const double log_prob = log_probs.data_ptr<double>()[i];
     if (!std::isfinite(log_prob)) {
-      fail(ErrorKind::kMismatch, "the log-likelihood of {} is {}: the base or an adapter overflows (a scaling too large?)",
-           forest::name_of(sequences[sequence], order[sequence]), log_prob);
+      fail(ErrorKind::kMismatch, "the log-likelihood of {} is not finite: the base or an adapter overflows (a scaling too large?)",
+           forest::name_of(sequences[sequence], order[sequence]));
     }
     result.log_prob += log_prob;
     result.token_log_probs.push_back(log_prob);

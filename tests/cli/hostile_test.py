@@ -61,9 +61,9 @@ ROWS = [
     ("an adapter with NaN", [*GENERATE, "--adapter", "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
     ("adding an adapter with NaN", ["library", "add", "--library", "{library}", *BASE, "{tmp}/nan"], 3, ["lora_B.weight' holds nan at [0, 0]"]),
     ("an adapter that overflows", [*GENERATE, "--adapter", "{tmp}/huge"], 3, ["logits after prompt 0 are not finite"]),
-    ("scores that overflow", [*SCORE, "--adapter", "{tmp}/huge"], 3, ["the log-likelihood of", "requests.jsonl:1 (row 1) is nan"]),
+    ("scores that overflow", [*SCORE, "--adapter", "{tmp}/huge"], 3, ["the log-likelihood of", "requests.jsonl:1 (row 1) is not finite"]),
     ("answers that overflow", ["generate", *BASE, "--input", "{tmp}/prompts.jsonl", "--adapter", "{tmp}/huge"], 3, ["prompts.jsonl:1 (row 'p') are not finite"]),
-    ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["the log-likelihood of", "alpha.jsonl:21 (task 'alpha', row 'alpha-20') is nan"]),
+    ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["the log-likelihood of", "alpha.jsonl:2", "(task 'alpha', row 'alpha-2", "is not finite"]),
     ("routing that overflows", ["route", *BASE, "--library", "{tmp}/overflows", "--method", "norm", "--prompt", "a"], 3, ["adapter 'alpha' at 'layers.", "not finite"]),
     ("adapters of other target modules", ["analyse", "norms", *BASE, "--library", "{tmp}/uneven", "--data", "{data}"], 3, ["adapter 'alpha' adapts 'layers.0.self_attn.k_proj' and adapter 'beta' does not"]),
     # A message names the thing.
