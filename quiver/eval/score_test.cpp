@@ -111,7 +111,7 @@ TEST(ScoreSequences, NamesTheSequenceWhoseLogLikelihoodIsNotFinite) {
   const std::vector<forest::Sequence> sequences = {{.tokens = {1, 2, 3}, .num_targets = 1, .name = "t.jsonl:3 (task 't')"}};
   NoProgress progress;
   EXPECT_ERROR(score_sequences(model.with_projections(projections), sequences, {}, progress), ErrorKind::kMismatch,
-               "the log-likelihood of t.jsonl:3 (task 't') is nan");
+               "the log-likelihood of t.jsonl:3 (task 't') is not finite");
 }
 
 }  // namespace
