@@ -118,7 +118,7 @@ ROWS = [
      ["prompts.jsonl:1 (id \"p\") are not finite", "with adapter '{tmp}/huge'"]),
     ("scores that overflow", [*SCORE, "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3, ["requests.jsonl:1 (id 1) are not finite", "with adapter '{tmp}/huge'"]),
     ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["after row 'alpha-", "of task 'alpha'", "evaluation method 'given', the base with adapter '{tmp}/huge'"]),
-    ("routes that overflow", [*ROUTE[:4], "--library", "{tmp}/overflowing", "--prompt", "a", "--method", "arrow"], 3,
+    ("routes that overflow", ["route", *BASE, "--library", "{tmp}/overflowing", "--prompt", "a", "--method", "arrow"], 3,
      ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflowing'"]),
     ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "of task 'alpha'"]),
     ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflowing", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
