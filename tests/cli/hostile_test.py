@@ -133,7 +133,7 @@ ROWS = [
      ["prompts.jsonl:1 (row 'p') are not finite", "with adapter '{tmp}/huge'"]),
     ("scores that overflow", [*SCORE, "--output", "{tmp}/new", "--adapter", "{tmp}/huge"], 3, ["requests.jsonl:1 (row 1) are not finite", "with adapter '{tmp}/huge'"]),
     ("an evaluation that overflows", [*EVAL, "--adapter", "{tmp}/huge"], 3, ["row 'alpha-", "task 'alpha'", "evaluation method 'given', the base with adapter '{tmp}/huge'"]),
-    ("routes that overflow", [*ROUTE[:4], "--library", "{tmp}/overflows", "--prompt", "a", "--method", "arrow"], 3,
+    ("routes that overflow", ["route", *BASE, "--library", "{tmp}/overflows", "--prompt", "a", "--method", "arrow"], 3,
      ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflows'"]),
     ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflows", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "task 'alpha'"]),
     ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflows", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),

@@ -86,13 +86,12 @@ class Lines(Case):
     def test_lines_come_as_they_are_made(self):
         for name, args in {"requests": self.score(), "prompts": self.generate()}.items():
             with self.subTest(name):
-                process = self.start(args)
-                first = json.loads(process.stdout.readline())
-                self.assertIn(first["id"], ("r0", 0))
-                self.assertIsNone(process.poll())
-                process.send_signal(signal.SIGINT)
-                rest, messages = process.stdout.read(), process.stderr.read()
-                process.wait(timeout=120)
+                with self.start(args) as process:
+                    first = json.loads(process.stdout.readline())
+                    self.assertIn(first["id"], ("r0", 0))
+                    self.assertIsNone(process.poll())
+                    process.send_signal(signal.SIGINT)
+                    rest, messages = process.stdout.read(), process.stderr.read()
                 self.assertEqual(process.returncode, 130, messages)
                 self.assertIn(f"stopped after {1 + rest.count(chr(10))} of", messages)
                 self.assertIn("their lines are printed, and the same command starts from the first", messages)
