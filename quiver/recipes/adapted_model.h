@@ -70,6 +70,7 @@ class PromptChooser {
  public:
   virtual ~PromptChooser() = default;
   /// The group (forest::Sequence::group) of each prompt: prompts that are served alike may share one. Runs the base model.
+  /// Groups are valid until the next call, which may drop those of earlier calls to bound memory.
   virtual std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
 };
 
@@ -78,7 +79,7 @@ struct AdaptedModel {
   model::Llama llama;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
 
-  /// The groups of prompts, for generation; empty if nothing is decided per prompt.
+  /// The groups of prompts, for generation; empty if nothing is decided per prompt. Valid until the next call, as those of assign_groups.
   std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
   /// Sets the groups of sequences, each by what comes before its targets.
   void assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
-#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
@@ -14,6 +13,7 @@
 #include "quiver/lora/merge.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/recipes/table_chooser.h"
 #include "quiver/recipes/training_run.h"
 #include "quiver/routing/directions.h"
 #include "quiver/routing/group_router.h"
@@ -96,41 +96,6 @@ std::vector<tensor::TensorMap> of_task_prompts(const BaseModel& base, const libr
 }
 
 // ---- Decisions once per prompt
-
-/// Fills a table with a row per distinct prompt; prompts with equal rows share a group, so that they may share prefixes.
-class TableChooser : public PromptChooser {
- public:
-  /// Rows [P, width] for prompts.
-  using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
-  TableChooser(std::shared_ptr<GroupTable> table, Rows rows) : table_(std::move(table)), rows_(std::move(rows)) {}
-
-  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override {
-    std::vector<Prompt> fresh;
-    std::set<Prompt> seen;  // prompts enter the table when their rows are known: a pass that fails leaves nothing behind
-    for (const auto& prompt : prompts) {
-      if (!of_prompt_.contains(prompt) && seen.insert(prompt).second) fresh.push_back(prompt);
-    }
-    if (!fresh.empty()) {
-      const auto rows = rows_(fresh, progress).to(torch::kFloat).contiguous();
-      for (std::size_t i = 0; i < fresh.size(); ++i) {
-        const auto* row = rows.const_data_ptr<float>() + static_cast<std::int64_t>(i) * rows.size(1);
-        std::vector<float> values(row, row + rows.size(1));
-        const auto [found, is_new] = of_row_.emplace(values, 0);
-        if (is_new) found->second = table_->add(values);
-        of_prompt_[fresh[i]] = found->second;
-      }
-    }
-    std::vector<std::int32_t> groups;
-    for (const auto& prompt : prompts) groups.push_back(of_prompt_.at(prompt));
-    return groups;
-  }
-
- private:
-  std::shared_ptr<GroupTable> table_;
-  Rows rows_;
-  std::map<Prompt, std::int32_t> of_prompt_;
-  std::map<std::vector<float>, std::int32_t> of_row_;
-};
 
 /// The top_k largest of each row [P, N] kept with the weights of `weigh`, zeros elsewhere.
 torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const std::function<torch::Tensor(const torch::Tensor&)>& weigh) {
