@@ -9,6 +9,7 @@
 #include "quiver/base/hash.h"
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
+#include "quiver/io/json.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -127,25 +128,38 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
          name);
   }
   const auto& meta = mixing->meta;
-  const auto tasks = meta.at("tasks").get<std::vector<std::string>>();
+  const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
+  std::vector<std::string> tasks;
+  for (const auto& entry : io::require_array(meta, "tasks", origin)) {
+    if (!entry.is_string()) fail(ErrorKind::kBadFormat, "{}: a task is {}; expected a string", origin, entry.type_name());
+    tasks.push_back(entry);
+  }
   const auto found = std::ranges::find(tasks, task);
   if (found == tasks.end()) {
     fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
          did_you_mean(task, tasks));
   }
   std::vector<lora::LoraAdapter> skills;
-  for (const auto& entry : meta.at("skills")) {
-    const std::string skill = entry.at("name");
-    if (library.at(skill).sha256 != entry.at("sha256").get<std::string>()) {
+  for (const auto& entry : io::require_array(meta, "skills", origin)) {
+    const auto skill = io::require_string(entry, "name", origin);
+    if (library.at(skill).sha256 != io::require_string(entry, "sha256", origin)) {
       fail(ErrorKind::kMismatch,
            "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
            library.path().string(), name);
     }
     skills.push_back(library.load(skill));
   }
-  const lora::MixShape shape{.rule = lora::parse_mix_rule(meta.at("rule")),
-                             .unit = lora::parse_mix_unit(meta.at("granularity")),
-                             .num_heads = meta.at("heads").get<std::int64_t>()};
+  const lora::MixShape shape{.rule = lora::parse_mix_rule(io::require_string(meta, "rule", origin)),
+                             .unit = lora::parse_mix_unit(io::require_string(meta, "granularity", origin)),
+                             .num_heads = io::require_int(meta, "heads", origin)};
+  if (skills.empty()) fail(ErrorKind::kBadFormat, "{} names no skill", origin);
+  const auto units = lora::mix_units(skills.front(), shape.unit).count;
+  const auto stored = mixing->tensors.find("logits");
+  const bool is_wide = stored != mixing->tensors.end() && stored->second.scalar_type() == torch::kDouble;  // of a float64 base
+  tensor::expect_tensors(
+      mixing->tensors,
+      {{"logits", {is_wide ? torch::kDouble : torch::kFloat, {std::ssize(tasks), units, shape.num_heads, std::ssize(skills)}}}}, origin,
+      format("; train the {} skills again", name));
   const auto& logits = mixing->tensors.at("logits");
   return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
 }
