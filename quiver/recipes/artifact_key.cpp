@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 
@@ -34,7 +35,7 @@ ArtifactKey& ArtifactKey::add(const torch::Tensor& tensor) {
   begin("tensor", values.sizes().size());
   add(c10::toString(values.scalar_type()));
   for (const auto size : values.sizes()) add_value(size);
-  hash_.update(std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
+  hash_.update(tensor::raw_bytes(values, "a tensor of a key"));
   return *this;
 }
 

@@ -11,6 +11,7 @@
 #include "quiver/io/json.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/artifact_key.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 namespace {
@@ -56,7 +57,8 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
     std::vector<Prompt> prompts;
     for (std::int64_t i = 0; i < text.num_prompts; ++i) {
       const auto ids = found->at(format("{:04d}", i)).to(torch::kInt).contiguous();
-      prompts.emplace_back(ids.data_ptr<std::int32_t>(), ids.data_ptr<std::int32_t>() + ids.numel());
+      const auto tokens = tensor::elements<std::int32_t>(ids, "a sampled prompt");
+      prompts.emplace_back(tokens.begin(), tokens.end());
     }
     return prompts;
   }
