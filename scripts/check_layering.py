@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Checks that every #include obeys the table of layers in docs/architecture.md (cmake/layers.cmake links by it)."""
+"""Checks that every #include obeys the table of layers in docs/architecture.md (cmake/layers.cmake links by it).
+
+Checks, too, that raw pointers of tensors are taken in quiver/tensor/raw_data.h alone, which checks the tensor first."""
 import pathlib
 import re
 import sys
@@ -33,7 +35,10 @@ def main():
             continue
         folder = path.relative_to(ROOT / "quiver").parts[0]
         is_test = path.name.endswith("_test.cpp") or path.name == "test_support.h"
+        may_take_pointers = is_test or folder == "testing" or path == ROOT / "quiver" / "tensor" / "raw_data.h"
         for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(r"\bdata_ptr\b|_data_ptr\b", line) and not may_take_pointers:
+                faults.append(f"{path.relative_to(ROOT)}:{number}: takes a raw pointer; quiver/tensor/raw_data.h does so with checks")
             found = re.match(r'\s*#include "quiver/(\w+)/', line)
             if not found:
                 continue

@@ -11,6 +11,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::cluster {
 namespace {
@@ -216,7 +217,7 @@ KMeansResult kmeans(const torch::Tensor& points, const KMeansOptions& options) {
   const torch::NoGradGuard no_grad;
   check(points, options);
   const auto matrix = points.to(torch::kCPU, torch::kDouble).contiguous();
-  const Points view{matrix.const_data_ptr<double>(), matrix.size(0), matrix.size(1)};
+  const Points view{tensor::raw_data<double>(matrix, "points of k-means", matrix.sizes()), matrix.size(0), matrix.size(1)};
 
   std::vector<KMeansResult> results(static_cast<std::size_t>(options.restarts));
   at::parallel_for(0, options.restarts, /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {

@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/ops.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::eval {
 namespace {
@@ -53,21 +54,24 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
   const auto count = static_cast<std::int64_t>(batch.targets.size());
   std::vector<std::int64_t> rows, sequence_of;
   auto tokens = torch::empty({count}, torch::kLong);
+  const auto ids = tensor::mutable_elements<std::int64_t>(tokens, "targets");
   for (std::int64_t i = 0; i < count; ++i) {
     rows.push_back(batch.targets[static_cast<std::size_t>(i)].row);
     sequence_of.push_back(static_cast<std::int64_t>(order[static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(i)].sequence)]));
-    tokens.data_ptr<std::int64_t>()[i] = batch.targets[static_cast<std::size_t>(i)].token;
+    ids[static_cast<std::size_t>(i)] = batch.targets[static_cast<std::size_t>(i)].token;
   }
   const auto hidden = model::hidden_of(model, model::forest_rows(batch.forest), rows);
   const auto scores = nn::score_targets(hidden, model.head(), tokens);
-  const auto log_probs = scores.log_prob.to(torch::kDouble);
-  model::check_finite(log_probs, sequence_of, names);
+  const auto wide = scores.log_prob.to(torch::kDouble);
+  model::check_finite(wide, sequence_of, names);
+  const auto* log_probs = tensor::raw_data<double>(wide, "log-likelihoods", {count});
+  const auto* is_greedy = tensor::raw_data<bool>(scores.is_greedy, "greedy targets", {count});
   for (std::int64_t i = 0; i < count; ++i) {
     auto& result = results[static_cast<std::size_t>(sequence_of[static_cast<std::size_t>(i)])];
-    const double log_prob = log_probs.data_ptr<double>()[i];
+    const double log_prob = log_probs[i];
     result.log_prob += log_prob;
     result.token_log_probs.push_back(log_prob);
-    result.is_greedy = result.is_greedy && scores.is_greedy.data_ptr<bool>()[i];
+    result.is_greedy = result.is_greedy && is_greedy[i];
   }
 }
 

@@ -29,11 +29,12 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
   const StageTimer timer(Stage::kLora);
   if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
   const auto rows = x.contiguous(), f = factor.contiguous();
-  auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
+  const auto count = x.size(0), dim = x.size(1), rank = factor.size(0);
+  auto z = torch::empty({count, rank}, torch::kFloat);
   with_element(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, shrink<T>, rows.size(0), rows.size(1), f.size(0), raw_data<T>(rows), f.const_data_ptr<float>(),
-                  mutable_raw_data<float>(z));
+    QUIVER_ON_CPU(kernel, shrink<T>, count, dim, rank, raw_data<T>(rows, "x of shrink", {count, dim}),
+                  raw_data<float>(f, "factor of shrink", {rank, dim}), mutable_raw_data<float>(z, "result of shrink", {count, rank}));
   });
   return z;
 }
@@ -45,11 +46,14 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
     return (onto.defined() ? onto.to(update.scalar_type()) + update : update).to(dtype);
   }
   const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
-  auto y = torch::empty({z.size(0), factor.size(1)}, z.options().dtype(dtype));
+  const auto count = z.size(0), dim = factor.size(1), rank = factor.size(0);
+  auto y = torch::empty({count, dim}, z.options().dtype(dtype));
   with_element(dtype, [&](auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, expand<T>, z.size(0), f.size(1), f.size(0), z.const_data_ptr<float>(), f.const_data_ptr<float>(),
-                  base.defined() ? raw_data<T>(base) : nullptr, mutable_raw_data<T>(y));
+    QUIVER_ON_CPU(kernel, expand<T>, count, dim, rank, raw_data<float>(z, "z of expand", {count, rank}),
+                  raw_data<float>(f, "factor of expand", {rank, dim}),
+                  base.defined() ? raw_data<T>(base, "onto of expand", {count, dim}) : nullptr,
+                  mutable_raw_data<T>(y, "result of expand", {count, dim}));
   });
   return y;
 }
@@ -58,11 +62,13 @@ torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
   const StageTimer timer(Stage::kLora);
   if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
   const auto rows = x.contiguous();
-  auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
+  const auto count = x.size(0), dim = x.size(1), rank = z.size(1);
+  auto out = torch::empty({rank, dim}, torch::kFloat);
   with_element(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, outer<T>, rows.size(0), rows.size(1), z.size(1), z.const_data_ptr<float>(), raw_data<T>(rows),
-                  mutable_raw_data<float>(out));
+    QUIVER_ON_CPU(kernel, outer<T>, count, dim, rank, raw_data<float>(z, "z of outer_product", {count, rank}),
+                  raw_data<T>(rows, "x of outer_product", {count, dim}),
+                  mutable_raw_data<float>(out, "result of outer_product", {rank, dim}));
   });
   return out;
 }

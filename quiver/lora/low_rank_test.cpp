@@ -1,9 +1,12 @@
 #include "quiver/lora/low_rank.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include "quiver/base/error.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::lora {
 namespace {
@@ -35,6 +38,24 @@ TEST(LowRank, EqualsItsDefinition) {
       }
     }
   }
+}
+
+TEST(LowRank, RefusesArgumentsThatItsKernelsWouldMisread) {
+  using ::testing::HasSubstr;
+  const auto refusal = [](const std::function<void()>& action) { return testing::message_of(ErrorKind::kInternal, action); };
+  const auto x = torch::ones({4, 6}), factor = torch::ones({3, 6}), z = torch::ones({4, 3}), flipped = torch::ones({3, 4}).t();
+  const auto wide = [](const torch::Tensor& t) { return t.to(torch::kDouble); };
+  EXPECT_THAT(refusal([&] { shrink(x, wide(factor)); }), HasSubstr("factor of shrink: Double [3, 6]"));
+  EXPECT_THAT(refusal([&] { shrink(x, torch::ones({3, 5})); }), HasSubstr("factor of shrink: Float [3, 5]"));
+  EXPECT_THAT(refusal([&] { expand(flipped, factor, {}, torch::kFloat); }),
+              HasSubstr("z of expand: Float [4, 3] with strides [1, 4] on cpu; expected a contiguous Float [4, 3]"));
+  EXPECT_THAT(refusal([&] { expand(wide(z), factor, {}, torch::kFloat); }), HasSubstr("z of expand: Double [4, 3]"));
+  EXPECT_THAT(refusal([&] { expand(z, wide(factor), {}, torch::kFloat); }), HasSubstr("factor of expand: Double [3, 6]"));
+  EXPECT_THAT(refusal([&] { expand(z, factor, wide(x), torch::kFloat); }), HasSubstr("onto of expand: Double [4, 6]"));
+  EXPECT_THAT(refusal([&] { expand(z, factor, torch::ones({4, 5}), torch::kFloat); }), HasSubstr("onto of expand: Float [4, 5]"));
+  EXPECT_THAT(refusal([&] { outer_product(flipped, x); }), HasSubstr("z of outer_product: Float [4, 3] with strides [1, 4]"));
+  EXPECT_THAT(refusal([&] { outer_product(wide(z), x); }), HasSubstr("z of outer_product: Double [4, 3]"));
+  EXPECT_THAT(refusal([&] { outer_product(torch::ones({5, 3}), x); }), HasSubstr("z of outer_product: Float [5, 3]"));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include "quiver/base/random.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::lora {
 
@@ -26,8 +27,7 @@ torch::Tensor trimmed(const torch::Tensor& x, double threshold) { return torch::
 torch::Tensor keep_mask(torch::IntArrayRef sizes, double density, std::uint64_t seed, std::string_view name) {
   RandomStream random(seed, name);
   auto mask = torch::empty(sizes, torch::kDouble);
-  auto* values = mask.data_ptr<double>();
-  for (std::int64_t i = 0; i < mask.numel(); ++i) values[i] = random.uniform() < density ? 1 : 0;
+  for (auto& value : tensor::mutable_elements<double>(mask, "a mask")) value = random.uniform() < density ? 1 : 0;
   return mask;
 }
 

@@ -8,6 +8,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/lora/mixture.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::lora {
@@ -59,7 +60,7 @@ MixUnits mix_units(const LoraAdapter& adapter, MixUnit unit) {
 
 torch::Tensor relaxed_bernoulli(const torch::Tensor& logits, RandomStream& random) {
   auto noise = torch::empty(logits.sizes(), torch::kDouble);
-  for (auto& value : std::span(noise.data_ptr<double>(), static_cast<std::size_t>(noise.numel()))) {
+  for (auto& value : tensor::mutable_elements<double>(noise, "noise")) {
     const double u = std::clamp(random.uniform(), 1e-7, 1 - 1e-7);
     value = std::log(u) - std::log1p(-u);
   }

@@ -13,6 +13,7 @@
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/model/llama.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
 namespace {
@@ -105,7 +106,7 @@ Llama load_gguf(const fs::path& path, tensor::Placement placement) {
     fingerprint.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
     content.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
     auto values = torch::empty(entry.shape, torch::kFloat);
-    io::dequantize(entry, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
+    io::dequantize(entry, tensor::mutable_elements<float>(values, "a weight"));
     const bool is_q = name.ends_with("q_proj.weight"), is_k = name.ends_with("k_proj.weight");
     const auto heads = is_q ? config.num_heads : config.num_kv_heads;
     if ((is_q || is_k) && values.dim() == 2 && values.size(0) % (2 * heads) == 0) values = unpermute(values, heads);
@@ -190,8 +191,7 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   for (const auto& [name, weight] : weights) {
     const auto values = weight.to(torch::kCPU).contiguous();
     const auto shape = values.sizes().vec();
-    content.add(name, c10::toString(values.scalar_type()), shape,
-                {static_cast<const std::byte*>(values.const_data_ptr()), static_cast<std::size_t>(values.nbytes())});
+    content.add(name, c10::toString(values.scalar_type()), shape, tensor::raw_bytes(values, name.c_str()));
   }
   return content.hex();
 }

@@ -8,6 +8,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/model/forest_pass.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
 namespace {
@@ -113,12 +114,13 @@ class BatchDecoder {
     for (const auto& sequence : active) prompt_of.push_back(sequence.prompt);
     check_finite(greedy ? logits.gather(1, places.unsqueeze(1)).squeeze(1) : logits.amax(1), prompt_of, options_.names);
     const auto best = greedy ? places.cpu() : torch::Tensor();
+    const auto* best_ids = greedy ? tensor::raw_data<std::int64_t>(best, "chosen tokens", {best.size(0)}) : nullptr;
     const auto cpu_logits = greedy ? torch::Tensor() : logits.cpu();
     std::vector<Active> going_on;
     for (std::size_t i = 0; i < active.size(); ++i) {
       auto sequence = active[i];
       const auto row = static_cast<std::int64_t>(i);
-      sequence.last = greedy ? static_cast<std::int32_t>(best.data_ptr<std::int64_t>()[row])
+      sequence.last = greedy ? static_cast<std::int32_t>(best_ids[row])
                              : choose_token(cpu_logits[row], options_, random_[static_cast<std::size_t>(sequence.prompt - first)]);
       auto& result = results_[static_cast<std::size_t>(sequence.prompt)];
       result.push_back(sequence.last);
@@ -142,20 +144,20 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
   if (options.temperature == 0) return static_cast<std::int32_t>(logits.argmax().item<std::int64_t>());
   const auto probabilities = (logits.to(torch::kDouble) / options.temperature).softmax(0);
   if (options.top_p == 1) {  // nothing is cut, so nothing need be sorted
-    const auto* p = probabilities.const_data_ptr<double>();
+    const auto p = tensor::elements<double>(probabilities, "probabilities");
     double point = random.uniform();
-    std::int64_t id = 0;
-    while (id + 1 < probabilities.numel() && (point -= p[id]) >= 0) ++id;
+    std::size_t id = 0;
+    while (id + 1 < p.size() && (point -= p[id]) >= 0) ++id;
     return static_cast<std::int32_t>(id);
   }
   const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
-  const auto* p = sorted.const_data_ptr<double>();
-  const auto* id = order.const_data_ptr<std::int64_t>();
-  std::int64_t kept = 0;
+  const auto p = tensor::elements<double>(sorted, "sorted probabilities");
+  const auto id = tensor::elements<std::int64_t>(order, "order of the probabilities");
+  std::size_t kept = 0;
   double total = 0;
-  while (kept < sorted.numel() && (kept == 0 || total < options.top_p)) total += p[kept++];
+  while (kept < p.size() && (kept == 0 || total < options.top_p)) total += p[kept++];
   double point = random.uniform() * total;
-  for (std::int64_t i = 0; i + 1 < kept; ++i) {
+  for (std::size_t i = 0; i + 1 < kept; ++i) {
     point -= p[i];
     if (point < 0) return static_cast<std::int32_t>(id[i]);
   }

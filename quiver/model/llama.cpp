@@ -9,6 +9,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/nn/ops.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
 namespace {
@@ -221,6 +222,8 @@ Llama::Embedded Llama::embed(const ForwardRows& rows) const {
   const auto num_rows = static_cast<std::int64_t>(rows.tokens.size());
   auto tokens = torch::empty({num_rows}, torch::kLong);
   auto positions = torch::empty({num_rows}, torch::kDouble);
+  const auto token_ids = tensor::mutable_elements<std::int64_t>(tokens, "tokens");
+  const auto places = tensor::mutable_elements<double>(positions, "positions");
   for (std::int64_t i = 0; i < num_rows; ++i) {
     const auto token = rows.tokens[static_cast<std::size_t>(i)];
     if (token < 0 || token >= config_.vocab_size) {
@@ -231,8 +234,8 @@ Llama::Embedded Llama::embed(const ForwardRows& rows) const {
     if (position >= config_.max_positions) {
       fail(ErrorKind::kUsage, "a sequence reaches position {}; the model's context is {} tokens", position, config_.max_positions);
     }
-    tokens.data_ptr<std::int64_t>()[i] = token;
-    positions.data_ptr<double>()[i] = static_cast<double>(position);
+    token_ids[static_cast<std::size_t>(i)] = token;
+    places[static_cast<std::size_t>(i)] = static_cast<double>(position);
   }
   const auto angles = positions.unsqueeze(1) * frequencies_;  // [T, D/2], float64: exact at any position
   const auto wide = placement_.dtype == torch::kDouble ? torch::kDouble : torch::kFloat;

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
 
@@ -11,9 +12,10 @@ std::string PassNames::input(std::int64_t index) const {
 }
 
 void check_finite(const torch::Tensor& values, std::span<const std::int64_t> input_of, const PassNames& names) {
-  const auto is_finite = values.isfinite().cpu();
+  const auto checked = values.isfinite().cpu();
+  const auto* is_finite = tensor::raw_data<bool>(checked, "finite logits", {std::ssize(input_of)});
   for (std::size_t i = 0; i < input_of.size(); ++i) {
-    if (is_finite.const_data_ptr<bool>()[i]) continue;
+    if (is_finite[i]) continue;
     fail(ErrorKind::kMismatch, "the logits after {} are not finite: {} overflows (a scaling too large?)", names.input(input_of[i]),
          names.model.empty() ? "the base or an adapter" : names.model);
   }

@@ -12,6 +12,7 @@
 #include "quiver/base/error.h"
 #include "quiver/nn/attention_kernel.h"
 #include "quiver/nn/row_parts.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
@@ -46,16 +47,19 @@ torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, to
   const auto counts = torch::TensorOptions(torch::kLong);
   auto of_block = torch::zeros({num_blocks, plan.num_keys}, torch::kBool);  // the keys of the spans
   auto block_of = torch::zeros({plan.num_queries}, counts), first = torch::zeros({plan.num_queries}, counts), last = first - 1;
+  const auto seen_keys = tensor::mutable_elements<bool>(of_block, "keys of the spans");
+  const auto blocks = tensor::mutable_elements<std::int64_t>(block_of, "blocks of the queries");
+  const auto firsts = tensor::mutable_elements<std::int64_t>(first, "first keys"),
+             lasts = tensor::mutable_elements<std::int64_t>(last, "last keys");
   for (std::int64_t b = 0; b < num_blocks; ++b) {
     const auto& block = plan.blocks[static_cast<std::size_t>(b)];
     for (auto s = block.spans_begin; s < block.spans_end; ++s) {
       const auto& span = plan.spans[static_cast<std::size_t>(s)];
-      std::fill_n(of_block.data_ptr<bool>() + b * plan.num_keys + span.first, span.length, true);
+      std::fill_n(seen_keys.begin() + b * plan.num_keys + span.first, span.length, true);
     }
-    std::fill_n(block_of.data_ptr<std::int64_t>() + block.first_query, block.length, b);
-    std::fill_n(first.data_ptr<std::int64_t>() + block.first_query, block.length, block.first_key);
-    std::iota(last.data_ptr<std::int64_t>() + block.first_query, last.data_ptr<std::int64_t>() + block.first_query + block.length,
-              block.first_key);
+    std::fill_n(blocks.begin() + block.first_query, block.length, b);
+    std::fill_n(firsts.begin() + block.first_query, block.length, block.first_key);
+    std::iota(lasts.begin() + block.first_query, lasts.begin() + block.first_query + block.length, block.first_key);
   }
   const auto column = [&](const torch::Tensor& t) { return t.to(device).unsqueeze(1); };
   const auto keys = torch::arange(plan.num_keys, counts.device(device)).unsqueeze(0);

@@ -41,9 +41,9 @@ std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, 
 template <typename T>
 AttentionUnit<T> unit_of(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
   AttentionUnit<T> unit{};
-  unit.q = raw_data<T>(q);
-  unit.k = raw_data<T>(k);
-  unit.v = raw_data<T>(v);
+  unit.q = raw_data<T>(q, "q of attention", {q.size(0), q.size(1), q.size(2)});
+  unit.k = raw_data<T>(k, "k of attention", {k.size(0), k.size(1), q.size(2)});
+  unit.v = raw_data<T>(v, "v of attention", k.sizes());
   unit.num_queries = q.size(0);
   unit.num_heads = q.size(1);
   unit.num_kv_heads = k.size(1);
@@ -62,7 +62,7 @@ void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
   at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
     const StageTimer timer(Stage::kAttention);
     for (auto thread = begin; thread < end; ++thread) {
-      float* mine = scratch.data_ptr<float>() + thread * scratch.size(1);
+      float* mine = mutable_raw_data<float>(scratch, "scratch of attention", scratch.sizes()) + thread * scratch.size(1);
       for (auto i = next.fetch_add(1); i < count; i = next.fetch_add(1)) f(i, mine);
     }
   });
@@ -118,8 +118,8 @@ void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
 
 template <typename T>
 void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
-  unit.out = mutable_raw_data<T>(out);
-  unit.lse = mutable_raw_data<float>(lse);
+  unit.out = mutable_raw_data<T>(out, "out of attention", out.sizes());
+  unit.lse = mutable_raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries});
   if (plan.chunks.chunks.empty()) return run_decode(unit, plan);
   for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_CPU(kernel, attention_forward, mine); });
 }
@@ -129,16 +129,17 @@ void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor
 template <typename T>
 void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torch::Tensor& dout, const torch::Tensor& out,
                   const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
-  unit.dout = raw_data<T>(dout);
-  unit.out_in = raw_data<T>(out);
-  unit.lse = const_cast<float*>(raw_data<float>(lse));
-  unit.dq = mutable_raw_data<T>(dq);
+  unit.dout = raw_data<T>(dout, "dout of attention", dq.sizes());
+  unit.out_in = raw_data<T>(out, "out of attention", dq.sizes());
+  unit.lse = const_cast<float*>(raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries}));
+  unit.dq = mutable_raw_data<T>(dq, "dq of attention", dq.sizes());
   const auto width = kernel::padded(unit.head_dim);
   std::vector<std::int64_t> first_key = {0};  // of each chunk, among all their keys
   for (const auto& chunk : work.chunks) first_key.push_back(first_key.back() + chunk.num_keys());
   torch::Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
+  float* places = mutable_raw_data<float>(partial, "gradients of attention", partial.sizes());
   const auto place = [&](std::int64_t which, std::int64_t kv_head, std::size_t chunk, std::int64_t key) {
-    return mutable_raw_data<float>(partial) + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
+    return places + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
   };
   for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
     mine.dk = place(0, mine.kv_head, chunk, 0);
@@ -157,8 +158,8 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
       uses.push_back({use->first_row - mine.first_row, use->length, place(0, mine.kv_head, user, use->first_key),
                       place(1, mine.kv_head, user, use->first_key)});
     }
-    QUIVER_ON_CPU(kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()), mutable_raw_data<T>(dk),
-                  mutable_raw_data<T>(dv));
+    QUIVER_ON_CPU(kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()),
+                  mutable_raw_data<T>(dk, "dk of attention", dk.sizes()), mutable_raw_data<T>(dv, "dv of attention", dk.sizes()));
   });
 }
 
@@ -167,7 +168,7 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
 std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                                            const AttentionPlan& plan, double scale) {
   const torch::NoGradGuard no_grad;
-  auto out = torch::empty_like(q);
+  auto out = q.new_empty(q.sizes());
   auto lse = torch::empty({q.size(1), q.size(0)}, torch::kFloat);
   if (q.scalar_type() == torch::kFloat) {
     run_forward(unit_of<float>(q, k, v, scale), plan, out, lse);
@@ -183,7 +184,7 @@ std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(const
                                                                            const AttentionPlan& plan, double scale) {
   const torch::NoGradGuard no_grad;
   if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
-  auto dq = torch::empty_like(q), dk = torch::empty_like(k), dv = torch::empty_like(v);
+  auto dq = q.new_empty(q.sizes()), dk = k.new_empty(k.sizes()), dv = v.new_empty(v.sizes());
   if (q.scalar_type() == torch::kFloat) {
     run_backward(unit_of<float>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
   } else {

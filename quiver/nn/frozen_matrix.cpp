@@ -75,10 +75,13 @@ PackedMatrix::PackedMatrix(const torch::Tensor& weight)
       depth_(weight.size(1)),
       width_(width_of_panels()),
       panels_(torch::empty({divide_up(num_outputs_, width_), depth_, width_}, torch::kFloat)) {
-  const auto* w = raw_data<float>(weight);
-  auto* panels = mutable_raw_data<float>(panels_);
+  const bool is_transposed = !weight.is_contiguous() && weight.t().is_contiguous();  // W^T is packed without a copy
+  const auto stored = is_transposed ? weight.t() : weight.contiguous();
+  const auto row_stride = is_transposed ? 1 : depth_, column_stride = is_transposed ? num_outputs_ : 1;
+  const auto* w = raw_data<float>(stored, "weight of PackedMatrix", stored.sizes());
+  auto* panels = mutable_raw_data<float>(panels_, "panels of PackedMatrix", panels_.sizes());
   at::parallel_for(0, panels_.size(0), 8, [&](std::int64_t begin, std::int64_t end) {
-    QUIVER_ON_CPU(kernel, pack_panels, begin, end, num_outputs_, depth_, w, weight.stride(0), weight.stride(1), panels);
+    QUIVER_ON_CPU(kernel, pack_panels, begin, end, num_outputs_, depth_, w, row_stride, column_stride, panels);
   });
 }
 
@@ -88,15 +91,17 @@ torch::Tensor PackedMatrix::product(const torch::Tensor& x, const torch::Tensor&
          num_outputs_, depth_);
   }
   const auto rows = x.contiguous(), start = onto.defined() ? onto.contiguous() : onto, shift = bias.defined() ? bias.contiguous() : bias;
-  auto y = torch::empty({x.size(0), num_outputs_}, x.options().requires_grad(false));
-  const kernel::PackedProduct product{.num_rows = x.size(0),
-                                      .depth = depth_,
-                                      .num_outputs = num_outputs_,
-                                      .x = raw_data<float>(rows),
-                                      .panels = raw_data<float>(panels_),
-                                      .bias = bias.defined() ? raw_data<float>(shift) : nullptr,
-                                      .onto = onto.defined() ? raw_data<float>(start) : nullptr,
-                                      .y = mutable_raw_data<float>(y)};
+  const auto count = x.size(0);
+  auto y = torch::empty({count, num_outputs_}, x.options().requires_grad(false));
+  const kernel::PackedProduct product{
+      .num_rows = count,
+      .depth = depth_,
+      .num_outputs = num_outputs_,
+      .x = raw_data<float>(rows, "x of a packed product", {count, depth_}),
+      .panels = raw_data<float>(panels_, "panels of a packed product", panels_.sizes()),
+      .bias = bias.defined() ? raw_data<float>(shift, "bias of a packed product", {num_outputs_}) : nullptr,
+      .onto = onto.defined() ? raw_data<float>(start, "onto of a packed product", {count, num_outputs_}) : nullptr,
+      .y = mutable_raw_data<float>(y, "result of a packed product", {count, num_outputs_})};
   if (x.size(0) == 0) return y;
   const auto grain = std::max<std::int64_t>(1, kMultipliesAtOnce / std::max<std::int64_t>(1, x.size(0) * depth_ * width_));
   at::parallel_for(0, panels_.size(0), grain,

@@ -23,6 +23,9 @@ using torch::autograd::variable_list;
 
 bool has_kernel(const torch::Tensor& x) { return x.is_cpu() && (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kBFloat16); }
 
+/// A contiguous result of x's shape and dtype, whatever x's strides.
+torch::Tensor room_for(const torch::Tensor& x) { return x.new_empty(x.sizes()); }
+
 /// Runs f<T>(begin, end) over [0, count) on all threads, T being the element type of `like`.
 template <typename F>
 void parallel_rows(const torch::Tensor& like, std::int64_t count, std::int64_t grain, F f) {
@@ -74,7 +77,8 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     auto y = torch::empty_like(gate);
     parallel_rows(gate, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_ON_CPU(kernel, swiglu_forward<T>, begin, end, raw_data<T>(gate), raw_data<T>(up), mutable_raw_data<T>(y));
+      QUIVER_ON_CPU(kernel, swiglu_forward<T>, begin, end, raw_data<T>(gate, "gate of swiglu", gate.sizes()),
+                    raw_data<T>(up, "up of swiglu", gate.sizes()), mutable_raw_data<T>(y, "result of swiglu", gate.sizes()));
     });
     ctx->save_for_backward({gate, up});
     return y;
@@ -94,10 +98,12 @@ std::pair<torch::Tensor, torch::Tensor> reduce_logits(const torch::Tensor& logit
   }
   auto lse = torch::empty({logits.size(0)}, torch::kFloat);
   auto best = torch::empty({logits.size(0)}, torch::kLong);
-  parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
+  const auto count = logits.size(0), vocab = logits.size(1);
+  parallel_rows(logits, count, 1, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, log_sum_exp<T>, begin, end, logits.size(1), raw_data<T>(logits), mutable_raw_data<float>(lse),
-                  mutable_raw_data<std::int64_t>(best));
+    QUIVER_ON_CPU(kernel, log_sum_exp<T>, begin, end, vocab, raw_data<T>(logits, "logits of log_sum_exp", {count, vocab}),
+                  mutable_raw_data<float>(lse, "lse of log_sum_exp", {count}),
+                  mutable_raw_data<std::int64_t>(best, "best of log_sum_exp", {count}));
   });
   return {lse, best};
 }
@@ -109,10 +115,13 @@ torch::Tensor logits_loss(torch::Tensor& logits, const torch::Tensor& target, co
   const auto picked = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
   auto terms = (lse - picked) * weight;
   if (has_kernel(logits)) {
-    parallel_rows(logits, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end, auto element) {
+    const auto count = logits.size(0), vocab = logits.size(1);
+    parallel_rows(logits, count, 1, [&, lse = lse](std::int64_t begin, std::int64_t end, auto element) {
       using T = decltype(element);
-      QUIVER_ON_CPU(kernel, cross_entropy_gradient<T>, begin, end, logits.size(1), mutable_raw_data<T>(logits), raw_data<float>(lse),
-                    raw_data<std::int64_t>(target), raw_data<float>(weight));
+      QUIVER_ON_CPU(kernel, cross_entropy_gradient<T>, begin, end, vocab,
+                    mutable_raw_data<T>(logits, "logits of head_loss", {count, vocab}), raw_data<float>(lse, "lse of head_loss", {count}),
+                    raw_data<std::int64_t>(target, "target of head_loss", {count}),
+                    raw_data<float>(weight, "weight of head_loss", {count}));
     });
   } else {
     auto gradient = (logits.to(lse.scalar_type()) - lse.unsqueeze(1)).exp();
@@ -163,11 +172,13 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
     const auto inverse = (wide.square().mean(-1) + epsilon).rsqrt();
     return {(wide * inverse.unsqueeze(-1) * weight.to(wide.scalar_type())).to(x.scalar_type()), inverse};
   }
-  Normed normed{torch::empty_like(x), torch::empty({x.size(0)}, torch::kFloat)};
-  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+  Normed normed{room_for(x), torch::empty({x.size(0)}, torch::kFloat)};
+  const auto rows = x.size(0), dim = x.size(1);
+  parallel_rows(x, rows, kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, rms_norm_forward<T>, begin, end, x.size(1), static_cast<float>(epsilon), raw_data<T>(x), raw_data<float>(weight),
-                  mutable_raw_data<T>(normed.y), mutable_raw_data<float>(normed.inverse_rms));
+    QUIVER_ON_CPU(kernel, rms_norm_forward<T>, begin, end, dim, static_cast<float>(epsilon), raw_data<T>(x, "x of rms_norm", {rows, dim}),
+                  raw_data<float>(weight, "weight of rms_norm", {dim}), mutable_raw_data<T>(normed.y, "result of rms_norm", {rows, dim}),
+                  mutable_raw_data<float>(normed.inverse_rms, "inverse_rms of rms_norm", {rows}));
   });
   return normed;
 }
@@ -182,11 +193,15 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
     const auto dx = ((scaled - n * (scaled * n).mean(-1, /*keepdim=*/true)) * inverse).to(x.scalar_type());
     return onto.defined() ? onto + dx : dx;
   }
-  auto dx = torch::empty_like(x);
-  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+  auto dx = room_for(x);
+  const auto rows = x.size(0), dim = x.size(1);
+  parallel_rows(x, rows, kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, rms_norm_backward<T>, begin, end, x.size(1), raw_data<T>(dy), raw_data<T>(x), raw_data<float>(weight),
-                  raw_data<float>(inverse_rms), onto.defined() ? raw_data<T>(onto) : nullptr, mutable_raw_data<T>(dx));
+    QUIVER_ON_CPU(kernel, rms_norm_backward<T>, begin, end, dim, raw_data<T>(dy, "dy of rms_norm_gradient", {rows, dim}),
+                  raw_data<T>(x, "x of rms_norm_gradient", {rows, dim}), raw_data<float>(weight, "weight of rms_norm_gradient", {dim}),
+                  raw_data<float>(inverse_rms, "inverse_rms of rms_norm_gradient", {rows}),
+                  onto.defined() ? raw_data<T>(onto, "onto of rms_norm_gradient", {rows, dim}) : nullptr,
+                  mutable_raw_data<T>(dx, "result of rms_norm_gradient", {rows, dim}));
   });
   return dx;
 }
@@ -205,10 +220,12 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
     out.copy_(rotate(x, cosine, back ? -sine : sine));
     return;
   }
-  parallel_rows(x, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+  const auto rows = x.size(0), heads = x.size(1), dim = x.size(2);
+  parallel_rows(x, rows, kRowGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, rotate<T>, begin, end, x.size(1), x.size(2), back ? -1.0f : 1.0f, raw_data<T>(x), raw_data<float>(cosine),
-                  raw_data<float>(sine), mutable_raw_data<T>(out));
+    QUIVER_ON_CPU(kernel, rotate<T>, begin, end, heads, dim, back ? -1.0f : 1.0f, raw_data<T>(x, "x of rotate", {rows, heads, dim}),
+                  raw_data<float>(cosine, "cosine of rotate", {rows, dim / 2}), raw_data<float>(sine, "sine of rotate", {rows, dim / 2}),
+                  mutable_raw_data<T>(out, "out of rotate", {rows, heads, dim}));
   });
 }
 
@@ -224,11 +241,14 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
     const auto s = gate.sigmoid();
     return {dy * up * s * (1 + gate * (1 - s)), dy * gate * s};
   }
-  SwigluGradient gradient{torch::empty_like(gate), torch::empty_like(up)};
-  parallel_rows(dy, dy.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
+  SwigluGradient gradient{room_for(gate), room_for(gate)};
+  const auto sizes = gate.sizes();
+  parallel_rows(gate, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end, auto element) {
     using T = decltype(element);
-    QUIVER_ON_CPU(kernel, swiglu_backward<T>, begin, end, raw_data<T>(dy), raw_data<T>(gate), raw_data<T>(up),
-                  mutable_raw_data<T>(gradient.gate), mutable_raw_data<T>(gradient.up));
+    QUIVER_ON_CPU(kernel, swiglu_backward<T>, begin, end, raw_data<T>(dy, "dy of swiglu_gradient", sizes),
+                  raw_data<T>(gate, "gate of swiglu_gradient", sizes), raw_data<T>(up, "up of swiglu_gradient", sizes),
+                  mutable_raw_data<T>(gradient.gate, "result of swiglu_gradient", sizes),
+                  mutable_raw_data<T>(gradient.up, "result of swiglu_gradient", sizes));
   });
   return gradient;
 }

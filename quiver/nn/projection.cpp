@@ -8,6 +8,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/profile.h"
 #include "quiver/nn/frozen_matrix.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::nn {
@@ -21,8 +22,9 @@ std::vector<std::int32_t> row_groups(const RowRecord& record, std::int64_t num_r
   if (record.groups == nullptr) return {};
   if (!record.rows.defined()) return {record.groups + record.first_row, record.groups + record.first_row + num_rows};
   const auto rows = record.rows.cpu();
+  const auto* numbers = tensor::raw_data<std::int64_t>(rows, "rows of a RowRecord", {num_rows});
   std::vector<std::int32_t> groups;
-  for (std::int64_t i = 0; i < num_rows; ++i) groups.push_back(record.groups[rows.const_data_ptr<std::int64_t>()[i]]);
+  for (std::int64_t i = 0; i < num_rows; ++i) groups.push_back(record.groups[numbers[i]]);
   return groups;
 }
 

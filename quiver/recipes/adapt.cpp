@@ -21,6 +21,7 @@
 #include "quiver/model/generate.h"
 #include "quiver/recipes/fisher.h"
 #include "quiver/recipes/kept.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -236,7 +237,8 @@ class Adaptation {
         ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
     if (shape.unit == lora::MixUnit::kModel && shape.num_heads == 1) {
       const auto weights = lora::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
-      summary_["weights"] = std::vector<double>(weights.const_data_ptr<double>(), weights.const_data_ptr<double>() + weights.numel());
+      const auto numbers = tensor::elements<double>(weights, "weights of a mixture");
+      summary_["weights"] = std::vector<double>(numbers.begin(), numbers.end());
     }
     auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
     adapter.base_model = base_.llama.config().name;

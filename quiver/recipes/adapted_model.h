@@ -76,6 +76,7 @@ class PromptChooser {
  public:
   virtual ~PromptChooser() = default;
   /// The group (forest::Sequence::group) of each prompt: prompts that are served alike may share one. Runs the base model.
+  /// Groups are valid until the next call, which may drop those of earlier calls to bound memory.
   virtual std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
   /// Forgets all prompts and their groups, so that what follows does not depend on them.
   virtual void forget() = 0;
@@ -87,7 +88,7 @@ struct AdaptedModel {
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                        ///< model_name of the choice
 
-  /// The groups of prompts, for generation; empty if nothing is decided per prompt.
+  /// The groups of prompts, for generation; empty if nothing is decided per prompt. Valid until the next call, as those of assign_groups.
   std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
   /// Forgets the prompts that groups were given to (PromptChooser::forget).
   void forget_prompts() const;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 namespace {
@@ -59,7 +60,7 @@ ArtifactKey& ArtifactKey::add(const torch::Tensor& tensor) {
   begin("tensor", values.sizes().size());
   add(c10::toString(values.scalar_type()));
   for (const auto size : values.sizes()) add_value(size);
-  hash_.update(std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
+  hash_.update(tensor::raw_bytes(values, "a tensor of a key"));
   return *this;
 }
 

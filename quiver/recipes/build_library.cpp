@@ -8,6 +8,7 @@
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/recipes/artifact_key.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 namespace {
@@ -20,7 +21,8 @@ json rows_of(const torch::Tensor& matrix) {
   json rows = json::array();
   for (std::int64_t i = 0; i < matrix.size(0); ++i) {
     const auto row = matrix[i].contiguous();
-    rows.push_back(std::vector<double>(row.const_data_ptr<double>(), row.const_data_ptr<double>() + row.numel()));
+    const auto numbers = tensor::elements<double>(row, "a row of a matrix");
+    rows.push_back(std::vector<double>(numbers.begin(), numbers.end()));
   }
   return rows;
 }

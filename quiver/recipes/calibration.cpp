@@ -11,6 +11,7 @@
 #include "quiver/io/json.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/kept.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 namespace {
@@ -92,9 +93,10 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
                             .max_tokens = text.max_tokens,
                             .seed = text.seed};
   std::vector<Prompt> prompts;
-  for (const auto& [index, tensor] : kept_in(library, "base-samples-3", {}, inputs, sample_prompts, progress)) {
-    const auto ids = tensor.to(torch::kInt).contiguous();
-    prompts.emplace_back(ids.const_data_ptr<std::int32_t>(), ids.const_data_ptr<std::int32_t>() + ids.numel());
+  for (const auto& [index, sample] : kept_in(library, "base-samples-3", {}, inputs, sample_prompts, progress)) {
+    const auto ids = sample.to(torch::kInt).contiguous();
+    const auto tokens = tensor::elements<std::int32_t>(ids, "a sampled prompt");
+    prompts.emplace_back(tokens.begin(), tokens.end());
   }
   return prompts;
 }

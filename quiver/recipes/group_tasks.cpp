@@ -7,6 +7,7 @@
 #include "quiver/cluster/baselines.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/recipes/observe.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/text/tf_idf.h"
 
 namespace quiver::recipes {
@@ -46,8 +47,9 @@ torch::Tensor tf_idf_vectors(const TrainingSetup& setup, std::int64_t samples) {
   }
   const auto model = text::fit_tf_idf(all);
   auto vectors = torch::zeros({static_cast<std::int64_t>(texts.size()), static_cast<std::int64_t>(model.terms.size())}, torch::kDouble);
+  const auto values = tensor::mutable_elements<double>(vectors, "TF-IDF vectors");
   for (std::size_t t = 0; t < texts.size(); ++t) {
-    auto* row = vectors.data_ptr<double>() + static_cast<std::int64_t>(t) * vectors.size(1);
+    const auto row = values.subspan(t * model.terms.size(), model.terms.size());
     for (const auto& text : texts[t]) {
       const auto sparse = text::tf_idf_vector(model, text);
       for (std::size_t i = 0; i < sparse.indices.size(); ++i) row[sparse.indices[i]] += sparse.values[i];

@@ -6,26 +6,31 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 
-TableChooser::TableChooser(std::shared_ptr<routing::GroupTable> table, std::vector<std::string> adapters, Rows rows)
-    : table_(std::move(table)), adapters_(std::move(adapters)), rows_(std::move(rows)) {}
+TableChooser::TableChooser(std::shared_ptr<routing::GroupTable> table, std::vector<std::string> adapters, Rows rows,
+                           std::size_t most_prompts)
+    : table_(std::move(table)), adapters_(std::move(adapters)), rows_(std::move(rows)), most_prompts_(most_prompts) {}
 
 std::vector<std::int32_t> TableChooser::groups_of(std::span<const Prompt> prompts, Progress& progress) {
+  const std::set<Prompt> distinct(prompts.begin(), prompts.end());
   std::vector<Prompt> fresh;
-  std::set<Prompt> seen;  // prompts enter the table when their rows are known: a pass that fails leaves nothing behind
-  for (const auto& prompt : prompts) {
-    if (!of_prompt_.contains(prompt) && seen.insert(prompt).second) fresh.push_back(prompt);
+  for (const auto& prompt : distinct) {
+    if (!of_prompt_.contains(prompt)) fresh.push_back(prompt);
   }
+  const bool starts_anew = !fresh.empty() && of_prompt_.size() + fresh.size() > most_prompts_;
+  if (starts_anew) fresh.assign(distinct.begin(), distinct.end());
   if (!fresh.empty()) {
     const auto rows = rows_(fresh, progress).to(torch::kCPU, torch::kFloat).contiguous();
+    const auto* values = tensor::raw_data<float>(rows, "rows of prompts", {static_cast<std::int64_t>(fresh.size()), table_->width()});
     check(rows);
-    for (std::size_t i = 0; i < fresh.size(); ++i) {
-      const auto* row = rows.const_data_ptr<float>() + static_cast<std::int64_t>(i) * rows.size(1);
-      std::vector<float> values(row, row + rows.size(1));
-      const auto [found, is_new] = of_row_.emplace(values, 0);
-      if (is_new) found->second = table_->add(values);
+    if (starts_anew) forget();
+    for (std::size_t i = 0; i < fresh.size(); ++i, values += table_->width()) {
+      const std::vector<float> row(values, values + table_->width());
+      const auto [found, is_new] = of_row_.emplace(row, 0);
+      if (is_new) found->second = table_->add(row);
       of_prompt_[fresh[i]] = found->second;
     }
   }

@@ -1,5 +1,6 @@
 #include "quiver/recipes/table_chooser.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
@@ -11,23 +12,87 @@
 namespace quiver::recipes {
 namespace {
 
+using quiver::testing::message_of;
+using routing::GroupTable;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-TEST(TableChooser, PromptsOfEqualRowsShareAGroup) {
-  const auto table = std::make_shared<routing::GroupTable>(2);
-  int passes = 0;
-  TableChooser chooser(table, {"one", "two"}, [&passes](std::span<const Prompt> prompts, Progress&) {
-    ++passes;
-    auto rows = torch::zeros({static_cast<std::int64_t>(prompts.size()), 2});
-    for (std::size_t i = 0; i < prompts.size(); ++i) rows[static_cast<std::int64_t>(i)][0] = prompts[i].front();
-    return rows;
-  });
-  NoProgress quiet;
-  const std::vector<Prompt> prompts = {{1, 2}, {3}, {1, 4}, {3}};
-  const std::vector<std::int32_t> expected = {1, 2, 1, 2};
-  EXPECT_EQ(chooser.groups_of(prompts, quiet), expected);
-  EXPECT_EQ(chooser.groups_of(prompts, quiet), expected);
-  EXPECT_EQ(passes, 1);
+/// A chooser whose row for a prompt is (first token, length), and what it was asked for.
+struct Counted {
+  std::shared_ptr<GroupTable> table = std::make_shared<GroupTable>(2);
+  std::vector<std::size_t> asked;
+  bool fails = false;
+  NoProgress progress;
+  TableChooser chooser;
+
+  explicit Counted(std::size_t most_prompts)
+      : chooser(
+            table, {},
+            [this](std::span<const Prompt> prompts, Progress&) {
+              if (fails) fail(ErrorKind::kUsage, "the base is busy");
+              asked.push_back(prompts.size());
+              auto rows = torch::empty({static_cast<std::int64_t>(prompts.size()), 2});
+              for (std::size_t i = 0; i < prompts.size(); ++i) {
+                rows[static_cast<std::int64_t>(i)][0] = prompts[i].front();
+                rows[static_cast<std::int64_t>(i)][1] = static_cast<double>(prompts[i].size());
+              }
+              return rows;
+            },
+            most_prompts) {}
+  std::vector<std::int32_t> groups_of(const std::vector<Prompt>& prompts) { return chooser.groups_of(prompts, progress); }
+};
+
+TEST(TableChooser, GivesPromptsOfEqualRowsOneGroupAndComputesEachPromptOnce) {
+  Counted counted(10);
+  const auto groups = counted.groups_of({{5, 1}, {7}, {5, 2}, {5, 1}});
+  EXPECT_EQ(groups[0], groups[2]);
+  EXPECT_EQ(groups[0], groups[3]);
+  EXPECT_NE(groups[0], groups[1]);
+  EXPECT_THAT(counted.table->row(groups[0]), ElementsAre(5, 2));
+  EXPECT_THAT(counted.table->row(groups[1]), ElementsAre(7, 1));
+  EXPECT_EQ(counted.groups_of({{7}}).at(0), groups[1]);
+  EXPECT_THAT(counted.asked, ElementsAre(3));
+}
+
+TEST(TableChooser, StaysBoundedOverManyCallsAndItsRowsStayRight) {
+  Counted counted(8);
+  for (std::int32_t call = 0; call < 100; ++call) {
+    const std::vector<Prompt> prompts = {{call}, {call, 1}, {3}};
+    const auto groups = counted.groups_of(prompts);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      EXPECT_THAT(counted.table->row(groups[i]), ElementsAre(prompts[i].front(), prompts[i].size())) << call;
+    }
+    EXPECT_LE(counted.table->num_groups(), 9) << call;  // group 0 and 8 rows
+  }
+}
+
+TEST(TableChooser, ServesACallOfMorePromptsThanItKeeps) {
+  Counted counted(2);
+  const auto groups = counted.groups_of({{1}, {2}, {3}, {4}});
+  EXPECT_THAT(counted.table->row(groups[3]), ElementsAre(4, 1));
+  EXPECT_EQ(counted.table->num_groups(), 5);
+  counted.groups_of({{9}});
+  EXPECT_EQ(counted.table->num_groups(), 2);
+}
+
+TEST(TableChooser, ACallThatFailsChangesNothing) {
+  Counted counted(3);
+  const auto before = counted.groups_of({{1}, {2}, {3}});
+  counted.fails = true;
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { counted.groups_of({{4}}); }), HasSubstr("busy"));
+  EXPECT_EQ(counted.table->num_groups(), 4);
+  EXPECT_EQ(counted.groups_of({{1}, {2}, {3}}), before);  // without asking for rows
+}
+
+TEST(TableChooser, RefusesRowsThatAreNotOfTheTablesWidth) {
+  NoProgress progress;
+  const auto table = std::make_shared<GroupTable>(2);
+  TableChooser chooser(table, {}, [](std::span<const Prompt>, Progress&) { return torch::zeros({1, 3}); });
+  EXPECT_THAT(message_of(ErrorKind::kInternal, [&] { chooser.groups_of(std::vector<Prompt>{{1}}, progress); }),
+              HasSubstr("rows of prompts: Float [1, 3]"));
+  EXPECT_EQ(table->num_groups(), 1);
 }
 
 TEST(TableChooser, NamesTheAdapterWhoseScoreIsNotFinite) {

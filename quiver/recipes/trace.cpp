@@ -11,6 +11,7 @@
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
 namespace {
@@ -74,11 +75,12 @@ json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t n
   json agreement = nullptr;
   if (choices.size() > 1) agreement = ((favourites * (favourites - 1)).sum(1) / (num_paths * (num_paths - 1))).mean().item<double>();
   shares /= num_paths * static_cast<double>(num_tokens);
+  const auto each = tensor::elements<double>(shares, "shares");
   return {{"entropy", entropy},
           {"largest_entropy", most},
           {"margin", margin},
           {"agreement", agreement},
-          {"shares", std::vector<double>(shares.data_ptr<double>(), shares.data_ptr<double>() + num_adapters)}};
+          {"shares", std::vector<double>(each.begin(), each.end())}};
 }
 
 }  // namespace

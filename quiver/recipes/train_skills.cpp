@@ -127,11 +127,11 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
     fail(ErrorKind::kNotFound, "library '{}' has no {} skills; a build by recipe '{}' trains them", library.path().string(), name, name);
   }
   const auto& meta = mixing->meta;
-  const auto origin = format("how tasks mix the {} skills of library '{}'", name, library.path().string());
+  const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
   std::vector<std::string> tasks;
-  for (const auto& known : io::require_array(meta, "tasks", origin)) {
-    if (!known.is_string()) fail(ErrorKind::kBadFormat, "{}: 'tasks' holds something other than strings", origin);
-    tasks.push_back(known.get<std::string>());
+  for (const auto& entry : io::require_array(meta, "tasks", origin)) {
+    if (!entry.is_string()) fail(ErrorKind::kBadFormat, "{}: a task is {}; expected a string", origin, entry.type_name());
+    tasks.push_back(entry);
   }
   const auto found = std::ranges::find(tasks, task);
   if (found == tasks.end()) {
@@ -151,12 +151,16 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
   const lora::MixShape shape{.rule = lora::parse_mix_rule(io::require_string(meta, "rule", origin)),
                              .unit = lora::parse_mix_unit(io::require_string(meta, "granularity", origin)),
                              .num_heads = io::require_int(meta, "heads", origin)};
-  const auto logits = mixing->tensors.find("logits");
-  if (logits == mixing->tensors.end() || logits->second.dim() < 1 || logits->second.size(0) != static_cast<std::int64_t>(tasks.size())) {
-    fail(ErrorKind::kBadFormat, "{}: 'logits' are {}; expected a row for each of {} tasks", origin,
-         logits == mixing->tensors.end() ? "missing" : tensor::describe(logits->second), tasks.size());
-  }
-  return lora::mix_skills(skills, logits->second[found - tasks.begin()], shape, task);
+  if (skills.empty()) fail(ErrorKind::kBadFormat, "{} names no skill", origin);
+  const auto units = lora::mix_units(skills.front(), shape.unit).count;
+  const auto stored = mixing->tensors.find("logits");
+  const bool is_wide = stored != mixing->tensors.end() && stored->second.scalar_type() == torch::kDouble;  // of a float64 base
+  tensor::expect_tensors(
+      mixing->tensors,
+      {{"logits", {is_wide ? torch::kDouble : torch::kFloat, {std::ssize(tasks), units, shape.num_heads, std::ssize(skills)}}}}, origin,
+      format("; train the {} skills again", name));
+  const auto& logits = mixing->tensors.at("logits");
+  return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::routing {
 namespace {
@@ -65,10 +66,10 @@ RoutingDecision CheckedRouter::decide(const torch::Tensor& x, std::span<const st
   auto decision = router_->route(x, groups);
   if (!decision.weight.is_cpu()) return decision;
   const auto weight = decision.weight.to(torch::kFloat).contiguous();
-  const auto* weights = weight.const_data_ptr<float>();
-  for (std::int64_t i = 0; i < weight.numel(); ++i) {
+  const auto weights = tensor::elements<float>(weight, "weights of a decision");
+  for (std::size_t i = 0; i < weights.size(); ++i) {
     if (std::isfinite(weights[i])) continue;
-    const auto token = i / weight.size(1);
+    const auto token = static_cast<std::int64_t>(i) / weight.size(1);
     if (!x[token].isfinite().all().item<bool>()) {
       fail(ErrorKind::kMismatch, "the input of '{}' is not finite: the base, or an adapter before it, overflows (a scaling too large?)",
            path_);

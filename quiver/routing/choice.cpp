@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
@@ -51,17 +52,19 @@ DistinctGroups distinct_groups(std::span<const std::int32_t> groups, std::int64_
   std::ranges::sort(distinct.groups);
   const auto repeated = std::ranges::unique(distinct.groups);
   distinct.groups.erase(repeated.begin(), repeated.end());
-  auto* of_token = distinct.of_token.data_ptr<std::int64_t>();
+  const auto of_token = tensor::mutable_elements<std::int64_t>(distinct.of_token, "groups of tokens");
   for (std::int64_t t = 0; t < num_tokens; ++t) {
-    of_token[t] = std::ranges::lower_bound(distinct.groups, groups[static_cast<std::size_t>(t)]) - distinct.groups.begin();
+    of_token[static_cast<std::size_t>(t)] =
+        std::ranges::lower_bound(distinct.groups, groups[static_cast<std::size_t>(t)]) - distinct.groups.begin();
   }
   return distinct;
 }
 
 torch::Tensor table_rows(const GroupTable& table, std::span<const std::int32_t> groups) {
   auto rows = torch::empty({static_cast<std::int64_t>(groups.size()), table.width()}, torch::kFloat);
+  const auto values = tensor::mutable_elements<float>(rows, "rows of a table");
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    std::ranges::copy(table.row(groups[g]), rows.data_ptr<float>() + static_cast<std::int64_t>(g) * table.width());
+    std::ranges::copy(table.row(groups[g]), values.begin() + static_cast<std::int64_t>(g) * table.width());
   }
   return rows;
 }

@@ -11,7 +11,7 @@ namespace quiver::routing {
 
 /// A row of `width` numbers for every group of rows (forest::Sequence::group): what routers that decide once per prompt
 /// have decided, filled before the pass that reads it. Group 0, that of rows without a group, is all zeros.
-/// Not thread-safe while it grows.
+/// Not thread-safe while it changes.
 class GroupTable {
  public:
   explicit GroupTable(std::int64_t width) : width_(width), values_(static_cast<std::size_t>(width), 0.0F) {}
@@ -23,8 +23,8 @@ class GroupTable {
     values_.insert(values_.end(), row.begin(), row.end());
     return static_cast<std::int32_t>(num_groups() - 1);
   }
-  /// Group 0 alone is left.
-  void clear() { values_.resize(static_cast<std::size_t>(width_)); }
+  /// Removes all groups but group 0; indices that were handed out name nothing any more.
+  void clear() { values_.assign(static_cast<std::size_t>(width_), 0.0F); }
   std::int64_t width() const { return width_; }
   std::int64_t num_groups() const { return static_cast<std::int64_t>(values_.size()) / std::max<std::int64_t>(width_, 1); }
   std::span<const float> values() const { return values_; }  ///< [num_groups, width]

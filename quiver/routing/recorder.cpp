@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "quiver/tensor/raw_data.h"
+
 namespace quiver::routing {
 
 namespace {
@@ -26,8 +28,8 @@ void RoutingRecorder::record(const std::string& path, std::int64_t num_adapters,
   seen.weight.resize(static_cast<std::size_t>(num_adapters), 0);
   seen.choices.resize(static_cast<std::size_t>(num_adapters), 0);
   seen.num_tokens = index.size(0);
-  const auto* indices = index.const_data_ptr<std::int64_t>();
-  const auto* weights = weight.const_data_ptr<float>();
+  const auto* indices = tensor::raw_data<std::int64_t>(index, "index of a decision", index.sizes());
+  const auto* weights = tensor::raw_data<float>(weight, "weight of a decision", index.sizes());
   for (std::int64_t i = 0; i < index.numel(); ++i) {
     const double w = rounded(weights[i]);
     seen.weight.at(static_cast<std::size_t>(indices[i])) += w;

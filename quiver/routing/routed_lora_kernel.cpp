@@ -9,6 +9,7 @@
 #include "quiver/base/error.h"
 #include "quiver/routing/kernels/routed_lora_isa.h"
 #include "quiver/tensor/cpu.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
@@ -17,6 +18,8 @@ namespace {
 using kernel::ArrowTask;
 using kernel::Bf16;
 using kernel::LoraTask;
+using tensor::mutable_raw_data;
+using tensor::raw_data;
 
 /// Tokens below which a second thread costs more than it brings.
 constexpr std::int64_t kMinTokens = 8;
@@ -36,8 +39,8 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
   std::atomic<std::int64_t> next{0};
   at::parallel_for(0, threads, /*grain_size=*/1, [&](std::int64_t first, std::int64_t last) {
     for (auto thread = first; thread < last; ++thread) {
-      float* my_floats = floats.data_ptr<float>() + thread * floats.size(1);
-      std::int32_t* my_ints = ints.data_ptr<std::int32_t>() + thread * ints.size(1);
+      float* my_floats = mutable_raw_data<float>(floats, "scratch of routing", floats.sizes()) + thread * floats.size(1);
+      std::int32_t* my_ints = mutable_raw_data<std::int32_t>(ints, "scratch of routing", ints.sizes()) + thread * ints.size(1);
       for (auto i = next.fetch_add(1); i < num_tiles; i = next.fetch_add(1)) {
         f(i * tile, std::min(num_tokens, (i + 1) * tile), my_floats, my_ints);
       }
@@ -48,18 +51,22 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 template <typename T>
 void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
                const ScoreAdjustment& adjustment, const RoutingDecision& decision) {
-  const ArrowTask<T> task{static_cast<const T*>(x.const_data_ptr()),
-                          prototypes.panels.const_data_ptr<float>(),
-                          x.size(1),
-                          prototypes.num_adapters,
-                          top_k,
-                          static_cast<float>(temperature),
-                          adjustment.scale.defined() ? adjustment.scale.const_data_ptr<float>() : nullptr,
-                          adjustment.scale.defined() ? adjustment.shift.const_data_ptr<float>() : nullptr,
-                          adjustment.bias == nullptr ? nullptr : adjustment.bias->values().data(),
-                          adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
-                          decision.index.data_ptr<std::int64_t>(),
-                          decision.weight.data_ptr<float>()};
+  const auto count = x.size(0), d_in = x.size(1), num_adapters = prototypes.num_adapters;
+  const auto num_panels = kernel::padded(num_adapters, kernel::kPanel) / kernel::kPanel;
+  const bool is_adjusted = adjustment.scale.defined();
+  const ArrowTask<T> task{
+      .x = raw_data<T>(x, "x of Arrow's kernel", {count, d_in}),
+      .prototypes = raw_data<float>(prototypes.panels, "prototypes of Arrow's kernel", {num_panels, d_in, kernel::kPanel}),
+      .d_in = d_in,
+      .num_adapters = num_adapters,
+      .top_k = top_k,
+      .temperature = static_cast<float>(temperature),
+      .scale = is_adjusted ? raw_data<float>(adjustment.scale, "scale of Arrow's kernel", {num_adapters}) : nullptr,
+      .shift = is_adjusted ? raw_data<float>(adjustment.shift, "shift of Arrow's kernel", {num_adapters}) : nullptr,
+      .bias = adjustment.bias == nullptr ? nullptr : adjustment.bias->values().data(),
+      .groups = adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
+      .index = mutable_raw_data<std::int64_t>(decision.index, "index of Arrow's kernel", {count, top_k}),
+      .weight = mutable_raw_data<float>(decision.weight, "weight of Arrow's kernel", {count, top_k})};
   for_tiles(x.size(0), 64, kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t*) {
               QUIVER_ON_CPU(kernel, arrow_route, task, begin, end, scratch);
@@ -69,15 +76,18 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
 template <typename T>
 LoraTask<T> lora_task(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index) {
   LoraTask<T> task{};
-  task.x = static_cast<const T*>(x.const_data_ptr());
-  task.lora_a = adapters.lora_a.const_data_ptr<float>();
-  task.lora_b = adapters.lora_b.const_data_ptr<float>();
-  task.scaling = adapters.scaling.const_data_ptr<float>();
-  task.index = index.const_data_ptr<std::int64_t>();
+  const auto num_adapters = adapters.lora_a.size(0), rank = adapters.lora_a.size(1);
+  const auto num_blocks = kernel::padded(adapters.d_out, kernel::kColumns) / kernel::kColumns;
+  task.x = raw_data<T>(x, "x of routed LoRAs", {x.size(0), adapters.d_in});
+  task.lora_a =
+      raw_data<float>(adapters.lora_a, "lora_a of routed LoRAs", {num_adapters, rank, kernel::padded(adapters.d_in, kernel::kPad)});
+  task.lora_b = raw_data<float>(adapters.lora_b, "lora_b of routed LoRAs", {num_blocks, num_adapters, rank, kernel::kColumns});
+  task.scaling = raw_data<float>(adapters.scaling, "scaling of routed LoRAs", {num_adapters});
+  task.index = raw_data<std::int64_t>(index, "index of routed LoRAs", {x.size(0), index.size(1)});
   task.d_in = adapters.d_in;
   task.d_out = adapters.d_out;
-  task.num_adapters = adapters.lora_a.size(0);
-  task.rank = adapters.lora_a.size(1);
+  task.num_adapters = num_adapters;
+  task.rank = rank;
   task.top_k = index.size(1);
   return task;
 }
@@ -92,8 +102,8 @@ template <typename T>
 void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& weight,
               bool mix_parameters, const torch::Tensor& y) {
   auto task = lora_task<T>(adapters, x, index);
-  task.y = static_cast<T*>(y.data_ptr());
-  task.weight = weight.const_data_ptr<float>();
+  task.y = mutable_raw_data<T>(y, "y of routed LoRAs", {x.size(0), adapters.d_out});
+  task.weight = raw_data<float>(weight, "weight of routed LoRAs", index.sizes());
   task.mix_parameters = mix_parameters;
   for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
     QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
@@ -103,8 +113,9 @@ void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torc
 template <typename T>
 void run_shrink(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index, const torch::Tensor& hidden) {
   const auto task = lora_task<T>(adapters, x, index);
+  float* found = mutable_raw_data<float>(hidden, "result of routed LoRAs", {x.size(0), task.top_k, task.rank});
   for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-    QUIVER_ON_CPU(kernel, shrink_routed, task, begin, end, scratch, ints, hidden.data_ptr<float>());
+    QUIVER_ON_CPU(kernel, shrink_routed, task, begin, end, scratch, ints, found);
   });
 }
 
@@ -113,12 +124,9 @@ void check_index(const PackedAdapters& adapters, const torch::Tensor& x, const t
   if (x.size(1) != adapters.d_in || index.dim() != 2 || index.size(0) != x.size(0)) {
     fail(ErrorKind::kInternal, "routed LoRA: x {} and index {} do not fit together", tensor::describe(x), tensor::describe(index));
   }
-  const auto* indices = index.const_data_ptr<std::int64_t>();
   const auto num_adapters = adapters.lora_a.size(0);
-  for (std::int64_t i = 0; i < index.numel(); ++i) {
-    if (indices[i] < 0 || indices[i] >= num_adapters) {
-      fail(ErrorKind::kInternal, "a router chose adapter {} of {}", indices[i], num_adapters);
-    }
+  for (const auto chosen : tensor::elements<std::int64_t>(index, "index of routed LoRAs")) {
+    if (chosen < 0 || chosen >= num_adapters) fail(ErrorKind::kInternal, "a router chose adapter {} of {}", chosen, num_adapters);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::tensor {
 namespace {
@@ -34,8 +35,8 @@ double magnitude_quantile(const torch::Tensor& x, double quantile) {
     fail(ErrorKind::kUsage, "entries that are NaN or infinite have no quantile");
   }
   const auto count = magnitudes.numel();
-  return dtype == torch::kDouble ? quantile_of(magnitudes.data_ptr<double>(), count, quantile)
-                                 : quantile_of(magnitudes.data_ptr<float>(), count, quantile);
+  return dtype == torch::kDouble ? quantile_of(mutable_raw_data<double>(magnitudes, "magnitudes", {count}), count, quantile)
+                                 : quantile_of(mutable_raw_data<float>(magnitudes, "magnitudes", {count}), count, quantile);
 }
 
 }  // namespace quiver::tensor

@@ -7,6 +7,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::tensor {
 
@@ -15,6 +16,32 @@ std::string describe(const torch::Tensor& tensor) {
   std::ostringstream text;
   text << c10::toString(tensor.scalar_type()) << ' ' << tensor.sizes();
   return text.str();
+}
+
+void expect_tensors(const TensorMap& tensors, const TensorSpecs& specs, const std::string& origin, const std::string& hint) {
+  for (const auto& [name, spec] : specs) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) fail(ErrorKind::kBadFormat, "{} lacks the tensor '{}'{}", origin, name, hint);
+    const auto& tensor = found->second;
+    bool fits = tensor.defined() && tensor.scalar_type() == spec.dtype && tensor.dim() == std::ssize(spec.sizes);
+    std::string sizes;
+    for (std::size_t i = 0; i < spec.sizes.size(); ++i) {
+      fits = fits && (spec.sizes[i] < 0 || tensor.size(static_cast<std::int64_t>(i)) == spec.sizes[i]);
+      sizes += format("{}{}", i > 0 ? ", " : "", spec.sizes[i] < 0 ? "any" : std::to_string(spec.sizes[i]));
+    }
+    if (!fits) {
+      fail(ErrorKind::kBadFormat, "{}: tensor '{}' is {}; expected {} [{}]{}", origin, name, describe(tensor), c10::toString(spec.dtype),
+           sizes, hint);
+    }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!specs.contains(name)) fail(ErrorKind::kBadFormat, "{} holds a tensor '{}', which has no place in it{}", origin, name, hint);
+  }
+}
+
+void expect_like(const torch::Tensor& tensor, const torch::Tensor& like, const char* what) {
+  if (tensor.defined() && tensor.scalar_type() == like.scalar_type() && tensor.sizes().equals(like.sizes())) return;
+  fail(ErrorKind::kInternal, "{}: {}; expected {}", what, describe(tensor), describe(like));
 }
 
 torch::Dtype to_torch_dtype(io::Dtype dtype) {
@@ -51,7 +78,7 @@ io::Dtype from_torch_dtype(torch::Dtype dtype) {
 
 torch::Tensor to_tensor(const io::TensorEntry& entry) {
   auto tensor = torch::empty(entry.shape, torch::TensorOptions().dtype(to_torch_dtype(entry.dtype)));
-  if (!entry.data.empty()) std::memcpy(tensor.data_ptr(), entry.data.data(), entry.data.size());
+  std::ranges::copy(entry.data, mutable_raw_bytes(tensor, "a tensor of a file").begin());
   return tensor;
 }
 
@@ -69,10 +96,7 @@ void save_tensors(const std::filesystem::path& path, const TensorMap& tensors, c
   for (const auto& [name, tensor] : tensors) {
     kept.push_back(tensor.detach().to(torch::kCPU).contiguous());
     const auto& stored = kept.back();
-    entries.push_back({name,
-                       from_torch_dtype(stored.scalar_type()),
-                       stored.sizes().vec(),
-                       {static_cast<const std::byte*>(stored.data_ptr()), stored.nbytes()}});
+    entries.push_back({name, from_torch_dtype(stored.scalar_type()), stored.sizes().vec(), raw_bytes(stored, "a tensor of a file")});
   }
   io::write_safetensors(path, entries, metadata);
 }
@@ -107,8 +131,7 @@ Placement resolve_placement(const std::string& device, const std::string& dtype)
 
 torch::Tensor uniform(torch::IntArrayRef sizes, double bound, RandomStream& random) {
   auto values = torch::empty(sizes, torch::kFloat);
-  auto* data = values.data_ptr<float>();
-  for (std::int64_t i = 0; i < values.numel(); ++i) data[i] = static_cast<float>(random.uniform(-bound, bound));
+  for (auto& value : mutable_elements<float>(values, "uniform numbers")) value = static_cast<float>(random.uniform(-bound, bound));
   return values;
 }
 

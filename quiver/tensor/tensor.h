@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "quiver/base/random.h"
 #include "quiver/io/safetensors.h"
@@ -21,6 +22,19 @@ std::string describe(const torch::Tensor& tensor);
 torch::Dtype to_torch_dtype(io::Dtype dtype);
 /// Throws kUnsupported for dtypes that safetensors has not.
 io::Dtype from_torch_dtype(torch::Dtype dtype);
+
+/// What a tensor of a file has to be; a size of -1 is any.
+struct TensorSpec {
+  torch::Dtype dtype;
+  std::vector<std::int64_t> sizes;
+};
+using TensorSpecs = std::map<std::string, TensorSpec>;
+/// Throws kBadFormat unless `tensors` are exactly those of `specs`. The message begins with `origin`, names the tensor and both shapes, and
+/// ends with `hint`.
+void expect_tensors(const TensorMap& tensors, const TensorSpecs& specs, const std::string& origin, const std::string& hint = "");
+
+/// Throws kInternal, beginning with `what`, unless `tensor` has the dtype and the shape of `like`.
+void expect_like(const torch::Tensor& tensor, const torch::Tensor& like, const char* what);
 
 /// A copy of the entry's bytes as a tensor on the CPU.
 torch::Tensor to_tensor(const io::TensorEntry& entry);

@@ -8,6 +8,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/profile.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::train {
 namespace {
@@ -124,10 +125,11 @@ void AdapterGroup::run_step() {
   model::add_loss_gradient(adapted_, model::forest_rows(batch.forest), loss_targets(batch, options.loss_mean, meant),
                            {.checkpoint_activations = options.checkpoint_activations}, &terms);
   collect(active);
-  const auto losses = terms.to(torch::kCPU, torch::kDouble);
+  const auto on_cpu = terms.to(torch::kCPU, torch::kDouble);
+  const auto losses = tensor::elements<double>(on_cpu, "losses of a batch");
   for (std::size_t i = 0; i < batch.targets.size(); ++i) {
     const auto group = static_cast<std::size_t>(sequences[static_cast<std::size_t>(batch.targets[i].sequence)].group);
-    computed[group].loss += losses.const_data_ptr<double>()[i];
+    computed[group].loss += losses[i];
   }
   for (const auto& segment : batch.forest.segments()) computed[static_cast<std::size_t>(segment.group)].rows += segment.length;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

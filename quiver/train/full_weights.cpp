@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "quiver/tensor/tensor.h"
+
 namespace quiver::train {
 
 FullWeights::FullWeights(std::string name, const nn::ProjectionMap& base, torch::Device device, torch::Dtype compute)
@@ -39,6 +41,7 @@ void FullWeights::lay_out(std::span<const std::int32_t>) {
 }
 
 void FullWeights::set_values(const torch::Tensor& values) {
+  tensor::expect_like(values, values_, "values of full weights");
   if (!values.is_same(values_)) values_.copy_(values);
   lay_out({});
 }

@@ -36,6 +36,7 @@ void Gates::lay_out(std::span<const std::int32_t>) {
 }
 
 tensor::TensorMap Gates::gates(const torch::Tensor& values) const {
+  tensor::expect_like(values, values_, "values of gates");
   tensor::TensorMap gates;
   std::int64_t offset = 0;
   for (const auto& [path, pair] : adapter_.pairs) {

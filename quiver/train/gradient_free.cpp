@@ -13,6 +13,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::train {
 namespace {
@@ -198,7 +199,8 @@ class CmaEs {
     for (std::int64_t i = 0; i < n_; ++i) z[i] = normals_.next();
     Offspring offspring{.y = axes_.matmul(lengths_ * z)};
     const auto x = (mean_ + sigma_ * offspring.y).contiguous();
-    const Vector point(x.const_data_ptr<double>(), x.const_data_ptr<double>() + n_);
+    const auto coordinates = tensor::elements<double>(x, "a point of CMA-ES");
+    const Vector point(coordinates.begin(), coordinates.end());
     const auto inside = evaluations_.clipped(point);
     for (std::size_t i = 0; i < point.size(); ++i) offspring.outside.push_back(std::abs(point[i] - inside[i]));
     offspring.value = evaluations_.at(inside);
@@ -211,8 +213,8 @@ class CmaEs {
   /// shrinks: the ranking would then see little but the penalty.
   void penalize(std::vector<Offspring>& offspring) {
     const auto deviations = (sigma_ * covariance_.diagonal().sqrt()).contiguous();
-    const double* deviation = deviations.const_data_ptr<double>();
-    const double* mean = mean_.const_data_ptr<double>();
+    const auto deviation = tensor::elements<double>(deviations, "deviations of CMA-ES");
+    const auto mean = tensor::elements<double>(mean_, "mean of CMA-ES");
     for (std::size_t i = 0; i < weights_.size(); ++i) {
       const double outside = std::abs(mean[i]) - options_.bound;
       if (outside > 0 && weights_[i] == 0) {

@@ -131,9 +131,13 @@ void Mixture::set_dropout_masks(const MaskOf& mask) {
   for (const auto& [path, layer] : layers_) layer->set_dropout_mask(mask ? mask(path, layer->in_features()) : torch::Tensor());
 }
 
-torch::Tensor Mixture::logits(const torch::Tensor& values) const { return logits_view(values).detach().to(torch::kCPU).clone(); }
+torch::Tensor Mixture::logits(const torch::Tensor& values) const {
+  tensor::expect_like(values, values_, "values of a mixture");
+  return logits_view(values).detach().to(torch::kCPU).clone();
+}
 
 std::vector<lora::LoraAdapter> Mixture::skills(const torch::Tensor& values) const {
+  tensor::expect_like(values, values_, "values of a mixture");
   auto result = skills_;
   for (const auto& [path, of_path] : factors(values)) {
     for (std::size_t k = 0; k < result.size(); ++k) {

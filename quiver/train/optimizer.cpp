@@ -57,6 +57,7 @@ torch::Tensor FlatParameters::rate_factors(double ratio) const {
 }
 
 lora::LoraAdapter FlatParameters::snapshot(const torch::Tensor& values) const {
+  tensor::expect_like(values, values_, "values of an adapter");
   auto copy = adapter_;
   std::int64_t offset = 0;
   const auto own = [&](const torch::Tensor& like) {
@@ -102,13 +103,9 @@ tensor::TensorMap AdamW::state() const {
 }
 
 void AdamW::restore(const tensor::TensorMap& state) {
-  for (const char* name : {"first", "second", "steps"}) {
-    if (!state.contains(name)) fail(ErrorKind::kBadFormat, "the checkpoint lacks the tensor '{}'", name);
-  }
-  if (!state.at("first").sizes().equals(first_.sizes()) || !state.at("second").sizes().equals(second_.sizes())) {
-    fail(ErrorKind::kMismatch, "the checkpoint's moments are {}; the adapter has {} parameters", tensor::describe(state.at("first")),
-         first_.numel());
-  }
+  const tensor::TensorSpec moments{first_.scalar_type(), first_.sizes().vec()};
+  tensor::expect_tensors(state, {{"first", moments}, {"second", moments}, {"steps", {torch::kLong, {1}}}}, "the state of AdamW");
+  const torch::NoGradGuard no_grad;
   first_.copy_(state.at("first"));
   second_.copy_(state.at("second"));
   steps_ = state.at("steps").item<std::int64_t>();

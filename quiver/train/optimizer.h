@@ -65,6 +65,7 @@ class AdamW {
 
   /// "first", "second" and "steps", for checkpoints.
   tensor::TensorMap state() const;
+  /// Throws kBadFormat, before anything changes, for tensors of other names, shapes or dtypes.
   void restore(const tensor::TensorMap& state);
 
  private:

@@ -7,16 +7,15 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <numeric>
 
 #include "quiver/base/error.h"
 #include "quiver/base/memory.h"
 #include "quiver/base/profile.h"
 #include "quiver/base/random.h"
-#include "quiver/io/file.h"
-#include "quiver/io/safetensors.h"
 #include "quiver/nn/ops.h"
+#include "quiver/tensor/raw_data.h"
+#include "quiver/train/checkpoint.h"
 
 namespace quiver::train {
 
@@ -43,12 +42,14 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean,
   model::LossTargets targets;
   targets.tokens = torch::empty({num_targets}, torch::kLong);
   targets.weights = torch::empty({num_targets}, torch::kDouble);  // rounded to what the loss is computed in
-  for (std::int64_t i = 0; i < num_targets; ++i) {
-    const auto& target = batch.targets[static_cast<std::size_t>(i)];
+  const auto tokens = tensor::mutable_elements<std::int64_t>(targets.tokens, "targets");
+  const auto weights = tensor::mutable_elements<double>(targets.weights, "weights of targets");
+  for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+    const auto& target = batch.targets[i];
     const auto s = static_cast<std::size_t>(target.sequence);
     targets.rows.push_back(target.row);
-    targets.tokens.data_ptr<std::int64_t>()[i] = target.token;
-    targets.weights.data_ptr<double>()[i] = 1.0 / static_cast<double>(mean == LossMean::kTokens ? meant[s] : labels[s] * meant[s]);
+    tokens[i] = target.token;
+    weights[i] = 1.0 / static_cast<double>(mean == LossMean::kTokens ? meant[s] : labels[s] * meant[s]);
   }
   return targets;
 }
@@ -331,64 +332,19 @@ lora::LoraAdapter Trainer::adapter() const {
 }
 
 void Trainer::save(const std::filesystem::path& path, const std::string& key) const {
-  auto tensors = optimizer_.state();
-  tensors.emplace("values", trained_->values());
-  tensors.emplace("losses", torch::tensor(stats_.losses, torch::kDouble));
-  tensors.emplace("counters", torch::tensor({stats_.steps, stats_.tokens, stats_.rows}, torch::kLong));
-  tensors.emplace("seconds", torch::tensor({stats_.seconds}, torch::kDouble));
-  auto validations = torch::empty({static_cast<std::int64_t>(stats_.validations.size()), 2}, torch::kDouble);
-  for (std::size_t i = 0; i < stats_.validations.size(); ++i) {
-    validations[static_cast<std::int64_t>(i)][0] = static_cast<double>(stats_.validations[i].step);
-    validations[static_cast<std::int64_t>(i)][1] = stats_.validations[i].loss;
-  }
-  tensors.emplace("validations", validations);
-  if (best_values_.defined()) tensors.emplace("best_values", best_values_);
-  tensor::save_tensors(path, tensors, {{"quiver.checkpoint", "1"}, {"quiver.key", key}});
+  write_checkpoint(path, key,
+                   {.values = trained_->values(), .best_values = best_values_, .optimizer = optimizer_.state(), .stats = stats_});
 }
 
 bool Trainer::restore(const std::filesystem::path& path, const std::string& key) {
-  const io::MappedFile file(path);
-  const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
-  const auto found = view.metadata().find("quiver.key");
-  if (found == view.metadata().end() || found->second != key) return false;
-  tensor::TensorMap tensors;
-  for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
-  for (const char* name : {"values", "losses", "counters", "seconds", "validations", "first", "second", "steps"}) {
-    if (!tensors.contains(name))
-      fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
-  }
-  const auto& values = tensors.at("values");
-  const auto counters = tensors.at("counters");
-  if (!values.sizes().equals(trained_->values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
-      tensors.at("seconds").numel() != 1 || tensors.at("steps").numel() != 1 || tensors.at("losses").scalar_type() != torch::kDouble ||
-      tensors.at("validations").dim() != 2 || tensors.at("validations").size(1) != 2 ||
-      (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
-    fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
-         values.numel(), trained_->values().numel());
-  }
-  optimizer_.restore(tensors);
+  auto checkpoint = read_checkpoint(path, key, trained_->values(), num_steps_);
+  if (!checkpoint) return false;
   const torch::NoGradGuard no_grad;
-  trained_->values().copy_(values);
-  stats_.steps = counters[0].item<std::int64_t>();
-  stats_.tokens = counters[1].item<std::int64_t>();
-  stats_.rows = counters[2].item<std::int64_t>();
-  stats_.seconds = tensors.at("seconds").item<double>();
-  const auto& losses = tensors.at("losses");
-  stats_.losses.assign(losses.data_ptr<double>(), losses.data_ptr<double>() + losses.numel());
-  const auto validations = tensors.at("validations").to(torch::kDouble);
-  stats_.validations.clear();
-  double lowest = std::numeric_limits<double>::infinity();
-  for (std::int64_t i = 0; i < validations.size(0); ++i) {
-    stats_.validations.push_back({validations[i][0].item<std::int64_t>(), validations[i][1].item<double>()});
-    if (stats_.validations.back().loss >= lowest && i > 0) continue;
-    lowest = stats_.validations.back().loss;
-    stats_.best_step = stats_.validations.back().step;
-  }
-  if (tensors.contains("best_values")) best_values_ = tensors.at("best_values").to(trained_->values().device());
-  if (stats_.steps < 0 || stats_.steps > num_steps_ || stats_.steps != losses.numel()) {
-    fail(ErrorKind::kBadFormat, "checkpoint '{}' is at step {} of {} with {} losses; delete it to start anew", path.string(), stats_.steps,
-         num_steps_, losses.numel());
-  }
+  auto best = checkpoint->best_values.defined() ? checkpoint->best_values.to(trained_->values().device()) : torch::Tensor();
+  optimizer_.restore(checkpoint->optimizer);
+  trained_->values().copy_(checkpoint->values);
+  best_values_ = std::move(best);
+  stats_ = std::move(checkpoint->stats);
   return true;
 }
 

@@ -118,7 +118,8 @@ class Trainer {
   double last_grad_norm() const { return last_grad_norm_; }
 
   /// Writes all that run_step depends on, atomically. `key` names what is trained (options, data, base): restore
-  /// refuses, by returning false, a checkpoint with another key. A damaged checkpoint is kBadFormat.
+  /// refuses, by returning false, a checkpoint with another key. A damaged checkpoint is kBadFormat (checkpoint.h). A restore that throws
+  /// or returns false leaves the trainer as it was.
   void save(const std::filesystem::path& path, const std::string& key) const;
   bool restore(const std::filesystem::path& path, const std::string& key);
 
