@@ -123,8 +123,8 @@ TEST(GgufTokenizer, CutsTextAsThePreTokenizerOfThatNameDoes) {
 TEST(GgufTokenizer, WarnsOfAFileThatDoesNotNameItsPreTokenizer) {
   const auto unnamed = tiny("gpt2", "").read(), named = tiny("gpt2", "default").read();
   EXPECT_THAT(unnamed.warnings(), ElementsAre(HasSubstr("'test.gguf' has no tokenizer.ggml.pre: its text is cut as by 'default'")));
-  EXPECT_THAT(unnamed.with_special_ids(0, {}, 0).warnings(), testing::SizeIs(1));
-  EXPECT_THAT(named.warnings(), testing::IsEmpty());
+  EXPECT_THAT(unnamed.with_special_ids(0, {}, 0).warnings(), ::testing::SizeIs(1));
+  EXPECT_THAT(named.warnings(), ::testing::IsEmpty());
   EXPECT_EQ(unnamed.encode("ab 3412, x"), named.encode("ab 3412, x"));
 }
 
