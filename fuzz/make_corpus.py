@@ -137,6 +137,22 @@ def tokenizer_seeds():
     yield "missing_token", tokenizer(words, model={"merges": ["a a"]})
 
 
+def tokenizer_paths_seeds():
+    def case(options, letters, merges, piece):  # fuzz/tokenizer_paths.h
+        return bytes([options, letters - 1 + 6 * len(merges), *sum(merges, ())]) + piece
+
+    chain = [(0, 0), (2, 2), (3, 3), (4, 4)]  # aa, aaaa, ...
+    yield "no_merges", case(0, 3, [], b"abcabc")
+    yield "chain", case(0, 2, chain, b"\0" * 150)
+    yield "crossing", case(0, 3, [(1, 2), (0, 1), (0, 0), (3, 0)], b"\0\1\2" * 40)
+    yield "twice", case(0, 2, [(0, 1), (1, 0), (0, 1)], b"\0\1\0\1\1\0")
+    yield "two_ways", case(0, 3, [(0, 1), (1, 2), (3, 2), (0, 4)], b"\0\1\2\0\1\2")
+    yield "unk", case(1, 2, chain, b"\0\7\7\0\7")
+    yield "fused_unk", case(3, 2, chain, b"\0\7\7\7\0")
+    yield "dropped", case(0, 2, chain, b"\0\7\0\7\0")
+    yield "ignore_merges", case(4, 2, chain, b"\0" * 8)
+
+
 def jinja_seeds():
     """A template, and after a zero byte its variables as JSON if there are any."""
     rows = json.loads((GOLDEN / "chat_template" / "constructs.json").read_text())
@@ -172,6 +188,7 @@ def main():
         ("gguf", gguf_seeds),
         ("jsonl", jsonl_seeds),
         ("tokenizer", tokenizer_seeds),
+        ("tokenizer_paths", tokenizer_paths_seeds),
         ("jinja", jinja_seeds),
     ):
         folder = HERE / "corpus" / name

@@ -6,6 +6,7 @@
 
 #include "fuzz/jinja.h"
 #include "fuzz/tokenizer.h"
+#include "fuzz/tokenizer_paths.h"
 #include "quiver/base/random.h"
 #include "quiver/io/file.h"
 
@@ -46,6 +47,32 @@ TEST(Corpus, OfTokenizersHasNoFindings) {
     ++num_files;
   }
   EXPECT_GE(num_files, 13);
+}
+
+TEST(Corpus, OfTokenizerPathsHasNoFindings) {
+  std::int64_t num_files = 0;
+  for (const auto& file : std::filesystem::directory_iterator("fuzz/corpus/tokenizer_paths")) {
+    SCOPED_TRACE(file.path().native());
+    const std::string bytes = io::read_text_file(file.path());
+    ASSERT_NO_THROW(fuzz::run_tokenizer_paths(std::as_bytes(std::span(bytes))));
+    RandomStream random(1, "corpus/tokenizer_paths/" + file.path().filename().native());
+    for (int round = 0; round < 300; ++round) {
+      const std::string changed = mutated(bytes, random);
+      ASSERT_NO_THROW(fuzz::run_tokenizer_paths(std::as_bytes(std::span(changed)))) << "round " << round;
+    }
+    ++num_files;
+  }
+  EXPECT_GE(num_files, 9);
+}
+
+TEST(TokenizerPaths, OfRandomModelsAgree) {
+  RandomStream random(1, "tokenizer_paths");
+  for (int round = 0; round < 3000; ++round) {
+    std::string bytes;
+    const auto most = 4 + random.below(300);
+    for (std::uint64_t i = 0; i < most; ++i) bytes += static_cast<char>(random.below(256));
+    ASSERT_NO_THROW(fuzz::run_tokenizer_paths(std::as_bytes(std::span(bytes)))) << "round " << round;
+  }
 }
 
 TEST(Corpus, OfChatTemplatesHasNoFindings) {
