@@ -61,10 +61,6 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
   return rows;
 }
 
-std::string name_of_prompt(const GenerateOptions& options, std::int64_t index) {
-  return options.names.empty() ? format("prompt {}", index) : options.names[static_cast<std::size_t>(index)];
-}
-
 /// Decodes prompts [first, first + count) together.
 class BatchDecoder {
  public:

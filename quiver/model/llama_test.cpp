@@ -101,9 +101,9 @@ TEST(Generate, RefusesWhatItCannotDo) {
   const std::vector<std::vector<std::int32_t>> full = {
       std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions), 1)};
   EXPECT_ERROR(generate(model, full, {}), ErrorKind::kUsage, "prompt 0 has 256 tokens; the model's context of 256 leaves no room");
-  EXPECT_ERROR(generate(model, full, {.names = {"t.jsonl:3"}}), ErrorKind::kUsage, "t.jsonl:3 has 256 tokens");
-  EXPECT_ERROR(generate(model, empty, {.names = {"t.jsonl:3"}}), ErrorKind::kUsage, "t.jsonl:3 has no tokens");
-  EXPECT_ERROR(generate(model, good, {.names = {"a", "b"}}), ErrorKind::kUsage, "2 names for 1 prompts");
+  EXPECT_ERROR(generate(model, full, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has 256 tokens");
+  EXPECT_ERROR(generate(model, empty, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has no tokens");
+  EXPECT_ERROR(generate(model, good, {.names = {"", {"a", "b"}}}), ErrorKind::kUsage, "2 names for 1 prompts");
 }
 
 TEST(ChooseToken, SamplesFromTheNucleusOnly) {
