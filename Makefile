@@ -5,8 +5,8 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo demo-seeds unit test lint bench curve study study-small study-all fuzz asan format \
-  layering clean
+.PHONY: all setup setup-test setup-study configure build base demo demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
+  asan-kernels kernel-fuzz format layering clean
 
 all: build
 
@@ -82,11 +82,22 @@ study-all: setup-study build base
 fuzz: setup
 	@scripts/fuzz.sh
 
-## The torch-free tests under ASan and UBSan
-asan: setup
+## The torch-free tests and the kernels under ASan and UBSan
+asan: setup asan-kernels
 	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
 	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_regex_test quiver_text_test quiver_data_test quiver_report_test
 	@for t in base io forest regex text data report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
+
+## All kernels of every instruction set that this CPU has, under ASan and UBSan: a fixed run, or SECONDS_EACH seconds for each test
+asan-kernels: setup
+	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
+	@ninja -C build-asan quiver_kernels_test
+	@build-asan/quiver_kernels_test --gtest_brief=1
+
+## All kernels against their definitions on random shapes, SECONDS_EACH (60) seconds for each test, optimised as in the program
+kernel-fuzz: configure
+	@ninja -C $(BUILD) -j $(JOBS) quiver_kernels_test
+	@SECONDS_EACH=$${SECONDS_EACH:-60} $(BUILD)/quiver_kernels_test --gtest_brief=1
 
 format: setup-test
 	@.venv/bin/clang-format -i $$(git ls-files '*.h' '*.cpp')

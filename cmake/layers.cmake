@@ -67,14 +67,19 @@ endfunction()
 # Such a source includes no library headers (see quiver/nn/kernels/attention_isa.h).
 function(quiver_isa_kernels target source)
   get_filename_component(stem "${source}" NAME_WE)
+  set(optimized -O3)
+  if(QUIVER_SANITIZE)  # checks in functions that are inlined by the hundred take minutes to optimise; ASan sees null and bad objects, too
+    set(optimized -O1 -fno-sanitize=null,object-size)
+  endif()
   foreach(isa v2 v3 v4 v4bf16)
     string(REPLACE "v4bf16" "v4;-mavx512bf16" march "${isa}")
     add_library(${target}_${stem}_${isa} OBJECT "${CMAKE_SOURCE_DIR}/${source}")
     target_include_directories(${target}_${stem}_${isa} PRIVATE "${CMAKE_SOURCE_DIR}")
-    target_compile_options(${target}_${stem}_${isa} PRIVATE ${QUIVER_WARNINGS} -Wno-psabi -O3 -fno-math-errno
+    target_compile_options(${target}_${stem}_${isa} PRIVATE ${QUIVER_WARNINGS} -Wno-psabi ${optimized} -fno-math-errno
       -fno-trapping-math -march=x86-64-${march} $<$<IN_LIST:${isa},v4;v4bf16>:-mprefer-vector-width=512>)
     target_compile_definitions(${target}_${stem}_${isa} PRIVATE QUIVER_ISA=${isa})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
+    set_property(GLOBAL APPEND PROPERTY quiver_kernels $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
   endforeach()
 endfunction()
 
@@ -101,6 +106,14 @@ quiver_layer(eval TORCH COLD FOLDERS base text data forest tensor nn model)
 quiver_layer(report FOLDERS base io)
 quiver_layer(recipes TORCH COLD FOLDERS base io regex text data forest tensor nn model lora cluster routing library train eval report)
 quiver_layer(testing TORCH FOLDERS base forest tensor nn lora routing)
+
+# All kernels against plain definitions, without libtorch, so that sanitizers can look on (make asan-kernels).
+if(QUIVER_TESTS)
+  file(GLOB kernel_tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/kernels/*.cpp")
+  get_property(kernels GLOBAL PROPERTY quiver_kernels)
+  quiver_test(quiver_kernels_test SOURCES ${kernel_tests} ${kernels} quiver/tensor/cpu.cpp quiver/nn/attention_plan.cpp
+              LIBRARIES quiver_base)
+endif()
 
 file(GLOB cli_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/cli/*.cpp")
 if(cli_sources)

@@ -9,8 +9,9 @@ namespace {
 
 CpuIsa detect() {
   CpuIsa best = CpuIsa::kV2;
-  if (__builtin_cpu_supports("x86-64-v3")) best = CpuIsa::kV3;
-  if (__builtin_cpu_supports("x86-64-v4")) best = __builtin_cpu_supports("avx512bf16") ? CpuIsa::kV4Bf16 : CpuIsa::kV4;
+  for (const auto isa : {CpuIsa::kV3, CpuIsa::kV4, CpuIsa::kV4Bf16}) {
+    if (has_cpu_isa(isa)) best = isa;
+  }
   const char* wanted = std::getenv("QUIVER_ISA");
   if (wanted != nullptr) {
     if (std::string_view(wanted) == "v2") best = CpuIsa::kV2;
@@ -22,13 +23,23 @@ CpuIsa detect() {
 
 }  // namespace
 
+bool has_cpu_isa(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kV2: return true;
+    case CpuIsa::kV3: return __builtin_cpu_supports("x86-64-v3") != 0;
+    case CpuIsa::kV4: return __builtin_cpu_supports("x86-64-v4") != 0;
+    case CpuIsa::kV4Bf16: return has_cpu_isa(CpuIsa::kV4) && __builtin_cpu_supports("avx512bf16") != 0;
+  }
+  return false;
+}
+
 CpuIsa cpu_isa() {
   static const CpuIsa isa = detect();
   return isa;
 }
 
-const char* cpu_isa_name() {
-  switch (cpu_isa()) {
+const char* cpu_isa_name(CpuIsa isa) {
+  switch (isa) {
     case CpuIsa::kV2: return "x86-64-v2";
     case CpuIsa::kV3: return "x86-64-v3";
     case CpuIsa::kV4: return "x86-64-v4";

@@ -6,14 +6,18 @@ namespace quiver::tensor {
 /// x86-64 levels: v2 (SSE4.2), v3 (AVX2, FMA), v4 (AVX-512), and v4 with products of bfloat16.
 enum class CpuIsa { kV2, kV3, kV4, kV4Bf16 };
 
+/// Whether this CPU has it, whatever QUIVER_ISA says.
+bool has_cpu_isa(CpuIsa isa);
 /// The best level of this CPU, or what the environment variable QUIVER_ISA (v2, v3, v4) lowers it to. Decided once.
 CpuIsa cpu_isa();
-const char* cpu_isa_name();
+const char* cpu_isa_name(CpuIsa isa = cpu_isa());
 
 /// Calls `function` of this CPU's namespace in `kernels`: QUIVER_ON_CPU(kernel, name<T>, arguments...);
-#define QUIVER_ON_CPU(kernels, function, ...)                                              \
+#define QUIVER_ON_CPU(kernels, function, ...) QUIVER_ON_ISA(quiver::tensor::cpu_isa(), kernels, function, __VA_ARGS__)
+/// The same of the namespace of `isa`, which the CPU must have.
+#define QUIVER_ON_ISA(isa, kernels, function, ...)                                         \
   do {                                                                                     \
-    switch (quiver::tensor::cpu_isa()) {                                                   \
+    switch (isa) {                                                                         \
       case quiver::tensor::CpuIsa::kV4Bf16: kernels::v4bf16::function(__VA_ARGS__); break; \
       case quiver::tensor::CpuIsa::kV4: kernels::v4::function(__VA_ARGS__); break;         \
       case quiver::tensor::CpuIsa::kV3: kernels::v3::function(__VA_ARGS__); break;         \

@@ -93,11 +93,12 @@ void pack_panels(std::int64_t begin, std::int64_t end, std::int64_t num_outputs,
 
 void packed_product(std::int64_t begin, std::int64_t end, const PackedProduct& product) {
   const auto [num_rows, depth, num_outputs, x, panels, bias, onto, y] = product;
+  if (num_rows == 0) return;
   const auto rows_at_once = divide_up(divide_up(num_rows, divide_up(num_rows, kMostRows)), kRows) * kRows;
-  const auto depth_at_once = divide_up(depth, divide_up(depth, kMostDepth));
+  const auto depth_at_once = depth == 0 ? 1 : divide_up(depth, divide_up(depth, kMostDepth));
   for (std::int64_t row = 0; row < num_rows; row += rows_at_once) {
     const auto rows = smaller(rows_at_once, num_rows - row);
-    for (std::int64_t k = 0; k < depth; k += depth_at_once) {
+    for (std::int64_t k = 0; k == 0 || k < depth; k += depth_at_once) {  // at least once: sums of nothing begin with the bias, too
       const auto block = smaller(depth_at_once, depth - k);
       for (auto p = begin; p < end; ++p) {
         const auto at = row * num_outputs + p * kWidth;
