@@ -287,9 +287,10 @@ const Change kFactor = {"a factor", [](World& w) {
                           auto& pair = w.adapters[0].pairs.begin()->second;
                           pair = lora::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), 3, 0.05), pair.lora_b(), pair.alpha());
                         }};
-const Change kScaling = {"a scaling", [](World& w) {
-                           auto& pair = w.adapters[0].pairs.begin()->second;
-                           pair = lora::LoraPair(pair.lora_a(), pair.lora_b(), pair.alpha() * 2);
+const Change kScaling = {"the scalings", [](World& w) {  // of all, since those of adapters that are mixed must agree
+                           for (auto& adapter : w.adapters) {
+                             for (auto& [path, pair] : adapter.pairs) pair = lora::LoraPair(pair.lora_a(), pair.lora_b(), pair.alpha() * 2);
+                           }
                          }};
 const Change kSamples = {"the number of texts", [](World& w) { w.choice.task_samples = 3; }};
 const Change kSeed = {"the seed of samples", [](World& w) { w.choice.calibration.seed = 4; }};
