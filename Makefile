@@ -6,7 +6,7 @@ PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
 .PHONY: all setup setup-test setup-study configure build base demo demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
-  asan-kernels kernel-fuzz format layering clean
+  asan-kernels kernel-fuzz tsan format layering clean
 
 all: build
 
@@ -98,6 +98,13 @@ asan-kernels: setup
 kernel-fuzz: configure
 	@ninja -C $(BUILD) -j $(JOBS) quiver_kernels_test
 	@SECONDS_EACH=$${SECONDS_EACH:-60} $(BUILD)/quiver_kernels_test --gtest_brief=1
+
+## What headers call thread-safe, by several threads under ThreadSanitizer
+tsan: setup
+	@cmake -S . -B build-tsan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=thread > /dev/null
+	@ninja -C build-tsan quiver_threads_test quiver_torch_threads_test
+	@for t in threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
+	  build-tsan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 format: setup-test
 	@.venv/bin/clang-format -i $$(git ls-files '*.h' '*.cpp')

@@ -113,6 +113,9 @@ if(QUIVER_TESTS)
   get_property(kernels GLOBAL PROPERTY quiver_kernels)
   quiver_test(quiver_kernels_test SOURCES ${kernel_tests} ${kernels} quiver/tensor/cpu.cpp quiver/nn/attention_plan.cpp
               LIBRARIES quiver_base)
+  # What headers call thread-safe, by several threads (make tsan).
+  quiver_test(quiver_threads_test SOURCES tests/threads/threads_test.cpp LIBRARIES quiver_data)
+  quiver_test(quiver_torch_threads_test TORCH SOURCES tests/threads/torch_threads_test.cpp LIBRARIES quiver_library quiver_routing quiver_train)
 endif()
 
 file(GLOB cli_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/cli/*.cpp")

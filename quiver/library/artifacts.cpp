@@ -53,6 +53,11 @@ std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) 
   }
 }
 
+std::string Library::cache_fault() const {
+  const std::lock_guard lock(cache_fault_->mutex);
+  return cache_fault_->text;
+}
+
 void Library::store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const {
   check_key(key);
   const auto folder = path_ / "artifacts";
@@ -65,7 +70,8 @@ void Library::store_artifact(const std::string& key, const tensor::TensorMap& te
     io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
   } catch (const Error& fault) {
     if (fault.kind() != ErrorKind::kIo && fault.kind() != ErrorKind::kNotFound) throw;
-    if (cache_fault_->empty()) *cache_fault_ = fault.what();  // what it holds is computed again next time
+    const std::lock_guard lock(cache_fault_->mutex);
+    if (cache_fault_->text.empty()) cache_fault_->text = fault.what();  // what it holds is computed again next time
   }
 }
 

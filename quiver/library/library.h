@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -36,7 +37,7 @@ struct Mixing {
 
 /// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
 /// library's lock, read it again, and write it atomically, so that two writers lose nothing and readers never wait.
-/// Not thread-safe: one object per thread (and any number of processes).
+/// Not thread-safe: one object per thread (and any number of processes). Copies share cache_fault() alone, which is guarded.
 class Library {
  public:
   /// Throws kNotFound if `path` is no library folder, kUnsupported for another format version, kBadFormat.
@@ -101,7 +102,7 @@ class Library {
   void store_artifact(const std::string& key, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
 
   /// What kept the first artifact from being written, empty if nothing did. Shared by copies.
-  const std::string& cache_fault() const { return *cache_fault_; }
+  std::string cache_fault() const;
 
   /// Stored by store_mixing under `name`; nullopt if there is nothing. Throws kBadFormat for a damaged file.
   std::optional<Mixing> find_mixing(const std::string& name) const;
@@ -119,7 +120,11 @@ class Library {
 
   std::filesystem::path path_;
   Catalogue catalogue_;
-  std::shared_ptr<std::string> cache_fault_ = std::make_shared<std::string>();
+  struct CacheFault {
+    std::mutex mutex;
+    std::string text;
+  };
+  std::shared_ptr<CacheFault> cache_fault_ = std::make_shared<CacheFault>();
 };
 
 }  // namespace quiver::library
