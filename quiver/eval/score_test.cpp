@@ -1,7 +1,9 @@
 #include "quiver/eval/score.h"
 
 #include <gtest/gtest.h>
+
 #include <torch/utils.h>
+#include <limits>
 
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -107,7 +109,7 @@ TEST(ScoreSequences, NamesTheSequenceWhoseLogLikelihoodIsNotFinite) {
   auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
   auto projections = model.projections();
   auto& last = projections.at("layers.1.mlp.down_proj");
-  last = std::make_shared<nn::DenseProjection>(last->base_weight() * 1e38);
+  last = std::make_shared<nn::DenseProjection>(last->base_weight() * std::numeric_limits<double>::infinity());
   const std::vector<forest::Sequence> sequences = {{.tokens = {1, 2, 3}, .num_targets = 1, .name = "t.jsonl:3 (task 't')"}};
   NoProgress progress;
   EXPECT_ERROR(score_sequences(model.with_projections(projections), sequences, {}, progress), ErrorKind::kMismatch,
