@@ -24,6 +24,15 @@ std::vector<std::string> parse_strings(const json& value, std::string_view what,
   return strings;
 }
 
+/// Null or an object, which extend_group adds to.
+json parse_provenance(const json& document, std::string_view origin) {
+  const auto found = document.find("groups_provenance");
+  if (found == document.end() || found->is_null()) return nullptr;
+  const auto& provenance = io::require_object(document, "groups_provenance", origin);
+  if (provenance.contains("joined")) io::require_object(provenance, "joined", origin);
+  return provenance;
+}
+
 AdapterEntry parse_entry(const std::string& name, const json& value, std::string_view origin) {
   check_adapter_name(name);  // it becomes a path
   const auto where = format("{}: adapter '{}'", origin, name);
@@ -33,7 +42,7 @@ AdapterEntry parse_entry(const std::string& name, const json& value, std::string
   entry.info.tasks = parse_strings(io::require_array(value, "tasks", where), "tasks", where);
   entry.info.group = io::find_string(value, "group", where).value_or("");
   entry.info.created = io::require_string(value, "created", where);
-  entry.info.training = value.value("training", json::object());
+  if (value.contains("training")) entry.info.training = io::require_object(value, "training", where);
   entry.rank = io::require_int(value, "rank", where);
   entry.sha256 = io::require_string(value, "sha256", where);
   return entry;
@@ -67,14 +76,14 @@ std::string kind_names() {
 }
 
 void check_adapter_name(const std::string& name) {
-  constexpr std::size_t kLongest = 128;
   const bool is_plain = std::ranges::all_of(name, [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   });
-  if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
+  if (!is_plain || name.empty() || static_cast<std::int64_t>(name.size()) > kMaxAdapterNameBytes || name.front() == '.' ||
+      name.front() == '-') {
     fail(ErrorKind::kUsage,
-         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _", name,
-         kLongest);
+         "'{}' of {} bytes cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _",
+         name, name.size(), kMaxAdapterNameBytes);
   }
 }
 
@@ -97,7 +106,7 @@ Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   for (const auto& [name, value] : io::require_object(document, "groups", origin).items()) {
     catalogue.groups.emplace(name, parse_strings(value, format("group '{}'", name), origin));
   }
-  catalogue.groups_provenance = document.value("groups_provenance", json());
+  catalogue.groups_provenance = parse_provenance(document, origin);
   return catalogue;
 }
 

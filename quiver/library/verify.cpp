@@ -102,14 +102,13 @@ void verify_mixing(const Library& library, std::vector<Finding>& findings) {
         report("is not a file of how tasks mix skills: remove it");
         continue;
       }
-      for (const auto& skill : mixing->meta.at("skills")) {
-        const auto* entry = library.find(skill.at("name"));
-        if (entry == nullptr || entry->sha256 != skill.at("sha256").get<std::string>()) {
-          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it",
-                        skill.at("name").get<std::string>()));
+      for (const auto& skill : mixing->meta.skills) {
+        const auto* entry = library.find(skill.name);
+        if (entry == nullptr || entry->sha256 != skill.sha256) {
+          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it", skill.name));
         }
       }
-    } catch (const std::exception& error) {
+    } catch (const Error& error) {
       report(format("cannot be read: {}", error.what()));
     }
   }

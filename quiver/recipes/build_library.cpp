@@ -89,7 +89,7 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
   job.key = sha256_hex(format("{}/{}/{}/{}/{}", name, job.settings.dump(), data.sha256, base.llama.fingerprint(),
                               c10::toString(base.llama.placement().dtype)));
   if (const auto* entry = library.find(name)) {
-    if (entry->info.training.value("key", "") == job.key) {
+    if (key_of(entry->info.training) == job.key) {
       job.result.stats = stored_stats(entry->info.training);
       return job;
     }

@@ -377,7 +377,8 @@ void add_library(json& results, const library::Library& library) {
     }
   }
   const auto& provenance = library.groups_provenance();
-  if (provenance.is_object() && provenance.contains("similarity")) {
+  const auto has = [&](const char* key) { return provenance.contains(key); };
+  if (has("similarity") && has("adapters") && has("labels")) {
     results["clusters"] = {
         {"adapters", provenance.at("adapters")}, {"labels", provenance.at("labels")}, {"similarity", provenance.at("similarity")}};
     results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())},

@@ -48,7 +48,7 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
   std::int64_t found = 0;
   for (const auto& [name, entry] : library.adapters()) {
     if (entry.info.kind != skills.kind) continue;
-    if (entry.info.training.value("key", "") == key) {
+    if (key_of(entry.info.training) == key) {
       ++found;
     } else if (!force) {
       fail(ErrorKind::kMismatch,
@@ -96,7 +96,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   for (const auto& name : library.adapter_names()) {  // of other settings, with --force
     if (library.at(name).info.kind == skills.kind) library.remove(name);
   }
-  json list = json::array();  // in the order of the logits
+  std::vector<library::MixingMeta::Skill> list;  // in the order of the logits
   for (const auto& skill : mixture->skills(trainer.result())) {
     auto stats = trainer.stats();
     if (!results.empty()) stats = {.losses = stats.losses};  // steps, tokens and seconds count once, with the first
@@ -105,15 +105,15 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     training["key"] = key;
     training["settings"] = settings;
     library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, /*force=*/true);
-    list.push_back({{"name", skill.name}, {"sha256", library.at(skill.name).sha256}});
+    list.push_back({skill.name, library.at(skill.name).sha256});
     results.push_back({.name = skill.name, .kind = skills.kind, .stats = std::move(stats), .is_new = true});
   }
-  library.store_mixing(kind, {{"logits", mixture->logits(trainer.result())}},
-                       {{"tasks", setup.tasks},
-                        {"skills", list},
-                        {"rule", lora::mix_rule_name(skills.shape.rule)},
-                        {"granularity", lora::mix_unit_name(skills.shape.unit)},
-                        {"heads", skills.shape.num_heads}});
+  library.store_mixing(kind, {.logits = mixture->logits(trainer.result()),
+                              .meta = {.tasks = setup.tasks,
+                                       .skills = std::move(list),
+                                       .rule = lora::mix_rule_name(skills.shape.rule),
+                                       .granularity = lora::mix_unit_name(skills.shape.unit),
+                                       .heads = skills.shape.num_heads}});
   remove_checkpoint(checkpoint);
   results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
   return results;
@@ -127,27 +127,24 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
          name);
   }
   const auto& meta = mixing->meta;
-  const auto tasks = meta.at("tasks").get<std::vector<std::string>>();
+  const auto& tasks = meta.tasks;
   const auto found = std::ranges::find(tasks, task);
   if (found == tasks.end()) {
     fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
          did_you_mean(task, tasks));
   }
   std::vector<lora::LoraAdapter> skills;
-  for (const auto& entry : meta.at("skills")) {
-    const std::string skill = entry.at("name");
-    if (library.at(skill).sha256 != entry.at("sha256").get<std::string>()) {
+  for (const auto& [skill, sha256] : meta.skills) {
+    if (library.at(skill).sha256 != sha256) {
       fail(ErrorKind::kMismatch,
            "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
            library.path().string(), name);
     }
     skills.push_back(library.load(skill));
   }
-  const lora::MixShape shape{.rule = lora::parse_mix_rule(meta.at("rule")),
-                             .unit = lora::parse_mix_unit(meta.at("granularity")),
-                             .num_heads = meta.at("heads").get<std::int64_t>()};
-  const auto& logits = mixing->tensors.at("logits");
-  return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
+  const lora::MixShape shape{
+      .rule = lora::parse_mix_rule(meta.rule), .unit = lora::parse_mix_unit(meta.granularity), .num_heads = meta.heads};
+  return lora::mix_skills(skills, mixing->logits[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

@@ -7,6 +7,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/data/prompt_format.h"
+#include "quiver/io/json.h"
 #include "quiver/train/adapter_group.h"
 
 namespace quiver::recipes {
@@ -119,15 +120,28 @@ json summary_of(const train::TrainStats& stats) {
   return summary;
 }
 
+std::string key_of(const json& training) { return io::find_string(training, "key", "a training in the catalogue").value_or(""); }
+
 train::TrainStats stored_stats(const json& training) {
+  constexpr std::string_view kWhere = "a training in the catalogue";
+  const auto integer = [&](const char* key) { return io::find_int(training, key, kWhere).value_or(0); };
   train::TrainStats stats;
-  stats.steps = training.value("steps", std::int64_t{0});
-  stats.tokens = training.value("tokens", std::int64_t{0});
-  stats.rows = training.value("rows", std::int64_t{0});
-  stats.seconds = training.value("seconds", 0.0);
-  stats.losses = training.value("losses", std::vector<double>{});
-  for (const auto& v : training.value("validations", json::array())) stats.validations.push_back({v.at("step"), v.at("loss")});
-  stats.best_step = training.value("best_step", std::int64_t{0});
+  stats.steps = integer("steps");
+  stats.tokens = integer("tokens");
+  stats.rows = integer("rows");
+  stats.seconds = io::find_double(training, "seconds", kWhere).value_or(0);
+  if (training.contains("losses")) {
+    for (const auto& loss : io::require_array(training, "losses", kWhere)) {
+      if (!loss.is_number()) fail(ErrorKind::kBadFormat, "{}: 'losses' holds a {}; expected numbers", kWhere, loss.type_name());
+      stats.losses.push_back(loss.get<double>());
+    }
+  }
+  if (training.contains("validations")) {
+    for (const auto& v : io::require_array(training, "validations", kWhere)) {
+      stats.validations.push_back({io::require_int(v, "step", kWhere), io::require_double(v, "loss", kWhere)});
+    }
+  }
+  stats.best_step = integer("best_step");
   return stats;
 }
 

@@ -59,6 +59,9 @@ struct TrainingData {
 /// Throws kNotFound, kBadFormat, and kUsage for a task without training rows, or without validation rows where they are asked for.
 TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup);
 
+/// The key that a training in the catalogue was made under; empty if there is none. Throws kBadFormat for anything but text.
+std::string key_of(const nlohmann::json& training);
+
 /// Steps, tokens, rows, seconds, first and last loss, validations.
 nlohmann::json summary_of(const train::TrainStats& stats);
 /// The stats that summary_of, with all "losses", was made from.

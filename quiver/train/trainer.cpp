@@ -340,52 +340,36 @@ void Trainer::save(const std::filesystem::path& path, const std::string& key) co
   }
   tensors.emplace("validations", validations);
   if (best_values_.defined()) tensors.emplace("best_values", best_values_);
-  tensor::save_tensors(path, tensors, {{"quiver.checkpoint", "1"}, {"quiver.key", key}});
+  tensor::save_tensors(path, tensors, {{"quiver.checkpoint", "1"}, {kCheckpointKey, key}});
 }
 
 bool Trainer::restore(const std::filesystem::path& path, const std::string& key) {
   const io::MappedFile file(path);
   const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
-  const auto found = view.metadata().find("quiver.key");
+  const auto found = view.metadata().find(kCheckpointKey);
   if (found == view.metadata().end() || found->second != key) return false;
-  tensor::TensorMap tensors;
-  for (const auto& entry : view.entries()) tensors.emplace(entry.name, tensor::to_tensor(entry));
-  for (const char* name : {"values", "losses", "counters", "seconds", "validations"}) {
-    if (!tensors.contains(name))
-      fail(ErrorKind::kBadFormat, "checkpoint '{}' lacks the tensor '{}'; delete it to start anew", path.string(), name);
+  const auto checkpoint = parse_checkpoint(view);
+  const auto values = tensor::to_tensor(*checkpoint.values);
+  if (values.numel() != trained_->values().numel() || checkpoint.steps > num_steps_) {
+    fail(ErrorKind::kBadFormat,
+         "checkpoint '{}' holds {} parameters at step {}, the adapter has {} and trains {} steps; delete it to start anew", path.string(),
+         values.numel(), checkpoint.steps, trained_->values().numel(), num_steps_);
   }
-  const auto& values = tensors.at("values");
-  const auto counters = tensors.at("counters");
-  if (!values.sizes().equals(trained_->values().sizes()) || counters.numel() != 3 || counters.scalar_type() != torch::kLong ||
-      tensors.at("losses").scalar_type() != torch::kDouble || tensors.at("validations").dim() != 2 ||
-      tensors.at("validations").size(1) != 2 ||
-      (tensors.contains("best_values") && !tensors.at("best_values").sizes().equals(values.sizes()))) {
-    fail(ErrorKind::kBadFormat, "checkpoint '{}' holds {} parameters, the adapter has {}; delete it to start anew", path.string(),
-         values.numel(), trained_->values().numel());
-  }
-  optimizer_.restore(tensors);
   const torch::NoGradGuard no_grad;
+  optimizer_.restore({{"first", tensor::to_tensor(*checkpoint.first)},
+                      {"second", tensor::to_tensor(*checkpoint.second)},
+                      {"steps", torch::tensor({checkpoint.optimizer_steps}, torch::kLong)}});
   trained_->values().copy_(values);
-  stats_.steps = counters[0].item<std::int64_t>();
-  stats_.tokens = counters[1].item<std::int64_t>();
-  stats_.rows = counters[2].item<std::int64_t>();
-  stats_.seconds = tensors.at("seconds").item<double>();
-  const auto& losses = tensors.at("losses");
-  stats_.losses.assign(losses.data_ptr<double>(), losses.data_ptr<double>() + losses.numel());
-  const auto validations = tensors.at("validations").to(torch::kDouble);
-  stats_.validations.clear();
-  double lowest = std::numeric_limits<double>::infinity();
-  for (std::int64_t i = 0; i < validations.size(0); ++i) {
-    stats_.validations.push_back({validations[i][0].item<std::int64_t>(), validations[i][1].item<double>()});
-    if (stats_.validations.back().loss >= lowest && i > 0) continue;
-    lowest = stats_.validations.back().loss;
-    stats_.best_step = stats_.validations.back().step;
-  }
-  if (tensors.contains("best_values")) best_values_ = tensors.at("best_values").to(trained_->values().device());
-  if (stats_.steps < 0 || stats_.steps > num_steps_ || stats_.steps != losses.numel()) {
-    fail(ErrorKind::kBadFormat, "checkpoint '{}' is at step {} of {} with {} losses; delete it to start anew", path.string(), stats_.steps,
-         num_steps_, losses.numel());
-  }
+  stats_ = {.steps = checkpoint.steps,
+            .tokens = checkpoint.tokens,
+            .rows = checkpoint.rows,
+            .seconds = checkpoint.seconds,
+            .losses = checkpoint.losses,
+            .validations = checkpoint.validations};
+  const auto best = std::ranges::min_element(stats_.validations, {}, &Validation::loss);
+  if (best != stats_.validations.end()) stats_.best_step = best->step;
+  best_values_ = torch::Tensor();
+  if (checkpoint.best_values != nullptr) best_values_ = tensor::to_tensor(*checkpoint.best_values).to(trained_->values().device());
   return true;
 }
 

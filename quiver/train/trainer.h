@@ -12,6 +12,7 @@
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
+#include "quiver/train/checkpoint.h"
 #include "quiver/train/optimizer.h"
 #include "quiver/train/trainable.h"
 
@@ -47,10 +48,6 @@ struct TrainStats {
   std::int64_t rows = 0;
   double seconds = 0;
   std::vector<double> losses;  ///< per step
-  struct Validation {
-    std::int64_t step = 0;  ///< steps done
-    double loss = 0;
-  };
   std::vector<Validation> validations;
   std::int64_t best_step = 0;  ///< of the lowest validation loss, whose adapter is the result; 0 without validation
 };
@@ -118,7 +115,7 @@ class Trainer {
   double last_grad_norm() const { return last_grad_norm_; }
 
   /// Writes all that run_step depends on, atomically. `key` names what is trained (options, data, base): restore
-  /// refuses, by returning false, a checkpoint with another key. A damaged checkpoint is kBadFormat.
+  /// refuses, by returning false, a checkpoint with another key. A damaged checkpoint is kBadFormat, and changes nothing.
   void save(const std::filesystem::path& path, const std::string& key) const;
   bool restore(const std::filesystem::path& path, const std::string& key);
 

@@ -1,5 +1,6 @@
 #include "quiver/train/trainer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
@@ -12,10 +13,13 @@
 #include "quiver/io/json.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/peft.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/train/test_support.h"
 
 namespace quiver::train {
 namespace {
+
+using ::testing::HasSubstr;
 
 struct LossAndGradient {
   double loss = 0;
@@ -256,7 +260,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   const auto& stats = trainer.stats();
   EXPECT_LT(trainer.step(), trainer.num_steps());
   EXPECT_EQ(stats.validations.back().step, stats.best_step + 2 * 3);
-  const auto best = std::ranges::min_element(stats.validations, {}, &TrainStats::Validation::loss);
+  const auto best = std::ranges::min_element(stats.validations, {}, &Validation::loss);
   EXPECT_EQ(best->step, stats.best_step);
   EXPECT_EQ(resumed.step(), trainer.step());
   expect_same(trainer.adapter(), resumed.adapter());
@@ -321,13 +325,62 @@ TEST(Trainer, RefusesWhatItCannotTrain) {
   Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 4});
 }
 
-TEST(Trainer, RefusesADamagedCheckpoint) {
+TEST(Trainer, RefusesADamagedCheckpointAndStaysAsItWas) {
   const auto base = tiny();
   const auto path = fs::temp_directory_path() / "quiver-trainer-damaged.safetensors";
   auto trainer = make_trainer(base);
   trainer.run_step();
-  tensor::save_tensors(path, {{"values", torch::zeros({3})}}, {{"quiver.key", "key"}});
-  EXPECT_THROW(trainer.restore(path, "key"), Error);
+  trainer.save(path, "key");
+  const auto saved = tensor::load_tensors(path);
+  trainer.run_step();
+  const auto values = trainer.result().clone();
+  const auto refusal = [&](const std::string& name, const torch::Tensor& changed) {
+    auto tensors = saved;
+    tensors.erase(name);
+    if (changed.defined()) tensors.emplace(name, changed);
+    tensor::save_tensors(path, tensors, {{"quiver.key", "key"}});
+    const auto message = quiver::testing::message_of(ErrorKind::kBadFormat, [&] { trainer.restore(path, "key"); });
+    EXPECT_EQ(trainer.step(), 2) << name;
+    EXPECT_TRUE(torch::equal(trainer.result(), values)) << name;
+    EXPECT_THAT(message, HasSubstr("delete it to start anew")) << name;
+    return message;
+  };
+  for (const char* name : {"values", "first", "second", "steps", "losses", "counters", "seconds", "validations"}) {
+    EXPECT_THAT(refusal(name, {}), HasSubstr(format("lacks the tensor '{}'", name)));
+  }
+  const auto count = values.numel();
+  EXPECT_THAT(refusal("first", torch::zeros({3})), HasSubstr(format("'first' F32 [3]; expected F32 [{}]", count)));
+  EXPECT_THAT(refusal("second", torch::zeros({count}, torch::kDouble)), HasSubstr(format("'second' F64 [{}]; expected F32", count)));
+  EXPECT_THAT(refusal("values", torch::zeros({count}, torch::kLong)), HasSubstr("expected F32 or F64 [P]"));
+  EXPECT_THAT(refusal("best_values", torch::zeros({1, count})), HasSubstr("expected F32 or F64 [P]"));
+  EXPECT_THAT(refusal("seconds", torch::zeros({2}, torch::kDouble)), HasSubstr("'seconds' F64 [2]; expected F64 [1]"));
+  EXPECT_THAT(refusal("steps", torch::zeros({0}, torch::kLong)), HasSubstr("'steps' I64 [0]; expected I64 [1]"));
+  EXPECT_THAT(refusal("steps", torch::full({1}, 7, torch::kLong)), HasSubstr("at step 1 with 1 losses and 7 steps of the optimizer"));
+  EXPECT_THAT(refusal("losses", torch::zeros({2}, torch::kDouble)), HasSubstr("at step 1 with 2 losses"));
+  EXPECT_THAT(refusal("counters", torch::tensor({1, -1, 0}, torch::kLong)), HasSubstr("counts -1 tokens, 0 rows"));
+  EXPECT_THAT(refusal("validations", torch::zeros({1, 3}, torch::kDouble)), HasSubstr("'validations' F64 [1, 3]"));
+  for (const double step : {2.0, 0.5, -1.0, std::numeric_limits<double>::quiet_NaN(), 1e300}) {
+    EXPECT_THAT(refusal("validations", torch::tensor({{step, 1.0}}, torch::kDouble)), HasSubstr("a validation at step"));
+  }
+  fs::remove(path);
+}
+
+TEST(Trainer, RefusesTheCheckpointOfAnotherAdapter) {
+  const auto base = tiny();
+  const auto path = fs::temp_directory_path() / "quiver-trainer-other.safetensors";
+  auto trainer = make_trainer(base);
+  tensor::save_tensors(path,
+                       {{"values", torch::zeros({3})},
+                        {"first", torch::zeros({3})},
+                        {"second", torch::zeros({3})},
+                        {"steps", torch::zeros({1}, torch::kLong)},
+                        {"counters", torch::zeros({3}, torch::kLong)},
+                        {"seconds", torch::zeros({1}, torch::kDouble)},
+                        {"losses", torch::zeros({0}, torch::kDouble)},
+                        {"validations", torch::zeros({0, 2}, torch::kDouble)}},
+                       {{"quiver.key", "key"}});
+  EXPECT_THAT(quiver::testing::message_of(ErrorKind::kBadFormat, [&] { trainer.restore(path, "key"); }),
+              HasSubstr(format("holds 3 parameters at step 0, the adapter has {}", trainer.result().numel())));
   fs::remove(path);
 }
 
