@@ -182,6 +182,201 @@ def jinja_seeds():
     yield "bad_utf8", b"{{ '\xff' }}"
 
 
+PATTERNS = [
+    r".*\.(q|k)_proj", r"\A[]q]\Z", r"(?P<n>a)(?P=n)\1", r"(?i:m)odel(?=\.).*", r"(?<!x)(?<=l)ayers", r"(?>a+)b|(?:c*+){2,3}?", r"[^\W\d_a-z\-]+",
+    r"\x41\u00e9\U0001F600\101\0", r"(?ms)^a.$\b\B", r"(?#c)a{,3}{2}", "(" * 101, "(?i)\u00e9", r"(a)?(?(1)b|c)", r"\N{DIGIT ONE}", "a**", "[", r"\\",
+    r"(x+x+)+y", r"((((a{9}){9}){9}){9})", "a)|(b",
+]
+
+
+def python_pattern_seeds():
+    for i, pattern in enumerate(PATTERNS):
+        yield f"pattern_{i}", pattern.encode() + b"\0" + (b"aaxAq\xc3\xa9.1." if i % 2 else b"model.layers.1.q_proj")
+    yield "bad_utf8", b"\xff\0\xff"
+
+
+def peft_config(**changes):
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 16, "target_modules": ["q_proj"], **changes}
+    return json.dumps(config).encode()
+
+
+def peft_config_seeds():
+    for name in ("plain", "patterns", "regex-targets", "one-layer", "dora", "modules-to-save"):
+        yield name, (GOLDEN / "peft" / name / "adapter_config.json").read_bytes()
+    yield "layers", peft_config(layers_to_transform=[1, 12], layers_pattern="layers")
+    yield "layers_patterns", peft_config(layers_to_transform=3, layers_pattern=["experts", r"l(a)\1?yers"])
+    yield "layers_empty", peft_config(layers_to_transform=[1], layers_pattern="")
+    yield "layers_of_expression", peft_config(target_modules=".*", layers_to_transform=[1])
+    yield "all_linear", peft_config(target_modules="ALL-linear", exclude_modules=r".*\.\d+\.mlp.*")
+    yield "keys", peft_config(rank_pattern={r"\Aq_proj\Z": 2, r"[]q]_proj": 3, "(?P<a>q)(?P=a)?_proj": 4}, alpha_pattern={"a)|(q_proj": 0.5})
+    yield "deep_pattern", peft_config(target_modules="(" * 3000 + ")" * 3000)
+    yield "slow_pattern", peft_config(alpha_pattern={"(.*.*)*x": 1})
+    yield "odd_values", peft_config(r=2**63 - 1, lora_alpha=1e308, lora_dropout=0.5, rank_pattern={"q": 2**64 - 1})
+    yield "wrong_types", peft_config(target_modules=[1], rank_pattern=[], layers_to_transform=["a"])
+    yield "unknown_key", peft_config(use_new_method=[[[]]])
+    yield "init", peft_config(init_lora_weights="pissa")
+    yield "no_object", b"[]"
+    yield "duplicate", b'{"peft_type":"LORA","r":1,"r":2}'
+    yield "bad_utf8", b'{"peft_type":"\xff"}'
+
+
+def llama_config(**changes):
+    config = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "intermediate_size": 96, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, **changes}
+    return json.dumps(config).encode()
+
+
+def model_config_seeds():
+    yield "tiny", (GOLDEN / "model" / "llama-tied" / "config.json").read_bytes()
+    yield "plain", llama_config()
+    yield "linear", llama_config(rope_scaling={"type": "linear", "factor": 2.0})
+    yield "llama3", llama_config(rope_scaling={"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                               "original_max_position_embeddings": 8192})
+    yield "llama3_equal_factors", llama_config(rope_scaling={"rope_type": "llama3", "factor": 1e-300, "low_freq_factor": 1, "high_freq_factor": 1,
+                                                             "original_max_position_embeddings": 1e300})
+    yield "parameters", llama_config(rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, head_dim=32)
+    yield "huge", llama_config(hidden_size=2**62, num_attention_heads=1)
+    yield "no_heads", llama_config(num_attention_heads=0)
+    yield "overflow", llama_config(hidden_size=-(2**63), num_attention_heads=-1)
+    yield "odd_head", llama_config(head_dim=3)
+    yield "other_model", llama_config(model_type="mamba")
+    yield "wrong_types", llama_config(rope_scaling=[1], tie_word_embeddings="yes")
+    yield "no_object", b"3"
+
+
+def gguf_string(key, value):
+    return text(key) + struct.pack("<I", 8) + text(value)
+
+
+def gguf_int(key, value):
+    return text(key) + struct.pack("<Iq", 11, value)
+
+
+def gguf_float(key, value):
+    return text(key) + struct.pack("<If", 6, value)
+
+
+def llama_gguf(extra=(), **changes):
+    sizes = {"embedding_length": 64, "block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2, "feed_forward_length": 96,
+             "context_length": 512, **changes}
+    values = [gguf_string(b"general.architecture", b"llama"), gguf_float(b"llama.attention.layer_norm_rms_epsilon", 1e-5)]
+    values += [gguf_int(b"llama." + key.encode(), value) for key, value in sizes.items()]
+    return gguf(values + list(extra), [(b"token_embd.weight", [64, 3], 0, 0)], bytes(64 * 3 * 4))
+
+
+def gguf_config_seeds():
+    yield "plain", llama_gguf([gguf_string(b"general.name", b"tiny")])
+    yield "linear", llama_gguf([gguf_string(b"llama.rope.scaling.type", b"linear"), gguf_float(b"llama.rope.scaling.factor", 4)])
+    yield "yarn", llama_gguf([gguf_string(b"llama.rope.scaling.type", b"yarn")])
+    yield "key_length", llama_gguf([gguf_int(b"llama.attention.key_length", 32), gguf_int(b"llama.rope.dimension_count", 32)])
+    yield "theta", llama_gguf([gguf_float(b"llama.rope.freq_base", float("nan"))])
+    yield "bad_name", llama_gguf([gguf_string(b"general.name", b"\xff")])
+    yield "huge", llama_gguf(embedding_length=2**62)
+    yield "negative", llama_gguf(**{"attention.head_count": -1, "embedding_length": -(2**63)})
+    yield "experts", llama_gguf([gguf_int(b"llama.expert_count", 8)])
+    yield "other_architecture", gguf([gguf_string(b"general.architecture", b"mamba")])
+    yield "shards", llama_gguf([gguf_int(b"split.count", 2)])
+
+
+def catalogue(adapters=None, **changes):
+    adapters = {"a": {"kind": "private", "tasks": ["t"], "created": "2024-01-01T00:00:00Z", "rank": 4, "sha256": "00",
+                      "training": {"losses": [1.5]}}} if adapters is None else adapters
+    return json.dumps({"format": "quiver library", "version": 1, "base_model": {"name": "b", "fingerprint": ""}, "adapters": adapters,
+                       "groups": {"c0": ["t"]}, **changes}).encode()
+
+
+def catalogue_seeds():
+    yield "plain", catalogue()
+    yield "empty", catalogue({})
+    yield "provenance", catalogue(groups_provenance={"sparsity": 0.5, "joined": {"t": "c0"}})
+    yield "provenance_text", catalogue(groups_provenance="text")
+    yield "joined_list", catalogue(groups_provenance={"joined": []})
+    yield "training_list", catalogue({"a": {"kind": "poly", "tasks": [], "created": "", "rank": 1, "sha256": "", "training": []}})
+    yield "bad_name", catalogue({"../a": {"kind": "private", "tasks": [], "created": "", "rank": 1, "sha256": ""}})
+    yield "bad_kind", catalogue({"a": {"kind": "x", "tasks": [], "created": "", "rank": 1, "sha256": ""}})
+    yield "missing", catalogue({"a": {}})
+    yield "adapter_list", catalogue([])
+    yield "groups_of_numbers", catalogue(groups={"c0": [1]})
+    yield "version_2", catalogue(version=2)
+    yield "another_format", json.dumps({"format": 3}).encode()
+    yield "huge_rank", catalogue({"a": {"kind": "shared", "tasks": [], "created": "", "rank": 2**64 - 1, "sha256": ""}})
+
+
+def mixing(meta, shape, dtype="F32"):
+    size = {"F32": 4, "F64": 8, "I64": 8}[dtype]
+    for extent in shape:
+        size *= extent
+    return safetensors({"__metadata__": {"quiver.mixing": meta if isinstance(meta, str) else json.dumps(meta)},
+                        "logits": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}, bytes(size))
+
+
+def mixing_seeds():
+    meta = {"tasks": ["a", "b"], "skills": [{"name": "poly-0", "sha256": "00"}], "rule": "sigmoid", "granularity": "model", "heads": 1}
+    yield "plain", mixing(meta, [2, 1, 1, 1])
+    yield "double", mixing(meta, [2, 3, 1, 1], "F64")
+    yield "integers", mixing(meta, [2, 1, 1, 1], "I64")
+    yield "other_tasks", mixing(meta, [3, 1, 1, 1])
+    yield "flat", mixing(meta, [2])
+    yield "no_tasks", mixing({**meta, "tasks": []}, [0, 1, 1, 1])
+    yield "heads", mixing({**meta, "heads": -1}, [2, 1, 1, 1])
+    yield "skills_of_text", mixing({**meta, "skills": ["poly-0"]}, [2, 1, 1, 1])
+    yield "bad_json", mixing("{", [2, 1, 1, 1])
+    yield "no_metadata", safetensors({"logits": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4))
+    yield "no_logits", safetensors({"__metadata__": {"quiver.mixing": json.dumps(meta)}})
+
+
+def artifact_seeds():
+    yield "plain", json.dumps({"sha256": "00", "meta": {"what": "prototypes", "deep": [[1.5]]}}).encode()
+    yield "null", json.dumps({"sha256": "00", "meta": None}).encode()
+    yield "no_meta", json.dumps({"sha256": "00"}).encode()
+    yield "number", json.dumps({"sha256": 3, "meta": 1}).encode()
+    yield "list", b"[]"
+    yield "deep", b'{"sha256":"0","meta":' + b"[" * 600
+    yield "bad_utf8", b'{"sha256":"\xff","meta":1}'
+
+
+def results(**parts):
+    return json.dumps({"quiver_results": 1, **parts}).encode()
+
+
+def results_seeds():
+    names = {"section": "choice", "method": "base", "metric": "accuracy"}
+    parts = {
+        "created": "2024", "base": {"name": "m", "fingerprint": "f", "dtype": "float32", "parameters": 7}, "machine": {"cpu": "x", "cores": 2},
+        "settings": {"seed": 1, "list": [1, [2]]}, "tasks": [{"name": "t", "kind": "choice", "num_samples": 3, "group": "c0"}],
+        "methods": [{"name": "base"}, {"name": "private-oracle", "oracle": True}, {"name": "arrow", "label": "<b>"}],
+        "metrics": [{"name": "accuracy", "better": "higher", "unit": "%"}, {"name": "rouge_l", "better": "higher"}],
+        "summary": [{**names, "mean": 0.5, "stderr": 0.1, "n": 3}, {**names, "method": "arrow", "mean": 0.75, "n": 3, "recovered": 0.5,
+                    "difference": {"mean": 0.25, "low": 0.1, "high": 0.4}}, {**names, "method": "private-oracle", "mean": 1}],
+        "per_task": [{"task": "t", "method": "base", "metric": "accuracy", "mean": 0.5, "n": 3}, {"task": "t", "method": "arrow", "metric": "accuracy", "mean": 1}],
+        "training": [{"adapter": "a", "kind": "private", "steps": [1, 2, 3], "loss": [3, 2.5, None], "tokens": 9, "seconds": 1}],
+        "clusters": {"adapters": ["a", "b"], "labels": [0, 1], "similarity": [[1, 0.5], [0.5, 1]]},
+        "routing": [{"library": "l", "method": "arrow", "adapters": ["a", "b"], "task": "t", "layers": [{"layer": "0", "share": [0.25, 0.75]}]}],
+        "samples": [{"task": "t", "id": 1, "method": "base", "input": "\u00e9", "prediction": "<p>", "targets": ["x"], "accuracy": 0.5}],
+    }
+    yield "everything", results(**parts)
+    for name in ("summary", "per_task", "training", "clusters", "routing", "samples"):
+        yield name, results(**{name: parts[name]})
+    yield "nothing", results()
+    yield "version_2", b'{"quiver_results":2}'
+    huge = {"mean": 1e308, "low": -1e308, "high": 1e308}
+    yield "huge_numbers", results(summary=[{**names, "mean": 1e308, "stderr": 1e308, "n": 2**62, "difference": huge},
+                                           {**names, "method": "arrow", "mean": -1e308, "difference": huge}],
+                                  training=[{"adapter": "a", "steps": [-1e308, 1e308], "loss": [-1e308, 1e308], "seconds": 1e-308}])
+    yield "same_names", results(tasks=[{"name": "t"}] * 2, methods=[{"name": "base"}] * 2, metrics=[{"name": "m"}] * 2, summary=[parts["summary"][0]] * 3)
+    yield "no_adapters", results(clusters={"adapters": [], "labels": []}, routing=[{"library": "l", "adapters": [], "task": "t", "layers": [{"layer": "0", "share": []}]}])
+    yield "empty_curve", results(training=[{"adapter": "a", "steps": [], "loss": []}, {"adapter": "b", "steps": [None], "loss": [None]}])
+    yield "wrong_types", results(summary=[3], tasks="x", base=[])
+
+
+def tensors_file(tensors, **metadata):
+    header, data = {"__metadata__": metadata} if metadata else {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    return safetensors(header, data)
+
+
 def main():
     for name, seeds in (
         ("safetensors", safetensors_seeds),
@@ -190,6 +385,14 @@ def main():
         ("tokenizer", tokenizer_seeds),
         ("tokenizer_paths", tokenizer_paths_seeds),
         ("jinja", jinja_seeds),
+        ("python_pattern", python_pattern_seeds),
+        ("peft_config", peft_config_seeds),
+        ("model_config", model_config_seeds),
+        ("gguf_config", gguf_config_seeds),
+        ("catalogue", catalogue_seeds),
+        ("mixing", mixing_seeds),
+        ("artifact", artifact_seeds),
+        ("results", results_seeds),
     ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)

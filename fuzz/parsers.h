@@ -1,32 +1,18 @@
-// What the fuzz targets run, shared with the test that runs it over the seed corpora. Any bytes at all: a parser either
-// yields values that lie within them or throws quiver::Error; every other exception is a finding.
+// The fuzz targets of file formats: safetensors, GGUF, JSON lines.
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
-#include <span>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "fuzz/support.h"
 #include "quiver/base/error.h"
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 
 namespace quiver::fuzz {
-
-/// Reads each byte, so that a sanitizer sees one that is out of bounds.
-inline unsigned touch_every_byte(std::span<const std::byte> bytes) {
-  volatile unsigned sum = 0;
-  for (const std::byte byte : bytes) sum = sum + static_cast<unsigned>(byte);
-  return sum;
-}
-
-inline void expect(bool condition, const char* what) {
-  if (!condition) throw std::logic_error(what);  // not a quiver::Error: a finding
-}
 
 /// Parses, touches all data, writes the tensors anew, and parses that: nothing may have changed.
 inline void run_safetensors(std::span<const std::byte> bytes) {

@@ -2,8 +2,8 @@
 // encode as the slow, obvious merge does, from the cache too.
 #pragma once
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>

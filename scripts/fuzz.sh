@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Every parser under libFuzzer with ASan and UBSan, SECONDS_EACH (60) seconds each. A crash ends the run and leaves its
-# input in build-fuzz/found/<name>; it becomes a file of fuzz/corpus/<name>.
+# Every parser under libFuzzer with ASan and UBSan, SECONDS_EACH (60) seconds each, or those that are named. A crash, or an input that
+# takes 30 seconds, ends the run and leaves its input in build-fuzz/found/<name>; it becomes a file of fuzz/corpus/<name>.
+#
+#   scripts/fuzz.sh [NAME ...]      NAME is a folder of fuzz/corpus
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v clang++ > /dev/null && [ -n "$(find /usr/lib -name 'libclang_rt.fuzzer-*' -print -quit 2>/dev/null)" ] || {
@@ -8,11 +10,11 @@ command -v clang++ > /dev/null && [ -n "$(find /usr/lib -name 'libclang_rt.fuzze
   exit 1
 }
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DQUIVER_FUZZ=ON -DQUIVER_TESTS=OFF > /dev/null
-cmake --build build-fuzz --target fuzzers
-for fuzzer in build-fuzz/*_fuzz; do
-  name=$(basename "$fuzzer" _fuzz)
+[ $# -gt 0 ] || set -- $(ls fuzz/corpus)
+cmake --build build-fuzz --target "${@/%/_fuzz}"
+for name in "$@"; do
   found=build-fuzz/found/$name
   mkdir -p "$found"
   echo "== $name"
-  "$fuzzer" -max_total_time="${SECONDS_EACH:-60}" -artifact_prefix="$found/" "$found" "fuzz/corpus/$name" 2>&1 | tail -2
+  "build-fuzz/${name}_fuzz" -max_total_time="${SECONDS_EACH:-60}" -timeout=30 -artifact_prefix="$found/" "$found" "fuzz/corpus/$name" 2>&1 | tail -2
 done

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
-#include "quiver/io/json.h"
 #include "quiver/library/library.h"
 
 namespace quiver::library {
@@ -12,21 +11,20 @@ namespace fs = std::filesystem;
 
 /// A key becomes a file name, so nothing but digits may pass.
 void check_key(const std::string& key) {
-  const bool is_hex = key.size() >= 8 && key.size() <= 128 && key.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!is_hex) {
-    fail(ErrorKind::kUsage, "'{}' cannot be the key of an artifact: give 8 to 128 lower-case hexadecimal digits", key);
+  const auto size = static_cast<std::int64_t>(key.size());
+  const bool fits = size >= kMinArtifactKeyBytes && size <= kMaxArtifactKeyBytes;
+  if (!fits || key.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    fail(ErrorKind::kUsage, "'{}' of {} bytes cannot be the key of an artifact: give {} to {} lower-case hexadecimal digits", key, size,
+         kMinArtifactKeyBytes, kMaxArtifactKeyBytes);
   }
 }
 
-/// The record beside the tensors, or nullopt if it is missing or damaged.
-std::optional<nlohmann::json> read_record(const fs::path& path) {
+/// The record beside the tensors, or nullopt if it is missing or damaged: whoever asks computes it again.
+std::optional<ArtifactRecord> read_record(const fs::path& path) {
   try {
-    auto record = io::read_json_file(path);
-    io::require_string(record, "sha256", path.string());
-    if (!record.contains("meta")) return std::nullopt;
-    return record;
+    return parse_artifact_record(io::read_text_file(path), path.string());
   } catch (const Error&) {
-    return std::nullopt;  // whoever asks computes it again
+    return std::nullopt;
   }
 }
 
@@ -36,7 +34,7 @@ std::optional<nlohmann::json> Library::find_artifact_meta(const std::string& key
   check_key(key);
   const auto record = read_record(path_ / "artifacts" / (key + ".json"));
   if (!record.has_value()) return std::nullopt;
-  return (*record)["meta"];
+  return record->meta;
 }
 
 std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) const {
@@ -46,7 +44,7 @@ std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) 
   const auto file = path_ / "artifacts" / (key + ".safetensors");
   try {
     // A flipped bit would give other results without a word; hashing costs less than computing.
-    if (io::sha256_file(file) != record->value("sha256", "")) return std::nullopt;
+    if (io::sha256_file(file) != record->sha256) return std::nullopt;
     return tensor::load_tensors(file);
   } catch (const Error&) {
     return std::nullopt;
@@ -66,8 +64,8 @@ void Library::store_artifact(const std::string& key, const tensor::TensorMap& te
   const auto file = folder / (key + ".safetensors");
   try {
     tensor::save_tensors(file, tensors);
-    const nlohmann::json record = {{"sha256", io::sha256_file(file)}, {"meta", meta}};
-    io::write_file_atomic(folder / (key + ".json"), io::dump_json(record, format("the record of artifact {}", key), 2) + "\n");
+    const ArtifactRecord record{.sha256 = io::sha256_file(file), .meta = meta};
+    io::write_file_atomic(folder / (key + ".json"), artifact_record_text(record, format("the record of artifact {}", key)));
   } catch (const Error& fault) {
     if (fault.kind() != ErrorKind::kIo && fault.kind() != ErrorKind::kNotFound) throw;
     const std::lock_guard lock(cache_fault_->mutex);

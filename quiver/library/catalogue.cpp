@@ -24,6 +24,15 @@ std::vector<std::string> parse_strings(const json& value, std::string_view what,
   return strings;
 }
 
+/// Null or an object, which extend_group adds to.
+json parse_provenance(const json& document, std::string_view origin) {
+  const auto found = document.find("groups_provenance");
+  if (found == document.end() || found->is_null()) return nullptr;
+  const auto& provenance = io::require_object(document, "groups_provenance", origin);
+  if (provenance.contains("joined")) io::require_object(provenance, "joined", format("{}: groups_provenance", origin));
+  return provenance;
+}
+
 AdapterEntry parse_entry(const std::string& name, const json& value, std::string_view origin) {
   check_adapter_name(name);  // it becomes a path
   const auto where = format("{}: adapter '{}'", origin, name);
@@ -68,14 +77,14 @@ std::string kind_names() {
 }
 
 void check_adapter_name(const std::string& name) {
-  constexpr std::size_t kLongest = 128;
   const bool is_plain = std::ranges::all_of(name, [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   });
-  if (!is_plain || name.empty() || name.size() > kLongest || name.front() == '.' || name.front() == '-') {
+  if (!is_plain || name.empty() || static_cast<std::int64_t>(name.size()) > kMaxAdapterNameBytes || name.front() == '.' ||
+      name.front() == '-') {
     fail(ErrorKind::kUsage,
-         "'{}' cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _", name,
-         kLongest);
+         "'{}' of {} bytes cannot name an adapter: use 1 to {} of the characters A-Z a-z 0-9 . _ - and start with a letter, digit or _",
+         name, name.size(), kMaxAdapterNameBytes);
   }
 }
 
@@ -98,10 +107,7 @@ Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   for (const auto& [name, value] : io::require_object(document, "groups", origin).items()) {
     catalogue.groups.emplace(name, parse_strings(value, format("group '{}'", name), origin));
   }
-  if (const auto found = document.find("groups_provenance"); found != document.end() && !found->is_null()) {
-    catalogue.groups_provenance = io::require_object(document, "groups_provenance", origin);
-    if (found->contains("joined")) io::require_object(*found, "joined", format("{}: groups_provenance", origin));
-  }
+  catalogue.groups_provenance = parse_provenance(document, origin);
   return catalogue;
 }
 

@@ -54,7 +54,10 @@ struct Base {
   std::string fingerprint;  ///< empty if unknown
 };
 
-/// Throws kUsage unless `name` can name an adapter: 1 to 128 of the characters A-Z a-z 0-9 . _ -, not starting with a
+/// Longer names of adapters are refused; they become names of files.
+inline constexpr std::int64_t kMaxAdapterNameBytes = 128;
+
+/// Throws kUsage unless `name` can name an adapter: 1 to kMaxAdapterNameBytes of the characters A-Z a-z 0-9 . _ -, not starting with a
 /// dot (nor with a dash, which command lines take for an option). No such name leaves its folder.
 void check_adapter_name(const std::string& name);
 

@@ -18,10 +18,15 @@
 
 #include "quiver/io/file.h"
 #include "quiver/library/catalogue.h"
+#include "quiver/library/records.h"
 #include "quiver/lora/lora.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::library {
+
+/// Lengths of an artifact's key.
+inline constexpr std::int64_t kMinArtifactKeyBytes = 8;
+inline constexpr std::int64_t kMaxArtifactKeyBytes = 128;
 
 /// A fault that verify() found.
 struct Finding {
@@ -31,8 +36,8 @@ struct Finding {
 
 /// How tasks mix the skills of a kind (Poly, MHR).
 struct Mixing {
-  tensor::TensorMap tensors;  ///< "logits"
-  nlohmann::json meta;        ///< which tasks and skills they are of
+  torch::Tensor logits;  ///< [tasks, units, heads, skills]
+  MixingMeta meta;       ///< which tasks and skills they are of
 };
 
 /// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
@@ -107,7 +112,7 @@ class Library {
   /// Stored by store_mixing under `name`; nullopt if there is nothing. Throws kBadFormat for a damaged file.
   std::optional<Mixing> find_mixing(const std::string& name) const;
   /// Replaces what is stored under `name`, atomically. Throws kUsage for a name that cannot name an adapter, kIo.
-  void store_mixing(const std::string& name, const tensor::TensorMap& tensors, const nlohmann::json& meta) const;
+  void store_mixing(const std::string& name, const Mixing& mixing) const;
 
  private:
   explicit Library(std::filesystem::path path);

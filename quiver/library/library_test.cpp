@@ -68,12 +68,20 @@ TEST(Library, KeepsHowTasksMixSkillsAndVerifiesIt) {
   auto library = new_library(temp);
   EXPECT_FALSE(library.find_mixing("poly").has_value());
   library.add(random_adapter("poly-0"), {.kind = AdapterKind::kPoly});
-  const nlohmann::json meta = {{"tasks", {"a", "b"}}, {"skills", {{{"name", "poly-0"}, {"sha256", library.at("poly-0").sha256}}}}};
-  library.store_mixing("poly", {{"logits", torch::tensor({0.25, -1.5})}}, meta);
+  const auto logits = torch::tensor({0.25F, -1.5F}).reshape({2, 1, 1, 1});
+  const MixingMeta meta{
+      .tasks = {"a", "b"}, .skills = {{"poly-0", library.at("poly-0").sha256}}, .rule = "sigmoid", .granularity = "model"};
+  library.store_mixing("poly", {.logits = logits, .meta = meta});
   const auto found = Library::open(temp / "lib").find_mixing("poly");
   ASSERT_TRUE(found.has_value());
-  EXPECT_EQ(found->meta, meta);
-  EXPECT_TRUE(found->tensors.at("logits").equal(torch::tensor({0.25, -1.5})));
+  EXPECT_EQ(mixing_metadata(found->meta), mixing_metadata(meta));
+  EXPECT_TRUE(found->logits.equal(logits));
+  auto no_task = meta;
+  no_task.tasks.clear();
+  library.store_mixing("mhr", {.logits = logits, .meta = no_task});
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { library.find_mixing("mhr"); }),
+              HasSubstr("'logits' is F32 [2, 1, 1, 1]; expected F32 or F64 [0, units, 1, 1], for tasks, heads and skills"));
+  fs::remove(temp / "lib" / "mixing" / "mhr.safetensors");
   EXPECT_EQ(findings_of(library), "");
   EXPECT_EQ(Library::open(temp / "lib").at("poly-0").info.kind, AdapterKind::kPoly);
   library.remove("poly-0");
@@ -117,7 +125,7 @@ TEST(Library, RefusesOtherFormatVersionsAndBrokenCatalogues) {
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "format", "zoo"), HasSubstr("not the catalogue of a library"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups", 3), HasSubstr("groups"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "adapters", {{"a", {{"kind", "odd"}}}}), HasSubstr("adapter 'a': kind is 'odd'"));
-  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}), HasSubstr("'../a' cannot name"));
+  EXPECT_THAT(refusal(ErrorKind::kUsage, "adapters", {{"../a", nlohmann::json::object()}}), HasSubstr("'../a' of 4 bytes cannot name"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups_provenance", "by hand"), HasSubstr("'groups_provenance' is string"));
   EXPECT_THAT(refusal(ErrorKind::kBadFormat, "groups_provenance", {{"joined", 1}}), HasSubstr("groups_provenance: 'joined' is number"));
   const auto training = [&](const nlohmann::json& value) {

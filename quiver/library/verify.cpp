@@ -103,15 +103,13 @@ void verify_mixing(const Library& library, std::vector<Finding>& findings) {
         report("is not a file of how tasks mix skills: remove it");
         continue;
       }
-      const auto origin = path.string();
-      for (const auto& skill : io::require_array(mixing->meta, "skills", origin)) {
-        const auto name = io::require_string(skill, "name", origin);
-        const auto* entry = library.find(name);
-        if (entry == nullptr || entry->sha256 != io::require_string(skill, "sha256", origin)) {
-          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it", name));
+      for (const auto& skill : mixing->meta.skills) {
+        const auto* entry = library.find(skill.name);
+        if (entry == nullptr || entry->sha256 != skill.sha256) {
+          report(format("is of a skill '{}' that is not, or no longer, in the library: train the skills again, or remove it", skill.name));
         }
       }
-    } catch (const std::exception& error) {
+    } catch (const Error& error) {
       report(format("cannot be read: {}", error.what()));
     }
   }

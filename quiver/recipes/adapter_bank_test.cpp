@@ -391,27 +391,20 @@ TEST_F(ReuseTest, RefusesAMixingThatDoesNotFitItsSkills) {
   auto choice = library_of({11});
   auto library = library::Library::open(choice.library);
   library.add(adapter("poly-0", 5), {.kind = library::AdapterKind::kPoly, .tasks = {"a"}});
-  const nlohmann::json meta = {{"tasks", {"a", "b"}},
-                               {"skills", {{{"name", "poly-0"}, {"sha256", library.at("poly-0").sha256}}}},
-                               {"rule", "sigmoid"},
-                               {"granularity", "model"},
-                               {"heads", 1}};
+  const library::MixingMeta meta{
+      .tasks = {"a", "b"}, .skills = {{"poly-0", library.at("poly-0").sha256}}, .rule = "sigmoid", .granularity = "model"};
   choice.method = "task=a";
   choice.kind = "poly";
-  const auto store = [&](const tensor::TensorMap& tensors) { library.store_mixing("poly", tensors, meta); };
+  const auto store = [&](const torch::Tensor& logits) { library.store_mixing("poly", {.logits = logits, .meta = meta}); };
   const auto refusal = [&] { return message_of(ErrorKind::kBadFormat, [&] { merged_adapter(base_, library, choice); }); };
-  store({{"logits", torch::zeros({2, 1, 1, 1})}});
+  store(torch::zeros({2, 1, 1, 1}));
   EXPECT_EQ(merged_adapter(base_, library, choice).name, "a");
-  store({{"logits", torch::zeros({1, 1, 1, 1})}});
-  EXPECT_THAT(refusal(), HasSubstr("tensor 'logits' is Float [1, 1, 1, 1]; expected Float [2, 1, 1, 1]; train the poly skills again"));
-  store({{"logits", torch::zeros({2, 1, 1, 1}, torch::kLong)}});
-  EXPECT_THAT(refusal(), HasSubstr("tensor 'logits' is Long [2, 1, 1, 1]; expected Float"));
-  store({{"weights", torch::zeros({2, 1, 1, 1})}});
-  EXPECT_THAT(refusal(), HasSubstr("lacks the tensor 'logits'"));
-  auto damaged = meta;
-  damaged.erase("heads");
-  library.store_mixing("poly", {{"logits", torch::zeros({2, 1, 1, 1})}}, damaged);
-  EXPECT_THAT(refusal(), HasSubstr("heads"));
+  store(torch::zeros({1, 1, 1, 1}));
+  EXPECT_THAT(refusal(), HasSubstr("'logits' is F32 [1, 1, 1, 1]; expected F32 or F64 [2, units, 1, 1]"));
+  store(torch::zeros({2, 1, 1, 1}, torch::kLong));
+  EXPECT_THAT(refusal(), HasSubstr("'logits' is I64 [2, 1, 1, 1]; expected F32 or F64"));
+  store(torch::zeros({2, 7, 1, 1}));
+  EXPECT_THAT(refusal(), HasSubstr("tensor 'logits' is Float [2, 7, 1, 1]; expected Float [2, 1, 1, 1]; train the poly skills again"));
 }
 
 TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {

@@ -97,7 +97,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   for (const auto& name : library.adapter_names()) {  // of other settings, with --force
     if (library.at(name).info.kind == skills.kind) library.remove(name);
   }
-  json list = json::array();  // in the order of the logits
+  std::vector<library::MixingMeta::Skill> list;  // in the order of the logits
   for (const auto& skill : mixture->skills(trainer.result())) {
     auto stats = trainer.stats();
     if (!results.empty()) stats = {.losses = stats.losses};  // steps, tokens and seconds count once, with the first
@@ -106,15 +106,15 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     training["key"] = key;
     training["settings"] = settings;
     library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, /*force=*/true);
-    list.push_back({{"name", skill.name}, {"sha256", library.at(skill.name).sha256}});
+    list.push_back({skill.name, library.at(skill.name).sha256});
     results.push_back({.name = skill.name, .kind = skills.kind, .stats = std::move(stats), .is_new = true});
   }
-  library.store_mixing(kind, {{"logits", mixture->logits(trainer.result())}},
-                       {{"tasks", setup.tasks},
-                        {"skills", list},
-                        {"rule", lora::mix_rule_name(skills.shape.rule)},
-                        {"granularity", lora::mix_unit_name(skills.shape.unit)},
-                        {"heads", skills.shape.num_heads}});
+  library.store_mixing(kind, {.logits = mixture->logits(trainer.result()),
+                              .meta = {.tasks = setup.tasks,
+                                       .skills = std::move(list),
+                                       .rule = lora::mix_rule_name(skills.shape.rule),
+                                       .granularity = lora::mix_unit_name(skills.shape.unit),
+                                       .heads = skills.shape.num_heads}});
   remove_checkpoint(checkpoint);
   results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
   return results;
@@ -127,40 +127,32 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
     fail(ErrorKind::kNotFound, "library '{}' has no {} skills; a build by recipe '{}' trains them", library.path().string(), name, name);
   }
   const auto& meta = mixing->meta;
-  const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
-  std::vector<std::string> tasks;
-  for (const auto& entry : io::require_array(meta, "tasks", origin)) {
-    if (!entry.is_string()) fail(ErrorKind::kBadFormat, "{}: a task is {}; expected a string", origin, entry.type_name());
-    tasks.push_back(entry);
-  }
+  const auto& tasks = meta.tasks;
   const auto found = std::ranges::find(tasks, task);
   if (found == tasks.end()) {
     fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
          did_you_mean(task, tasks));
   }
   std::vector<lora::LoraAdapter> skills;
-  for (const auto& entry : io::require_array(meta, "skills", origin)) {
-    const auto skill = io::require_string(entry, "name", origin);
-    if (library.at(skill).sha256 != io::require_string(entry, "sha256", origin)) {
+  for (const auto& [skill, sha256] : meta.skills) {
+    if (library.at(skill).sha256 != sha256) {
       fail(ErrorKind::kMismatch,
            "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
            library.path().string(), name);
     }
     skills.push_back(library.load(skill));
   }
-  const lora::MixShape shape{.rule = lora::parse_mix_rule(io::require_string(meta, "rule", origin)),
-                             .unit = lora::parse_mix_unit(io::require_string(meta, "granularity", origin)),
-                             .num_heads = io::require_int(meta, "heads", origin)};
+  const lora::MixShape shape{
+      .rule = lora::parse_mix_rule(meta.rule), .unit = lora::parse_mix_unit(meta.granularity), .num_heads = meta.heads};
+  const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
   if (skills.empty()) fail(ErrorKind::kBadFormat, "{} names no skill", origin);
   const auto units = lora::mix_units(skills.front(), shape.unit).count;
-  const auto stored = mixing->tensors.find("logits");
-  const bool is_wide = stored != mixing->tensors.end() && stored->second.scalar_type() == torch::kDouble;  // of a float64 base
+  const bool is_wide = mixing->logits.scalar_type() == torch::kDouble;  // of a float64 base
   tensor::expect_tensors(
-      mixing->tensors,
+      {{"logits", mixing->logits}},
       {{"logits", {is_wide ? torch::kDouble : torch::kFloat, {std::ssize(tasks), units, shape.num_heads, std::ssize(skills)}}}}, origin,
       format("; train the {} skills again", name));
-  const auto& logits = mixing->tensors.at("logits");
-  return lora::mix_skills(skills, logits[found - tasks.begin()], shape, task);
+  return lora::mix_skills(skills, mixing->logits[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

@@ -84,6 +84,7 @@ TEST(RoundTicks, AreRoundAndInside) {
   EXPECT_THAT(round_ticks(1, 1, 4), IsEmpty());
   EXPECT_EQ(tick_decimals({0, 0.05, 0.1}), 2);
   EXPECT_EQ(tick_decimals({0, 200}), 0);
+  EXPECT_EQ(tick_decimals(round_ticks(1e16, 1e16 + 2, 4)), 2);  // steps that rounding loses
 }
 
 TEST(PaletteStep, ClampsToThePalette) {

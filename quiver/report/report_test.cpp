@@ -285,6 +285,20 @@ TEST(RenderReport, RefusesPartsThatDoNotFitTogether) {
   expect_refusal(ErrorKind::kBadFormat, "'sideways'", [&] { page_of(results); });
 }
 
+TEST(ParseResults, RefusesNumbersThatChartsCannotComputeWith) {
+  const auto refusal = [](const char* place, double value) {
+    auto results = sample_results();
+    results[json::json_pointer(place)] = value;
+    expect_refusal(ErrorKind::kBadFormat, "is 1e+101; at most 1e+100 in size is read", [&] { page_of(results); });
+  };
+  for (const char* place : {"/summary/0/mean", "/summary/0/recovered", "/training/0/loss/0", "/training/0/seconds", "/per_task/0/mean"}) {
+    refusal(place, 1e101);
+  }
+  auto results = sample_results();
+  results["clusters"]["labels"][0] = 2e9;
+  expect_refusal(ErrorKind::kBadFormat, "labels holds 2000000000; expected whole numbers up to 1000000000", [&] { page_of(results); });
+}
+
 TEST(ParseResults, DescribesByNameWhatNobodyDescribed) {
   auto document = sample_results();
   document.erase("methods");

@@ -25,9 +25,16 @@ std::int64_t count_of(const json& object, std::string_view key, const std::strin
   return io::find_int(object, key, where).value_or(0);
 }
 
+/// NaN for a number that is not finite.
+double checked_number(double value, const std::string& place) {
+  if (!std::isfinite(value)) return kMissing;
+  if (std::abs(value) > kMaxNumber) fail(ErrorKind::kBadFormat, "{} is {}; at most {} in size is read", place, value, kMaxNumber);
+  return value;
+}
+
 double number_of(const json& object, std::string_view key, const std::string& where) {
   const auto value = io::find_double(object, key, where);
-  return value && std::isfinite(*value) ? *value : kMissing;
+  return value ? checked_number(*value, format("{}.{}", where, key)) : kMissing;
 }
 
 /// Calls read(element, where) for each object of the array `key`, if there is one.
@@ -55,8 +62,7 @@ std::vector<double> numbers_in(const json& array, const std::string& where) {
     if (!item.is_number() && !item.is_null()) {
       fail(ErrorKind::kBadFormat, "{}[{}] is of type {}; expected a number", where, numbers.size(), item.type_name());
     }
-    const double value = item.is_null() ? kMissing : item.get<double>();
-    numbers.push_back(std::isfinite(value) ? value : kMissing);
+    numbers.push_back(item.is_null() ? kMissing : checked_number(item.get<double>(), format("{}[{}]", where, numbers.size())));
   }
   return numbers;
 }
@@ -150,8 +156,8 @@ void read_scores(const json& document, const std::string& origin, Results& resul
                    .standard_error = number_of(item, "stderr", where),
                    .count = count_of(item, "n", where),
                    .difference = std::nullopt,
-                   .recovered = io::find_double(item, "recovered", where)};
-    if (row.recovered && !std::isfinite(*row.recovered)) row.recovered.reset();
+                   .recovered = number_of(item, "recovered", where)};
+    if (std::isnan(*row.recovered)) row.recovered.reset();
     // What is said of held-out tasks is meant of others like them, too: the interval is that of tasks drawn anew.
     const bool by_task = row.section == "instruction" && item.contains("difference_by_task") && !item["difference_by_task"].is_null();
     const std::string key = by_task ? "difference_by_task" : "difference";
@@ -195,8 +201,8 @@ void read_clusters(const json& document, const std::string& origin, Clusters& cl
   const auto where = origin + ": clusters";
   clusters.adapters = strings_of(object, "adapters", where);
   for (const auto& label : numbers_of(object, "labels", where)) {
-    if (!(std::abs(label) < 1e9) || label != std::floor(label)) {
-      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers", where, label);
+    if (!(std::abs(label) <= kMaxLabel) || label != std::floor(label)) {
+      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers up to {}", where, label, kMaxLabel);
     }
     clusters.labels.push_back(static_cast<std::int64_t>(label));
   }
@@ -262,7 +268,8 @@ void read_samples(const json& document, const std::string& origin, Results& resu
                   .metrics = {}};
     for (const auto& metric : results.metrics) {
       const auto found = item.find(metric.name);
-      if (found != item.end() && found->is_number()) sample.metrics.emplace_back(metric.name, found->get<double>());
+      if (found == item.end() || !found->is_number()) continue;
+      sample.metrics.emplace_back(metric.name, checked_number(found->get<double>(), format("{}.{}", where, metric.name)));
     }
     results.samples.push_back(std::move(sample));
   });

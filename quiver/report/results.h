@@ -13,6 +13,10 @@
 namespace quiver::report {
 
 inline constexpr std::int64_t kResultsVersion = 1;
+/// Numbers of a larger size are refused: charts compute with differences and squares of numbers.
+inline constexpr double kMaxNumber = 1e100;
+/// Labels of clusters of a larger size are refused.
+inline constexpr double kMaxLabel = 1e9;
 /// The metric of generated answers.
 inline constexpr std::string_view kAnswerMetric = "rouge_l";
 

@@ -27,7 +27,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
 }
 
 int tick_decimals(const std::vector<double>& ticks) {
-  if (ticks.size() < 2) return 2;
+  if (ticks.size() < 2 || !(ticks[1] > ticks[0])) return 2;  // equal where the step is lost in rounding
   return std::clamp(static_cast<int>(std::ceil(-std::log10(ticks[1] - ticks[0]) - 1e-9)), 0, 6);
 }
 
