@@ -86,8 +86,8 @@ TEST(Library, KeepsHowTasksMixSkillsAndVerifiesIt) {
   EXPECT_EQ(Library::open(temp / "lib").at("poly-0").info.kind, AdapterKind::kPoly);
   library.remove("poly-0");
   EXPECT_THAT(findings_of(library), HasSubstr("is of a skill 'poly-0' that is not, or no longer, in the library"));
-  library.store_mixing("poly", {{"logits", torch::tensor({0.25, -1.5})}}, {{"tasks", {"t"}}});
-  EXPECT_THAT(findings_of(library), HasSubstr("poly.safetensors: the key 'skills' is missing"));
+  tensor::save_tensors(temp / "lib" / "mixing" / "poly.safetensors", {{"logits", logits}}, {{"quiver.mixing", R"({"tasks": ["t"]})"}});
+  EXPECT_THAT(findings_of(library), HasSubstr("quiver.mixing: the key 'skills' is missing"));
   std::ofstream(temp / "lib" / "mixing" / "poly.safetensors") << "xx";
   EXPECT_THAT(findings_of(library), HasSubstr("cannot be read"));
   EXPECT_ERROR(library.find_mixing("../poly"), ErrorKind::kUsage, "'../poly' cannot name an adapter");
