@@ -99,8 +99,10 @@ void add_library(ArtifactKey& key, const library::Library& library, const std::s
   if (!library::find_kind(kind)) return;
   const auto mixing = library.find_mixing(kind);
   if (!mixing) return;
-  key.add_value(mixing->meta);
-  for (const auto& [name, tensor] : mixing->tensors) key.add(name).add(tensor);
+  const auto& [logits, meta] = *mixing;
+  const auto& [tasks, skills, rule, granularity, heads] = meta;
+  key.add(logits).add_values(tasks, rule, granularity, heads, skills.size());
+  for (const auto& [skill, sha256] : skills) key.add(skill).add(sha256);
 }
 
 /// Whether the method looks at texts of the adapters' tasks. An evaluation's "oracle" is no method of reuse, and does not.
@@ -124,8 +126,8 @@ void add_to_key(ArtifactKey& key, const AdapterChoice& choice) {
   const auto library = library::Library::open(library_path);
   add_library(key, library, kind);
   if (!reads_task_data(method)) return;
-  for (const auto& [name, entry] : library.adapters()) {
-    for (const auto& task : entry.info.tasks) key.add(data::task_sha256(task_data, task));
+  for (const auto& name : library_members(library, choice)) {
+    for (const auto& task : library.at(name).info.tasks) key.add(data::task_sha256(task_data, task));
   }
 }
 

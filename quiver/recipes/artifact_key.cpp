@@ -29,7 +29,7 @@ ArtifactKey& ArtifactKey::add(const model::Llama& model) {
 }
 
 ArtifactKey& ArtifactKey::add(const BaseModel& base) {
-  const auto& [path, llama, tokenizer, format] = base;  // the path names what the others are read from
+  const auto& [path, llama, tokenizer, format, warnings] = base;  // the path names what the others are read from
   const auto& [chat, system, train_on] = format;
   begin("base", 4);
   add(llama).add(tokenizer.sha256());
@@ -75,7 +75,7 @@ ArtifactKey& ArtifactKey::add(std::span<const Prompt> prompts) {
 
 ArtifactKey& ArtifactKey::add(std::span<const forest::Sequence> sequences) {
   begin("sequences", sequences.size());
-  for (const auto& [tokens, num_targets, group, gaps] : sequences) {
+  for (const auto& [tokens, num_targets, group, gaps, name] : sequences) {  // the name is for messages of errors
     begin("sequence", tokens.size());
     hash_.update(std::as_bytes(std::span(tokens)));
     add_values(num_targets, group);

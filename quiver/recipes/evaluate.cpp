@@ -320,9 +320,9 @@ struct PartInputs {
     key.add(model).add(of_section).add_values(generates, max_new_tokens);
     add_method(key, of_method, adapters);
     key.add_value(tasks.size());
-    for (const auto& [task, examples, questions, sequences, prompts] : tasks) {
+    for (const auto& [task, examples, questions, sequences, prompts, names] : tasks) {  // names are for messages of errors
       key.add(task).add(examples).add(sequences).add(prompts).add_value(questions.size());
-      for (const auto& [id, choices, contexts, continuations, label] : questions) {
+      for (const auto& [id, choices, contexts, continuations, label, where] : questions) {
         key.add(id).add_values(choices, contexts, continuations, label);
       }
     }
