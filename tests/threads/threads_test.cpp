@@ -16,9 +16,10 @@
 #include "quiver/io/gguf.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/io/test_support.h"
+#include "quiver/regex/pattern.h"
 #include "quiver/text/chat_template.h"
 #include "quiver/text/jinja.h"
-#include "quiver/text/regex.h"
+#include "quiver/text/oniguruma.h"
 
 namespace quiver {
 namespace {
@@ -57,11 +58,11 @@ TEST(Threads, ATokenizerOfNormalizersAndSplitsEncodesAlikeOnAll) {
 }
 
 TEST(Threads, ARegexMatchesAlikeOnAll) {
-  const text::Regex regex(text::translate_pattern(R"(\p{L}+| \d+)", "test"), "test");
+  const regex::Pattern pattern(text::translate_pattern(R"(\p{L}+| \d+)", "test"), "test");
   on_threads([&](std::size_t thread) {
     for (int i = 0; i < 50; ++i) {
-      std::vector<text::Match> matches;
-      regex.find_all(words(thread), matches);
+      std::vector<regex::Match> matches;
+      pattern.find_all(words(thread), matches);
       ASSERT_EQ(matches.size(), 400u);
     }
   });
