@@ -60,7 +60,7 @@ function(quiver_test name)
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL}
-    ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR};GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test-results/")
+    ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR};GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test-results/;GOMP_SPINCOUNT=1000")
 endfunction()
 
 # quiver_isa_kernels(TARGET SOURCE): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and v4bf16.

@@ -90,7 +90,7 @@ TEST(Library, KeepsHowTasksMixSkillsAndVerifiesIt) {
   EXPECT_THAT(findings_of(library), HasSubstr("quiver.mixing: the key 'skills' is missing"));
   std::ofstream(temp / "lib" / "mixing" / "poly.safetensors") << "xx";
   EXPECT_THAT(findings_of(library), HasSubstr("cannot be read"));
-  EXPECT_ERROR(library.find_mixing("../poly"), ErrorKind::kUsage, "'../poly' cannot name an adapter");
+  EXPECT_ERROR(library.find_mixing("../poly"), ErrorKind::kUsage, "'../poly' of 7 bytes cannot name an adapter");
 }
 
 TEST(Library, NotesWhenAnAdapterWasMade) {
@@ -418,8 +418,8 @@ TEST(Artifacts, HaveHexadecimalKeys) {
   const TempFolder temp;
   const auto library = new_library(temp);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.find_artifact("../../quiver"); }), HasSubstr("'../../quiver'"));
-  EXPECT_ERROR(library.find_artifact("00FF00FF"), ErrorKind::kUsage, "'00FF00FF' cannot be the key of an artifact");
-  EXPECT_ERROR(library.store_artifact("", {}, nullptr), ErrorKind::kUsage, "'' cannot be the key of an artifact");
+  EXPECT_ERROR(library.find_artifact("00FF00FF"), ErrorKind::kUsage, "'00FF00FF' of 8 bytes cannot be the key of an artifact");
+  EXPECT_ERROR(library.store_artifact("", {}, nullptr), ErrorKind::kUsage, "'' of 0 bytes cannot be the key of an artifact");
 }
 
 TEST(Library, IsMadeOnceByManyAtOnce) {

@@ -114,9 +114,9 @@ ROWS = [
     # A library names fields, the program flags.
     ("no library to start from", [*ADAPT[:-3], "mean", "--epochs", "1", "--output", "{tmp}/new"], 2, ["--method mean starts from a library: give --library"]),
     ("two adapters for one", [*ADAPT[:-3], "shared", "--epochs", "1", "--library", "{library}", "--kind", "private", "--output", "{tmp}/new"], 2, ["--adapters NAME says which"]),
-    ("skills of DoRA", ["build", *BASE, "--library", "{tmp}/new", "--data", "{data}", "--recipe", "poly", "--dora"], 3, ["train them without --dora"]),
+    ("skills of DoRA", ["build", *BASE, "--library", "{tmp}/new", "--data", "{data}", "--recipe", "poly", "--dora"], 3, ["--dora: a DoRA is used alone", "--recipe poly", "leave --dora out"]),
     ("a chat without a template", [*GENERATE, "--chat"], 2, ["--chat: the base", "leave --chat out"]),
-    ("a system message of bare text", [*GENERATE, "--no-chat", "--system", "s"], 2, ["--system is for conversations: the prompt is bare text by --no-chat"]),
+    ("a system message of bare text", [*GENERATE, "--no-chat", "--system", "s"], 2, ["--no-chat excludes --system"]),
     ("validation without rows", ["train", *BASE, "--data", "{tmp}/one", "--library", "{tmp}/new", "--validate", "2"], 2, ["train it without --validate"]),
     ("a device that is none", [*GENERATE, "--device", "abacus"], 2, ["--device 'abacus' is not one of auto, cpu, cuda"]),
     ("an infinite rate", [*FULL, "--library", "{tmp}/new", "--lr", "inf"], 2, ["--lr", "above 0"]),
@@ -174,13 +174,13 @@ class Hostile(Case):
         cls.uneven = cls.shared / "uneven"  # adapters of different target modules
         run(*train, "--library", cls.uneven, "--tasks", "alpha")
         run(*train, "--library", cls.uneven, "--tasks", "beta", "--target-modules", "q_proj")
-        cls.overflows = cls.shared / "overflows"  # one of the adapters is scaled beyond float32
-        run(*train, "--library", cls.overflows, "--tasks", "beta")
-        huge = cls.shared / "alpha"
-        shutil.copytree(cls.library / "adapters/alpha", huge)
-        config = json.loads((huge / "adapter_config.json").read_text())
-        (huge / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
-        run("library", "add", *BASE, "--library", cls.overflows, huge)
+        cls.overflows = cls.shared / "overflows"  # its adapters are scaled until the logits overflow float32
+        for name in ("alpha", "beta"):
+            huge = cls.shared / name
+            shutil.copytree(cls.library / "adapters" / name, huge)
+            config = json.loads((huge / "adapter_config.json").read_text())
+            (huge / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+            run("library", "add", *BASE, "--library", cls.overflows, huge)
 
     @classmethod
     def tearDownClass(cls):
