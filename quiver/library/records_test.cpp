@@ -68,7 +68,8 @@ TEST(ParseCatalogue, RefusesWhatLaterWorkWouldTripOver) {
   };
   EXPECT_THAT(refusal(json::object(), json::array()), HasSubstr("file: adapter 'a': 'training' is array ([]); expected an object"));
   EXPECT_THAT(refusal({{"groups_provenance", "text"}}), HasSubstr("file: 'groups_provenance' is string"));
-  EXPECT_THAT(refusal({{"groups_provenance", {{"joined", 3}}}}), HasSubstr("file: groups_provenance: 'joined' is number (3); expected an object"));
+  EXPECT_THAT(refusal({{"groups_provenance", {{"joined", 3}}}}),
+              HasSubstr("file: groups_provenance: 'joined' is number (3); expected an object"));
 }
 
 TEST(CheckAdapterName, TellsTheLength) {
