@@ -111,6 +111,7 @@ void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice
     return;
   }
   check_members(command, choice, methods);
+  if (methods.empty()) return;  // any method may follow
   for (const auto& reading : readings()) {
     if (!is_given(command, reading.option)) continue;
     if (std::ranges::none_of(methods, [&](const std::string& method) { return reads(method, reading, choice); })) {

@@ -191,6 +191,10 @@ class Talk(ChatCase):
         self.assertIn(" %  alpha\n", text)
         self.assertIn("\n 100.0 %  mean\n", text)
         self.assertIn("/reset        forget the conversation", text)
+        shutil.copytree(library / "adapters/alpha", self.tmp / "huge")
+        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
+        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
+        self.expect_error(["chat", "--base", self.base, "--dtype", "float32", "--adapter", self.tmp / "huge"], 3, "after the message are not finite", "/huge'", stdin="x\n")
 
     def test_what_goes_wrong(self):
         chat = ["chat", "--base", self.base, "--max-new-tokens", 5]
@@ -198,10 +202,6 @@ class Talk(ChatCase):
         self.expect_error(chat, 2, "--library", stdin="/method mean\n")
         self.expect_error(["chat", "--base", TINY], 2, "no chat template", stdin="x\n")
         self.expect_error([*chat, "--no-chat"], 2, "conversation needs the chat template", stdin="x\n")
-        shutil.copytree(library / "adapters/alpha", self.tmp / "huge")
-        config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
-        (self.tmp / "huge/adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
-        self.expect_error(["chat", "--base", self.base, "--dtype", "float32", "--adapter", self.tmp / "huge"], 3, "after the message are not finite", "/huge'", stdin="x\n")
         self.expect_error(chat, 2, "the message takes", "context", stdin="read " * 600 + "\n")
         long = run(*chat, "--json", stdin="".join("read " * 40 + "\n" for _ in range(4)))
         self.assertGreater(json.loads(long.stdout.splitlines()[-1])["forgotten"], 0)
