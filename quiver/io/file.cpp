@@ -169,10 +169,18 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 std::string read_text_file(const fs::path& path) {
   const Descriptor fd = open_to_read(path);
   std::string text;
+  const auto check_size = [&path](std::int64_t size, const char* bound) {
+    if (size <= kMaxTextFileBytes) return;
+    fail(ErrorKind::kUnsupported, "'{}' has {}{} bytes of text; at most {} are read", path.string(), bound, size, kMaxTextFileBytes);
+  };
   struct stat info {};
-  if (::fstat(fd.get(), &info) == 0 && info.st_size > 0) text.reserve(static_cast<std::size_t>(info.st_size) + 1);
+  if (::fstat(fd.get(), &info) == 0 && info.st_size > 0) {
+    check_size(info.st_size, "");
+    text.reserve(static_cast<std::size_t>(info.st_size) + 1);
+  }
   std::vector<char> chunk(kChunkBytes);
   while (const std::size_t count = read_some(fd.get(), chunk.data(), chunk.size(), path)) {
+    check_size(static_cast<std::int64_t>(text.size() + count), "at least ");
     text.append(chunk.data(), count);
   }
   return text;

@@ -32,7 +32,10 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// The whole content of a file (pipes and /proc included). Throws kNotFound or kIo.
+/// read_text_file refuses a longer file. The largest text that is read at once, a tokenizer.json, has some 30 MB.
+inline constexpr std::int64_t kMaxTextFileBytes = std::int64_t{1} << 30;
+
+/// The whole content of a file (pipes and /proc included). Throws kNotFound, kIo, or kUnsupported beyond kMaxTextFileBytes.
 std::string read_text_file(const std::filesystem::path& path);
 
 /// The 64 hexadecimal digits of the SHA-256 of a file's content. Throws kNotFound or kIo.

@@ -89,6 +89,14 @@ TEST(MappedFile, RefusesWhatIsNoFile) {
 
 TEST(ReadTextFile, ReadsFilesWhoseSizeIsNotKnown) { EXPECT_THAT(read_text_file("/proc/self/status"), HasSubstr("Pid:")); }
 
+TEST(ReadTextFile, RefusesWhatNoTextHas) {
+  const TempFolder folder;
+  std::ofstream(folder / "a") << "x";
+  fs::resize_file(folder / "a", static_cast<std::uintmax_t>(kMaxTextFileBytes) + 1);  // a hole: takes no room
+  EXPECT_THAT(error_of([&] { read_text_file(folder / "a"); }),
+              AllOf(StartsWith("unsupported: "), HasSubstr("a' has 1073741825 bytes of text; at most 1073741824 are read")));
+}
+
 TEST(ReadTextFile, RefusesAFolder) {
   const TempFolder folder;
   EXPECT_THAT(error_of([&] { read_text_file(folder.path()); }), AllOf(StartsWith("input/output: "), HasSubstr("cannot read")));

@@ -17,7 +17,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian, and mapped as they are");
 
 constexpr std::uint64_t kDefaultAlignment = 32;
-constexpr std::uint32_t kMaxDims = 4;  // ggml has no more
 constexpr std::string_view kAlignmentKey = "general.alignment";
 
 /// The format's numbers of metadata types.
@@ -188,8 +187,8 @@ std::pair<GgufTensor, std::uint64_t> read_tensor_info(Cursor& cursor) {
   tensor.name = cursor.read_name("a tensor's name");
   const std::string what = format("tensor '{}'", tensor.name);
   const auto num_dims = cursor.read<std::uint32_t>(what);
-  if (num_dims > kMaxDims) {
-    fail(ErrorKind::kBadFormat, "{}: {} has {} dimensions; the format allows {}", cursor.origin(), what, num_dims, kMaxDims);
+  if (num_dims > kMaxGgufDims) {
+    fail(ErrorKind::kBadFormat, "{}: {} has {} dimensions; the format allows {}", cursor.origin(), what, num_dims, kMaxGgufDims);
   }
   tensor.shape.resize(num_dims);
   for (std::uint32_t i = 0; i < num_dims; ++i) {

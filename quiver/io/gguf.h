@@ -13,6 +13,9 @@
 
 namespace quiver::io {
 
+/// A tensor of more dimensions is refused; ggml has no more.
+inline constexpr std::uint32_t kMaxGgufDims = 4;
+
 /// ggml's tensor types, with ggml's numbers.
 enum class GgufType : std::uint32_t {
   kF32 = 0,

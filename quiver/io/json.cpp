@@ -107,7 +107,8 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
 
   bool open(json&& value) {
     if (static_cast<std::int64_t>(open_.size()) >= kMaxJsonDepth) {
-      fail(ErrorKind::kBadFormat, "{}: not usable JSON: arrays and objects are nested more than {} deep", origin_, kMaxJsonDepth);
+      fail(ErrorKind::kBadFormat, "{}: not usable JSON: arrays and objects are nested {} deep; at most {} is read", origin_,
+           open_.size() + 1, kMaxJsonDepth);
     }
     open_.push_back(place(std::move(value)));  // stable: a parent does not grow while its child is open
     return true;

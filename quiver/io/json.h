@@ -31,6 +31,7 @@ std::string dump_json(const nlohmann::json& value, std::string_view origin, int 
 /// kMaxLineBytes. Not thread-safe.
 class JsonLinesReader {
  public:
+  /// A longer line is refused.
   static constexpr std::int64_t kMaxLineBytes = std::int64_t{256} << 20;
 
   /// Throws kNotFound or kIo.

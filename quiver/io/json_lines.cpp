@@ -126,8 +126,8 @@ struct JsonLinesReader::State {
       const std::size_t newline = rest.find('\n');
       const std::size_t count = std::min(newline, rest.size());
       if (line.size() + count > static_cast<std::size_t>(kMaxLineBytes)) {
-        fail(ErrorKind::kBadFormat, "{}: line {} has more than {} bytes; expected one JSON document per line", origin, line_count + 1,
-             kMaxLineBytes);
+        fail(ErrorKind::kBadFormat, "{}: line {} has at least {} bytes; at most {} are read (expected one JSON document per line)", origin,
+             line_count + 1, line.size() + count, kMaxLineBytes);
       }
       line.append(rest.substr(0, count));
       position += count;

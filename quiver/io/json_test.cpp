@@ -56,14 +56,14 @@ TEST(ParseJson, QuotesOnlyTheEndOfALongToken) { EXPECT_LT(parse_error_of("[\"" +
 TEST(ParseJson, LimitsTheDepth) {
   const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_EQ(parse_error_of(nested(kMaxJsonDepth)), "no error");
-  EXPECT_THAT(parse_error_of(nested(kMaxJsonDepth + 1)), HasSubstr("nested more than 512 deep"));
+  EXPECT_THAT(parse_error_of(nested(kMaxJsonDepth + 1)), HasSubstr("nested 513 deep; at most 512 is read"));
 }
 
 TEST(ParseJson, RefusesAMillionOpenBracketsWithoutACrash) {
-  EXPECT_THAT(parse_error_of(std::string(1'000'000, '[')), HasSubstr("nested more than 512 deep"));
+  EXPECT_THAT(parse_error_of(std::string(1'000'000, '[')), HasSubstr("nested 513 deep; at most 512 is read"));
   std::string objects;
   for (int i = 0; i < 1'000'000; ++i) objects += "{\"a\":";
-  EXPECT_THAT(parse_error_of(objects), HasSubstr("nested more than 512 deep"));
+  EXPECT_THAT(parse_error_of(objects), HasSubstr("nested 513 deep; at most 512 is read"));
 }
 
 TEST(ReadJsonFile, NamesTheFile) {

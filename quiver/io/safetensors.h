@@ -35,6 +35,7 @@ struct TensorEntry {
 /// Nothing downstream re-checks this. A value type; immutable, thread-safe.
 class SafetensorsView {
  public:
+  /// A longer header is refused, as the format says.
   static constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 
   /// Parses `bytes`, which must outlive the view. `origin` names the source in messages.

@@ -12,8 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMaxDimension = std::int64_t{1} << 24;
-
 /// Every size is used in products below; bounds keep those from overflowing and absurd files from allocating.
 void check(const LlamaConfig& c, const std::string& origin) {
   const auto positive = [&](const char* what, std::int64_t value) {

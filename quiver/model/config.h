@@ -10,6 +10,9 @@
 
 namespace quiver::model {
 
+/// A size of a model above this is refused, so that products of sizes fit into 64 bits.
+inline constexpr std::int64_t kMaxDimension = std::int64_t{1} << 24;
+
 /// How rotary frequencies are adapted to long contexts.
 struct RopeOptions {
   enum class Type { kDefault, kLinear, kLlama3 };

@@ -146,7 +146,10 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
   for (const auto& task : tasks) {
     const auto own = adapters_of(library, adapters, task);
     progress.advance(1, task);
-    if (own.empty()) continue;
+    if (own.empty()) {
+      fail(ErrorKind::kUsage, "no adapter of library '{}' was trained on task '{}': norms compare a task's own adapter with others",
+           library.path().string(), task);
+    }
     const auto i = static_cast<std::int64_t>(own.front());
     auto choice = setup.choice;
     choice.method = "oracle=" + adapters[own.front()].name;

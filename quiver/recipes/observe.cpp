@@ -145,7 +145,8 @@ void check_finite(const torch::Tensor& scores, std::span<const std::string> path
   const auto first = is_finite.logical_not().nonzero()[0];  // [3]
   const auto prompt = first[0].item<std::int64_t>(), path = first[1].item<std::int64_t>(), adapter = first[2].item<std::int64_t>();
   if (!is_finite[prompt][path].any().item<bool>()) {
-    fail(ErrorKind::kMismatch, "the input of '{}' is not finite on a prompt: the base overflows", paths[static_cast<std::size_t>(path)]);
+    fail(ErrorKind::kMismatch, "the score of all adapters at '{}' is not finite on a prompt: the base overflows, or every adapter",
+         paths[static_cast<std::size_t>(path)]);
   }
   fail(ErrorKind::kMismatch, "the score of adapter '{}' at '{}' is not finite: leave the adapter out, or train it again",
        adapters[static_cast<std::size_t>(adapter)], paths[static_cast<std::size_t>(path)]);

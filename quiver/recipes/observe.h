@@ -36,7 +36,7 @@ struct ScoreSummary {
 /// any number of threads. Throws kUsage without prompts or for an empty one, kMismatch for a path that the model does not have.
 ScoreSummary observe_scores(const model::Llama& base, std::span<const Prompt> prompts, const Scoring& scoring, Progress& progress);
 
-/// Throws kMismatch for a score that is not finite, naming the path and the adapter, or the path alone if no adapter's score is finite
+/// Throws kMismatch for a score that is not finite, naming the path and the adapter, or all adapters if no adapter's score is finite
 /// there. scores [P, L, N], paths [L], adapters [N].
 void check_finite(const torch::Tensor& scores, std::span<const std::string> paths, std::span<const std::string> adapters);
 

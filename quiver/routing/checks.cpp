@@ -70,10 +70,7 @@ RoutingDecision CheckedRouter::decide(const torch::Tensor& x, std::span<const st
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (std::isfinite(weights[i])) continue;
     const auto token = static_cast<std::int64_t>(i) / weight.size(1);
-    if (!x[token].isfinite().all().item<bool>()) {
-      fail(ErrorKind::kMismatch, "the input of '{}' is not finite: the base, or an adapter before it, overflows (a scaling too large?)",
-           path_);
-    }
+    if (!x[token].isfinite().all().item<bool>()) return decision;        // the pass's logits are not finite either, and it knows the prompt
     const auto adapter = decision.index[token][0].item<std::int64_t>();  // that of the largest score
     fail(ErrorKind::kMismatch, "the routing score of adapter '{}' at '{}' is not finite: leave the adapter out, or train it again",
          adapters_.at(static_cast<std::size_t>(adapter)), path_);

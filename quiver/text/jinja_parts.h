@@ -31,6 +31,7 @@
 namespace quiver::text::jinja {
 
 // Bounds. Templates are untrusted code; exceeding a bound is kUnsupported (kBadFormat for the size of the source).
+/// The source of a template.
 inline constexpr std::int64_t kMaxTemplateBytes = std::int64_t{1} << 20;
 /// Recursion of the parser; a statement counts two levels and a pair of parentheses three.
 inline constexpr std::int64_t kMaxNesting = 400;
@@ -40,6 +41,7 @@ inline constexpr std::int64_t kMaxTreeDepth = 300;
 inline constexpr std::int64_t kMaxEvaluationDepth = 1500;
 /// Containers inside each other, those of the variables included.
 inline constexpr std::int64_t kMaxValueDepth = 600;
+/// A rendering, or one string of it.
 inline constexpr std::int64_t kMaxOutputBytes = std::int64_t{16} << 20;
 /// Strings and containers alive at one time.
 inline constexpr std::int64_t kMaxLiveBytes = std::int64_t{256} << 20;

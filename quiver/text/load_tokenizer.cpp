@@ -38,7 +38,7 @@ std::vector<std::int32_t> listed_ids(const json& config, const char* key, const 
   const json list = found->is_array() ? *found : json::array({*found});
   std::vector<std::int32_t> ids;
   for (const json& id : list) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > 2147483647) {
+    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > kMaxTokenId) {
       fail(ErrorKind::kBadFormat, "{}: {} is {}, neither a token id nor a list of them", path.string(), key,
            io::dump_json(*found, path.string()));
     }

@@ -11,14 +11,11 @@
 namespace quiver::text {
 namespace {
 
-// A vocabulary is stored by id, so one absurd id must not ask for gigabytes.
-constexpr std::int32_t kMaxId = (1 << 24) - 1;
-
 void check_valid_utf8(const TokenizerSource& source) {
   for (const auto& [token, id] : source.bpe.vocabulary) {
     if (!is_valid_utf8(token)) fail(ErrorKind::kBadFormat, "{}: token {} is not valid UTF-8", source.origin, id);
-    if (id < 0 || id > kMaxId) {
-      fail(ErrorKind::kBadFormat, "{}: token '{}' has the id {}; ids are 0 to {}", source.origin, token, id, kMaxId);
+    if (id < 0 || id > kMaxTokenId) {
+      fail(ErrorKind::kBadFormat, "{}: token '{}' has the id {}; ids are 0 to {}", source.origin, token, id, kMaxTokenId);
     }
   }
   for (const AddedToken& token : source.added_tokens) {
@@ -43,7 +40,7 @@ void check_added_ids(const TokenizerSource& source, const Bpe& bpe) {
     } else if (in_vocabulary != bpe.vocabulary().end()) {
       expected = in_vocabulary->second;
     }
-    if (token.id != expected || expected > kMaxId) {
+    if (token.id != expected || expected > kMaxTokenId) {
       fail(ErrorKind::kBadFormat,
            "{}: added token '{}' has the id {}, but its place in the vocabulary of {} tokens is {}; number added tokens on from the "
            "vocabulary, without gaps",

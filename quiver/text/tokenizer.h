@@ -82,6 +82,9 @@ class Tokenizer {
   std::shared_ptr<const TokenizerParts> parts_;
 };
 
+/// Tokens with larger ids are refused. A vocabulary is stored by id, so one absurd id must not ask for gigabytes.
+inline constexpr std::int32_t kMaxTokenId = (1 << 24) - 1;
+
 /// A tokenizer in a model folder without tokenizer.json: a GGUF file of metadata alone.
 inline constexpr const char* kGgufTokenizerFile = "tokenizer.gguf";
 

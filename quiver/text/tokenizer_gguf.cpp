@@ -50,7 +50,9 @@ void set_vocabulary(const io::GgufView& gguf, TokenizerSource& source) {
   if (types && types->size() != tokens.size()) {
     fail(ErrorKind::kBadFormat, "{}: {} tokens, but {} token types", source.origin, tokens.size(), types->size());
   }
-  if (tokens.size() > 2147483647) fail(ErrorKind::kBadFormat, "{}: {} tokens", source.origin, tokens.size());
+  if (static_cast<std::int64_t>(tokens.size()) > kMaxTokenId) {
+    fail(ErrorKind::kUnsupported, "{}: a vocabulary of {} tokens; at most {} are read", source.origin, tokens.size(), kMaxTokenId);
+  }
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
     source.bpe.vocabulary.emplace_back(tokens[i], id);
@@ -73,7 +75,9 @@ void set_vocabulary(const io::GgufView& gguf, TokenizerSource& source) {
 std::optional<std::int32_t> find_id(const io::GgufView& gguf, std::string_view key) {
   const auto id = gguf.find_int(key);
   if (!id) return std::nullopt;
-  if (*id < 0 || *id > 2147483647) fail(ErrorKind::kBadFormat, "{}: {} is {}, no token id", gguf.origin(), key, *id);
+  if (*id < 0 || *id > kMaxTokenId) {
+    fail(ErrorKind::kBadFormat, "{}: {} is {}; ids are 0 to {}", gguf.origin(), key, *id, kMaxTokenId);
+  }
   return static_cast<std::int32_t>(*id);
 }
 

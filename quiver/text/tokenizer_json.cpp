@@ -12,11 +12,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMaxToken = 2147483647;
-
 std::int32_t checked_id(std::int64_t id, const std::string& what, const std::string& where) {
-  if (id < 0 || id > kMaxToken) {
-    fail(ErrorKind::kBadFormat, "{}: '{}' has the id {}; ids are 0 to {}", where, what, id, kMaxToken);
+  if (id < 0 || id > kMaxTokenId) {
+    fail(ErrorKind::kBadFormat, "{}: '{}' has the id {}; ids are 0 to {}", where, what, id, kMaxTokenId);
   }
   return static_cast<std::int32_t>(id);
 }

@@ -136,13 +136,15 @@ ROWS = [
     ("routes that overflow", ["route", *BASE, "--library", "{tmp}/overflows", "--prompt", "a", "--method", "arrow"], 3,
      ["after the prompt are not finite", "method 'arrow' over library '{tmp}/overflows'"]),
     ("routes that overflow for a task", ["analyse", "routing", *BASE, "--library", "{tmp}/overflows", "--data", "{data}", "--method", "arrow"], 3, ["row 'alpha-", "task 'alpha'"]),
+    ("norms of a task without an adapter", ["analyse", "norms", *BASE, "--library", "{library}", "--data", "{tmp}/others", "--tasks", "gamma"], 2,
+     ["no adapter of library '{tmp}/library' was trained on task 'gamma'"]),
     ("norms that overflow", ["analyse", "norms", *BASE, "--library", "{tmp}/overflows", "--data", "{data}"], 3, ["the test rows of task 'alpha' are not finite"]),
     ("a search that overflows", ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{tmp}/overflows", "--output", "{tmp}/none", "--method", "lorahub",
                                  "--objective", "loss"], 3, ["row 'alpha-", "are not finite: a mixture of 2 adapters overflows"]),
     # A configuration from elsewhere ends with a message.
     ("deeply nested targets", [*GENERATE, "--adapter", "{tmp}/deep"], 3, ["target_modules: a regular expression of 400000 bytes; at most 65536 are read"]),
     ("a key beyond Quiver", [*GENERATE, "--adapter", "{tmp}/condition"], 3, ["alpha_pattern: the regular expression '(q)?(?(2)a|b)' has a condition on a group"]),
-    ("routing that overflows", ["route", *BASE, "--library", "{tmp}/overflows", "--method", "norm", "--prompt", "a"], 3, ["adapter 'alpha' at 'layers.", "not finite"]),
+    ("routing that overflows", ["route", *BASE, "--library", "{tmp}/overflows", "--method", "norm", "--prompt", "a"], 3, ["the score of all adapters at 'layers.", "not finite"]),
     ("adapters of other target modules", ["analyse", "norms", *BASE, "--library", "{tmp}/uneven", "--data", "{data}"], 3, ["adapter 'alpha' adapts 'layers.0.self_attn.k_proj' and adapter 'beta' does not"]),
     # A message names the thing.
     ("an over-long name", ["score", "--base", "x" * 5000, "--input", "{tmp}/requests.jsonl"], 4, ["cannot examine", "File name too long"]),
@@ -175,12 +177,10 @@ class Hostile(Case):
         run(*train, "--library", cls.uneven, "--tasks", "alpha")
         run(*train, "--library", cls.uneven, "--tasks", "beta", "--target-modules", "q_proj")
         cls.overflows = cls.shared / "overflows"  # its adapters are scaled until the logits overflow float32
+        shutil.copytree(cls.library, cls.overflows)
         for name in ("alpha", "beta"):
-            huge = cls.shared / name
-            shutil.copytree(cls.library / "adapters" / name, huge)
-            config = json.loads((huge / "adapter_config.json").read_text())
-            (huge / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e38}))
-            run("library", "add", *BASE, "--library", cls.overflows, huge)
+            path = cls.overflows / "adapters" / name / "adapter_config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "lora_alpha": 1e38}))
 
     @classmethod
     def tearDownClass(cls):
@@ -198,6 +198,7 @@ class Hostile(Case):
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "adapter")
         (self.tmp / "adapter/notes.txt").write_text("mine")
         shutil.copytree(self.data, self.tmp / "train")
+        make_tasks(self.tmp / "others", names=("gamma",))
         make_tasks(self.tmp / "bad", names=("alpha", "omega"))
         (self.tmp / "bad/omega.jsonl").write_text('{"source": "a", "target": "b"}\n{"source":\n')
         (self.tmp / "shape").mkdir()
