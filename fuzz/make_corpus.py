@@ -310,6 +310,44 @@ def mixing(meta, shape, dtype="F32"):
                         "logits": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}, bytes(size))
 
 
+def checkpoint(steps=2, losses=None, validations=((1, 0.5), (2, 0.25)), drop=(), best=True, seconds=1.5, num_values=5, dtype="F32", extra=()):
+    """That of a trainer of `num_values` parameters."""
+    width = {"F32": 4, "BF16": 2, "F64": 8}[dtype]
+    moments = (dtype, [num_values], bytes(width * num_values))
+    losses = [0.75] * steps if losses is None else losses
+    tensors = {"values": moments, "first": moments, "second": moments, "steps": ("I64", [1], struct.pack("<q", steps)),
+               "losses": ("F64", [len(losses)], struct.pack(f"<{len(losses)}d", *losses)),
+               "counters": ("I64", [3], struct.pack("<3q", steps, 100, 80)), "seconds": ("F64", [1], struct.pack("<d", seconds)),
+               "validations": ("F64", [len(validations), 2], b"".join(struct.pack("<2d", *v) for v in validations)), **dict(extra)}
+    if best:
+        tensors["best_values"] = moments
+    header, data = {"__metadata__": {"quiver.checkpoint": "1", "quiver.key": "key"}}, b""
+    for name, (kind, shape, raw) in tensors.items():
+        if name in drop:
+            continue
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    return safetensors(header, data)
+
+
+def checkpoint_seeds():
+    yield "plain", checkpoint()
+    yield "no_validation", checkpoint(validations=(), best=False)
+    yield "new", checkpoint(steps=0, validations=(), best=False)
+    yield "bf16", checkpoint(dtype="BF16")
+    yield "other_size", checkpoint(num_values=4)
+    yield "no_losses", checkpoint(drop=("losses",))
+    yield "fewer_losses", checkpoint(losses=[1.0])
+    yield "too_far", checkpoint(steps=5)
+    yield "before_the_first", checkpoint(steps=-1, losses=[])
+    yield "validation_of_a_later_step", checkpoint(validations=((3, 0.5),))
+    yield "validation_not_a_number", checkpoint(validations=((float("nan"), 0.5),))
+    yield "loss_not_a_number", checkpoint(validations=((1, float("nan")), (2, float("nan"))))
+    yield "seconds_not_a_number", checkpoint(seconds=float("nan"))
+    yield "best_without_validation", checkpoint(validations=())
+    yield "one_more", checkpoint(extra=[("third", ("U8", [1], b"x"))])
+
+
 def mixing_seeds():
     meta = {"tasks": ["a", "b"], "skills": [{"name": "poly-0", "sha256": "00"}], "rule": "sigmoid", "granularity": "model", "heads": 1}
     yield "plain", mixing(meta, [2, 1, 1, 1])
@@ -391,6 +429,7 @@ def main():
         ("gguf_config", gguf_config_seeds),
         ("catalogue", catalogue_seeds),
         ("mixing", mixing_seeds),
+        ("checkpoint", checkpoint_seeds),
         ("artifact", artifact_seeds),
         ("results", results_seeds),
     ):

@@ -114,7 +114,8 @@ TEST(CheckFinite, NamesTheAdapterAndTheProjection) {
   scores[2][1][1] = kNan;
   EXPECT_ERROR(check_finite(scores, paths, adapters), ErrorKind::kMismatch, "the score of adapter 'two' at 'k_proj' is not finite");
   scores[2][1][0] = kNan;
-  EXPECT_ERROR(check_finite(scores, paths, adapters), ErrorKind::kMismatch, "the score of all adapters at 'k_proj' is not finite on a prompt");
+  EXPECT_ERROR(check_finite(scores, paths, adapters), ErrorKind::kMismatch,
+               "the score of all adapters at 'k_proj' is not finite on a prompt");
 }
 
 }  // namespace

@@ -67,27 +67,27 @@ class CheckpointTest : public ::testing::Test {
 TEST_F(CheckpointTest, AnotherShapeIsRefusedByNameWithBoth) {
   for (const char* name : {"values", "first", "second", "best_values"}) {
     EXPECT_THAT(refusal([&](auto& t) { t[name] = torch::zeros({3}); }),
-                HasSubstr(format("tensor '{}' is Float [3]; expected Float [{}]", name, num_parameters_)));
+                HasSubstr(format("tensor '{}' is F32 [3]; expected F32 [{}]", name, num_parameters_)));
     EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].unsqueeze(0); }),
-                HasSubstr(format("tensor '{}' is Float [1, {}]; expected", name, num_parameters_)));
+                HasSubstr(format("tensor '{}' is F32 [1, {}]; expected", name, num_parameters_)));
   }
   EXPECT_THAT(refusal([](auto& t) { t["counters"] = torch::zeros({2}, torch::kLong); }),
-              HasSubstr("'counters' is Long [2]; expected Long [3]"));
-  EXPECT_THAT(refusal([](auto& t) { t["seconds"] = torch::zeros({2}, torch::kDouble); }), HasSubstr("'seconds' is Double [2]"));
-  EXPECT_THAT(refusal([](auto& t) { t["losses"] = torch::zeros({1, 1}, torch::kDouble); }), HasSubstr("expected Double [any]"));
-  EXPECT_THAT(refusal([](auto& t) { t["validations"] = torch::zeros({1, 3}, torch::kDouble); }), HasSubstr("expected Double [any, 2]"));
+              HasSubstr("'counters' is I64 [2]; expected I64 [3]"));
+  EXPECT_THAT(refusal([](auto& t) { t["seconds"] = torch::zeros({2}, torch::kDouble); }), HasSubstr("'seconds' is F64 [2]"));
+  EXPECT_THAT(refusal([](auto& t) { t["losses"] = torch::zeros({1, 1}, torch::kDouble); }), HasSubstr("expected F64 [any]"));
+  EXPECT_THAT(refusal([](auto& t) { t["validations"] = torch::zeros({1, 3}, torch::kDouble); }), HasSubstr("expected F64 [any, 2]"));
 }
 
 TEST_F(CheckpointTest, AnotherDtypeIsRefusedByNameWithBoth) {
   for (const char* name : {"values", "first", "second", "best_values"}) {
     EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].to(torch::kDouble); }),
-                HasSubstr(format("tensor '{}' is Double [{}]; expected Float", name, num_parameters_)));
+                HasSubstr(format("tensor '{}' is F64 [{}]; expected F32", name, num_parameters_)));
   }
   for (const char* name : {"losses", "validations", "seconds"}) {
-    EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].to(torch::kFloat); }), HasSubstr(format("tensor '{}' is Float", name)));
+    EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].to(torch::kFloat); }), HasSubstr(format("tensor '{}' is F32", name)));
   }
   for (const char* name : {"steps", "counters"}) {
-    EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].to(torch::kDouble); }), HasSubstr(format("tensor '{}' is Double", name)));
+    EXPECT_THAT(refusal([&](auto& t) { t[name] = t[name].to(torch::kDouble); }), HasSubstr(format("tensor '{}' is F64", name)));
   }
 }
 

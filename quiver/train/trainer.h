@@ -13,6 +13,7 @@
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
 #include "quiver/train/optimizer.h"
+#include "quiver/train/train_stats.h"
 #include "quiver/train/trainable.h"
 
 namespace quiver::train {
@@ -37,22 +38,6 @@ struct TrainOptions {
   std::int64_t validate_every = 0;           ///< steps; 0: every epoch. Only where there are validation examples
   std::int64_t patience = 0;                 ///< validations without a better loss before training ends; 0: never
   std::optional<std::int64_t> memory_limit;  ///< bytes a batch may take; what the system has left if not given
-};
-
-/// What training did. Tokens are those of the original examples, a shared prefix counted as often as it occurs; rows
-/// are what was computed.
-struct TrainStats {
-  std::int64_t steps = 0;
-  std::int64_t tokens = 0;
-  std::int64_t rows = 0;
-  double seconds = 0;
-  std::vector<double> losses;  ///< per step
-  struct Validation {
-    std::int64_t step = 0;  ///< steps done
-    double loss = 0;
-  };
-  std::vector<Validation> validations;
-  std::int64_t best_step = 0;  ///< of the lowest validation loss, whose adapter is the result; 0 without validation
 };
 
 /// A batch in runs of at most `max_tokens` rows (0: one run), ordered so that common prefixes meet. Throws kUsage for a
