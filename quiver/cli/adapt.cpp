@@ -82,7 +82,7 @@ recipes::AdaptSetup resolve(AdaptOptions& options) {
 
 void run(AdaptOptions& options) {
   const auto setup = resolve(options);
-  lora::check_may_write(options.output, options.training.setup.force);  // before the work
+  library::check_may_write(options.output, options.training.setup.force);  // before the work
   const auto base = options.common.load(options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto adapted = recipes::adapt(base, setup, progress);

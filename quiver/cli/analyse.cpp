@@ -5,6 +5,7 @@
 #include "quiver/cli/training_options.h"
 #include "quiver/data/tasks.h"
 #include "quiver/recipes/analyse.h"
+#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
 namespace {
@@ -37,6 +38,7 @@ void add_options(CLI::App& command, AnalyseOptions& options) {
 std::string figure(const json& value) { return value.is_number() ? format("{:>9.3f}", value.get<double>()) : format("{:>9}", "-"); }
 
 void run_routing(const AnalyseOptions& options) {
+  recipes::expect_routing(options.analysis.choice.method);
   const auto setup = resolve(options);
   const auto base = options.common.load();
   auto progress = options.common.progress();

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "quiver/base/cores.h"
 #include "quiver/base/error.h"
@@ -92,7 +93,39 @@ void print_json(const nlohmann::json& value) { print_text(io::dump_json(value, "
 
 bool is_file(const std::string& path) { return !path.empty() && path != "-" && !io::is_stream(path); }
 
-void check_output(const std::string& path, bool force) {
+namespace {
+
+/// Whether the file may be one that a verb of this form has written. An empty file may be any.
+bool has_form(const std::filesystem::path& file, OutputForm form) {
+  constexpr std::size_t kHeadBytes = 1 << 16;
+  std::string head(kHeadBytes, '\0');
+  std::ifstream stream(file, std::ios::binary);
+  stream.read(head.data(), kHeadBytes);
+  head.resize(static_cast<std::size_t>(stream.gcount()));
+  if (head.empty()) return true;
+  switch (form) {
+    case OutputForm::kPage: return head.starts_with("<!DOCTYPE html>");
+    case OutputForm::kResults: return head.starts_with("{") && head.find("\"quiver_results\"") != std::string::npos;
+    case OutputForm::kLines: {
+      const auto end = head.find('\n');
+      return head.starts_with("{") && (end == std::string::npos || nlohmann::json::accept(head.substr(0, end)));
+    }
+  }
+  return false;
+}
+
+const char* form_name(OutputForm form) {
+  switch (form) {
+    case OutputForm::kPage: return "an HTML page";
+    case OutputForm::kResults: return "results of 'quiver eval'";
+    case OutputForm::kLines: return "a file of JSON lines";
+  }
+  return "";
+}
+
+}  // namespace
+
+void check_output(const std::string& path, OutputForm form, bool force) {
   if (!is_file(path)) return;
   namespace fs = std::filesystem;
   const fs::path file(path);
@@ -102,14 +135,17 @@ void check_output(const std::string& path, bool force) {
   if (!file.has_filename() || fs::is_directory(status))
     fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path);
   if (fs::exists(status) && !force) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", path);
+  if (fs::exists(status) && !has_form(file, form)) {
+    fail(ErrorKind::kUsage, "'{}' exists and is not {}: it is not replaced, even by --force", path, form_name(form));
+  }
   const auto folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   if (!fs::is_directory(folder, error))
     fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path, folder.string());
 }
 
-void write_output(const std::string& path, const std::string& text, bool force) {
+void write_output(const std::string& path, const std::string& text, OutputForm form, bool force) {
   if (path.empty() || path == "-") return print_text(text);
-  check_output(path, force);
+  check_output(path, form, force);
   io::write_file_atomic(path, text);
 }
 

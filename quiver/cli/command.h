@@ -61,10 +61,16 @@ void print_json(const nlohmann::json& value);
 void print_text(const std::string& text);
 /// Whether an output of this name becomes a file: it is neither stdout (empty or "-") nor a stream (io::is_stream).
 bool is_file(const std::string& path);
+/// What a verb writes. By force it replaces a file of that form alone, or an empty one.
+enum class OutputForm {
+  kPage,     ///< an HTML page
+  kResults,  ///< results of `quiver eval`
+  kLines,    ///< a JSON object per line
+};
 /// Throws, before the work, what write_output would throw after it.
-void check_output(const std::string& path, bool force);
+void check_output(const std::string& path, OutputForm form, bool force);
 /// stdout as `path`'s stand-in when it is "-" or empty, else an atomic file that must not exist without `force`.
-void write_output(const std::string& path, const std::string& text, bool force);
+void write_output(const std::string& path, const std::string& text, OutputForm form, bool force);
 
 void add_fetch_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);

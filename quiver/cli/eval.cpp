@@ -85,7 +85,7 @@ void run(EvalOptions& options) {
   setup.choice = section(data / "heldout_mc", options.choice_sets, setup.choice.max_rows);
   setup.seed = options.common.seed;
   setup.methods = chosen_methods(options);
-  check_output(options.output, options.force);
+  check_output(options.output, OutputForm::kResults, options.force);
   if (!options.work.empty()) {
     setup.work = options.work;
   } else if (is_file(options.output)) {
@@ -97,7 +97,7 @@ void run(EvalOptions& options) {
   auto results = recipes::evaluate(base, setup, progress);
   results["machine"] = recipes::describe_machine();
   if (!options.output.empty()) {
-    write_output(options.output, io::dump_json(results, options.output, 1) + "\n", options.force);
+    write_output(options.output, io::dump_json(results, options.output, 1) + "\n", OutputForm::kResults, options.force);
     if (options.work.empty()) io::WorkFolder(setup.work).remove();
   }
   if (options.common.json) {

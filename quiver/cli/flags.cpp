@@ -26,7 +26,7 @@ std::string flag_of(std::string_view field, std::string_view prefix) {
 std::optional<std::string> argument_of(const CLI::App& command, std::string_view marked) {
   const auto field = marked.substr(0, marked.find('='));
   const auto value = marked.substr(std::min(field.size() + 1, marked.size()));
-  const auto flag = flag_of(field, value == "false" ? "--no-" : "--");
+  auto flag = flag_of(field, value == "false" ? "--no-" : "--");
   if (command.get_option_no_throw(flag) == nullptr) return std::nullopt;
   if (value.empty() || value == "true" || value == "false") return flag;
   return flag + " " + std::string(value);

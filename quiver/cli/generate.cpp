@@ -17,7 +17,7 @@ namespace {
 struct GenerateOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
-  std::string prompt;
+  std::optional<std::string> prompt;  ///< may be an empty text
   std::string input;
   std::string output = "-";
   bool force = false;
@@ -39,7 +39,7 @@ std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann:
 /// One prompt, its answer appearing as it is made.
 void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
-  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, options.prompt, "")};
+  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, *options.prompt, "the prompt")};
   auto generate = options.generate;
   NoProgress quiet;
   generate.groups = model.groups_of(prompts, quiet);
@@ -49,7 +49,7 @@ void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, 
     return !stop_requested();
   });
   if (options.common.json) {
-    print_json({{"prompt", options.prompt}, {"text", base.tokenizer.decode(answers[0], true)}, {"ids", answers[0]}});
+    print_json({{"prompt", *options.prompt}, {"text", base.tokenizer.decode(answers[0], true)}, {"ids", answers[0]}});
   } else {
     print_text(decoder.finish() + "\n");
   }
@@ -135,7 +135,7 @@ void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput
 }
 
 void run(GenerateOptions& options) {
-  if (options.prompt.empty() == options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
+  if (options.prompt.has_value() == !options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
   LineOutput output(options.output, options.force);  // before the work
   const auto base = options.common.load();
   Prompts prompts;
@@ -144,7 +144,7 @@ void run(GenerateOptions& options) {
   const auto model = recipes::adapted_model(base, options.choice, progress);
   options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.generate.seed = options.common.seed;
-  options.prompt.empty() ? run_file(options, prompts, output, base, model) : run_prompt(options, base, model);
+  options.prompt ? run_prompt(options, base, model) : run_file(options, prompts, output, base, model);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 namespace quiver::cli {
 
 LineOutput::LineOutput(std::string path, bool force) : path_(std::move(path)) {
-  check_output(path_, force);
+  check_output(path_, OutputForm::kLines, force);
   if (is_file(path_)) partial_.emplace(path_);
 }
 

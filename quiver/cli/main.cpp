@@ -26,7 +26,7 @@ int report(quiver::ErrorKind kind, const std::string& message) {
 
 /// The first word of the command line that is neither a verb nor an option of the verb, or nothing.
 std::string unknown_word(const CLI::App& app, const CLI::App& command, std::span<char* const> words) {
-  for (const std::string word : words) {
+  for (std::string word : words) {
     if (word.starts_with("--")) {
       const auto name = word.substr(0, word.find('='));
       if (command.get_option_no_throw(name) == nullptr && name != "--help" && name != "--version") return name;

@@ -1,6 +1,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/lora/peft.h"
+#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
 namespace {
@@ -13,7 +14,8 @@ struct MergeOptions {
 };
 
 void run(MergeOptions& options) {
-  lora::check_may_write(options.output, options.force);  // before the work
+  recipes::expect_merge(options.choice.method);  // before the work
+  library::check_may_write(options.output, options.force);
   const auto base = options.common.load();
   const auto library = library::Library::open(options.choice.library);
   options.choice.merge.seed = options.common.seed;

@@ -23,10 +23,10 @@ void add_report_command(CLI::App& app) {
   command->add_flag("--json", options->json, "Print {\"path\": ...}");
   command->add_flag("--force", options->force, "Overwrite the page");
   command->callback([options] {
-    check_output(options->output, options->force);
+    check_output(options->output, OutputForm::kPage, options->force);
     std::vector<nlohmann::json> results;
     for (const auto& path : options->results) results.push_back(io::read_json_file(path));
-    write_output(options->output, report::render_report(results, options->report), options->force);
+    write_output(options->output, report::render_report(results, options->report), OutputForm::kPage, options->force);
     if (options->json) print_json({{"path", options->output}});
   });
 }

@@ -6,6 +6,7 @@
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/io/json.h"
+#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/trace.h"
 #include "quiver/report/trace_view.h"
 
@@ -22,11 +23,12 @@ struct RouteOptions {
 };
 
 void run(const RouteOptions& options) {
-  check_output(options.html, options.force);  // before the work
+  recipes::expect_routing(options.choice.method);
+  check_output(options.html, OutputForm::kPage, options.force);  // before the work
   const auto base = options.common.load();
   auto progress = options.common.progress();
   const auto trace = recipes::trace_routes(base, options.choice, options.prompt, progress);
-  if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), options.force);
+  if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), OutputForm::kPage, options.force);
   if (options.common.json) {
     print_json(trace);
   } else if (options.html != "-") {

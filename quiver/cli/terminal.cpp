@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +17,7 @@ namespace quiver::cli {
 namespace {
 
 std::string duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  const auto s = std::llround(seconds);
   if (s < 60) return format("{} s", s);
   if (s < 3600) return format("{}:{:02}", s / 60, s % 60);
   return format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
@@ -33,8 +35,10 @@ int terminal_width(int fd) {
   winsize size{};
   if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   const char* columns = std::getenv("COLUMNS");
-  const int given = columns == nullptr ? 0 : std::atoi(columns);
-  return given > 0 ? given : 80;
+  const std::string_view text = columns == nullptr ? "" : columns;
+  int given = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), given);
+  return error == std::errc() && given > 0 ? given : 80;
 }
 
 TerminalProgress::TerminalProgress(const CLI::App& command) : command_(command), is_terminal_(isatty(STDERR_FILENO) == 1) {}

@@ -42,7 +42,7 @@ TEST(PartialLines, GoOnBehindTheLastCompleteLine) {
 
 TEST(PartialLines, EndBeforeALineThatIsNoJson) {
   const TempFolder temp;
-  leave(temp / "out", "key", std::string("1\n\0\0\0\n3\n", 9));
+  leave(temp / "out", "key", std::string("1\n\0\0\0\n3\n", 8));
   PartialLines lines(temp / "out");
   EXPECT_EQ(lines.take_up("key").num_lines, 1);
 }

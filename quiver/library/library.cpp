@@ -65,6 +65,18 @@ void check_disjoint(const std::map<std::string, std::vector<std::string>>& group
 
 Library::Library(fs::path path) : path_(std::move(path)) {}
 
+void check_may_write(const fs::path& folder, bool force) {
+  std::error_code error;
+  auto place = fs::weakly_canonical(folder, error);
+  if (!place.has_filename()) place = place.parent_path();  // of a slash at the end
+  const auto parent = place.parent_path();
+  if (!error && parent.filename() == kAdaptersFolder && is_there(parent.parent_path() / kCatalogueFile)) {
+    fail(ErrorKind::kUsage, "'{}' is a place for adapters of library '{}': write to another folder, and add it to the library",
+         folder.string(), parent.parent_path().string());
+  }
+  lora::check_may_write(folder, force);
+}
+
 Library Library::open(const fs::path& path) {
   if (!is_there(path / kCatalogueFile)) {
     fail(ErrorKind::kNotFound, "'{}' is no library: {}", path.string(),
@@ -223,7 +235,7 @@ void Library::remove(const std::string& name) {
 
 void Library::export_adapter(const std::string& name, const fs::path& destination, bool force) const {
   at(name);
-  lora::check_may_write(destination, force);
+  check_may_write(destination, force);
   const auto folder = adapter_folder(name);
   std::error_code error;
   std::vector<fs::path> files;

@@ -40,6 +40,10 @@ struct Mixing {
   MixingMeta meta;       ///< which tasks and skills they are of
 };
 
+/// Throws unless a PEFT folder may be written to `folder`: as lora::check_may_write, and kUsage for a library's own folder of an adapter,
+/// which Library::add alone writes.
+void check_may_write(const std::filesystem::path& folder, bool force);
+
 /// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
 /// library's lock, read it again, and write it atomically, so that two writers lose nothing and readers never wait.
 /// Not thread-safe: one object per thread (and any number of processes). Copies share cache_fault() alone, which is guarded.

@@ -99,14 +99,17 @@ void refuse_other_methods(const json& config, std::string_view origin) {
          "which makes it a plain LoRA)",
          origin, shown(config["init_lora_weights"]));
   }
+}
+
+/// What PEFT's configuration has no place for. PEFT 0.21 leaves it out with a warning.
+std::vector<std::string> unknown_keys(const json& config) {
+  std::vector<std::string> unknown;
   for (const auto& [key, value] : config.items()) {
     const bool is_known = std::ranges::count(kHarmless, std::string_view(key)) > 0 ||
                           std::ranges::any_of(kRefused, [&key = key](const auto& refusal) { return refusal.key == key; });
-    if (!is_known && !is_unset(value)) {
-      fail(ErrorKind::kUnsupported, "{}: the key '{}' ({}) is unknown and may change what the adapter computes; remove it if it does not",
-           origin, key, shown(value));
-    }
+    if (!is_known && !is_unset(value)) unknown.push_back(format("{}={}", regex::excerpt(key), shown(value)));
   }
+  return unknown;
 }
 
 void check_size(std::size_t size, const char* key, std::string_view origin) {
@@ -279,6 +282,7 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
   refuse_other_methods(config, origin);
   check_layers(config, origin);
   PeftConfig result;
+  result.unknown_keys = unknown_keys(config);
   auto& options = result.options;
   options.rank = io::require_int(config, "r", origin);
   options.alpha = io::require_double(config, "lora_alpha", origin);

@@ -48,6 +48,7 @@ struct PeftConfig {
   ModuleSelection exclude_modules;
   std::vector<std::int64_t> layers_to_transform;    ///< empty: all
   std::vector<regex::PythonPattern> layer_indices;  ///< each finds the layer's index in a path, as its last group
+  std::vector<std::string> unknown_keys;            ///< "key=value", left out as PEFT does
 
   /// The rank and alpha PEFT gives to a module: those of the first pattern that matches.
   std::int64_t rank_of(const std::string& module) const;

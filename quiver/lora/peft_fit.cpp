@@ -134,6 +134,10 @@ std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::Pro
     if (selects_any(config, path)) targeted.push_back(path);
   }
   std::vector<std::string> warnings;
+  if (!config.unknown_keys.empty()) {
+    warnings.push_back(format("warning: adapter '{}' has unknown keys in its configuration, which are left out: {}", adapter.name,
+                              listed(config.unknown_keys)));
+  }
   std::vector<std::string> missing;
   for (const auto& path : targeted) {
     if (!adapter.pairs.contains(path)) missing.push_back(path);

@@ -149,7 +149,6 @@ TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
   EXPECT_THAT(refusal({{"trainable_token_indices", {1, 2}}}), HasSubstr("trainable_token_indices"));
   EXPECT_THAT(refusal({{"layer_replication", nlohmann::json::parse("[[0, 2]]")}}), HasSubstr("layer_replication"));
   EXPECT_THAT(refusal({{"alora_invocation_tokens", {7}}}), HasSubstr("alora_invocation_tokens"));
-  EXPECT_THAT(refusal({{"use_new_method", true}}), HasSubstr("'use_new_method' (true) is unknown"));
   EXPECT_THAT(refusal({{"target_modules", "(?x) .*"}}), HasSubstr("regular expression '(?x) .*' has the flag 'x'"));
 }
 
@@ -462,6 +461,12 @@ TEST(PeftWarnings, NameProjectionsWithoutTensors) {
                           "'layers.1.self_attn.q_proj', 'layers.1.self_attn.v_proj'"));
   EXPECT_THAT(warnings_of({{"layers_to_transform", {0, 1}}}, "layers.1."), ElementsAre(HasSubstr("no tensors for 2 of the 4")));
   EXPECT_THAT(warnings_of({{"target_modules", "all-linear"}}, "layers.1."), ElementsAre(HasSubstr("no tensors for 2 of the 4")));
+}
+
+TEST(PeftWarnings, NameUnknownKeys) {
+  EXPECT_THAT(warnings_of({{"use_new_method", true}, {"new_size", 3}, {"new_list", nlohmann::json::array()}}),
+              ElementsAre("warning: adapter 'edited' has unknown keys in its configuration, which are left out: "
+                          "'new_size=3', 'use_new_method=true'"));
 }
 
 TEST(PeftWarnings, SayNothingWherePeftSaysNothing) {

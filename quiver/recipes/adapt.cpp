@@ -12,8 +12,6 @@
 #include "quiver/data/prompt_format.h"
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
-#include "quiver/io/file.h"
-#include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/lora/lora_linear.h"
 #include "quiver/lora/merge.h"
@@ -21,6 +19,7 @@
 #include "quiver/model/generate.h"
 #include "quiver/recipes/fisher.h"
 #include "quiver/recipes/kept.h"
+#include "quiver/recipes/kept_json.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/train/mixture.h"
 
@@ -342,18 +341,16 @@ class Adaptation {
   /// Values of the objective that were computed, on disk: a search that is started again asks for the same points.
   class Cache {
    public:
-    Cache(fs::path path, std::string key) : path_(std::move(path)), key_(std::move(key)) {
-      if (fs::exists(path_)) stored_ = io::read_json_file(path_);
-      if (!stored_.is_object() || stored_.value("key", json()) != key_) stored_ = {{"key", key_}, {"values", json::array()}};
-    }
+    Cache(fs::path path, std::string key)
+        : path_(std::move(path)), key_(std::move(key)), stored_(kept_json(path_, key_).value_or(json::array())) {}
     template <typename F>
     double value(const std::vector<double>& weights, F compute) {
-      for (const auto& entry : stored_["values"]) {
+      for (const auto& entry : stored_) {
         if (entry.at("weights").get<std::vector<double>>() == weights) return entry.at("value").get<double>();
       }
       const double value = compute();
-      stored_["values"].push_back({{"weights", weights}, {"value", value}});
-      io::write_file_atomic(path_, io::dump_json(stored_, path_.string()));
+      stored_.push_back({{"weights", weights}, {"value", value}});
+      keep_json(path_, key_, stored_);
       return value;
     }
 

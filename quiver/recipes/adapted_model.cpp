@@ -210,9 +210,7 @@ lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& 
     check(adapter, base, choice.allow_other_base);
     return adapter;
   }
-  if (reuse_method(choice.method).family != ReuseFamily::kMerge) {
-    fail(ErrorKind::kUsage, "method '{}' chooses by token or prompt: it does not make one adapter of a library (mean does)", choice.method);
-  }
+  expect_merge(choice.method);
   return lora::merge(choice.method, load_members(base, library, choice), choice.merge);
 }
 

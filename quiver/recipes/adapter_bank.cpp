@@ -207,7 +207,7 @@ class BankMaker {
   routing::ArrowOptions arrow_options() const { return {.top_k = top_k(4), .temperature = choice_.temperature}; }
 
   /// `vectors` [N, ...] that route at `path`, refused by the adapter's name where they are not finite.
-  const torch::Tensor& finite(const std::string& path, const torch::Tensor& vectors) const {
+  torch::Tensor finite(const std::string& path, const torch::Tensor& vectors) const {
     return routing::finite_vectors(vectors, path, names_);
   }
 

@@ -91,10 +91,7 @@ json mean_figures(const std::vector<json>& list) {
 
 json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
   check_library(setup);
-  if (reuse_method(setup.choice.method).family == ReuseFamily::kMerge) {
-    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no routing to look at (arrow does)",
-         setup.choice.method);
-  }
+  expect_routing(setup.choice.method);
   const auto library = library::Library::open(setup.choice.library);
   const auto bank = make_bank(base, library, load_members(base, library, setup.choice), setup.choice, progress);
   const auto tasks = tasks_of(library, bank.adapters, setup);

@@ -50,9 +50,9 @@ fs::path base_path_or_default(const std::string& path) {
 }
 
 fs::path cache_folder() {
-  if (const auto own = environment("QUIVER_CACHE"); !own.empty()) return own;
-  if (const auto shared = environment("XDG_CACHE_HOME"); !shared.empty()) return fs::path(shared) / "quiver";
-  if (const auto home = environment("HOME"); !home.empty()) return fs::path(home) / ".cache" / "quiver";
+  if (auto own = environment("QUIVER_CACHE"); !own.empty()) return own;
+  if (auto shared = environment("XDG_CACHE_HOME"); !shared.empty()) return fs::path(shared) / "quiver";
+  if (auto home = environment("HOME"); !home.empty()) return fs::path(home) / ".cache" / "quiver";
   fail(ErrorKind::kUsage, "none of QUIVER_CACHE, XDG_CACHE_HOME and HOME is set, so there is no place for downloads");
 }
 

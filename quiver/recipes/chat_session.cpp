@@ -11,7 +11,7 @@ namespace quiver::recipes {
 namespace {
 
 const BaseModel& that_chats(const BaseModel& base) {
-  if (base.format.chat) return base;
+  if (base.format.chat) return base;  // NOLINT(bugprone-return-const-ref-from-parameter): the session refers to it for all its life
   fail(ErrorKind::kUsage, "the base '{}' has no chat template: it continues text ('quiver generate'), it does not chat",
        base.path.string());
 }

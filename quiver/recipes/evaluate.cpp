@@ -14,11 +14,11 @@
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
 #include "quiver/eval/statistics.h"
-#include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/artifact_key.h"
+#include "quiver/recipes/kept_json.h"
 #include "quiver/recipes/results.h"
 #include "quiver/recipes/reuse_methods.h"
 
@@ -459,14 +459,9 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
       const auto key = ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
-      json part = json::object();
-      if (!path.empty() && fs::exists(path)) part = io::read_json_file(path);
-      if (!part.is_object()) part = json::object();
-      if (part.value("key", json()) != key) {
-        part = SectionRun(base, setup, opened, progress).run(method, section, rows);
-        part["key"] = key;
-        if (!path.empty()) io::write_file_atomic(path, io::dump_json(part, path.string()));
-      }
+      const auto kept = path.empty() ? std::nullopt : kept_json(path, key);
+      const json part = kept ? *kept : SectionRun(base, setup, opened, progress).run(method, section, rows);
+      if (!kept && !path.empty()) keep_json(path, key, part);
       collect(part.at("records"), section, name, measurements);
       for (auto record : part.at("records")) {
         record["method"] = name;

@@ -82,4 +82,14 @@ const ReuseMethod& reuse_method(std::string_view name) {
   fail(ErrorKind::kUsage, "no method '{}'{}; 'quiver methods' lists them", name, did_you_mean(std::string(name), names));
 }
 
+void expect_merge(std::string_view name) {
+  if (reuse_method(name).family == ReuseFamily::kMerge) return;
+  fail(ErrorKind::kUsage, "method '{}' chooses by token or prompt: it does not make one adapter of a library (mean does)", name);
+}
+
+void expect_routing(std::string_view name) {
+  if (reuse_method(name).family != ReuseFamily::kMerge) return;
+  fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to look at (arrow has some)", name);
+}
+
 }  // namespace quiver::recipes

@@ -28,6 +28,10 @@ struct ReuseMethod {
 std::span<const ReuseMethod> reuse_methods();
 /// Throws kUsage for a name that is not in the list, naming the nearest.
 const ReuseMethod& reuse_method(std::string_view name);
+/// Throws kUsage unless the method makes one adapter of a library.
+void expect_merge(std::string_view name);
+/// Throws kUsage unless the method chooses by token or prompt.
+void expect_routing(std::string_view name);
 
 /// A line of `quiver methods` on something else than a name for --method.
 struct MethodLine {

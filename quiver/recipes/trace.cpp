@@ -94,10 +94,7 @@ json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prom
 
 json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress) {
   if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
-  const auto& method = reuse_method(choice.method);
-  if (method.family == ReuseFamily::kMerge) {
-    fail(ErrorKind::kUsage, "method '{}' chooses nothing by token or prompt: there is no route to trace (arrow does)", choice.method);
-  }
+  expect_routing(choice.method);
   const auto prompt =
       base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
@@ -127,7 +124,7 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   return {{"quiver_trace", 1},
           {"base", base.llama.config().name},
           {"method", choice.method},
-          {"what", method.what},
+          {"what", reuse_method(choice.method).what},
           {"combine", bank.combine == routing::Combine::kParams ? "params" : "outputs"},
           {"adapters", adapters},
           {"tokens", tokens},

@@ -21,8 +21,8 @@ std::vector<double> round_ticks(double low, double high, int count) {
   const double step = power * (ratio <= 1.5 ? 1 : ratio <= 3.5 ? 2 : ratio <= 7.5 ? 5 : 10);
   std::vector<double> ticks;
   // Multiples of the step, not a running sum, so that zero is zero.
-  const double last = std::floor(high / step + 1e-9);
-  for (double i = std::ceil(low / step - 1e-9); i <= last && ticks.size() < 100; ++i) ticks.push_back(i * step);
+  const double first = std::ceil(low / step - 1e-9), last = std::floor(high / step + 1e-9);
+  for (int i = 0; first + i <= last && i < 100; ++i) ticks.push_back((first + i) * step);
   return ticks;
 }
 

@@ -1,6 +1,7 @@
 #include "quiver/report/trace_view.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <vector>
@@ -130,7 +131,7 @@ std::string packed(const Trace& trace, const std::vector<std::size_t>& columns) 
   for (const auto& layer : trace.weight) {
     for (const auto& token : layer) {
       for (const auto n : columns) {
-        const auto value = static_cast<std::size_t>(std::clamp(token[n], 0.0, 1.0) * 4095 + 0.5);
+        const auto value = static_cast<std::size_t>(std::lround(std::clamp(token[n], 0.0, 1.0) * 4095));
         text += kDigits[value / 64];
         text += kDigits[value % 64];
       }
@@ -226,7 +227,8 @@ std::string render_trace_text(const json& document, const TraceTextOptions& opti
   for (const auto n : trace.named) {
     if (trace.shares[n] < 0.0005) break;
     std::string bar;
-    for (double filled = 0.5; filled < bar_width * trace.shares[n]; ++filled) bar += "\u2588";
+    const auto filled = static_cast<int>(std::lround(bar_width * trace.shares[n]));
+    for (int i = 0; i < filled; ++i) bar += "\u2588";
     const auto name = shorten(printable(trace.adapters[n]), name_width);
     const std::string space(static_cast<std::size_t>(std::max<std::int64_t>(name_width - display_width(name), 0)), ' ');
     text += format("  {} {}{} {:>6} {}\n", letter(trace, n, options.has_colour), name, space, percent_text(trace.shares[n], 1), bar);

@@ -43,8 +43,7 @@ void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapte
   }
 }
 
-const torch::Tensor& prototypes_at(const PrototypeMap& stored, const std::string& path, std::span<const std::string> names,
-                                   std::int64_t d_in) {
+torch::Tensor prototypes_at(const PrototypeMap& stored, const std::string& path, std::span<const std::string> names, std::int64_t d_in) {
   const auto num_adapters = static_cast<std::int64_t>(names.size());
   const auto found = stored.find(path);
   if (found == stored.end()) {

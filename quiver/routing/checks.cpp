@@ -49,7 +49,7 @@ std::vector<std::string> names_of(std::span<const LoraAdapter> adapters) {
   return names;
 }
 
-const torch::Tensor& finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters) {
+torch::Tensor finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters) {
   if (vectors.isfinite().all().item<bool>()) return vectors;
   for (std::int64_t n = 0; n < vectors.size(0); ++n) {
     if (vectors[n].isfinite().all().item<bool>()) continue;

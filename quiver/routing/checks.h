@@ -19,7 +19,7 @@ void check_alike(std::span<const lora::LoraAdapter> adapters);
 std::vector<std::string> names_of(std::span<const lora::LoraAdapter> adapters);
 
 /// `vectors` [N, ...], what adapters are routed by at `path`. Throws kMismatch, naming the adapter, for one that is not finite.
-const torch::Tensor& finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters);
+torch::Tensor finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters);
 
 /// Routes as `router` does at `path`. Throws kMismatch, naming the path and the adapter, for weights that are not finite although the
 /// input is. An input that is not finite passes: the logits of that pass are not finite either, and model::check_finite names the prompt.

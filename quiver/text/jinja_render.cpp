@@ -219,7 +219,7 @@ class Renderer {
     Flow flow = Flow::kNext;
     std::string text = captured(node.child(2), flow);
     if (flow != Flow::kNext) return flow;
-    assign(node.child(0), node.has(1) ? filtered(node.child(1), text) : context_.string(std::move(text)));
+    assign(node.child(0), node.has(1) ? filtered(node.child(1), std::move(text)) : context_.string(text));
     return flow;
   }
 

@@ -14,7 +14,6 @@ namespace quiver::text {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using ::testing::HasSubstr;
 
 std::string render(std::string_view source, const Json& variables = Json::object(), const JinjaOptions& options = {}) {
   return Jinja::parse(source, "t.jinja").render(variables, options);

@@ -14,7 +14,6 @@ namespace quiver::text {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 void expect_rows(const nlohmann::json& expected, const TfIdf& model, const nlohmann::json& texts) {

@@ -23,7 +23,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using Ids = std::vector<std::int32_t>;
 
 /// All bytes, ids 0 to 255, and the merges given; each merge adds a token.

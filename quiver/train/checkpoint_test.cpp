@@ -100,7 +100,7 @@ TEST_F(CheckpointTest, AnotherSetOfNamesIsRefusedByName) {
 }
 
 TEST_F(CheckpointTest, NumbersThatContradictEachOtherAreRefused) {
-  const auto whole = [](std::vector<std::int64_t> numbers) { return torch::tensor(numbers, torch::kLong); };
+  const auto whole = [](const std::vector<std::int64_t>& numbers) { return torch::tensor(numbers, torch::kLong); };
   EXPECT_THAT(refusal([&](auto& t) { t["counters"] = whole({1000, 1, 1}); }), HasSubstr("is at step 1000 of"));
   EXPECT_THAT(refusal([&](auto& t) { t["counters"] = whole({2, 1, 1}); }), HasSubstr("is at step 2 of"));
   EXPECT_THAT(refusal([&](auto& t) { t["steps"] = whole({7}); }), HasSubstr("with 1 losses and 7 steps of the optimiser"));
