@@ -1,5 +1,6 @@
 // What runs on a GPU, on a device that is as strict as one: training, scoring, generating, every way of reusing a library, and adapting
 // give what they give on the CPU.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "quiver/recipes/group_tasks.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
+#include "quiver/testing/message_of.h"
 #include "quiver/testing/strict_device.h"
 
 namespace quiver::recipes {

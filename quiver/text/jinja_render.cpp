@@ -208,8 +208,8 @@ class Renderer {
     return std::exchange(out_, std::move(before));
   }
 
-  Value filtered(const Node& filter, std::string text) {
-    inputs_.push_back(context_.string(std::move(text)));
+  Value filtered(const Node& filter, Value text) {
+    inputs_.push_back(std::move(text));
     Value out = evaluate(filter);
     inputs_.pop_back();
     return out;
@@ -219,14 +219,16 @@ class Renderer {
     Flow flow = Flow::kNext;
     std::string text = captured(node.child(2), flow);
     if (flow != Flow::kNext) return flow;
-    assign(node.child(0), node.has(1) ? filtered(node.child(1), std::move(text)) : context_.string(text));
+    auto value = context_.string(std::move(text));
+    if (node.has(1)) value = filtered(node.child(1), std::move(value));
+    assign(node.child(0), value);
     return flow;
   }
 
   Flow execute_filter_block(const Node& node) {
     Flow flow = Flow::kNext;
     std::string text = captured(node.child(1), flow);
-    if (flow == Flow::kNext) write(str(context_, filtered(node.child(0), std::move(text))));
+    if (flow == Flow::kNext) write(str(context_, filtered(node.child(0), context_.string(std::move(text)))));
     return flow;
   }
 
