@@ -67,15 +67,6 @@ extern const char* malloc_conf;
 const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30";
 }
 
-// libgomp reads its settings before main. By default a thread that waits for the others spins 300,000 times, which on a busy machine takes
-// the core from the very thread it waits for (docs/cli.md has the figures). The user's settings count.
-extern "C" {
-static void bound_spinning(int, char**, char**) {
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
-}
-__attribute__((section(".preinit_array"), used)) static void (*const run_before_libraries)(int, char**, char**) = bound_spinning;
-}
-
 int main(int argc, char** argv) {
   using namespace quiver::cli;
   CLI::App app(

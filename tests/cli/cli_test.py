@@ -41,6 +41,18 @@ class Verbs(Case):
         self.expect_error(["bench", "routing", "--method", "lag"], 2, "'--method'", "see 'quiver bench routing --help'")
         self.expect_error(["scor"], 2, "see 'quiver --help'")
 
+    def test_threads_spin_for_a_bounded_time_unless_the_user_says_otherwise(self):
+        quiet = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+
+        def spin_count(**more):
+            done = subprocess.run([str(QUIVER), "--version"], env={**quiet, "OMP_DISPLAY_ENV": "verbose", **more}, capture_output=True, text=True, check=True)
+            self.assertEqual(done.stdout, "quiver 0.1.0\n")
+            return int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr).group(1))
+
+        self.assertIn(spin_count(), range(500, 20001))
+        self.assertEqual(spin_count(GOMP_SPINCOUNT="77"), 77)
+        self.assertEqual(spin_count(OMP_WAIT_POLICY="passive"), 0)
+
     def test_tokenize_and_decode_are_inverse(self):
         text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
         ids = run("tokenize", "--base", TINY, stdin=text).stdout
