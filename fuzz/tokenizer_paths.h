@@ -35,7 +35,8 @@ inline BpeCase bpe_case(std::span<const std::uint8_t> bytes) {
     return first;
   };
   BpeCase drawn;
-  auto& [source, piece] = drawn;
+  auto& source = drawn.source;
+  auto& piece = drawn.piece;
   std::vector<std::string> tokens;
   const auto add = [&](const std::string& token) {
     for (const auto& other : tokens) {

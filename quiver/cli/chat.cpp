@@ -79,7 +79,6 @@ bool run_command(recipes::ChatSession& session, const std::string& line, Progres
 void run(ChatOptions& options) {
   if (options.common.format.chat == false)
     fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
-  options.common.format.chat = true;
   const auto base = options.common.load();
   auto progress = options.common.progress();
   options.generate.seed = options.common.seed;

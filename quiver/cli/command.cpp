@@ -16,6 +16,7 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
+#include "quiver/tensor/cpu.h"
 
 namespace quiver::cli {
 namespace {
@@ -25,6 +26,7 @@ constexpr int kMostThreads = 1024;  ///< libgomp crashes where the system refuse
 }  // namespace
 
 tensor::Placement CommonOptions::placement() const {
+  tensor::cpu_isa();  // a wrong QUIVER_ISA is refused here
   if (threads > 0) {
     at::set_num_threads(threads);
   } else {  // libgomp sees the affinity mask, not the quota of a control group

@@ -26,6 +26,7 @@ void add_report_command(CLI::App& app) {
     check_output(options->output, OutputForm::kPage, options->force);
     std::vector<nlohmann::json> results;
     for (const auto& path : options->results) results.push_back(io::read_json_file(path));
+    options->report.origins = options->results;
     write_output(options->output, report::render_report(results, options->report), OutputForm::kPage, options->force);
     if (options->json) print_json({{"path", options->output}});
   });

@@ -51,6 +51,7 @@ void run(const TokenizeOptions& options) {
   for (const auto& warning : tokenizer.warnings()) options.common.progress().message(warning);
   std::optional<text::ChatTemplate> chat;
   if (options.messages) chat = recipes::prompt_format(path, tokenizer, {.chat = true}).chat;
+  release_interrupts();  // there is nothing to lose, and waiting for a line would not end
   std::string line;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {
     const auto where = format("standard input:{}", number);

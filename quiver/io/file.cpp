@@ -20,6 +20,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
+#include "quiver/io/wait_to_read.h"
 
 namespace quiver::io {
 namespace {
@@ -69,7 +70,7 @@ class Descriptor {
 };
 
 Descriptor open_to_read(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail_errno("open", path, errno);
   return Descriptor(fd);
 }
@@ -77,9 +78,10 @@ Descriptor open_to_read(const fs::path& path) {
 /// Bytes read, 0 at the end.
 std::size_t read_some(int fd, char* out, std::size_t size, const fs::path& path) {
   while (true) {
+    wait_to_read(fd, path.native());
     const ssize_t count = ::read(fd, out, size);
     if (count >= 0) return static_cast<std::size_t>(count);
-    if (errno != EINTR) fail_errno("read", path, errno);
+    if (errno != EINTR && errno != EAGAIN) fail_errno("read", path, errno);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/io/json_internal.h"
+#include "quiver/io/wait_to_read.h"
 
 namespace quiver::io {
 namespace {
@@ -28,9 +29,10 @@ Source descriptor_source(int fd, std::string origin) {
   });
   return [fd, guard, origin = std::move(origin)](std::span<char> out) {
     while (true) {
+      wait_to_read(fd, origin);
       const ssize_t count = ::read(fd, out.data(), out.size());
       if (count >= 0) return static_cast<std::size_t>(count);
-      if (errno != EINTR) {
+      if (errno != EINTR && errno != EAGAIN) {
         fail(ErrorKind::kIo, "cannot read '{}': {}", origin, std::generic_category().message(errno));
       }
     }
@@ -160,7 +162,7 @@ JsonLinesReader::JsonLinesReader(const std::filesystem::path& path) {
     return;
   }
   const std::string& origin = path.native();
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const int error = errno;
     fail(error == ENOENT || error == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open '{}': {}", origin,

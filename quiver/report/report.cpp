@@ -76,7 +76,8 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
   if (documents.empty()) fail(ErrorKind::kUsage, "a report needs at least one results document");
   std::vector<Results> all;
   for (std::size_t i = 0; i < documents.size(); ++i) {
-    all.push_back(parse_results(documents[i], documents.size() == 1 ? "the results" : format("results {}", i + 1)));
+    const auto number = documents.size() == 1 ? "the results" : format("results {}", i + 1);
+    all.push_back(parse_results(documents[i], i < options.origins.size() ? options.origins[i] : number));
   }
   const auto title = escape(title_of(all, options));
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace quiver::report {
 
@@ -15,6 +16,8 @@ struct ReportOptions {
   std::int64_t samples_per_section = 3;
   /// Predictions, targets and inputs longer than this many code points are cut.
   std::int64_t longest_text = 600;
+  /// Where each document is from, for messages; empty: "the results".
+  std::vector<std::string> origins;
 };
 
 /// The page for one or several results documents (version 1, see parse_results). Several stand side

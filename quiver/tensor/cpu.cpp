@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "quiver/base/error.h"
+
 namespace quiver::tensor {
 namespace {
 
@@ -12,13 +14,13 @@ CpuIsa detect() {
   for (const auto isa : {CpuIsa::kV3, CpuIsa::kV4, CpuIsa::kV4Bf16}) {
     if (has_cpu_isa(isa)) best = isa;
   }
-  const char* wanted = std::getenv("QUIVER_ISA");
-  if (wanted != nullptr) {
-    if (std::string_view(wanted) == "v2") best = CpuIsa::kV2;
-    if (std::string_view(wanted) == "v3") best = std::min(best, CpuIsa::kV3);
-    if (std::string_view(wanted) == "v4") best = std::min(best, CpuIsa::kV4);
-  }
-  return best;
+  const char* given = std::getenv("QUIVER_ISA");
+  const std::string_view wanted = given == nullptr ? "" : given;
+  if (wanted.empty()) return best;
+  if (wanted == "v2") return CpuIsa::kV2;
+  if (wanted == "v3") return std::min(best, CpuIsa::kV3);
+  if (wanted == "v4") return std::min(best, CpuIsa::kV4);
+  fail(ErrorKind::kUsage, "the environment variable QUIVER_ISA is '{}'; expected v2, v3 or v4", wanted);
 }
 
 }  // namespace

@@ -8,7 +8,8 @@ enum class CpuIsa { kV2, kV3, kV4, kV4Bf16 };
 
 /// Whether this CPU has it, whatever QUIVER_ISA says.
 bool has_cpu_isa(CpuIsa isa);
-/// The best level of this CPU, or what the environment variable QUIVER_ISA (v2, v3, v4) lowers it to. Decided once.
+/// The best level of this CPU, or what the environment variable QUIVER_ISA (v2, v3, v4) lowers it to. Decided once. Throws kUsage for
+/// another value of the variable.
 CpuIsa cpu_isa();
 const char* cpu_isa_name(CpuIsa isa = cpu_isa());
 

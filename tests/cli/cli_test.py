@@ -53,6 +53,10 @@ class Verbs(Case):
         self.assertEqual(spin_count(GOMP_SPINCOUNT="77"), 77)
         self.assertEqual(spin_count(OMP_WAIT_POLICY="passive"), 0)
 
+    def test_an_instruction_set_that_there_is_not_is_refused(self):
+        done = run("generate", "--base", TINY, "--prompt", "a", check=2, env={"QUIVER_ISA": "v5"})
+        self.assertIn("QUIVER_ISA is 'v5'; expected v2, v3 or v4", done.stderr)
+
     def test_tokenize_and_decode_are_inverse(self):
         text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
         ids = run("tokenize", "--base", TINY, stdin=text).stdout

@@ -4,6 +4,7 @@ A fault that was found becomes a row. {tmp} is a new folder, {base} a tiny model
 """
 
 import json
+import os
 import shutil
 import unittest
 
@@ -39,6 +40,9 @@ ROWS = [
     ("adapt writes into no library", [*ADAPT, "--output", "{library}/adapters/new/"], 2, ["is a place for adapters of library"]),
     ("results over a catalogue", [*EVAL, "--output", "{library}/quiver.json", "--force"], 2, ["is not results of 'quiver eval'"]),
     ("scores over a text", [*SCORE, "--output", "{tmp}/keep/thesis.tex", "--force"], 2, ["is not a file of JSON lines"]),
+    ("a page of no results", ["report", "{library}/quiver.json", "--output", "{tmp}/new"], 3, ["{tmp}/library/quiver.json is not a Quiver results file"]),
+    ("a talk without a template", ["chat", *BASE], 2, ["has no chat template: it continues text"]),
+    ("a base that is a pipe", ["generate", "--base", "{tmp}/pipe", "--prompt", "a"], 4, ["'{tmp}/pipe': it is a pipe"]),
     ("a page over results", ["route", *BASE, "--library", "{library}", "--prompt", "a", "--html", "{library}/quiver.json", "--force"], 2, ["is not an HTML page"]),
     ("a result that exists", [*SCORE, "--output", "{tmp}/requests.jsonl"], 2, ["exists already", "--force"]),
     ("a result with a final slash", [*SCORE, "--output", "{tmp}/new/"], 2, ["names a folder"]),
@@ -223,6 +227,7 @@ class Hostile(Case):
         write_jsonl(self.tmp / "sets/heldout_mc/empty.jsonl", [{**question, "choices": []}])
         write_jsonl(self.tmp / "sets/train/blank.jsonl", [{"id": "r1", "source": "", "target": "b", "split": "test"}])
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
+        os.mkfifo(self.tmp / "pipe")
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
         config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
