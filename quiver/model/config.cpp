@@ -31,9 +31,21 @@ void check(const LlamaConfig& c, const std::string& origin) {
     fail(ErrorKind::kBadFormat, "{}: {} attention heads are no multiple of {} key-value heads", origin, c.num_heads, c.num_kv_heads);
   }
   if (c.head_dim % 2 != 0) fail(ErrorKind::kBadFormat, "{}: head size {} is odd; rotary embedding needs pairs", origin, c.head_dim);
-  if (!(c.rope.theta > 0) || !(c.rope.factor > 0) || !(c.rms_norm_eps > 0)) {
-    fail(ErrorKind::kBadFormat, "{}: rope theta {}, rope factor {} and rms_norm_eps {} must be positive", origin, c.rope.theta,
-         c.rope.factor, c.rms_norm_eps);
+  const auto positive_number = [&](const char* what, double value) {
+    if (!(value > 0) || !std::isfinite(value)) {
+      fail(ErrorKind::kBadFormat, "{}: {} is {}; expected a positive, finite number", origin, what, value);
+    }
+  };
+  positive_number("rms_norm_eps", c.rms_norm_eps);
+  positive_number("rope theta", c.rope.theta);
+  positive_number("rope factor", c.rope.factor);
+  if (c.rope.type != RopeOptions::Type::kLlama3) return;
+  positive_number("rope low_freq_factor", c.rope.low_freq_factor);
+  positive_number("rope high_freq_factor", c.rope.high_freq_factor);
+  positive_number("rope original_max_position_embeddings", c.rope.original_context);
+  if (c.rope.high_freq_factor <= c.rope.low_freq_factor) {
+    fail(ErrorKind::kBadFormat, "{}: rope high_freq_factor {} must be above low_freq_factor {}", origin, c.rope.high_freq_factor,
+         c.rope.low_freq_factor);
   }
 }
 

@@ -177,6 +177,13 @@ TEST(Config, RefusesWhatItDoesNotCompute) {
   refuses("num_key_value_heads", 3, ErrorKind::kBadFormat, "4 attention heads are no multiple of 3 key-value heads");
   refuses("hidden_size", -4, ErrorKind::kBadFormat, "hidden size is -4; expected 1 to");
   refuses("vocab_size", std::int64_t{1} << 60, ErrorKind::kBadFormat, "vocabulary size is 1152921504606846976");
+  refuses("rms_norm_eps", 0, ErrorKind::kBadFormat, "rms_norm_eps is 0; expected a positive, finite number");
+  refuses("rope_scaling", {{"type", "linear"}, {"factor", -2}}, ErrorKind::kBadFormat, "rope factor is -2; expected");
+  nlohmann::json llama3 = {
+      {"type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 4}, {"original_max_position_embeddings", 8192}};
+  refuses("rope_scaling", llama3, ErrorKind::kBadFormat, "rope high_freq_factor 4 must be above low_freq_factor 4");
+  llama3["original_max_position_embeddings"] = 0;
+  refuses("rope_scaling", llama3, ErrorKind::kBadFormat, "rope original_max_position_embeddings is 0; expected");
 }
 
 TEST(Config, ReadsWhatTransformersReads) {
