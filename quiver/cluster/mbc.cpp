@@ -25,7 +25,7 @@ torch::Tensor unit_rows(const torch::Tensor& rows) {
 
 void check_num_clusters(std::int64_t num_clusters, std::size_t num_adapters) {
   if (num_clusters < 1 || num_clusters > static_cast<std::int64_t>(num_adapters)) {
-    fail(ErrorKind::kUsage, "{} adapters cannot form {} clusters: num_clusters must be at least 1 and at most the number of adapters",
+    fail(ErrorKind::kUsage, "{} adapters cannot form {} clusters: `num_clusters` must be at least 1 and at most the number of adapters",
          num_adapters, num_clusters);
   }
 }

@@ -97,8 +97,9 @@ void check_holds_only(const fs::path& folder, std::span<const std::string_view> 
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const auto name = entry.path().filename().native();
     if (std::ranges::find(names, name) == names.end()) {
-      fail(ErrorKind::kUsage, "'{}' holds '{}', which is not written by this command: the folder is not replaced, even by force",
-           folder.string(), name);
+      fail(ErrorKind::kUsage,
+           "'{}' holds '{}', which this command does not write: the folder is neither replaced nor removed, even by force", folder.string(),
+           name);
     }
   }
   if (error) fail_errno("read folder", folder, error.value());

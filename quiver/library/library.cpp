@@ -174,15 +174,18 @@ void Library::check_base(const lora::LoraAdapter& adapter) const {
        adapter.base_model, adapter.base_fingerprint, path_.string(), base().name, base().fingerprint);
 }
 
+void Library::check_own_folder(const std::string& name) const { lora::check_holds_only_peft(adapter_folder(name)); }
+
 void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
   const auto folder = adapter_folder(adapter.name);
   const auto guard = lock();
   refresh();
   check_base(adapter);
   if (find(adapter.name) != nullptr && !force) {
-    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or force to replace it", path_.string(),
+    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or `force=true` replaces it", path_.string(),
          adapter.name);
   }
+  check_own_folder(adapter.name);
   io::AtomicFolderWriter writer(folder);
   lora::write_peft_files(writer.temp(), adapter);
   const auto entry = make_entry(adapter, info, writer.temp());
@@ -190,7 +193,7 @@ void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, boo
     const auto leftover = folder / lora::kPeftTensorsFile;
     if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
       fail(ErrorKind::kUsage,
-           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or force to replace it",
+           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or `force=true` replaces it",
            folder.string());
     }
   }
@@ -226,6 +229,7 @@ void Library::remove(const std::string& name) {
   const auto guard = lock();
   refresh();
   at(name);
+  check_own_folder(name);
   auto changed = catalogue_;
   changed.adapters.erase(name);
   write(changed);  // first: a catalogue must not name what is gone

@@ -72,6 +72,9 @@ class Library {
   /// adapters/<name>, whether it is there or not.
   std::filesystem::path adapter_folder(const std::string& name) const;
 
+  /// Throws kUsage if the adapter's folder holds files that Quiver does not write: such a folder is neither replaced nor removed. add and
+  /// remove check it; long work asks before.
+  void check_own_folder(const std::string& name) const;
   /// Stores an adapter under adapter.name. An adapter of that name is replaced only with `force`; a folder that is
   /// there without being in the catalogue (a writer was killed) counts only if its tensors differ. Throws kUsage, or
   /// kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is missing).

@@ -285,7 +285,12 @@ void check_may_write(const fs::path& folder, bool force) {
     fail(ErrorKind::kUsage, "'{}' exists and is no adapter folder (it has no {}): it is not replaced, even by force", folder.string(),
          kPeftConfigFile);
   }
-  if (is_filled) io::check_holds_only(folder, kPeftFiles);
+  if (is_filled) check_holds_only_peft(folder);
+}
+
+void check_holds_only_peft(const fs::path& folder) {
+  std::error_code error;
+  if (fs::is_directory(folder, error)) io::check_holds_only(folder, kPeftFiles);
 }
 
 void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {

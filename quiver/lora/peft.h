@@ -31,6 +31,8 @@ void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, 
 
 /// Throws kUsage unless save_peft may write to `folder`: there is nothing, an empty folder, or with `force` an adapter.
 void check_may_write(const std::filesystem::path& folder, bool force);
+/// Throws kUsage if the folder is there and holds a file that save_peft does not write.
+void check_holds_only_peft(const std::filesystem::path& folder);
 
 /// The three files alone, into an existing folder.
 void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& adapter);

@@ -205,7 +205,9 @@ lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& 
   }
   if (choice.method.starts_with("task=")) {
     const auto kind = library::find_kind(choice.kind);
-    if (!kind) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of {}", choice.kind, library::kind_names());
+    if (kind != library::AdapterKind::kPoly && kind != library::AdapterKind::kMhr) {
+      fail(ErrorKind::kUsage, "method '{}' mixes the skills of `kind=poly` or `kind=mhr`; give one of them", choice.method);
+    }
     auto adapter = task_mixture(library, *kind, choice.method.substr(5));
     check(adapter, base, choice.allow_other_base);
     return adapter;

@@ -81,12 +81,14 @@ struct Prepared {
   json settings;
   std::unique_ptr<train::Trainer> trainer;  // null: the library has the adapter already, and the result its stats
   fs::path checkpoint;
+  bool force = false;  // an adapter of this name is replaced
 };
 
 Prepared prepare(const BaseModel& base, const library::Library& library, const std::string& name, const library::AdapterInfo& info,
                  const TrainingData& data, const TrainingSetup& setup, std::int64_t together = 1) {
   library::check_adapter_name(name);
   Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
+  job.force = setup.force;
   add_format(job.settings, base);
   if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
   const TrainingInputs inputs{base.llama, data, setup.train};
@@ -106,6 +108,7 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
            library.path().string(), name);
     }
   }
+  library.check_own_folder(name);
   job.trainer = std::make_unique<train::Trainer>(inputs.trainer(fresh.make(base)));
   job.checkpoint = library.path() / "checkpoints" / (name + ".safetensors");
   return job;
@@ -120,7 +123,7 @@ TrainedAdapter store(library::Library& library, Prepared& job) {
   training["key"] = job.key;
   training["settings"] = job.settings;
   job.info.training = training;
-  library.add(job.trainer->adapter(), job.info, /*force=*/true);
+  library.add(job.trainer->adapter(), job.info, job.force);
   remove_checkpoint(job.checkpoint);
   return job.result;
 }

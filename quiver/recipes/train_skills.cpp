@@ -58,6 +58,20 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
   return found == skills.num_skills && library.find_mixing(library::kind_name(skills.kind)).has_value();
 }
 
+/// Before the work: no skill takes the place of another adapter, or of files that are not Quiver's.
+void check_names(const library::Library& library, std::span<const lora::LoraAdapter> initial, const SkillSetup& skills, bool force) {
+  for (const auto& skill : initial) {
+    library.check_own_folder(skill.name);
+    const auto* entry = library.find(skill.name);
+    if (force || entry == nullptr || entry->info.kind == skills.kind) continue;
+    fail(ErrorKind::kMismatch, "library '{}' holds an adapter '{}' of kind {}, whose name a skill needs; `force=true` replaces it",
+         library.path().string(), skill.name, library::kind_name(entry->info.kind));
+  }
+  for (const auto& [name, entry] : library.adapters()) {
+    if (entry.info.kind == skills.kind) library.check_own_folder(name);
+  }
+}
+
 }  // namespace
 
 std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
@@ -89,6 +103,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     }
     return results;
   }
+  check_names(library, initial, skills, setup.force);
   const auto mixture = mixed.make(base.llama.placement());
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(mixture));
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
@@ -105,7 +120,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
     training["losses"] = stats.losses;
     training["key"] = key;
     training["settings"] = settings;
-    library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, /*force=*/true);
+    library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, setup.force);
     list.push_back({skill.name, library.at(skill.name).sha256});
     results.push_back({.name = skill.name, .kind = skills.kind, .stats = std::move(stats), .is_new = true});
   }

@@ -35,6 +35,16 @@ ROWS = [
     ("merge replaces no library", ["merge", *BASE, "--library", "{library}", "--output", "{library}", "--force"], 2, ["is no adapter folder"]),
     # What can be told at once is told at once.
     ("a result in no folder", [*SCORE, "--output", "{tmp}/none/x"], 3, ["there is no folder"]),
+    ("train keeps files that are not Quiver's", ["train", *BASE, "--data", "{data}", "--library", "{tmp}/noted", "--rank", "2", "--force"], 2,
+     ["noted/adapters/alpha' holds 'notes.txt'", "neither replaced nor removed"]),
+    ("remove keeps them", ["library", "remove", "--library", "{tmp}/noted", "alpha"], 2, ["holds 'notes.txt'"]),
+    ("add keeps them", ["library", "add", *BASE, "--library", "{tmp}/noted", "--force", "--name", "alpha", "{library}/adapters/beta"], 2, ["holds 'notes.txt'"]),
+    ("train keeps a folder that no catalogue names", ["train", *BASE, "--data", "{data}", "--tasks", "beta", "--epochs", "1", "--library", "{tmp}/bare"], 2,
+     ["bare/adapters/beta' is there, but not in the catalogue"]),
+    ("an adapter that is there", ["library", "add", *BASE, "--library", "{library}", "{library}/adapters/alpha"], 2, ["already: choose another name, or --force replaces it"]),
+    ("a skill's name that another has", ["build", *BASE, "--library", "{tmp}/named", "--data", "{data}", "--recipe", "poly", "--epochs", "1"], 3,
+     ["holds an adapter 'poly-0' of kind imported", "--force replaces it"]),
+    ("a task's mixture of no skills", [*GENERATE, "--library", "{library}", "--method", "task=alpha"], 2, ["mixes the skills of --kind poly or --kind mhr"]),
     ("merge writes into no library", ["merge", *BASE, "--library", "{library}", "--output", "{library}/adapters/alpha", "--force"], 2,
      ["is a place for adapters of library '{tmp}/library'"]),
     ("adapt writes into no library", [*ADAPT, "--output", "{library}/adapters/new/"], 2, ["is a place for adapters of library"]),
@@ -227,6 +237,12 @@ class Hostile(Case):
         write_jsonl(self.tmp / "sets/heldout_mc/empty.jsonl", [{**question, "choices": []}])
         write_jsonl(self.tmp / "sets/train/blank.jsonl", [{"id": "r1", "source": "", "target": "b", "split": "test"}])
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])
+        for folder in ("noted", "bare", "named"):
+            shutil.copytree(self.library, self.tmp / folder)
+        (self.tmp / "noted/adapters/alpha/notes.txt").write_text("mine")
+        run("library", "remove", "--library", self.tmp / "bare", "beta")
+        shutil.copytree(self.library / "adapters/alpha", self.tmp / "bare/adapters/beta")
+        run("library", "add", *BASE, "--library", self.tmp / "named", "--name", "poly-0", self.library / "adapters/alpha")
         os.mkfifo(self.tmp / "pipe")
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
