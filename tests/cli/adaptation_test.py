@@ -160,7 +160,7 @@ class Adaptation(Case):
         self.assertLess(transfer["interval"][0], transfer["correlation"])
         self.assertEqual(json.loads(run(*pairs, "--json").stdout), transfer)
         self.assertIn("correlation", run(*pairs).stdout)
-        self.expect_error(["analyse", "routing", *common, "--method", "mean"], 2, "no routing to look at")
+        self.expect_error(["analyse", "routing", *common, "--method", "mean"], 2, "no route to look at")
 
     def test_skills_are_trained_with_how_tasks_mix_them(self):
         for recipe, more in (("poly", ()), ("mhr", ("--heads", 4))):

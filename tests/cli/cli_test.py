@@ -205,7 +205,7 @@ class Library(Case):
         run(*args, "--html", page)
         self.assertIn("<button class=\"tok\">", page.read_text())
         self.expect_error([*args, "--html", page], 2, "--force")
-        self.expect_error([*args, "--method", "mean"], 2, "no route to trace")
+        self.expect_error([*args, "--method", "mean"], 2, "no route to look at")
 
     @unittest.skipUnless(PYTHON.exists() and (ROOT / ".venv/quiver-test").exists(), "PEFT is not installed")
     def test_peft_loads_what_quiver_wrote_and_quiver_loads_what_peft_wrote(self):
