@@ -202,6 +202,18 @@ TEST(LoadPeft, ReadsNamesWithTheAdaptersName) {
   EXPECT_THAT(message_of(ErrorKind::kUnsupported, [&] { load_peft(two); }), HasSubstr("holds 2 adapters, 'one', 'two'"));
 }
 
+TEST(LoadPeft, RefusesTheEmptyTensorsOfZero3) {
+  const TempFolder temp;
+  auto tensors = tensor::load_tensors(kGolden / "plain" / kPeftTensorsFile);
+  const std::string name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+  ASSERT_TRUE(tensors.contains(name));
+  tensors[name] = torch::empty({0});
+  const auto folder = with_config(temp, load_peft(kGolden / "plain"), nlohmann::json::object());
+  tensor::save_tensors(folder / kPeftTensorsFile, tensors);
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load_peft(folder); }),
+              HasSubstr("'" + name + "' is empty, as DeepSpeed's ZeRO-3 writes what lies on other devices"));
+}
+
 TEST(LoadPeft, ReadsTheMagnitudeUnderEachOfItsNames) {
   const TempFolder temp;
   const auto tensors = tensor::load_tensors(kGolden / "dora" / kPeftTensorsFile);
