@@ -240,13 +240,15 @@ std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Libra
   std::vector<TrainedAdapter> trained;
   const auto groups = library.groups();
   for (const auto& [group, tasks] : groups) load_training_data(base, tasks, setup);
-  for (const auto& [group, tasks] : groups) {
-    trained.push_back(train_adapter(base, library, "cluster-" + group, library::AdapterKind::kCluster, group, tasks, setup, progress));
-  }
   // Adapters of groups that are no more, as after a clustering with a smaller K, would be routed over.
   std::vector<std::string> stale;
   for (const auto& [name, entry] : library.adapters()) {
-    if (entry.info.kind == library::AdapterKind::kCluster && !groups.contains(entry.info.group)) stale.push_back(name);
+    if (entry.info.kind != library::AdapterKind::kCluster || groups.contains(entry.info.group)) continue;
+    library.check_own_folder(name);  // before the work
+    stale.push_back(name);
+  }
+  for (const auto& [group, tasks] : groups) {
+    trained.push_back(train_adapter(base, library, "cluster-" + group, library::AdapterKind::kCluster, group, tasks, setup, progress));
   }
   for (const auto& name : stale) {
     library.remove(name);
