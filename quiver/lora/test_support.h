@@ -4,12 +4,17 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "quiver/base/random.h"
+#include "quiver/io/file.h"
+#include "quiver/io/json.h"
 #include "quiver/io/test_support.h"
 #include "quiver/lora/lora.h"
+#include "quiver/lora/peft.h"
 #include "quiver/tensor/tensor.h"
 #include "quiver/testing/message_of.h"
 
@@ -85,6 +90,18 @@ inline double update_difference(const LoraAdapter& x, const LoraAdapter& y) {
     largest = std::max(largest, relative_difference(update_of(x.pairs.at(path)), update_of(pair)));
   }
   return largest;
+}
+
+inline nlohmann::json config_of(const std::filesystem::path& folder) { return io::read_json_file(folder / kPeftConfigFile); }
+
+/// A folder made by save_peft, with some of its configuration replaced.
+inline std::filesystem::path with_config(const TempFolder& temp, const LoraAdapter& adapter, const nlohmann::json& changes) {
+  const auto folder = temp.path() / "edited";
+  save_peft(folder, adapter, /*force=*/true);
+  auto config = config_of(folder);
+  config.update(changes);
+  io::write_file_atomic(folder / kPeftConfigFile, io::dump_json(config, "test"));
+  return folder;
 }
 
 /// Whether two adapters have the same pairs, to the bit.
