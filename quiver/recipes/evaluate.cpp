@@ -459,9 +459,12 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
       const auto key = ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
-      const auto kept = path.empty() ? std::nullopt : kept_json(path, key);
-      const json part = kept ? *kept : SectionRun(base, setup, opened, progress).run(method, section, rows);
-      if (!kept && !path.empty()) keep_json(path, key, part);
+      auto kept = path.empty() ? std::nullopt : kept_json(path, key);
+      if (!kept) {
+        kept = SectionRun(base, setup, opened, progress).run(method, section, rows);
+        if (!path.empty()) keep_json(path, key, *kept);
+      }
+      const json& part = *kept;
       collect(part.at("records"), section, name, measurements);
       for (auto record : part.at("records")) {
         record["method"] = name;

@@ -23,13 +23,9 @@ void expect_tensors(const TensorMap& tensors, const TensorSpecs& specs, const st
     const auto found = tensors.find(name);
     if (found == tensors.end()) fail(ErrorKind::kBadFormat, "{} lacks the tensor '{}'{}", origin, name, hint);
     const auto& tensor = found->second;
-    bool fits = tensor.defined() && tensor.scalar_type() == spec.dtype && tensor.dim() == std::ssize(spec.sizes);
     std::string sizes;
-    for (std::size_t i = 0; i < spec.sizes.size(); ++i) {
-      fits = fits && (spec.sizes[i] < 0 || tensor.size(static_cast<std::int64_t>(i)) == spec.sizes[i]);
-      sizes += format("{}{}", i > 0 ? ", " : "", spec.sizes[i] < 0 ? "any" : std::to_string(spec.sizes[i]));
-    }
-    if (!fits) {
+    for (const auto size : spec.sizes) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+    if (!tensor.defined() || tensor.scalar_type() != spec.dtype || !tensor.sizes().equals(spec.sizes)) {
       fail(ErrorKind::kBadFormat, "{}: tensor '{}' is {}; expected {} [{}]{}", origin, name, describe(tensor), c10::toString(spec.dtype),
            sizes, hint);
     }

@@ -23,7 +23,7 @@ torch::Dtype to_torch_dtype(io::Dtype dtype);
 /// Throws kUnsupported for dtypes that safetensors has not.
 io::Dtype from_torch_dtype(torch::Dtype dtype);
 
-/// What a tensor of a file has to be; a size of -1 is any.
+/// What a tensor of a file has to be.
 struct TensorSpec {
   torch::Dtype dtype;
   std::vector<std::int64_t> sizes;

@@ -278,6 +278,13 @@ class Hostile(Case):
                 shutil.rmtree(self.tmp / "new", ignore_errors=True)
                 self.assertFalse((self.tmp / "mine").exists())
 
+    def test_force_replaces_results_of_any_length(self):
+        results = self.tmp / "results.json"
+        results.write_text(json.dumps({"a": "x" * 200_000, "quiver_results": 1}))
+        make = ["eval", *BASE, "--data", self.tmp / "none", "--output", results, "--methods", "base"]
+        self.expect_error(make, 2, "exists already; --force overwrites it")
+        self.expect_error([*make, "--force"], 2, "nothing to evaluate")  # past the check of the output
+
     def test_streams_are_written_to(self):
         self.make_folder()
         scored = run(*[part.replace("{tmp}", str(self.tmp)) for part in SCORE], "--output", "/dev/stdout").stdout
