@@ -36,7 +36,7 @@ struct Setup {
     tokens = torch::randn({num_tokens, kWidth}, generator).to(torch::kBFloat16);
   }
   nn::ProjectionPtr base;
-  std::vector<lora::LoraPair> pairs;
+  std::vector<adapters::LoraPair> pairs;
   routing::RouterPtr router;
   torch::Tensor tokens;
 };

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "fuzz/support.h"
+#include "quiver/adapters/peft_config.h"
 #include "quiver/base/error.h"
-#include "quiver/lora/peft_config.h"
 #include "quiver/regex/python_pattern.h"
 
 namespace quiver::fuzz {
@@ -27,7 +27,7 @@ inline void run_python_pattern(std::span<const std::byte> bytes) {
 /// Parses, and asks of some modules what the configuration says of them.
 inline void run_peft_config(std::span<const std::byte> bytes) {
   try {
-    const auto config = lora::parse_peft_config(text_of(bytes), "fuzz");
+    const auto config = adapters::parse_peft_config(text_of(bytes), "fuzz");
     for (const std::string module :
          {"", "q_proj", "lm_head", "model.layers.0.self_attn.q_proj", "model.layers.12.mlp.experts.3.down_proj", "a\nb.1.c"}) {
       expect(config.rank_of(module) >= 1, "a rank below 1");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
@@ -9,7 +10,6 @@
 #include "quiver/data/tasks.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/work_folder.h"
-#include "quiver/lora/peft.h"
 
 namespace quiver::cli {
 namespace {
@@ -70,7 +70,7 @@ recipes::AdaptSetup resolve(AdaptOptions& options) {
   if (setup.training.tasks.size() != 1)
     fail(ErrorKind::kUsage, "--task '{}' is {} tasks; give one", options.training.tasks, setup.training.tasks.size());
   setup.members.library = options.training.library;
-  setup.unit = lora::parse_mix_unit(options.granularity);
+  setup.unit = merge::parse_mix_unit(options.granularity);
   setup.search.method = parse_search(options.search);
   if (options.objective != "rouge" && options.objective != "loss") {
     fail(ErrorKind::kUsage, "--objective '{}' is not one of rouge, loss", options.objective);
@@ -86,7 +86,7 @@ void run(AdaptOptions& options) {
   const auto base = options.common.load(options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto adapted = recipes::adapt(base, setup, progress);
-  lora::save_peft(options.output, adapted.adapter, options.training.setup.force);
+  adapters::save_peft(options.output, adapted.adapter, options.training.setup.force);
   io::WorkFolder(setup.work).remove();
   auto summary = adapted.summary;
   summary["path"] = options.output;

@@ -16,9 +16,9 @@ struct Reading {
 };
 
 /// The merges that take an option; all for no flag.
-std::vector<std::string> merges(bool lora::MergeMethod::*takes = nullptr) {
+std::vector<std::string> merges(bool merge::MergeMethod::*takes = nullptr) {
   std::vector<std::string> names;
-  for (const auto& method : lora::merge_methods()) {
+  for (const auto& method : merge::merge_methods()) {
     if (takes == nullptr || method.*takes) names.emplace_back(method.name);
   }
   return names;
@@ -38,9 +38,9 @@ const std::vector<Reading>& readings() {
       {"--combine", {"per token", "per prompt"}},
       {"--tie", arrows},
       {"--tie-by", arrows},
-      {"--weights", merges(&lora::MergeMethod::takes_weights)},
-      {"--lambda", merges(&lora::MergeMethod::takes_lambda)},
-      {"--density", merges(&lora::MergeMethod::takes_density)},
+      {"--weights", merges(&merge::MergeMethod::takes_weights)},
+      {"--lambda", merges(&merge::MergeMethod::takes_lambda)},
+      {"--density", merges(&merge::MergeMethod::takes_density)},
       {"--merge-rank", merges()},
       {"--calibration", calibrated},
       {"--calibration-prompts", calibrated},

@@ -1,8 +1,8 @@
-#include "quiver/recipes/bench.h"
+#include "quiver/diagnostics/bench.h"
 
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
-#include "quiver/recipes/machine.h"
+#include "quiver/diagnostics/machine.h"
 
 namespace quiver::cli {
 namespace {
@@ -11,7 +11,7 @@ using nlohmann::json;
 
 void print(const CommonOptions& common, json result, const std::string& text) {
   if (!common.json) return print_text(text);
-  result["machine"] = recipes::describe_machine();
+  result["machine"] = diagnostics::describe_machine();
   print_json(result);
 }
 
@@ -35,7 +35,7 @@ void add_gemm(CLI::App& bench) {
   add_common_options(*command, options->common, /*with_base=*/false);
   command->add_option("--rows", options->rows, "Rows of the left side")->check(at_least(1))->capture_default_str();
   command->callback([options] {
-    const auto result = recipes::bench_gemm(options->common.placement(), options->rows);
+    const auto result = diagnostics::bench_gemm(options->common.placement(), options->rows);
     print(options->common, result,
           format("{:.0f} GFLOP/s over {} shapes of {} rows\n", number(result, "gflops"), result["shapes"].size(), options->rows));
   });
@@ -48,7 +48,7 @@ void add_count(CLI::App& command, const char* name, std::int64_t& value, const c
 void add_attention(CLI::App& bench) {
   struct Options {
     CommonOptions common;
-    recipes::AttentionBench shape;
+    diagnostics::AttentionBench shape;
   };
   auto options = std::make_shared<Options>();
   auto& shape = options->shape;
@@ -65,7 +65,7 @@ void add_attention(CLI::App& bench) {
     const auto& s = options->shape;
     if (s.num_heads % s.num_kv_heads != 0)
       fail(ErrorKind::kUsage, "{} heads cannot share {} key heads evenly", s.num_heads, s.num_kv_heads);
-    const auto result = recipes::bench_attention(options->common.placement(), s);
+    const auto result = diagnostics::bench_attention(options->common.placement(), s);
     print(options->common, result, format("forward  {}\nbackward {}\n", describe(result["forward"]), describe(result["backward"])));
   });
 }
@@ -73,7 +73,7 @@ void add_attention(CLI::App& bench) {
 void add_train(CLI::App& bench) {
   struct Options {
     CommonOptions common;
-    recipes::TrainingBench shape;
+    diagnostics::TrainingBench shape;
   };
   auto options = std::make_shared<Options>();
   auto& shape = options->shape;
@@ -89,7 +89,7 @@ void add_train(CLI::App& bench) {
   add_count(*command, "--steps", shape.steps, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
-    const auto result = recipes::bench_training(base.llama, options->shape);
+    const auto result = diagnostics::bench_training(base.llama, options->shape);
     print(options->common, result,
           format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
                  number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
@@ -99,7 +99,7 @@ void add_train(CLI::App& bench) {
 void add_routing(CLI::App& bench) {
   struct Options {
     CommonOptions common;
-    recipes::RoutingBench shape;
+    diagnostics::RoutingBench shape;
   };
   auto options = std::make_shared<Options>();
   auto& shape = options->shape;
@@ -113,7 +113,7 @@ void add_routing(CLI::App& bench) {
   add_count(*command, "--rounds", shape.rounds, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
-    const auto result = recipes::bench_routing(base.llama, options->shape);
+    const auto result = diagnostics::bench_routing(base.llama, options->shape);
     const auto& over = result["over_base"];
     print(options->common, result,
           format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} "

@@ -33,7 +33,7 @@ recipes::SkillSetup resolve_skills(const BuildOptions& options) {
   auto skills = options.skills;
   const bool is_mhr = options.recipe == "mhr";
   skills.kind = is_mhr ? library::AdapterKind::kMhr : library::AdapterKind::kPoly;
-  skills.shape.unit = lora::parse_mix_unit(options.granularity);
+  skills.shape.unit = merge::parse_mix_unit(options.granularity);
   skills.shape.num_heads = is_mhr ? (options.num_heads > 0 ? options.num_heads : 32) : 1;
   skills.logit_rate = options.logit_rate > 0 ? options.logit_rate : (is_mhr ? 0.5 : 0.1);
   skills.initial_spread = is_mhr ? 0 : 1e-3;

@@ -1,8 +1,8 @@
 #include <charconv>
 
+#include "quiver/adapters/peft.h"
 #include "quiver/cli/cluster_options.h"
 #include "quiver/cli/unread_options.h"
-#include "quiver/lora/peft.h"
 #include "quiver/recipes/build_library.h"
 
 namespace quiver::cli {
@@ -35,9 +35,9 @@ std::vector<std::int64_t> parse_ks(const std::string& text) {
   return ks;
 }
 
-std::vector<lora::LoraAdapter> load_folders(const ClusterOptions& options) {
-  std::vector<lora::LoraAdapter> adapters;
-  for (const auto& folder : options.folders) adapters.push_back(lora::load_peft(folder));
+std::vector<adapters::LoraAdapter> load_folders(const ClusterOptions& options) {
+  std::vector<adapters::LoraAdapter> adapters;
+  for (const auto& folder : options.folders) adapters.push_back(adapters::load_peft(folder));
   return adapters;
 }
 

@@ -7,11 +7,11 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/unread_options.h"
 #include "quiver/data/tasks.h"
+#include "quiver/diagnostics/machine.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/recipes/evaluate.h"
-#include "quiver/recipes/machine.h"
 #include "quiver/report/text_table.h"
 
 namespace quiver::cli {
@@ -95,7 +95,7 @@ void run(EvalOptions& options) {
   const auto base = options.common.load();
   auto progress = options.common.progress();
   auto results = recipes::evaluate(base, setup, progress);
-  results["machine"] = recipes::describe_machine();
+  results["machine"] = diagnostics::describe_machine();
   if (!options.output.empty()) {
     write_output(options.output, io::dump_json(results, options.output, 1) + "\n", OutputForm::kResults, options.force);
     if (options.work.empty()) io::WorkFolder(setup.work).remove();

@@ -1,9 +1,9 @@
 #include "quiver/library/library.h"
 
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
-#include "quiver/lora/peft.h"
 #include "quiver/recipes/assign_group.h"
 
 namespace quiver::cli {
@@ -59,13 +59,13 @@ void show(const LibraryOptions& options) {
 
 void add(const LibraryOptions& options) {
   const auto base = options.common.load();
-  auto adapter = lora::load_peft(options.folder);
+  auto adapter = adapters::load_peft(options.folder);
   const auto warning =
-      lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+      adapters::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
   auto progress = options.common.progress();
   if (warning) progress.message(*warning);
-  for (const auto& text : lora::peft_warnings(adapter, base.llama.projections())) progress.message(text);
-  if (lora::changes_nothing(adapter))
+  for (const auto& text : adapters::peft_warnings(adapter, base.llama.projections())) progress.message(text);
+  if (adapters::changes_nothing(adapter))
     progress.message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;
   // From here on it is an adapter of this base: its file says so, and the library checks it.

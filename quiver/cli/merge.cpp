@@ -1,6 +1,6 @@
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
-#include "quiver/lora/peft.h"
 #include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
@@ -22,7 +22,7 @@ void run(MergeOptions& options) {
   auto merged = recipes::merged_adapter(base, library, options.choice);
   merged.base_model = base.llama.config().name;
   merged.base_fingerprint = base.llama.fingerprint();
-  lora::save_peft(options.output, merged, options.force);
+  adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;
   for (const auto& [path, pair] : merged.pairs) rank = std::max(rank, pair.rank());
   if (options.common.json) {

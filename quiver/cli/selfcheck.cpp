@@ -1,8 +1,8 @@
-#include "quiver/recipes/selfcheck.h"
+#include "quiver/diagnostics/selfcheck.h"
 
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
-#include "quiver/recipes/machine.h"
+#include "quiver/diagnostics/machine.h"
 
 namespace quiver::cli {
 
@@ -13,7 +13,7 @@ void add_selfcheck_command(CLI::App& app) {
   add_common_options(*command, *options, /*with_base=*/false);
   command->callback([options] {
     options->placement();
-    const auto result = recipes::selfcheck();
+    const auto result = diagnostics::selfcheck();
     if (options->json) {
       nlohmann::json checks = nlohmann::json::array();
       for (const auto& check : result.checks)
@@ -22,7 +22,7 @@ void add_selfcheck_command(CLI::App& app) {
                   {"passed", result.passed()},
                   {"checks", checks},
                   {"behaviour", result.behaviour},
-                  {"machine", recipes::describe_machine()}});
+                  {"machine", diagnostics::describe_machine()}});
     } else {
       for (const auto& check : result.checks)
         print_text(format("{}  {} ({:.2g})\n", check.passed ? "ok  " : "FAIL", check.what, check.difference));

@@ -25,7 +25,7 @@ T choose(const char* option, const std::string& word, std::initializer_list<std:
 }  // namespace
 
 recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed, bool is_shared) const {
-  using train::LossMean, train::Schedule, lora::LoraInit;
+  using train::LossMean, train::Schedule, adapters::LoraInit;
   auto resolved = setup;
   resolved.data = data;
   resolved.tasks = data::select_tasks(data, tasks);

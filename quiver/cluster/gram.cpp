@@ -12,8 +12,8 @@
 namespace quiver::cluster {
 namespace {
 
-using lora::LoraAdapter;
-using lora::LoraPair;
+using adapters::LoraAdapter;
+using adapters::LoraPair;
 
 /// Doubles of the largest block of vectors held at once (32 MiB).
 constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
@@ -30,8 +30,8 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
 }
 
 void check_values(const LoraAdapter& adapter) {
-  lora::refuse_dora(adapter, "cluster");
-  lora::refuse_not_finite(adapter, "cluster");
+  adapters::refuse_dora(adapter, "cluster");
+  adapters::refuse_not_finite(adapter, "cluster");
 }
 
 /// Same paths everywhere; same shapes at each, except for the rank where `any_rank`.

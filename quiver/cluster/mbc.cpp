@@ -36,14 +36,14 @@ struct Similarities {
   torch::Tensor matrix;            ///< [T, T]
 };
 
-Similarities similarities(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
+Similarities similarities(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options) {
   if (options.svd_components < 1) {
     fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", options.svd_components);
   }
   std::vector<std::string> names;
   for (const auto& adapter : adapters) names.push_back(adapter.name);
   Similarities result;
-  std::vector<lora::LoraAdapter> sorted;  // copies share storage
+  std::vector<adapters::LoraAdapter> sorted;  // copies share storage
   for (const auto i : order_by_name(names, "adapters")) {
     result.names.push_back(names[i]);
     sorted.push_back(adapters[i]);
@@ -97,7 +97,7 @@ torch::Tensor cosine_similarity(const torch::Tensor& embedding) {
   return unit.matmul(unit.t());
 }
 
-MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options) {
+MbcResult mbc(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options) {
   check_num_clusters(options.num_clusters, adapters.size());
   auto [names, similarity] = similarities(adapters, options);
   auto entry = cluster_rows(similarity, options.num_clusters, options);
@@ -108,7 +108,7 @@ MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& opt
           .silhouette = entry.silhouette.value_or(0)};
 }
 
-SweepResult sweep_clusters(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options, std::span<const std::int64_t> ks) {
+SweepResult sweep_clusters(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options, std::span<const std::int64_t> ks) {
   std::set<std::int64_t> each(ks.begin(), ks.end());
   for (const auto k : each) check_num_clusters(k, adapters.size());
   auto [names, similarity] = similarities(adapters, options);

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "quiver/adapters/lora.h"
 #include "quiver/cluster/partition.h"
-#include "quiver/lora/lora.h"
 
 namespace quiver::cluster {
 
@@ -70,7 +70,7 @@ struct SweepResult {
 
 /// The factors of an adapter as one float32 vector [D] on the CPU: A then B of every path, in path
 /// order, row by row.
-torch::Tensor adapter_vector(const lora::LoraAdapter& adapter);
+torch::Tensor adapter_vector(const adapters::LoraAdapter& adapter);
 
 /// The threshold of a sparsity: tensor::magnitude_quantile. Throws kUsage unless 0 <= quantile <= 1 and x has an entry.
 double magnitude_quantile(const torch::Tensor& x, double quantile);
@@ -82,11 +82,11 @@ torch::Tensor sparsify(const torch::Tensor& x, double quantile);
 /// G_ij = <x_i, x_j> of the sparsified vectors, [T, T] float64.
 /// Throws kMismatch, naming the adapters, unless all adapt the same paths with the same shapes, and
 /// kUsage for an adapter whose vector is 0 or not finite.
-torch::Tensor gram_of_factors(std::span<const lora::LoraAdapter> adapters, double sparsity);
+torch::Tensor gram_of_factors(std::span<const adapters::LoraAdapter> adapters, double sparsity);
 
 /// G_ij = sum over paths of <dW_i, dW_j> = s_i s_j tr((A_j A_i^T)(B_i^T B_j)), [T, T] float64,
 /// without forming any dW. Ranks may differ. Errors as gram_of_factors.
-torch::Tensor gram_of_products(std::span<const lora::LoraAdapter> adapters);
+torch::Tensor gram_of_products(std::span<const adapters::LoraAdapter> adapters);
 
 /// The rows of U Sigma of the truncated, uncentred SVD X = U Sigma V^T, each scaled to unit length,
 /// from the Gram matrix X X^T = U Sigma^2 U^T: [T, min(components, T)], float64, largest singular
@@ -100,10 +100,11 @@ torch::Tensor cosine_similarity(const torch::Tensor& embedding);
 /// Clusters adapters. The result does not depend on their order: they are sorted by name first.
 /// Throws kUsage for fewer adapters than clusters, options out of range or a name that occurs
 /// twice; else as above.
-MbcResult mbc(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options);
+MbcResult mbc(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options);
 
 /// mbc for many K, with the similarity computed once: entry K is what mbc gives for num_clusters = K, which is not read here. `ks`
 /// are taken in ascending order, each once; none means 1 to T. Throws kUsage for a K out of [1, T]; else as mbc.
-SweepResult sweep_clusters(std::span<const lora::LoraAdapter> adapters, const MbcOptions& options, std::span<const std::int64_t> ks = {});
+SweepResult sweep_clusters(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options,
+                           std::span<const std::int64_t> ks = {});
 
 }  // namespace quiver::cluster

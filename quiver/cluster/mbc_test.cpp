@@ -20,7 +20,7 @@
 namespace quiver::cluster {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 using quiver::testing::seeded;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -30,7 +30,7 @@ LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int
   LoraAdapter adapter;
   adapter.name = name;
   for (const auto* path : {"layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj"}) {
-    adapter.pairs.emplace(path, lora::LoraPair(torch::randn({rank, 10}, generator), torch::randn({7, rank}, generator), 4));
+    adapter.pairs.emplace(path, adapters::LoraPair(torch::randn({rank, 10}, generator), torch::randn({7, rank}, generator), 4));
   }
   return adapter;
 }
@@ -45,7 +45,7 @@ std::vector<LoraAdapter> planted(std::uint64_t seed, int per_group) {
     adapter.name = "task" + std::to_string(10 + i);
     for (const auto& [path, pair] : center.pairs) {
       const auto& other = noise.pairs.at(path);
-      adapter.pairs.emplace(path, lora::LoraPair(pair.lora_a() + 0.3 * other.lora_a(), pair.lora_b() + 0.3 * other.lora_b(), 4));
+      adapter.pairs.emplace(path, adapters::LoraPair(pair.lora_a() + 0.3 * other.lora_a(), pair.lora_b() + 0.3 * other.lora_b(), 4));
     }
     adapters.push_back(std::move(adapter));
   }
@@ -99,7 +99,7 @@ TEST(GramOfProducts, IsThatOfTheUpdatesAndDoesNotChangeWithTheGauge) {
   auto& pair = adapters[2].pairs.at("layers.0.q_proj");
   auto generator = seeded(9);
   const auto m = torch::randn({3, 3}, generator) + 3 * torch::eye(3);
-  pair = lora::LoraPair(m.inverse().matmul(pair.lora_a()), pair.lora_b().matmul(m), 4);
+  pair = adapters::LoraPair(m.inverse().matmul(pair.lora_a()), pair.lora_b().matmul(m), 4);
   EXPECT_TRUE(torch::allclose(gram_of_products(adapters), gram, 1e-4, 1e-3));
 }
 
@@ -261,7 +261,7 @@ std::vector<LoraAdapter> golden_adapters(const std::string& set) {
     for (const auto& [key, a] : tensors) {
       if (!key.ends_with(".lora_a")) continue;
       const auto path = key.substr(0, key.size() - 7);
-      adapter.pairs.emplace(path, lora::LoraPair(a, tensors.at(path + ".lora_b"), 4));
+      adapter.pairs.emplace(path, adapters::LoraPair(a, tensors.at(path + ".lora_b"), 4));
     }
     adapters.push_back(std::move(adapter));
   }

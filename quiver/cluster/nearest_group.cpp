@@ -10,10 +10,11 @@
 
 namespace quiver::cluster {
 
-std::vector<double> cosines_with(const lora::LoraAdapter& adapter, std::span<const lora::LoraAdapter> others, const MbcOptions& options) {
+std::vector<double> cosines_with(const adapters::LoraAdapter& adapter, std::span<const adapters::LoraAdapter> others,
+                                 const MbcOptions& options) {
   std::vector<double> cosines;
   for (const auto& other : others) {
-    const std::vector<lora::LoraAdapter> both = {adapter, other};  // copies share storage
+    const std::vector<adapters::LoraAdapter> both = {adapter, other};  // copies share storage
     const auto gram = options.similarity == Similarity::kFactors ? gram_of_factors(both, options.sparsity) : gram_of_products(both);
     const auto g = gram.accessor<double, 2>();
     cosines.push_back(g[0][1] / std::sqrt(g[0][0] * g[1][1]));
@@ -33,8 +34,8 @@ std::vector<GroupSimilarity> rank_groups(const std::map<std::string, std::vector
   return ranked;
 }
 
-std::vector<GroupSimilarity> nearest_groups(const lora::LoraAdapter& adapter,
-                                            const std::map<std::string, std::vector<lora::LoraAdapter>>& groups,
+std::vector<GroupSimilarity> nearest_groups(const adapters::LoraAdapter& adapter,
+                                            const std::map<std::string, std::vector<adapters::LoraAdapter>>& groups,
                                             const MbcOptions& options) {
   std::map<std::string, std::vector<double>> cosines;
   for (const auto& [group, members] : groups) cosines[group] = cosines_with(adapter, members, options);

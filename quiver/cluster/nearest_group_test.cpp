@@ -11,7 +11,7 @@
 namespace quiver::cluster {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 using quiver::testing::draw;
 using quiver::testing::message_of;
 using ::testing::ElementsAre;
@@ -27,7 +27,7 @@ LoraAdapter around(std::uint64_t group, std::uint64_t seed, double noise = 0.5) 
     const auto factor = [&](torch::IntArrayRef sizes, std::uint64_t which) {
       return draw(sizes, 100 * group + path_seed + which) + noise * draw(sizes, 100000 + 1000 * group + 10 * seed + path_seed + which);
     };
-    adapter.pairs.emplace(path, lora::LoraPair(factor({2, 10}, 0), factor({7, 2}, 1), 4));
+    adapter.pairs.emplace(path, adapters::LoraPair(factor({2, 10}, 0), factor({7, 2}, 1), 4));
   }
   return adapter;
 }

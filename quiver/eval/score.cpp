@@ -9,7 +9,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/model/forest_pass.h"
-#include "quiver/nn/ops.h"
+#include "quiver/nn/head_loss.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::eval {

@@ -2,10 +2,10 @@
 
 #include <ctime>
 
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/io/folder.h"
-#include "quiver/lora/peft.h"
 
 namespace quiver::library {
 namespace {
@@ -42,8 +42,8 @@ std::string now() {
   return {text, std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
 
-AdapterEntry make_entry(const lora::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
-  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / lora::kPeftTensorsFile)};
+AdapterEntry make_entry(const adapters::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
+  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / adapters::kPeftTensorsFile)};
   if (entry.info.created.empty()) entry.info.created = now();
   for (const auto& [path, pair] : adapter.pairs) entry.rank = std::max(entry.rank, pair.rank());
   return entry;
@@ -74,7 +74,7 @@ void check_may_write(const fs::path& folder, bool force) {
     fail(ErrorKind::kUsage, "'{}' is a place for adapters of library '{}': write to another folder, and add it to the library",
          folder.string(), parent.parent_path().string());
   }
-  lora::check_may_write(folder, force);
+  adapters::check_may_write(folder, force);
 }
 
 Library Library::open(const fs::path& path) {
@@ -119,7 +119,7 @@ Library Library::open_or_create(const fs::path& path, const Base& base) {
   auto library = open(path);
   const auto& own = library.base();
   const bool both_known = !own.fingerprint.empty() && !base.fingerprint.empty();
-  if (both_known ? own.fingerprint != base.fingerprint : lora::base_names_differ(own.name, base.name)) {
+  if (both_known ? own.fingerprint != base.fingerprint : adapters::base_names_differ(own.name, base.name)) {
     fail(ErrorKind::kMismatch,
          "'{}' is a library of base '{}' (fingerprint '{}'), not of '{}' (fingerprint '{}'): load that base, or use another library",
          path.string(), own.name, own.fingerprint, base.name, base.fingerprint);
@@ -164,19 +164,19 @@ fs::path Library::adapter_folder(const std::string& name) const {
   return path_ / kAdaptersFolder / name;
 }
 
-void Library::check_base(const lora::LoraAdapter& adapter) const {
+void Library::check_base(const adapters::LoraAdapter& adapter) const {
   const bool both_known = !adapter.base_fingerprint.empty() && !base().fingerprint.empty();
   const bool differ =
-      both_known ? adapter.base_fingerprint != base().fingerprint : lora::base_names_differ(adapter.base_model, base().name);
+      both_known ? adapter.base_fingerprint != base().fingerprint : adapters::base_names_differ(adapter.base_model, base().name);
   if (!differ) return;
   fail(ErrorKind::kMismatch,
        "adapter '{}' was trained on base '{}' (fingerprint '{}'), library '{}' is one of base '{}' (fingerprint '{}')", adapter.name,
        adapter.base_model, adapter.base_fingerprint, path_.string(), base().name, base().fingerprint);
 }
 
-void Library::check_own_folder(const std::string& name) const { lora::check_holds_only_peft(adapter_folder(name)); }
+void Library::check_own_folder(const std::string& name) const { adapters::check_holds_only_peft(adapter_folder(name)); }
 
-void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
+void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
   const auto folder = adapter_folder(adapter.name);
   const auto guard = lock();
   refresh();
@@ -187,10 +187,10 @@ void Library::add(const lora::LoraAdapter& adapter, const AdapterInfo& info, boo
   }
   check_own_folder(adapter.name);
   io::AtomicFolderWriter writer(folder);
-  lora::write_peft_files(writer.temp(), adapter);
+  adapters::write_peft_files(writer.temp(), adapter);
   const auto entry = make_entry(adapter, info, writer.temp());
   if (is_there(folder) && !force) {
-    const auto leftover = folder / lora::kPeftTensorsFile;
+    const auto leftover = folder / adapters::kPeftTensorsFile;
     if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
       fail(ErrorKind::kUsage,
            "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or `force=true` replaces it",
@@ -211,17 +211,17 @@ void Library::adopt(const std::string& name, const AdapterInfo& info) {
   if (find(name) != nullptr) {
     fail(ErrorKind::kUsage, "library '{}' has adapter '{}' in its catalogue already", path_.string(), name);
   }
-  const auto adapter = lora::load_peft(folder);
+  const auto adapter = adapters::load_peft(folder);
   check_base(adapter);
   auto changed = catalogue_;
   changed.adapters[name] = make_entry(adapter, info, folder);
   write(changed);
 }
 
-lora::LoraAdapter Library::load(const std::string& name) const {
+adapters::LoraAdapter Library::load(const std::string& name) const {
   const auto& entry = at(name);
-  auto adapter = lora::load_peft(adapter_folder(name));
-  if (adapter.prompt_format.empty() && entry.info.training.contains("settings")) adapter.prompt_format = lora::kBareText;
+  auto adapter = adapters::load_peft(adapter_folder(name));
+  if (adapter.prompt_format.empty() && entry.info.training.contains("settings")) adapter.prompt_format = adapters::kBareText;
   return adapter;
 }
 

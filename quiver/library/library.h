@@ -16,10 +16,10 @@
 #include <string>
 #include <vector>
 
+#include "quiver/adapters/lora.h"
 #include "quiver/io/file.h"
 #include "quiver/library/catalogue.h"
 #include "quiver/library/records.h"
-#include "quiver/lora/lora.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::library {
@@ -40,8 +40,8 @@ struct Mixing {
   MixingMeta meta;       ///< which tasks and skills they are of
 };
 
-/// Throws unless a PEFT folder may be written to `folder`: as lora::check_may_write, and kUsage for a library's own folder of an adapter,
-/// which Library::add alone writes.
+/// Throws unless a PEFT folder may be written to `folder`: as adapters::check_may_write, and kUsage for a library's own folder of an
+/// adapter, which Library::add alone writes.
 void check_may_write(const std::filesystem::path& folder, bool force);
 
 /// A library folder. The catalogue is read when the object is made and by refresh(); methods that change it take the
@@ -78,11 +78,11 @@ class Library {
   /// Stores an adapter under adapter.name. An adapter of that name is replaced only with `force`; a folder that is
   /// there without being in the catalogue (a writer was killed) counts only if its tensors differ. Throws kUsage, or
   /// kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is missing).
-  void add(const lora::LoraAdapter& adapter, const AdapterInfo& info, bool force = false);
+  void add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force = false);
   /// Enters a PEFT folder that was put into adapters/ by hand into the catalogue, as it is. Errors as add.
   void adopt(const std::string& name, const AdapterInfo& info);
   /// Throws kNotFound, or what load_peft throws.
-  lora::LoraAdapter load(const std::string& name) const;
+  adapters::LoraAdapter load(const std::string& name) const;
   /// Takes an adapter out of the catalogue and removes its folder. Throws kNotFound.
   void remove(const std::string& name);
   /// Copies the adapter's folder, which PEFT can read, to `destination`, all of it or nothing. Throws kNotFound, or
@@ -128,7 +128,7 @@ class Library {
   static bool establish(const std::filesystem::path& path, const Base& base);
   io::FileLock lock() const;
   void write(const Catalogue& catalogue);
-  void check_base(const lora::LoraAdapter& adapter) const;
+  void check_base(const adapters::LoraAdapter& adapter) const;
 
   std::filesystem::path path_;
   Catalogue catalogue_;

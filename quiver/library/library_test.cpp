@@ -7,20 +7,20 @@
 
 #include <fstream>
 
+#include "quiver/adapters/peft.h"
+#include "quiver/adapters/test_support.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
-#include "quiver/lora/peft.h"
-#include "quiver/lora/test_support.h"
 
 namespace quiver::library {
 namespace {
 
 namespace fs = std::filesystem;
+using adapters::message_of;
+using adapters::random_adapter;
+using adapters::same_pairs;
 using io::TempFolder;
-using lora::message_of;
-using lora::random_adapter;
-using lora::same_pairs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -219,7 +219,7 @@ TEST(Library, RemovesAnAdapterAndItsFolder) {
 TEST(Library, AdoptsAFolderThatWasDroppedIn) {
   const TempFolder temp;
   auto library = new_library(temp);
-  lora::save_peft(temp / "lib" / "adapters" / "found", random_adapter("found"));
+  adapters::save_peft(temp / "lib" / "adapters" / "found", random_adapter("found"));
   EXPECT_THAT(findings_of(library), HasSubstr("found' is not in the catalogue: adopt it"));
   library.adopt("found", {.kind = AdapterKind::kImported});
   EXPECT_TRUE(same_pairs(library.load("found"), random_adapter("found")));
@@ -231,7 +231,7 @@ TEST(Library, AdoptsAFolderThatWasDroppedIn) {
 TEST(Library, GoesOnWhereAWriterWasKilled) {
   const TempFolder temp;
   auto library = new_library(temp);
-  lora::save_peft(temp / "lib" / "adapters" / "a", random_adapter("a"));  // written, but not yet in the catalogue
+  adapters::save_peft(temp / "lib" / "adapters" / "a", random_adapter("a"));  // written, but not yet in the catalogue
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(random_adapter("a", 3), {}); }),
               HasSubstr("is there, but not in the catalogue, and holds something else"));
   library.add(random_adapter("a"), {});
@@ -343,7 +343,7 @@ TEST(Verify, FindsChangedFiles) {
   auto library = new_library(temp);
   library.add(random_adapter("a"), {});
   auto other = random_adapter("a", 2, 4, /*a_seed=*/9);
-  lora::save_peft(library.adapter_folder("a"), other, /*force=*/true);
+  adapters::save_peft(library.adapter_folder("a"), other, /*force=*/true);
   EXPECT_THAT(findings_of(library), HasSubstr("adapter 'a': adapter_model.safetensors has SHA-256 "));
 }
 
@@ -367,7 +367,7 @@ TEST(Verify, FindsNumbersThatAreNotFiniteAndOddShapes) {
   endless.pairs.at("layers.1.self_attn.v_proj").lora_b()[1][1] = INFINITY;
   library.add(endless, {});
   auto wide = random_adapter("wide");
-  wide.pairs.at("layers.0.self_attn.q_proj") = lora::LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
+  wide.pairs.at("layers.0.self_attn.q_proj") = adapters::LoraPair(torch::ones({2, 7}), torch::ones({8, 2}), 4);
   library.add(wide, {});
   EXPECT_THAT(findings_of(library), HasSubstr("model.layers.1.self_attn.v_proj.lora_B.weight' holds inf at [1, 1]"));
   EXPECT_THAT(findings_of(library), HasSubstr("it maps 7 to 8 features, adapter 'broken' maps 6 to 8"));
@@ -463,7 +463,7 @@ TEST(Verify, NamesAnAdapterThatDoesNothing) {
   const TempFolder temp;
   auto library = new_library(temp);
   auto adapter = random_adapter("idle");
-  for (auto& [path, pair] : adapter.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
+  for (auto& [path, pair] : adapter.pairs) pair = adapters::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
   library.add(adapter, {});
   EXPECT_THAT(findings_of(library), HasSubstr("adapter 'idle': lora_B is 0 everywhere, so that it changes nothing"));
 }

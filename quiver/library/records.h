@@ -19,8 +19,8 @@ struct MixingMeta {
   };
   std::vector<std::string> tasks;  ///< in the order of the logits, as the skills are
   std::vector<Skill> skills;
-  std::string rule;         ///< lora::mix_rule_name
-  std::string granularity;  ///< lora::mix_unit_name
+  std::string rule;         ///< merge::mix_rule_name
+  std::string granularity;  ///< merge::mix_unit_name
   std::int64_t heads = 1;
 };
 

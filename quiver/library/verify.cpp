@@ -1,10 +1,10 @@
 // Library::verify: everything read again, nothing changed.
 #include <algorithm>
 
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/library/library.h"
-#include "quiver/lora/peft.h"
 
 namespace quiver::library {
 namespace {
@@ -18,7 +18,7 @@ struct KnownShape {
   std::string adapter;
 };
 
-void verify_shapes(const lora::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes, std::vector<Finding>& findings) {
+void verify_shapes(const adapters::LoraAdapter& adapter, std::map<std::string, KnownShape>& shapes, std::vector<Finding>& findings) {
   for (const auto& [path, pair] : adapter.pairs) {
     const KnownShape own{pair.in_features(), pair.out_features(), adapter.name};
     const auto& known = shapes.emplace(path, own).first->second;
@@ -35,14 +35,14 @@ void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<
   const auto where = format("adapter '{}'", entry.name);
   const auto report = [&](std::string message) { findings.push_back({where, std::move(message)}); };
   try {
-    const auto adapter = lora::load_peft(library.adapter_folder(entry.name));
-    const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / lora::kPeftTensorsFile);
+    const auto adapter = adapters::load_peft(library.adapter_folder(entry.name));
+    const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / adapters::kPeftTensorsFile);
     if (sha256 != entry.sha256) {
       report(format(
           "{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again by force, or restore it)",
-          lora::kPeftTensorsFile, sha256, entry.sha256));
+          adapters::kPeftTensorsFile, sha256, entry.sha256));
     }
-    if (lora::changes_nothing(adapter)) report("lora_B is 0 everywhere, so that it changes nothing: it was never trained");
+    if (adapters::changes_nothing(adapter)) report("lora_B is 0 everywhere, so that it changes nothing: it was never trained");
     const auto& base = library.base();
     const bool both_known = !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
     if (both_known && adapter.base_fingerprint != base.fingerprint) {

@@ -7,14 +7,15 @@
 #include <utility>
 #include <vector>
 
-#include "quiver/nn/attention.h"
-#include "quiver/nn/ops.h"
-#include "quiver/nn/row_parts.h"
+#include "quiver/backend/attention.h"
+#include "quiver/backend/ops.h"
+#include "quiver/backend/row_parts.h"
+#include "quiver/nn/head_loss.h"
 
 namespace quiver::model {
 namespace {
 
-using nn::RowPart;
+using backend::RowPart;
 using nn::RowRecord;
 using torch::Tensor;
 
@@ -33,7 +34,7 @@ struct AfterAttention {
 /// What a layer keeps: attention's tensors of the whole batch, the rest by part.
 struct LayerRecord {
   Tensor q, k, v, attended;  // attended [T, H D] is attention.out
-  nn::Attended attention;
+  backend::Attended attention;
   std::vector<BeforeAttention> before;
   std::vector<AfterAttention> after;
 };
@@ -60,7 +61,7 @@ class ForestPass {
         keep_(keep == Keep::kAll),
         recompute_(keep == Keep::kInputs),
         embedded_(model.embed(rows)),
-        bias_(nn::attention_bias(*rows.plan, embedded_.x.device(), embedded_.x.scalar_type())),
+        bias_(backend::attention_bias(*rows.plan, embedded_.x.device(), embedded_.x.scalar_type())),
         parts_(embedded_.x.size(0), embedded_.x.is_cpu()),
         last_parts_(wanted_.defined() ? wanted_.size(0) : embedded_.x.size(0), embedded_.x.is_cpu()),
         layers_(blocks_.size()) {}
@@ -98,8 +99,8 @@ class ForestPass {
       const bool is_lowest = layer == lowest;
       if (is_lowest && !trains_before_attention(blocks_[layer])) return;
       auto& record = layers_[layer];
-      const auto dqkv = nn::forest_attention_gradient(dattended.view_as(record.q), record.q, record.k, record.v, record.attention,
-                                                      rows_.plan, model_.attention_scale(), bias_);
+      const auto dqkv = backend::forest_attention_gradient(dattended.view_as(record.q), record.q, record.k, record.v, record.attention,
+                                                           rows_.plan, model_.attention_scale(), bias_);
       if (recompute_ && !is_lowest) recompute(layer - 1, /*second_half=*/true);
       auto next_dattended = torch::empty_like(dattended);
       parts_.for_each([&](const RowPart& part) {
@@ -172,12 +173,12 @@ class ForestPass {
     const auto& block = blocks_[layer];
     auto& record = layers_[layer];
     const auto rows = [&](const Tensor& t) { return t.narrow(0, part.begin, part.size()); };
-    const auto normed = nn::rms_norm_rows(x, block.input_norm, epsilon());
+    const auto normed = backend::rms_norm_rows(x, block.input_norm, epsilon());
     BeforeAttention mine{x, normed.y, normed.inverse_rms, contiguous_rows(part), contiguous_rows(part), contiguous_rows(part)};
     const auto cosine = rows(embedded_.cosine), sine = rows(embedded_.sine);
     auto q = rows(record.q), k = rows(record.k), v = rows(record.v);
-    nn::rotate_into(block.q->forward_rows(normed.y, {}, mine.q).view_as(q), cosine, sine, /*back=*/false, q);
-    nn::rotate_into(block.k->forward_rows(normed.y, {}, mine.k).view_as(k), cosine, sine, /*back=*/false, k);
+    backend::rotate_into(block.q->forward_rows(normed.y, {}, mine.q).view_as(q), cosine, sine, /*back=*/false, q);
+    backend::rotate_into(block.k->forward_rows(normed.y, {}, mine.k).view_as(k), cosine, sine, /*back=*/false, k);
     v.copy_(block.v->forward_rows(normed.y, {}, mine.v).view_as(v));
     if (keep_) record.before[static_cast<std::size_t>(part.index)] = std::move(mine);
   }
@@ -185,7 +186,7 @@ class ForestPass {
   void attend(std::size_t layer) {
     auto& record = layers_[layer];
     update_cache(rows_, layer, record.k, record.v);
-    record.attention = nn::forest_attention_rows(record.q, record.k, record.v, rows_.plan, model_.attention_scale(), bias_);
+    record.attention = backend::forest_attention_rows(record.q, record.k, record.v, rows_.plan, model_.attention_scale(), bias_);
     record.attended = record.attention.out.view({record.attention.out.size(0), -1});
   }
 
@@ -197,11 +198,11 @@ class ForestPass {
     mine.o = mine.gate_record = mine.up_record = mine.down = which;
     mine.attended = attended;
     mine.mid = block.o->forward_rows(attended, x, mine.o);
-    auto normed = nn::rms_norm_rows(mine.mid, block.post_norm, epsilon());
+    auto normed = backend::rms_norm_rows(mine.mid, block.post_norm, epsilon());
     mine.gate = block.gate->forward_rows(normed.y, {}, mine.gate_record);
     mine.up = block.up->forward_rows(normed.y, {}, mine.up_record);
     Tensor result;
-    if (needs_result) result = block.down->forward_rows(nn::swiglu(mine.gate, mine.up), mine.mid, mine.down);
+    if (needs_result) result = block.down->forward_rows(backend::swiglu(mine.gate, mine.up), mine.mid, mine.down);
     if (keep != nullptr) {
       if (block.gate->has_parameters() || block.up->has_parameters()) mine.normed = normed.y;
       mine.inverse_rms = normed.inverse_rms;
@@ -223,7 +224,7 @@ class ForestPass {
     last_parts_.for_each([&](const RowPart& part) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.begin, part.size()); };
       const auto left = after_attention(layer, rows(attended), rows(entered), wanted_rows(part), after_record(layer, part));
-      const auto normed = nn::rms_norm_rows(left, model_.final_norm(), epsilon());
+      const auto normed = backend::rms_norm_rows(left, model_.final_norm(), epsilon());
       rows(hidden).copy_(normed.y);
       if (keep_) last_[static_cast<std::size_t>(part.index)] = {left, normed.inverse_rms};
     });
@@ -238,7 +239,7 @@ class ForestPass {
     last_parts_.for_each([&](const RowPart& part) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.begin, part.size()); };
       const auto& [left, inverse_rms] = last_[static_cast<std::size_t>(part.index)];
-      const auto dleft = nn::rms_norm_gradient(rows(gradient), left, model_.final_norm(), inverse_rms, {});
+      const auto dleft = backend::rms_norm_gradient(rows(gradient), left, model_.final_norm(), inverse_rms, {});
       auto [da, dm] = after_attention_gradient(layer, dleft, after_record(layer, part));
       rows(dattended).copy_(da);
       rows(dmid).copy_(dm);
@@ -257,26 +258,26 @@ class ForestPass {
     const auto& block = blocks_[layer];
     const auto rotated_back = [&](const Tensor& gradient) {
       auto out = torch::empty_like(gradient);
-      nn::rotate_into(gradient, embedded_.cosine.narrow(0, part.begin, part.size()), embedded_.sine.narrow(0, part.begin, part.size()),
-                      /*back=*/true, out);
+      backend::rotate_into(gradient, embedded_.cosine.narrow(0, part.begin, part.size()), embedded_.sine.narrow(0, part.begin, part.size()),
+                           /*back=*/true, out);
       return out.view({part.size(), -1});
     };
     auto dnormed = block.q->backward_rows(rotated_back(dq), record.normed, {}, needs_dx, record.q);
     dnormed = block.k->backward_rows(rotated_back(dk), record.normed, dnormed, needs_dx, record.k);
     dnormed = block.v->backward_rows(dv.reshape({part.size(), -1}), record.normed, dnormed, needs_dx, record.v);
     if (!needs_dx) return {};
-    return nn::rms_norm_gradient(dnormed, record.x, block.input_norm, record.inverse_rms, dmid);
+    return backend::rms_norm_gradient(dnormed, record.x, block.input_norm, record.inverse_rms, dmid);
   }
 
   /// The gradients of attention's result and of the residual stream after o, given that of what leaves the block.
   std::pair<Tensor, Tensor> after_attention_gradient(std::size_t layer, const Tensor& dx, AfterAttention* record) {
     const auto& block = blocks_[layer];
-    const auto activation = block.down->has_parameters() ? nn::swiglu(record->gate, record->up) : Tensor();
+    const auto activation = block.down->has_parameters() ? backend::swiglu(record->gate, record->up) : Tensor();
     const auto dactivation = block.down->backward_rows(dx, activation, {}, true, record->down);
-    const auto [dgate, dup] = nn::swiglu_gradient(dactivation, record->gate, record->up);
+    const auto [dgate, dup] = backend::swiglu_gradient(dactivation, record->gate, record->up);
     auto dnormed = block.gate->backward_rows(dgate, record->normed, {}, true, record->gate_record);
     dnormed = block.up->backward_rows(dup, record->normed, dnormed, true, record->up_record);
-    const auto dmid = nn::rms_norm_gradient(dnormed, record->mid, block.post_norm, record->inverse_rms, dx);
+    const auto dmid = backend::rms_norm_gradient(dnormed, record->mid, block.post_norm, record->inverse_rms, dx);
     return {block.o->backward_rows(dmid, record->attended, {}, true, record->o), dmid};
   }
 
@@ -307,7 +308,7 @@ class ForestPass {
   bool keep_, recompute_;
   Llama::Embedded embedded_;
   Tensor bias_;  // of attention, on devices that need one
-  nn::RowParts parts_, last_parts_;
+  backend::RowParts parts_, last_parts_;
   std::vector<LayerRecord> layers_;
   std::vector<std::vector<Tensor>> entered_;     // by layer and part: what entered the block, to compute the rest again
   std::vector<std::pair<Tensor, Tensor>> last_;  // by part: what leaves the last block, and its 1 / rms

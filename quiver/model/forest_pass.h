@@ -1,7 +1,7 @@
 // Forward and backward passes of a Llama without autograd, for inference and for training adapters.
 //
 // All but attention works row by row, so each thread takes its share of the rows through everything between two
-// attentions, and threads wait for each other twice a layer instead of after every operation (nn/row_parts.h). After the last attention
+// attentions, and threads wait for each other twice a layer instead of after every operation (backend/row_parts.h). After the last attention
 // only the rows that are wanted go on. Llama::hidden with autograd is the definition these are tested against.
 #pragma once
 

@@ -29,10 +29,10 @@ struct Active {
 ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenForest& forest, KvCache& cache, std::int64_t capacity) {
   ForwardRows rows;
   const bool has_groups = std::ranges::any_of(active, [](const Active& sequence) { return sequence.group != 0; });
-  auto plan = std::make_shared<nn::AttentionPlan>();
+  auto plan = std::make_shared<backend::AttentionPlan>();
   const auto segments = forest.segments();
   for (const auto& sequence : active) {
-    nn::AttentionBlock block;
+    backend::AttentionBlock block;
     block.first_query = static_cast<std::int64_t>(rows.tokens.size());
     block.length = 1;
     block.first_key = sequence.first_tail + sequence.num_new;

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "quiver/backend/ops.h"
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
-#include "quiver/nn/ops.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -83,7 +83,7 @@ class WeightReader {
 ForwardRows forest_rows(const forest::TokenForest& forest) {
   ForwardRows rows{.tokens = {forest.tokens().begin(), forest.tokens().end()},
                    .positions = {forest.positions().begin(), forest.positions().end()},
-                   .plan = nn::plan_forest(forest)};
+                   .plan = backend::plan_forest(forest)};
   if (std::ranges::any_of(forest.segments(), [](const auto& segment) { return segment.group != 0; })) {
     rows.groups.resize(rows.tokens.size());
     for (const auto& s : forest.segments()) std::fill_n(rows.groups.begin() + s.first_row, s.length, s.group);
@@ -211,10 +211,10 @@ torch::Tensor Llama::attention(const Block& block, std::size_t layer, const torc
   auto q = block.q->forward(x).view({num_rows, config_.num_heads, config_.head_dim});
   auto k = block.k->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
   auto v = block.v->forward(x).view({num_rows, config_.num_kv_heads, config_.head_dim});
-  q = nn::rotate(q, embedded.cosine, embedded.sine);
-  k = nn::rotate(k, embedded.cosine, embedded.sine);
+  q = backend::rotate(q, embedded.cosine, embedded.sine);
+  k = backend::rotate(k, embedded.cosine, embedded.sine);
   update_cache(rows, layer, k, v);
-  const auto mixed = nn::forest_attention(q, k, v, rows.plan, attention_scale());
+  const auto mixed = backend::forest_attention(q, k, v, rows.plan, attention_scale());
   return block.o->forward(mixed.reshape({num_rows, config_.num_heads * config_.head_dim}));
 }
 
@@ -248,11 +248,11 @@ torch::Tensor Llama::hidden(const ForwardRows& rows) const {
   auto x = embedded.x;  // [T, d]
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const Block& block = blocks_[layer];
-    x = x + attention(block, layer, nn::rms_norm(x, block.input_norm, config_.rms_norm_eps), rows, embedded);
-    const auto normed = nn::rms_norm(x, block.post_norm, config_.rms_norm_eps);
-    x = x + block.down->forward(nn::swiglu(block.gate->forward(normed), block.up->forward(normed)));
+    x = x + attention(block, layer, backend::rms_norm(x, block.input_norm, config_.rms_norm_eps), rows, embedded);
+    const auto normed = backend::rms_norm(x, block.post_norm, config_.rms_norm_eps);
+    x = x + block.down->forward(backend::swiglu(block.gate->forward(normed), block.up->forward(normed)));
   }
-  return nn::rms_norm(x, final_norm_, config_.rms_norm_eps);
+  return backend::rms_norm(x, final_norm_, config_.rms_norm_eps);
 }
 
 tensor::TensorMap llama_weights(const Llama& model) {

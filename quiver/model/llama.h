@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/config.h"
-#include "quiver/nn/attention.h"
 #include "quiver/nn/projection.h"
 #include "quiver/tensor/tensor.h"
 
@@ -29,7 +29,7 @@ struct ForwardRows {
   std::vector<std::int32_t> tokens;
   std::vector<std::int64_t> positions;
   std::vector<std::int32_t> groups;  ///< of the rows (forest::Sequence::group); empty: all of group 0. For forest_pass.h alone
-  nn::AttentionPlanPtr plan;
+  backend::AttentionPlanPtr plan;
   KvCache* cache = nullptr;
   std::vector<std::int64_t> cache_rows;
   bool attend_to_cache = false;

@@ -6,11 +6,11 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "quiver/backend/ops.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/generate.h"
-#include "quiver/nn/ops.h"
 #include "quiver/testing/message_of.h"
 #include "quiver/testing/smollm2.h"
 

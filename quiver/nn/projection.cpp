@@ -5,9 +5,9 @@
 
 #include <mutex>
 
+#include "quiver/backend/frozen_matrix.h"
 #include "quiver/base/error.h"
 #include "quiver/base/profile.h"
-#include "quiver/nn/frozen_matrix.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
@@ -29,12 +29,12 @@ std::vector<std::int32_t> row_groups(const RowRecord& record, std::int64_t num_r
 }
 
 struct DenseProjection::Weights {
-  FrozenMatrix matrix;
+  backend::FrozenMatrix matrix;
   torch::Tensor bias;
   std::int64_t in = 0, out = 0;
   torch::Device device = torch::kCPU;
   mutable std::once_flag transposed_once;
-  mutable FrozenMatrix transposed;
+  mutable backend::FrozenMatrix transposed;
 
   void transpose() const {
     std::call_once(transposed_once, [this] { transposed = matrix.transposed(); });
@@ -83,7 +83,7 @@ DenseProjection::DenseProjection(torch::Tensor weight, torch::Tensor bias) {
   weights->out = weight.size(0);
   weights->device = weight.device();
   weights->bias = std::move(bias);
-  weights->matrix = FrozenMatrix(std::move(weight));
+  weights->matrix = backend::FrozenMatrix(std::move(weight));
   weights_ = std::move(weights);
 }
 

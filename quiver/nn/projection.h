@@ -65,7 +65,8 @@ using ProjectionMap = std::map<std::string, ProjectionPtr>;
 
 /// y = x W^T + b with frozen W and b: no gradient of either is ever computed.
 ///
-/// W is kept in the layout that this machine multiplies fastest alone (FrozenMatrix), and once a backward pass has asked for it W^T too.
+/// W is kept in the layout that this machine multiplies fastest alone (backend::FrozenMatrix), and once a backward pass has asked for it
+/// W^T too.
 class DenseProjection : public Projection {
  public:
   /// Throws kMismatch unless weight is [d_out, d_in] and bias, if defined, [d_out] of the same dtype.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
@@ -13,9 +14,8 @@
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/work_folder.h"
-#include "quiver/lora/lora_linear.h"
-#include "quiver/lora/merge.h"
-#include "quiver/lora/mixture.h"
+#include "quiver/merge/common.h"
+#include "quiver/merge/mean.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/fisher.h"
 #include "quiver/recipes/kept.h"
@@ -27,7 +27,7 @@ namespace quiver::recipes {
 namespace {
 
 namespace fs = std::filesystem;
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 using nlohmann::json;
 
 constexpr AdaptMethod kMethods[] = {
@@ -98,7 +98,7 @@ class Adaptation {
     const auto& m = setup_.method;
     if (m == "fresh") return train_one(fresh(), m);
     members_ = nearest(load());
-    check_mixable(members_, lora::Agreement::kFactors);
+    check_mixable(members_, merge::Agreement::kFactors);
     json names = json::array();
     for (const auto& member : members_) names.push_back(member.name);
     summary_["members"] = names;
@@ -107,9 +107,9 @@ class Adaptation {
         fail(ErrorKind::kUsage, "`method=shared` starts from one adapter, not {}; `names=NAME` says which", members_.size());
       return train_one(members_.front(), m);
     }
-    if (m == "mean") return train_one(lora::mean_of_factors(members_), m);
+    if (m == "mean") return train_one(merge::mean_of_factors(members_), m);
     if (m == "lorahub") return search();
-    using lora::MixRule;
+    using merge::MixRule;
     const auto heads = setup_.num_heads > 0 ? setup_.num_heads : kMhrHeads;
     if (m == "poly" || m == "polyz") return train_mixture(members_, {.rule = MixRule::kSigmoid, .unit = setup_.unit}, m == "poly", 0);
     if (m == "mhr" || m == "mhrz") {
@@ -117,7 +117,7 @@ class Adaptation {
     }
     if (m == "weights") {
       const auto equal = 1.0 / static_cast<double>(members_.size());
-      return train_mixture(members_, {.rule = MixRule::kLinear, .unit = lora::MixUnit::kModel}, false, equal);
+      return train_mixture(members_, {.rule = MixRule::kLinear, .unit = merge::MixUnit::kModel}, false, equal);
     }
     auto experts = members_;  // pi-tuning
     experts.insert(experts.begin(), target());
@@ -125,7 +125,8 @@ class Adaptation {
   }
 
   LoraAdapter fresh() const {
-    return lora::initial_adapter(task_, setup_.training.lora, base_.llama.projections(), setup_.training.train.seed, setup_.training.init);
+    return adapters::initial_adapter(task_, setup_.training.lora, base_.llama.projections(), setup_.training.train.seed,
+                                     setup_.training.init);
   }
 
   std::vector<LoraAdapter> load() const {
@@ -222,7 +223,7 @@ class Adaptation {
     return trainer.adapter();
   }
 
-  LoraAdapter train_mixture(std::vector<LoraAdapter> skills, const lora::MixShape& shape, bool train_skills, double initial_logit) {
+  LoraAdapter train_mixture(std::vector<LoraAdapter> skills, const merge::MixShape& shape, bool train_skills, double initial_logit) {
     for (auto& skill : skills) skill.options.dropout = setup_.training.lora.dropout;
     const MixtureInputs mixed{task_, skills, 1,
                               train::MixtureOptions{.shape = shape,
@@ -232,10 +233,10 @@ class Adaptation {
                                                     .seed = setup_.training.train.seed}};
     const auto mixture = mixed.make(base_.llama.placement());
     auto trainer = inputs().trainer(std::shared_ptr<train::Trainable>(mixture));
-    run(trainer, format("{}-{}-{}", setup_.method, lora::mix_unit_name(shape.unit), shape.num_heads),
+    run(trainer, format("{}-{}-{}", setup_.method, merge::mix_unit_name(shape.unit), shape.num_heads),
         ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
-    if (shape.unit == lora::MixUnit::kModel && shape.num_heads == 1) {
-      const auto weights = lora::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
+    if (shape.unit == merge::MixUnit::kModel && shape.num_heads == 1) {
+      const auto weights = merge::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
       const auto numbers = tensor::elements<double>(weights, "weights of a mixture");
       summary_["weights"] = std::vector<double>(numbers.begin(), numbers.end());
     }
@@ -284,16 +285,16 @@ class Adaptation {
     progress_.end();
     summary_["weights"] = found.x;
     summary_["search"] = {{"evaluations", found.evaluations}, {"rows", count}, {"value", found.value}, {"history", found.history}};
-    auto adapter = lora::weighted_factors(members_, found.x);
+    auto adapter = merge::weighted_factors(members_, found.x);
     adapter.name = task_;
     return adapter;
   }
 
   double loss_with(const std::vector<double>& weights, const std::vector<data::Example>& rows) {
-    auto mixed = lora::weighted_factors(members_, weights);
+    auto mixed = merge::weighted_factors(members_, weights);
     for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.llama.placement().device, torch::kFloat);
     mixed.options.dropout = 0;
-    const auto model = base_.llama.with_projections(lora::attach(base_.llama.projections(), mixed));
+    const auto model = base_.llama.with_projections(adapters::attach(base_.llama.projections(), mixed));
     double magnitude = 0;
     for (const double w : weights) magnitude += std::abs(w);
     if (setup_.objective == SearchObjective::kRouge) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "quiver/base/progress.h"
-#include "quiver/lora/skills.h"
+#include "quiver/merge/skills.h"
 #include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/training_run.h"
 #include "quiver/train/gradient_free.h"
@@ -45,7 +45,7 @@ struct AdaptSetup {
   std::string retrieve_by = "weights";  ///< "random", "weights" (cosine of factors) or "fisher"
 
   // poly, polyz, mhr, mhrz, weights, pi-tuning
-  lora::MixUnit unit = lora::MixUnit::kProjection;
+  merge::MixUnit unit = merge::MixUnit::kProjection;
   std::int64_t num_heads = 0;  ///< of mhr and mhrz; 0: 32
   double logit_rate = 0.1;     ///< peak learning rate of logits and weights
 
@@ -61,7 +61,7 @@ struct AdaptSetup {
 
 /// An adapter of the task, and what making it took.
 struct Adapted {
-  lora::LoraAdapter adapter;
+  adapters::LoraAdapter adapter;
   nlohmann::json summary;  ///< method, members, weights where there are some, training or search
 };
 

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/file.h"
-#include "quiver/lora/lora_linear.h"
-#include "quiver/lora/merge_registry.h"
-#include "quiver/lora/peft.h"
-#include "quiver/lora/subtract.h"
+#include "quiver/merge/registry.h"
+#include "quiver/merge/subtract.h"
 #include "quiver/recipes/adapter_bank.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/kept.h"
@@ -18,16 +18,16 @@
 namespace quiver::recipes {
 namespace {
 
-/// A warning, or nothing (lora::check_fits).
-std::optional<std::string> check(const lora::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  return lora::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
+/// A warning, or nothing (adapters::check_fits).
+std::optional<std::string> check(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
+  return adapters::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
 }
 
-model::Llama with_one(const BaseModel& base, const lora::LoraAdapter& adapter) {
+model::Llama with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
   auto placed = adapter;
   for (auto& [path, pair] : placed.pairs) pair = pair.to(base.llama.placement().device, torch::kFloat);
   placed.options.dropout = 0;  // a matter of training only
-  return base.llama.with_projections(lora::attach(base.llama.projections(), placed));
+  return base.llama.with_projections(adapters::attach(base.llama.projections(), placed));
 }
 
 std::vector<std::string> names_of_kind(const library::Library& library, std::span<const library::AdapterKind> kinds) {
@@ -40,9 +40,9 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
 
 }  // namespace
 
-void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel& base, Progress& progress) {
+void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseModel& base, Progress& progress) {
   const auto used = data::describe(base.format);
-  const lora::LoraAdapter* first = nullptr;
+  const adapters::LoraAdapter* first = nullptr;
   std::int64_t others = 0;
   for (const auto& adapter : adapters) {
     if (adapter.prompt_format.empty() || adapter.prompt_format == used) continue;
@@ -162,12 +162,12 @@ std::vector<std::string> library_members(const library::Library& library, const 
   return names;
 }
 
-routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const lora::LoraAdapter> adapters) {
+routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const adapters::LoraAdapter> adapters) {
   NoProgress quiet;
   routing::PrototypeMap stacked;
   std::vector<routing::PrototypeMap> each;
   for (const auto& adapter : adapters) {
-    const auto compute = [](const lora::LoraAdapter& of, Progress&) -> tensor::TensorMap { return routing::adapter_prototypes(of); };
+    const auto compute = [](const adapters::LoraAdapter& of, Progress&) -> tensor::TensorMap { return routing::adapter_prototypes(of); };
     each.push_back(kept_in(library, "arrow-prototypes-3", {{"adapter", adapter.name}}, adapter, compute, quiet));
   }
   for (const auto& [path, first] : each.at(0)) {
@@ -182,22 +182,22 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
   return stacked;
 }
 
-std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
-  std::vector<lora::LoraAdapter> adapters;
+std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
+  std::vector<adapters::LoraAdapter> adapters;
   for (const auto& name : library_members(library, choice)) {
     adapters.push_back(library.load(name));
     check(adapters.back(), base, choice.allow_other_base);
   }
   if (choice.general.empty()) return adapters;
-  std::vector<lora::LoraAdapter> general;
+  std::vector<adapters::LoraAdapter> general;
   for (const auto& name : choice.general) general.push_back(library.load(name));
   for (auto& adapter : adapters) {
-    adapter = choice.general_by_factors ? lora::subtract_factors(adapter, general) : lora::subtract_products(adapter, general);
+    adapter = choice.general_by_factors ? merge::subtract_factors(adapter, general) : merge::subtract_products(adapter, general);
   }
   return adapters;
 }
 
-lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
+adapters::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice) {
   if (choice.method.starts_with("oracle=")) {
     auto adapter = library.load(choice.method.substr(7));
     check(adapter, base, choice.allow_other_base);
@@ -213,7 +213,7 @@ lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& 
     return adapter;
   }
   expect_merge(choice.method);
-  return lora::merge(choice.method, load_members(base, library, choice), choice.merge);
+  return merge::merge(choice.method, load_members(base, library, choice), choice.merge);
 }
 
 AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, Progress& progress, routing::RoutingRecorder* recorder) {
@@ -221,9 +221,9 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
     fail(ErrorKind::kUsage, "`adapter` '{}' and `library` '{}' exclude each other", choice.adapter, choice.library);
   }
   if (!choice.adapter.empty()) {
-    const auto adapter = lora::load_peft(choice.adapter);
+    const auto adapter = adapters::load_peft(choice.adapter);
     if (const auto warning = check(adapter, base, choice.allow_other_base)) progress.message(*warning);
-    for (const auto& warning : lora::peft_warnings(adapter, base.llama.projections())) progress.message(warning);
+    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.projections())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr, model_name(choice)};
   }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "quiver/library/library.h"
-#include "quiver/lora/merge_registry.h"
+#include "quiver/merge/registry.h"
 #include "quiver/recipes/base_model.h"
 #include "quiver/recipes/calibration.h"
 #include "quiver/routing/attach.h"
@@ -33,7 +33,7 @@ struct AdapterChoice {
   std::vector<std::string> tie;           ///< of Arrow's prototypes: projections that decide as one (routing::tie_prototypes)
   std::string tie_by = "concat";          ///< "concat" or "sum"
   std::string combine;                    ///< "params" or "outputs"; empty: the method's
-  lora::MergeOptions merge;               ///< of the merges
+  merge::MergeOptions merge;              ///< of the merges
   std::vector<std::string> general;       ///< adapters of the library whose mean is subtracted from the others (GenKnowSub)
   bool general_by_factors = false;        ///< as PEFT does, factor by factor; else exactly, update by update
   std::int64_t components = 0;            ///< spectral: singular directions of an adapter; 0: all
@@ -62,14 +62,14 @@ std::string model_name(const AdapterChoice& choice);
 /// if there are none, the cluster adapters. Throws kNotFound if that leaves none.
 std::vector<std::string> library_members(const library::Library& library, const AdapterChoice& choice);
 /// The members as one adapter, by a method of the family kMerge.
-lora::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
+adapters::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
 
 /// The adapters of library_members, loaded and checked against the base, less the mean of the general ones if there are any (these are
 /// then no members).
-std::vector<lora::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
+std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterChoice& choice);
 
 /// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
-void warn_of_format(std::span<const lora::LoraAdapter> adapters, const BaseModel& base, Progress& progress);
+void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseModel& base, Progress& progress);
 
 /// Decides once per prompt, before what follows it is computed. Not thread-safe.
 class PromptChooser {
@@ -101,7 +101,7 @@ routing::Combine parse_combine(const std::string& text);
 
 /// Arrow prototypes of the adapters, taken from the library where it has them and stored there where it has not: one
 /// artifact per adapter, so that a new adapter costs one.
-routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const lora::LoraAdapter> adapters);
+routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const adapters::LoraAdapter> adapters);
 
 /// The base model computing with the chosen adapters. `recorder`, which must outlive the model, counts what routers choose.
 /// Throws kUsage for a contradictory choice or a top_k beyond the library, kNotFound, kMismatch (check_fits).

@@ -10,7 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
-#include "quiver/lora/merge.h"
+#include "quiver/merge/mean.h"
 #include "quiver/recipes/kept.h"
 #include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/table_chooser.h"
@@ -26,7 +26,7 @@
 namespace quiver::recipes {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 using routing::Combine;
 using routing::GroupTable;
 using routing::names_of;
@@ -344,7 +344,7 @@ class BankMaker {
       fail(ErrorKind::kUsage, "arrow-mean mixes the updates of the mean and of single adapters: its `combine` is outputs");
     }
     routing::FallbackOptions options{.by = parse_fallback(), .strength = choice_.fallback_strength};
-    bank_.adapters.push_back(lora::mean_of_factors(bank_.adapters));
+    bank_.adapters.push_back(merge::mean_of_factors(bank_.adapters));
     for (auto& [path, router] : bank_.routers) router = std::make_shared<routing::FallbackRouter>(router, options);
   }
 

@@ -11,10 +11,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "quiver/adapters/init.h"
 #include "quiver/base/random.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/folder.h"
-#include "quiver/lora/init.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/generate.h"
 #include "quiver/nn/tapped_projection.h"
@@ -60,11 +60,11 @@ class ReuseTest : public ::testing::Test {
   }
   void TearDown() override { io::remove_tree(folder_); }
 
-  lora::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
-    auto made = lora::initial_adapter(name, {}, base_.llama.projections(), 1);
+  adapters::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
+    auto made = adapters::initial_adapter(name, {}, base_.llama.projections(), 1);
     for (auto& [path, pair] : made.pairs) {
       const auto noise = draw(pair.lora_a().sizes(), derive_seed(seed, path + " a"), 0.05);
-      pair = lora::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
+      pair = adapters::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
     }
     made.base_model = base_.llama.config().name;
     made.base_fingerprint = base_.llama.fingerprint();
@@ -92,7 +92,7 @@ class ReuseTest : public ::testing::Test {
   }
 
   std::vector<std::string> methods() const {
-    // Merges by name have their own tests (lora/merge_registry_test.cpp); some of them change even a single adapter.
+    // Merges by name have their own tests (merge/registry_test.cpp); some of them change even a single adapter.
     std::vector<std::string> names = {"oracle=a0", "mean", "mean-products"};
     for (const auto& method : reuse_methods()) {
       if (method.family != ReuseFamily::kMerge && method.name != std::string("lag-base"))
@@ -116,7 +116,7 @@ class ReuseTest : public ::testing::Test {
   torch::Tensor scores_by_definition(const Prompt& prompt, const Scoring& scoring) const;
 
   /// Z [P, N] of the prompts, each alone, against the calibration text.
-  torch::Tensor evidence_by_definition(const std::vector<lora::LoraAdapter>& adapters, const std::vector<Prompt>& prompts,
+  torch::Tensor evidence_by_definition(const std::vector<adapters::LoraAdapter>& adapters, const std::vector<Prompt>& prompts,
                                        const std::vector<Prompt>& calibration_text) {
     Scoring scoring;
     for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
@@ -160,7 +160,7 @@ TEST_F(ReuseTest, EveryMethodOverIdenticalAdaptersIsThatAdapter) {
 TEST_F(ReuseTest, AnAdapterThatChangesNothingIsServedOrRefusedByName) {
   auto choice = library_of({11, 22, 33});
   auto zero = adapter("a1", 22);
-  for (auto& [path, pair] : zero.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
+  for (auto& [path, pair] : zero.pairs) pair = adapters::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), pair.alpha());
   library::Library::open(choice.library).add(zero, {.tasks = {"a1"}}, /*force=*/true);
   for (const auto& method : methods()) {
     choice.method = method;
@@ -198,7 +198,7 @@ TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
   auto choice = library_of({11, 22, 33, 44});
   choice.method = "pooled-arrow";
   const auto library = library::Library::open(choice.library);
-  std::vector<lora::LoraAdapter> adapters;
+  std::vector<adapters::LoraAdapter> adapters;
   for (const auto& name : library_members(library, choice)) adapters.push_back(library.load(name));
   const auto prompts = random_prompts(6, 9);
   const auto z = evidence_by_definition(adapters, prompts, calibration_prompts(base_, library, choice.calibration, progress_));
@@ -412,7 +412,7 @@ TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {
   auto library = library::Library::open(choice.library);
   library.add(
       [&] {
-        auto zero = lora::initial_adapter("zero", {}, base_.llama.projections(), 1);
+        auto zero = adapters::initial_adapter("zero", {}, base_.llama.projections(), 1);
         zero.base_model = base_.llama.config().name;
         zero.base_fingerprint = base_.llama.fingerprint();
         return zero;

@@ -24,7 +24,7 @@
 namespace quiver::recipes {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 using nlohmann::json;
 
 /// Which of the adapters were trained on a task.

@@ -8,11 +8,11 @@
 #include <mutex>
 #include <set>
 
+#include "quiver/adapters/init.h"
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/folder.h"
-#include "quiver/lora/init.h"
-#include "quiver/lora/lora_linear.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/nn/tapped_projection.h"
 #include "quiver/testing/draw.h"
@@ -33,10 +33,10 @@ class AnalyseNorms : public ::testing::Test {
     auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.config().name, base_.llama.fingerprint()});
     for (std::uint64_t i = 0; i < 2; ++i) {
       const auto name = format("a{}", i);
-      auto made = lora::initial_adapter(name, {}, base_.llama.projections(), 1);
+      auto made = adapters::initial_adapter(name, {}, base_.llama.projections(), 1);
       std::uint64_t number = 100 * i;
       for (auto& [path, pair] : made.pairs) {
-        pair = lora::LoraPair(pair.lora_a(), testing::draw(pair.lora_b().sizes(), ++number, i == 0 ? 0.1 : 0.2), pair.alpha());
+        pair = adapters::LoraPair(pair.lora_a(), testing::draw(pair.lora_b().sizes(), ++number, i == 0 ? 0.1 : 0.2), pair.alpha());
       }
       made.base_model = base_.llama.config().name;
       made.base_fingerprint = base_.llama.fingerprint();
@@ -54,7 +54,7 @@ class AnalyseNorms : public ::testing::Test {
 
   /// The ratio of one prompt by its definition, every delta_w in full.
   double ratio(const std::string& source, std::size_t own) const {
-    auto projections = lora::attach(base_.llama.projections(), adapters_[own]);
+    auto projections = adapters::attach(base_.llama.projections(), adapters_[own]);
     std::map<std::string, double> ratios;
     std::mutex mutex;
     for (const auto& [path, pair] : adapters_[own].pairs) {
@@ -78,7 +78,7 @@ class AnalyseNorms : public ::testing::Test {
   fs::path folder_;
   NoProgress progress_;
   BaseModel base_ = load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
-  std::vector<lora::LoraAdapter> adapters_;
+  std::vector<adapters::LoraAdapter> adapters_;
   AnalysisSetup setup_;
 };
 
@@ -101,7 +101,7 @@ TEST_F(AnalyseNorms, AreRatiosOfTheUpdatesNormsWithTheOwnAdapterAtWork) {
 
 TEST_F(AnalyseNorms, NameAnAdapterOfOtherTargetModules) {
   auto library = library::Library::open(folder_ / "library");
-  auto narrow = lora::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.projections(), 1);
+  auto narrow = adapters::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.projections(), 1);
   narrow.base_model = base_.llama.config().name;
   narrow.base_fingerprint = base_.llama.fingerprint();
   library.add(narrow, {.tasks = {"a0"}});

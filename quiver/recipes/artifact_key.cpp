@@ -36,7 +36,7 @@ ArtifactKey& ArtifactKey::add(const BaseModel& base) {
   return add_values(chat ? nlohmann::json(chat->sha256()) : nlohmann::json(), system, train_on);
 }
 
-ArtifactKey& ArtifactKey::add(const lora::LoraAdapter& adapter) {
+ArtifactKey& ArtifactKey::add(const adapters::LoraAdapter& adapter) {
   begin("adapter", adapter.pairs.size());
   for (const auto& [path, pair] : adapter.pairs) {
     add(path);
@@ -48,7 +48,7 @@ ArtifactKey& ArtifactKey::add(const lora::LoraAdapter& adapter) {
   return *this;
 }
 
-ArtifactKey& ArtifactKey::add_initial(const lora::LoraAdapter& adapter) {
+ArtifactKey& ArtifactKey::add_initial(const adapters::LoraAdapter& adapter) {
   // The name of the base and the file that an adapter came from leave no trace in what is trained; the fingerprint is of the key's model.
   const auto& [name, options, base_model, base_fingerprint, pairs, peft_config, prompt_format] = adapter;
   begin("initial adapter", 4);
@@ -103,13 +103,13 @@ ArtifactKey& ArtifactKey::add(const Scoring& scoring) {
   return add_values(input, is_signed);
 }
 
-ArtifactKey& ArtifactKey::add(const lora::LoraOptions& options) {
+ArtifactKey& ArtifactKey::add(const adapters::LoraOptions& options) {
   const auto& [rank, alpha, dropout, use_rslora, use_dora, target_modules] = options;
   begin("LoRA options", 6);
   return add_values(rank, alpha, dropout, use_rslora, use_dora, target_modules);
 }
 
-ArtifactKey& ArtifactKey::add(const lora::MergeOptions& options) {
+ArtifactKey& ArtifactKey::add(const merge::MergeOptions& options) {
   const auto& [weights, lambda, density, rank, seed, majority_sign] = options;
   begin("merge options", 6);
   return add_values(weights, json_of(lambda), json_of(density), json_of(rank), seed, majority_sign);

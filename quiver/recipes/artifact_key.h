@@ -9,7 +9,7 @@
 
 #include "quiver/base/hash.h"
 #include "quiver/data/tasks.h"
-#include "quiver/lora/merge_registry.h"
+#include "quiver/merge/registry.h"
 #include "quiver/recipes/base_model.h"
 #include "quiver/recipes/observe.h"
 #include "quiver/train/mixture.h"
@@ -32,17 +32,17 @@ class ArtifactKey {
   /// The model, and how text becomes tokens and tokens text: tokenizer, chat template, system message.
   ArtifactKey& add(const BaseModel& base);
   /// Paths, scalings and factors.
-  ArtifactKey& add(const lora::LoraAdapter& adapter);
+  ArtifactKey& add(const adapters::LoraAdapter& adapter);
   /// An adapter that a training starts from: also its name, which draws the order of examples, and its options.
-  ArtifactKey& add_initial(const lora::LoraAdapter& adapter);
+  ArtifactKey& add_initial(const adapters::LoraAdapter& adapter);
   /// Dtype, shape and values.
   ArtifactKey& add(const torch::Tensor& tensor);
   ArtifactKey& add(std::span<const Prompt> prompts);
   ArtifactKey& add(std::span<const forest::Sequence> sequences);
   ArtifactKey& add(std::span<const data::Example> examples);
   ArtifactKey& add(const Scoring& scoring);
-  ArtifactKey& add(const lora::LoraOptions& options);
-  ArtifactKey& add(const lora::MergeOptions& options);
+  ArtifactKey& add(const adapters::LoraOptions& options);
+  ArtifactKey& add(const merge::MergeOptions& options);
   ArtifactKey& add(const train::TrainOptions& options);
   ArtifactKey& add(const train::MixtureOptions& options);
   ArtifactKey& add(std::string_view text);

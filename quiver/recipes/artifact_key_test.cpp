@@ -10,9 +10,9 @@
 namespace quiver::recipes {
 namespace {
 
-lora::LoraAdapter adapter_of(double value, double alpha) {
-  lora::LoraAdapter adapter;
-  adapter.pairs.emplace("layers.0.self_attn.q_proj", lora::LoraPair(torch::full({2, 3}, value), torch::ones({4, 2}), alpha));
+adapters::LoraAdapter adapter_of(double value, double alpha) {
+  adapters::LoraAdapter adapter;
+  adapter.pairs.emplace("layers.0.self_attn.q_proj", adapters::LoraPair(torch::full({2, 3}, value), torch::ones({4, 2}), alpha));
   return adapter;
 }
 
@@ -63,7 +63,7 @@ TEST(AdapterChoiceKey, ChangesWithEveryOption) {
       [](auto& c) { c.merge.density = -1; },
       [](auto& c) { c.merge.rank = -1; },
       [](auto& c) { c.merge.seed = 1; },
-      [](auto& c) { c.merge.majority_sign = lora::MajoritySign::kFrequency; },
+      [](auto& c) { c.merge.majority_sign = merge::MajoritySign::kFrequency; },
       [](auto& c) { c.general = {"a"}; },
       [](auto& c) { c.general_by_factors = true; },
       [](auto& c) { c.components = 1; },

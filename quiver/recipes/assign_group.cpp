@@ -43,7 +43,7 @@ cluster::MbcOptions clustering_options(const library::Library& library) {
 
 }  // namespace
 
-std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const lora::LoraAdapter& adapter,
+std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const adapters::LoraAdapter& adapter,
                                                      const std::vector<std::string>& tasks) {
   if (library.groups().empty()) {
     fail(ErrorKind::kUsage, "library '{}' has no groups to join; run 'quiver cluster' first", library.path().string());
@@ -55,7 +55,7 @@ std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& lib
     fail(ErrorKind::kUsage, "task '{}' is in group '{}' of library '{}' already: add the adapter without assigning it, or cluster again",
          task, found->second, library.path().string());
   }
-  std::map<std::string, std::vector<lora::LoraAdapter>> members;
+  std::map<std::string, std::vector<adapters::LoraAdapter>> members;
   for (const auto& [name, entry] : library.adapters()) {
     const bool is_clustered = entry.info.kind == library::AdapterKind::kPrivate || entry.info.kind == library::AdapterKind::kImported;
     const auto group = is_clustered && name != adapter.name ? group_of(entry, groups) : "";

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "quiver/adapters/lora.h"
 #include "quiver/cluster/nearest_group.h"
 #include "quiver/library/library.h"
-#include "quiver/lora/lora.h"
 
 namespace quiver::recipes {
 
@@ -15,7 +15,7 @@ namespace quiver::recipes {
 /// of the clustering that made the groups: its sparsity and similarity, where the library knows them. Groups without members are left out.
 /// `tasks`, the adapter's, must be in no group yet. Changes nothing: Library::extend_group puts the tasks into the group.
 /// Throws kUsage for a task that is in a group, and if there are no groups or no members; else as cluster::nearest_groups.
-std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const lora::LoraAdapter& adapter,
+std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const adapters::LoraAdapter& adapter,
                                                      const std::vector<std::string>& tasks);
 
 }  // namespace quiver::recipes

@@ -196,7 +196,7 @@ TrainedAdapter train_shared(const BaseModel& base, library::Library& library, co
 }
 
 cluster::MbcResult cluster_library(library::Library& library, const std::vector<std::string>& names, const cluster::MbcOptions& options) {
-  std::vector<lora::LoraAdapter> adapters;
+  std::vector<adapters::LoraAdapter> adapters;
   for (const auto& name : names) adapters.push_back(library.load(name));
   auto result = cluster::mbc(adapters, options);
   std::map<std::string, std::vector<std::string>> groups;

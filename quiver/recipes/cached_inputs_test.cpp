@@ -72,7 +72,7 @@ text::Tokenizer another_tokenizer() {
 /// Everything that cached things are made from. Changes are made to a copy.
 struct World {
   BaseModel base = load_base(kTiny, {torch::kCPU, torch::kFloat});
-  std::vector<lora::LoraAdapter> adapters;               ///< of the library: "a0", "a1", "a2"
+  std::vector<adapters::LoraAdapter> adapters;           ///< of the library: "a0", "a1", "a2"
   std::map<std::string, std::vector<std::string>> rows;  ///< sources by task: "a0", ... of the adapters, "t0", "t1" to train on
   AdapterChoice choice;
   TrainingSetup training;
@@ -83,11 +83,11 @@ struct World {
 
   World() {
     for (const char* name : {"a0", "a1", "a2"}) {
-      auto adapter = lora::initial_adapter(name, {}, base.llama.projections(), 1);
+      auto adapter = adapters::initial_adapter(name, {}, base.llama.projections(), 1);
       for (auto& [path, pair] : adapter.pairs) {
         const auto seed = derive_seed(7, name + path);
-        pair = lora::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), seed, 0.05), draw(pair.lora_b().sizes(), seed + 1, 0.1),
-                              pair.alpha());
+        pair = adapters::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), seed, 0.05), draw(pair.lora_b().sizes(), seed + 1, 0.1),
+                                  pair.alpha());
       }
       adapters.push_back(std::move(adapter));
     }
@@ -285,11 +285,12 @@ std::vector<Change> text_of(const std::string& task) {
 
 const Change kFactor = {"a factor", [](World& w) {
                           auto& pair = w.adapters[0].pairs.begin()->second;
-                          pair = lora::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), 3, 0.05), pair.lora_b(), pair.alpha());
+                          pair = adapters::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), 3, 0.05), pair.lora_b(), pair.alpha());
                         }};
 const Change kScaling = {"the scalings", [](World& w) {  // of all, since those of adapters that are mixed must agree
                            for (auto& adapter : w.adapters) {
-                             for (auto& [path, pair] : adapter.pairs) pair = lora::LoraPair(pair.lora_a(), pair.lora_b(), pair.alpha() * 2);
+                             for (auto& [path, pair] : adapter.pairs)
+                               pair = adapters::LoraPair(pair.lora_a(), pair.lora_b(), pair.alpha() * 2);
                            }
                          }};
 const Change kSamples = {"the number of texts", [](World& w) { w.choice.task_samples = 3; }};
@@ -323,7 +324,7 @@ const std::vector<Change> kLora = {{"the rank", [](World& w) { w.training.lora.r
                                    {"dropout", [](World& w) { w.training.lora.dropout = 0.1; }},
                                    {"rsLoRA", [](World& w) { w.training.lora.use_rslora = true; }},
                                    {"target modules", [](World& w) { w.training.lora.target_modules = {"v_proj"}; }},
-                                   {"the first lora_a", [](World& w) { w.training.init = lora::LoraInit::kPeft; }}};
+                                   {"the first lora_a", [](World& w) { w.training.init = adapters::LoraInit::kPeft; }}};
 
 /// Of trainings that take the same TrainingInputs and FreshAdapter as private adapters do: enough to see that they do.
 const std::vector<Change> kSomeTraining = {kTraining[0], kTraining[3], kTraining[4], kTraining[6]};
@@ -332,8 +333,8 @@ const std::vector<Change> kSomeLora = {kLora[0], kLora[5]};
 const std::vector<Change> kSkills = {{"skills", [](World& w) { w.skills.num_skills = 3; }},
                                      {"the kind", [](World& w) { w.skills.kind = library::AdapterKind::kMhr; }},
                                      {"heads", [](World& w) { w.skills.shape.num_heads = 2; }},
-                                     {"granularity", [](World& w) { w.skills.shape.unit = lora::MixUnit::kModel; }},
-                                     {"the rule", [](World& w) { w.skills.shape.rule = lora::MixRule::kSoftmax; }},
+                                     {"granularity", [](World& w) { w.skills.shape.unit = merge::MixUnit::kModel; }},
+                                     {"the rule", [](World& w) { w.skills.shape.rule = merge::MixRule::kSoftmax; }},
                                      {"the rate of logits", [](World& w) { w.skills.logit_rate = 0.2; }},
                                      {"the spread of logits", [](World& w) { w.skills.initial_spread = 0.1; }},
                                      {"sampled weights", [](World& w) { w.skills.sample_weights = true; }}};

@@ -181,7 +181,7 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
 
 TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
   for (const auto& method : adapt_methods()) {
-    std::vector<lora::LoraAdapter> adapters;
+    std::vector<adapters::LoraAdapter> adapters;
     for (const auto* side : {cpu_.get(), other_.get()}) {
       AdaptSetup adaptation{.training = setup(), .method = method.name, .members = choice_of(*side, "mean"), .work = side->folder / "work"};
       adaptation.training.tasks = {"c"};

@@ -9,7 +9,8 @@
 
 namespace quiver::recipes {
 
-tensor::TensorMap fisher_diagonal(const model::Llama& base, const lora::LoraAdapter& adapter, std::span<const forest::Sequence> examples) {
+tensor::TensorMap fisher_diagonal(const model::Llama& base, const adapters::LoraAdapter& adapter,
+                                  std::span<const forest::Sequence> examples) {
   if (examples.empty()) fail(ErrorKind::kUsage, "no examples of adapter '{}' to see what its task asks of its parameters", adapter.name);
   train::OneAdapter trained(adapter, base.placement().device, base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
   const auto adapted = base.with_projections(trained.attach(base.projections()));

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/model/llama.h"
 #include "quiver/tensor/tensor.h"
 
@@ -12,6 +12,7 @@ namespace quiver::recipes {
 
 /// F[p] = mean over the examples of (d L / d p)^2, L being the example's mean negative log-likelihood per label: one backward pass an
 /// example. Tensors "<path>.lora_a" and "<path>.lora_b", float32. Throws kUsage for no examples.
-tensor::TensorMap fisher_diagonal(const model::Llama& base, const lora::LoraAdapter& adapter, std::span<const forest::Sequence> examples);
+tensor::TensorMap fisher_diagonal(const model::Llama& base, const adapters::LoraAdapter& adapter,
+                                  std::span<const forest::Sequence> examples);
 
 }  // namespace quiver::recipes

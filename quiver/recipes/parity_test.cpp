@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
-#include "quiver/lora/lora_linear.h"
-#include "quiver/lora/merge.h"
-#include "quiver/lora/peft.h"
+#include "quiver/merge/mean.h"
 #include "quiver/model/forest_pass.h"
 #include "quiver/model/llama.h"
 #include "quiver/routing/attach.h"
@@ -37,9 +37,9 @@ TEST(PeftAdapters, GiveTheLogitsOfPeft) {
   const auto golden = tensor::load_tensors(folder / "logits.safetensors");
   const auto base = tiny();
   for (const auto& name : cases.at("supported").get<std::vector<std::string>>()) {
-    const auto adapter = lora::load_peft(folder / name);
-    lora::check_fits(adapter, base.projections(), base.config().name, base.fingerprint(), /*allow_other_base=*/true);
-    const auto logits = logits_of(base.with_projections(lora::attach(base.projections(), adapter)), ids).index_select(0, positions);
+    const auto adapter = adapters::load_peft(folder / name);
+    adapters::check_fits(adapter, base.projections(), base.config().name, base.fingerprint(), /*allow_other_base=*/true);
+    const auto logits = logits_of(base.with_projections(adapters::attach(base.projections(), adapter)), ids).index_select(0, positions);
     const auto found = golden.contains(name) ? golden.find(name) : golden.find(name + ".logits");
     ASSERT_NE(found, golden.end()) << name;
     // PEFT computes adapters stored in bfloat16 in float32, as we do.
@@ -50,7 +50,7 @@ TEST(PeftAdapters, GiveTheLogitsOfPeft) {
   for (const auto& name : cases.at("refused").get<std::vector<std::string>>()) {
     SCOPED_TRACE(name);
     ASSERT_TRUE(refused.contains(name));
-    EXPECT_ERROR(lora::load_peft(folder / name), ErrorKind::kUnsupported, refused.at(name));
+    EXPECT_ERROR(adapters::load_peft(folder / name), ErrorKind::kUnsupported, refused.at(name));
   }
 }
 
@@ -66,7 +66,7 @@ TEST(PeftAdapters, GiveTheWarningsOfPeft) {
   const fs::path folder = "tests/golden/peft";
   const auto base = tiny();
   for (const auto& row : io::read_json_file(folder / "warnings.json")) {
-    auto adapter = lora::load_peft(folder / "plain");
+    auto adapter = adapters::load_peft(folder / "plain");
     auto config = io::parse_json(adapter.peft_config, "plain");
     config.update(row.at("changes"));
     adapter.peft_config = config.dump();
@@ -74,7 +74,7 @@ TEST(PeftAdapters, GiveTheWarningsOfPeft) {
       std::erase_if(adapter.pairs, [&](const auto& entry) { return entry.first.starts_with(format("layers.{}.", layer.dump())); });
     }
     std::vector<std::string> kinds;
-    for (const auto& warning : lora::peft_warnings(adapter, base.projections())) kinds.push_back(kind_of(warning));
+    for (const auto& warning : adapters::peft_warnings(adapter, base.projections())) kinds.push_back(kind_of(warning));
     std::ranges::sort(kinds);
     EXPECT_EQ(kinds, row.at("warnings").get<std::vector<std::string>>()) << row;
   }
@@ -88,8 +88,8 @@ TEST(Arrow, GivesTheLogitsOfPeftAndOfThePapersRule) {
   const auto base = tiny();
   int compared = 0;
   for (const auto& [name, entry] : file.at("cases").items()) {
-    std::vector<lora::LoraAdapter> adapters;
-    for (const auto& adapter : entry.at("adapters")) adapters.push_back(lora::load_peft(folder / adapter.get<std::string>()));
+    std::vector<adapters::LoraAdapter> adapters;
+    for (const auto& adapter : entry.at("adapters")) adapters.push_back(adapters::load_peft(folder / adapter.get<std::string>()));
     const routing::ArrowOptions options{.top_k = entry.at("top_k"), .temperature = entry.at("temperature")};
     for (const auto& [suffix, combine] :
          {std::pair(".outputs", routing::Combine::kOutputs), std::pair(".parameters", routing::Combine::kParams)}) {
@@ -107,11 +107,11 @@ TEST(Arrow, GivesTheLogitsOfPeftAndOfThePapersRule) {
 
 TEST(Mean, GivesTheLogitsOfTheReference) {
   const fs::path folder = "tests/golden/arrow";
-  std::vector<lora::LoraAdapter> adapters;
-  for (int i = 0; i < 6; ++i) adapters.push_back(lora::load_peft(folder / ("adapter-" + std::to_string(i))));
+  std::vector<adapters::LoraAdapter> adapters;
+  for (int i = 0; i < 6; ++i) adapters.push_back(adapters::load_peft(folder / ("adapter-" + std::to_string(i))));
   const auto base = tiny();
   const auto file = io::read_json_file(folder / "cases.json");
-  const auto mean = base.with_projections(lora::attach(base.projections(), lora::mean_of_factors(adapters)));
+  const auto mean = base.with_projections(adapters::attach(base.projections(), merge::mean_of_factors(adapters)));
   const auto logits = logits_of(mean, file.at("ids").get<std::vector<std::int32_t>>());
   EXPECT_LT((logits - tensor::load_tensors(folder / "whole_model.safetensors").at("mean.logits")).abs().max().item<double>(), 2e-4);
 }

@@ -2,7 +2,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
-#include "quiver/lora/merge_registry.h"
+#include "quiver/merge/registry.h"
 
 namespace quiver::recipes {
 namespace {
@@ -62,7 +62,7 @@ const char* family_name(ReuseFamily family) {
 
 std::span<const ReuseMethod> reuse_methods() {
   static const auto all = [] {
-    static const auto merges = lora::merge_methods();
+    static const auto merges = merge::merge_methods();
     std::vector<ReuseMethod> methods;
     for (const auto& merge : merges) methods.push_back({merge.name, kMerge, merge.what, merge.paper});
     methods.insert(methods.end(), std::begin(kMethods), std::end(kMethods));

@@ -9,7 +9,7 @@
 namespace quiver::recipes {
 
 /// A key begun with all that an adapted model's numbers depend on: the base, its format of prompts, and the choice, adapters by content.
-/// `what` names the run and its version. The caller adds requests and options. Throws as lora::load_peft and Library::open.
+/// `what` names the run and its version. The caller adds requests and options. Throws as adapters::load_peft and Library::open.
 ArtifactKey begin_run_key(std::string_view what, const BaseModel& base, const AdapterChoice& choice);
 
 }  // namespace quiver::recipes

@@ -23,8 +23,8 @@ json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
   auto settings = settings_json(setup);
   settings["num_skills"] = skills.num_skills;
   settings["heads"] = skills.shape.num_heads;
-  settings["granularity"] = lora::mix_unit_name(skills.shape.unit);
-  settings["rule"] = lora::mix_rule_name(skills.shape.rule);
+  settings["granularity"] = merge::mix_unit_name(skills.shape.unit);
+  settings["rule"] = merge::mix_rule_name(skills.shape.rule);
   settings["logit_rate"] = skills.logit_rate;
   settings["initial_spread"] = skills.initial_spread;
   if (skills.sample_weights) settings["sample_weights"] = true;
@@ -32,8 +32,8 @@ json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
 }
 
 /// Skills that change nothing yet, each with a lora_a of its own.
-std::vector<lora::LoraAdapter> initial_skills(const BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
-  std::vector<lora::LoraAdapter> initial;
+std::vector<adapters::LoraAdapter> initial_skills(const BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
+  std::vector<adapters::LoraAdapter> initial;
   for (std::int64_t k = 0; k < skills.num_skills; ++k) {
     const auto name = skill_name(skills.kind, k);
     initial.push_back(FreshAdapter{name, setup.lora, setup.init, derive_seed(setup.train.seed, name)}.make(base));
@@ -59,7 +59,7 @@ bool has_skills(const library::Library& library, const SkillSetup& skills, const
 }
 
 /// Before the work: no skill takes the place of another adapter, or of files that are not Quiver's.
-void check_names(const library::Library& library, std::span<const lora::LoraAdapter> initial, const SkillSetup& skills, bool force) {
+void check_names(const library::Library& library, std::span<const adapters::LoraAdapter> initial, const SkillSetup& skills, bool force) {
   for (const auto& skill : initial) {
     library.check_own_folder(skill.name);
     const auto* entry = library.find(skill.name);
@@ -127,15 +127,15 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   library.store_mixing(kind, {.logits = mixture->logits(trainer.result()),
                               .meta = {.tasks = setup.tasks,
                                        .skills = std::move(list),
-                                       .rule = lora::mix_rule_name(skills.shape.rule),
-                                       .granularity = lora::mix_unit_name(skills.shape.unit),
+                                       .rule = merge::mix_rule_name(skills.shape.rule),
+                                       .granularity = merge::mix_unit_name(skills.shape.unit),
                                        .heads = skills.shape.num_heads}});
   remove_checkpoint(checkpoint);
   results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
   return results;
 }
 
-lora::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task) {
+adapters::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task) {
   const std::string name = library::kind_name(kind);
   const auto mixing = library.find_mixing(name);
   if (!mixing) {
@@ -148,7 +148,7 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
     fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
          did_you_mean(task, tasks));
   }
-  std::vector<lora::LoraAdapter> skills;
+  std::vector<adapters::LoraAdapter> skills;
   for (const auto& [skill, sha256] : meta.skills) {
     if (library.at(skill).sha256 != sha256) {
       fail(ErrorKind::kMismatch,
@@ -157,17 +157,17 @@ lora::LoraAdapter task_mixture(const library::Library& library, library::Adapter
     }
     skills.push_back(library.load(skill));
   }
-  const lora::MixShape shape{
-      .rule = lora::parse_mix_rule(meta.rule), .unit = lora::parse_mix_unit(meta.granularity), .num_heads = meta.heads};
+  const merge::MixShape shape{
+      .rule = merge::parse_mix_rule(meta.rule), .unit = merge::parse_mix_unit(meta.granularity), .num_heads = meta.heads};
   const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
   if (skills.empty()) fail(ErrorKind::kBadFormat, "{} names no skill", origin);
-  const auto units = lora::mix_units(skills.front(), shape.unit).count;
+  const auto units = merge::mix_units(skills.front(), shape.unit).count;
   const bool is_wide = mixing->logits.scalar_type() == torch::kDouble;  // of a float64 base
   tensor::expect_tensors(
       {{"logits", mixing->logits}},
       {{"logits", {is_wide ? torch::kDouble : torch::kFloat, {std::ssize(tasks), units, shape.num_heads, std::ssize(skills)}}}}, origin,
       format("; train the {} skills again", name));
-  return lora::mix_skills(skills, mixing->logits[found - tasks.begin()], shape, task);
+  return merge::mix_skills(skills, mixing->logits[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "quiver/library/library.h"
-#include "quiver/lora/skills.h"
+#include "quiver/merge/skills.h"
 #include "quiver/recipes/build_library.h"
 
 namespace quiver::recipes {
@@ -14,7 +14,7 @@ namespace quiver::recipes {
 struct SkillSetup {
   library::AdapterKind kind = library::AdapterKind::kPoly;  ///< kPoly or kMhr: names the skills, "poly-0" or "mhr-0"
   std::int64_t num_skills = 8;
-  lora::MixShape shape;
+  merge::MixShape shape;
   double logit_rate = 0.1;       ///< peak learning rate of the logits
   bool sample_weights = false;   ///< train::MixtureOptions
   double initial_spread = 1e-3;  ///< of the logits, U(-spread, spread); MHR starts from 0
@@ -28,6 +28,6 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
 
 /// The mixture that serves `task`: an adapter of the skills' rank. Throws kNotFound if the library has no skills of this kind or they
 /// were not trained on the task, kMismatch if the skills are not those that the logits are of.
-lora::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task);
+adapters::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task);
 
 }  // namespace quiver::recipes

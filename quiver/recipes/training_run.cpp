@@ -38,7 +38,7 @@ json settings_json(const TrainingSetup& setup) {
           {"use_rslora", setup.lora.use_rslora},
           {"use_dora", setup.lora.use_dora},
           {"target_modules", setup.lora.target_modules},
-          {"init", setup.init == lora::LoraInit::kMttl ? "mttl" : "peft"},
+          {"init", setup.init == adapters::LoraInit::kMttl ? "mttl" : "peft"},
           {"epochs", t.epochs},
           {"batch_size", t.batch_size},
           {"learning_rate", t.optimizer.learning_rate},
@@ -105,8 +105,8 @@ void FreshAdapter::add_to(ArtifactKey& key) const {
   key.add(adapter_name).add(lora_options).add_values(drawn_by, draw_seed);
 }
 
-lora::LoraAdapter FreshAdapter::make(const BaseModel& base) const {
-  auto adapter = lora::initial_adapter(name, options, base.llama.projections(), seed, init);
+adapters::LoraAdapter FreshAdapter::make(const BaseModel& base) const {
+  auto adapter = adapters::initial_adapter(name, options, base.llama.projections(), seed, init);
   adapter.base_model = base.llama.config().name;
   adapter.base_fingerprint = base.llama.fingerprint();
   adapter.prompt_format = data::describe(base.format);

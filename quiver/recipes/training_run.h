@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "quiver/adapters/init.h"
 #include "quiver/base/progress.h"
 #include "quiver/data/tasks.h"
-#include "quiver/lora/init.h"
 #include "quiver/recipes/base_model.h"
 #include "quiver/train/mixture.h"
 #include "quiver/train/trainer.h"
@@ -37,8 +37,8 @@ struct TrainingSetup {
   double data_share = 1;           ///< of those: the same rows first, at least one
   std::int64_t max_valid = 0;      ///< validation rows per task, to choose the best checkpoint by; 0: the last is kept
   std::int64_t max_length = 2048;  ///< tokens of an example, cut from the left
-  lora::LoraOptions lora;
-  lora::LoraInit init = lora::LoraInit::kMttl;
+  adapters::LoraOptions lora;
+  adapters::LoraInit init = adapters::LoraInit::kMttl;
   train::TrainOptions train;
   std::int64_t together = 1;       ///< private adapters trained in one batch (train/adapter_group.h)
   double checkpoint_seconds = 20;  ///< between checkpoints of a running training
@@ -78,18 +78,18 @@ struct TrainingInputs {
 /// An adapter that changes nothing yet, of a name.
 struct FreshAdapter {
   std::string name;
-  const lora::LoraOptions& options;
-  lora::LoraInit init = lora::LoraInit::kMttl;
+  const adapters::LoraOptions& options;
+  adapters::LoraInit init = adapters::LoraInit::kMttl;
   std::uint64_t seed = 0;
   void add_to(ArtifactKey& key) const;
-  /// lora::initial_adapter with what is known of the base and its format of prompts.
-  lora::LoraAdapter make(const BaseModel& base) const;
+  /// adapters::initial_adapter with what is known of the base and its format of prompts.
+  adapters::LoraAdapter make(const BaseModel& base) const;
 };
 
 /// A mixture that changes nothing yet.
 struct MixtureInputs {
   const std::string& name;
-  const std::vector<lora::LoraAdapter>& skills;
+  const std::vector<adapters::LoraAdapter>& skills;
   std::int64_t num_tasks = 1;
   train::MixtureOptions options;
   void add_to(ArtifactKey& key) const;

@@ -11,7 +11,7 @@
 
 namespace quiver::routing {
 
-torch::Tensor arrow_prototype(const lora::LoraPair& pair) { return right_singular(pair).vectors[0].to(torch::kFloat).contiguous(); }
+torch::Tensor arrow_prototype(const adapters::LoraPair& pair) { return right_singular(pair).vectors[0].to(torch::kFloat).contiguous(); }
 
 ArrowRouter::ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& options, const Calibration& calibration,
                          std::shared_ptr<const GroupTable> bias)

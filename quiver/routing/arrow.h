@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/routing/group_table.h"
 #include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
@@ -20,7 +20,7 @@ namespace quiver::routing {
 /// (callers use |<x, p>|) and fixed so that the component of largest magnitude is positive. The
 /// scaling does not matter. Of an update that is 0 every direction is a top one; the result is then
 /// some unit vector, always the same. Throws kUsage if the factors hold NaN or infinite values.
-torch::Tensor arrow_prototype(const lora::LoraPair& pair);
+torch::Tensor arrow_prototype(const adapters::LoraPair& pair);
 
 struct ArrowOptions {
   std::int64_t top_k = 4;  ///< adapters per token

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/peft.h"
+#include "quiver/adapters/peft.h"
 #include "quiver/nn/projection.h"
 #include "quiver/routing/attach.h"
 #include "quiver/tensor/tensor.h"
@@ -26,7 +26,7 @@ TEST(ArrowGolden, PrototypesAreThoseOfTheDenseSvd) {
   const auto tensors = tensor::load_tensors(kGolden + "dense_prototypes.safetensors");
   for (int i = 0; i < 8; ++i) {
     const auto at = [&](const std::string& what) { return tensors.at(std::to_string(i) + "." + what); };
-    const auto prototype = arrow_prototype(lora::LoraPair(at("lora_a"), at("lora_b"), 16)).to(torch::kDouble);
+    const auto prototype = arrow_prototype(adapters::LoraPair(at("lora_a"), at("lora_b"), 16)).to(torch::kDouble);
     const auto expected = at("prototype");
     const auto sign = prototype.dot(expected).sign();
     EXPECT_TRUE(torch::allclose(prototype * sign, expected, 0, 1e-6)) << "pair " << i;
@@ -34,8 +34,8 @@ TEST(ArrowGolden, PrototypesAreThoseOfTheDenseSvd) {
 }
 
 TEST(ArrowGolden, PrototypesAreThoseOfPeft) {
-  std::vector<lora::LoraAdapter> adapters;
-  for (int i = 0; i < 6; ++i) adapters.push_back(lora::load_peft(kGolden + "adapter-" + std::to_string(i)));
+  std::vector<adapters::LoraAdapter> adapters;
+  for (int i = 0; i < 6; ++i) adapters.push_back(adapters::load_peft(kGolden + "adapter-" + std::to_string(i)));
   const auto ours = prototypes(adapters);
   const auto theirs = tensor::load_tensors(kGolden + "prototypes.safetensors");
   ASSERT_EQ(ours.size(), theirs.size());
@@ -57,7 +57,7 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
   const auto num_adapters = golden.at("lora_a").size(0);
   const auto rank = golden.at("lora_a").size(1);
   const double alpha = golden.at("scaling").item<double>() * static_cast<double>(rank);
-  std::vector<lora::LoraPair> pairs;
+  std::vector<adapters::LoraPair> pairs;
   std::vector<torch::Tensor> rows;
   for (std::int64_t i = 0; i < num_adapters; ++i) {
     SCOPED_TRACE(i);

@@ -16,9 +16,9 @@ namespace {
 using quiver::testing::seeded;
 using ::testing::HasSubstr;
 
-lora::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out, std::int64_t rank) {
+adapters::LoraPair random_pair(std::uint64_t seed, std::int64_t d_in, std::int64_t d_out, std::int64_t rank) {
   auto generator = seeded(seed);
-  return lora::LoraPair(torch::randn({rank, d_in}, generator), torch::randn({d_out, rank}, generator), 16);
+  return adapters::LoraPair(torch::randn({rank, d_in}, generator), torch::randn({d_out, rank}, generator), 16);
 }
 
 using quiver::testing::message_of;
@@ -54,20 +54,21 @@ TEST(ArrowPrototype, DoesNotChangeWithTheGaugeOrTheScale) {
     const auto pair = random_pair(seed, 20, 14, 4);
     auto generator = seeded(100 + seed);
     const auto m = torch::randn({4, 4}, generator, torch::kDouble) + 3 * torch::eye(4, torch::kDouble);
-    const lora::LoraPair other(m.inverse().matmul(pair.lora_a().to(torch::kDouble)), -7 * pair.lora_b().to(torch::kDouble).matmul(m), 1);
+    const adapters::LoraPair other(m.inverse().matmul(pair.lora_a().to(torch::kDouble)), -7 * pair.lora_b().to(torch::kDouble).matmul(m),
+                                   1);
     EXPECT_TRUE(torch::allclose(arrow_prototype(pair), arrow_prototype(other), 1e-5, 1e-6)) << "seed " << seed;
   }
 }
 
 TEST(ArrowPrototype, HandlesRanksAboveTheWidthAndUpdatesOfLowerRank) {
   EXPECT_NEAR(arrow_prototype(random_pair(1, 3, 5, 8)).norm().item<double>(), 1, 1e-6);
-  const lora::LoraPair zero(torch::randn({2, 6}, seeded(1)), torch::zeros({4, 2}), 16);
+  const adapters::LoraPair zero(torch::randn({2, 6}, seeded(1)), torch::zeros({4, 2}), 16);
   EXPECT_NEAR(arrow_prototype(zero).norm().item<double>(), 1, 1e-6);
   EXPECT_TRUE(arrow_prototype(zero).equal(arrow_prototype(zero)));
 }
 
 TEST(ArrowPrototype, RefusesNan) {
-  const lora::LoraPair pair(torch::full({2, 6}, std::numeric_limits<float>::quiet_NaN()), torch::ones({4, 2}), 16);
+  const adapters::LoraPair pair(torch::full({2, 6}, std::numeric_limits<float>::quiet_NaN()), torch::ones({4, 2}), 16);
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { arrow_prototype(pair); }), HasSubstr("NaN"));
 }
 

@@ -14,7 +14,7 @@
 namespace quiver::routing {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 
 /// RoutedLinear checks the same, but knows neither names nor paths.
 void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, Combine combine) {
@@ -94,7 +94,7 @@ void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter>
     if (found == routers.end() || found->second == nullptr) fail(ErrorKind::kNotFound, "no router for '{}'", path);
     RouterPtr router = std::make_shared<CheckedRouter>(found->second, path, names);
     if (recorder != nullptr) router = std::make_shared<RecordingRouter>(std::move(router), path, recorder);
-    std::vector<lora::LoraPair> pairs;
+    std::vector<adapters::LoraPair> pairs;
     for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
     auto& projection = attached.at(path);
     projection = std::make_shared<RoutedLinear>(projection, std::move(pairs), std::move(router), combine);

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/nn/projection.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/recorder.h"
@@ -21,25 +21,25 @@ namespace quiver::routing {
 using PrototypeMap = std::map<std::string, torch::Tensor>;
 
 /// The prototypes of one adapter, path -> [d_in]. Adding an adapter to a library needs only these.
-PrototypeMap adapter_prototypes(const lora::LoraAdapter& adapter);
+PrototypeMap adapter_prototypes(const adapters::LoraAdapter& adapter);
 
 /// The prototypes of all adapters, path -> [N, d_in] float32 on the CPU.
 /// Throws kUsage without adapters, kMismatch unless all adapt the same paths with the same d_in
 /// (naming one that does not).
-PrototypeMap prototypes(std::span<const lora::LoraAdapter> adapters);
+PrototypeMap prototypes(std::span<const adapters::LoraAdapter> adapters);
 
 /// Replaces each projection that the adapters adapt by a RoutedLinear over it whose router is
 /// `routers.at(path)`; where `recorder`, which must outlive the projections, is given, what routers
 /// choose is counted there. Routers are checked as CheckedRouter does. `projections` changes only if nothing throws. Throws kUsage without
 /// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
 /// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
-void attach_routers(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters,
+void attach_routers(nn::ProjectionMap& projections, std::span<const adapters::LoraAdapter> adapters,
                     const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr);
 
 /// attach_routers with an ArrowRouter at each path, from `stored` prototypes or, without these,
 /// from prototypes(adapters). Throws also kNotFound or kMismatch if stored prototypes miss a path
 /// or have another shape than [N, d_in], kMismatch for one that is not finite, and kUsage for bad options.
-void attach_routed(nn::ProjectionMap& projections, std::span<const lora::LoraAdapter> adapters, const ArrowOptions& options,
+void attach_routed(nn::ProjectionMap& projections, std::span<const adapters::LoraAdapter> adapters, const ArrowOptions& options,
                    Combine combine, RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
 
 }  // namespace quiver::routing

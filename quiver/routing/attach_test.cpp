@@ -10,7 +10,6 @@
 
 #include "quiver/base/error.h"
 #include "quiver/routing/baselines.h"
-#include "quiver/routing/registry.h"
 #include "quiver/testing/dense_mixture.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
@@ -25,12 +24,12 @@ using ::testing::HasSubstr;
 const std::string kQ = "layers.0.self_attn.q_proj";
 const std::string kUp = "layers.0.mlp.up_proj";
 
-lora::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int64_t rank = 2) {
+adapters::LoraAdapter random_adapter(const std::string& name, std::uint64_t seed, std::int64_t rank = 2) {
   auto generator = seeded(seed);
-  lora::LoraAdapter adapter;
+  adapters::LoraAdapter adapter;
   adapter.name = name;
-  adapter.pairs.emplace(kQ, lora::LoraPair(torch::randn({rank, 12}, generator), torch::randn({12, rank}, generator), 4));
-  adapter.pairs.emplace(kUp, lora::LoraPair(torch::randn({rank, 12}, generator), torch::randn({30, rank}, generator), 4));
+  adapter.pairs.emplace(kQ, adapters::LoraPair(torch::randn({rank, 12}, generator), torch::randn({12, rank}, generator), 4));
+  adapter.pairs.emplace(kUp, adapters::LoraPair(torch::randn({rank, 12}, generator), torch::randn({30, rank}, generator), 4));
   return adapter;
 }
 
@@ -46,7 +45,7 @@ nn::ProjectionMap random_model() {
 using quiver::testing::message_of;
 
 TEST(Prototypes, StackThoseOfEachAdapter) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
+  const std::vector<adapters::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
   const auto stacked = prototypes(adapters);
   ASSERT_EQ(stacked.size(), 2);
   EXPECT_EQ(stacked.at(kQ).sizes(), (std::vector<std::int64_t>{3, 12}));
@@ -55,7 +54,7 @@ TEST(Prototypes, StackThoseOfEachAdapter) {
 }
 
 TEST(AttachRouted, ReplacesTheAdaptedProjectionsOnly) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
+  const std::vector<adapters::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2), random_adapter("c", 3)};
   const auto before = random_model();
   auto model = before;
   attach_routed(model, adapters, {.top_k = 2}, Combine::kParams);
@@ -63,13 +62,13 @@ TEST(AttachRouted, ReplacesTheAdaptedProjectionsOnly) {
   auto generator = seeded(5);
   const auto x = torch::randn({7, 12}, generator);
   const ArrowRouter router(prototypes(adapters).at(kUp), {.top_k = 2});
-  const std::vector<lora::LoraPair> pairs = {adapters[0].pairs.at(kUp), adapters[1].pairs.at(kUp), adapters[2].pairs.at(kUp)};
+  const std::vector<adapters::LoraPair> pairs = {adapters[0].pairs.at(kUp), adapters[1].pairs.at(kUp), adapters[2].pairs.at(kUp)};
   const auto expected = quiver::testing::dense_mixture(before.at(kUp)->base_weight(), pairs, router.route(x), x, Combine::kParams);
   EXPECT_TRUE(torch::allclose(model.at(kUp)->forward(x).to(torch::kDouble), expected, 1e-5, 1e-5));
 }
 
 TEST(AttachRouted, TakesStoredPrototypes) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
+  const std::vector<adapters::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
   PrototypeMap stored = {{kQ, torch::zeros({2, 12})}, {kUp, torch::zeros({2, 12})}};
   for (auto& [path, rows] : stored) rows[1].fill_(1);  // so that adapter 1 always wins
   RoutingRecorder recorder;
@@ -88,7 +87,7 @@ TEST(AttachRouted, TakesStoredPrototypes) {
 }
 
 TEST(AttachRouted, LeavesTheModelAloneWhenItThrows) {
-  const std::vector<lora::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
+  const std::vector<adapters::LoraAdapter> adapters = {random_adapter("a", 1), random_adapter("b", 2)};
   const auto before = random_model();
   auto model = before;
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { attach_routed(model, adapters, {.top_k = 3}, Combine::kParams); }),
@@ -100,7 +99,7 @@ TEST(AttachRouted, NamesTheAdaptersThatDoNotFitTogether) {
   auto model = random_model();
   auto narrow = random_adapter("narrow", 2);
   narrow.pairs.erase(kUp);
-  std::vector<lora::LoraAdapter> adapters = {random_adapter("wide", 1), narrow};
+  std::vector<adapters::LoraAdapter> adapters = {random_adapter("wide", 1), narrow};
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { attach_routed(model, adapters, {.top_k = 1}, Combine::kParams); }),
               HasSubstr("adapter 'wide' adapts 'layers.0.mlp.up_proj' and adapter 'narrow' does not"));
   std::swap(adapters[0], adapters[1]);
@@ -150,15 +149,11 @@ TEST(RoutingRecorder, CountsEveryTokenOfSeveralThreads) {
   EXPECT_THAT(recorder.usage().at("").at("p").weight, ElementsAre(300, 300));
 }
 
-TEST(Registry, MakesEveryRouterItNames) {
-  const auto rows = torch::randn({4, 8}, seeded(1));
-  EXPECT_THAT(router_names(), ElementsAre("arrow", "uniform", "fixed"));
-  for (const auto& name : router_names()) EXPECT_EQ(make_router(name, rows, {.arrow = {.top_k = 2}})->num_adapters(), 4) << name;
-  const auto fixed = make_router("fixed", rows, {.fixed_adapter = 3})->route(torch::zeros({2, 8}));
+TEST(FixedRouter, ChoosesItsAdapterAlone) {
+  const auto fixed = FixedRouter(4, 3).route(torch::zeros({2, 8}));
   EXPECT_TRUE(fixed.index.equal(torch::full({2, 1}, 3, torch::kLong)));
   EXPECT_TRUE(fixed.weight.equal(torch::ones({2, 1})));
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { make_router("arow", rows, {}); }), HasSubstr("'arrow', 'uniform', 'fixed'"));
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { make_router("fixed", rows, {.fixed_adapter = 4}); }), HasSubstr("adapter 4"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { FixedRouter(4, 4); }), HasSubstr("adapter 4"));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace quiver::routing {
 namespace {
 
-using lora::LoraAdapter;
+using adapters::LoraAdapter;
 
 /// Throws if `having` adapts a path that `other` does not.
 void check_covers(const LoraAdapter& having, const LoraAdapter& other) {
@@ -29,8 +29,8 @@ void check_alike(std::span<const LoraAdapter> adapters) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to route to: the library is empty");
   const auto& first = adapters.front();
   for (const auto& other : adapters) {
-    lora::refuse_dora(other, "route by");
-    lora::refuse_not_finite(other, "route by");
+    adapters::refuse_dora(other, "route by");
+    adapters::refuse_not_finite(other, "route by");
     check_covers(first, other);
     check_covers(other, first);
     for (const auto& [path, pair] : first.pairs) {

@@ -7,16 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::routing {
 
 /// Throws unless the adapters can be routed together: kUsage for no adapters and for values that are not finite, kUnsupported for a DoRA,
 /// kMismatch, naming two adapters and the path, unless all adapt the same projections with the same numbers of features.
-void check_alike(std::span<const lora::LoraAdapter> adapters);
+void check_alike(std::span<const adapters::LoraAdapter> adapters);
 
-std::vector<std::string> names_of(std::span<const lora::LoraAdapter> adapters);
+std::vector<std::string> names_of(std::span<const adapters::LoraAdapter> adapters);
 
 /// `vectors` [N, ...], what adapters are routed by at `path`. Throws kMismatch, naming the adapter, for one that is not finite.
 torch::Tensor finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters);

@@ -21,17 +21,17 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
 const std::string kPath = "layers.0.self_attn.q_proj";
 
-lora::LoraAdapter adapter_at(const std::string& name, const std::string& path, std::uint64_t seed) {
-  lora::LoraAdapter adapter;
+adapters::LoraAdapter adapter_at(const std::string& name, const std::string& path, std::uint64_t seed) {
+  adapters::LoraAdapter adapter;
   adapter.name = name;
-  adapter.pairs.emplace(path, lora::LoraPair(draw({2, 4}, seed), draw({6, 2}, seed + 1), 4));
+  adapter.pairs.emplace(path, adapters::LoraPair(draw({2, 4}, seed), draw({6, 2}, seed + 1), 4));
   return adapter;
 }
 
 TEST(CheckAlike, NamesTheAdapterAndTheProjectionThatItLacks) {
   auto more = adapter_at("more", kPath, 2);
   more.pairs.emplace("layers.0.mlp.up_proj", more.pairs.at(kPath));
-  const std::vector<lora::LoraAdapter> wider = {adapter_at("one", kPath, 1), more};
+  const std::vector<adapters::LoraAdapter> wider = {adapter_at("one", kPath, 1), more};
   const auto telling = "adapter 'more' adapts 'layers.0.mlp.up_proj' and adapter 'one' does not";
   EXPECT_ERROR(check_alike(wider), ErrorKind::kMismatch, telling);
   EXPECT_ERROR(stacked_directions(wider, 0, 1), ErrorKind::kMismatch, telling);
@@ -41,8 +41,8 @@ TEST(CheckAlike, NamesTheAdapterAndTheProjectionThatItLacks) {
 TEST(CheckAlike, NamesTheAdapterWhoseFactorsAreNotFinite) {
   auto broken = adapter_at("broken", kPath, 2);
   auto& pair = broken.pairs.at(kPath);
-  pair = lora::LoraPair(pair.lora_a(), pair.lora_b() / 0, 4);
-  const std::vector<lora::LoraAdapter> adapters = {adapter_at("one", kPath, 1), broken};
+  pair = adapters::LoraPair(pair.lora_a(), pair.lora_b() / 0, 4);
+  const std::vector<adapters::LoraAdapter> adapters = {adapter_at("one", kPath, 1), broken};
   const auto telling = "adapter 'broken' holds NaN or infinite values at 'layers.0.self_attn.q_proj': it cannot be used to route by";
   EXPECT_ERROR(check_alike(adapters), ErrorKind::kUsage, telling);
   EXPECT_ERROR(adapter_prototypes(broken), ErrorKind::kUsage, telling);
@@ -59,7 +59,7 @@ TEST(FiniteVectors, NamesTheAdapterAndTheProjection) {
 }
 
 TEST(AttachRouted, RefusesStoredPrototypesThatAreNotFinite) {
-  const std::vector<lora::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
+  const std::vector<adapters::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
   nn::ProjectionMap projections = {{kPath, std::make_shared<nn::DenseProjection>(draw({6, 4}, 5))}};
   auto stored = prototypes(adapters);
   stored.at(kPath)[0][0] = kNan;
@@ -90,7 +90,7 @@ TEST(CheckedRouter, AnInputThatIsNotFiniteMakesTheOutputSo) {
   auto x = torch::full({3, 4}, 1e-3F);
   x[1][0] = kNan;
   EXPECT_TRUE(checked_router().route(x).weight.isfinite().flatten().equal(torch::tensor({true, false, true})));
-  const std::vector<lora::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
+  const std::vector<adapters::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
   nn::ProjectionMap projections = {{kPath, std::make_shared<nn::DenseProjection>(draw({6, 4}, 5))}};
   attach_routed(projections, adapters, {.top_k = 2}, Combine::kParams);
   const auto is_finite = projections.at(kPath)->forward(x).isfinite();

@@ -10,7 +10,7 @@
 
 namespace quiver::routing {
 
-RightSingular right_singular(const lora::LoraPair& pair) {
+RightSingular right_singular(const adapters::LoraPair& pair) {
   const torch::NoGradGuard no_grad;  // what routers look at is data, not part of the graph
   const auto a = pair.lora_a().detach().to(torch::kCPU, torch::kDouble);
   const auto b = pair.lora_b().detach().to(torch::kCPU, torch::kDouble);
@@ -32,7 +32,7 @@ RightSingular right_singular(const lora::LoraPair& pair) {
   return {values, vectors};
 }
 
-torch::Tensor directions(const lora::LoraPair& pair, std::int64_t components, double gamma) {
+torch::Tensor directions(const adapters::LoraPair& pair, std::int64_t components, double gamma) {
   const auto [values, vectors] = right_singular(pair);
   const auto count = components == 0 ? pair.rank() : components;
   auto rows = torch::zeros({count, pair.in_features()}, torch::kDouble);
@@ -42,7 +42,7 @@ torch::Tensor directions(const lora::LoraPair& pair, std::int64_t components, do
   return rows.to(torch::kFloat);
 }
 
-std::map<std::string, torch::Tensor> stacked_directions(std::span<const lora::LoraAdapter> adapters, std::int64_t components,
+std::map<std::string, torch::Tensor> stacked_directions(std::span<const adapters::LoraAdapter> adapters, std::int64_t components,
                                                         double gamma) {
   check_alike(adapters);
   std::map<std::string, torch::Tensor> stacked;

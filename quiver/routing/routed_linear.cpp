@@ -10,7 +10,7 @@
 namespace quiver::routing {
 namespace {
 
-void check(const nn::Projection& base, const std::vector<lora::LoraPair>& pairs, const Router& router, Combine combine) {
+void check(const nn::Projection& base, const std::vector<adapters::LoraPair>& pairs, const Router& router, Combine combine) {
   if (pairs.empty()) fail(ErrorKind::kUsage, "a routed linear map without adapters: give it at least one");
   if (router.num_adapters() != static_cast<std::int64_t>(pairs.size())) {
     fail(ErrorKind::kMismatch, "the router chooses among {} adapters and there are {}", router.num_adapters(), pairs.size());
@@ -46,7 +46,7 @@ Chosen chosen_by(const RoutingDecision& decision, std::int64_t adapter) {
 
 }  // namespace
 
-RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router, Combine combine)
+RoutedLinear::RoutedLinear(nn::ProjectionPtr base, std::vector<adapters::LoraPair> pairs, RouterPtr router, Combine combine)
     : base_(std::move(base)), pairs_(std::move(pairs)), router_(std::move(router)), combine_(combine) {
   check(*base_, pairs_, *router_, combine_);
   if (base_->device().is_cpu()) {

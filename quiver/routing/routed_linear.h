@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/nn/projection.h"
 #include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
@@ -32,7 +32,7 @@ class RoutedLinear : public nn::Projection {
   /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its
   /// own. Throws kUsage without pairs; kMismatch if the pairs do not fit the base or the router,
   /// or, for kParams, if they differ in rank or scaling.
-  RoutedLinear(nn::ProjectionPtr base, std::vector<lora::LoraPair> pairs, RouterPtr router, Combine combine);
+  RoutedLinear(nn::ProjectionPtr base, std::vector<adapters::LoraPair> pairs, RouterPtr router, Combine combine);
 
   /// x [T, d_in] -> [T, d_out]. Throws kUnsupported if x needs a gradient.
   torch::Tensor forward(const torch::Tensor& x) const override;
@@ -50,7 +50,7 @@ class RoutedLinear : public nn::Projection {
   torch::Tensor plain_update(const torch::Tensor& x, const RoutingDecision& decision) const;
 
   nn::ProjectionPtr base_;
-  std::vector<lora::LoraPair> pairs_;
+  std::vector<adapters::LoraPair> pairs_;
   RouterPtr router_;
   Combine combine_;
   PackedAdapters packed_;    ///< for a base on the CPU

@@ -44,7 +44,7 @@ struct Bank {
   RoutedLinear routed(RouterPtr router, Combine combine) const { return RoutedLinear(base(), pairs, std::move(router), combine); }
 
   torch::Tensor weight;
-  std::vector<lora::LoraPair> pairs;
+  std::vector<adapters::LoraPair> pairs;
   std::vector<torch::Tensor> rows;
 };
 
@@ -118,7 +118,7 @@ TEST_P(RoutedLinearPrecision, ReadsNoAdapterThatWasNotChosen) {
     Bank poisoned = clean;
     for (const std::size_t i : {0, 1, 3, 4, 5}) {
       const auto nan = std::numeric_limits<float>::quiet_NaN();
-      poisoned.pairs[i] = lora::LoraPair(torch::full({4, 40}, nan), torch::full({70, 4}, nan), 8);
+      poisoned.pairs[i] = adapters::LoraPair(torch::full({4, 40}, nan), torch::full({70, 4}, nan), 8);
     }
     const auto y = poisoned.routed(std::make_shared<FixedRouter>(6, 2), combine).forward(x);
     EXPECT_TRUE(y.equal(expected));
@@ -194,7 +194,7 @@ TEST(RoutedLinear, AtInfiniteTemperatureOverAllAdaptersIsTheAverageOfTheFactors)
     b += pair.lora_b() / 3;
   }
   const auto x = tokens_of(36, 17, 30);
-  const auto expected = bank.base()->forward(x) + lora::LoraPair(a, b, 8).apply(x);
+  const auto expected = bank.base()->forward(x) + adapters::LoraPair(a, b, 8).apply(x);
   const auto arrow = std::make_shared<ArrowRouter>(torch::stack(bank.rows),
                                                    ArrowOptions{.top_k = 3, .temperature = std::numeric_limits<double>::infinity()});
   EXPECT_TRUE(torch::allclose(bank.routed(arrow, Combine::kParams).forward(x), expected, 1e-5, 1e-5));
@@ -223,7 +223,7 @@ TEST(RoutedLinear, MixedByOutputsDoesNotChangeWithTheGauge) {
   auto generator = seeded(38);
   for (auto& pair : other.pairs) {
     const auto m = torch::randn({4, 4}, generator) + 3 * torch::eye(4);
-    pair = lora::LoraPair(m.inverse().matmul(pair.lora_a()), pair.lora_b().matmul(m), 8);
+    pair = adapters::LoraPair(m.inverse().matmul(pair.lora_a()), pair.lora_b().matmul(m), 8);
   }
   const auto x = tokens_of(39, 17, 30);
   const auto y = bank.routed(bank.arrow(2), Combine::kOutputs).forward(x);
@@ -234,7 +234,7 @@ TEST(RoutedLinear, MixedByOutputsDoesNotChangeWithTheGauge) {
 
 TEST(RoutedLinear, OfZeroUpdatesIsTheBaseBitForBit) {
   Bank bank(40, 30, 20, {2, 2}, torch::kBFloat16);
-  for (auto& pair : bank.pairs) pair = lora::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), 8);
+  for (auto& pair : bank.pairs) pair = adapters::LoraPair(pair.lora_a(), torch::zeros_like(pair.lora_b()), 8);
   const auto x = tokens_of(41, 17, 30, torch::kBFloat16);
   EXPECT_TRUE(bank.routed(bank.arrow(1), Combine::kParams).forward(x).equal(bank.base()->forward(x)));
 }

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "quiver/backend/cpu/routed_lora_isa.h"
 #include "quiver/base/error.h"
-#include "quiver/routing/kernels/routed_lora_isa.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
@@ -15,9 +15,9 @@
 namespace quiver::routing {
 namespace {
 
-using kernel::ArrowTask;
-using kernel::Bf16;
-using kernel::LoraTask;
+using backend::kernel::ArrowTask;
+using backend::kernel::Bf16;
+using backend::kernel::LoraTask;
 using tensor::mutable_raw_data;
 using tensor::raw_data;
 
@@ -34,8 +34,8 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
   const auto tile =
       std::clamp<std::int64_t>((num_tokens + 2 * threads - 1) / (2 * threads), std::min(most_tokens, kMinTokens), most_tokens);
   const auto num_tiles = (num_tokens + tile - 1) / tile;
-  const auto floats = torch::empty({threads, kernel::padded(scratch_floats, 16)}, torch::kFloat);
-  const auto ints = torch::empty({threads, kernel::padded(scratch_ints, 16)}, torch::kInt);
+  const auto floats = torch::empty({threads, backend::kernel::padded(scratch_floats, 16)}, torch::kFloat);
+  const auto ints = torch::empty({threads, backend::kernel::padded(scratch_ints, 16)}, torch::kInt);
   std::atomic<std::int64_t> next{0};
   at::parallel_for(0, threads, /*grain_size=*/1, [&](std::int64_t first, std::int64_t last) {
     for (auto thread = first; thread < last; ++thread) {
@@ -52,11 +52,11 @@ template <typename T>
 void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
                const ScoreAdjustment& adjustment, const RoutingDecision& decision) {
   const auto count = x.size(0), d_in = x.size(1), num_adapters = prototypes.num_adapters;
-  const auto num_panels = kernel::padded(num_adapters, kernel::kPanel) / kernel::kPanel;
+  const auto num_panels = backend::kernel::padded(num_adapters, backend::kernel::kPanel) / backend::kernel::kPanel;
   const bool is_adjusted = adjustment.scale.defined();
   const ArrowTask<T> task{
       .x = raw_data<T>(x, "x of Arrow's kernel", {count, d_in}),
-      .prototypes = raw_data<float>(prototypes.panels, "prototypes of Arrow's kernel", {num_panels, d_in, kernel::kPanel}),
+      .prototypes = raw_data<float>(prototypes.panels, "prototypes of Arrow's kernel", {num_panels, d_in, backend::kernel::kPanel}),
       .d_in = d_in,
       .num_adapters = num_adapters,
       .top_k = top_k,
@@ -67,9 +67,9 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
       .groups = adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
       .index = mutable_raw_data<std::int64_t>(decision.index, "index of Arrow's kernel", {count, top_k}),
       .weight = mutable_raw_data<float>(decision.weight, "weight of Arrow's kernel", {count, top_k})};
-  for_tiles(x.size(0), 64, kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
+  for_tiles(x.size(0), 64, backend::kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t*) {
-              QUIVER_ON_CPU(kernel, arrow_route, task, begin, end, scratch);
+              QUIVER_ON_CPU(backend::kernel, arrow_route, task, begin, end, scratch);
             });
 }
 
@@ -77,11 +77,11 @@ template <typename T>
 LoraTask<T> lora_task(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index) {
   LoraTask<T> task{};
   const auto num_adapters = adapters.lora_a.size(0), rank = adapters.lora_a.size(1);
-  const auto num_blocks = kernel::padded(adapters.d_out, kernel::kColumns) / kernel::kColumns;
+  const auto num_blocks = backend::kernel::padded(adapters.d_out, backend::kernel::kColumns) / backend::kernel::kColumns;
   task.x = raw_data<T>(x, "x of routed LoRAs", {x.size(0), adapters.d_in});
-  task.lora_a =
-      raw_data<float>(adapters.lora_a, "lora_a of routed LoRAs", {num_adapters, rank, kernel::padded(adapters.d_in, kernel::kPad)});
-  task.lora_b = raw_data<float>(adapters.lora_b, "lora_b of routed LoRAs", {num_blocks, num_adapters, rank, kernel::kColumns});
+  task.lora_a = raw_data<float>(adapters.lora_a, "lora_a of routed LoRAs",
+                                {num_adapters, rank, backend::kernel::padded(adapters.d_in, backend::kernel::kPad)});
+  task.lora_b = raw_data<float>(adapters.lora_b, "lora_b of routed LoRAs", {num_blocks, num_adapters, rank, backend::kernel::kColumns});
   task.scaling = raw_data<float>(adapters.scaling, "scaling of routed LoRAs", {num_adapters});
   task.index = raw_data<std::int64_t>(index, "index of routed LoRAs", {x.size(0), index.size(1)});
   task.d_in = adapters.d_in;
@@ -94,8 +94,8 @@ LoraTask<T> lora_task(const PackedAdapters& adapters, const torch::Tensor& x, co
 
 template <typename T, typename F>
 void for_lora_tiles(const LoraTask<T>& task, std::int64_t num_tokens, F f) {
-  for_tiles(num_tokens, kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
-            kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters), f);
+  for_tiles(num_tokens, backend::kernel::tile_tokens(task.d_in), backend::kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
+            backend::kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters), f);
 }
 
 template <typename T>
@@ -106,7 +106,7 @@ void run_lora(const PackedAdapters& adapters, const torch::Tensor& x, const torc
   task.weight = raw_data<float>(weight, "weight of routed LoRAs", index.sizes());
   task.mix_parameters = mix_parameters;
   for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-    QUIVER_ON_CPU(kernel, add_routed, task, begin, end, scratch, ints);
+    QUIVER_ON_CPU(backend::kernel, add_routed, task, begin, end, scratch, ints);
   });
 }
 
@@ -115,7 +115,7 @@ void run_shrink(const PackedAdapters& adapters, const torch::Tensor& x, const to
   const auto task = lora_task<T>(adapters, x, index);
   float* found = mutable_raw_data<float>(hidden, "result of routed LoRAs", {x.size(0), task.top_k, task.rank});
   for_lora_tiles(task, x.size(0), [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-    QUIVER_ON_CPU(kernel, shrink_routed, task, begin, end, scratch, ints, found);
+    QUIVER_ON_CPU(backend::kernel, shrink_routed, task, begin, end, scratch, ints, found);
   });
 }
 
@@ -161,10 +161,10 @@ PackedPrototypes pack_prototypes(const torch::Tensor& prototypes) {
   const torch::NoGradGuard no_grad;
   const auto rows = prototypes.detach().to(torch::kCPU, torch::kFloat);
   const auto num_adapters = rows.size(0);
-  const auto panels = kernel::padded(num_adapters, kernel::kPanel) / kernel::kPanel;
-  auto whole = torch::zeros({panels * kernel::kPanel, rows.size(1)}, torch::kFloat);
+  const auto panels = backend::kernel::padded(num_adapters, backend::kernel::kPanel) / backend::kernel::kPanel;
+  auto whole = torch::zeros({panels * backend::kernel::kPanel, rows.size(1)}, torch::kFloat);
   whole.narrow(0, 0, num_adapters).copy_(rows);
-  return {whole.reshape({panels, kernel::kPanel, rows.size(1)}).transpose(1, 2).contiguous(), num_adapters};
+  return {whole.reshape({panels, backend::kernel::kPanel, rows.size(1)}).transpose(1, 2).contiguous(), num_adapters};
 }
 
 RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
@@ -181,7 +181,7 @@ RoutingDecision route_packed(const PackedPrototypes& prototypes, const torch::Te
   return decision;
 }
 
-PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs) {
+PackedAdapters pack_adapters(std::span<const adapters::LoraPair> pairs) {
   const torch::NoGradGuard no_grad;
   const auto num_adapters = static_cast<std::int64_t>(pairs.size());
   PackedAdapters packed;
@@ -190,17 +190,17 @@ PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs) {
   std::int64_t rank = 0;
   for (const auto& pair : pairs) rank = std::max(rank, pair.rank());
 
-  const auto num_blocks = kernel::padded(packed.d_out, kernel::kColumns) / kernel::kColumns;
-  packed.lora_a = torch::zeros({num_adapters, rank, kernel::padded(packed.d_in, kernel::kPad)}, torch::kFloat);
+  const auto num_blocks = backend::kernel::padded(packed.d_out, backend::kernel::kColumns) / backend::kernel::kColumns;
+  packed.lora_a = torch::zeros({num_adapters, rank, backend::kernel::padded(packed.d_in, backend::kernel::kPad)}, torch::kFloat);
   packed.scaling = torch::empty({num_adapters}, torch::kFloat);
-  auto rows_of_b = torch::zeros({num_adapters, rank, num_blocks * kernel::kColumns}, torch::kFloat);
+  auto rows_of_b = torch::zeros({num_adapters, rank, num_blocks * backend::kernel::kColumns}, torch::kFloat);
   for (std::int64_t n = 0; n < num_adapters; ++n) {
     const auto& pair = pairs[static_cast<std::size_t>(n)];
     packed.lora_a[n].narrow(0, 0, pair.rank()).narrow(1, 0, packed.d_in).copy_(pair.lora_a().detach());
     rows_of_b[n].narrow(0, 0, pair.rank()).narrow(1, 0, packed.d_out).copy_(pair.lora_b().detach().t());
     packed.scaling[n] = pair.scaling();
   }
-  packed.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kernel::kColumns}).permute({2, 0, 1, 3}).contiguous();
+  packed.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, backend::kernel::kColumns}).permute({2, 0, 1, 3}).contiguous();
   return packed;
 }
 

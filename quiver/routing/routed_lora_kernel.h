@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/routing/group_table.h"
 #include "quiver/routing/router.h"
 
@@ -44,7 +44,7 @@ struct PackedAdapters {
   std::int64_t d_out = 0;
 };
 /// The pairs have equal d_in and d_out.
-PackedAdapters pack_adapters(std::span<const lora::LoraPair> pairs);
+PackedAdapters pack_adapters(std::span<const adapters::LoraPair> pairs);
 
 /// A_n x_t of the adapters n that `index` [T, k] names for each token, [T, k, r] float32. has_kernel(x). Only these are computed.
 torch::Tensor shrink_routed(const PackedAdapters& adapters, const torch::Tensor& x, const torch::Tensor& index);

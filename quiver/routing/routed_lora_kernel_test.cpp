@@ -16,7 +16,8 @@ using ::testing::HasSubstr;
 std::string refusal(const std::function<void()>& action) { return testing::message_of(ErrorKind::kInternal, action); }
 
 TEST(RoutedLoraKernel, RefusesArgumentsThatItWouldMisread) {
-  const std::vector<lora::LoraPair> pairs = {{torch::ones({2, 6}), torch::ones({5, 2}), 2}, {torch::ones({2, 6}), torch::ones({5, 2}), 2}};
+  const std::vector<adapters::LoraPair> pairs = {{torch::ones({2, 6}), torch::ones({5, 2}), 2},
+                                                 {torch::ones({2, 6}), torch::ones({5, 2}), 2}};
   const auto adapters = pack_adapters(pairs);
   const auto x = torch::ones({4, 6}), y = torch::zeros({4, 5}), weight = torch::ones({4, 1});
   const auto index = torch::zeros({4, 1}, torch::kLong);

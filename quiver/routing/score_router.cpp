@@ -65,7 +65,7 @@ ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, con
   }
   first_ = tensor::Placed(vectors.select(1, 0) / vectors.select(1, 0).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
   packed_ = pack_prototypes(first_.on_cpu());
-  std::vector<lora::LoraPair> rows;
+  std::vector<adapters::LoraPair> rows;
   for (std::int64_t n = 0; n < num_adapters(); ++n) {
     rows.emplace_back(vectors[n], torch::zeros({1, vectors.size(1)}), static_cast<double>(vectors.size(1)));
   }

@@ -16,7 +16,7 @@ using quiver::testing::draw;
 using quiver::testing::message_of;
 using ::testing::HasSubstr;
 
-lora::LoraPair pair_of(std::uint64_t seed, std::int64_t rank, std::int64_t d_in = 20, std::int64_t d_out = 12) {
+adapters::LoraPair pair_of(std::uint64_t seed, std::int64_t rank, std::int64_t d_in = 20, std::int64_t d_out = 12) {
   return {draw({rank, d_in}, seed), draw({d_out, rank}, seed + 1000), 8};
 }
 

@@ -6,7 +6,7 @@
 
 namespace quiver::routing {
 
-StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs, torch::Device device) {
+StackedAdapters stack_adapters(std::span<const adapters::LoraPair> pairs, torch::Device device) {
   std::vector<torch::Tensor> a, b_t;
   std::vector<std::int64_t> owner;
   for (std::size_t i = 0; i < pairs.size(); ++i) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::routing {
@@ -19,7 +19,7 @@ struct StackedAdapters {
   std::int64_t num_adapters = 0;
 };
 /// The pairs have equal d_in and d_out, and are on one device, which need not be this one.
-StackedAdapters stack_adapters(std::span<const lora::LoraPair> pairs, torch::Device device);
+StackedAdapters stack_adapters(std::span<const adapters::LoraPair> pairs, torch::Device device);
 
 /// The update [T, d_out] float32 of x [T, d_in]: sum_i w_i s_i B_i A_i x, or s (sum_i w_i B_i)(sum_i w_i A_i) x if `mix_parameters`
 /// (equal ranks). Two products over all adapters, in which those that a token did not choose weigh 0: work grows with R and not with k, but

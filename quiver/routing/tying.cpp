@@ -24,7 +24,7 @@ std::size_t input_of(const std::string& name) {
 }
 
 /// The update of tied projections as one LoRA: the lora_a one above another; beside each other what their lora_b do.
-lora::LoraPair tied_pair(const lora::LoraAdapter& adapter, const std::vector<std::string>& paths, TieBy by) {
+adapters::LoraPair tied_pair(const adapters::LoraAdapter& adapter, const std::vector<std::string>& paths, TieBy by) {
   std::vector<torch::Tensor> a, b;
   for (const auto& path : paths) {
     const auto& pair = adapter.pairs.at(path);
@@ -36,11 +36,11 @@ lora::LoraPair tied_pair(const lora::LoraAdapter& adapter, const std::vector<std
     }
   }
   const auto lora_a = torch::cat(a);
-  return lora::LoraPair(lora_a, by == TieBy::kSum ? torch::cat(b, 1) : torch::block_diag(b), static_cast<double>(lora_a.size(0)));
+  return adapters::LoraPair(lora_a, by == TieBy::kSum ? torch::cat(b, 1) : torch::block_diag(b), static_cast<double>(lora_a.size(0)));
 }
 
 /// The tied paths of each block and input, at least two of each.
-std::vector<std::vector<std::string>> tied_paths(const lora::LoraAdapter& adapter, const std::vector<std::string>& names) {
+std::vector<std::vector<std::string>> tied_paths(const adapters::LoraAdapter& adapter, const std::vector<std::string>& names) {
   std::map<std::string, std::vector<std::string>> groups;
   for (const auto& name : std::set<std::string>(names.begin(), names.end())) {
     const auto input = input_of(name);
@@ -69,7 +69,7 @@ TieBy parse_tie_by(const std::string& text) {
   fail(ErrorKind::kUsage, "`tie_by` '{}' is not one of concat, sum", text);
 }
 
-PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
+PrototypeMap tie_prototypes(std::span<const adapters::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
                             TieBy by) {
   check_alike(adapters);
   for (const auto& paths : tied_paths(adapters.front(), names)) {

@@ -23,7 +23,7 @@ TieBy parse_tie_by(const std::string& text);
 ///
 /// Throws kUsage for names that do not read one input (only q_proj, k_proj, v_proj do, and gate_proj, up_proj), or where a block has fewer
 /// than two of them; kMismatch where updates of unequal widths are to be summed; and as right_singular.
-PrototypeMap tie_prototypes(std::span<const lora::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
+PrototypeMap tie_prototypes(std::span<const adapters::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
                             TieBy by);
 
 }  // namespace quiver::routing

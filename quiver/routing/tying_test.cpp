@@ -20,21 +20,21 @@ const std::map<std::string, std::int64_t> kOutputs = {{"self_attn.q_proj", 12}, 
                                                       {"self_attn.o_proj", 12}, {"mlp.gate_proj", 20},   {"mlp.up_proj", 20}};
 
 /// Of two layers, ranks that differ between projections.
-lora::LoraAdapter layered_adapter(const std::string& name, std::uint64_t seed) {
-  lora::LoraAdapter adapter;
+adapters::LoraAdapter layered_adapter(const std::string& name, std::uint64_t seed) {
+  adapters::LoraAdapter adapter;
   adapter.name = name;
   for (const std::string layer : {"layers.0.", "layers.1."}) {
     std::int64_t rank = 2;
     for (const auto& [module, outputs] : kOutputs) {
       ++seed;
-      adapter.pairs.emplace(layer + module, lora::LoraPair(draw({rank, kIn}, seed), draw({outputs, rank}, seed + 100), 3));
+      adapter.pairs.emplace(layer + module, adapters::LoraPair(draw({rank, kIn}, seed), draw({outputs, rank}, seed + 100), 3));
       rank = rank == 2 ? 3 : 2;
     }
   }
   return adapter;
 }
 
-std::vector<lora::LoraAdapter> two_adapters() { return {layered_adapter("a", 1000), layered_adapter("b", 2000)}; }
+std::vector<adapters::LoraAdapter> two_adapters() { return {layered_adapter("a", 1000), layered_adapter("b", 2000)}; }
 
 /// The first right singular vector of a dense matrix, its largest entry positive.
 torch::Tensor first_direction(const torch::Tensor& update) {
@@ -42,7 +42,9 @@ torch::Tensor first_direction(const torch::Tensor& update) {
   return v * v[v.abs().argmax()].sign();
 }
 
-torch::Tensor delta(const lora::LoraAdapter& adapter, const std::string& path) { return adapter.pairs.at(path).delta().to(torch::kDouble); }
+torch::Tensor delta(const adapters::LoraAdapter& adapter, const std::string& path) {
+  return adapter.pairs.at(path).delta().to(torch::kDouble);
+}
 
 TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
   const auto adapters = two_adapters();
@@ -74,13 +76,13 @@ TEST(TiePrototypes, SumIsTheDirectionOfTheSum) {
 }
 
 TEST(TiePrototypes, OfOneLoraAIsThatOfTheFusedProjection) {
-  lora::LoraAdapter separate, fused;
+  adapters::LoraAdapter separate, fused;
   const auto a = draw({2, kIn}, 1), b_q = draw({12, 2}, 2), b_k = draw({4, 2}, 3), b_v = draw({4, 2}, 4);
-  separate.pairs.emplace("layers.0.self_attn.q_proj", lora::LoraPair(a, b_q, 4));
-  separate.pairs.emplace("layers.0.self_attn.k_proj", lora::LoraPair(a, b_k, 4));
-  separate.pairs.emplace("layers.0.self_attn.v_proj", lora::LoraPair(a, b_v, 4));
-  const auto of_fused = arrow_prototype(lora::LoraPair(a, torch::cat({b_q, b_k, b_v}), 4));
-  const std::vector<lora::LoraAdapter> adapters = {separate};
+  separate.pairs.emplace("layers.0.self_attn.q_proj", adapters::LoraPair(a, b_q, 4));
+  separate.pairs.emplace("layers.0.self_attn.k_proj", adapters::LoraPair(a, b_k, 4));
+  separate.pairs.emplace("layers.0.self_attn.v_proj", adapters::LoraPair(a, b_v, 4));
+  const auto of_fused = arrow_prototype(adapters::LoraPair(a, torch::cat({b_q, b_k, b_v}), 4));
+  const std::vector<adapters::LoraAdapter> adapters = {separate};
   const auto tied = tie_prototypes(adapters, prototypes(adapters), {"q_proj", "k_proj", "v_proj"}, TieBy::kConcat);
   EXPECT_LT((tied.at("layers.0.self_attn.v_proj")[0] - of_fused).abs().max().item<double>(), 1e-6);
 }

@@ -9,7 +9,7 @@
 
 namespace quiver::tensor {
 
-/// The dtype whose elements a T holds. A struct of 16 `bits` is a kernel's own bfloat16 (nn/kernels/bf16.h).
+/// The dtype whose elements a T holds. A struct of 16 `bits` is a kernel's own bfloat16 (backend/cpu/bf16.h).
 template <typename T>
 constexpr torch::Dtype element_dtype() {
   if constexpr (requires(T element) { element.bits; }) {

@@ -19,6 +19,9 @@ using TensorMap = std::map<std::string, torch::Tensor>;
 /// "Float [32, 8]", for messages; "none" for an undefined tensor.
 std::string describe(const torch::Tensor& tensor);
 
+/// What norms, softmax and losses are computed in: float64 for float64, else float32.
+inline torch::Dtype compute_dtype(torch::Dtype dtype) { return dtype == torch::kDouble ? torch::kDouble : torch::kFloat; }
+
 torch::Dtype to_torch_dtype(io::Dtype dtype);
 /// Throws kUnsupported for dtypes that safetensors has not.
 io::Dtype from_torch_dtype(torch::Dtype dtype);

@@ -13,7 +13,7 @@
 namespace quiver::train {
 namespace {
 
-const lora::LoraAdapter& adapter_of(Trainer& trainer) {
+const adapters::LoraAdapter& adapter_of(Trainer& trainer) {
   const auto* one = dynamic_cast<const OneAdapter*>(&trainer.trained());
   if (one == nullptr) fail(ErrorKind::kInternal, "'{}' is not one adapter: it cannot be trained beside others", trainer.trained().name());
   return one->live();
@@ -55,7 +55,7 @@ AdapterGroup::AdapterGroup(const model::Llama& base, std::vector<Trainer*> membe
   auto projections = base.projections();
   for (const auto& [path, pair] : adapter_of(*members_.front()).pairs) {
     auto& projection = projection_at(projections, path, adapter_of(*members_.front()).name);
-    auto layer = std::make_shared<lora::GroupedLora>(projection, pair.scaling());
+    auto layer = std::make_shared<adapters::GroupedLora>(projection, pair.scaling());
     layers_.emplace(path, layer);
     projection = std::move(layer);
   }

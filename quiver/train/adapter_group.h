@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/grouped_lora.h"
+#include "quiver/adapters/grouped_lora.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::train {
 
 /// Runs trainers of one adapter each side by side. A step takes the next batch of every trainer that is not done, computes them as groups
-/// of one forest (lora::GroupedLora), and lets every trainer take its own optimiser step, with its own schedule, clipping, validation and
-/// end. So each gives what it would give alone, up to the rounding of products over more rows; which rounding that is depends on the
+/// of one forest (adapters::GroupedLora), and lets every trainer take its own optimiser step, with its own schedule, clipping, validation
+/// and end. So each gives what it would give alone, up to the rounding of products over more rows; which rounding that is depends on the
 /// members. For batches too small to keep the machine busy. Not thread-safe.
 class AdapterGroup {
  public:
@@ -33,7 +33,7 @@ class AdapterGroup {
   void collect(const std::vector<Trainer*>& active);
 
   std::vector<Trainer*> members_;
-  std::map<std::string, std::shared_ptr<lora::GroupedLora>> layers_;
+  std::map<std::string, std::shared_ptr<adapters::GroupedLora>> layers_;
   model::Llama adapted_;
 };
 

@@ -36,7 +36,7 @@ class CheckpointTest : public ::testing::Test {
   Trainer make() {
     TrainOptions options{.epochs = 3, .batch_size = 4, .validate_every = 1};
     options.optimizer.learning_rate = 1e-2;
-    return Trainer(base_, lora::initial_adapter("toy", {}, base_.projections(), 1), nested_sequences(3, 2), options,
+    return Trainer(base_, adapters::initial_adapter("toy", {}, base_.projections(), 1), nested_sequences(3, 2), options,
                    nested_sequences(1, 5));
   }
 

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
-#include "quiver/nn/row_parts.h"
+#include "quiver/backend/row_parts.h"
 #include "quiver/train/test_support.h"
 #include "quiver/train/trainer.h"
 
@@ -36,14 +36,14 @@ struct Result {
 };
 
 /// Loss and gradient of an adapter with dropout masks on every other projection if asked for.
-Result run(const model::Llama& base, const lora::LoraAdapter& adapter, const forest::ForestBatch& batch, bool with_masks,
+Result run(const model::Llama& base, const adapters::LoraAdapter& adapter, const forest::ForestBatch& batch, bool with_masks,
            bool by_autograd) {
   const auto wide = base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
   FlatParameters parameters(adapter, torch::kCPU, wide);
   auto projections = base.projections();
   std::uint64_t number = 0;
   for (const auto& [path, pair] : parameters.adapter().pairs) {
-    auto layer = std::make_shared<lora::LoraLinear>(projections.at(path), pair, with_masks ? 0.5 : 0.0);
+    auto layer = std::make_shared<adapters::LoraLinear>(projections.at(path), pair, with_masks ? 0.5 : 0.0);
     if (with_masks && ++number % 2 == 0) {
       auto generator = at::detail::createCPUGenerator(number);
       layer->set_dropout_mask(
@@ -76,7 +76,7 @@ TEST(ForestPass, EqualsAutograd) {
       for (const int trees : {1, 6}) {
         const auto batch = batch_of(trees);
         if (threads > 1 && trees > 1) {
-          ASSERT_GT(nn::RowParts(batch.forest.num_rows()).size(), 1) << "the batch is not divided";
+          ASSERT_GT(backend::RowParts(batch.forest.num_rows()).size(), 1) << "the batch is not divided";
         }
         for (const auto& modules : targets) {
           for (const bool with_masks : {false, true}) {
@@ -121,10 +121,10 @@ TEST(RowParts, CoverAllRowsOnce) {
     const Threads guard(threads);
     for (const std::int64_t count : {0, 1, 127, 128, 129, 500, 1537, 4099}) {
       SCOPED_TRACE(count);
-      const nn::RowParts parts(count);
+      const backend::RowParts parts(count);
       std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
       std::atomic<std::int64_t> largest{0};
-      parts.for_each([&](const nn::RowPart& part) {
+      parts.for_each([&](const backend::RowPart& part) {
         for (auto r = part.begin; r < part.end; ++r) ++seen[static_cast<std::size_t>(r)];
         auto before = largest.load();
         while (part.size() > before && !largest.compare_exchange_weak(before, part.size())) {
@@ -139,7 +139,7 @@ TEST(RowParts, CoverAllRowsOnce) {
 TEST(RowParts, RethrowWhatAPartThrows) {
   const Threads guard(3);
   const auto run = [] {
-    nn::RowParts(600).for_each([](const nn::RowPart& part) {
+    backend::RowParts(600).for_each([](const backend::RowPart& part) {
       if (part.index == 1) throw std::runtime_error("part");
     });
   };

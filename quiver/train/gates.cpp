@@ -6,8 +6,8 @@
 
 namespace quiver::train {
 
-Gates::Gates(lora::LoraAdapter adapter, torch::Device device, torch::Dtype dtype) : adapter_(std::move(adapter)) {
-  lora::refuse_dora(adapter_, "train gates of it");
+Gates::Gates(adapters::LoraAdapter adapter, torch::Device device, torch::Dtype dtype) : adapter_(std::move(adapter)) {
+  adapters::refuse_dora(adapter_, "train gates of it");
   std::int64_t size = 0;
   for (auto& [path, pair] : adapter_.pairs) {
     pair = pair.to(device, dtype);
@@ -25,7 +25,7 @@ nn::ProjectionMap Gates::attach(const nn::ProjectionMap& base) {
     auto gate = values_.narrow(0, offset, pair.in_features()).detach().requires_grad_();
     gate.mutable_grad() = gradient_.narrow(0, offset, pair.in_features());
     offset += pair.in_features();
-    layers_.push_back(std::make_shared<lora::GatedLora>(projection, pair, std::move(gate)));
+    layers_.push_back(std::make_shared<adapters::GatedLora>(projection, pair, std::move(gate)));
     projection = layers_.back();
   }
   return projections;

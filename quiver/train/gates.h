@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/gated_lora.h"
+#include "quiver/adapters/gated_lora.h"
 #include "quiver/tensor/tensor.h"
 #include "quiver/train/trainable.h"
 
@@ -16,7 +16,7 @@ namespace quiver::train {
 /// A vector v [d_in] for every projection that the adapter adapts, 0 in the beginning, in path order in values().
 class Gates : public Trainable {
  public:
-  Gates(lora::LoraAdapter adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
+  Gates(adapters::LoraAdapter adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
 
   const std::string& name() const override { return adapter_.name; }
   torch::Tensor& values() override { return values_; }
@@ -28,9 +28,9 @@ class Gates : public Trainable {
   tensor::TensorMap gates(const torch::Tensor& values) const;
 
  private:
-  lora::LoraAdapter adapter_;
+  adapters::LoraAdapter adapter_;
   torch::Tensor values_, gradient_;
-  std::vector<std::shared_ptr<lora::GatedLora>> layers_;
+  std::vector<std::shared_ptr<adapters::GatedLora>> layers_;
 };
 
 }  // namespace quiver::train

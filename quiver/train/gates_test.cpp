@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
-#include "quiver/lora/lora_linear.h"
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/train/test_support.h"
 #include "quiver/train/trainer.h"
 
@@ -41,8 +41,8 @@ TEST(Gates, StartHalfOpen) {
   Gates gates(adapter, torch::kCPU, torch::kDouble);
   const auto adapted = base.with_projections(gates.attach(base.projections()));
   for (auto& [path, pair] : adapter.pairs)
-    pair = lora::LoraPair(pair.lora_a(), pair.lora_b() / 2, pair.alpha()).to(torch::kCPU, torch::kDouble);
-  const auto half = base.with_projections(lora::attach(base.projections(), adapter));
+    pair = adapters::LoraPair(pair.lora_a(), pair.lora_b() / 2, pair.alpha()).to(torch::kCPU, torch::kDouble);
+  const auto half = base.with_projections(adapters::attach(base.projections(), adapter));
   const auto batch = forest::build_batch(nested_sequences(2, 4));
   const auto targets = loss_targets(batch, LossMean::kExamples);
   EXPECT_NEAR(model::loss_of(adapted, model::forest_rows(batch.forest), targets),
@@ -54,7 +54,7 @@ TEST(Gates, TrainingOpensThemWhereTheAdapterHelps) {
   const auto examples = nested_sequences(3, 2);
   TrainOptions options{.epochs = 30, .batch_size = 8};
   options.optimizer.learning_rate = 1e-2;
-  Trainer adapter(base, lora::initial_adapter("toy", {}, base.projections(), 1), examples, options);
+  Trainer adapter(base, adapters::initial_adapter("toy", {}, base.projections(), 1), examples, options);
   while (!adapter.is_done()) adapter.run_step();
   const auto gates = std::make_shared<Gates>(adapter.adapter(), torch::kCPU);
   Trainer trainer(base, gates, examples, options);

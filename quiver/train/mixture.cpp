@@ -10,17 +10,17 @@
 
 namespace quiver::train {
 
-Mixture::Mixture(std::string name, std::vector<lora::LoraAdapter> skills, std::int64_t num_tasks, const MixtureOptions& options,
+Mixture::Mixture(std::string name, std::vector<adapters::LoraAdapter> skills, std::int64_t num_tasks, const MixtureOptions& options,
                  torch::Device device, torch::Dtype dtype)
     : name_(std::move(name)), skills_(std::move(skills)), num_tasks_(num_tasks), options_(options) {
-  lora::check_skills(skills_, options.shape);
+  merge::check_skills(skills_, options.shape);
   if (num_tasks < 1) fail(ErrorKind::kUsage, "a mixture of skills is for 1 task or more, not {}", num_tasks);
   if (!(options.logit_rate_ratio > 0))
     fail(ErrorKind::kUsage, "the rate of the logits is {} times the skills'; expected above 0", options.logit_rate_ratio);
-  if (options.sample_weights && options.shape.rule != lora::MixRule::kSigmoid) {
-    fail(ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule '{}'", lora::mix_rule_name(options.shape.rule));
+  if (options.sample_weights && options.shape.rule != merge::MixRule::kSigmoid) {
+    fail(ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule '{}'", merge::mix_rule_name(options.shape.rule));
   }
-  units_ = lora::mix_units(skills_.front(), options.shape.unit);
+  units_ = merge::mix_units(skills_.front(), options.shape.unit);
   const auto on = torch::TensorOptions().dtype(dtype).device(device);
   const auto num_skills = static_cast<std::int64_t>(skills_.size());
   RandomStream random(options.seed, "logits/" + name_);
@@ -87,7 +87,7 @@ nn::ProjectionMap Mixture::attach(const nn::ProjectionMap& base) {
   auto projections = base;
   for (const auto& [path, pair] : skills_.front().pairs) {
     auto& projection = projection_at(projections, path, name_);
-    auto layer = std::make_shared<lora::GroupedLora>(projection, pair.scaling(), dropout());
+    auto layer = std::make_shared<adapters::GroupedLora>(projection, pair.scaling(), dropout());
     layers_.emplace(path, layer);
     projection = std::move(layer);
   }
@@ -104,13 +104,13 @@ void Mixture::lay_out(std::span<const std::int32_t> groups) {
   auto z = logits_view(leaf_);
   if (options_.sample_weights && noise_seed_) {
     RandomStream random(*noise_seed_, "weights");
-    z = lora::relaxed_bernoulli(z, random);
+    z = merge::relaxed_bernoulli(z, random);
   }
-  const auto weights = lora::mix_weights(z.index_select(0, index), options_.shape.rule).unbind(1);  // [G, S, K] by unit
+  const auto weights = merge::mix_weights(z.index_select(0, index), options_.shape.rule).unbind(1);  // [G, S, K] by unit
   mixed_.clear();
   for (const auto& [path, skills] : factors(leaf_)) {
     const auto& mine = weights[static_cast<std::size_t>(units_.of_path.at(path))];
-    Factors mixed{lora::mix_lora_a(skills.a, mine), lora::mix_lora_b(skills.b, mine)};
+    Factors mixed{merge::mix_lora_a(skills.a, mine), merge::mix_lora_b(skills.b, mine)};
     layers_.at(path)->set_factors(mixed.a, mixed.b);
     mixed_.emplace(path, std::move(mixed));
   }
@@ -136,7 +136,7 @@ torch::Tensor Mixture::logits(const torch::Tensor& values) const {
   return logits_view(values).detach().to(torch::kCPU).clone();
 }
 
-std::vector<lora::LoraAdapter> Mixture::skills(const torch::Tensor& values) const {
+std::vector<adapters::LoraAdapter> Mixture::skills(const torch::Tensor& values) const {
   tensor::expect_like(values, values_, "values of a mixture");
   auto result = skills_;
   for (const auto& [path, of_path] : factors(values)) {
@@ -151,8 +151,8 @@ std::vector<lora::LoraAdapter> Mixture::skills(const torch::Tensor& values) cons
   return result;
 }
 
-lora::LoraAdapter Mixture::task_adapter(const torch::Tensor& values, std::int64_t task, const std::string& name) const {
-  return lora::mix_skills(skills(values), logits(values)[task], options_.shape, name);
+adapters::LoraAdapter Mixture::task_adapter(const torch::Tensor& values, std::int64_t task, const std::string& name) const {
+  return merge::mix_skills(skills(values), logits(values)[task], options_.shape, name);
 }
 
 }  // namespace quiver::train

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/base/error.h"
-#include "quiver/lora/lora_linear.h"
 #include "quiver/train/test_support.h"
 #include "quiver/train/trainer.h"
 
@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::int64_t kTasks = 4;
 
-std::vector<lora::LoraAdapter> random_skills(const model::Llama& base, int count) {
-  std::vector<lora::LoraAdapter> skills;
+std::vector<adapters::LoraAdapter> random_skills(const model::Llama& base, int count) {
+  std::vector<adapters::LoraAdapter> skills;
   for (int k = 0; k < count; ++k) {
     skills.push_back(random_adapter(base, 20 + static_cast<std::uint64_t>(k)));
     skills.back().name = format("skill-{}", k);
@@ -35,9 +35,9 @@ std::vector<forest::Sequence> of_tasks() {
 }
 
 /// The loss with each sequence alone, under a LoraLinear whose factors are sums over skills; differentiable in `leaf`, flat as values().
-torch::Tensor plain_loss(const model::Llama& base, const std::vector<lora::LoraAdapter>& skills, const lora::MixShape& shape,
+torch::Tensor plain_loss(const model::Llama& base, const std::vector<adapters::LoraAdapter>& skills, const merge::MixShape& shape,
                          bool train_skills, const torch::Tensor& leaf, const std::vector<forest::Sequence>& sequences) {
-  const auto units = lora::mix_units(skills.front(), shape.unit);
+  const auto units = merge::mix_units(skills.front(), shape.unit);
   const auto num_skills = static_cast<std::int64_t>(skills.size());
   const auto logits =
       leaf.narrow(0, 0, kTasks * units.count * shape.num_heads * num_skills).view({kTasks, units.count, shape.num_heads, num_skills});
@@ -55,9 +55,9 @@ torch::Tensor plain_loss(const model::Llama& base, const std::vector<lora::LoraA
       std::vector<torch::Tensor> a_blocks, b_blocks;
       for (std::int64_t s = 0; s < shape.num_heads; ++s) {
         const auto z = logits[sequence.group][units.of_path.at(path)][s];
-        const auto w = shape.rule == lora::MixRule::kSigmoid   ? z.sigmoid() / (z.sigmoid().sum() + 1e-8)
-                       : shape.rule == lora::MixRule::kSoftmax ? z.exp() / z.exp().sum()
-                                                               : z;
+        const auto w = shape.rule == merge::MixRule::kSigmoid   ? z.sigmoid() / (z.sigmoid().sum() + 1e-8)
+                       : shape.rule == merge::MixRule::kSoftmax ? z.exp() / z.exp().sum()
+                                                                : z;
         torch::Tensor a, b;
         for (std::int64_t k = 0; k < num_skills; ++k) {
           const auto& own = skills[static_cast<std::size_t>(k)].pairs.at(path);
@@ -71,17 +71,17 @@ torch::Tensor plain_loss(const model::Llama& base, const std::vector<lora::LoraA
         a_blocks.push_back(a);
         b_blocks.push_back(b);
       }
-      pair = lora::LoraPair(torch::cat(a_blocks, 1), torch::cat(b_blocks, 0), pair.alpha());
+      pair = adapters::LoraPair(torch::cat(a_blocks, 1), torch::cat(b_blocks, 0), pair.alpha());
     }
     const auto batch = forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false});
-    total = total + batch_loss(base.with_projections(lora::attach(base.projections(), mixed)), batch, LossMean::kExamples) /
+    total = total + batch_loss(base.with_projections(adapters::attach(base.projections(), mixed)), batch, LossMean::kExamples) /
                         static_cast<double>(sequences.size());
   }
   return total;
 }
 
 struct Case {
-  lora::MixShape shape;
+  merge::MixShape shape;
   bool train_skills = true;
 };
 
@@ -114,7 +114,7 @@ TEST_P(MixtureGradient, EqualsThatOfSequencesOneByOne) {
   EXPECT_TRUE(logits[2].equal(torch::zeros_like(logits[2])));  // no sequence was of task 2
 }
 
-using lora::MixRule, lora::MixUnit;
+using merge::MixRule, merge::MixUnit;
 INSTANTIATE_TEST_SUITE_P(Cases, MixtureGradient,
                          ::testing::Values(Case{{MixRule::kSigmoid, MixUnit::kProjection, 1}},
                                            Case{{MixRule::kSigmoid, MixUnit::kBlock, 2}}, Case{{MixRule::kSoftmax, MixUnit::kModel, 1}},
@@ -131,7 +131,7 @@ TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
     const auto batch = forest::build_batch(sequences);
     mixture.lay_out(std::span(&task, 1));
     const double loss = model::loss_of(adapted, model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples));
-    const auto one = base.with_projections(lora::attach(base.projections(), mixture.task_adapter(mixture.values(), task, "one")));
+    const auto one = base.with_projections(adapters::attach(base.projections(), mixture.task_adapter(mixture.values(), task, "one")));
     EXPECT_NEAR(loss, model::loss_of(one, model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples)), 1e-5);
   }
 }
@@ -199,7 +199,7 @@ TEST(Mixture, SampledWeightsAreThoseOfLogitsWithLogisticNoise) {
   EXPECT_GT(std::abs(loss - computed(sampling, 8, false).first), 1e-6);
   EXPECT_EQ(computed(sampling, std::nullopt, false).first, computed(plain, std::nullopt, false).first);  // nothing is drawn in validation
   EXPECT_EQ(computed(plain, 7, false).first, computed(plain, std::nullopt, false).first);
-  EXPECT_ERROR(Mixture("poly", skills, kTasks, {.shape = {.rule = lora::MixRule::kLinear}, .sample_weights = true}, torch::kCPU),
+  EXPECT_ERROR(Mixture("poly", skills, kTasks, {.shape = {.rule = merge::MixRule::kLinear}, .sample_weights = true}, torch::kCPU),
                ErrorKind::kUsage, "weights are sampled where they are sigmoids, not by the rule 'linear'");
 }
 

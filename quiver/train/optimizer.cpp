@@ -22,7 +22,7 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
   return options.learning_rate;
 }
 
-FlatParameters::FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype) : adapter_(adapter) {
+FlatParameters::FlatParameters(const adapters::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype) : adapter_(adapter) {
   std::int64_t size = 0;
   for (const auto& [path, pair] : adapter.pairs) {
     for (const auto& t : pair.tensors()) size += t.numel();
@@ -56,7 +56,7 @@ torch::Tensor FlatParameters::rate_factors(double ratio) const {
   return factors;
 }
 
-lora::LoraAdapter FlatParameters::snapshot(const torch::Tensor& values) const {
+adapters::LoraAdapter FlatParameters::snapshot(const torch::Tensor& values) const {
   tensor::expect_like(values, values_, "values of an adapter");
   auto copy = adapter_;
   std::int64_t offset = 0;

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/lora.h"
+#include "quiver/adapters/lora.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::train {
@@ -37,21 +37,21 @@ double learning_rate(const OptimizerOptions& options, std::int64_t step, std::in
 class FlatParameters {
  public:
   /// Copies the adapter's tensors; dtype float32 (float64 for tests).
-  FlatParameters(const lora::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
+  FlatParameters(const adapters::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
 
   /// The adapter over the views; its tensors require gradients, which accumulate in gradient().
-  const lora::LoraAdapter& adapter() const { return adapter_; }
+  const adapters::LoraAdapter& adapter() const { return adapter_; }
   torch::Tensor& values() { return values_; }      ///< [P]
   torch::Tensor& gradient() { return gradient_; }  ///< [P]
   /// [P]: `ratio` where a number belongs to a lora_b, else 1. Undefined if the ratio is 1.
   torch::Tensor rate_factors(double ratio) const;
   /// A copy with tensors of its own, on the CPU; of other values [P] if given.
-  lora::LoraAdapter snapshot() const { return snapshot(values_); }
-  lora::LoraAdapter snapshot(const torch::Tensor& values) const;
+  adapters::LoraAdapter snapshot() const { return snapshot(values_); }
+  adapters::LoraAdapter snapshot(const torch::Tensor& values) const;
 
  private:
   torch::Tensor values_, gradient_;
-  lora::LoraAdapter adapter_;
+  adapters::LoraAdapter adapter_;
 };
 
 /// AdamW (Loshchilov & Hutter 2019, algorithm 2) with decoupled weight decay, as torch.optim.AdamW computes it.

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "quiver/adapters/init.h"
 #include "quiver/base/random.h"
-#include "quiver/lora/init.h"
 #include "quiver/model/llama.h"
 #include "quiver/testing/message_of.h"
 
@@ -19,12 +19,12 @@ inline model::Llama tiny(torch::Dtype dtype = torch::kFloat, const std::string& 
   return model::load_llama(kGolden / "model" / name, {torch::kCPU, dtype});
 }
 
-inline lora::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed,
-                                        std::vector<std::string> target_modules = {"all-linear"}) {
-  auto adapter = lora::initial_adapter("random", {.target_modules = std::move(target_modules)}, model.projections(), seed);
+inline adapters::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed,
+                                            std::vector<std::string> target_modules = {"all-linear"}) {
+  auto adapter = adapters::initial_adapter("random", {.target_modules = std::move(target_modules)}, model.projections(), seed);
   for (auto& [path, pair] : adapter.pairs) {
     RandomStream random(seed, "b/" + path);
-    pair = lora::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
+    pair = adapters::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
   }
   return adapter;
 }

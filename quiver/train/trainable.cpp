@@ -1,7 +1,7 @@
 #include "quiver/train/trainable.h"
 
+#include "quiver/adapters/dora_linear.h"
 #include "quiver/base/error.h"
-#include "quiver/lora/dora_linear.h"
 
 namespace quiver::train {
 
@@ -18,9 +18,9 @@ nn::ProjectionMap OneAdapter::attach(const nn::ProjectionMap& base) {
   for (const auto& [path, pair] : parameters_.adapter().pairs) {
     auto& projection = projection_at(projections, path, name());
     if (pair.magnitude().defined()) {
-      layers_.push_back(std::make_shared<lora::DoraLinear>(projection, pair));
+      layers_.push_back(std::make_shared<adapters::DoraLinear>(projection, pair));
     } else {
-      auto layer = std::make_shared<lora::LoraLinear>(projection, pair, dropout());
+      auto layer = std::make_shared<adapters::LoraLinear>(projection, pair, dropout());
       if (dropout() > 0) dropout_layers_.emplace(path, layer);
       layers_.push_back(std::move(layer));
     }

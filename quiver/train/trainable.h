@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "quiver/lora/grouped_lora.h"
-#include "quiver/lora/lora_linear.h"
+#include "quiver/adapters/grouped_lora.h"
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/nn/projection.h"
 #include "quiver/train/optimizer.h"
 
@@ -52,7 +52,7 @@ class Trainable {
 /// One adapter, whatever the group. The layers read the flat values, and their gradients go straight to the flat gradient.
 class OneAdapter : public Trainable {
  public:
-  OneAdapter(const lora::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat)
+  OneAdapter(const adapters::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat)
       : parameters_(initial, device, dtype) {}
 
   const std::string& name() const override { return parameters_.adapter().name; }
@@ -65,14 +65,14 @@ class OneAdapter : public Trainable {
   void set_dropout_masks(const MaskOf& mask) override;
 
   /// The adapter over the flat values, whose gradients accumulate in gradient().
-  const lora::LoraAdapter& live() const { return parameters_.adapter(); }
+  const adapters::LoraAdapter& live() const { return parameters_.adapter(); }
   /// A copy of its own tensors, on the CPU, of the given values.
-  lora::LoraAdapter adapter(const torch::Tensor& values) const { return parameters_.snapshot(values); }
+  adapters::LoraAdapter adapter(const torch::Tensor& values) const { return parameters_.snapshot(values); }
 
  private:
   FlatParameters parameters_;
   std::vector<std::shared_ptr<nn::Projection>> layers_;
-  std::map<std::string, std::shared_ptr<lora::LoraLinear>> dropout_layers_;  // by path
+  std::map<std::string, std::shared_ptr<adapters::LoraLinear>> dropout_layers_;  // by path
 };
 
 /// The projection at `path`; kMismatch, naming the adapter, if the model does not have it.

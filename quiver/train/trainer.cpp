@@ -9,11 +9,12 @@
 #include <functional>
 #include <numeric>
 
+#include "quiver/backend/ops.h"
 #include "quiver/base/error.h"
 #include "quiver/base/memory.h"
 #include "quiver/base/profile.h"
 #include "quiver/base/random.h"
-#include "quiver/nn/ops.h"
+#include "quiver/nn/head_loss.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/train/checkpoint.h"
 
@@ -99,7 +100,7 @@ double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_
 
 }  // namespace
 
-Trainer::Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples,
+Trainer::Trainer(const model::Llama& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
                  const TrainOptions& options, std::vector<forest::Sequence> validation)
     : Trainer(base,
               std::make_shared<OneAdapter>(initial, base.placement().device,
@@ -325,7 +326,7 @@ bool Trainer::has_lost_patience() const {
   return std::ranges::count_if(stats_.validations, [this](const auto& v) { return v.step > stats_.best_step; }) >= options_.patience;
 }
 
-lora::LoraAdapter Trainer::adapter() const {
+adapters::LoraAdapter Trainer::adapter() const {
   const auto one = std::dynamic_pointer_cast<OneAdapter>(trained_);
   if (one == nullptr) fail(ErrorKind::kInternal, "what is trained as '{}' is not one adapter", trained_->name());
   return one->adapter(result());

@@ -69,8 +69,8 @@ class Trainer {
   Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples, const TrainOptions& options,
           std::vector<forest::Sequence> validation = {});
   /// One adapter, in float32 (float64 over a float64 base).
-  Trainer(const model::Llama& base, const lora::LoraAdapter& initial, std::vector<forest::Sequence> examples, const TrainOptions& options,
-          std::vector<forest::Sequence> validation = {});
+  Trainer(const model::Llama& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
+          const TrainOptions& options, std::vector<forest::Sequence> validation = {});
 
   std::int64_t num_steps() const { return num_steps_; }
   std::int64_t step() const { return stats_.steps; }
@@ -98,7 +98,7 @@ class Trainer {
   /// The model that computes with what is trained.
   const model::Llama& model() const { return adapted_; }
   /// The result of a trainer of one adapter.
-  lora::LoraAdapter adapter() const;
+  adapters::LoraAdapter adapter() const;
   const TrainStats& stats() const { return stats_; }
   double last_grad_norm() const { return last_grad_norm_; }
 

@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
-#include "quiver/lora/lora_linear.h"
-#include "quiver/lora/peft.h"
 #include "quiver/train/test_support.h"
 
 namespace quiver::train {
@@ -25,7 +25,7 @@ struct LossAndGradient {
 /// As training does it.
 LossAndGradient run_batch(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
   parameters.gradient().zero_();
-  const auto adapted = base.with_projections(lora::attach(base.projections(), parameters.adapter()));
+  const auto adapted = base.with_projections(adapters::attach(base.projections(), parameters.adapter()));
   const double loss = model::add_loss_gradient(adapted, model::forest_rows(batch.forest), loss_targets(batch, mean));
   return {loss, parameters.gradient().clone()};
 }
@@ -33,7 +33,7 @@ LossAndGradient run_batch(const model::Llama& base, FlatParameters& parameters, 
 /// By the definition, with autograd.
 LossAndGradient run_plainly(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
   parameters.gradient().zero_();
-  const auto loss = batch_loss(base.with_projections(lora::attach(base.projections(), parameters.adapter())), batch, mean);
+  const auto loss = batch_loss(base.with_projections(adapters::attach(base.projections(), parameters.adapter())), batch, mean);
   loss.backward();
   return {loss.item<double>(), parameters.gradient().clone()};
 }
@@ -107,7 +107,7 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   const fs::path folder = kGolden / "training" / GetParam();
   const auto run = io::read_json_file(folder / "run.json");
   const auto base = tiny(torch::kFloat, run.at("base").get<std::string>());
-  FlatParameters parameters(lora::load_peft(folder / "initial"), torch::kCPU);
+  FlatParameters parameters(adapters::load_peft(folder / "initial"), torch::kCPU);
   OptimizerOptions options{
       .learning_rate = run.at("learning_rate"), .weight_decay = run.at("weight_decay"), .max_grad_norm = run.at("clip_norm")};
   AdamW optimizer(options, parameters.values());
@@ -151,11 +151,11 @@ INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", 
 Trainer make_trainer(const model::Llama& base, double dropout = 0, double rate = 1e-2, bool use_dora = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4};
   options.optimizer.learning_rate = rate;
-  return Trainer(base, lora::initial_adapter("toy", {.dropout = dropout, .use_dora = use_dora}, base.projections(), 1),
+  return Trainer(base, adapters::initial_adapter("toy", {.dropout = dropout, .use_dora = use_dora}, base.projections(), 1),
                  nested_sequences(3, 2), options);
 }
 
-void expect_same(const lora::LoraAdapter& a, const lora::LoraAdapter& b) {
+void expect_same(const adapters::LoraAdapter& a, const adapters::LoraAdapter& b) {
   for (const auto& [path, pair] : a.pairs) {
     EXPECT_TRUE(std::ranges::equal(pair.tensors(), b.pairs.at(path).tensors(), torch::equal)) << path;
   }
@@ -192,7 +192,7 @@ TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
   options.optimizer.learning_rate = 1e-3;
   const auto run = [&](bool share) {
     options.share_prefixes = share;
-    Trainer trainer(base, lora::initial_adapter("toy", {}, base.projections(), 1), nested_sequences(4, 2), options);
+    Trainer trainer(base, adapters::initial_adapter("toy", {}, base.projections(), 1), nested_sequences(4, 2), options);
     while (!trainer.is_done()) trainer.run_step();
     return trainer.stats();
   };
@@ -211,8 +211,8 @@ TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
                          .micro_batch_tokens = micro_batch_tokens,
                          .checkpoint_activations = checkpoint_activations};
     options.optimizer.learning_rate = 1e-2;
-    Trainer trainer(base, lora::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1), nested_sequences(3, 2),
-                    options);
+    Trainer trainer(base, adapters::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1),
+                    nested_sequences(3, 2), options);
     while (!trainer.is_done()) trainer.run_step();
     return std::pair(trainer.stats(), trainer.adapter());
   };
@@ -250,7 +250,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   const auto make = [&](std::vector<forest::Sequence> validation, std::int64_t patience) {
     TrainOptions options{.epochs = 20, .batch_size = 8, .validate_every = 2, .patience = patience};
     options.optimizer.learning_rate = 3e-2;
-    return Trainer(base, lora::initial_adapter("toy", {}, base.projections(), 1), examples, options, std::move(validation));
+    return Trainer(base, adapters::initial_adapter("toy", {}, base.projections(), 1), examples, options, std::move(validation));
   };
   const auto unlike = nested_sequences(3, 9);  // learning the others makes these worse in the end
   auto trainer = make(unlike, 3);
@@ -269,7 +269,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   EXPECT_EQ(resumed.step(), trainer.step());
   expect_same(trainer.adapter(), resumed.adapter());
   // The result is the adapter of that step: its loss on the validation examples is the one noted.
-  const auto adapted = base.with_projections(lora::attach(base.projections(), trainer.adapter()));
+  const auto adapted = base.with_projections(adapters::attach(base.projections(), trainer.adapter()));
   double loss = 0;
   for (const auto& sequence : unlike) {
     const torch::NoGradGuard no_grad;
@@ -283,7 +283,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
 TEST(Trainer, RefusesABatchThatDoesNotFitIntoMemory) {
   const auto base = tiny();
   TrainOptions options{.batch_size = 64, .memory_limit = 1 << 20};
-  const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
+  const auto initial = adapters::initial_adapter("toy", {}, base.projections(), 1);
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(4, 2), options), ErrorKind::kUsage, "1 MiB are left; give `micro_batch_tokens`");
   options.memory_limit = std::int64_t{1} << 30;
   Trainer(base, initial, nested_sequences(4, 2), options);
@@ -311,7 +311,7 @@ TEST(AdamW, AGradientThatIsNotFiniteChangesNothing) {
 
 TEST(Trainer, RefusesWhatItCannotTrain) {
   const auto base = tiny();
-  const auto initial = lora::initial_adapter("toy", {}, base.projections(), 1);
+  const auto initial = adapters::initial_adapter("toy", {}, base.projections(), 1);
   EXPECT_ERROR(Trainer(base, initial, {}, {}), ErrorKind::kUsage, "adapter 'toy' has no training examples");
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.epochs = 0}), ErrorKind::kUsage, "epochs is 0; expected 1 or more");
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), ErrorKind::kUsage, "batch size is 0; expected 1 or more");

@@ -2,22 +2,22 @@
 #include <algorithm>
 #include <memory>
 
-#include "quiver/nn/attention_plan.h"
-#include "quiver/nn/kernels/attention_isa.h"
+#include "quiver/backend/attention_plan.h"
+#include "quiver/backend/cpu/attention_isa.h"
 #include "tests/kernels/support.h"
 
 namespace quiver::kernel_test {
 namespace {
 
-namespace kernel = nn::kernel;
+namespace kernel = backend::kernel;
+using backend::AttentionBlock;
+using backend::AttentionChunks;
+using backend::AttentionPlan;
+using backend::AttentionSpan;
 using kernel::AttentionUnit;
 using kernel::GradientUse;
 using kernel::KeySpan;
 using kernel::QueryBlock;
-using nn::AttentionBlock;
-using nn::AttentionChunks;
-using nn::AttentionPlan;
-using nn::AttentionSpan;
 
 /// Adds a random segment of `path`'s tree and its children, depth first.
 void add_segments(Draw& draw, AttentionPlan& plan, const std::vector<AttentionSpan>& path, int depth) {
@@ -40,7 +40,7 @@ AttentionPlan random_plan(Draw& draw) {
   AttentionPlan plan;
   for (auto trees = draw.size(0, 2); trees >= 0; --trees) add_segments(draw, plan, {}, 2);
   plan.num_keys = plan.num_queries;
-  plan.chunks = nn::cut_into_chunks(plan, draw.size(1, 80));
+  plan.chunks = backend::cut_into_chunks(plan, draw.size(1, 80));
   return plan;
 }
 

@@ -1,5 +1,5 @@
 // Row-wise kernels against their definitions in float64.
-#include "quiver/nn/kernels/elementwise_isa.h"
+#include "quiver/backend/cpu/elementwise_isa.h"
 
 #include <algorithm>
 
@@ -8,7 +8,7 @@
 namespace quiver::kernel_test {
 namespace {
 
-namespace kernel = nn::kernel;
+namespace kernel = backend::kernel;
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 

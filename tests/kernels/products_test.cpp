@@ -1,8 +1,8 @@
 // The small products of a LoRA and products by a packed matrix, against their definitions in float64.
 #include <algorithm>
 
-#include "quiver/lora/kernels/low_rank_isa.h"
-#include "quiver/nn/kernels/packed_product_isa.h"
+#include "quiver/backend/cpu/low_rank_isa.h"
+#include "quiver/backend/cpu/packed_product_isa.h"
 #include "tests/kernels/support.h"
 
 namespace quiver::kernel_test {
@@ -23,7 +23,7 @@ double dot(std::int64_t count, L left, R right) {
 
 TYPED_TEST(LowRank, ShrinkExpandAndOuterAreTheirDefinitions) {
   using T = TypeParam;
-  namespace kernel = lora::kernel;
+  namespace kernel = backend::kernel;
   for_rounds("low_rank", [](Draw& draw) {
     const auto rows = draw.coin() ? draw.size(0, 9) : draw.size(0, 70), dim = draw.width(), rank = draw.size(1, 20);
     const auto x = draw.values<T>(rows * dim), onto = draw.values<T>(rows * dim);
@@ -65,7 +65,7 @@ TYPED_TEST(LowRank, ShrinkExpandAndOuterAreTheirDefinitions) {
 }
 
 TEST(PackedProduct, IsItsDefinition) {
-  namespace kernel = nn::kernel;
+  namespace kernel = backend::kernel;
   for_rounds("packed_product", [](Draw& draw) {
     const auto rows = draw.coin() ? draw.size(0, 9) : draw.size(0, 140);
     const std::int64_t depths[] = {0, draw.size(1, 40), draw.size(1, 40), draw.size(760, 800)};

@@ -1,5 +1,5 @@
 // Arrow's routing and routed LoRAs against their definitions in float64.
-#include "quiver/routing/kernels/routed_lora_isa.h"
+#include "quiver/backend/cpu/routed_lora_isa.h"
 
 #include <algorithm>
 #include <functional>
@@ -11,7 +11,7 @@
 namespace quiver::kernel_test {
 namespace {
 
-namespace kernel = routing::kernel;
+namespace kernel = backend::kernel;
 
 template <typename T>
 class Routing : public ::testing::Test {};

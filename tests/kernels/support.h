@@ -16,13 +16,13 @@
 #include <string>
 #include <vector>
 
+#include "quiver/backend/cpu/bf16.h"
 #include "quiver/base/random.h"
-#include "quiver/nn/kernels/bf16.h"
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::kernel_test {
 
-using nn::kernel::Bf16;
+using backend::kernel::Bf16;
 using tensor::CpuIsa;
 
 /// Instruction sets that this CPU has.

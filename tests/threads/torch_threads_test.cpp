@@ -5,9 +5,9 @@
 
 #include <filesystem>
 
+#include "quiver/adapters/lora_linear.h"
 #include "quiver/io/folder.h"
 #include "quiver/library/library.h"
-#include "quiver/lora/lora_linear.h"
 #include "quiver/nn/projection.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/recorder.h"
@@ -40,7 +40,7 @@ TEST_F(TorchThreads, AProjectionLaysItsTransposeOutOnce) {
 }
 
 TEST_F(TorchThreads, ARoutedLayerAndItsRecorderServeAll) {
-  std::vector<lora::LoraPair> pairs;
+  std::vector<adapters::LoraPair> pairs;
   for (std::uint64_t n = 0; n < 5; ++n) pairs.emplace_back(draw({2, 32}, 10 + n), draw({24, 2}, 20 + n), 2);
   routing::RoutingRecorder recorder;
   const auto arrow = std::make_shared<routing::ArrowRouter>(draw({5, 32}, 4), routing::ArrowOptions{.top_k = 2});

@@ -1,0 +1,21 @@
+#include "quiver/adapters/peft_names.h"
+
+#include <algorithm>
+
+#include "quiver/base/error.h"
+
+namespace quiver::adapters {
+
+std::string path_of(const std::string& module) { return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module; }
+
+std::string module_of(const std::string& path) { return path == "lm_head" ? path : std::string(kModelPrefix) + path; }
+
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) text += format("{}'{}'", i == 0 ? "" : ", ", names[i]);
+  if (names.size() > kMost) text += format(" and {} more", names.size() - kMost);
+  return text;
+}
+
+}  // namespace quiver::adapters

@@ -1,0 +1,54 @@
+// Attention over a forest of token segments: only here does the shape of a batch matter.
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+
+#include "quiver/backend/attention_plan.h"
+#include "quiver/forest/token_forest.h"
+
+namespace quiver::backend {
+
+/// The boolean mask [num_queries, num_keys], true where a query sees a key. For the reference and for tests.
+torch::Tensor dense_mask(const AttentionPlan& plan);
+
+using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
+
+/// Every row of the forest attends to its path; keys are the rows themselves.
+AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
+
+/// softmax(scale * q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
+///
+/// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D] -> [Tq, H, D]. Dtype of q; scores and softmax in float32 (float64 for
+/// float64 inputs). Differentiable in q, k and v.
+/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same
+/// result for any number of them; on a GPU libtorch's attention under a mask, and in float64 the definition (reference_attention).
+torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale);
+
+/// The same without autograd. lse [H, Tq] float32, the log of each query's softmax denominator, is what the gradient
+/// needs beside the result; undefined where it does not, and not set for plans over a KV cache. `bias` is attention_bias of the
+/// plan, made once for all layers; undefined, it is made where it is needed.
+struct Attended {
+  torch::Tensor out, lse;
+};
+Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                               double scale, const torch::Tensor& bias = {});
+/// The gradients of q, k and v given that of the result.
+struct AttentionGradient {
+  torch::Tensor q, k, v;
+};
+AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale,
+                                            const torch::Tensor& bias = {});
+
+/// What is added to the scores where libtorch's attention runs instead of our kernel, on GPUs: [num_queries, num_keys], 0 where a query
+/// sees a key and -infinity elsewhere. Undefined on the CPU, and for float64.
+torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype);
+
+/// The same by its definition, with a dense mask: O(Tq Tk) memory. Any device and dtype; autograd does the rest.
+torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan,
+                                  double scale);
+
+}  // namespace quiver::backend

@@ -1,0 +1,196 @@
+#include "quiver/backend/attention_kernel.h"
+
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "quiver/backend/cpu/attention_isa.h"
+#include "quiver/base/error.h"
+#include "quiver/base/profile.h"
+#include "quiver/tensor/cpu.h"
+#include "quiver/tensor/raw_data.h"
+
+namespace quiver::backend {
+namespace {
+
+using kernel::AttentionUnit;
+using kernel::Bf16;
+using kernel::GradientUse;
+using kernel::KeySpan;
+using kernel::QueryBlock;
+using tensor::mutable_raw_data;
+using tensor::raw_data;
+using Chunk = AttentionChunks::Chunk;
+
+const KeySpan* in_kernels_terms(const AttentionSpan* spans) {
+  static_assert(sizeof(KeySpan) == sizeof(AttentionSpan));
+  return reinterpret_cast<const KeySpan*>(spans);
+}
+
+std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, const std::vector<AttentionSpan>& spans) {
+  std::vector<QueryBlock> result;
+  for (const auto& block : blocks) {
+    result.push_back({block.first_query, block.first_key, block.length, block.num_visible, block.spans_end - block.spans_begin,
+                      in_kernels_terms(spans.data() + block.spans_begin)});
+  }
+  return result;
+}
+
+template <typename T>
+AttentionUnit<T> unit_of(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
+  AttentionUnit<T> unit{};
+  unit.q = raw_data<T>(q, "q of attention", {q.size(0), q.size(1), q.size(2)});
+  unit.k = raw_data<T>(k, "k of attention", {k.size(0), k.size(1), q.size(2)});
+  unit.v = raw_data<T>(v, "v of attention", k.sizes());
+  unit.num_queries = q.size(0);
+  unit.num_heads = q.size(1);
+  unit.num_kv_heads = k.size(1);
+  unit.head_dim = q.size(2);
+  unit.scale = static_cast<float>(scale);
+  return unit;
+}
+
+/// Runs f(index, scratch) for all units, each thread with a scratch of its own. Units differ in size, so threads take
+/// them one at a time; what a unit computes does not depend on who computes it.
+template <typename F>
+void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
+  const auto threads = std::min<std::int64_t>(at::get_num_threads(), count);
+  auto scratch = torch::empty({std::max<std::int64_t>(threads, 1), kernel::padded(scratch_floats)}, torch::kFloat);
+  std::atomic<std::int64_t> next{0};
+  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    const StageTimer timer(Stage::kAttention);
+    for (auto thread = begin; thread < end; ++thread) {
+      float* mine = mutable_raw_data<float>(scratch, "scratch of attention", scratch.sizes()) + thread * scratch.size(1);
+      for (auto i = next.fetch_add(1); i < count; i = next.fetch_add(1)) f(i, mine);
+    }
+  });
+}
+
+std::int64_t most_spans(const std::vector<AttentionBlock>& blocks) {
+  std::int64_t spans = 0;
+  for (const auto& block : blocks) spans = std::max(spans, block.spans_end - block.spans_begin);
+  return spans;
+}
+
+/// Calls f(unit, chunk's index) for every chunk and key head, on all threads.
+template <typename T, typename F>
+void for_chunks(AttentionUnit<T> unit, const AttentionChunks& work, F f) {
+  const auto blocks = query_blocks(work.blocks, work.spans);
+  unit.most_spans = most_spans(work.blocks);
+  std::int64_t most_keys = 0;
+  for (const auto& chunk : work.chunks) most_keys = std::max(most_keys, chunk.num_keys());
+  for_units(static_cast<std::int64_t>(work.chunks.size()) * unit.num_kv_heads,
+            kernel::scratch_floats(most_keys, unit.most_spans, unit.head_dim), [&](std::int64_t index, float* scratch) {
+              const auto which = static_cast<std::size_t>(index / unit.num_kv_heads);
+              const Chunk& chunk = work.chunks[which];
+              auto mine = unit;
+              mine.scratch = scratch;
+              mine.kv_head = index % unit.num_kv_heads;
+              mine.context = in_kernels_terms(work.context.data() + chunk.context_begin);
+              mine.num_context_spans = chunk.context_end - chunk.context_begin;
+              mine.first_row = chunk.first_row;
+              mine.num_rows = chunk.num_rows;
+              mine.num_keys = chunk.num_keys();
+              mine.blocks = blocks.data() + chunk.blocks_begin;
+              mine.num_blocks = chunk.blocks_end - chunk.blocks_begin;
+              f(mine, which);
+            });
+}
+
+template <typename T>
+void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
+  const auto blocks = query_blocks(plan.blocks, plan.spans);
+  std::int64_t most = 0;
+  for (const auto& block : plan.blocks) most = std::max(most, block.num_visible + block.length);
+  const auto group = unit.num_heads / unit.num_kv_heads;
+  for_units(static_cast<std::int64_t>(blocks.size()) * unit.num_kv_heads, kernel::decode_scratch_floats(most, unit.head_dim, group),
+            [&](std::int64_t index, float* scratch) {
+              auto mine = unit;
+              mine.scratch = scratch;
+              mine.kv_head = index % unit.num_kv_heads;
+              mine.blocks = blocks.data() + index / unit.num_kv_heads;
+              mine.num_blocks = 1;
+              QUIVER_ON_CPU(kernel, attention_decode, mine);
+            });
+}
+
+template <typename T>
+void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
+  unit.out = mutable_raw_data<T>(out, "out of attention", out.sizes());
+  unit.lse = mutable_raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries});
+  if (plan.chunks.chunks.empty()) return run_decode(unit, plan);
+  for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_CPU(kernel, attention_forward, mine); });
+}
+
+/// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
+/// the chunk's own rows.
+template <typename T>
+void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torch::Tensor& dout, const torch::Tensor& out,
+                  const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
+  unit.dout = raw_data<T>(dout, "dout of attention", dq.sizes());
+  unit.out_in = raw_data<T>(out, "out of attention", dq.sizes());
+  unit.lse = const_cast<float*>(raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries}));
+  unit.dq = mutable_raw_data<T>(dq, "dq of attention", dq.sizes());
+  const auto width = kernel::padded(unit.head_dim);
+  std::vector<std::int64_t> first_key = {0};  // of each chunk, among all their keys
+  for (const auto& chunk : work.chunks) first_key.push_back(first_key.back() + chunk.num_keys());
+  torch::Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
+  float* places = mutable_raw_data<float>(partial, "gradients of attention", partial.sizes());
+  const auto place = [&](std::int64_t which, std::int64_t kv_head, std::size_t chunk, std::int64_t key) {
+    return places + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
+  };
+  for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
+    mine.dk = place(0, mine.kv_head, chunk, 0);
+    mine.dv = place(1, mine.kv_head, chunk, 0);
+    QUIVER_ON_CPU(kernel, attention_backward, mine);
+  });
+  for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
+    mine.dk = place(0, mine.kv_head, chunk, 0);
+    mine.dv = place(1, mine.kv_head, chunk, 0);
+    const auto [begin, end] =
+        std::equal_range(work.uses.begin(), work.uses.end(), AttentionChunks::Use{.owner = static_cast<std::int64_t>(chunk)},
+                         [](const auto& a, const auto& b) { return a.owner < b.owner; });
+    std::vector<GradientUse> uses;
+    for (auto use = begin; use != end; ++use) {
+      const auto user = static_cast<std::size_t>(use->user);
+      uses.push_back({use->first_row - mine.first_row, use->length, place(0, mine.kv_head, user, use->first_key),
+                      place(1, mine.kv_head, user, use->first_key)});
+    }
+    QUIVER_ON_CPU(kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()),
+                  mutable_raw_data<T>(dk, "dk of attention", dk.sizes()), mutable_raw_data<T>(dv, "dv of attention", dk.sizes()));
+  });
+}
+
+}  // namespace
+
+std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                                           const AttentionPlan& plan, double scale) {
+  const torch::NoGradGuard no_grad;
+  auto out = q.new_empty(q.sizes());
+  auto lse = torch::empty({q.size(1), q.size(0)}, torch::kFloat);
+  if (q.scalar_type() == torch::kFloat) {
+    run_forward(unit_of<float>(q, k, v, scale), plan, out, lse);
+  } else {
+    run_forward(unit_of<Bf16>(q, k, v, scale), plan, out, lse);
+  }
+  return {out, lse};
+}
+
+std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(const torch::Tensor& dout, const torch::Tensor& q,
+                                                                           const torch::Tensor& k, const torch::Tensor& v,
+                                                                           const torch::Tensor& out, const torch::Tensor& lse,
+                                                                           const AttentionPlan& plan, double scale) {
+  const torch::NoGradGuard no_grad;
+  if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
+  auto dq = q.new_empty(q.sizes()), dk = k.new_empty(k.sizes()), dv = v.new_empty(v.sizes());
+  if (q.scalar_type() == torch::kFloat) {
+    run_backward(unit_of<float>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
+  } else {
+    run_backward(unit_of<Bf16>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
+  }
+  return {dq, dk, dv};
+}
+
+}  // namespace quiver::backend

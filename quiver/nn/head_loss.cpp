@@ -1,0 +1,89 @@
+#include "quiver/nn/head_loss.h"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+
+#include "quiver/backend/ops.h"
+#include "quiver/backend/row_parts.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::nn {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr std::int64_t kLogitRows = 128;
+
+torch::Dtype wide_dtype(const torch::Tensor& x) { return tensor::compute_dtype(x.scalar_type()); }
+
+struct ProjectionHolder : torch::CustomClassHolder {
+  explicit ProjectionHolder(const Projection* p) : projection(p) {}
+  const Projection* projection;  // used within forward only
+};
+
+struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& hidden, const c10::intrusive_ptr<ProjectionHolder>& head,
+                               const torch::Tensor& target, const torch::Tensor& weight) {
+    const auto result = head_loss_and_gradient(hidden, *head->projection, target, weight);
+    ctx->save_for_backward({result.gradient});
+    return torch::full({}, result.loss, hidden.options().dtype(wide_dtype(hidden)).requires_grad(false));
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto gradient = ctx->get_saved_variables()[0];
+    return {gradient * grads[0].to(gradient.scalar_type()), torch::Tensor(), torch::Tensor(), torch::Tensor()};
+  }
+};
+
+/// Parts of the rows of logits: some for every thread, none so large that its logits matter.
+template <typename F>
+void for_logit_parts(const torch::Tensor& hidden, const F& f) {
+  const auto count = hidden.size(0);
+  for (std::int64_t first = 0; first < count; first += kLogitRows * at::get_num_threads()) {
+    const auto size = std::min<std::int64_t>(kLogitRows * at::get_num_threads(), count - first);
+    backend::RowParts(size, hidden.is_cpu()).for_each([&](const backend::RowPart& part) { f(first + part.begin, part.size()); });
+  }
+}
+
+}  // namespace
+
+HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
+                                const torch::Tensor& weight) {
+  const torch::NoGradGuard no_grad;
+  HeadLoss result{0, torch::empty_like(hidden), torch::empty({hidden.size(0)}, hidden.options().dtype(wide_dtype(hidden)))};
+  const auto targets = target.to(hidden.device());
+  const auto weights = weight.to(hidden.device(), wide_dtype(hidden));
+  auto losses = std::vector<double>(static_cast<std::size_t>(hidden.size(0)), 0.0);  // of a part, at its first row
+  for_logit_parts(hidden, [&](std::int64_t first, std::int64_t count) {
+    auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();  // [count, V]
+    const auto terms = backend::cross_entropy_into(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
+    losses[static_cast<std::size_t>(first)] = terms.sum().item<double>();
+    result.terms.narrow(0, first, count).copy_(terms);
+    result.gradient.narrow(0, first, count).copy_(head.backward(logits));
+  });
+  for (const double loss : losses) result.loss += loss;
+  return result;
+}
+
+torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target, const torch::Tensor& weight) {
+  return HeadLossFunction::apply(hidden, c10::make_intrusive<ProjectionHolder>(&head), target, weight);
+}
+
+TargetScores score_targets(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target) {
+  TargetScores scores{torch::empty({hidden.size(0)}, wide_dtype(hidden)), torch::empty({hidden.size(0)}, torch::kBool)};
+  const auto wanted = target.to(hidden.device());
+  for_logit_parts(hidden, [&](std::int64_t first, std::int64_t count) {
+    const auto logits = head.forward(hidden.narrow(0, first, count)).contiguous();
+    const auto [lse, best] = backend::summarize_logits(logits);
+    const auto ids = wanted.narrow(0, first, count);
+    const auto picked = logits.gather(1, ids.unsqueeze(1)).squeeze(1).to(lse.scalar_type());
+    scores.log_prob.narrow(0, first, count).copy_(picked - lse);
+    scores.is_greedy.narrow(0, first, count).copy_(best == ids);
+  });
+  return scores;
+}
+
+}  // namespace quiver::nn
