@@ -1,8 +1,8 @@
 // Forward and backward passes of a Llama without autograd, for inference and for training adapters.
 //
 // All but attention works row by row, so each thread takes its share of the rows through everything between two
-// attentions, and threads wait for each other twice a layer instead of after every operation (backend/row_parts.h). After the last attention
-// only the rows that are wanted go on. Llama::hidden with autograd is the definition these are tested against.
+// attentions, and threads wait for each other twice a layer instead of after every operation (backend/row_parts.h). After the last
+// attention only the rows that are wanted go on. Llama::hidden with autograd is the definition these are tested against.
 #pragma once
 
 #include <torch/types.h>
