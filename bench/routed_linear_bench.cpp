@@ -7,9 +7,9 @@
 #include <memory>
 #include <vector>
 
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 #include "quiver/routing/arrow.h"
-#include "quiver/routing/routed_linear.h"
+#include "quiver/routing/routed_update.h"
 #include "quiver/testing/dense_mixture.h"
 
 namespace {
@@ -24,7 +24,7 @@ struct Setup {
   explicit Setup(std::int64_t num_adapters, std::int64_t num_tokens) {
     auto generator = at::detail::createCPUGenerator(42);
     const double scale = 1 / std::sqrt(static_cast<double>(kWidth));
-    base = std::make_shared<nn::DenseProjection>((torch::randn({kWidth, kWidth}, generator) * scale).to(torch::kBFloat16));
+    base = nn::Linear((torch::randn({kWidth, kWidth}, generator) * scale).to(torch::kBFloat16));
     std::vector<torch::Tensor> prototypes;
     for (std::int64_t i = 0; i < num_adapters; ++i) {
       pairs.emplace_back(torch::randn({kRank, kWidth}, generator) * scale, torch::randn({kWidth, kRank}, generator) * 0.1, 16);
@@ -35,7 +35,7 @@ struct Setup {
     }
     tokens = torch::randn({num_tokens, kWidth}, generator).to(torch::kBFloat16);
   }
-  nn::ProjectionPtr base;
+  nn::Linear base;
   std::vector<adapters::LoraPair> pairs;
   routing::RouterPtr router;
   torch::Tensor tokens;
@@ -48,27 +48,27 @@ void count_tokens(benchmark::State& state, std::int64_t num_tokens) {
 void BM_BaseProjection(benchmark::State& state) {
   const c10::InferenceMode guard;
   const Setup setup(0, state.range(0));
-  for (auto _ : state) benchmark::DoNotOptimize(setup.base->forward(setup.tokens));
+  for (auto _ : state) benchmark::DoNotOptimize(setup.base.forward(setup.tokens));
   count_tokens(state, state.range(0));
 }
 BENCHMARK(BM_BaseProjection)->ArgName("tokens")->Arg(1)->Arg(16)->Arg(512)->UseRealTime();
 
-void BM_RoutedLinear(benchmark::State& state) {
+void BM_RoutedUpdate(benchmark::State& state) {
   const c10::InferenceMode guard;
   const Setup setup(state.range(0), state.range(1));
   const auto combine = state.range(2) == 0 ? routing::Combine::kParams : routing::Combine::kOutputs;
-  const routing::RoutedLinear layer(setup.base, setup.pairs, setup.router, combine);
+  const auto layer = setup.base.with(std::make_shared<routing::RoutedUpdate>(setup.base, setup.pairs, setup.router, combine));
   // A fast wrong answer is not a result: check before timing.
   const auto sample = setup.tokens.narrow(0, 0, std::min<std::int64_t>(8, setup.tokens.size(0)));
   const auto expected =
-      quiver::testing::dense_mixture(setup.base->base_weight(), setup.pairs, setup.router->route(sample), sample, combine);
+      quiver::testing::dense_mixture(setup.base.weight().dense(), setup.pairs, setup.router->route(sample), sample, combine);
   if (!torch::allclose(layer.forward(sample).to(torch::kDouble), expected, 2e-2, 2e-2)) {
-    return state.SkipWithError("RoutedLinear disagrees with its definition");
+    return state.SkipWithError("RoutedUpdate disagrees with its definition");
   }
   for (auto _ : state) benchmark::DoNotOptimize(layer.forward(setup.tokens));
   count_tokens(state, state.range(1));
 }
-BENCHMARK(BM_RoutedLinear)
+BENCHMARK(BM_RoutedUpdate)
     ->ArgNames({"adapters", "tokens", "outputs"})
     ->ArgsProduct({{16, 64, 256}, {1, 16, 512}, {0}})
     ->Args({16, 512, 1})

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "quiver/adapters/lora.h"
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 
 namespace quiver::adapters {
 
@@ -22,7 +22,7 @@ bool is_target(const std::string& path, const std::string& target);
 /// projection that `options.target_modules` selects. Each lora_a is drawn from the stream "init/<path>" of `seed`, whatever the adapter's
 /// name: adapters that are to be averaged factor by factor must start from the same lora_a, since unrelated ones cancel. Throws kUsage for
 /// bad options, kNotFound for a target module that selects no projection.
-LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::ProjectionMap& projections, std::uint64_t seed,
+LoraAdapter initial_adapter(const std::string& name, const LoraOptions& options, const nn::LinearMap& linears, std::uint64_t seed,
                             LoraInit init = LoraInit::kMttl);
 
 }  // namespace quiver::adapters

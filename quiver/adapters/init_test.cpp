@@ -12,12 +12,12 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-nn::ProjectionMap small_model() {
-  nn::ProjectionMap projections;
+nn::LinearMap small_model() {
+  nn::LinearMap projections;
   for (const std::string path : {"layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj", "layers.1.self_attn.q_proj"}) {
-    projections[path] = std::make_shared<nn::DenseProjection>(torch::zeros({8, 300}));
+    projections[path] = nn::Linear(torch::zeros({8, 300}));
   }
-  projections["layers.0.mlp.down_proj"] = std::make_shared<nn::DenseProjection>(torch::zeros({300, 20}));
+  projections["layers.0.mlp.down_proj"] = nn::Linear(torch::zeros({300, 20}));
   return projections;
 }
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "quiver/adapters/lora.h"
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 
 namespace quiver::adapters {
 
@@ -48,12 +48,12 @@ bool base_names_differ(const std::string& a, const std::string& b);
 /// (else naming it and the nearest one) of the same d_in and d_out, and the fingerprints of the bases agree where both are
 /// known. Where one is not, and the names differ (base_names_differ), shapes decide: returns a warning that names both. `allow_other_base`
 /// leaves fingerprints and names out.
-std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
+std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::LinearMap& projections, const std::string& base_name,
                                       const std::string& base_fingerprint, bool allow_other_base = false);
 
 /// Warnings that PEFT gives, too, when it loads the adapter into a model with these projections: tensors that are missing for projections
 /// which the configuration targets, keys of rank_pattern and alpha_pattern that match none of these, and exclude_modules that match no
 /// module. As in PEFT, an entry of target_modules that matches nothing is no matter. Empty for an adapter made by Quiver.
-std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::ProjectionMap& projections);
+std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::LinearMap& projections);
 
 }  // namespace quiver::adapters

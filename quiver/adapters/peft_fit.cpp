@@ -65,7 +65,7 @@ void warn_of_keys(const std::vector<ModulePattern<Value>>& patterns, const char*
 }
 
 /// Every module of the model as far as projections tell: themselves, what holds them, and what stands beside the layers.
-std::vector<std::string> all_modules(const nn::ProjectionMap& projections) {
+std::vector<std::string> all_modules(const nn::LinearMap& projections) {
   std::set<std::string> modules = {"lm_head", "model", "model.embed_tokens", "model.norm", "model.rotary_emb"};
   for (const auto& [path, projection] : projections) {
     for (const auto& module : modules_of(path)) {
@@ -83,7 +83,7 @@ bool base_names_differ(const std::string& a, const std::string& b) {
   return !name_a.empty() && !name_b.empty() && name_a != name_b;
 }
 
-std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::ProjectionMap& projections, const std::string& base_name,
+std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::LinearMap& projections, const std::string& base_name,
                                       const std::string& base_fingerprint, bool allow_other_base) {
   std::vector<std::string> unknown;
   for (const auto& [path, pair] : adapter.pairs) {
@@ -92,7 +92,7 @@ std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::Proj
       unknown.push_back(path);
       continue;
     }
-    const auto& projection = *found->second;
+    const auto& projection = found->second;
     if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
       fail(ErrorKind::kMismatch,
            "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on another "
@@ -126,7 +126,7 @@ std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::Proj
                 base_name);
 }
 
-std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::ProjectionMap& projections) {
+std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::LinearMap& projections) {
   if (adapter.peft_config.empty()) return {};
   const auto config = parse_peft_config(adapter.peft_config, format("the configuration of adapter '{}'", adapter.name));
   std::vector<std::string> targeted;

@@ -36,10 +36,10 @@ TEST(BaseNames, DifferOnlyIfTheModelsDo) {
   EXPECT_TRUE(base_names_differ("llama-1b", "llama-3b"));
 }
 
-nn::ProjectionMap model_of(const LoraAdapter& adapter) {
-  nn::ProjectionMap projections;
+nn::LinearMap model_of(const LoraAdapter& adapter) {
+  nn::LinearMap projections;
   for (const auto& [path, pair] : adapter.pairs) {
-    projections[path] = std::make_shared<nn::DenseProjection>(torch::zeros({pair.out_features(), pair.in_features()}));
+    projections[path] = nn::Linear(torch::zeros({pair.out_features(), pair.in_features()}));
   }
   return projections;
 }
@@ -104,7 +104,7 @@ TEST(CheckFits, NamesPairsWithoutProjection) {
 TEST(CheckFits, TellsBothShapes) {
   const auto adapter = random_adapter("a");
   auto model = model_of(adapter);
-  model["layers.0.self_attn.v_proj"] = std::make_shared<nn::DenseProjection>(torch::zeros({5, 6}));
+  model["layers.0.self_attn.v_proj"] = nn::Linear(torch::zeros({5, 6}));
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { check_fits(adapter, model, "llama-tiny", "", true); }),
               HasSubstr("it maps 6 to 4 features, the model maps 6 to 5"));
 }

@@ -61,17 +61,17 @@ void add(const LibraryOptions& options) {
   const auto base = options.common.load();
   auto adapter = adapters::load_peft(options.folder);
   const auto warning =
-      adapters::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), options.allow_other_base);
+      adapters::check_fits(adapter, base.llama.linears(), base.llama.spec().name, base.llama.fingerprint(), options.allow_other_base);
   auto progress = options.common.progress();
   if (warning) progress.message(*warning);
-  for (const auto& text : adapters::peft_warnings(adapter, base.llama.projections())) progress.message(text);
+  for (const auto& text : adapters::peft_warnings(adapter, base.llama.linears())) progress.message(text);
   if (adapters::changes_nothing(adapter))
     progress.message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
   adapter.name = options.name.empty() ? adapter.name : options.name;
   // From here on it is an adapter of this base: its file says so, and the library checks it.
-  adapter.base_model = base.llama.config().name;
+  adapter.base_model = base.llama.spec().name;
   adapter.base_fingerprint = base.llama.fingerprint();
-  auto library = library::Library::open_or_create(options.library, {base.llama.config().name, base.llama.fingerprint()});
+  auto library = library::Library::open_or_create(options.library, {base.llama.spec().name, base.llama.fingerprint()});
   const auto tasks = options.tasks.empty() ? std::vector{adapter.name} : options.tasks;
   std::vector<cluster::GroupSimilarity> groups;  // nearest first
   if (options.assign) groups = recipes::nearest_groups(library, adapter, tasks);

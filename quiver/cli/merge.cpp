@@ -20,7 +20,7 @@ void run(MergeOptions& options) {
   const auto library = library::Library::open(options.choice.library);
   options.choice.merge.seed = options.common.seed;
   auto merged = recipes::merged_adapter(base, library, options.choice);
-  merged.base_model = base.llama.config().name;
+  merged.base_model = base.llama.spec().name;
   merged.base_fingerprint = base.llama.fingerprint();
   adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::diagnostics {
@@ -40,7 +40,7 @@ struct TrainingBench {
 /// Optimiser steps on one batch. Operations: 4 for each parameter of the blocks' linear maps and row computed, 4 for each of
 /// the head's and label (forward, and backward to the activations). Also "tokens_per_second" of the sequences,
 /// "rows_per_second" of what is computed, "peak_bytes" of the process.
-nlohmann::json bench_training(const model::Llama& base, const TrainingBench& bench);
+nlohmann::json bench_training(const model::Model& base, const TrainingBench& bench);
 
 /// A library of random adapters under Arrow.
 struct RoutingBench {
@@ -50,6 +50,6 @@ struct RoutingBench {
 };
 /// Scoring a batch of random sequences: seconds of the "base", of "params" and "outputs" (ways to mix), and "over_base", their medians'
 /// ratios.
-nlohmann::json bench_routing(const model::Llama& base, const RoutingBench& bench);
+nlohmann::json bench_routing(const model::Model& base, const RoutingBench& bench);
 
 }  // namespace quiver::diagnostics

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "quiver/adapters/init.h"
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/base/random.h"
@@ -20,17 +20,17 @@ namespace {
 
 constexpr std::int64_t kVocab = 97;
 
-model::Llama tiny_llama() {
-  model::LlamaConfig config{.name = "selfcheck",
-                            .vocab_size = kVocab,
-                            .hidden_size = 48,
-                            .num_layers = 2,
-                            .num_heads = 4,
-                            .num_kv_heads = 2,
-                            .head_dim = 12,
-                            .intermediate_size = 80,
-                            .max_positions = 256,
-                            .tie_word_embeddings = true};
+model::Model tiny_model() {
+  model::ModelSpec spec;
+  spec.name = "selfcheck";
+  spec.family = "llama";
+  spec.vocab_size = kVocab;
+  spec.hidden_size = 48;
+  spec.num_layers = 2;
+  spec.max_positions = 256;
+  spec.tie_word_embeddings = true;
+  spec.block.attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 12};
+  spec.block.mlp = {.intermediate_size = 80};
   tensor::TensorMap weights;
   const auto add = [&](const std::string& name, torch::IntArrayRef shape, double bound, double shift = 0) {
     RandomStream random(7, "selfcheck/" + name);
@@ -50,7 +50,7 @@ model::Llama tiny_llama() {
     add(prefix + "input_layernorm.weight", {48}, 0.2, 1);
     add(prefix + "post_attention_layernorm.weight", {48}, 0.2, 1);
   }
-  return model::Llama(config, weights, {torch::kCPU, torch::kFloat}, {"selfcheck", model::weights_hash(weights)});
+  return model::Model(spec, weights, {torch::kCPU, torch::kFloat}, {"selfcheck", model::weights_hash(weights)});
 }
 
 /// A task that can be learned: after a common instruction, the answer repeats the last input token, shifted.
@@ -69,7 +69,7 @@ std::vector<forest::Sequence> toy_task(const std::string& name, std::int32_t shi
   return examples;
 }
 
-torch::Tensor hidden_of(const model::Llama& model, const forest::ForestBatch& batch) {
+torch::Tensor hidden_of(const model::Model& model, const forest::ForestBatch& batch) {
   const torch::NoGradGuard no_grad;
   std::vector<std::int64_t> rows;
   for (const auto& target : batch.targets) rows.push_back(target.row);
@@ -81,7 +81,7 @@ double largest(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).
 class Checker {
  public:
   SelfCheckResult run() {
-    const auto base = tiny_llama();
+    const auto base = tiny_model();
     const auto examples = toy_task("a", 3);
     check_forest(base, examples);
     const auto first = train(base, "a", examples), second = train(base, "b", toy_task("b", 11));
@@ -96,7 +96,7 @@ class Checker {
     result_.checks.push_back({what, std::isfinite(difference) && difference <= bound, difference});
   }
 
-  void check_forest(const model::Llama& base, const std::vector<forest::Sequence>& examples) {
+  void check_forest(const model::Model& base, const std::vector<forest::Sequence>& examples) {
     const auto shared = forest::build_batch(examples), plain = forest::build_batch(examples, {.share_prefixes = false});
     add("a forest of shared prefixes computes what its examples compute alone", largest(hidden_of(base, shared), hidden_of(base, plain)),
         1e-4);
@@ -105,10 +105,10 @@ class Checker {
     result_.behaviour["greedy"] = model::generate(base, prompts, {.max_new_tokens = 8});
   }
 
-  adapters::LoraAdapter train(const model::Llama& base, const std::string& name, const std::vector<forest::Sequence>& examples) {
+  adapters::LoraAdapter train(const model::Model& base, const std::string& name, const std::vector<forest::Sequence>& examples) {
     train::TrainOptions options{.epochs = 12, .batch_size = 8};
     options.optimizer.learning_rate = 2e-2;
-    train::Trainer trainer(base, adapters::initial_adapter(name, {}, base.projections(), 7), examples, options);
+    train::Trainer trainer(base, adapters::initial_adapter(name, {}, base.linears(), 7), examples, options);
     while (!trainer.is_done()) trainer.run_step();
     const auto& losses = trainer.stats().losses;
     result_.checks.push_back(
@@ -117,32 +117,32 @@ class Checker {
     return trainer.adapter();
   }
 
-  void check_merge(const model::Llama& base, const adapters::LoraAdapter& adapter, const std::vector<forest::Sequence>& examples) {
+  void check_merge(const model::Model& base, const adapters::LoraAdapter& adapter, const std::vector<forest::Sequence>& examples) {
     const auto batch = forest::build_batch(examples);
-    const auto attached = hidden_of(base.with_projections(adapters::attach(base.projections(), adapter)), batch);
-    auto merged = base.projections();
+    const auto attached = hidden_of(base.with_linears(adapters::attach(base.linears(), adapter)), batch);
+    auto merged = base.linears();
     for (const auto& [path, pair] : adapter.pairs) {
-      merged[path] = std::make_shared<nn::DenseProjection>(adapters::merged_weight(merged[path]->base_weight(), pair));
+      merged[path] = nn::Linear(adapters::merged_weight(merged[path].weight().dense(), pair));
     }
     add("an adapter merged into the weights computes what it computes beside them",
-        largest(attached, hidden_of(base.with_projections(merged), batch)), 1e-3);
+        largest(attached, hidden_of(base.with_linears(merged), batch)), 1e-3);
     routing_of_one(base, adapter, batch, attached);
   }
 
-  void routing_of_one(const model::Llama& base, const adapters::LoraAdapter& adapter, const forest::ForestBatch& batch,
+  void routing_of_one(const model::Model& base, const adapters::LoraAdapter& adapter, const forest::ForestBatch& batch,
                       const torch::Tensor& expected) {
-    auto routed = base.projections();
+    auto routed = base.linears();
     routing::attach_routed(routed, std::span(&adapter, 1), {.top_k = 1}, routing::Combine::kParams);
-    add("Arrow over a library of one computes that adapter", largest(expected, hidden_of(base.with_projections(routed), batch)), 1e-3);
+    add("Arrow over a library of one computes that adapter", largest(expected, hidden_of(base.with_linears(routed), batch)), 1e-3);
   }
 
-  void check_routing(const model::Llama& base, const std::vector<adapters::LoraAdapter>& adapters,
+  void check_routing(const model::Model& base, const std::vector<adapters::LoraAdapter>& adapters,
                      const std::vector<forest::Sequence>& examples) {
     routing::RoutingRecorder recorder;
-    auto routed = base.projections();
+    auto routed = base.linears();
     recorder.set_tag("a");
     routing::attach_routed(routed, adapters, {.top_k = 1}, routing::Combine::kOutputs, &recorder);
-    hidden_of(base.with_projections(routed), forest::build_batch(examples));
+    hidden_of(base.with_linears(routed), forest::build_batch(examples));
     std::int64_t tokens = 0, chosen = 0;
     const auto by_tag = recorder.usage();
     for (const auto& [path, usage] : by_tag.at("a")) {

@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "quiver/base/error.h"
-#include "quiver/model/forest_pass.h"
+#include "quiver/model/decoder.h"
 #include "quiver/nn/head_loss.h"
 #include "quiver/tensor/raw_data.h"
 
@@ -48,7 +48,7 @@ std::vector<std::size_t> batch_ends(std::span<const forest::Sequence> sequences,
 }
 
 /// Scores one batch of sequences into results[order[...]].
-void score_batch(const model::Llama& model, const std::vector<forest::Sequence>& sequences, std::span<const std::size_t> order,
+void score_batch(const model::Model& model, const std::vector<forest::Sequence>& sequences, std::span<const std::size_t> order,
                  const model::PassNames& names, std::vector<SequenceScore>& results) {
   const auto batch = forest::build_batch(sequences);
   const auto count = static_cast<std::int64_t>(batch.targets.size());
@@ -77,16 +77,16 @@ void score_batch(const model::Llama& model, const std::vector<forest::Sequence>&
 
 }  // namespace
 
-void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences) {
+void check_context(const model::Model& model, std::span<const forest::Sequence> sequences) {
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
-    if (size - 1 <= model.config().max_positions) continue;
+    if (size - 1 <= model.spec().max_positions) continue;
     fail(ErrorKind::kUsage, "{} has {} tokens; the model's context is {}", forest::name_of(sequences[i], i), size,
-         model.config().max_positions);
+         model.spec().max_positions);
   }
 }
 
-std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
+std::vector<SequenceScore> score_sequences(const model::Model& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress) {
   const torch::InferenceMode inference;
   check_context(model, sequences);

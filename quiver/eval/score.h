@@ -7,7 +7,7 @@
 
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/model/pass_names.h"
 
 namespace quiver::eval {
@@ -25,12 +25,12 @@ struct ScoreOptions {
 };
 
 /// Throws kUsage, naming the sequence, for one beyond the model's context.
-void check_context(const model::Llama& model, std::span<const forest::Sequence> sequences);
+void check_context(const model::Model& model, std::span<const forest::Sequence> sequences);
 
 /// The score of every sequence, in order. Sequences are sorted so that those that begin alike share a batch, where their
 /// common prefix is computed once; the result does not depend on it (up to rounding). Progress is told in sequences.
 /// Throws as check_context, and kMismatch for logits that are not finite (model::check_finite).
-std::vector<SequenceScore> score_sequences(const model::Llama& model, std::span<const forest::Sequence> sequences,
+std::vector<SequenceScore> score_sequences(const model::Model& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress);
 
 /// Cuts a long list, in its order, into runs that can be scored one after another. A run has at most `max_rows` rows, or one sequence;

@@ -20,7 +20,7 @@ namespace {
 TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
   const auto path = testing::smollm2_path();
   if (path.empty()) GTEST_SKIP() << "the default base model is not in the cache; run 'quiver fetch'";
-  const auto model = model::load_llama(path, {torch::kCPU, torch::kFloat});
+  const auto model = model::load_model(path, {torch::kCPU, torch::kFloat});
   const auto tokenizer = text::load_tokenizer(path);
   const auto requests = io::read_json_file("tests/golden/smollm2/scores.json").at("requests");
   ASSERT_EQ(requests.size(), 40u);
@@ -47,7 +47,7 @@ TEST(ScoreSequences, EqualsTransformersOnTheDefaultBase) {
 }
 
 TEST(ScoreSequences, DoesNotDependOnBatching) {
-  const auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  const auto model = model::load_model("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
   std::vector<forest::Sequence> sequences;
   for (std::int32_t i = 0; i < 30; ++i) {
     forest::Sequence sequence;
@@ -71,10 +71,10 @@ TEST(ScoreSequences, NamesTheFirstWhoseLogitsAreNotFinite) {
   tensor::TensorMap stripped;
   for (const auto& [name, value] : weights) stripped.emplace(name.starts_with("model.") ? name.substr(6) : name, value.clone());
   stripped.at("embed_tokens.weight")[7].fill_(std::numeric_limits<float>::quiet_NaN());
-  auto config = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}).config();
+  auto config = model::load_model("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}).spec();
   config.tie_word_embeddings = false;  // the head stays finite, so that only inputs with token 7 are wrong
   stripped["lm_head.weight"] = weights.at("model.embed_tokens.weight");
-  const model::Llama model(config, stripped, {torch::kCPU, torch::kFloat}, {"", model::weights_hash(stripped)});
+  const model::Model model(config, stripped, {torch::kCPU, torch::kFloat}, {"", model::weights_hash(stripped)});
   const std::vector<forest::Sequence> sequences = {{{1, 2, 3}, 1}, {{7, 2, 3}, 2}};
   NoProgress progress;
   EXPECT_EQ(testing::message_of(ErrorKind::kMismatch,
@@ -95,9 +95,9 @@ TEST(ScoreRuns, CutsInOrderAndCountsASharedPrefixOnce) {
 }
 
 TEST(ScoreSequences, RefusesASequenceBeyondTheContext) {
-  const auto model = model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  const auto model = model::load_model("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
   const std::vector<forest::Sequence> sequences = {
-      {{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.config().max_positions) + 2, 3), 1}};
+      {{1, 2}, 1}, {std::vector<std::int32_t>(static_cast<std::size_t>(model.spec().max_positions) + 2, 3), 1}};
   NoProgress progress;
   EXPECT_ERROR(score_sequences(model, sequences, {}, progress), ErrorKind::kUsage, "sequence 1 has ");
   auto named = sequences;

@@ -12,7 +12,8 @@
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/families.h"
+#include "quiver/model/model.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -67,22 +68,31 @@ class ContentHash {
   std::map<std::string, std::string> digests_;
 };
 
-/// "blk.3.attn_q.weight" -> "layers.3.self_attn.q_proj.weight"; empty for tensors that a Llama has no use for.
-std::string hugging_face_name(const std::string& name) {
-  static const std::map<std::string, std::string> outer = {
-      {"token_embd.weight", "embed_tokens.weight"}, {"output_norm.weight", "norm.weight"}, {"output.weight", "lm_head.weight"}};
-  static const std::map<std::string, std::string> inner = {{"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"},
-                                                           {"attn_q", "self_attn.q_proj"},   {"attn_k", "self_attn.k_proj"},
-                                                           {"attn_v", "self_attn.v_proj"},   {"attn_output", "self_attn.o_proj"},
-                                                           {"ffn_gate", "mlp.gate_proj"},    {"ffn_up", "mlp.up_proj"},
-                                                           {"ffn_down", "mlp.down_proj"}};
-  if (const auto found = outer.find(name); found != outer.end()) return found->second;
-  if (!name.starts_with("blk.") || !name.ends_with(".weight")) return {};
-  const auto dot = name.find('.', 4);
-  if (dot == std::string::npos || dot + 1 + 7 > name.size()) return {};
-  const auto found = inner.find(name.substr(dot + 1, name.size() - dot - 1 - 7));
+/// "blk.3.attn_q.weight" -> "layers.3.self_attn.q_proj.weight" in a family's names; empty for tensors that it does not have. One table
+/// serves all families, because GGUF names what a description names.
+std::string hugging_face_name(const TensorNames& names, const std::string& name) {
+  const std::map<std::string_view, const char*> outer = {
+      {"token_embd", names.embedding}, {"output_norm", names.final_norm}, {"output", names.head}};
+  const std::map<std::string_view, const char*> inner = {{"attn_norm", names.attention_norm},
+                                                         {"ffn_norm", names.mlp_norm},
+                                                         {"attn_q", names.query},
+                                                         {"attn_k", names.key},
+                                                         {"attn_v", names.value},
+                                                         {"attn_output", names.output},
+                                                         {"ffn_gate", names.gate},
+                                                         {"ffn_up", names.up},
+                                                         {"ffn_down", names.down}};
+  const auto dot = name.rfind('.');
+  if (dot == std::string::npos) return {};
+  const std::string_view stem = std::string_view(name).substr(0, dot), kind = std::string_view(name).substr(dot);
+  if (kind != ".weight" && kind != ".bias") return {};
+  if (const auto found = outer.find(stem); found != outer.end()) return found->second + std::string(kind);
+  constexpr std::string_view kBlock = "blk.";
+  const auto layer_end = stem.find('.', kBlock.size());
+  if (!stem.starts_with(kBlock) || layer_end == std::string_view::npos) return {};
+  const auto found = inner.find(stem.substr(layer_end + 1));
   if (found == inner.end()) return {};
-  return "layers." + name.substr(4, dot - 4) + "." + found->second + ".weight";
+  return format("{}.{}.{}{}", names.blocks, stem.substr(kBlock.size(), layer_end - kBlock.size()), found->second, kind);
 }
 
 /// llama.cpp stores the rows of q and k so that rotation pairs are neighbours; Hugging Face so that they are half a
@@ -92,28 +102,35 @@ torch::Tensor unpermute(const torch::Tensor& weight, std::int64_t heads) {
   return weight.view({heads, rows / heads / 2, 2, in}).transpose(1, 2).reshape({rows, in});
 }
 
-Llama load_gguf(const fs::path& path, tensor::Placement placement) {
+/// The heads of a tensor whose rows are stored in pairs; 0 for any other tensor.
+std::int64_t paired_heads(const ModelSpec& spec, const std::string& name) {
+  if (!family_of(spec).has_paired_gguf_rows) return 0;
+  if (name.ends_with(".attn_q.weight")) return spec.block.attention.num_heads;
+  return name.ends_with(".attn_k.weight") ? spec.block.attention.num_kv_heads : 0;
+}
+
+Model load_gguf(const fs::path& path, tensor::Placement placement) {
   const io::MappedFile file(path);
   const auto gguf = io::GgufView::parse(file.bytes(), path.string());
-  auto config = config_from_gguf(gguf);
-  if (config.name.empty()) config.name = path.stem().string();
+  auto spec = spec_from_gguf(gguf);
+  if (spec.name.empty()) spec.name = path.stem().string();
   Fingerprint fingerprint;
   ContentHash content;
   tensor::TensorMap weights;
   for (const auto& entry : gguf.tensors()) {
-    const auto name = hugging_face_name(entry.name);
-    if (name.empty()) fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Llama", path.string(), entry.name);
+    const auto name = hugging_face_name(spec.names, entry.name);
+    if (name.empty())
+      fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a model of family '{}'", path.string(), entry.name, spec.family);
     fingerprint.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
     content.add(name, io::gguf_type_name(entry.type), entry.shape, entry.data);
     auto values = torch::empty(entry.shape, torch::kFloat);
     io::dequantize(entry, tensor::mutable_elements<float>(values, "a weight"));
-    const bool is_q = name.ends_with("q_proj.weight"), is_k = name.ends_with("k_proj.weight");
-    const auto heads = is_q ? config.num_heads : config.num_kv_heads;
-    if ((is_q || is_k) && values.dim() == 2 && values.size(0) % (2 * heads) == 0) values = unpermute(values, heads);
+    const auto heads = paired_heads(spec, entry.name);
+    if (heads > 0 && values.dim() == 2 && values.size(0) % (2 * heads) == 0) values = unpermute(values, heads);
     // Kept in the final dtype already: the whole model in float32 would need twice the memory.
     weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
   }
-  return Llama(std::move(config), weights, placement, {fingerprint.hex(), content.hex()});
+  return Model(std::move(spec), weights, placement, {fingerprint.hex(), content.hex()});
 }
 
 std::vector<fs::path> safetensors_files(const fs::path& folder) {
@@ -147,13 +164,13 @@ std::string name_of(const fs::path& folder) {
   return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }
 
-Llama load_folder(const fs::path& folder, tensor::Placement placement) {
+Model load_folder(const fs::path& folder, tensor::Placement placement) {
   const auto config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
-  auto config = config_from_json(io::read_json_file(config_path), config_path.string());
-  config.name = name_of(fs::absolute(folder).lexically_normal());
+  auto spec = spec_from_json(io::read_json_file(config_path), config_path.string());
+  spec.name = name_of(fs::absolute(folder).lexically_normal());
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;
@@ -181,7 +198,7 @@ Llama load_folder(const fs::path& folder, tensor::Placement placement) {
   }
   Sha256 all;  // in name order, so that sharding does not matter
   for (const auto& [name, digest] : digests) all.update(digest);
-  return Llama(std::move(config), weights, placement, {all.hex(), content.hex()});
+  return Model(std::move(spec), weights, placement, {all.hex(), content.hex()});
 }
 
 }  // namespace
@@ -196,7 +213,7 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   return content.hex();
 }
 
-Llama load_llama(const fs::path& path, tensor::Placement placement) {
+Model load_model(const fs::path& path, tensor::Placement placement) {
   if (!fs::exists(path)) {
     fail(ErrorKind::kNotFound,
          "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());

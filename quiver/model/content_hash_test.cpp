@@ -11,7 +11,7 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::model {
@@ -30,14 +30,14 @@ class ContentHashTest : public ::testing::Test {
   void TearDown() override { io::remove_tree(folder_); }
 
   /// A copy of the tiny base with other text in one file.
-  Llama changed(const char* file, const std::string& text) {
+  Model changed(const char* file, const std::string& text) {
     fs::copy(kModels / "llama-tied", folder_ / "base");
     io::write_file_atomic(folder_ / "base" / file, text);
-    return load_llama(folder_ / "base", kCpu);
+    return load_model(folder_ / "base", kCpu);
   }
 
   fs::path folder_ = fs::path(::testing::TempDir()) / ("quiver-content-" + std::to_string(::getpid()));
-  Llama tiny_ = load_llama(kModels / "llama-tied", kCpu);
+  Model tiny_ = load_model(kModels / "llama-tied", kCpu);
 };
 
 /// The safetensors file with a bit of one byte in the middle of a tensor flipped: the fingerprint's samples leave it out.
@@ -64,7 +64,7 @@ TEST_F(ContentHashTest, ChangesWithABitOfAGgufFile) {
   ASSERT_GT(data.size(), 4096u);
   bytes[static_cast<std::size_t>(reinterpret_cast<const char*>(data.data()) - bytes.data()) + data.size() / 2] ^= 1;
   io::write_file_atomic(folder_ / "other.gguf", bytes);
-  const auto model = load_llama(path, kCpu), other = load_llama(folder_ / "other.gguf", kCpu);
+  const auto model = load_model(path, kCpu), other = load_model(folder_ / "other.gguf", kCpu);
   EXPECT_EQ(other.fingerprint(), model.fingerprint());
   EXPECT_NE(other.content_hash(), model.content_hash());
 }
@@ -88,7 +88,7 @@ TEST_F(ContentHashTest, DoesNotDependOnShards) {
   }
   tensor::save_tensors(folder_ / "model.safetensors", whole);
   fs::copy(sharded / "config.json", folder_ / "config.json");
-  EXPECT_EQ(load_llama(folder_, kCpu).content_hash(), load_llama(sharded, kCpu).content_hash());
+  EXPECT_EQ(load_model(folder_, kCpu).content_hash(), load_model(sharded, kCpu).content_hash());
 }
 
 TEST_F(ContentHashTest, IsAskedOfWeightsInMemoryToo) {
@@ -96,7 +96,7 @@ TEST_F(ContentHashTest, IsAskedOfWeightsInMemoryToo) {
   tensor::TensorMap named;
   for (const auto& [name, value] : weights) named.emplace(name.substr(name.starts_with("model.") ? 6 : 0), value);
   const auto of = [&](const tensor::TensorMap& map) {
-    return Llama(tiny_.config(), map, kCpu, {"memory", weights_hash(map)}).content_hash();
+    return Model(tiny_.spec(), map, kCpu, {"memory", weights_hash(map)}).content_hash();
   };
   EXPECT_EQ(of(named), tiny_.content_hash());
   auto other = named;
@@ -105,13 +105,13 @@ TEST_F(ContentHashTest, IsAskedOfWeightsInMemoryToo) {
   EXPECT_NE(of(other), tiny_.content_hash());
   EXPECT_THAT(message_of(ErrorKind::kInternal,
                          [&] {
-                           Llama(tiny_.config(), named, kCpu, {"memory", ""});
+                           Model(tiny_.spec(), named, kCpu, {"memory", ""});
                          }),
               HasSubstr("without a hash of their content"));
 }
 
 TEST_F(ContentHashTest, NamesNoModelWithOtherProjections) {
-  const auto other = tiny_.with_projections(tiny_.projections());
+  const auto other = tiny_.with_linears(tiny_.linears());
   EXPECT_THAT(message_of(ErrorKind::kInternal, [&] { other.content_hash(); }), HasSubstr("computes with other projections"));
 }
 

@@ -13,7 +13,7 @@ TEST(GgufConfig, RefusesByName) {
   const auto refuses = [](const char* name, ErrorKind kind, const char* part) {
     SCOPED_TRACE(name);
     const io::MappedFile file(std::filesystem::path("fuzz/corpus/gguf_config") / name);
-    EXPECT_ERROR(config_from_gguf(io::GgufView::parse(file.bytes(), name)), kind, part);
+    EXPECT_ERROR(spec_from_gguf(io::GgufView::parse(file.bytes(), name)), kind, part);
   };
   refuses("shards", ErrorKind::kUnsupported, "shards: is one of 2 parts of a model; join them to one file first");
   refuses("experts", ErrorKind::kUnsupported, "a mixture of experts is not supported");

@@ -7,7 +7,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
-#include "quiver/model/forest_pass.h"
+#include "quiver/model/decoder.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -64,7 +64,7 @@ ForwardRows step_rows(const std::vector<Active>& active, const forest::TokenFore
 /// Decodes prompts [first, first + count) together.
 class BatchDecoder {
  public:
-  BatchDecoder(const Llama& model, const GenerateOptions& options, const TokenCallback& on_token,
+  BatchDecoder(const Model& model, const GenerateOptions& options, const TokenCallback& on_token,
                std::vector<std::vector<std::int32_t>>& results)
       : model_(model), options_(options), on_token_(on_token), results_(results) {}
 
@@ -77,10 +77,10 @@ class BatchDecoder {
     auto capacity = batch.forest.num_rows();
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       const auto length = static_cast<std::int64_t>(prompts[i].size());
-      const auto room = model_.config().max_positions - length;
+      const auto room = model_.spec().max_positions - length;
       if (room < 1) {
         fail(ErrorKind::kUsage, "{} has {} tokens; the model's context of {} leaves no room for an answer",
-             options_.names.input(first + static_cast<std::int64_t>(i)), length, model_.config().max_positions);
+             options_.names.input(first + static_cast<std::int64_t>(i)), length, model_.spec().max_positions);
       }
       const auto max_new = std::min(options_.max_new_tokens, room);
       active.push_back({first + static_cast<std::int64_t>(i), length, batch.leaves[i], capacity, 0, max_new, 0, group_of(i)});
@@ -127,7 +127,7 @@ class BatchDecoder {
     active = std::move(going_on);
   }
 
-  const Llama& model_;
+  const Model& model_;
   const GenerateOptions& options_;
   const TokenCallback& on_token_;
   std::vector<std::vector<std::int32_t>>& results_;
@@ -160,7 +160,7 @@ std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& op
   return static_cast<std::int32_t>(id[kept - 1]);
 }
 
-std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
+std::vector<std::vector<std::int32_t>> generate(const Model& model, std::span<const std::vector<std::int32_t>> prompts,
                                                 const GenerateOptions& options, const TokenCallback& on_token) {
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "`top_p` is {}; expected above 0 and at most 1", options.top_p);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/model/pass_names.h"
 
 namespace quiver::model {
@@ -32,7 +32,7 @@ using TokenCallback = std::function<bool(std::int64_t, std::int32_t)>;
 /// sampling draws from a stream of the prompt's own, "generate/<first_index + index>").
 /// Throws kUsage for an empty prompt, a negative temperature, a top_p outside (0, 1], or a prompt that fills the context, and kMismatch for
 /// logits that are not finite. A sequence that reaches the context's end stops there.
-std::vector<std::vector<std::int32_t>> generate(const Llama& model, std::span<const std::vector<std::int32_t>> prompts,
+std::vector<std::vector<std::int32_t>> generate(const Model& model, std::span<const std::vector<std::int32_t>> prompts,
                                                 const GenerateOptions& options, const TokenCallback& on_token = {});
 
 /// The token that `logits` [V] choose. Float64 arithmetic on the CPU.

@@ -1,7 +1,6 @@
 #include "quiver/nn/head_loss.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/utils.h>
 
 #include <algorithm>
@@ -13,30 +12,9 @@
 namespace quiver::nn {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 constexpr std::int64_t kLogitRows = 128;
 
 torch::Dtype wide_dtype(const torch::Tensor& x) { return tensor::compute_dtype(x.scalar_type()); }
-
-struct ProjectionHolder : torch::CustomClassHolder {
-  explicit ProjectionHolder(const Projection* p) : projection(p) {}
-  const Projection* projection;  // used within forward only
-};
-
-struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& hidden, const c10::intrusive_ptr<ProjectionHolder>& head,
-                               const torch::Tensor& target, const torch::Tensor& weight) {
-    const auto result = head_loss_and_gradient(hidden, *head->projection, target, weight);
-    ctx->save_for_backward({result.gradient});
-    return torch::full({}, result.loss, hidden.options().dtype(wide_dtype(hidden)).requires_grad(false));
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto gradient = ctx->get_saved_variables()[0];
-    return {gradient * grads[0].to(gradient.scalar_type()), torch::Tensor(), torch::Tensor(), torch::Tensor()};
-  }
-};
 
 /// Parts of the rows of logits: some for every thread, none so large that its logits matter.
 template <typename F>
@@ -50,8 +28,7 @@ void for_logit_parts(const torch::Tensor& hidden, const F& f) {
 
 }  // namespace
 
-HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target,
-                                const torch::Tensor& weight) {
+HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Linear& head, const torch::Tensor& target, const torch::Tensor& weight) {
   const torch::NoGradGuard no_grad;
   HeadLoss result{0, torch::empty_like(hidden), torch::empty({hidden.size(0)}, hidden.options().dtype(wide_dtype(hidden)))};
   const auto targets = target.to(hidden.device());
@@ -62,17 +39,13 @@ HeadLoss head_loss_and_gradient(const torch::Tensor& hidden, const Projection& h
     const auto terms = backend::cross_entropy_into(logits, targets.narrow(0, first, count), weights.narrow(0, first, count));
     losses[static_cast<std::size_t>(first)] = terms.sum().item<double>();
     result.terms.narrow(0, first, count).copy_(terms);
-    result.gradient.narrow(0, first, count).copy_(head.backward(logits));
+    result.gradient.narrow(0, first, count).copy_(head.weight().product_transposed(logits, {}));
   });
   for (const double loss : losses) result.loss += loss;
   return result;
 }
 
-torch::Tensor head_loss(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target, const torch::Tensor& weight) {
-  return HeadLossFunction::apply(hidden, c10::make_intrusive<ProjectionHolder>(&head), target, weight);
-}
-
-TargetScores score_targets(const torch::Tensor& hidden, const Projection& head, const torch::Tensor& target) {
+TargetScores score_targets(const torch::Tensor& hidden, const Linear& head, const torch::Tensor& target) {
   TargetScores scores{torch::empty({hidden.size(0)}, wide_dtype(hidden)), torch::empty({hidden.size(0)}, torch::kBool)};
   const auto wanted = target.to(hidden.device());
   for_logit_parts(hidden, [&](std::int64_t first, std::int64_t count) {

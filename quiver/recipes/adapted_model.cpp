@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/data/tasks.h"
@@ -20,14 +20,14 @@ namespace {
 
 /// A warning, or nothing (adapters::check_fits).
 std::optional<std::string> check(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  return adapters::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
+  return adapters::check_fits(adapter, base.llama.linears(), base.llama.spec().name, base.llama.fingerprint(), allow_other_base);
 }
 
-model::Llama with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
+model::Model with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
   auto placed = adapter;
   for (auto& [path, pair] : placed.pairs) pair = pair.to(base.llama.placement().device, torch::kFloat);
   placed.options.dropout = 0;  // a matter of training only
-  return base.llama.with_projections(adapters::attach(base.llama.projections(), placed));
+  return base.llama.with_linears(adapters::attach(base.llama.linears(), placed));
 }
 
 std::vector<std::string> names_of_kind(const library::Library& library, std::span<const library::AdapterKind> kinds) {
@@ -223,7 +223,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
   if (!choice.adapter.empty()) {
     const auto adapter = adapters::load_peft(choice.adapter);
     if (const auto warning = check(adapter, base, choice.allow_other_base)) progress.message(*warning);
-    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.projections())) progress.message(warning);
+    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr, model_name(choice)};
   }
@@ -236,11 +236,11 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterChoice& choice, P
     return {with_one(base, merged), nullptr, model_name(choice)};
   }
   const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
-  auto projections = base.llama.projections();
+  auto projections = base.llama.linears();
   routing::attach_routers(projections, bank.adapters, bank.routers, bank.combine, recorder);
   if (!library.cache_fault().empty())
     progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
-  return {base.llama.with_projections(std::move(projections)), bank.chooser, model_name(choice)};
+  return {base.llama.with_linears(std::move(projections)), bank.chooser, model_name(choice)};
 }
 
 }  // namespace quiver::recipes

@@ -84,7 +84,7 @@ class PromptChooser {
 
 /// A model that computes with adapters.
 struct AdaptedModel {
-  model::Llama llama;
+  model::Model llama;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                        ///< model_name of the choice
 

@@ -67,7 +67,7 @@ std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const libra
     const auto each = std::max<std::int64_t>(1, choice.task_samples / static_cast<std::int64_t>(tasks.size()));
     for (const auto& task : tasks) {
       for (const auto& example : data::sample(data::load_task(choice.task_data, task).train, each, choice.calibration.seed, task)) {
-        mine.push_back(data::encode_prompt(base.tokenizer, base.format, example, base.llama.config().max_positions));
+        mine.push_back(data::encode_prompt(base.tokenizer, base.format, example, base.llama.spec().max_positions));
       }
     }
   }
@@ -76,7 +76,7 @@ std::vector<std::vector<Prompt>> task_prompts(const BaseModel& base, const libra
 
 /// What a statistic of an adapter's texts is computed from.
 struct TextInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const std::vector<Prompt>& prompts;
   const std::vector<std::string>& paths;  ///< of the projections that are looked at
   void add_to(ArtifactKey& key) const {
@@ -100,7 +100,7 @@ tensor::TensorMap mean_hidden(const TextInputs& inputs, Progress& progress) {
 
 /// What tells the texts of the adapters apart.
 struct PredictorInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const std::vector<Prompt>& prompts;
   const std::vector<std::int64_t>& labels;  ///< of the prompts: indices of adapters
   std::int64_t num_adapters = 0;
@@ -141,7 +141,7 @@ torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& ca
 
 /// What prompts say as a whole.
 struct PromptEvidence {
-  model::Llama base;
+  model::Model base;
   Scoring scoring;
   ScoreCalibration calibration;
   std::vector<std::string> adapters;

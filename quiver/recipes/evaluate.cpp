@@ -412,7 +412,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
   const std::pair<const char*, const EvalSection*> sections[] = {
       {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
 
-  const auto& config = base.llama.config();
+  const auto& config = base.llama.spec();
   const auto& choice = setup.choice_of_adapters;
   json results = {
       {"quiver_results", 1},

@@ -9,6 +9,7 @@
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/io/work_folder.h"
+#include "quiver/model/families.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/train/full_weights.h"
 
@@ -44,7 +45,7 @@ void copy_files(const BaseModel& base, const fs::path& folder) {
   if (!fs::is_directory(base.path)) {
     const io::MappedFile file(base.path);
     io::write_file_atomic(folder / text::kGgufTokenizerFile, io::GgufView::parse(file.bytes(), base.path.string()).metadata_file());
-    const auto config = model::config_to_json(base.llama.config());
+    const auto config = model::spec_to_json(base.llama.spec());
     io::write_file_atomic(folder / "config.json", io::dump_json(config, "config.json", 2) + "\n");
     return;
   }
@@ -62,15 +63,14 @@ nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setu
   const auto placement = base.llama.placement();
   const TrainingInputs inputs{base.llama, data, setup.train};
   const auto key = ArtifactKey("full-3").add(inputs).hex();
-  const auto weights = std::make_shared<train::FullWeights>("full", base.llama.projections(), placement.device, placement.dtype);
+  const auto weights = std::make_shared<train::FullWeights>("full", base.llama.linears(), placement.device, placement.dtype);
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(weights));
   run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
-  weights->set_values(trainer.result());
-
   io::AtomicFolderWriter writer(folder);
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;
-  for (const auto& [name, weight] : model::llama_weights(trainer.model())) tensors.emplace(name, weight.to(placement.dtype));
+  for (const auto& [name, weight] : weights->weights(trainer.result())) tensors.emplace("model." + name, weight.to(placement.dtype));
+  for (const auto& [name, weight] : base.llama.weights()) tensors.emplace(name, weight.to(placement.dtype));  // those not trained
   tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "full_fine_tuning"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
   work.remove();

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/merge/mean.h"
-#include "quiver/model/forest_pass.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/decoder.h"
+#include "quiver/model/model.h"
 #include "quiver/routing/attach.h"
 #include "quiver/testing/message_of.h"
 
@@ -20,13 +20,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-model::Llama tiny() { return model::load_llama("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}); }
+model::Model tiny() { return model::load_model("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat}); }
 
-torch::Tensor logits_of(const model::Llama& model, const std::vector<std::int32_t>& ids) {
+torch::Tensor logits_of(const model::Model& model, const std::vector<std::int32_t>& ids) {
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().base_weight().t());
+  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().weight().dense().t());
 }
 
 TEST(PeftAdapters, GiveTheLogitsOfPeft) {
@@ -38,8 +38,8 @@ TEST(PeftAdapters, GiveTheLogitsOfPeft) {
   const auto base = tiny();
   for (const auto& name : cases.at("supported").get<std::vector<std::string>>()) {
     const auto adapter = adapters::load_peft(folder / name);
-    adapters::check_fits(adapter, base.projections(), base.config().name, base.fingerprint(), /*allow_other_base=*/true);
-    const auto logits = logits_of(base.with_projections(adapters::attach(base.projections(), adapter)), ids).index_select(0, positions);
+    adapters::check_fits(adapter, base.linears(), base.spec().name, base.fingerprint(), /*allow_other_base=*/true);
+    const auto logits = logits_of(base.with_linears(adapters::attach(base.linears(), adapter)), ids).index_select(0, positions);
     const auto found = golden.contains(name) ? golden.find(name) : golden.find(name + ".logits");
     ASSERT_NE(found, golden.end()) << name;
     // PEFT computes adapters stored in bfloat16 in float32, as we do.
@@ -74,7 +74,7 @@ TEST(PeftAdapters, GiveTheWarningsOfPeft) {
       std::erase_if(adapter.pairs, [&](const auto& entry) { return entry.first.starts_with(format("layers.{}.", layer.dump())); });
     }
     std::vector<std::string> kinds;
-    for (const auto& warning : adapters::peft_warnings(adapter, base.projections())) kinds.push_back(kind_of(warning));
+    for (const auto& warning : adapters::peft_warnings(adapter, base.linears())) kinds.push_back(kind_of(warning));
     std::ranges::sort(kinds);
     EXPECT_EQ(kinds, row.at("warnings").get<std::vector<std::string>>()) << row;
   }
@@ -95,9 +95,9 @@ TEST(Arrow, GivesTheLogitsOfPeftAndOfThePapersRule) {
          {std::pair(".outputs", routing::Combine::kOutputs), std::pair(".parameters", routing::Combine::kParams)}) {
       const auto found = golden.find(name + suffix + ".logits");
       if (found == golden.end()) continue;
-      auto projections = base.projections();
+      auto projections = base.linears();
       routing::attach_routed(projections, adapters, options, combine);
-      const auto logits = logits_of(base.with_projections(projections), ids);
+      const auto logits = logits_of(base.with_linears(projections), ids);
       EXPECT_LT((logits - found->second).abs().max().item<double>(), 2e-4) << name << suffix;
       ++compared;
     }
@@ -111,7 +111,7 @@ TEST(Mean, GivesTheLogitsOfTheReference) {
   for (int i = 0; i < 6; ++i) adapters.push_back(adapters::load_peft(folder / ("adapter-" + std::to_string(i))));
   const auto base = tiny();
   const auto file = io::read_json_file(folder / "cases.json");
-  const auto mean = base.with_projections(adapters::attach(base.projections(), merge::mean_of_factors(adapters)));
+  const auto mean = base.with_linears(adapters::attach(base.linears(), merge::mean_of_factors(adapters)));
   const auto logits = logits_of(mean, file.at("ids").get<std::vector<std::int32_t>>());
   EXPECT_LT((logits - tensor::load_tensors(folder / "whole_model.safetensors").at("mean.logits")).abs().max().item<double>(), 2e-4);
 }

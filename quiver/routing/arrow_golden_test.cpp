@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "quiver/adapters/peft.h"
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 #include "quiver/routing/attach.h"
 #include "quiver/tensor/tensor.h"
 
@@ -65,7 +65,7 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
     rows.push_back(arrow_prototype(pairs.back()));
     EXPECT_NEAR(agreement(rows.back(), golden.at("prototypes")[i]), 1, 1e-6);
   }
-  const auto base = std::make_shared<nn::DenseProjection>(golden.at("weight").to(dtype));
+  const nn::Linear base(golden.at("weight").to(dtype));
   for (std::int64_t top_k = 1; top_k <= num_adapters; ++top_k) {
     const auto router = std::make_shared<ArrowRouter>(torch::stack(rows),
                                                       ArrowOptions{.top_k = top_k, .temperature = golden.at("temperature").item<double>()});
@@ -74,7 +74,7 @@ TEST_P(ArrowGoldenLinear, MatchesNumPyForEveryTopK) {
     const auto at = [&](const std::string& what) { return golden.at("k" + std::to_string(top_k) + "." + what); };
     EXPECT_TRUE(torch::allclose(weights.to(torch::kDouble), at("weights"), 0, 1e-5)) << top_k;
     for (const auto& [combine, what] : {std::pair{Combine::kOutputs, "outputs"}, {Combine::kParams, "parameters"}}) {
-      const auto y = RoutedLinear(base, pairs, router, combine).forward(x);
+      const auto y = base.with(std::make_shared<RoutedUpdate>(base, pairs, router, combine)).forward(x);
       // Routing is float32 even where the rest is float64.
       EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), at(what), 0, 1e-5)) << what << " " << top_k;
     }

@@ -17,16 +17,16 @@ namespace {
 using adapters::LoraAdapter;
 
 /// RoutedLinear checks the same, but knows neither names nor paths.
-void check_fits(const nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, Combine combine) {
+void check_fits(const nn::LinearMap& linears, std::span<const LoraAdapter> adapters, Combine combine) {
   check_alike(adapters);
   const auto& first = adapters.front();
   for (const auto& [path, pair] : first.pairs) {
-    const auto found = projections.find(path);
-    if (found == projections.end()) {
+    const auto found = linears.find(path);
+    if (found == linears.end()) {
       fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the model does not have (was it trained on another base model?)",
            first.name, path);
     }
-    const auto& base = *found->second;
+    const auto& base = found->second;
     if (pair.in_features() != base.in_features() || pair.out_features() != base.out_features()) {
       fail(ErrorKind::kMismatch,
            "adapter '{}' maps {} to {} features at '{}' and the model {} to {} (was it trained on another base model?)", first.name,
@@ -84,10 +84,10 @@ PrototypeMap prototypes(std::span<const LoraAdapter> adapters) {
   return result;
 }
 
-void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, const std::map<std::string, RouterPtr>& routers,
+void attach_routers(nn::LinearMap& linears, std::span<const LoraAdapter> adapters, const std::map<std::string, RouterPtr>& routers,
                     Combine combine, RoutingRecorder* recorder) {
-  check_fits(projections, adapters, combine);
-  auto attached = projections;
+  check_fits(linears, adapters, combine);
+  auto attached = linears;
   const auto names = names_of(adapters);
   for (const auto& [path, first] : adapters.front().pairs) {
     const auto found = routers.find(path);
@@ -96,24 +96,24 @@ void attach_routers(nn::ProjectionMap& projections, std::span<const LoraAdapter>
     if (recorder != nullptr) router = std::make_shared<RecordingRouter>(std::move(router), path, recorder);
     std::vector<adapters::LoraPair> pairs;
     for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
-    auto& projection = attached.at(path);
-    projection = std::make_shared<RoutedLinear>(projection, std::move(pairs), std::move(router), combine);
+    auto& linear = attached.at(path);
+    linear = linear.with(std::make_shared<RoutedUpdate>(linear, std::move(pairs), std::move(router), combine));
   }
-  projections = std::move(attached);
+  linears = std::move(attached);
 }
 
-void attach_routed(nn::ProjectionMap& projections, std::span<const LoraAdapter> adapters, const ArrowOptions& options, Combine combine,
+void attach_routed(nn::LinearMap& linears, std::span<const LoraAdapter> adapters, const ArrowOptions& options, Combine combine,
                    RoutingRecorder* recorder, const PrototypeMap* stored) {
-  check_fits(projections, adapters, combine);
+  check_fits(linears, adapters, combine);
   const auto computed = stored == nullptr ? prototypes(adapters) : PrototypeMap{};
   const auto names = names_of(adapters);
   std::map<std::string, RouterPtr> routers;
   for (const auto& [path, pair] : adapters.front().pairs) {
     const auto& rows = prototypes_at(stored == nullptr ? computed : *stored, path, names, pair.in_features());
-    const auto device = projections.at(path)->device();
+    const auto device = linears.at(path).device();
     routers.emplace(path, std::make_shared<ArrowRouter>(rows.to(device), options));
   }
-  attach_routers(projections, adapters, routers, combine, recorder);
+  attach_routers(linears, adapters, routers, combine, recorder);
 }
 
 }  // namespace quiver::routing

@@ -1,4 +1,4 @@
-// Routing a whole library: from adapters to the projections of a model.
+// Routing a whole library: from adapters to the linear maps of a model.
 #pragma once
 
 #include <torch/types.h>
@@ -8,10 +8,10 @@
 #include <string>
 
 #include "quiver/adapters/lora.h"
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/recorder.h"
-#include "quiver/routing/routed_linear.h"
+#include "quiver/routing/routed_update.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::routing {
@@ -28,18 +28,18 @@ PrototypeMap adapter_prototypes(const adapters::LoraAdapter& adapter);
 /// (naming one that does not).
 PrototypeMap prototypes(std::span<const adapters::LoraAdapter> adapters);
 
-/// Replaces each projection that the adapters adapt by a RoutedLinear over it whose router is
-/// `routers.at(path)`; where `recorder`, which must outlive the projections, is given, what routers
-/// choose is counted there. Routers are checked as CheckedRouter does. `projections` changes only if nothing throws. Throws kUsage without
+/// Puts a RoutedUpdate on each linear map that the adapters adapt, whose router is
+/// `routers.at(path)`; where `recorder`, which must outlive the linear maps, is given, what routers
+/// choose is counted there. Routers are checked as CheckedRouter does. `linears` changes only if nothing throws. Throws kUsage without
 /// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
 /// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
-void attach_routers(nn::ProjectionMap& projections, std::span<const adapters::LoraAdapter> adapters,
+void attach_routers(nn::LinearMap& linears, std::span<const adapters::LoraAdapter> adapters,
                     const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr);
 
 /// attach_routers with an ArrowRouter at each path, from `stored` prototypes or, without these,
 /// from prototypes(adapters). Throws also kNotFound or kMismatch if stored prototypes miss a path
 /// or have another shape than [N, d_in], kMismatch for one that is not finite, and kUsage for bad options.
-void attach_routed(nn::ProjectionMap& projections, std::span<const adapters::LoraAdapter> adapters, const ArrowOptions& options,
-                   Combine combine, RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
+void attach_routed(nn::LinearMap& linears, std::span<const adapters::LoraAdapter> adapters, const ArrowOptions& options, Combine combine,
+                   RoutingRecorder* recorder = nullptr, const PrototypeMap* stored = nullptr);
 
 }  // namespace quiver::routing

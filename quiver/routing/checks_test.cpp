@@ -60,7 +60,7 @@ TEST(FiniteVectors, NamesTheAdapterAndTheProjection) {
 
 TEST(AttachRouted, RefusesStoredPrototypesThatAreNotFinite) {
   const std::vector<adapters::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
-  nn::ProjectionMap projections = {{kPath, std::make_shared<nn::DenseProjection>(draw({6, 4}, 5))}};
+  nn::LinearMap projections = {{kPath, nn::Linear(draw({6, 4}, 5))}};
   auto stored = prototypes(adapters);
   stored.at(kPath)[0][0] = kNan;
   EXPECT_ERROR(attach_routed(projections, adapters, {.top_k = 1}, Combine::kParams, nullptr, &stored), ErrorKind::kMismatch,
@@ -91,9 +91,9 @@ TEST(CheckedRouter, AnInputThatIsNotFiniteMakesTheOutputSo) {
   x[1][0] = kNan;
   EXPECT_TRUE(checked_router().route(x).weight.isfinite().flatten().equal(torch::tensor({true, false, true})));
   const std::vector<adapters::LoraAdapter> adapters = {adapter_at("one", kPath, 1), adapter_at("two", kPath, 3)};
-  nn::ProjectionMap projections = {{kPath, std::make_shared<nn::DenseProjection>(draw({6, 4}, 5))}};
+  nn::LinearMap projections = {{kPath, nn::Linear(draw({6, 4}, 5))}};
   attach_routed(projections, adapters, {.top_k = 2}, Combine::kParams);
-  const auto is_finite = projections.at(kPath)->forward(x).isfinite();
+  const auto is_finite = projections.at(kPath).forward(x).isfinite();
   EXPECT_TRUE(is_finite.all(1).equal(torch::tensor({true, false, true})));
   EXPECT_FALSE(is_finite[1].any().item<bool>());
 }

@@ -1,4 +1,4 @@
-// The slow, obvious twin of RoutedLinear.
+// The slow, obvious twin of RoutedUpdate.
 #pragma once
 
 #include <torch/types.h>
@@ -6,7 +6,7 @@
 #include <span>
 
 #include "quiver/adapters/lora.h"
-#include "quiver/routing/routed_linear.h"
+#include "quiver/routing/routed_update.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::testing {

@@ -13,11 +13,13 @@
 namespace quiver::train {
 namespace {
 
-const adapters::LoraAdapter& adapter_of(Trainer& trainer) {
+const OneAdapter& one_adapter(Trainer& trainer) {
   const auto* one = dynamic_cast<const OneAdapter*>(&trainer.trained());
   if (one == nullptr) fail(ErrorKind::kInternal, "'{}' is not one adapter: it cannot be trained beside others", trainer.trained().name());
-  return one->live();
+  return *one;
 }
+
+const adapters::LoraAdapter& adapter_of(Trainer& trainer) { return one_adapter(trainer).live(); }
 
 void check_member(Trainer& first, Trainer& member) {
   const auto &a = adapter_of(first), &b = adapter_of(member);
@@ -47,20 +49,20 @@ void check_member(Trainer& first, Trainer& member) {
   }
 }
 
+/// An update by group for every path of the members' adapters.
+std::map<std::string, GroupedTraining> grouped_updates(const nn::LinearMap& base, const std::vector<Trainer*>& members) {
+  if (members.empty()) fail(ErrorKind::kUsage, "no adapter to train");
+  for (auto* member : members) check_member(*members.front(), *member);
+  const auto& first = adapter_of(*members.front());
+  std::map<std::string, GroupedTraining> updates;
+  for (const auto& [path, pair] : first.pairs) updates.emplace(path, GroupedTraining(linear_at(base, path, first.name), pair.scaling()));
+  return updates;
+}
+
 }  // namespace
 
-AdapterGroup::AdapterGroup(const model::Llama& base, std::vector<Trainer*> members) : members_(std::move(members)), adapted_(base) {
-  if (members_.empty()) fail(ErrorKind::kUsage, "no adapter to train");
-  for (auto* member : members_) check_member(*members_.front(), *member);
-  auto projections = base.projections();
-  for (const auto& [path, pair] : adapter_of(*members_.front()).pairs) {
-    auto& projection = projection_at(projections, path, adapter_of(*members_.front()).name);
-    auto layer = std::make_shared<adapters::GroupedLora>(projection, pair.scaling());
-    layers_.emplace(path, layer);
-    projection = std::move(layer);
-  }
-  adapted_ = base.with_projections(std::move(projections));
-}
+AdapterGroup::AdapterGroup(const model::Model& base, std::vector<Trainer*> members)
+    : members_(std::move(members)), updates_(grouped_updates(base.linears(), members_)), adapted_(base, trained_updates(updates_)) {}
 
 bool AdapterGroup::is_done() const {
   return std::ranges::all_of(members_, [](const Trainer* member) { return member->is_done(); });
@@ -74,23 +76,22 @@ std::int64_t AdapterGroup::next_batch_tokens() const {
 
 void AdapterGroup::lay_out(const std::vector<Trainer*>& active) {
   const torch::NoGradGuard no_grad;
-  for (const auto& [path, layer] : layers_) {
+  for (auto& [path, update] : updates_) {
     std::vector<torch::Tensor> a, b;
     for (auto* member : active) {
       const auto& pair = adapter_of(*member).pairs.at(path);
-      a.push_back(pair.lora_a().detach());
-      b.push_back(pair.lora_b().detach());
+      a.push_back(pair.lora_a());
+      b.push_back(pair.lora_b());
     }
-    layer->set_factors(torch::stack(a), torch::stack(b));
+    update.set_factors(torch::stack(a), torch::stack(b));
   }
 }
 
 void AdapterGroup::collect(const std::vector<Trainer*>& active) {
-  for (const auto& [path, layer] : layers_) {
+  for (const auto& [path, update] : updates_) {
     for (std::size_t g = 0; g < active.size(); ++g) {
-      const auto& pair = adapter_of(*active[g]).pairs.at(path);
-      pair.lora_a().mutable_grad().add_(layer->gradient_a()[static_cast<std::int64_t>(g)]);
-      pair.lora_b().mutable_grad().add_(layer->gradient_b()[static_cast<std::int64_t>(g)]);
+      auto& mine = one_adapter(*active[g]).sink(path).sums;
+      for (std::size_t i = 0; i < mine.size(); ++i) mine[i].add_(update.sink->sums[i][static_cast<std::int64_t>(g)]);
     }
   }
 }

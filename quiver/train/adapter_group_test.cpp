@@ -10,7 +10,7 @@ namespace quiver::train {
 namespace {
 
 /// Three trainings that differ in name, data, length, rate and validation.
-std::vector<Trainer> make_trainers(const model::Llama& base, LossMean mean = LossMean::kExamples) {
+std::vector<Trainer> make_trainers(const model::Model& base, LossMean mean = LossMean::kExamples) {
   std::vector<Trainer> trainers;
   const std::int64_t epochs[] = {3, 5, 2};
   for (std::uint64_t i = 0; i < 3; ++i) {
@@ -20,7 +20,7 @@ std::vector<Trainer> make_trainers(const model::Llama& base, LossMean mean = Los
                          .validate_every = 2,
                          .patience = i == 1 ? 2 : 0};
     options.optimizer.learning_rate = 1e-2 * static_cast<double>(i + 1);
-    auto initial = adapters::initial_adapter(format("a{}", i), {.target_modules = {"all-linear"}}, base.projections(), 1 + i);
+    auto initial = adapters::initial_adapter(format("a{}", i), {.target_modules = {"all-linear"}}, base.linears(), 1 + i);
     trainers.emplace_back(base, initial, nested_sequences(3, i), options,
                           i == 1 ? nested_sequences(2, 9) : std::vector<forest::Sequence>{});
   }
@@ -81,7 +81,7 @@ TEST(AdapterGroup, GoesOnFromItsMembersCheckpoints) {
 TEST(AdapterGroup, RefusesWhatCannotShareABatch) {
   const auto base = tiny();
   const auto trainer = [&](const adapters::LoraOptions& options, std::int64_t pieces = 0) {
-    return Trainer(base, adapters::initial_adapter("x", options, base.projections(), 1), nested_sequences(2, 1),
+    return Trainer(base, adapters::initial_adapter("x", options, base.linears(), 1), nested_sequences(2, 1),
                    {.micro_batch_tokens = pieces});
   };
   auto plain = trainer({}), wide = trainer({.rank = 8}), dora = trainer({.use_dora = true}), dropping = trainer({.dropout = 0.1}),

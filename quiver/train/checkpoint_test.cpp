@@ -36,7 +36,7 @@ class CheckpointTest : public ::testing::Test {
   Trainer make() {
     TrainOptions options{.epochs = 3, .batch_size = 4, .validate_every = 1};
     options.optimizer.learning_rate = 1e-2;
-    return Trainer(base_, adapters::initial_adapter("toy", {}, base_.projections(), 1), nested_sequences(3, 2), options,
+    return Trainer(base_, adapters::initial_adapter("toy", {}, base_.linears(), 1), nested_sequences(3, 2), options,
                    nested_sequences(1, 5));
   }
 
@@ -57,7 +57,7 @@ class CheckpointTest : public ::testing::Test {
     return message;
   }
 
-  model::Llama base_ = tiny();
+  model::Model base_ = tiny();
   Trainer trainer_ = make();
   fs::path file_ = fs::temp_directory_path() / "quiver-checkpoint-test.safetensors", after_ = file_.string() + ".after";
   tensor::TensorMap tensors_;
@@ -128,8 +128,8 @@ TEST(Trainables, RefuseTheValuesOfAnother) {
   EXPECT_EQ(refusal([&] { one.adapter(few); }), format("values of an adapter: Float [3]; expected Float [{}]", size));
   EXPECT_THAT(refusal([&] { one.adapter(torch::zeros({size}, torch::kDouble)); }), HasSubstr(format("Double [{}]", size)));
   EXPECT_THAT(refusal([&] { Gates(adapter, torch::kCPU).gates(few); }), HasSubstr("values of gates: Float [3]"));
-  FullWeights full("full", base.projections(), torch::kCPU, torch::kFloat);
-  EXPECT_THAT(refusal([&] { full.set_values(few); }), HasSubstr("values of full weights: Float [3]"));
+  FullWeights full("full", base.linears(), torch::kCPU, torch::kFloat);
+  EXPECT_THAT(refusal([&] { full.weights(few); }), HasSubstr("values of full weights: Float [3]"));
   const Mixture mixture("mixture", {adapter, adapter}, 2, {}, torch::kCPU, torch::kFloat);
   EXPECT_THAT(refusal([&] { mixture.logits(few); }), HasSubstr("values of a mixture: Float [3]"));
   EXPECT_THAT(refusal([&] { mixture.skills(few); }), HasSubstr("values of a mixture: Float [3]"));

@@ -17,22 +17,22 @@ Gates::Gates(adapters::LoraAdapter adapter, torch::Device device, torch::Dtype d
   gradient_ = torch::zeros_like(values_);
 }
 
-nn::ProjectionMap Gates::attach(const nn::ProjectionMap& base) {
-  auto projections = base;
+nn::TrainedUpdates Gates::attach(const nn::LinearMap& base) {
+  nn::TrainedUpdates updates;
   std::int64_t offset = 0;
   for (const auto& [path, pair] : adapter_.pairs) {
-    auto& projection = projection_at(projections, path, name());
-    auto gate = values_.narrow(0, offset, pair.in_features()).detach().requires_grad_();
-    gate.mutable_grad() = gradient_.narrow(0, offset, pair.in_features());
+    const auto view = [&](const torch::Tensor& flat) { return flat.narrow(0, offset, pair.in_features()); };
+    gated_.push_back(std::make_shared<adapters::GatedUpdate>(linear_at(base, path, name()), pair, view(values_)));
+    auto sink = std::make_shared<nn::GradientSink>();
+    sink->sums.push_back(view(gradient_));
+    updates.emplace(path, nn::TrainedUpdate{gated_.back(), std::move(sink)});
     offset += pair.in_features();
-    layers_.push_back(std::make_shared<adapters::GatedLora>(projection, pair, std::move(gate)));
-    projection = layers_.back();
   }
-  return projections;
+  return updates;
 }
 
 void Gates::lay_out(std::span<const std::int32_t>) {
-  for (const auto& layer : layers_) layer->update();
+  for (const auto& gated : gated_) gated->update();
 }
 
 tensor::TensorMap Gates::gates(const torch::Tensor& values) const {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quiver/adapters/gated_lora.h"
+#include "quiver/adapters/gated_update.h"
 #include "quiver/tensor/tensor.h"
 #include "quiver/train/trainable.h"
 
@@ -21,7 +21,7 @@ class Gates : public Trainable {
   const std::string& name() const override { return adapter_.name; }
   torch::Tensor& values() override { return values_; }
   torch::Tensor& gradient() override { return gradient_; }
-  nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
+  nn::TrainedUpdates attach(const nn::LinearMap& base) override;
   void lay_out(std::span<const std::int32_t> groups) override;
 
   /// v by path, of the given values; copies on the CPU.
@@ -30,7 +30,7 @@ class Gates : public Trainable {
  private:
   adapters::LoraAdapter adapter_;
   torch::Tensor values_, gradient_;
-  std::vector<std::shared_ptr<adapters::GatedLora>> layers_;
+  std::vector<std::shared_ptr<adapters::GatedUpdate>> gated_;
 };
 
 }  // namespace quiver::train

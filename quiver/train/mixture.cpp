@@ -83,15 +83,11 @@ torch::Tensor Mixture::rate_factors(const OptimizerOptions& options) const {
   return rates;
 }
 
-nn::ProjectionMap Mixture::attach(const nn::ProjectionMap& base) {
-  auto projections = base;
+nn::TrainedUpdates Mixture::attach(const nn::LinearMap& base) {
   for (const auto& [path, pair] : skills_.front().pairs) {
-    auto& projection = projection_at(projections, path, name_);
-    auto layer = std::make_shared<adapters::GroupedLora>(projection, pair.scaling(), dropout());
-    layers_.emplace(path, layer);
-    projection = std::move(layer);
+    updates_.emplace(path, GroupedTraining(linear_at(base, path, name_), pair.scaling()));
   }
-  return projections;
+  return trained_updates(updates_);
 }
 
 void Mixture::lay_out(std::span<const std::int32_t> groups) {
@@ -111,7 +107,7 @@ void Mixture::lay_out(std::span<const std::int32_t> groups) {
   for (const auto& [path, skills] : factors(leaf_)) {
     const auto& mine = weights[static_cast<std::size_t>(units_.of_path.at(path))];
     Factors mixed{merge::mix_lora_a(skills.a, mine), merge::mix_lora_b(skills.b, mine)};
-    layers_.at(path)->set_factors(mixed.a, mixed.b);
+    updates_.at(path).set_factors(mixed.a, mixed.b);
     mixed_.emplace(path, std::move(mixed));
   }
 }
@@ -119,16 +115,18 @@ void Mixture::lay_out(std::span<const std::int32_t> groups) {
 void Mixture::collect() {
   std::vector<torch::Tensor> outputs, gradients;
   for (const auto& [path, mixed] : mixed_) {
-    const auto& layer = *layers_.at(path);
+    const auto& sums = updates_.at(path).sink->sums;
     outputs.insert(outputs.end(), {mixed.a, mixed.b});
-    gradients.insert(gradients.end(), {layer.gradient_a(), layer.gradient_b()});
+    gradients.insert(gradients.end(), sums.begin(), sums.end());
   }
   gradient_.add_(torch::autograd::grad(outputs, {leaf_}, gradients).front());
 }
 
 void Mixture::set_dropout_masks(const MaskOf& mask) {
   if (dropout() == 0) return;
-  for (const auto& [path, layer] : layers_) layer->set_dropout_mask(mask ? mask(path, layer->in_features()) : torch::Tensor());
+  for (const auto& [path, pair] : skills_.front().pairs) {
+    updates_.at(path).update->set_dropout_mask(mask ? mask(path, pair.in_features()) : torch::Tensor());
+  }
 }
 
 torch::Tensor Mixture::logits(const torch::Tensor& values) const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "quiver/merge/skills.h"
+#include "quiver/train/grouped_training.h"
 #include "quiver/train/trainable.h"
 
 namespace quiver::train {
@@ -36,7 +37,7 @@ class Mixture : public Trainable {
   torch::Tensor& values() override { return values_; }
   torch::Tensor& gradient() override { return gradient_; }
   torch::Tensor rate_factors(const OptimizerOptions& options) const override;
-  nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
+  nn::TrainedUpdates attach(const nn::LinearMap& base) override;
   bool has_groups() const override { return true; }
   void lay_out(std::span<const std::int32_t> groups) override;
   void set_noise(std::optional<std::uint64_t> seed) override { noise_seed_ = seed; }
@@ -67,7 +68,7 @@ class Mixture : public Trainable {
   merge::MixUnits units_;
   torch::Tensor values_, gradient_;
   std::map<std::string, Factors> frozen_;  // where skills are not trained
-  std::map<std::string, std::shared_ptr<adapters::GroupedLora>> layers_;
+  std::map<std::string, GroupedTraining> updates_;
   std::optional<std::uint64_t> noise_seed_;
   torch::Tensor leaf_;                    // the values that `mixed_` was computed from
   std::map<std::string, Factors> mixed_;  // [G, r, d_in], [G, d_out, r]

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
 #include "quiver/train/test_support.h"
 #include "quiver/train/trainer.h"
@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::int64_t kTasks = 4;
 
-std::vector<adapters::LoraAdapter> random_skills(const model::Llama& base, int count) {
+std::vector<adapters::LoraAdapter> random_skills(const model::Model& base, int count) {
   std::vector<adapters::LoraAdapter> skills;
   for (int k = 0; k < count; ++k) {
     skills.push_back(random_adapter(base, 20 + static_cast<std::uint64_t>(k)));
@@ -34,8 +34,8 @@ std::vector<forest::Sequence> of_tasks() {
   return sequences;
 }
 
-/// The loss with each sequence alone, under a LoraLinear whose factors are sums over skills; differentiable in `leaf`, flat as values().
-torch::Tensor plain_loss(const model::Llama& base, const std::vector<adapters::LoraAdapter>& skills, const merge::MixShape& shape,
+/// The loss with each sequence alone, under a LoRA whose factors are sums over skills; differentiable in `leaf`, flat as values().
+torch::Tensor plain_loss(const model::Model& base, const std::vector<adapters::LoraAdapter>& skills, const merge::MixShape& shape,
                          bool train_skills, const torch::Tensor& leaf, const std::vector<forest::Sequence>& sequences) {
   const auto units = merge::mix_units(skills.front(), shape.unit);
   const auto num_skills = static_cast<std::int64_t>(skills.size());
@@ -74,8 +74,9 @@ torch::Tensor plain_loss(const model::Llama& base, const std::vector<adapters::L
       pair = adapters::LoraPair(torch::cat(a_blocks, 1), torch::cat(b_blocks, 0), pair.alpha());
     }
     const auto batch = forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false});
-    total = total + batch_loss(base.with_projections(adapters::attach(base.projections(), mixed)), batch, LossMean::kExamples) /
-                        static_cast<double>(sequences.size());
+    total =
+        total + testing::reference_loss(base, batch.forest, loss_targets(batch, LossMean::kExamples), testing::adapter_definitions(mixed)) /
+                    static_cast<double>(sequences.size());
   }
   return total;
 }
@@ -98,7 +99,7 @@ TEST_P(MixtureGradient, EqualsThatOfSequencesOneByOne) {
   const auto expected = plain_loss(base, skills, shape, train_skills, leaf, sequences);
   expected.backward();
 
-  const auto adapted = base.with_projections(mixture.attach(base.projections()));
+  const model::TrainedModel adapted(base, mixture.attach(base.linears()));
   auto renamed = sequences;
   for (auto& sequence : renamed) sequence.group = sequence.group == 3 ? 2 : sequence.group;  // groups 0, 1, 2 stand for tasks 0, 1, 3
   mixture.lay_out(std::vector<std::int32_t>{0, 1, 3});
@@ -124,19 +125,19 @@ INSTANTIATE_TEST_SUITE_P(Cases, MixtureGradient,
 TEST(Mixture, TheAdapterOfATaskGivesItsLoss) {
   const auto base = tiny();
   Mixture mixture("poly", random_skills(base, 3), kTasks, {.shape = {.num_heads = 2}, .initial_spread = 2}, torch::kCPU);
-  const auto adapted = base.with_projections(mixture.attach(base.projections()));
+  const model::TrainedModel adapted(base, mixture.attach(base.linears()));
   for (const std::int32_t task : {0, 2}) {
     SCOPED_TRACE(task);
     auto sequences = nested_sequences(2, 3);
     const auto batch = forest::build_batch(sequences);
     mixture.lay_out(std::span(&task, 1));
-    const double loss = model::loss_of(adapted, model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples));
-    const auto one = base.with_projections(adapters::attach(base.projections(), mixture.task_adapter(mixture.values(), task, "one")));
+    const double loss = model::loss_of(adapted.model(), model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples));
+    const auto one = base.with_linears(adapters::attach(base.linears(), mixture.task_adapter(mixture.values(), task, "one")));
     EXPECT_NEAR(loss, model::loss_of(one, model::forest_rows(batch.forest), loss_targets(batch, LossMean::kExamples)), 1e-5);
   }
 }
 
-Trainer mixture_trainer(const model::Llama& base, double dropout = 0, bool sample_weights = false) {
+Trainer mixture_trainer(const model::Model& base, double dropout = 0, bool sample_weights = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4, .validate_every = 2};
   options.optimizer.learning_rate = 1e-2;
   auto skills = random_skills(base, 3);
@@ -183,7 +184,7 @@ TEST(Mixture, SampledWeightsAreThoseOfLogitsWithLogisticNoise) {
       }
       mixture.values().narrow(0, 0, logits.numel()).copy_(torch::tensor(moved, torch::kDouble));
     }
-    const auto adapted = base.with_projections(mixture.attach(base.projections()));
+    const model::TrainedModel adapted(base, mixture.attach(base.linears()));
     if (!adds_noise_to_values) mixture.set_noise(noise);
     mixture.lay_out(std::vector<std::int32_t>{0, 1, 2, 3});
     const auto batch = forest::build_batch(sequences);

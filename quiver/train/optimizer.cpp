@@ -30,18 +30,19 @@ FlatParameters::FlatParameters(const adapters::LoraAdapter& adapter, torch::Devi
   values_ = torch::empty({size}, torch::TensorOptions().dtype(dtype).device(device));
   gradient_ = torch::zeros_like(values_);
   std::int64_t offset = 0;
-  const auto view = [&](const torch::Tensor& source) {
-    auto piece = values_.narrow(0, offset, source.numel()).view(source.sizes());
-    piece.copy_(source);
-    auto leaf = piece.detach().requires_grad_();
-    leaf.mutable_grad() = gradient_.narrow(0, offset, source.numel()).view(source.sizes());
-    offset += source.numel();
-    return leaf;
-  };
   for (auto& [path, pair] : adapter_.pairs) {
     auto tensors = pair.tensors();
-    for (auto& t : tensors) t = view(t);
+    auto sink = std::make_shared<nn::GradientSink>();
+    for (auto& t : tensors) {
+      const auto view = [&](const torch::Tensor& flat) { return flat.narrow(0, offset, t.numel()).view(t.sizes()); };
+      sink->sums.push_back(view(gradient_));
+      auto value = view(values_);
+      value.copy_(t);
+      offset += t.numel();
+      t = value;
+    }
     pair = pair.with_tensors(tensors);
+    sinks_.emplace(path, std::move(sink));
   }
 }
 

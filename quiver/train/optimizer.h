@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quiver/adapters/lora.h"
+#include "quiver/nn/update.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::train {
@@ -39,10 +40,12 @@ class FlatParameters {
   /// Copies the adapter's tensors; dtype float32 (float64 for tests).
   FlatParameters(const adapters::LoraAdapter& adapter, torch::Device device, torch::Dtype dtype = torch::kFloat);
 
-  /// The adapter over the views; its tensors require gradients, which accumulate in gradient().
+  /// The adapter over the views.
   const adapters::LoraAdapter& adapter() const { return adapter_; }
   torch::Tensor& values() { return values_; }      ///< [P]
   torch::Tensor& gradient() { return gradient_; }  ///< [P]
+  /// Views of gradient() by path, in the order of the pair's tensors().
+  const std::map<std::string, std::shared_ptr<nn::GradientSink>>& sinks() const { return sinks_; }
   /// [P]: `ratio` where a number belongs to a lora_b, else 1. Undefined if the ratio is 1.
   torch::Tensor rate_factors(double ratio) const;
   /// A copy with tensors of its own, on the CPU; of other values [P] if given.
@@ -52,6 +55,7 @@ class FlatParameters {
  private:
   torch::Tensor values_, gradient_;
   adapters::LoraAdapter adapter_;
+  std::map<std::string, std::shared_ptr<nn::GradientSink>> sinks_;
 };
 
 /// AdamW (Loshchilov & Hutter 2019, algorithm 2) with decoupled weight decay, as torch.optim.AdamW computes it.

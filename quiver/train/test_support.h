@@ -7,26 +7,56 @@
 
 #include "quiver/adapters/init.h"
 #include "quiver/base/random.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/testing/message_of.h"
+#include "quiver/testing/reference_decoder.h"
+#include "quiver/train/optimizer.h"
 
 namespace quiver::train {
 
 namespace fs = std::filesystem;
 inline const fs::path kGolden = "tests/golden";
 
-inline model::Llama tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
-  return model::load_llama(kGolden / "model" / name, {torch::kCPU, dtype});
+inline model::Model tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
+  return model::load_model(kGolden / "model" / name, {torch::kCPU, dtype});
 }
 
-inline adapters::LoraAdapter random_adapter(const model::Llama& model, std::uint64_t seed,
+inline adapters::LoraAdapter random_adapter(const model::Model& model, std::uint64_t seed,
                                             std::vector<std::string> target_modules = {"all-linear"}) {
-  auto adapter = adapters::initial_adapter("random", {.target_modules = std::move(target_modules)}, model.projections(), seed);
+  auto adapter = adapters::initial_adapter("random", {.target_modules = std::move(target_modules)}, model.linears(), seed);
   for (auto& [path, pair] : adapter.pairs) {
     RandomStream random(seed, "b/" + path);
     pair = adapters::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.05, random), pair.alpha());
   }
   return adapter;
+}
+
+/// The adapter with views of `flat` [P] as its tensors, laid out as FlatParameters does.
+inline adapters::LoraAdapter on_flat(adapters::LoraAdapter adapter, const torch::Tensor& flat) {
+  std::int64_t offset = 0;
+  for (auto& [path, pair] : adapter.pairs) {
+    auto tensors = pair.tensors();
+    for (auto& t : tensors) {
+      const auto size = t.numel();
+      t = flat.narrow(0, offset, size).view(t.sizes());
+      offset += size;
+    }
+    pair = pair.with_tensors(tensors);
+  }
+  return adapter;
+}
+
+/// The loss of a batch and its gradient in the values of a flat adapter, by the definition, in float64.
+struct ReferenceGradient {
+  double loss = 0;
+  torch::Tensor gradient;
+};
+inline ReferenceGradient reference_gradient(const model::Model& base, FlatParameters& parameters, const forest::TokenForest& forest,
+                                            const model::LossTargets& targets) {
+  const auto leaf = parameters.values().to(torch::kDouble).clone().requires_grad_();
+  const auto loss = testing::reference_loss(base, forest, targets, testing::adapter_definitions(on_flat(parameters.adapter(), leaf)));
+  loss.backward();
+  return {loss.item<double>(), leaf.grad()};
 }
 
 /// Sequences of a random tree of given depth: every node's path is the prefix of its children's; some end early, some

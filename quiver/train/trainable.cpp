@@ -1,40 +1,40 @@
 #include "quiver/train/trainable.h"
 
-#include "quiver/adapters/dora_linear.h"
 #include "quiver/base/error.h"
 
 namespace quiver::train {
 
-nn::ProjectionPtr& projection_at(nn::ProjectionMap& projections, const std::string& path, const std::string& adapter) {
-  const auto found = projections.find(path);
-  if (found == projections.end()) {
+const nn::Linear& linear_at(const nn::LinearMap& linears, const std::string& path, const std::string& adapter) {
+  const auto found = linears.find(path);
+  if (found == linears.end()) {
     fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter, path);
   }
   return found->second;
 }
 
-nn::ProjectionMap OneAdapter::attach(const nn::ProjectionMap& base) {
-  auto projections = base;
+nn::TrainedUpdates OneAdapter::attach(const nn::LinearMap& base) {
+  nn::TrainedUpdates updates;
   for (const auto& [path, pair] : parameters_.adapter().pairs) {
-    auto& projection = projection_at(projections, path, name());
+    const auto& linear = linear_at(base, path, name());
+    nn::TrainedUpdate trained{nullptr, parameters_.sinks().at(path)};
     if (pair.magnitude().defined()) {
-      layers_.push_back(std::make_shared<adapters::DoraLinear>(projection, pair));
+      trained.update = doras_[path] = std::make_shared<adapters::DoraUpdate>(linear, pair);
     } else {
-      auto layer = std::make_shared<adapters::LoraLinear>(projection, pair, dropout());
-      if (dropout() > 0) dropout_layers_.emplace(path, layer);
-      layers_.push_back(std::move(layer));
+      trained.update = loras_[path] = std::make_shared<adapters::LoraUpdate>(linear, pair);
     }
-    projection = layers_.back();
+    updates.emplace(path, std::move(trained));
   }
-  return projections;
+  return updates;
 }
 
 void OneAdapter::lay_out(std::span<const std::int32_t>) {
-  for (const auto& layer : layers_) layer->update();
+  for (const auto& [path, update] : loras_) update->update();
+  for (const auto& [path, update] : doras_) update->update();
 }
 
 void OneAdapter::set_dropout_masks(const MaskOf& mask) {
-  for (const auto& [path, layer] : dropout_layers_) layer->set_dropout_mask(mask ? mask(path, layer->in_features()) : torch::Tensor());
+  if (dropout() == 0) return;
+  for (const auto& [path, update] : loras_) update->set_dropout_mask(mask ? mask(path, update->pair().in_features()) : torch::Tensor());
 }
 
 }  // namespace quiver::train

@@ -12,14 +12,14 @@
 #include <string>
 #include <vector>
 
-#include "quiver/adapters/grouped_lora.h"
-#include "quiver/adapters/lora_linear.h"
-#include "quiver/nn/projection.h"
+#include "quiver/adapters/dora_update.h"
+#include "quiver/adapters/lora_update.h"
+#include "quiver/nn/linear.h"
 #include "quiver/train/optimizer.h"
 
 namespace quiver::train {
 
-/// Numbers that a Trainer changes, and the projections that compute with them. Not thread-safe.
+/// Numbers that a Trainer changes, and the updates that compute with them. Not thread-safe.
 class Trainable {
  public:
   virtual ~Trainable() = default;
@@ -31,15 +31,16 @@ class Trainable {
   /// [P]: what the learning rate is multiplied by; undefined for 1.
   virtual torch::Tensor rate_factors(const OptimizerOptions&) const { return {}; }
 
-  /// The model's projections computing with the values; to be called once. Throws kMismatch for a path that the model does not have.
-  virtual nn::ProjectionMap attach(const nn::ProjectionMap& base) = 0;
+  /// The updates of the model's linear maps that compute with the values, whose gradients go to gradient(). Call it once. Throws kMismatch
+  /// for a path that the model does not have.
+  virtual nn::TrainedUpdates attach(const nn::LinearMap& base) = 0;
   /// Whether it matters which group a sequence is of; if not, all are computed as of group 0 and share prefixes.
   virtual bool has_groups() const { return false; }
   /// Lays out what passes read, for sequences of these groups: in a pass, group i stands for groups[i].
   virtual void lay_out(std::span<const std::int32_t> groups) = 0;
   /// Seeds what a training step draws in lay_out (of its parameters: inputs have dropout); nothing: it draws nothing, as in validation.
   virtual void set_noise(std::optional<std::uint64_t>) {}
-  /// Adds to gradient() what the passes since lay_out left elsewhere.
+  /// Adds to gradient() what the passes since lay_out summed elsewhere.
   virtual void collect() {}
 
   /// Of the inputs of what is trained.
@@ -49,7 +50,7 @@ class Trainable {
   virtual void set_dropout_masks(const MaskOf&) {}
 };
 
-/// One adapter, whatever the group. The layers read the flat values, and their gradients go straight to the flat gradient.
+/// One adapter, whatever the group. Its updates read the flat values, and their gradients go straight to the flat gradient.
 class OneAdapter : public Trainable {
  public:
   OneAdapter(const adapters::LoraAdapter& initial, torch::Device device, torch::Dtype dtype = torch::kFloat)
@@ -59,23 +60,24 @@ class OneAdapter : public Trainable {
   torch::Tensor& values() override { return parameters_.values(); }
   torch::Tensor& gradient() override { return parameters_.gradient(); }
   torch::Tensor rate_factors(const OptimizerOptions& options) const override { return parameters_.rate_factors(options.lora_plus_ratio); }
-  nn::ProjectionMap attach(const nn::ProjectionMap& base) override;
+  nn::TrainedUpdates attach(const nn::LinearMap& base) override;
   void lay_out(std::span<const std::int32_t> groups) override;
   double dropout() const override { return parameters_.adapter().options.dropout; }
   void set_dropout_masks(const MaskOf& mask) override;
 
-  /// The adapter over the flat values, whose gradients accumulate in gradient().
+  /// The adapter over the flat values, and where the gradients of its pairs go.
   const adapters::LoraAdapter& live() const { return parameters_.adapter(); }
+  nn::GradientSink& sink(const std::string& path) const { return *parameters_.sinks().at(path); }
   /// A copy of its own tensors, on the CPU, of the given values.
   adapters::LoraAdapter adapter(const torch::Tensor& values) const { return parameters_.snapshot(values); }
 
  private:
   FlatParameters parameters_;
-  std::vector<std::shared_ptr<nn::Projection>> layers_;
-  std::map<std::string, std::shared_ptr<adapters::LoraLinear>> dropout_layers_;  // by path
+  std::map<std::string, std::shared_ptr<adapters::LoraUpdate>> loras_;  // by path
+  std::map<std::string, std::shared_ptr<adapters::DoraUpdate>> doras_;
 };
 
-/// The projection at `path`; kMismatch, naming the adapter, if the model does not have it.
-nn::ProjectionPtr& projection_at(nn::ProjectionMap& projections, const std::string& path, const std::string& adapter);
+/// The linear map at `path`; kMismatch, naming the adapter, if the model does not have it.
+const nn::Linear& linear_at(const nn::LinearMap& linears, const std::string& path, const std::string& adapter);
 
 }  // namespace quiver::train

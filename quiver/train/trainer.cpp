@@ -78,19 +78,12 @@ std::vector<std::vector<forest::Sequence>> split_batch(std::vector<forest::Seque
   return pieces;
 }
 
-torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean) {
-  const auto targets = loss_targets(batch, mean);
-  const auto hidden = adapted.hidden(model::forest_rows(batch.forest));
-  const auto rows = torch::tensor(targets.rows, torch::kLong).to(hidden.device());
-  return nn::head_loss(hidden.index_select(0, rows), adapted.head(), targets.tokens, targets.weights);
-}
-
 namespace {
 
 /// Lays out the weights for the backward pass, on all threads.
-void prepare_backward(const model::Llama& model) {
-  std::vector<const nn::Projection*> all = {&model.head()};
-  for (const auto& [path, projection] : model.projections()) all.push_back(projection.get());
+void prepare_backward(const model::Model& model) {
+  std::vector<const nn::Linear*> all = {&model.head()};
+  for (const auto& [path, linear] : model.linears()) all.push_back(&linear);
   at::parallel_for(0, static_cast<std::int64_t>(all.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) all[static_cast<std::size_t>(i)]->prepare_backward();
   });
@@ -100,17 +93,17 @@ double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_
 
 }  // namespace
 
-Trainer::Trainer(const model::Llama& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
+Trainer::Trainer(const model::Model& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
                  const TrainOptions& options, std::vector<forest::Sequence> validation)
     : Trainer(base,
               std::make_shared<OneAdapter>(initial, base.placement().device,
                                            base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat),
               std::move(examples), options, std::move(validation)) {}
 
-Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples,
+Trainer::Trainer(const model::Model& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples,
                  const TrainOptions& options, std::vector<forest::Sequence> validation)
     : base_(base),
-      adapted_(base),
+      adapted_(base, {}),
       trained_(std::move(trained)),
       optimizer_(options.optimizer, trained_->values(), trained_->rate_factors(options.optimizer)),
       examples_(std::move(examples)),
@@ -131,8 +124,8 @@ Trainer::Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, s
     fail(ErrorKind::kUsage, "epochs is {} and an epoch has {} steps; expected less than 2^63 steps in all", options.epochs,
          steps_per_epoch_);
   }
-  adapted_ = base.with_projections(trained_->attach(base.projections()));
-  prepare_backward(adapted_);
+  adapted_ = model::TrainedModel(base, trained_->attach(base.linears()));
+  prepare_backward(model());
   check_memory();
 }
 
@@ -155,9 +148,9 @@ void Trainer::lay_out(std::vector<forest::Sequence>& sequences) {
 void Trainer::check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const {
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const auto size = static_cast<std::int64_t>(sequences[i].tokens.size());
-    if (size > base_.config().max_positions) {
+    if (size > base_.spec().max_positions) {
       fail(ErrorKind::kUsage, "{} of the {} examples of adapter '{}' has {} tokens; the model's context is {}; lower `max_length`",
-           forest::name_of(sequences[i], i), what, trained_->name(), size, base_.config().max_positions);
+           forest::name_of(sequences[i], i), what, trained_->name(), size, base_.spec().max_positions);
     }
     if (options_.micro_batch_tokens > 0) split_batch({sequences[i]}, options_.micro_batch_tokens, options_.share_prefixes);
   }
@@ -167,7 +160,7 @@ void Trainer::check_examples(const char* what, const std::vector<forest::Sequenc
 /// nothing shared, are a bound at no cost; where that is too much, the first epoch's batches are counted exactly.
 void Trainer::check_memory() const {
   const auto available = options_.memory_limit ? options_.memory_limit : available_memory();
-  if (!adapted_.placement().device.is_cpu() || !available) return;
+  if (!base_.placement().device.is_cpu() || !available) return;
   const auto bytes = [&](std::int64_t num_rows, std::int64_t num_targets) {
     return model::loss_gradient_bytes(adapted_, num_rows, num_targets, {.checkpoint_activations = options_.checkpoint_activations});
   };
@@ -310,7 +303,7 @@ void Trainer::validate() {
     for (const auto& part : split_batch(some, options_.micro_batch_tokens, options_.share_prefixes)) {
       const auto batch = forest::build_batch(part);
       const auto targets = loss_targets(batch, options_.loss_mean, std::vector<std::int64_t>(part.size(), whole));
-      loss += model::loss_of(adapted_, model::forest_rows(batch.forest), targets);
+      loss += model::loss_of(model(), model::forest_rows(batch.forest), targets);
     }
   }
   const auto& all = stats_.validations;

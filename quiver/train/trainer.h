@@ -10,8 +10,7 @@
 
 #include "quiver/base/progress.h"
 #include "quiver/forest/token_forest.h"
-#include "quiver/model/forest_pass.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/decoder.h"
 #include "quiver/train/optimizer.h"
 #include "quiver/train/train_stats.h"
 #include "quiver/train/trainable.h"
@@ -53,10 +52,6 @@ model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean)
 /// The same where the loss of sequence s is part of a mean over meant[s] examples (or labels), of other batches or of fewer than this.
 model::LossTargets loss_targets(const forest::ForestBatch& batch, LossMean mean, std::span<const std::int64_t> meant);
 
-/// The loss of a batch by its definition, differentiable by autograd: a float32 scalar (float64 for float64 models). A
-/// training step computes the same by model::add_loss_gradient.
-torch::Tensor batch_loss(const model::Llama& adapted, const forest::ForestBatch& batch, LossMean mean);
-
 /// Trains an adapter, or what else is trainable, step by step. The order of examples is a function of (seed, name, epoch); nothing else is
 /// random without dropout, whose masks are a function of (seed, name, step, path), and Trainable::set_noise, of (seed, name, step). So a
 /// restored trainer goes on exactly as the saved one would have. With validation examples the result is what had the lowest loss on them.
@@ -66,10 +61,10 @@ class Trainer {
   /// The examples' groups (forest::Sequence::group) tell a Trainable which of its parts they train.
   /// Throws kUsage for no examples, epochs or batch size below 1, an example beyond the model's context or
   /// micro_batch_tokens, or a batch that does not fit into memory.
-  Trainer(const model::Llama& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples, const TrainOptions& options,
+  Trainer(const model::Model& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples, const TrainOptions& options,
           std::vector<forest::Sequence> validation = {});
   /// One adapter, in float32 (float64 over a float64 base).
-  Trainer(const model::Llama& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
+  Trainer(const model::Model& base, const adapters::LoraAdapter& initial, std::vector<forest::Sequence> examples,
           const TrainOptions& options, std::vector<forest::Sequence> validation = {});
 
   std::int64_t num_steps() const { return num_steps_; }
@@ -96,7 +91,7 @@ class Trainer {
   /// The values as they are, or with validation as they were at their best.
   torch::Tensor result() const { return best_values_.defined() ? best_values_ : trained_->values(); }
   /// The model that computes with what is trained.
-  const model::Llama& model() const { return adapted_; }
+  const model::Model& model() const { return adapted_.model(); }
   /// The result of a trainer of one adapter.
   adapters::LoraAdapter adapter() const;
   const TrainStats& stats() const { return stats_; }
@@ -119,7 +114,8 @@ class Trainer {
   void check_examples(const char* what, const std::vector<forest::Sequence>& sequences) const;
   void check_memory() const;
 
-  model::Llama base_, adapted_;
+  model::Model base_;
+  model::TrainedModel adapted_;
   std::shared_ptr<Trainable> trained_;
   AdamW optimizer_;
   std::vector<forest::Sequence> examples_, validation_;

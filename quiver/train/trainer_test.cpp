@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
@@ -23,19 +23,27 @@ struct LossAndGradient {
 };
 
 /// As training does it.
-LossAndGradient run_batch(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
+LossAndGradient run_batch(const model::Model& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
   parameters.gradient().zero_();
-  const auto adapted = base.with_projections(adapters::attach(base.projections(), parameters.adapter()));
+  nn::TrainedUpdates updates;
+  for (const auto& [path, pair] : parameters.adapter().pairs) {
+    nn::TrainableUpdatePtr update;
+    if (pair.magnitude().defined()) {
+      update = std::make_shared<adapters::DoraUpdate>(base.linears().at(path), pair);
+    } else {
+      update = std::make_shared<adapters::LoraUpdate>(base.linears().at(path), pair);
+    }
+    updates.emplace(path, nn::TrainedUpdate{update, parameters.sinks().at(path)});
+  }
+  const model::TrainedModel adapted(base, updates);
   const double loss = model::add_loss_gradient(adapted, model::forest_rows(batch.forest), loss_targets(batch, mean));
   return {loss, parameters.gradient().clone()};
 }
 
 /// By the definition, with autograd.
-LossAndGradient run_plainly(const model::Llama& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
-  parameters.gradient().zero_();
-  const auto loss = batch_loss(base.with_projections(adapters::attach(base.projections(), parameters.adapter())), batch, mean);
-  loss.backward();
-  return {loss.item<double>(), parameters.gradient().clone()};
+LossAndGradient run_plainly(const model::Model& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
+  const auto result = reference_gradient(base, parameters, batch.forest, loss_targets(batch, mean));
+  return {result.loss, result.gradient};
 }
 
 class ForestDepth : public ::testing::TestWithParam<int> {};
@@ -49,7 +57,7 @@ void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double toler
     const auto sequences = nested_sequences(depth, seed);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
     const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
-    LossAndGradient alone{0, torch::zeros_like(parameters.values())};
+    LossAndGradient alone{0, torch::zeros_like(parameters.values(), torch::kDouble)};
     for (const auto& sequence : sequences) {
       const auto one =
           run_plainly(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
@@ -81,13 +89,13 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
     const auto base = tiny(dtype);
     const auto sequences = nested_sequences(GetParam(), 11);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
-    const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().base_weight().t());
+    const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().weight().dense().t());
     std::size_t next = 0;
     for (const auto& sequence : sequences) {
       SCOPED_TRACE(::testing::PrintToString(sequence.tokens));
       forest::TokenForest alone;
       alone.add_segment(forest::kNoParent, sequence.tokens);
-      const auto expected = base.hidden(model::forest_rows(alone)).matmul(base.head().base_weight().t());
+      const auto expected = testing::reference_hidden(base, alone).matmul(base.head().weight().dense().to(torch::kDouble).t());
       for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;
            p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
         SCOPED_TRACE(p);
@@ -148,10 +156,10 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", "token-mean", "sharded", "dora"));
 
-Trainer make_trainer(const model::Llama& base, double dropout = 0, double rate = 1e-2, bool use_dora = false) {
+Trainer make_trainer(const model::Model& base, double dropout = 0, double rate = 1e-2, bool use_dora = false) {
   TrainOptions options{.epochs = 3, .batch_size = 4};
   options.optimizer.learning_rate = rate;
-  return Trainer(base, adapters::initial_adapter("toy", {.dropout = dropout, .use_dora = use_dora}, base.projections(), 1),
+  return Trainer(base, adapters::initial_adapter("toy", {.dropout = dropout, .use_dora = use_dora}, base.linears(), 1),
                  nested_sequences(3, 2), options);
 }
 
@@ -192,7 +200,7 @@ TEST(Trainer, SharingPrefixesChangesNothingButTheRowsComputed) {
   options.optimizer.learning_rate = 1e-3;
   const auto run = [&](bool share) {
     options.share_prefixes = share;
-    Trainer trainer(base, adapters::initial_adapter("toy", {}, base.projections(), 1), nested_sequences(4, 2), options);
+    Trainer trainer(base, adapters::initial_adapter("toy", {}, base.linears(), 1), nested_sequences(4, 2), options);
     while (!trainer.is_done()) trainer.run_step();
     return trainer.stats();
   };
@@ -211,8 +219,8 @@ TEST(Trainer, PiecesOfABatchAndActivationsComputedTwiceGiveTheSameGradient) {
                          .micro_batch_tokens = micro_batch_tokens,
                          .checkpoint_activations = checkpoint_activations};
     options.optimizer.learning_rate = 1e-2;
-    Trainer trainer(base, adapters::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.projections(), 1),
-                    nested_sequences(3, 2), options);
+    Trainer trainer(base, adapters::initial_adapter("toy", {.target_modules = {"all-linear"}}, base.linears(), 1), nested_sequences(3, 2),
+                    options);
     while (!trainer.is_done()) trainer.run_step();
     return std::pair(trainer.stats(), trainer.adapter());
   };
@@ -250,7 +258,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   const auto make = [&](std::vector<forest::Sequence> validation, std::int64_t patience) {
     TrainOptions options{.epochs = 20, .batch_size = 8, .validate_every = 2, .patience = patience};
     options.optimizer.learning_rate = 3e-2;
-    return Trainer(base, adapters::initial_adapter("toy", {}, base.projections(), 1), examples, options, std::move(validation));
+    return Trainer(base, adapters::initial_adapter("toy", {}, base.linears(), 1), examples, options, std::move(validation));
   };
   const auto unlike = nested_sequences(3, 9);  // learning the others makes these worse in the end
   auto trainer = make(unlike, 3);
@@ -269,11 +277,12 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
   EXPECT_EQ(resumed.step(), trainer.step());
   expect_same(trainer.adapter(), resumed.adapter());
   // The result is the adapter of that step: its loss on the validation examples is the one noted.
-  const auto adapted = base.with_projections(adapters::attach(base.projections(), trainer.adapter()));
+  const auto definitions = testing::adapter_definitions(trainer.adapter());
   double loss = 0;
   for (const auto& sequence : unlike) {
     const torch::NoGradGuard no_grad;
-    loss += batch_loss(adapted, forest::build_batch(std::span(&sequence, 1)), LossMean::kExamples).item<double>() /
+    const auto batch = forest::build_batch(std::span(&sequence, 1));
+    loss += testing::reference_loss(base, batch.forest, loss_targets(batch, LossMean::kExamples), definitions).item<double>() /
             static_cast<double>(unlike.size());
   }
   EXPECT_NEAR(loss, best->loss, 1e-4);
@@ -283,7 +292,7 @@ TEST(Trainer, KeepsTheBestOfItsValidationsAndLosesPatience) {
 TEST(Trainer, RefusesABatchThatDoesNotFitIntoMemory) {
   const auto base = tiny();
   TrainOptions options{.batch_size = 64, .memory_limit = 1 << 20};
-  const auto initial = adapters::initial_adapter("toy", {}, base.projections(), 1);
+  const auto initial = adapters::initial_adapter("toy", {}, base.linears(), 1);
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(4, 2), options), ErrorKind::kUsage, "1 MiB are left; give `micro_batch_tokens`");
   options.memory_limit = std::int64_t{1} << 30;
   Trainer(base, initial, nested_sequences(4, 2), options);
@@ -311,11 +320,11 @@ TEST(AdamW, AGradientThatIsNotFiniteChangesNothing) {
 
 TEST(Trainer, RefusesWhatItCannotTrain) {
   const auto base = tiny();
-  const auto initial = adapters::initial_adapter("toy", {}, base.projections(), 1);
+  const auto initial = adapters::initial_adapter("toy", {}, base.linears(), 1);
   EXPECT_ERROR(Trainer(base, initial, {}, {}), ErrorKind::kUsage, "adapter 'toy' has no training examples");
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.epochs = 0}), ErrorKind::kUsage, "epochs is 0; expected 1 or more");
   EXPECT_ERROR(Trainer(base, initial, nested_sequences(1, 1), {.batch_size = 0}), ErrorKind::kUsage, "batch size is 0; expected 1 or more");
-  forest::Sequence long_one{std::vector<std::int32_t>(static_cast<std::size_t>(base.config().max_positions + 1), 3), 1};
+  forest::Sequence long_one{std::vector<std::int32_t>(static_cast<std::size_t>(base.spec().max_positions + 1), 3), 1};
   EXPECT_ERROR(Trainer(base, initial, {long_one}, {}), ErrorKind::kUsage, "sequence 0 of the training examples of adapter 'toy' has");
   EXPECT_ERROR(Trainer(base, initial, {{{3, 4, 5, 6, 7}, 1}}, {.micro_batch_tokens = 3}), ErrorKind::kUsage,
                "an example takes 4 tokens, a piece of a batch at most 3; raise `micro_batch_tokens`");

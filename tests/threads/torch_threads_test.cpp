@@ -5,13 +5,13 @@
 
 #include <filesystem>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/io/folder.h"
 #include "quiver/library/library.h"
-#include "quiver/nn/projection.h"
+#include "quiver/nn/linear.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/recorder.h"
-#include "quiver/routing/routed_linear.h"
+#include "quiver/routing/routed_update.h"
 #include "quiver/testing/draw.h"
 #include "quiver/train/task_predictor.h"
 #include "tests/threads/support.h"
@@ -32,9 +32,9 @@ class TorchThreads : public ::testing::Test {
 
 TEST_F(TorchThreads, AProjectionLaysItsTransposeOutOnce) {
   const auto weight = draw({24, 32}, 1), dy = draw({5, 24}, 2), x = draw({5, 32}, 3);
-  const nn::DenseProjection projection(weight);
+  const nn::Linear projection(weight);
   on_threads([&](std::size_t) {
-    EXPECT_TRUE(torch::allclose(projection.backward(dy), dy.mm(weight), 1e-4, 1e-5));
+    EXPECT_TRUE(torch::allclose(projection.weight().product_transposed(dy, {}), dy.mm(weight), 1e-4, 1e-5));
     EXPECT_TRUE(torch::allclose(projection.forward(x), x.mm(weight.t()), 1e-4, 1e-5));
   });
 }
@@ -45,7 +45,8 @@ TEST_F(TorchThreads, ARoutedLayerAndItsRecorderServeAll) {
   routing::RoutingRecorder recorder;
   const auto arrow = std::make_shared<routing::ArrowRouter>(draw({5, 32}, 4), routing::ArrowOptions{.top_k = 2});
   const auto router = std::make_shared<routing::RecordingRouter>(arrow, "path", &recorder);
-  const routing::RoutedLinear layer(std::make_shared<nn::DenseProjection>(draw({24, 32}, 1)), pairs, router, {});
+  const nn::Linear below(draw({24, 32}, 1));
+  const auto layer = below.with(std::make_shared<routing::RoutedUpdate>(below, pairs, router, routing::Combine::kParams));
   const auto x = draw({9, 32}, 5);
   const torch::NoGradGuard no_grad;
   const auto expected = layer.forward(x);

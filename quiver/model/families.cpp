@@ -1,0 +1,76 @@
+#include "quiver/model/families.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+
+namespace quiver::model {
+
+extern const Family kLlama, kMistral;  // families/llama.cpp
+
+std::span<const Family> families() {
+  static const Family table[] = {kLlama, kMistral};
+  return table;
+}
+
+namespace {
+
+/// "a, b or c" of the names that are not null.
+std::string alternatives(const char* Family::*name) {
+  std::vector<std::string> names;
+  for (const auto& family : families()) {
+    if (family.*name != nullptr) names.emplace_back(family.*name);
+  }
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) text += (i == 0 ? "" : i + 1 < names.size() ? ", " : " or ") + names[i];
+  return text;
+}
+
+const Family* find_family(const char* Family::*name, std::string_view wanted) {
+  const auto found =
+      std::ranges::find_if(families(), [&](const Family& family) { return family.*name != nullptr && family.*name == wanted; });
+  return found == families().end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+const Family& family_of(const ModelSpec& spec) {
+  const auto* family = find_family(&Family::model_type, spec.family);
+  if (family == nullptr) fail(ErrorKind::kInternal, "a model of family '{}', which is not in the table", spec.family);
+  return *family;
+}
+
+ModelSpec spec_from_json(const nlohmann::json& config, const std::string& origin) {
+  const auto type = io::require_string(config, "model_type", origin);
+  const auto* family = find_family(&Family::model_type, type);
+  if (family == nullptr) {
+    fail(ErrorKind::kUnsupported, "{}: model_type '{}' is not supported; expected {}", origin, type, alternatives(&Family::model_type));
+  }
+  auto spec = family->from_json(config, origin);
+  check(spec, origin);
+  return spec;
+}
+
+ModelSpec spec_from_gguf(const io::GgufView& gguf) {
+  const auto& origin = gguf.origin();
+  const auto& architecture = gguf.require_string("general.architecture");
+  const auto* family = find_family(&Family::gguf_architecture, architecture);
+  if (family == nullptr) {
+    fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; expected {}", origin, architecture,
+         alternatives(&Family::gguf_architecture));
+  }
+  if (const auto shards = gguf.find_int("split.count").value_or(1); shards > 1) {
+    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split does)", origin,
+         shards);
+  }
+  auto spec = family->from_gguf(gguf);
+  if (const auto* name = gguf.find_string("general.name")) spec.name = *name;
+  check(spec, origin);
+  return spec;
+}
+
+nlohmann::json spec_to_json(const ModelSpec& spec) { return family_of(spec).to_json(spec); }
+
+}  // namespace quiver::model

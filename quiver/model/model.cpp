@@ -1,0 +1,235 @@
+#include "quiver/model/model.h"
+
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+#include "quiver/model/families.h"
+#include "quiver/tensor/raw_data.h"
+
+namespace quiver::model {
+namespace {
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < 6; ++i) text += (i ? ", '" : "'") + names[i] + "'";
+  if (names.size() > 6) text += format(" and {} more", names.size() - 6);
+  return text;
+}
+
+/// Hands out weights by name, remembering what was asked for, so that nothing is missing or left over unnoticed.
+class WeightReader {
+ public:
+  WeightReader(const tensor::TensorMap& weights, std::string family) : weights_(weights), family_(std::move(family)) {}
+
+  torch::Tensor take(const std::string& name, torch::IntArrayRef shape) {
+    const auto found = weights_.find(name);
+    if (found == weights_.end()) {
+      missing_.push_back(name);
+      return torch::empty({0});
+    }
+    taken_.push_back(name);
+    if (!found->second.sizes().equals(shape)) {
+      std::ostringstream expected;
+      expected << shape;
+      fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name, tensor::describe(found->second),
+           expected.str());
+    }
+    return found->second;
+  }
+
+  void finish() const {
+    if (!missing_.empty()) {
+      fail(ErrorKind::kMismatch, "the base model lacks {} tensors: {} (an incomplete download?)", missing_.size(), join(missing_));
+    }
+    std::vector<std::string> unknown;
+    for (const auto& [name, value] : weights_) {
+      // Old checkpoints store the rotary frequencies, which follow from the configuration.
+      if (std::ranges::find(taken_, name) == taken_.end() && !name.ends_with("rotary_emb.inv_freq")) unknown.push_back(name);
+    }
+    if (!unknown.empty()) {
+      fail(ErrorKind::kUnsupported, "the base model has {} tensors that a model of family '{}' has no use for: {}", unknown.size(), family_,
+           join(unknown));
+    }
+  }
+
+ private:
+  const tensor::TensorMap& weights_;
+  std::string family_;
+  std::vector<std::string> taken_, missing_;
+};
+
+std::vector<Block> compile_blocks(const ModelSpec& spec, const nn::LinearMap& linears, const tensor::TensorMap& norms) {
+  std::vector<Block> blocks;
+  for (std::int64_t layer = 0; layer < spec.num_layers; ++layer) blocks.push_back(compile_block(spec, layer, linears, norms));
+  return blocks;
+}
+
+std::string weight_of(const std::string& path) { return path + ".weight"; }
+
+}  // namespace
+
+ForwardRows forest_rows(const forest::TokenForest& forest) {
+  ForwardRows rows{.tokens = {forest.tokens().begin(), forest.tokens().end()},
+                   .positions = {forest.positions().begin(), forest.positions().end()},
+                   .plan = backend::plan_forest(forest)};
+  if (std::ranges::any_of(forest.segments(), [](const auto& segment) { return segment.group != 0; })) {
+    rows.groups.resize(rows.tokens.size());
+    for (const auto& s : forest.segments()) std::fill_n(rows.groups.begin() + s.first_row, s.length, s.group);
+  }
+  return rows;
+}
+
+Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity)
+    : spec_(std::move(spec)), placement_(placement), identity_(std::move(identity)) {
+  if (identity_.content.empty()) fail(ErrorKind::kInternal, "the weights of '{}' come without a hash of their content", spec_.name);
+  content_hash_ = sha256_hex(spec_to_json(spec_).dump() + identity_.content);
+  WeightReader reader(weights, spec_.family);
+  const auto& names = spec_.names;
+  const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
+  const auto take_norm = [&](const std::string& path) {  // norms stay in float32: they are small, and computed in it
+    const auto weight = reader.take(weight_of(path), {spec_.hidden_size});
+    norms_.emplace(path, weight.to(placement_.device, tensor::compute_dtype(placement_.dtype)).contiguous());
+  };
+  embedding_ = place(reader.take(weight_of(names.embedding), {spec_.vocab_size, spec_.hidden_size}));
+  for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+    for (const auto& linear : block_linears(spec_)) {
+      const auto path = block_path(spec_, layer, linear.name);
+      const auto weight = place(reader.take(weight_of(path), {linear.out, linear.in}));
+      const auto bias = linear.has_bias ? place(reader.take(path + ".bias", {linear.out})) : torch::Tensor();
+      if (weight.dim() == 2 && (!linear.has_bias || bias.numel() > 0)) linears_.emplace(path, nn::Linear(weight, bias));
+    }
+    take_norm(block_path(spec_, layer, names.attention_norm));
+    take_norm(block_path(spec_, layer, names.mlp_norm));
+  }
+  take_norm(names.final_norm);
+  auto head = embedding_;
+  // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
+  // transformers 5.
+  if (!spec_.tie_word_embeddings || weights.contains(weight_of(names.head))) {
+    head = place(reader.take(weight_of(names.head), {spec_.vocab_size, spec_.hidden_size}));
+  }
+  reader.finish();
+  if (spec_.tie_word_embeddings && !torch::equal(head, embedding_)) {
+    spec_.tie_word_embeddings = false;
+    warnings_.push_back(
+        format("warning: the configuration of base '{}' says tie_word_embeddings, but its {} has values of its own: these are used",
+               spec_.name, weight_of(names.head)));
+  }
+  head_ = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head);
+  frequencies_ = torch::tensor(rope_frequencies(spec_.block.attention.rope, spec_.block.attention.head_dim), torch::kDouble);
+  blocks_ = compile_blocks(spec_, linears_, norms_);
+}
+
+Model Model::with_linears(nn::LinearMap linears) const {
+  const auto same_path = [](const auto& a, const auto& b) { return a.first == b.first; };
+  if (!std::ranges::equal(linears, linears_, same_path)) {
+    fail(ErrorKind::kMismatch, "{} projections do not replace the model's {}: their paths differ", linears.size(), linears_.size());
+  }
+  Model copy = *this;
+  copy.content_hash_.clear();
+  copy.blocks_ = compile_blocks(spec_, linears, norms_);
+  copy.linears_ = std::move(linears);
+  return copy;
+}
+
+const std::string& Model::content_hash() const {
+  if (content_hash_.empty()) {
+    fail(ErrorKind::kInternal, "model '{}' computes with other projections than its weights': the weights' hash does not name it",
+         spec_.name);
+  }
+  return content_hash_;
+}
+
+std::int64_t Model::num_parameters() const {
+  std::int64_t count = embedding_.numel();
+  if (!spec_.tie_word_embeddings) count += head_.num_parameters();
+  for (const auto& [path, linear] : linears_) count += linear.num_parameters();
+  for (const auto& [path, norm] : norms_) count += norm.numel();
+  return count;
+}
+
+KvCache Model::make_cache(std::int64_t capacity) const {
+  KvCache cache;
+  const auto& attention = spec_.block.attention;
+  const auto options = torch::TensorOptions().device(placement_.device).dtype(placement_.dtype);
+  for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+    // Zeros: attention under a mask multiplies what it does not see by 0, which a NaN survives.
+    cache.keys.push_back(torch::zeros({capacity, attention.num_kv_heads, attention.head_dim}, options));
+    cache.values.push_back(torch::zeros({capacity, attention.num_kv_heads, attention.head_dim}, options));
+  }
+  return cache;
+}
+
+void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v) {
+  if (rows.cache == nullptr) return;
+  const auto at = torch::tensor(rows.cache_rows, torch::kLong).to(k.device());
+  rows.cache->keys[layer].index_copy_(0, at, k);
+  rows.cache->values[layer].index_copy_(0, at, v);
+  if (!rows.attend_to_cache) return;
+  k = rows.cache->keys[layer];
+  v = rows.cache->values[layer];
+}
+
+double Model::attention_scale() const { return 1 / std::sqrt(static_cast<double>(spec_.block.attention.head_dim)); }
+
+Model::Embedded Model::embed(const ForwardRows& rows) const {
+  const auto num_rows = static_cast<std::int64_t>(rows.tokens.size());
+  auto tokens = torch::empty({num_rows}, torch::kLong);
+  auto positions = torch::empty({num_rows}, torch::kDouble);
+  const auto token_ids = tensor::mutable_elements<std::int64_t>(tokens, "tokens");
+  const auto places = tensor::mutable_elements<double>(positions, "positions");
+  for (std::int64_t i = 0; i < num_rows; ++i) {
+    const auto token = rows.tokens[static_cast<std::size_t>(i)];
+    if (token < 0 || token >= spec_.vocab_size) {
+      fail(ErrorKind::kMismatch, "token id {} is outside the model's vocabulary of {} (another model's tokenizer?)", token,
+           spec_.vocab_size);
+    }
+    const auto position = rows.positions[static_cast<std::size_t>(i)];
+    if (position >= spec_.max_positions) {
+      fail(ErrorKind::kUsage, "a sequence reaches position {}; the model's context is {} tokens", position, spec_.max_positions);
+    }
+    token_ids[static_cast<std::size_t>(i)] = token;
+    places[static_cast<std::size_t>(i)] = static_cast<double>(position);
+  }
+  const auto angles = positions.unsqueeze(1) * frequencies_;  // [T, D/2], float64: exact at any position
+  const auto wide = tensor::compute_dtype(placement_.dtype);
+  return {embedding_.index_select(0, tokens.to(placement_.device)), angles.cos().to(placement_.device, wide),
+          angles.sin().to(placement_.device, wide)};
+}
+
+tensor::TensorMap Model::weights() const {
+  tensor::TensorMap weights;
+  const auto add = [&](const std::string& path, const char* kind, const torch::Tensor& value) {
+    weights.emplace("model." + path + kind, value);
+  };
+  add(spec_.names.embedding, ".weight", embedding_);
+  for (const auto& [path, norm] : norms_) add(path, ".weight", norm);
+  for (const auto& [path, linear] : linears_) {
+    add(path, ".weight", linear.weight().dense());
+    if (linear.bias().defined()) add(path, ".bias", linear.bias());
+  }
+  if (!spec_.tie_word_embeddings) weights.emplace(weight_of(spec_.names.head), head_.weight().dense());
+  return weights;
+}
+
+TrainedModel::TrainedModel(const Model& base, const nn::TrainedUpdates& updates) : model_(base) {
+  auto linears = base.linears();
+  for (const auto& [path, linear] : linears) {
+    if (linear.has_updates()) fail(ErrorKind::kInternal, "'{}' has an update already: a base is trained without any", path);
+  }
+  for (const auto& [path, update] : updates) {
+    const auto found = linears.find(path);
+    if (found == linears.end()) fail(ErrorKind::kMismatch, "the base model has no projection '{}' to train", path);
+    found->second = found->second.with(update);
+  }
+  model_ = base.with_linears(std::move(linears));
+}
+
+}  // namespace quiver::model

@@ -1,0 +1,129 @@
+// A language model: a description, frozen weights, and the programs that its blocks compile to.
+#pragma once
+
+#include <torch/types.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "quiver/backend/attention.h"
+#include "quiver/forest/token_forest.h"
+#include "quiver/model/block.h"
+#include "quiver/model/spec.h"
+#include "quiver/nn/linear.h"
+#include "quiver/tensor/tensor.h"
+
+namespace quiver::model {
+
+/// Keys and values of rows computed before, per layer [capacity, H_kv, D]. The plan says which rows a query sees.
+struct KvCache {
+  std::vector<torch::Tensor> keys;
+  std::vector<torch::Tensor> values;
+};
+
+/// Rows to compute. Without a cache the rows are the forest's and attend to each other. With a cache, their keys and values are first
+/// written to its rows `cache_rows`. `plan` lists the keys that each row attends to. They index rows of this batch, or, if
+/// `attend_to_cache`, rows of the cache.
+struct ForwardRows {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int64_t> positions;
+  std::vector<std::int32_t> groups;  ///< adapter assignment of the rows (forest::Sequence::group); empty: all of group 0
+  backend::AttentionPlanPtr plan;
+  KvCache* cache = nullptr;
+  std::vector<std::int64_t> cache_rows;
+  bool attend_to_cache = false;
+};
+
+/// Writes the rows' keys and values of one layer [T, H_kv, D] to the cache, if there is one. Where the plan is over the cache, replaces
+/// them by the cache's.
+void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v);
+
+/// The rows of a whole forest, without a cache.
+ForwardRows forest_rows(const forest::TokenForest& forest);
+
+/// What tells the weights of two models apart.
+struct WeightIdentity {
+  std::string fingerprint;  ///< of samples of the bytes: written into adapters and libraries (docs/formats.md)
+  std::string content;      ///< of all bytes: what was computed from the weights is kept under it
+};
+
+/// A value type: copies share all tensors, so a copy with other linear maps costs nothing. Immutable, thread-safe.
+class Model {
+ public:
+  /// From tensors by the family's names (TensorNames): embed_tokens.weight, layers.0.mlp.up_proj.weight, norm.weight, lm_head.weight unless
+  /// tied. Throws kMismatch, naming all that are missing, unknown or of another shape.
+  Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity);
+
+  const ModelSpec& spec() const { return spec_; }
+  /// Names the weights: a SHA-256 over shapes and samples of every tensor as stored (docs/formats.md).
+  const std::string& fingerprint() const { return identity_.fingerprint; }
+  /// A hash of all bytes of the weights as stored, and of the description but for its name. Throws kInternal for a model with other
+  /// linear maps, which the hash does not cover.
+  const std::string& content_hash() const;
+  /// What spec().name says from now on.
+  void rename(std::string name) { spec_.name = std::move(name); }
+  tensor::Placement placement() const { return placement_; }
+  /// Where the weights contradict the description, a line each: for the user to see.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+  std::int64_t num_parameters() const;
+
+  /// The linear maps of the blocks by path ("layers.0.self_attn.q_proj").
+  const nn::LinearMap& linears() const { return linears_; }
+  /// The same model with other linear maps. Throws kMismatch unless the paths are the same.
+  Model with_linears(nn::LinearMap linears) const;
+
+  /// The output embedding, [d] -> [V]: hidden states to logits.
+  const nn::Linear& head() const { return head_; }
+  /// An empty cache for `capacity` rows.
+  KvCache make_cache(std::int64_t capacity) const;
+  /// All weights under the family's Hugging Face names ("model.layers.0.mlp.up_proj.weight"), in the dtypes the model computes in, without
+  /// any update. The head only if it is not the embedding.
+  tensor::TensorMap weights() const;
+
+  // The parts, for passes over them.
+  const std::vector<Block>& blocks() const { return blocks_; }
+  /// What enters the first block: the rows' embeddings [T, d], and the cosine and sine [T, D/2] of their positions.
+  /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
+  struct Embedded {
+    torch::Tensor x, cosine, sine;
+  };
+  Embedded embed(const ForwardRows& rows) const;
+  /// The scale of attention's scores: 1 / sqrt(D).
+  double attention_scale() const;
+
+ private:
+  ModelSpec spec_;
+  tensor::Placement placement_;
+  WeightIdentity identity_;
+  std::string content_hash_;  // empty with other linear maps
+  std::vector<std::string> warnings_;
+  torch::Tensor embedding_;    // [V, d]
+  tensor::TensorMap norms_;    // by path, [d] float32 (float64)
+  torch::Tensor frequencies_;  // [D / 2] float64
+  nn::Linear head_;
+  nn::LinearMap linears_;
+  std::vector<Block> blocks_;
+};
+
+/// A model with trained updates: what training changes, and where its gradients go.
+class TrainedModel {
+ public:
+  /// Updates by path of the linear maps. Throws kInternal for a base that has updates, kMismatch for a path that it does not have.
+  TrainedModel(const Model& base, const nn::TrainedUpdates& updates);
+  /// The model that computes with what is trained.
+  const Model& model() const { return model_; }
+
+ private:
+  Model model_;
+};
+
+/// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
+/// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
+Model load_model(const std::filesystem::path& path, tensor::Placement placement);
+
+/// WeightIdentity::content of tensors in memory.
+std::string weights_hash(const tensor::TensorMap& weights);
+
+}  // namespace quiver::model
