@@ -183,14 +183,7 @@ std::int64_t Llama::num_parameters() const {
 }
 
 KvCache Llama::make_cache(std::int64_t capacity) const {
-  KvCache cache;
-  const auto options = torch::TensorOptions().device(placement_.device).dtype(placement_.dtype);
-  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    // Zeros: attention under a mask multiplies what it does not see by 0, which a NaN survives.
-    cache.keys.push_back(torch::zeros({capacity, config_.num_kv_heads, config_.head_dim}, options));
-    cache.values.push_back(torch::zeros({capacity, config_.num_kv_heads, config_.head_dim}, options));
-  }
-  return cache;
+  return make_kv_cache(config_.num_layers, capacity, config_.num_kv_heads, config_.head_dim, placement_);
 }
 
 void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v) {

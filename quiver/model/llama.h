@@ -11,16 +11,11 @@
 #include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/config.h"
+#include "quiver/model/kv_cache.h"
 #include "quiver/nn/projection.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::model {
-
-/// Keys and values of rows computed before, per layer [capacity, H_kv, D]. Which rows a query sees is the plan's matter.
-struct KvCache {
-  std::vector<torch::Tensor> keys;
-  std::vector<torch::Tensor> values;
-};
 
 /// Rows to compute. Without a cache the rows are the forest's and attend to each other; with one, their keys and values
 /// are first written to the rows `cache_rows` of the cache. The plan says what they see: rows of the batch while
