@@ -25,7 +25,8 @@ std::int64_t most_new_tokens(const Llama& model, const Request& request) {
 
 SessionOptions checked(const Llama& model, SessionOptions options) {
   if (options.max_batch < 1) fail(ErrorKind::kUsage, "max_batch is {}; expected 1 or more", options.max_batch);
-  if (options.cache_rows == 0) options.cache_rows = std::max(model.config().max_positions, options.page_rows);
+  // A prompt and its answer may leave a page each that is not full.
+  if (options.cache_rows == 0) options.cache_rows = model.config().max_positions + 2 * options.page_rows;
   return options;
 }
 

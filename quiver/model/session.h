@@ -53,7 +53,7 @@ struct ChosenToken {
 
 struct SessionOptions {
   std::int64_t max_batch = 64;  ///< requests decoded together; further ones wait
-  std::int64_t cache_rows = 0;  ///< of the KV cache, allocated once; 0: as many as the model's context has tokens
+  std::int64_t cache_rows = 0;  ///< of the KV cache, allocated once; 0: for one request of any length
   std::int64_t page_rows = 16;  ///< the cache is given out in pages of so many rows
 };
 
