@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "quiver/base/error.h"
 #include "quiver/testing/message_of.h"

@@ -17,6 +17,9 @@ namespace {
 /// Fewer common tokens are computed again: rows that read the cache take a kernel that goes query by query.
 constexpr std::int64_t kLeastShared = 16;
 
+/// Queries of a block over the cache. Threads share out the blocks.
+constexpr std::int64_t kBlockRows = 16;
+
 std::int32_t group_of(const Request& request) { return request.assignment == nullptr ? 0 : *request.assignment; }
 
 std::int64_t most_new_tokens(const Llama& model, const Request& request) {
@@ -32,15 +35,17 @@ SessionOptions checked(const Llama& model, SessionOptions options) {
 
 /// Adds queries from row `first_query` of the batch on, whose keys are the rows `own` of the cache, and which see all of `visible`, too.
 void add_blocks(backend::AttentionPlan& plan, std::int64_t first_query, const std::vector<RowSpan>& own, std::vector<RowSpan> visible) {
-  for (const auto& run : own) {
-    backend::AttentionBlock block{.first_query = first_query, .first_key = run.first, .length = run.length};
+  const auto num_own = count_rows(own);
+  for (std::int64_t done = 0; done < num_own;) {
+    const auto part = part_of_rows(own, done, kBlockRows).front();
+    backend::AttentionBlock block{.first_query = first_query + done, .first_key = part.first, .length = part.length};
     block.spans_begin = static_cast<std::int64_t>(plan.spans.size());
     plan.spans.insert(plan.spans.end(), visible.begin(), visible.end());
     block.spans_end = static_cast<std::int64_t>(plan.spans.size());
     block.num_visible = count_rows(visible);
     plan.blocks.push_back(block);
-    append_rows(visible, run);
-    first_query += run.length;
+    append_rows(visible, part);
+    done += part.length;
   }
 }
 
@@ -194,7 +199,10 @@ std::int64_t Session::pages_for(const std::vector<Joining>& joining) const {
 std::vector<Session::Joining> Session::next_to_join() const {
   const auto places = static_cast<std::size_t>(options_.max_batch) - running_.size();
   std::vector<Shared> shared;
-  for (std::size_t i = 0; i < std::min(waiting_.size(), places); ++i) shared.push_back(most_shared(waiting_[i].request));
+  for (std::size_t i = 0; i < std::min(waiting_.size(), places); ++i) {
+    shared.push_back(most_shared(waiting_[i].request));
+    if (i == 0 && pages_for(lay_out(1, shared)) > pages_.num_free()) return {};  // all others wait behind it
+  }
   std::vector<Joining> best;
   std::size_t fits = 0, too_many = shared.size() + 1;
   for (auto count = shared.size(); fits + 1 < too_many; count = (fits + too_many) / 2) {

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <algorithm>
+#include <limits>
 #include <map>
+#include <optional>
 
 #include "quiver/base/error.h"
 #include "quiver/model/forest_pass.h"
