@@ -2,6 +2,7 @@
 // implements Progress.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
@@ -33,13 +34,28 @@ class NoProgress : public Progress {
   void message(std::string_view) override {}
 };
 
-/// True once the user has asked the program to stop (request_stop, from a signal handler). Long work asks at its
-/// safe points and calls throw_if_stopped.
-bool stop_requested() noexcept;
+/// Tells work whether it should stop: the flag of whoever may stop it, which must outlive the token. A value; copies ask the same flag.
+/// Thread-safe. Long work takes a token as an argument and asks it at its safe points.
+class StopToken {
+ public:
+  /// Never stops.
+  StopToken() = default;
+  explicit StopToken(const std::atomic<bool>& flag) : flag_(&flag) {}
+  bool stop_requested() const noexcept { return flag_ != nullptr && flag_->load(std::memory_order_relaxed); }
+  /// Throws kInterrupted, naming the safe point ("stopped after step 12 of adapter 'qnli'; run again to go on").
+  void throw_if_stopped(std::string_view where) const;
+
+ private:
+  const std::atomic<bool>* flag_ = nullptr;
+};
+
+/// The token of the whole process. Its flag is set by request_stop, from a signal handler.
+StopToken process_stop() noexcept;
 void request_stop() noexcept;
 /// Forgets the request: what it stopped has ended, and other work goes on.
 void clear_stop() noexcept;
-/// Throws kInterrupted, naming the safe point ("stopped after step 12 of adapter 'qnli'; run again to go on").
+/// The same for work that takes no token: process_stop().
+bool stop_requested() noexcept;
 void throw_if_stopped(std::string_view where);
 
 }  // namespace quiver

@@ -20,7 +20,7 @@ constexpr const char* kHelp =
 struct ChatOptions {
   CommonOptions common;
   recipes::AdapterChoice choice;
-  model::GenerateOptions generate{.max_new_tokens = 256};
+  model::RequestOptions request{.max_new_tokens = 256};
 };
 
 void answer(recipes::ChatSession& session, const std::string& message, bool is_json, Progress& progress) {
@@ -31,7 +31,7 @@ void answer(recipes::ChatSession& session, const std::string& message, bool is_j
         if (!is_json) print_text(std::string(piece));
         return true;
       },
-      progress);
+      progress, process_stop());
   if (is_json) {
     nlohmann::json shares = nlohmann::json::array();
     for (const auto& [name, share] : session.shares()) shares.push_back({{"name", name}, {"share", share}});
@@ -81,8 +81,8 @@ void run(ChatOptions& options) {
     fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
   const auto base = options.common.load();
   auto progress = options.common.progress();
-  options.generate.seed = options.common.seed;
-  recipes::ChatSession session(base, options.choice, options.generate, progress);
+  options.request.sampler.seed = options.common.seed;
+  recipes::ChatSession session(base, options.choice, options.request, progress);
   const bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && !options.common.json;
   if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.llama.spec().name));
   std::string line;
@@ -116,7 +116,7 @@ void add_chat_command(CLI::App& app) {
   add_adapter_options(*command, options->choice);
   // /method may turn to any method later.
   command->parse_complete_callback([command, options] { check_adapter_options(*command, options->choice, {}); });
-  add_generation_options(*command, options->generate);
+  add_generation_options(*command, options->request);
   command->footer(kHelp);
   command->callback([options] { run(*options); });
 }

@@ -73,10 +73,10 @@ void add_format_options(CLI::App& command, CommonOptions& options) {
       ->excludes(bare);
 }
 
-void add_generation_options(CLI::App& command, model::GenerateOptions& generate) {
-  command.add_option("--max-new-tokens", generate.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
-  command.add_option("--sampling-temperature", generate.temperature, "0 is greedy")->check(at_least(0))->capture_default_str();
-  command.add_option("--top-p", generate.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+void add_generation_options(CLI::App& command, model::RequestOptions& request) {
+  command.add_option("--max-new-tokens", request.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
+  command.add_option("--sampling-temperature", request.sampler.temperature, "0 is greedy")->check(at_least(0))->capture_default_str();
+  command.add_option("--top-p", request.sampler.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
 }
 
 std::string row_name(const nlohmann::json& row, const std::string& line) {

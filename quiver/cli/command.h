@@ -40,7 +40,7 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_bas
 /// --chat --no-chat --system, for verbs that give text to the model.
 void add_format_options(CLI::App& command, CommonOptions& options);
 /// --max-new-tokens --sampling-temperature --top-p
-void add_generation_options(CLI::App& command, model::GenerateOptions& generate);
+void add_generation_options(CLI::App& command, model::RequestOptions& request);
 /// --library --adapters --kind --general --general-by-factors --allow-other-base: which adapters of a library.
 void add_member_options(CLI::App& command, recipes::AdapterChoice& choice);
 /// These, --method and the options of methods. When the command line is read, check_adapter_options is called with --method; a verb that

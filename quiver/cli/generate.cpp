@@ -21,7 +21,7 @@ struct GenerateOptions {
   std::string input;
   std::string output = "-";
   bool force = false;
-  model::GenerateOptions generate;
+  model::RequestOptions request;
 };
 
 std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt, const std::string& where) {
@@ -40,13 +40,12 @@ std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann:
 void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
   const std::vector<std::vector<std::int32_t>> prompts = {encode(base, *options.prompt, "the prompt")};
-  auto generate = options.generate;
   NoProgress quiet;
-  generate.groups = model.groups_of(prompts, quiet);
-  generate.names = {model.name, {"the prompt"}};
-  const auto answers = model::generate(model.llama, prompts, generate, [&](std::int64_t, std::int32_t token) {
+  const model::GenerateOptions generate{
+      .assignments = model.groups_of(prompts, quiet), .names = {model.name, {"the prompt"}}, .stop = process_stop()};
+  const auto answers = model::generate(model.llama, prompts, options.request, generate, [&](std::int64_t, std::int32_t token) {
     if (!options.common.json) print_text(decoder.push(token));
-    return !stop_requested();
+    return true;
   });
   if (options.common.json) {
     print_json({{"prompt", *options.prompt}, {"text", base.tokenizer.decode(answers[0], true)}, {"ids", answers[0]}});
@@ -82,9 +81,11 @@ Prompts read_prompts(const recipes::BaseModel& base, const std::string& input) {
 }
 
 std::string run_key(const recipes::BaseModel& base, const GenerateOptions& options, const Prompts& prompts) {
-  const auto& g = options.generate;
+  const auto& [max_new_tokens, sampler, stop_ids] = options.request;
   auto key = recipes::begin_run_key("generate-1", base, options.choice);
-  key.add_value({g.max_new_tokens, g.temperature, g.top_p, g.seed, g.stop_ids, g.max_batch}).add_value(prompts.ids).add(prompts.tokens);
+  key.add_value({max_new_tokens, sampler.temperature, sampler.top_p, sampler.seed, stop_ids, model::GenerateOptions().max_batch})
+      .add_value(prompts.ids)
+      .add(prompts.tokens);
   return key.hex();
 }
 
@@ -93,20 +94,20 @@ void answer_all(const GenerateOptions& options, const recipes::BaseModel& base, 
                 std::size_t& done, LineOutput& output, Progress& progress) {
   const auto on_token = [&](std::int64_t, std::int32_t) {
     progress.advance(1, "");
-    return !stop_requested();
+    return true;
   };
   NoProgress quiet;  // for passes that only look at prompts
-  const auto kept = done, batch_size = static_cast<std::size_t>(options.generate.max_batch);
+  const auto kept = done, batch_size = static_cast<std::size_t>(model::GenerateOptions().max_batch);
   for (std::size_t first = kept - kept % batch_size; first < prompts.ids.size(); first += batch_size) {
     const auto end = std::min(prompts.ids.size(), first + batch_size);
     const auto some = std::span(prompts.tokens).subspan(first, end - first);
     const auto names = std::span(prompts.names).subspan(first, end - first);
-    auto generate = options.generate;
     model.forget_prompts();
-    generate.groups = model.groups_of(some, quiet);
-    generate.first_index = static_cast<std::int64_t>(first);
-    generate.names = {model.name, {names.begin(), names.end()}};
-    const auto answers = model::generate(model.llama, some, generate, on_token);
+    const model::GenerateOptions generate{.assignments = model.groups_of(some, quiet),
+                                          .first_index = static_cast<std::int64_t>(first),
+                                          .names = {model.name, {names.begin(), names.end()}},
+                                          .stop = process_stop()};
+    const auto answers = model::generate(model.llama, some, options.request, generate, on_token);
     throw_if_stopped("while generating");
     std::string lines;
     for (std::size_t i = std::max(first, kept); i < end; ++i) {
@@ -123,7 +124,7 @@ void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput
   const auto total = static_cast<std::int64_t>(prompts.ids.size());
   auto progress = options.common.progress();
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
-  progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.generate.max_new_tokens, "tokens at most");
+  progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.request.max_new_tokens, "tokens at most");
   try {
     answer_all(options, base, model, prompts, done, output, progress);
   } catch (const Error& error) {
@@ -142,8 +143,8 @@ void run(GenerateOptions& options) {
   if (!options.input.empty()) prompts = read_prompts(base, options.input);
   auto progress = options.common.progress();
   const auto model = recipes::adapted_model(base, options.choice, progress);
-  options.generate.stop_ids = data::stop_ids(base.tokenizer, base.format);
-  options.generate.seed = options.common.seed;
+  options.request.stop_ids = data::stop_ids(base.tokenizer, base.format);
+  options.request.sampler.seed = options.common.seed;
   options.prompt ? run_prompt(options, base, model) : run_file(options, prompts, output, base, model);
 }
 
@@ -167,7 +168,7 @@ void add_generate_command(CLI::App& app) {
       ->capture_default_str()
       ->needs(input);
   command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
-  add_generation_options(*command, options->generate);
+  add_generation_options(*command, options->request);
   command->callback([options] { run(*options); });
 }
 

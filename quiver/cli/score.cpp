@@ -81,7 +81,7 @@ void score_all(const recipes::AdaptedModel& model, Requests& requests, std::size
     if (end <= kept) continue;
     const auto sequences = std::span(requests.sequences).subspan(begin, end - begin);
     model.forget_prompts();
-    model.assign_groups(sequences, quiet);
+    const auto leases = model.assign_groups(sequences, quiet);
     const auto names = std::span(requests.names).subspan(begin, end - begin);
     const auto scores = eval::score_sequences(model.llama, sequences, {.names = {model.name, {names.begin(), names.end()}}}, progress);
     std::string lines;

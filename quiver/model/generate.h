@@ -4,38 +4,31 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "quiver/model/model.h"
+#include "quiver/base/progress.h"
 #include "quiver/model/pass_names.h"
+#include "quiver/model/session.h"
 
 namespace quiver::model {
 
 struct GenerateOptions {
-  std::int64_t max_new_tokens = 64;
-  double temperature = 0;  ///< 0 is greedy: the largest logit, the first of equals
-  double top_p = 1;        ///< sample from the smallest set of tokens whose probability reaches this
-  std::uint64_t seed = 42;
-  std::vector<std::int32_t> stop_ids;  ///< a sequence ends with the first of these, which is kept
-  std::int64_t max_batch = 64;         ///< prompts decoded together
-  std::vector<std::int32_t> groups;    ///< of the prompts (forest::Sequence::group); empty: all of group 0
-  std::int64_t first_index = 0;        ///< index of the first prompt among those of a longer run, for its stream of random numbers
-  PassNames names;                     ///< for messages
+  std::int64_t max_batch = 64;          ///< prompts decoded together
+  std::vector<Assignment> assignments;  ///< of the prompts; empty: all of group 0
+  std::int64_t first_index = 0;         ///< index of the first prompt among those of a longer run, for its stream of random numbers
+  PassNames names;                      ///< for messages
+  StopToken stop;                       ///< ends all sequences where they are
 };
 
 /// Called with each new token as (prompt index, token id). Returning false ends that sequence.
 using TokenCallback = std::function<bool(std::int64_t, std::int32_t)>;
 
-/// The continuation of each prompt, without the prompt. Prompts that begin alike are computed once up to where they
-/// part; sequences that have ended leave the batch. A prompt's result does not depend on the others' (up to rounding;
-/// sampling draws from a stream of the prompt's own, "generate/<first_index + index>").
-/// Throws kUsage for an empty prompt, a negative temperature, a top_p outside (0, 1], or a prompt that fills the context, and kMismatch for
-/// logits that are not finite. A sequence that reaches the context's end stops there.
+/// The continuation of each prompt, without the prompt: a Session for every max_batch prompts, step by step until all have ended. A
+/// prompt's result does not depend on the others' (up to rounding; sampling draws from a stream of the prompt's own, "generate/<first_index
+/// + index>", whatever `request` says). A sequence that reaches the context's end stops there. Throws as check_request, and kMismatch for
+/// logits that are not finite.
 std::vector<std::vector<std::int32_t>> generate(const Model& model, std::span<const std::vector<std::int32_t>> prompts,
-                                                const GenerateOptions& options, const TokenCallback& on_token = {});
-
-/// The token that `logits` [V] choose. Float64 arithmetic on the CPU.
-std::int32_t choose_token(const torch::Tensor& logits, const GenerateOptions& options, RandomStream& random);
+                                                const RequestOptions& request, const GenerateOptions& options = {},
+                                                const TokenCallback& on_token = {});
 
 }  // namespace quiver::model

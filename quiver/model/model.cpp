@@ -156,15 +156,8 @@ std::int64_t Model::num_parameters() const {
 }
 
 KvCache Model::make_cache(std::int64_t capacity) const {
-  KvCache cache;
   const auto& attention = spec_.block.attention;
-  const auto options = torch::TensorOptions().device(placement_.device).dtype(placement_.dtype);
-  for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
-    // Zeros: attention under a mask multiplies what it does not see by 0, which a NaN survives.
-    cache.keys.push_back(torch::zeros({capacity, attention.num_kv_heads, attention.head_dim}, options));
-    cache.values.push_back(torch::zeros({capacity, attention.num_kv_heads, attention.head_dim}, options));
-  }
-  return cache;
+  return make_kv_cache(spec_.num_layers, capacity, attention.num_kv_heads, attention.head_dim, placement_);
 }
 
 void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v) {

@@ -11,17 +11,12 @@
 #include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/block.h"
+#include "quiver/model/kv_cache.h"
 #include "quiver/model/spec.h"
 #include "quiver/nn/linear.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::model {
-
-/// Keys and values of rows computed before, per layer [capacity, H_kv, D]. The plan says which rows a query sees.
-struct KvCache {
-  std::vector<torch::Tensor> keys;
-  std::vector<torch::Tensor> values;
-};
 
 /// Rows to compute. Without a cache the rows are the forest's and attend to each other. With a cache, their keys and values are first
 /// written to its rows `cache_rows`. `plan` lists the keys that each row attends to. They index rows of this batch, or, if

@@ -78,44 +78,6 @@ TEST(SmolLm2, GivesTheLogitsAndGreedyTokensOfTransformers) {
   }
 }
 
-TEST(Generate, DoesNotDependOnTheOtherPrompts) {
-  const auto model = load_model(kGolden / "llama-tied", kFloat32);
-  const std::vector<std::vector<std::int32_t>> prompts = {{5, 6, 7, 8, 9}, {5, 6, 7, 8, 9, 10, 11}, {200}, {5, 6, 7, 8, 9}};
-  const GenerateOptions sampled{.max_new_tokens = 12, .temperature = 0.9, .top_p = 0.8, .seed = 3};
-  const auto together = generate(model, prompts, sampled);
-  auto one_by_one = sampled;
-  one_by_one.max_batch = 1;
-  EXPECT_EQ(together, generate(model, prompts, one_by_one));
-  EXPECT_EQ(together, generate(model, prompts, sampled));
-  auto other_seed = sampled;
-  other_seed.seed = 4;
-  EXPECT_NE(together, generate(model, prompts, other_seed));
-}
-
-TEST(Generate, RefusesWhatItCannotDo) {
-  const auto model = load_model(kGolden / "llama-tied", kFloat32);
-  const std::vector<std::vector<std::int32_t>> good = {{1}}, empty = {{}}, unknown = {{1, 5000}};
-  EXPECT_ERROR(generate(model, empty, {}), ErrorKind::kUsage, "prompt 0 has no tokens");
-  EXPECT_ERROR(generate(model, unknown, {}), ErrorKind::kMismatch, "token id 5000 is outside the model's vocabulary of");
-  EXPECT_ERROR(generate(model, good, {.temperature = -1}), ErrorKind::kUsage, "temperature is -1; expected 0 or more");
-  EXPECT_ERROR(generate(model, good, {.top_p = 0}), ErrorKind::kUsage, "`top_p` is 0; expected above 0 and at most 1");
-  const std::vector<std::vector<std::int32_t>> full = {std::vector<std::int32_t>(static_cast<std::size_t>(model.spec().max_positions), 1)};
-  EXPECT_ERROR(generate(model, full, {}), ErrorKind::kUsage, "prompt 0 has 256 tokens; the model's context of 256 leaves no room");
-  EXPECT_ERROR(generate(model, full, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has 256 tokens");
-  EXPECT_ERROR(generate(model, empty, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has no tokens");
-  EXPECT_ERROR(generate(model, good, {.names = {"", {"a", "b"}}}), ErrorKind::kUsage, "2 names for 1 prompts");
-}
-
-TEST(ChooseToken, SamplesFromTheNucleusOnly) {
-  const auto logits = torch::log(torch::tensor({0.5, 0.3, 0.15, 0.05}));
-  RandomStream random(1, "nucleus");
-  std::vector<int> seen(4, 0);
-  for (int i = 0; i < 4000; ++i) ++seen.at(choose_token(logits, {.temperature = 1, .top_p = 0.75}, random));
-  EXPECT_NEAR(seen[0] / 4000.0, 0.5 / 0.8, 0.03);
-  EXPECT_NEAR(seen[1] / 4000.0, 0.3 / 0.8, 0.03);
-  EXPECT_EQ(seen[2] + seen[3], 0);
-}
-
 TEST(LoadLlama, NamesWhatIsWrong) {
   EXPECT_ERROR(load_model("no/such/model", kFloat32), ErrorKind::kNotFound, "no/such/model");
   EXPECT_ERROR(load_model("tests/golden/peft/plain", kFloat32), ErrorKind::kNotFound, "config.json");
@@ -148,18 +110,6 @@ TEST(Model, UsesAHeadOfItsOwnWithAWarningWhereTheConfigurationSaysTied) {
             "warning: the configuration of base 'llama-tied' says tie_word_embeddings, but its lm_head.weight has values of its own: these "
             "are used");
   EXPECT_TRUE(torch::equal(model.head().weight().dense(), stripped.at("lm_head.weight")));
-}
-
-TEST(Generate, AnIndexOfALongerRunDrawsTheSameNumbers) {
-  const auto model = load_model(kGolden / "llama-tied", kFloat32);
-  const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3}, {4, 5}, {6, 7, 8}};
-  const GenerateOptions options{.max_new_tokens = 6, .temperature = 1.5};
-  const auto all = generate(model, prompts, options);
-  auto later = options;
-  later.first_index = 1;
-  const auto rest = generate(model, std::span(prompts).subspan(1), later);
-  EXPECT_EQ(rest[0], all[1]);
-  EXPECT_EQ(rest[1], all[2]);
 }
 
 TEST(Config, RefusesWhatItDoesNotCompute) {

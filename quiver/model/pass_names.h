@@ -18,7 +18,9 @@ struct PassNames {
   std::string input(std::int64_t index) const;
 };
 
-/// Throws kMismatch, naming input and model, for the first of `values` [N] that is not finite. Value i belongs to the input input_of[i].
+/// Throws kMismatch: the logits after the input are not finite. `model` as in PassNames.
+[[noreturn]] void fail_not_finite(const std::string& input, const std::string& model);
+/// The same for the first of `values` [N] that is not finite. Value i belongs to the input input_of[i].
 void check_finite(const torch::Tensor& values, std::span<const std::int64_t> input_of, const PassNames& names);
 
 }  // namespace quiver::model

@@ -313,8 +313,8 @@ class Adaptation {
     const auto length = longest_prompt(base_, setup_.training.max_length, setup_.max_new_tokens);
     for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
     const auto answers = model::generate(
-        model, prompts,
-        {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format), .names = names_of(rows)});
+        model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)},
+        {.names = names_of(rows)});
     double sum = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);

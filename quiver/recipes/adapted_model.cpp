@@ -63,7 +63,7 @@ routing::Combine parse_combine(const std::string& text) {
   fail(ErrorKind::kUsage, "`combine` '{}' is not one of params, outputs", text);
 }
 
-std::vector<std::int32_t> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
+std::vector<routing::GroupLease> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
   if (chooser == nullptr) return {};
   return chooser->groups_of(prompts, progress);
 }
@@ -72,15 +72,16 @@ void AdaptedModel::forget_prompts() const {
   if (chooser != nullptr) chooser->forget();
 }
 
-void AdaptedModel::assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const {
-  if (chooser == nullptr || sequences.empty()) return;
+std::vector<routing::GroupLease> AdaptedModel::assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const {
+  if (chooser == nullptr || sequences.empty()) return {};
   std::vector<Prompt> prompts;
   for (const auto& sequence : sequences) {
     // An empty context has its start token: at least one token comes before the targets.
     prompts.emplace_back(sequence.tokens.begin(), sequence.tokens.end() - static_cast<std::ptrdiff_t>(sequence.num_targets));
   }
-  const auto groups = chooser->groups_of(prompts, progress);
-  for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].group = groups[i];
+  auto groups = chooser->groups_of(prompts, progress);
+  for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].group = *groups[i];
+  return groups;
 }
 
 namespace {

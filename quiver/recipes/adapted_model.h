@@ -13,6 +13,7 @@
 #include "quiver/recipes/base_model.h"
 #include "quiver/recipes/calibration.h"
 #include "quiver/routing/attach.h"
+#include "quiver/routing/group_table.h"
 
 namespace quiver::recipes {
 
@@ -71,29 +72,29 @@ std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const lib
 /// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
 void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseModel& base, Progress& progress);
 
-/// Decides once per prompt, before what follows it is computed. Not thread-safe.
+/// Decides once per prompt, before what follows it is computed. Thread-safe.
 class PromptChooser {
  public:
   virtual ~PromptChooser() = default;
   /// The group (forest::Sequence::group) of each prompt: prompts that are served alike may share one. Runs the base model.
-  /// Groups are valid until the next call, which may drop those of earlier calls to bound memory.
-  virtual std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
-  /// Forgets all prompts and their groups, so that what follows does not depend on them.
+  /// A group is the prompt's for as long as the lease lives.
+  virtual std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) = 0;
+  /// Forgets all prompts, so that what follows does not depend on them. Leases go on.
   virtual void forget() = 0;
 };
 
-/// A model that computes with adapters.
+/// A model that computes with adapters. Immutable but for what its chooser remembers; thread-safe.
 struct AdaptedModel {
   model::Model llama;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                        ///< model_name of the choice
 
-  /// The groups of prompts, for generation; empty if nothing is decided per prompt. Valid until the next call, as those of assign_groups.
-  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
+  /// The groups of prompts, for generation (PromptChooser::groups_of); empty if nothing is decided per prompt.
+  std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
   /// Forgets the prompts that groups were given to (PromptChooser::forget).
   void forget_prompts() const;
-  /// Sets the groups of sequences, each by what comes before its targets.
-  void assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;
+  /// Sets the groups of sequences, each by what comes before its targets. They are theirs for as long as the leases live.
+  [[nodiscard]] std::vector<routing::GroupLease> assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;
 };
 
 /// Throws kUsage for a name that is not "params" or "outputs".

@@ -109,7 +109,7 @@ class ReuseTest : public ::testing::Test {
       tokens.insert(tokens.end(), {40, 41});
       sequences.push_back({tokens, 2});
     }
-    model.assign_groups(sequences, progress_);
+    const auto leases = model.assign_groups(sequences, progress_);
     return eval::score_sequences(model.llama, sequences, {}, progress_);
   }
 
@@ -183,13 +183,12 @@ TEST_F(ReuseTest, MethodsDifferAndAnswersAreGenerated) {
     seen[method] = sum;
     const auto model = adapted_model(base_, choice, progress_);
     const auto prompts = random_prompts(5, 4);
-    model::GenerateOptions options{.max_new_tokens = 5};
-    options.groups = model.groups_of(prompts, progress_);
-    const auto together = model::generate(model.llama, prompts, options);
+    const model::GenerateOptions options{.assignments = model.groups_of(prompts, progress_)};
+    const auto together = model::generate(model.llama, prompts, {.max_new_tokens = 5}, options);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       auto one = options;
-      if (!one.groups.empty()) one.groups = {options.groups[i]};
-      EXPECT_EQ(model::generate(model.llama, std::vector<Prompt>{prompts[i]}, one).at(0), together[i]) << method;
+      if (!one.assignments.empty()) one.assignments = {options.assignments[i]};
+      EXPECT_EQ(model::generate(model.llama, std::vector<Prompt>{prompts[i]}, {.max_new_tokens = 5}, one).at(0), together[i]) << method;
     }
   }
 }
@@ -207,7 +206,7 @@ TEST_F(ReuseTest, PooledArrowTakesTheAdapterOfTheLargestPooledZScore) {
   const auto groups = bank.chooser->groups_of(prompts, progress_);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     SCOPED_TRACE(i);
-    const auto decision = bank.routers.begin()->second->route(torch::zeros({1, 1}), std::vector{groups[i]});
+    const auto decision = bank.routers.begin()->second->route(torch::zeros({1, 1}), std::vector{*groups[i]});
     EXPECT_EQ(decision.index.item<std::int64_t>(), z[static_cast<std::int64_t>(i)].argmax().item<std::int64_t>()) << i;
     EXPECT_EQ(decision.weight.item<float>(), 1);
   }
@@ -285,7 +284,7 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
       SCOPED_TRACE(i);
       const double z = of_prompts[static_cast<std::int64_t>(i)].item<double>();
       const double share = 1 / (1 + std::exp(-(z - (mean + 4 * deviation)) / (deviation / 2)));
-      const auto decision = router->route(x, std::vector{groups[i]});
+      const auto decision = router->route(x, std::vector{*groups[i]});
       largest_share = std::max(largest_share, share);
       EXPECT_TRUE(decision.index.equal(expected.index));
       EXPECT_NEAR(decision.weight.item<double>(), std::round(8 * share) / 8 * expected.weight.item<double>(), 1e-6)
@@ -301,7 +300,7 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
     std::vector<forest::Sequence> sequences = {{prompt, 1}};
     sequences[0].tokens.push_back(40);
     const auto base_score = eval::score_sequences(base_.llama, sequences, {}, progress_).at(0).log_prob;
-    model.assign_groups(sequences, progress_);
+    const auto leases = model.assign_groups(sequences, progress_);
     EXPECT_NEAR(eval::score_sequences(model.llama, sequences, {}, progress_).at(0).log_prob, base_score, 1e-5);
   }
 }

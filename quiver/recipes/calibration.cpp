@@ -59,8 +59,7 @@ tensor::TensorMap sample_prompts(const SampleInputs& in, Progress&) {
   const std::vector<Prompt> starts(static_cast<std::size_t>(in.num_prompts), in.start);
   auto prompts = model::generate(in.base, starts,
                                  {.max_new_tokens = in.max_tokens,
-                                  .temperature = 1,
-                                  .seed = derive_seed(in.seed, "calibration"),
+                                  .sampler = {.temperature = 1, .seed = derive_seed(in.seed, "calibration")},
                                   .stop_ids = in.is_chat ? in.stop : Prompt{}});  // a message ends, documents go on
   tensor::TensorMap tensors;
   for (std::size_t i = 0; i < prompts.size(); ++i) {

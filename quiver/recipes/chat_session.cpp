@@ -18,7 +18,7 @@ const BaseModel& that_chats(const BaseModel& base) {
 
 }  // namespace
 
-ChatSession::ChatSession(const BaseModel& base, AdapterChoice choice, model::GenerateOptions options, Progress& progress)
+ChatSession::ChatSession(const BaseModel& base, AdapterChoice choice, model::RequestOptions options, Progress& progress)
     : base_(that_chats(base)),
       choice_(std::move(choice)),
       options_(std::move(options)),
@@ -36,7 +36,7 @@ void ChatSession::set_method(const std::string& method, Progress& progress) {
   choice_ = std::move(changed);
 }
 
-ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& on_text, Progress& progress) {
+ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& on_text, Progress& progress, StopToken stop) {
   ChatAnswer answer;
   auto messages = messages_;
   messages.push_back({"user", message});
@@ -53,17 +53,16 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
   }
   recorder_->clear();
   const std::vector<Prompt> prompts = {prompt};
-  auto options = options_;
-  options.groups = model_.groups_of(prompts, progress);
-  options.names = {model_.name, {"the message"}};
+  const model::GenerateOptions options{
+      .assignments = model_.groups_of(prompts, progress), .names = {model_.name, {"the message"}}, .stop = stop};
   text::StreamDecoder decoder(base_.tokenizer, /*skip_special=*/true);
   const auto say = [&](const std::string& piece) {
     answer.text += piece;
     return piece.empty() || on_text(piece);
   };
-  const auto ids = model::generate(model_.llama, prompts, options, [&](std::int64_t, std::int32_t token) {
-    const bool goes_on = say(decoder.push(token)) && !stop_requested();
-    answer.was_stopped = answer.was_stopped || !goes_on;
+  const auto ids = model::generate(model_.llama, prompts, options_, options, [&](std::int64_t, std::int32_t token) {
+    const bool goes_on = say(decoder.push(token));
+    answer.was_stopped = !goes_on || stop.stop_requested();
     return goes_on;
   });
   say(decoder.finish());

@@ -35,11 +35,12 @@ class ChatSession {
   using TextCallback = std::function<bool(std::string_view)>;
 
   /// `base`, which must outlive the session, has a chat format. Throws kUsage if it has none, and as adapted_model.
-  ChatSession(const BaseModel& base, AdapterChoice choice, model::GenerateOptions options, Progress& progress);
+  ChatSession(const BaseModel& base, AdapterChoice choice, model::RequestOptions options, Progress& progress);
 
   /// Answers a message of the user; both become part of the conversation. On an error the conversation is as before. Throws kUsage for a
   /// message that alone exceeds the context less max_new_tokens.
-  ChatAnswer answer(const std::string& message, const TextCallback& on_text, Progress& progress);
+  /// A stop ends the answer where it is.
+  ChatAnswer answer(const std::string& message, const TextCallback& on_text, Progress& progress, StopToken stop = {});
   /// Forgets the conversation.
   void reset() { messages_.clear(); }
   /// Uses the library by another method from now on. On an error the method is as before. Throws kUsage without a library, and as
@@ -54,7 +55,7 @@ class ChatSession {
  private:
   const BaseModel& base_;
   AdapterChoice choice_;
-  model::GenerateOptions options_;
+  model::RequestOptions options_;
   std::unique_ptr<routing::RoutingRecorder> recorder_ = std::make_unique<routing::RoutingRecorder>();
   AdaptedModel model_;
   std::vector<text::Message> messages_;

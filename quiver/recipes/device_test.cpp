@@ -164,13 +164,11 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
       if (name.starts_with("task=")) choice.kind = "poly";
       const auto model = adapted_model(side->base, choice, progress_);
       auto some = sequences(side->base);
-      model.assign_groups(some, progress_);
+      const auto leases = model.assign_groups(some, progress_);
       scores.push_back(eval::score_sequences(model.llama, some, {}, progress_));
       std::vector<Prompt> prompts;
       for (const auto& sequence : some) prompts.push_back(sequence.tokens);
-      model::GenerateOptions options{.max_new_tokens = 4};
-      options.groups = model.groups_of(prompts, progress_);
-      answers.push_back(model::generate(model.llama, prompts, options));
+      answers.push_back(model::generate(model.llama, prompts, {.max_new_tokens = 4}, {.assignments = model.groups_of(prompts, progress_)}));
     }
     for (std::size_t i = 0; i < scores[0].size(); ++i) {
       EXPECT_NEAR(scores[1][i].log_prob, scores[0][i].log_prob, kTolerance * std::abs(scores[0][i].log_prob)) << name << " " << i;

@@ -226,7 +226,7 @@ class SectionRun {
 
   std::vector<eval::SequenceScore> score(const AdaptedModel& model, const TaskRows& task) {
     auto sequences = task.sequences;
-    model.assign_groups(sequences, quiet_);
+    const auto leases = model.assign_groups(sequences, quiet_);
     return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
@@ -246,15 +246,16 @@ class SectionRun {
       prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
       names.insert(names.end(), task.names.begin(), task.names.end());
     }
-    model::GenerateOptions options{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
+    const model::RequestOptions request{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
+    model::GenerateOptions options{.stop = process_stop()};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
       const auto some = std::span(prompts).subspan(first, count);
-      options.groups = model.groups_of(some, quiet_);
+      options.assignments = model.groups_of(some, quiet_);
       options.names = {name_of(model),
                        {names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count)}};
-      for (auto& answer : model::generate(model.llama, some, options)) answers.push_back(std::move(answer));
+      for (auto& answer : model::generate(model.llama, some, request, options)) answers.push_back(std::move(answer));
       progress_.advance(static_cast<std::int64_t>(count), "");
       throw_if_stopped("while evaluating; finished parts are kept");
     }

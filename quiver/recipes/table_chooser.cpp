@@ -2,7 +2,6 @@
 
 #include <torch/utils.h>
 
-#include <set>
 #include <utility>
 
 #include "quiver/base/error.h"
@@ -14,35 +13,61 @@ TableChooser::TableChooser(std::shared_ptr<routing::GroupTable> table, std::vect
                            std::size_t most_prompts)
     : table_(std::move(table)), adapters_(std::move(adapters)), rows_(std::move(rows)), most_prompts_(most_prompts) {}
 
-std::vector<std::int32_t> TableChooser::groups_of(std::span<const Prompt> prompts, Progress& progress) {
-  const std::set<Prompt> distinct(prompts.begin(), prompts.end());
-  std::vector<Prompt> fresh;
-  for (const auto& prompt : distinct) {
-    if (!of_prompt_.contains(prompt)) fresh.push_back(prompt);
-  }
-  const bool starts_anew = !fresh.empty() && of_prompt_.size() + fresh.size() > most_prompts_;
-  if (starts_anew) fresh.assign(distinct.begin(), distinct.end());
-  if (!fresh.empty()) {
-    const auto rows = rows_(fresh, progress).to(torch::kCPU, torch::kFloat).contiguous();
-    const auto* values = tensor::raw_data<float>(rows, "rows of prompts", {static_cast<std::int64_t>(fresh.size()), table_->width()});
-    check(rows);
-    if (starts_anew) forget();
-    for (std::size_t i = 0; i < fresh.size(); ++i, values += table_->width()) {
-      const std::vector<float> row(values, values + table_->width());
-      const auto [found, is_new] = of_row_.emplace(row, 0);
-      if (is_new) found->second = table_->add(row);
-      of_prompt_[fresh[i]] = found->second;
-    }
-  }
-  std::vector<std::int32_t> groups;
-  for (const auto& prompt : prompts) groups.push_back(of_prompt_.at(prompt));
-  return groups;
+std::vector<routing::GroupLease> TableChooser::groups_of(std::span<const Prompt> prompts, Progress& progress) {
+  Groups groups;
+  for (const auto& prompt : prompts) groups.try_emplace(prompt);
+  const auto fresh = look_up(groups);
+  if (!fresh.empty()) hold_rows(fresh, groups, progress);  // long: without the lock
+  remember(groups);
+  std::vector<routing::GroupLease> leases;
+  for (const auto& prompt : prompts) leases.push_back(groups.at(prompt));
+  return leases;
 }
 
 void TableChooser::forget() {
-  table_->clear();
-  of_prompt_.clear();
-  of_row_.clear();
+  const std::lock_guard lock(mutex_);
+  known_.clear();
+  by_use_.clear();
+}
+
+/// Fills in the groups that are known; returns the prompts of the others.
+std::vector<Prompt> TableChooser::look_up(Groups& groups) {
+  std::vector<Prompt> fresh;
+  const std::lock_guard lock(mutex_);
+  for (auto& [prompt, group] : groups) {
+    const auto found = known_.find(prompt);
+    if (found == known_.end())
+      fresh.push_back(prompt);
+    else
+      group = found->second.group;
+  }
+  return fresh;
+}
+
+void TableChooser::hold_rows(std::span<const Prompt> fresh, Groups& groups, Progress& progress) const {
+  const auto rows = rows_(fresh, progress).to(torch::kCPU, torch::kFloat).contiguous();
+  const auto width = table_->width();
+  const auto* values = tensor::raw_data<float>(rows, "rows of prompts", {static_cast<std::int64_t>(fresh.size()), width});
+  check(rows);
+  for (const auto& prompt : fresh) {
+    groups.at(prompt) = table_->hold({values, values + width});
+    values += width;
+  }
+}
+
+void TableChooser::remember(const Groups& groups) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [prompt, group] : groups) {
+    const auto [known, is_new] = known_.try_emplace(prompt, Known{group, by_use_.end()});
+    if (is_new)
+      known->second.use = by_use_.insert(by_use_.end(), &known->first);
+    else
+      by_use_.splice(by_use_.end(), by_use_, known->second.use);
+  }
+  while (known_.size() > most_prompts_) {
+    known_.erase(known_.find(*by_use_.front()));
+    by_use_.pop_front();
+  }
 }
 
 void TableChooser::check(const torch::Tensor& rows) const {

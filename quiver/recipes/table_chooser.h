@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,11 +19,11 @@
 
 namespace quiver::recipes {
 
-/// Fills a table with a row per distinct prompt. Prompts with equal rows share a group, so that they may share prefixes.
-/// Remembers the rows of earlier prompts, but forgets all of them before they exceed `most_prompts`.
+/// Holds a row of a table per distinct prompt. Prompts with equal rows share a group, so that they may share prefixes. Remembers the
+/// `most_prompts` prompts that were asked for last; the rows of others go with their leases.
 class TableChooser : public PromptChooser {
  public:
-  /// Rows [P, width] for prompts.
+  /// Rows [P, width] for prompts. Called by several threads at once if groups_of is.
   using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
   static constexpr std::size_t kMostPrompts = 4096;
   /// `adapters` are the names of the table's columns, where these are adapters.
@@ -30,18 +32,27 @@ class TableChooser : public PromptChooser {
 
   /// A call that throws changes nothing. Throws kInternal for rows that are not [P, width], and kMismatch, naming the adapter, for a row
   /// that is not finite.
-  std::vector<std::int32_t> groups_of(std::span<const Prompt> prompts, Progress& progress) override;
+  std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) override;
   void forget() override;
 
  private:
+  using Groups = std::map<Prompt, routing::GroupLease>;
+  std::vector<Prompt> look_up(Groups& groups);
+  void hold_rows(std::span<const Prompt> fresh, Groups& groups, Progress& progress) const;
+  void remember(const Groups& groups);
   void check(const torch::Tensor& rows) const;
 
+  struct Known {
+    routing::GroupLease group;
+    std::list<const Prompt*>::iterator use;
+  };
   std::shared_ptr<routing::GroupTable> table_;
   std::vector<std::string> adapters_;
   Rows rows_;
   std::size_t most_prompts_;
-  std::map<Prompt, std::int32_t> of_prompt_;
-  std::map<std::vector<float>, std::int32_t> of_row_;
+  std::mutex mutex_;  // of what follows
+  std::map<Prompt, Known> known_;
+  std::list<const Prompt*> by_use_;  // keys of known_, what was asked for last at the end
 };
 
 }  // namespace quiver::recipes

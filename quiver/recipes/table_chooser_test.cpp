@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <atomic>
 #include <limits>
+#include <thread>
 
 #include "quiver/base/error.h"
+#include "quiver/base/random.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
@@ -41,49 +44,108 @@ struct Counted {
               return rows;
             },
             most_prompts) {}
-  std::vector<std::int32_t> groups_of(const std::vector<Prompt>& prompts) { return chooser.groups_of(prompts, progress); }
+  std::vector<routing::GroupLease> groups_of(const std::vector<Prompt>& prompts) { return chooser.groups_of(prompts, progress); }
+  std::vector<float> row(const routing::GroupLease& group) const {
+    const auto rows = table->rows();
+    const auto values = rows.at(*group);
+    return {values.begin(), values.end()};
+  }
 };
 
 TEST(TableChooser, GivesPromptsOfEqualRowsOneGroupAndComputesEachPromptOnce) {
   Counted counted(10);
   const auto groups = counted.groups_of({{5, 1}, {7}, {5, 2}, {5, 1}});
-  EXPECT_EQ(groups[0], groups[2]);
-  EXPECT_EQ(groups[0], groups[3]);
-  EXPECT_NE(groups[0], groups[1]);
-  EXPECT_THAT(counted.table->row(groups[0]), ElementsAre(5, 2));
-  EXPECT_THAT(counted.table->row(groups[1]), ElementsAre(7, 1));
-  EXPECT_EQ(counted.groups_of({{7}}).at(0), groups[1]);
+  EXPECT_EQ(*groups[0], *groups[2]);
+  EXPECT_EQ(*groups[0], *groups[3]);
+  EXPECT_NE(*groups[0], *groups[1]);
+  EXPECT_THAT(counted.row(groups[0]), ElementsAre(5, 2));
+  EXPECT_THAT(counted.row(groups[1]), ElementsAre(7, 1));
+  EXPECT_EQ(*counted.groups_of({{7}}).at(0), *groups[1]);
   EXPECT_THAT(counted.asked, ElementsAre(3));
 }
 
-TEST(TableChooser, StaysBoundedOverManyCallsAndItsRowsStayRight) {
+TEST(TableChooser, StaysBoundedOverManyCallsAndHeldRowsStayRight) {
   Counted counted(8);
+  const auto held = counted.groups_of({{1000, 1, 2}});
   for (std::int32_t call = 0; call < 100; ++call) {
     const std::vector<Prompt> prompts = {{call}, {call, 1}, {3}};
     const auto groups = counted.groups_of(prompts);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
-      EXPECT_THAT(counted.table->row(groups[i]), ElementsAre(prompts[i].front(), prompts[i].size())) << call;
+      EXPECT_THAT(counted.row(groups[i]), ElementsAre(prompts[i].front(), prompts[i].size())) << call;
     }
-    EXPECT_LE(counted.table->num_groups(), 9) << call;  // group 0 and 8 rows
+    EXPECT_LE(counted.table->num_groups(), 10) << call;  // group 0, 8 that are remembered and the one that is held
   }
+  EXPECT_THAT(counted.row(held[0]), ElementsAre(1000, 3));
+}
+
+TEST(TableChooser, ForgetsWhatWasAskedForLongest) {
+  Counted counted(3);
+  counted.groups_of({{1}, {2}, {3}});
+  counted.groups_of({{1}});
+  counted.groups_of({{4}});  // instead of 2
+  counted.groups_of({{1}, {3}, {4}});
+  EXPECT_THAT(counted.asked, ElementsAre(3, 1));
+  counted.groups_of({{2}});
+  EXPECT_THAT(counted.asked, ElementsAre(3, 1, 1));
+  counted.chooser.forget();
+  EXPECT_EQ(counted.table->num_groups(), 1);
 }
 
 TEST(TableChooser, ServesACallOfMorePromptsThanItKeeps) {
   Counted counted(2);
-  const auto groups = counted.groups_of({{1}, {2}, {3}, {4}});
-  EXPECT_THAT(counted.table->row(groups[3]), ElementsAre(4, 1));
+  auto groups = counted.groups_of({{1}, {2}, {3}, {4}});
+  EXPECT_THAT(counted.row(groups[0]), ElementsAre(1, 1));
+  EXPECT_THAT(counted.row(groups[3]), ElementsAre(4, 1));
   EXPECT_EQ(counted.table->num_groups(), 5);
-  counted.groups_of({{9}});
-  EXPECT_EQ(counted.table->num_groups(), 2);
+  groups.clear();
+  EXPECT_EQ(counted.table->num_groups(), 3);
 }
 
 TEST(TableChooser, ACallThatFailsChangesNothing) {
   Counted counted(3);
   const auto before = counted.groups_of({{1}, {2}, {3}});
   counted.fails = true;
-  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { counted.groups_of({{4}}); }), HasSubstr("busy"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { counted.groups_of({{4}, {1}}); }), HasSubstr("busy"));
   EXPECT_EQ(counted.table->num_groups(), 4);
   EXPECT_EQ(counted.groups_of({{1}, {2}, {3}}), before);  // without asking for rows
+}
+
+TEST(TableChooser, ServesSeveralThreadsWithinItsBound) {
+  const auto table = std::make_shared<GroupTable>(1);
+  NoProgress progress;
+  TableChooser chooser(
+      table, {},
+      [](std::span<const Prompt> prompts, Progress&) {
+        if (prompts.size() == 1 && prompts[0].front() % 7 == 0) fail(ErrorKind::kUsage, "no sevens alone");
+        auto rows = torch::empty({static_cast<std::int64_t>(prompts.size()), 1});
+        for (std::size_t i = 0; i < prompts.size(); ++i) rows[static_cast<std::int64_t>(i)][0] = prompts[i].front();
+        return rows;
+      },
+      5);
+  std::vector<std::jthread> threads;
+  std::atomic<int> wrong{0};
+  for (std::uint64_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      RandomStream random(thread, "prompts");
+      for (int call = 0; call < 300; ++call) {
+        std::vector<Prompt> prompts(1 + random.below(3));
+        for (auto& prompt : prompts) prompt = {static_cast<std::int32_t>(random.below(20))};
+        try {
+          const auto groups = chooser.groups_of(prompts, progress);
+          const auto rows = table->rows();
+          for (std::size_t i = 0; i < prompts.size(); ++i) {
+            if (rows.at(*groups[i])[0] != static_cast<float>(prompts[i].front())) ++wrong;
+          }
+        } catch (const Error&) {  // the others go on
+        }
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_LE(table->num_groups(), 6);
+  chooser.forget();
+  EXPECT_EQ(table->num_groups(), 1);
 }
 
 TEST(TableChooser, RefusesRowsThatAreNotOfTheTablesWidth) {

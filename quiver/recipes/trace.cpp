@@ -26,7 +26,7 @@ struct Choices {
 /// The text through the model with the bank attached; every decision kept where its token is.
 std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
                                        Progress& progress) {
-  std::int32_t group = 0;
+  routing::GroupLease group;
   if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   auto linears = base.llama.linears();
@@ -47,7 +47,7 @@ std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank&
       mine.weight.narrow(0, rows.first_row, x.size(0)).copy_(decision.weight);
     }));
   }
-  const std::vector<forest::Sequence> sequences = {{prompt, 0, group}};
+  const std::vector<forest::Sequence> sequences = {{prompt, 0, group == nullptr ? 0 : *group}};
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
   const auto hidden = model::hidden_of_all(base.llama.with_linears(std::move(linears)), model::forest_rows(batch.forest));
   model::check_finite(hidden.abs().amax(1), std::vector<std::int64_t>(static_cast<std::size_t>(num_tokens), 0), names);

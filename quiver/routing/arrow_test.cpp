@@ -177,10 +177,12 @@ TEST(ArrowRouter, CalibratesScoresAndAddsTheBiasOfTheGroup) {
       const auto prototypes = torch::randn({19, 30}, generator);
       const auto mean = torch::randn({19}, generator), deviation = torch::rand({19}, generator) + 0.5;
       const auto bias = std::make_shared<GroupTable>(19);
+      std::vector<GroupLease> leases;
       for (int group = 1; group < 4; ++group) {
         SCOPED_TRACE(group);
         const auto row = torch::randn({19}, generator) * 2;
-        EXPECT_EQ(bias->add(std::span(row.data_ptr<float>(), 19)), group);
+        leases.push_back(bias->hold(std::span(row.data_ptr<float>(), 19)));
+        EXPECT_EQ(*leases.back(), group);
       }
       std::vector<std::int32_t> groups;
       for (std::int64_t t = 0; t < num_tokens; ++t) groups.push_back(static_cast<std::int32_t>(t % 4));
@@ -188,7 +190,8 @@ TEST(ArrowRouter, CalibratesScoresAndAddsTheBiasOfTheGroup) {
       const auto decision = ArrowRouter(prototypes, {.top_k = 3}, {mean, deviation}, bias).route(x, groups);
       auto scores = (x.to(torch::kDouble).matmul(prototypes.to(torch::kDouble).t()).abs() - mean) / deviation;
       for (std::int64_t t = 0; t < num_tokens; ++t) {
-        const auto row = bias->row(groups[static_cast<std::size_t>(t)]);
+        const auto rows = bias->rows();
+        const auto row = rows.at(groups[static_cast<std::size_t>(t)]);
         for (std::int64_t n = 0; n < 19; ++n) scores[t][n] += row[static_cast<std::size_t>(n)];
       }
       const auto [top, index] = scores.topk(3, 1);

@@ -63,8 +63,9 @@ DistinctGroups distinct_groups(std::span<const std::int32_t> groups, std::int64_
 torch::Tensor table_rows(const GroupTable& table, std::span<const std::int32_t> groups) {
   auto rows = torch::empty({static_cast<std::int64_t>(groups.size()), table.width()}, torch::kFloat);
   const auto values = tensor::mutable_elements<float>(rows, "rows of a table");
+  const auto known = table.rows();
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    std::ranges::copy(table.row(groups[g]), values.begin() + static_cast<std::int64_t>(g) * table.width());
+    std::ranges::copy(known.at(groups[g]), values.begin() + static_cast<std::int64_t>(g) * table.width());
   }
   return rows;
 }

@@ -54,6 +54,7 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
   const auto count = x.size(0), d_in = x.size(1), num_adapters = prototypes.num_adapters;
   const auto num_panels = backend::kernel::padded(num_adapters, backend::kernel::kPanel) / backend::kernel::kPanel;
   const bool is_adjusted = adjustment.scale.defined();
+  const auto bias = adjustment.bias == nullptr ? GroupTable::Rows() : adjustment.bias->rows();
   const ArrowTask<T> task{
       .x = raw_data<T>(x, "x of Arrow's kernel", {count, d_in}),
       .prototypes = raw_data<float>(prototypes.panels, "prototypes of Arrow's kernel", {num_panels, d_in, backend::kernel::kPanel}),
@@ -63,7 +64,7 @@ void run_arrow(const PackedPrototypes& prototypes, const torch::Tensor& x, std::
       .temperature = static_cast<float>(temperature),
       .scale = is_adjusted ? raw_data<float>(adjustment.scale, "scale of Arrow's kernel", {num_adapters}) : nullptr,
       .shift = is_adjusted ? raw_data<float>(adjustment.shift, "shift of Arrow's kernel", {num_adapters}) : nullptr,
-      .bias = adjustment.bias == nullptr ? nullptr : adjustment.bias->values().data(),
+      .bias = bias.data(),
       .groups = adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
       .index = mutable_raw_data<std::int64_t>(decision.index, "index of Arrow's kernel", {count, top_k}),
       .weight = mutable_raw_data<float>(decision.weight, "weight of Arrow's kernel", {count, top_k})};
@@ -148,7 +149,8 @@ void check_groups(const PackedPrototypes& prototypes, const torch::Tensor& x, co
     fail(ErrorKind::kInternal, "a table of {} adapters and {} groups of rows for {} adapters and x {}", adjustment.bias->width(),
          adjustment.groups.size(), prototypes.num_adapters, tensor::describe(x));
   }
-  for (const auto group : adjustment.groups) adjustment.bias->row(group);
+  const auto rows = adjustment.bias->rows();
+  for (const auto group : adjustment.groups) rows.at(group);
 }
 
 }  // namespace

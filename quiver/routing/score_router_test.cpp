@@ -92,7 +92,7 @@ TEST(ScoreRouter, OfOneComponentIsArrow) {
     const Calibration calibration{draw({9}, 3), draw({9}, 4).abs() + 0.5};
     const auto bias = std::make_shared<GroupTable>(9);
     const auto row = draw({9}, 5);
-    bias->add(std::span(row.data_ptr<float>(), 9));
+    const auto lease = bias->hold(std::span(row.data_ptr<float>(), 9));
     std::vector<std::int32_t> groups(11, 1);
     groups[4] = 0;
     const auto one = ArrowRouter(prototypes, {.top_k = 3, .temperature = 0.5}, calibration, bias).route(x, groups);
@@ -141,8 +141,7 @@ TEST(ScoreRouter, SaysWhatIsWrong) {
 
 TEST(GroupRouter, ServesEveryTokenOfAGroupAlike) {
   const auto table = std::make_shared<GroupTable>(4);
-  table->add(std::vector<float>{0.1F, 0, 0.6F, 0.3F});
-  table->add(std::vector<float>{0, 1, 0, 0});
+  const auto first = table->hold(std::vector<float>{0.1F, 0, 0.6F, 0.3F}), second = table->hold(std::vector<float>{0, 1, 0, 0});
   const auto decision = GroupRouter(table, 2).route(draw({3, 8}, 1), std::vector<std::int32_t>{1, 2, 1});
   EXPECT_TRUE(decision.index.equal(torch::tensor({{2, 3}, {1, 0}, {2, 3}}, torch::kLong)));
   EXPECT_TRUE(torch::allclose(decision.weight, torch::tensor({{0.6, 0.3}, {1.0, 0.0}, {0.6, 0.3}}, torch::kFloat)));
@@ -175,8 +174,7 @@ TEST(ShareRouter, LeavesTheRestToTheBase) {
   const auto x = draw({4, 8}, 2);
   const auto inner = std::make_shared<ArrowRouter>(draw({5, 8}, 1), ArrowOptions{.top_k = 3});
   const auto shares = std::make_shared<GroupTable>(1);
-  shares->add(std::vector<float>{0.25F});
-  shares->add(std::vector<float>{1});
+  const auto quarter = shares->hold(std::vector<float>{0.25F}), all = shares->hold(std::vector<float>{1});
   const auto before = inner->route(x), after = ShareRouter(inner, shares).route(x, std::vector<std::int32_t>{1, 0, 2, 1});
   EXPECT_TRUE(after.index.equal(before.index));
   EXPECT_TRUE(after.weight.equal(before.weight * torch::tensor({0.25F, 0.0F, 1.0F, 0.25F}).unsqueeze(1)));

@@ -6,10 +6,12 @@
 #include <filesystem>
 
 #include "quiver/adapters/lora_update.h"
+#include "quiver/base/random.h"
 #include "quiver/io/folder.h"
 #include "quiver/library/library.h"
 #include "quiver/nn/linear.h"
 #include "quiver/routing/arrow.h"
+#include "quiver/routing/group_table.h"
 #include "quiver/routing/recorder.h"
 #include "quiver/routing/routed_update.h"
 #include "quiver/testing/draw.h"
@@ -94,6 +96,26 @@ TEST_F(TorchThreads, ATaskPredictorServesAll) {
   const auto predictor = train::train_task_predictor(features, labels, 2, {});
   const auto expected = predictor.probabilities(features);
   on_threads([&](std::size_t) { EXPECT_TRUE(predictor.probabilities(features).equal(expected)); });
+}
+
+TEST_F(TorchThreads, ATableGivesGroupsWhileOthersReadTheirs) {
+  routing::GroupTable table(3);
+  on_threads([&](std::size_t thread) {
+    RandomStream random(thread, "rows");
+    std::vector<routing::GroupLease> held(6);
+    std::vector<float> expected(held.size());
+    for (int i = 0; i < 500; ++i) {
+      const auto place = random.below(held.size());
+      expected[place] = static_cast<float>(random.below(12));  // threads hold equal rows, too
+      held[place] = table.hold(std::vector<float>(3, expected[place]));
+      const auto rows = table.rows();
+      for (std::size_t n = 0; n < held.size(); ++n) {
+        EXPECT_TRUE(held[n] == nullptr || rows.at(*held[n])[2] == expected[n]) << thread;
+      }
+    }
+    EXPECT_LE(table.num_groups(), 13);
+  });
+  EXPECT_EQ(table.num_groups(), 1);
 }
 
 }  // namespace
