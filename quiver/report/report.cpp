@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/report/assets.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
 #include "quiver/report/parts.h"
@@ -81,7 +82,7 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
   }
   const auto title = escape(title_of(all, options));
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(page_script()) + "\">";
+  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kReportJs) + "\">";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
   html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" + page_style() +
           "</style></head><body><main><h1>" + title + "</h1>";
@@ -96,7 +97,7 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
     }
   }
   html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main><script>";
-  html += page_script();
+  html += kReportJs;
   return html + "</script></body></html>\n";
 }
 
