@@ -5,6 +5,7 @@
 #include <set>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 #include "quiver/report/format.h"
 #include "quiver/report/tables.h"
 
@@ -15,10 +16,11 @@ constexpr int kDeepestSettings = 32;
 constexpr std::size_t kMostDifferences = 40;
 
 std::string cut(std::string_view text, std::int64_t longest) {
-  std::size_t position = 0;
-  for (std::int64_t i = 0; i < longest && position < text.size(); ++i) next_code_point(text, position);
-  if (position >= text.size()) return escape(text);
-  return escape(text.substr(0, position)) + "\xE2\x80\xA6";
+  const auto points = code_points_of(text);
+  if (static_cast<std::int64_t>(points.size()) <= longest) return escape(text);
+  std::string head;
+  for (std::int64_t i = 0; i < longest; ++i) append_utf8(head, points[static_cast<std::size_t>(i)]);
+  return escape(head) + "\xE2\x80\xA6";
 }
 
 std::string_view prediction_of(const Sample& sample) { return sample.prediction ? std::string_view(*sample.prediction) : ""; }
