@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
+#include <iterator>
 #include <ranges>
 #include <string_view>
 #include <utility>

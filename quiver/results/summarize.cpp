@@ -2,7 +2,10 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "quiver/results/statistics.h"
 
