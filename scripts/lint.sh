@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make lint: formatting, layers, clang-tidy's short list (.clang-tidy), and every source compiled alone.
+# make lint: formatting, layers, scripts and style sheets, clang-tidy's short list (.clang-tidy), and every source compiled alone.
 #
 #   scripts/lint.sh [JOBS]
 #
@@ -16,6 +16,9 @@ git ls-files '*.h' '*.cpp' | xargs "$tools/clang-format" --dry-run --Werror
 echo "lint: layers, messages"
 python3 scripts/check_layering.py
 python3 scripts/check_messages.py
+
+echo "lint: scripts and style sheets of the report"
+(cd quiver/report/assets && "$OLDPWD/$tools/biome" lint --error-on-warnings .)
 
 # clang-tidy reads no precompiled header of GCC, so each call reads libtorch's headers: unity sources make it eight times fewer.
 # The kernels are left out: Clang lacks GCC's __builtin_shuffle. The sanitizers run over them (make asan).

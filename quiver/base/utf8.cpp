@@ -74,6 +74,10 @@ void append_utf8(std::string& out, char32_t code_point) {
   }
 }
 
+std::int64_t count_code_points(std::string_view text) {
+  return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
 bool is_valid_utf8(std::string_view text) {
   const auto size = static_cast<std::int64_t>(text.size());
   for (std::int64_t i = 0; i < size;) {

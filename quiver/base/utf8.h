@@ -18,6 +18,9 @@ CodePoint code_point_at(std::string_view text, std::int64_t offset);
 CodePoint code_point_before(std::string_view text, std::int64_t offset);
 void append_utf8(std::string& out, char32_t code_point);
 
+/// The number of characters of `text`, which must be valid UTF-8.
+std::int64_t count_code_points(std::string_view text);
+
 bool is_valid_utf8(std::string_view text);
 /// `bytes` with U+FFFD in place of every maximal part that is not UTF-8 (Unicode 14, section 3.9, table 3-8; the
 /// same as Python's errors="replace").

@@ -95,14 +95,18 @@ void run(EvalOptions& options) {
   const auto base = options.common.load();
   auto progress = options.common.progress();
   auto results = recipes::evaluate(base, setup, progress);
-  results["machine"] = diagnostics::describe_machine();
+  const auto machine = diagnostics::describe_machine();
+  for (const auto& [key, value] : machine.items()) results.machine.emplace_back(key, value.get<std::string>());
   if (!options.output.empty()) {
-    write_output(options.output, io::dump_json(results, options.output, 1) + "\n", OutputForm::kResults, options.force);
+    const auto text = io::dump_json(results::to_json(results), options.output, 1) + "\n";
+    write_output(options.output, text, OutputForm::kResults, options.force);
     if (options.work.empty()) io::WorkFolder(setup.work).remove();
   }
   if (options.common.json) {
-    results.erase("samples");
-    print_json(results);
+    results.samples.clear();
+    auto document = results::to_json(results);
+    document.erase("samples");
+    print_json(document);
   } else {
     print_text(report::render_text_table(results, isatty(STDOUT_FILENO) == 1 ? terminal_width(STDOUT_FILENO) : 100));
   }

@@ -1,6 +1,5 @@
 #include "quiver/library/library.h"
 
-#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
@@ -27,6 +26,8 @@ nlohmann::json entry_json(const library::AdapterEntry& entry) {
           {"group", entry.info.group},
           {"rank", entry.rank},
           {"sha256", entry.sha256},
+          {"config_sha256", entry.config_sha256},
+          {"as_given", entry.is_as_given},
           {"created", entry.info.created},
           {"training", entry.info.training}};
 }
@@ -59,31 +60,27 @@ void show(const LibraryOptions& options) {
 
 void add(const LibraryOptions& options) {
   const auto base = options.common.load();
-  auto adapter = adapters::load_peft(options.folder);
-  const auto warning =
-      adapters::check_fits(adapter, base.llama.linears(), base.llama.spec().name, base.llama.fingerprint(), options.allow_other_base);
+  const library::Base of_library{base.llama.spec().name, base.llama.fingerprint()};
+  auto given = library::read_given(options.folder, of_library, base.llama.linears(), options.allow_other_base);
   auto progress = options.common.progress();
-  if (warning) progress.message(*warning);
-  for (const auto& text : adapters::peft_warnings(adapter, base.llama.linears())) progress.message(text);
-  if (adapters::changes_nothing(adapter))
-    progress.message(format("warning: lora_B of '{}' is 0 everywhere: the adapter changes nothing", options.folder));
-  adapter.name = options.name.empty() ? adapter.name : options.name;
-  // From here on it is an adapter of this base: its file says so, and the library checks it.
-  adapter.base_model = base.llama.spec().name;
-  adapter.base_fingerprint = base.llama.fingerprint();
-  auto library = library::Library::open_or_create(options.library, {base.llama.spec().name, base.llama.fingerprint()});
-  const auto tasks = options.tasks.empty() ? std::vector{adapter.name} : options.tasks;
+  for (const auto& warning : given.warnings) progress.message(warning);
+  if (!options.name.empty()) given.adapter.name = options.name;
+  const auto& name = given.adapter.name;
+  auto library = library::Library::open_or_create(options.library, of_library);
+  const library::AdapterInfo info{.kind = library::AdapterKind::kImported, .tasks = options.tasks};
   std::vector<cluster::GroupSimilarity> groups;  // nearest first
-  if (options.assign) groups = recipes::nearest_groups(library, adapter, tasks);
-  library.add(adapter, {.kind = library::AdapterKind::kImported, .tasks = options.tasks}, options.force);
-  if (options.assign) library.extend_group(groups.front().group, tasks);
+  if (options.assign) {
+    groups = recipes::add_and_assign(library, given, info, options.force);
+  } else {
+    library.add(given, info, options.force);
+  }
   if (options.common.json) {
-    auto entry = entry_json(library.at(adapter.name));
+    auto entry = entry_json(library.at(name));
     if (options.assign) entry["assigned"] = assignment_json(groups);
     print_json(entry);
     return;
   }
-  print_text(format("added '{}' to {}\n", adapter.name, options.library));
+  print_text(format("added '{}' to {}\n", name, options.library));
   for (const auto& group : groups) {
     print_text(format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
                       group.group == groups.front().group ? ", joined" : ""));

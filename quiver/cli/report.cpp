@@ -24,9 +24,8 @@ void add_report_command(CLI::App& app) {
   command->add_flag("--force", options->force, "Overwrite the page");
   command->callback([options] {
     check_output(options->output, OutputForm::kPage, options->force);
-    std::vector<nlohmann::json> results;
-    for (const auto& path : options->results) results.push_back(io::read_json_file(path));
-    options->report.origins = options->results;
+    std::vector<results::Results> results;
+    for (const auto& path : options->results) results.push_back(results::from_json(io::read_json_file(path), path));
     write_output(options->output, report::render_report(results, options->report), OutputForm::kPage, options->force);
     if (options->json) print_json({{"path", options->output}});
   });

@@ -46,6 +46,8 @@ AdapterEntry parse_entry(const std::string& name, const json& value, std::string
   io::find_string(entry.info.training, "key", where);  // what recipes tell trainings apart by
   entry.rank = io::require_int(value, "rank", where);
   entry.sha256 = io::require_string(value, "sha256", where);
+  entry.config_sha256 = io::find_string(value, "config_sha256", where).value_or("");
+  entry.is_as_given = io::find_bool(value, "as_given", where).value_or(false);
   return entry;
 }
 
@@ -88,6 +90,10 @@ void check_adapter_name(const std::string& name) {
   }
 }
 
+std::vector<std::string> tasks_served(const std::string& name, const std::vector<std::string>& tasks) {
+  return tasks.empty() ? std::vector{name} : tasks;
+}
+
 Catalogue parse_catalogue(std::string_view text, std::string_view origin) {
   const auto document = io::parse_json(text, origin);
   if (!document.is_object() || document.value("format", json()) != kFormatName) {
@@ -118,6 +124,8 @@ std::string catalogue_text(const Catalogue& catalogue) {
     adapters[name] = {{"kind", kind_name(info.kind)}, {"tasks", info.tasks}, {"created", info.created},
                       {"training", info.training},    {"rank", entry.rank},  {"sha256", entry.sha256}};
     if (!info.group.empty()) adapters[name]["group"] = info.group;
+    if (!entry.config_sha256.empty()) adapters[name]["config_sha256"] = entry.config_sha256;
+    if (entry.is_as_given) adapters[name]["as_given"] = true;
   }
   const json document = {{"format", kFormatName},
                          {"version", kFormatVersion},

@@ -44,9 +44,15 @@ struct AdapterInfo {
 struct AdapterEntry {
   std::string name;
   AdapterInfo info;
-  std::int64_t rank = 0;  ///< the largest of its pairs
-  std::string sha256;     ///< of its adapter_model.safetensors
+  std::int64_t rank = 0;      ///< the largest of its pairs
+  std::string sha256;         ///< of its adapter_model.safetensors
+  std::string config_sha256;  ///< of its adapter_config.json; empty in entries of earlier versions
+  /// Its files are somebody's own, byte for byte. They may name another base, or none: what counts is the library's.
+  bool is_as_given = false;
 };
+
+/// The tasks that an adapter serves: those that are said, else one of its own name.
+std::vector<std::string> tasks_served(const std::string& name, const std::vector<std::string>& tasks);
 
 /// The base model that all adapters of a library share.
 struct Base {

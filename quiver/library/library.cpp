@@ -16,6 +16,7 @@ constexpr const char* kCatalogueFile = "quiver.json";
 constexpr const char* kAdaptersFolder = "adapters";
 constexpr const char* kArtifactsFolder = "artifacts";
 constexpr const char* kLockFile = ".lock";
+constexpr const char* kReadme = "README.md";
 constexpr std::int64_t kLockWaitMs = 60'000;  // a writer holds the lock for as long as it writes one adapter
 
 bool is_there(const fs::path& path) {
@@ -43,11 +44,17 @@ std::string now() {
 }
 
 AdapterEntry make_entry(const adapters::LoraAdapter& adapter, const AdapterInfo& info, const fs::path& folder) {
-  AdapterEntry entry{.name = adapter.name, .info = info, .rank = 0, .sha256 = io::sha256_file(folder / adapters::kPeftTensorsFile)};
+  AdapterEntry entry{.name = adapter.name,
+                     .info = info,
+                     .rank = 0,
+                     .sha256 = io::sha256_file(folder / adapters::kPeftTensorsFile),
+                     .config_sha256 = io::sha256_file(folder / adapters::kPeftConfigFile)};
   if (entry.info.created.empty()) entry.info.created = now();
   for (const auto& [path, pair] : adapter.pairs) entry.rank = std::max(entry.rank, pair.rank());
   return entry;
 }
+
+void copy_bytes(const fs::path& from, const fs::path& to) { io::write_file_atomic(to, io::MappedFile(from).bytes()); }
 
 void check_disjoint(const std::map<std::string, std::vector<std::string>>& groups) {
   std::map<std::string, std::string> group_of;
@@ -176,7 +183,8 @@ void Library::check_base(const adapters::LoraAdapter& adapter) const {
 
 void Library::check_own_folder(const std::string& name) const { adapters::check_holds_only_peft(adapter_folder(name)); }
 
-void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
+void Library::publish(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force, Files files,
+                      const std::function<void(const fs::path&)>& fill) {
   const auto folder = adapter_folder(adapter.name);
   const auto guard = lock();
   refresh();
@@ -187,8 +195,9 @@ void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info,
   }
   check_own_folder(adapter.name);
   io::AtomicFolderWriter writer(folder);
-  adapters::write_peft_files(writer.temp(), adapter);
-  const auto entry = make_entry(adapter, info, writer.temp());
+  fill(writer.temp());
+  auto entry = make_entry(adapter, info, writer.temp());
+  entry.is_as_given = files == Files::kAsGiven;
   if (is_there(folder) && !force) {
     const auto leftover = folder / adapters::kPeftTensorsFile;
     if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
@@ -204,6 +213,22 @@ void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info,
   write(changed);
 }
 
+void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
+  publish(adapter, info, force, Files::kOfQuiver, [&](const fs::path& folder) { adapters::write_peft_files(folder, adapter); });
+}
+
+void Library::add(const GivenAdapter& given, const AdapterInfo& info, bool force) {
+  publish(given.adapter, info, force, Files::kAsGiven, [&](const fs::path& folder) {
+    io::write_file_atomic(folder / adapters::kPeftConfigFile, given.adapter.peft_config);  // the text as it was read
+    copy_bytes(given.folder / adapters::kPeftTensorsFile, folder / adapters::kPeftTensorsFile);
+    if (io::sha256_file(folder / adapters::kPeftTensorsFile) != given.tensors_sha256) {
+      fail(ErrorKind::kMismatch, "{} of '{}' changed while the adapter was added: add it again", adapters::kPeftTensorsFile,
+           given.folder.string());
+    }
+    if (is_there(given.folder / kReadme)) copy_bytes(given.folder / kReadme, folder / kReadme);
+  });
+}
+
 void Library::adopt(const std::string& name, const AdapterInfo& info) {
   const auto folder = adapter_folder(name);
   const auto guard = lock();
@@ -214,13 +239,18 @@ void Library::adopt(const std::string& name, const AdapterInfo& info) {
   const auto adapter = adapters::load_peft(folder);
   check_base(adapter);
   auto changed = catalogue_;
-  changed.adapters[name] = make_entry(adapter, info, folder);
+  auto& entry = changed.adapters[name] = make_entry(adapter, info, folder);
+  entry.is_as_given = true;
   write(changed);
 }
 
 adapters::LoraAdapter Library::load(const std::string& name) const {
   const auto& entry = at(name);
   auto adapter = adapters::load_peft(adapter_folder(name));
+  if (entry.is_as_given) {
+    adapter.base_model = base().name;
+    adapter.base_fingerprint = base().fingerprint;
+  }
   if (adapter.prompt_format.empty() && entry.info.training.contains("settings")) adapter.prompt_format = adapters::kBareText;
   return adapter;
 }
@@ -249,7 +279,7 @@ void Library::export_adapter(const std::string& name, const fs::path& destinatio
   if (error) fail(ErrorKind::kIo, "cannot read folder '{}': {}", folder.string(), error.message());
   io::AtomicFolderWriter writer(destination);
   for (const auto& file : files) {
-    io::write_file_atomic(writer.temp() / file.filename(), io::read_text_file(file));
+    copy_bytes(file, writer.temp() / file.filename());
   }
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
 }

@@ -2,12 +2,13 @@
 //
 //   library/
 //     quiver.json                 format version, base model, adapters, groups
-//     adapters/<name>/            a PEFT adapter folder as it is
+//     adapters/<name>/            a PEFT adapter folder: the files that somebody gave, byte for byte, or those of a training
 //     artifacts/<key>.safetensors + .json    named tensors that can be computed again (prototypes, embeddings, ...)
 //     mixing/<name>.safetensors   how tasks mix skills: trained, so it cannot be computed again
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@
 #include "quiver/adapters/lora.h"
 #include "quiver/io/file.h"
 #include "quiver/library/catalogue.h"
+#include "quiver/library/given.h"
 #include "quiver/library/records.h"
 #include "quiver/tensor/tensor.h"
 
@@ -79,9 +81,12 @@ class Library {
   /// there without being in the catalogue (a writer was killed) counts only if its tensors differ. Throws kUsage, or
   /// kMismatch if the adapter is of another base (by fingerprint, or by name where a fingerprint is missing).
   void add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force = false);
+  /// The same for a PEFT folder: its configuration and tensors, and a README.md, are copied byte for byte. Throws kMismatch if the files
+  /// are not those that were read.
+  void add(const GivenAdapter& given, const AdapterInfo& info, bool force = false);
   /// Enters a PEFT folder that was put into adapters/ by hand into the catalogue, as it is. Errors as add.
   void adopt(const std::string& name, const AdapterInfo& info);
-  /// Throws kNotFound, or what load_peft throws.
+  /// An adapter whose files are as given is one of the library's base, whatever they say. Throws kNotFound, or what load_peft throws.
   adapters::LoraAdapter load(const std::string& name) const;
   /// Takes an adapter out of the catalogue and removes its folder. Throws kNotFound.
   void remove(const std::string& name);
@@ -129,6 +134,10 @@ class Library {
   io::FileLock lock() const;
   void write(const Catalogue& catalogue);
   void check_base(const adapters::LoraAdapter& adapter) const;
+  enum class Files { kOfQuiver, kAsGiven };
+  /// Publishes a folder that `fill` writes the adapter's files into, and the entry of it.
+  void publish(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force, Files files,
+               const std::function<void(const std::filesystem::path&)>& fill);
 
   std::filesystem::path path_;
   Catalogue catalogue_;

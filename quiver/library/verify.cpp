@@ -36,15 +36,18 @@ void verify_adapter(const Library& library, const AdapterEntry& entry, std::map<
   const auto report = [&](std::string message) { findings.push_back({where, std::move(message)}); };
   try {
     const auto adapter = adapters::load_peft(library.adapter_folder(entry.name));
-    const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / adapters::kPeftTensorsFile);
-    if (sha256 != entry.sha256) {
+    const auto check_file = [&](const char* file, const std::string& expected) {
+      const auto sha256 = io::sha256_file(library.adapter_folder(entry.name) / file);
+      if (sha256 == expected || expected.empty()) return;
       report(format(
           "{} has SHA-256 {}, the catalogue says {}: it was changed or damaged after it was added (add it again by force, or restore it)",
-          adapters::kPeftTensorsFile, sha256, entry.sha256));
-    }
+          file, sha256, expected));
+    };
+    check_file(adapters::kPeftTensorsFile, entry.sha256);
+    check_file(adapters::kPeftConfigFile, entry.config_sha256);
     if (adapters::changes_nothing(adapter)) report("lora_B is 0 everywhere, so that it changes nothing: it was never trained");
     const auto& base = library.base();
-    const bool both_known = !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
+    const bool both_known = !entry.is_as_given && !adapter.base_fingerprint.empty() && !base.fingerprint.empty();
     if (both_known && adapter.base_fingerprint != base.fingerprint) {
       report(format("it was trained on a base with fingerprint {}, the library's is {}: remove it", adapter.base_fingerprint,
                     base.fingerprint));

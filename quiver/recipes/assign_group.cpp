@@ -19,9 +19,8 @@ std::map<std::string, std::string> group_by_task(const library::Library& library
 
 /// The group that all tasks of the adapter are in; empty if there is none.
 std::string group_of(const library::AdapterEntry& entry, const std::map<std::string, std::string>& groups) {
-  const auto tasks = entry.info.tasks.empty() ? std::vector{entry.name} : entry.info.tasks;
   std::string group;
-  for (const auto& task : tasks) {
+  for (const auto& task : library::tasks_served(entry.name, entry.info.tasks)) {
     const auto found = groups.find(task);
     if (found == groups.end() || (!group.empty() && group != found->second)) return "";
     group = found->second;
@@ -67,6 +66,15 @@ std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& lib
          library.path().string());
   }
   return cluster::nearest_groups(adapter, members, clustering_options(library));
+}
+
+std::vector<cluster::GroupSimilarity> add_and_assign(library::Library& library, const library::GivenAdapter& given,
+                                                     const library::AdapterInfo& info, bool force) {
+  const auto tasks = library::tasks_served(given.adapter.name, info.tasks);
+  auto groups = nearest_groups(library, given.adapter, tasks);
+  library.add(given, info, force);
+  library.extend_group(groups.front().group, tasks);
+  return groups;
 }
 
 }  // namespace quiver::recipes

@@ -18,4 +18,9 @@ namespace quiver::recipes {
 std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& library, const adapters::LoraAdapter& adapter,
                                                      const std::vector<std::string>& tasks);
 
+/// Adds the adapter to the library, and puts the tasks that it serves into the nearest of the groups, which are returned. Throws as
+/// nearest_groups, before anything is changed, and as Library::add.
+std::vector<cluster::GroupSimilarity> add_and_assign(library::Library& library, const library::GivenAdapter& given,
+                                                     const library::AdapterInfo& info, bool force);
+
 }  // namespace quiver::recipes

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
+#include <iterator>
 #include <ranges>
 #include <string_view>
 #include <utility>
@@ -11,16 +13,16 @@
 #include "quiver/base/near.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
+#include "quiver/eval/choice.h"
 #include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
-#include "quiver/eval/statistics.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/kept_json.h"
-#include "quiver/recipes/results.h"
 #include "quiver/recipes/reuse_methods.h"
+#include "quiver/results/summarize.h"
 
 namespace quiver::recipes {
 namespace {
@@ -160,65 +162,77 @@ std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& s
   return std::nullopt;
 }
 
-/// Evaluates one method on one section. Records are per sample.
+std::vector<results::Metric> metrics() {
+  using enum results::Better;
+  return {{.name = "nll", .label = "NLL of the target", .unit = "nats/token", .better = kLower},
+          {.name = "rouge_l", .label = "Rouge-L", .unit = "", .better = kHigher},
+          {.name = "acc", .label = "Accuracy", .unit = "", .better = kHigher},
+          {.name = "acc_norm", .label = "Accuracy, length-normalised", .unit = "", .better = kHigher}};
+}
+
+/// Evaluates one method on one section.
 class SectionRun {
  public:
   SectionRun(const BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
       : base_(base), setup_(setup), library_(library), progress_(progress) {}
 
-  json run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
+  /// The samples and, of section "train", how the method routes.
+  results::Results run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
     std::int64_t total = 0;
     for (const auto& task : rows)
       total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
     progress_.begin(format("eval {} {}", method.name, section), total, "rows");
-    records_ = json::array();
+    part_ = {.metrics = metrics()};
     method_ = method.name;
+    section_ = section;
     if (method.is_oracle()) {
       for (const auto& task : rows) {
-        if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, section, std::span(&task, 1));
+        if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, std::span(&task, 1));
       }
     } else {
-      run_tasks(*choice_for(method, setup_, library_, ""), section, rows);
+      run_tasks(*choice_for(method, setup_, library_, ""), rows);
     }
     progress_.end();
-    return {{"records", records_}, {"routing", routing_json()}};
+    if (section == "train") add_routing(method.kind);
+    return std::move(part_);
   }
 
  private:
-  void run_tasks(const AdapterChoice& choice, const std::string& section, std::span<const TaskRows> rows) {
+  void run_tasks(const AdapterChoice& choice, std::span<const TaskRows> rows) {
     recorder_.clear();
     const auto model = adapted_model(base_, choice, progress_, &recorder_);
     if (!choice.library.empty() && reuse_method(choice.method).family != ReuseFamily::kMerge) {
       adapters_ = library_members(library::Library::open(choice.library), choice);
     }
-    std::vector<json> of_task;  // first record of each task in records_
-    std::vector<std::size_t> first_record;
+    std::vector<std::size_t> first_sample;  // of each task in part_.samples
     for (const auto& task : rows) {
-      first_record.push_back(records_.size());
+      first_sample.push_back(part_.samples.size());
       recorder_.set_tag(task.task);
-      if (section == "choice") {
+      if (section_ == "choice") {
         score_questions(model, task);
       } else {
-        for (const auto& example : task.examples) records_.push_back({{"task", task.task}, {"id", example.id}});
-        score_targets(model, task, first_record.back());
+        score_targets(model, task);
       }
     }
     recorder_.set_tag("");  // what generation chooses is not of one task
-    if (section != "choice" && setup_.generates) generate_answers(model, rows, first_record);
+    if (section_ != "choice" && setup_.generates) generate_answers(model, rows, first_sample);
+  }
+
+  results::Sample& add_sample(const TaskRows& task, const std::string& id) {
+    part_.samples.push_back({.section = section_, .method = method_, .task = task.task, .id = id});
+    return part_.samples.back();
   }
 
   void score_questions(const AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     std::size_t next = 0;
     for (const auto& question : task.questions) {
-      std::vector<double> log_probs;
-      for (std::size_t i = 0; i < question.choices.size(); ++i) log_probs.push_back(scores[next++].log_prob);
-      records_.push_back({{"task", task.task},
-                          {"id", question.id},
-                          {"log_probs", log_probs},
-                          {"label", question.label},
-                          {"acc", eval::best_choice(log_probs) == question.label ? 1.0 : 0.0},
-                          {"acc_norm", eval::best_choice_normalized(log_probs, question.choices) == question.label ? 1.0 : 0.0}});
+      auto& sample = add_sample(task, question.id);
+      for (std::size_t i = 0; i < question.choices.size(); ++i) sample.log_probs.push_back(scores[next++].log_prob);
+      sample.label = question.label;
+      const auto hit = [&](std::int64_t choice) { return choice == question.label ? 1.0 : 0.0; };
+      sample.metrics = {{"acc", hit(eval::best_choice(sample.log_probs))},
+                        {"acc_norm", hit(eval::best_choice_normalized(sample.log_probs, question.choices))}};
     }
   }
 
@@ -230,16 +244,17 @@ class SectionRun {
     return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
-  void score_targets(const AdaptedModel& model, const TaskRows& task, std::size_t first_record) {
+  void score_targets(const AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const auto count = scores[i].token_log_probs.size();
-      records_[first_record + i]["nll"] = -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1));
-      records_[first_record + i]["num_tokens"] = count;
+      auto& sample = add_sample(task, task.examples[i].id);
+      sample.metrics = {{"nll", -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1))}};
+      sample.num_tokens = static_cast<std::int64_t>(count);
     }
   }
 
-  void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
+  void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_sample) {
     std::vector<std::vector<std::int32_t>> prompts;
     std::vector<std::string> names;
     for (const auto& task : rows) {
@@ -262,19 +277,19 @@ class SectionRun {
     std::size_t next = 0;
     for (std::size_t t = 0; t < rows.size(); ++t) {
       for (std::size_t i = 0; i < rows[t].examples.size(); ++i, ++next) {
-        auto& record = records_[first_record[t] + i];
+        auto& sample = part_.samples[first_sample[t] + i];
         auto prediction = base_.tokenizer.decode(answers[next], /*skip_special=*/true);
         prediction.erase(0, prediction.find_first_not_of(" \n"));
-        record["rouge_l"] = eval::best_rouge_l(rows[t].examples[i].targets, prediction);
-        record["prediction"] = prediction;
-        record["targets"] = rows[t].examples[i].targets;
+        sample.targets = rows[t].examples[i].targets;
+        sample.metrics.emplace_back("rouge_l", eval::best_rouge_l(sample.targets, prediction));
+        sample.prediction = std::move(prediction);
       }
     }
   }
 
   /// Shares per task and layer, averaged over the layer's projections.
-  json routing_json() const {
-    json result = json::array();
+  void add_routing(const std::string& kind) {
+    results::LibraryRouting routing{.library = kind, .method = method_, .adapters = adapters_};
     for (const auto& [tag, by_path] : recorder_.usage()) {
       if (tag.empty() || adapters_.empty()) continue;
       std::map<std::int64_t, std::vector<double>> layers;
@@ -283,16 +298,16 @@ class SectionRun {
         share.resize(adapters_.size(), 0.0);
         for (std::size_t i = 0; i < share.size(); ++i) share[i] += usage.weight[i];
       }
-      json list = json::array();
+      results::TaskRouting task{.task = tag};
       for (auto& [layer, share] : layers) {
         double total = 0;
         for (const double s : share) total += s;
         for (double& s : share) s = total > 0 ? s / total : 0;
-        list.push_back({{"layer", format("layers.{}", layer)}, {"share", share}});
+        task.layers.push_back({format("layers.{}", layer), std::move(share)});
       }
-      result.push_back({{"task", tag}, {"layers", list}, {"adapters", adapters_}});
+      routing.tasks.push_back(std::move(task));
     }
-    return result;
+    if (!routing.tasks.empty()) part_.routing.push_back(std::move(routing));
   }
 
   const BaseModel& base_;
@@ -302,8 +317,8 @@ class SectionRun {
   NoProgress quiet_;  // for passes that only look at prompts
   routing::RoutingRecorder recorder_;
   std::vector<std::string> adapters_;
-  std::string method_;
-  json records_;
+  std::string method_, section_;
+  results::Results part_;
 };
 
 /// What a finished part depends on.
@@ -346,55 +361,75 @@ std::string iso_time() {
   return text;
 }
 
-void collect(const json& records, const std::string& section, const std::string& method, std::vector<Measurement>& measurements) {
-  for (const auto& record : records) {
-    for (const char* metric : {"nll", "rouge_l", "acc", "acc_norm"}) {
-      if (!record.contains(metric)) continue;
-      measurements.push_back({section, record.at("task"), method, record.at("id"), metric, record.at(metric).get<double>()});
-    }
-  }
-}
-
-json task_list(const std::string& section, const std::vector<TaskRows>& rows, const library::Library* library) {
-  json list = json::array();
+void add_tasks(results::Results& results, const std::string& section, const std::vector<TaskRows>& rows, const library::Library* library) {
   for (const auto& task : rows) {
-    json entry = {
-        {"name", task.task}, {"kind", section}, {"num_samples", section == "choice" ? task.questions.size() : task.examples.size()}};
+    const auto size = section == "choice" ? task.questions.size() : task.examples.size();
+    results::Task entry{.name = task.task, .kind = section, .num_samples = static_cast<std::int64_t>(size)};
     if (library != nullptr && section == "train") {
       for (const auto& [group, tasks] : library->groups()) {
-        if (std::ranges::find(tasks, task.task) != tasks.end()) entry["group"] = group;
+        if (std::ranges::find(tasks, task.task) != tasks.end()) entry.group = group;
       }
     }
-    list.push_back(std::move(entry));
+    results.tasks.push_back(std::move(entry));
   }
-  return list;
 }
 
 /// Training curves and clusters, as the library has them.
-void add_library(json& results, const library::Library& library) {
+void add_library(results::Results& results, const library::Library& library) {
   for (const auto& [name, entry] : library.adapters()) {
     const auto& training = entry.info.training;
     if (!training.contains("losses")) continue;
-    const auto& losses = io::require_array(training, "losses", format("adapter '{}' of library '{}'", name, library.path().string()));
-    json curve = {{"adapter", name}, {"kind", library::kind_name(entry.info.kind)}, {"loss", losses}};
-    json steps = json::array();
-    for (std::size_t i = 0; i < losses.size(); ++i) steps.push_back(i + 1);
-    curve["steps"] = steps;
-    for (const char* key : {"tokens", "rows", "seconds", "tokens_per_second"}) curve[key] = training.value(key, json(nullptr));
-    results["training"].push_back(std::move(curve));
+    const auto where = format("adapter '{}' of library '{}'", name, library.path().string());
+    io::require_array(training, "losses", where);
+    const auto number = [&](const char* key) { return io::find_double(training, key, where).value_or(NAN); };
+    results::Curve curve{.adapter = name,
+                         .kind = library::kind_name(entry.info.kind),
+                         .loss = results::numbers_of(training, "losses", where),
+                         .tokens = number("tokens"),
+                         .rows = number("rows"),
+                         .seconds = number("seconds"),
+                         .tokens_per_second = number("tokens_per_second")};
+    for (std::size_t i = 0; i < curve.loss.size(); ++i) curve.steps.push_back(static_cast<double>(i + 1));
+    results.training.push_back(std::move(curve));
     if (training.contains("settings")) {
-      results["settings"][std::string("training ") + library::kind_name(entry.info.kind)] = training.at("settings");
+      results.settings[std::string("training ") + library::kind_name(entry.info.kind)] = training.at("settings");
     }
   }
   const auto& provenance = library.groups_provenance();
   if (provenance.is_object() && provenance.contains("similarity")) {
     const auto origin = format("the groups of library '{}'", library.path().string());
-    for (const char* key : {"adapters", "labels", "similarity"}) results["clusters"][key] = io::require_array(provenance, key, origin);
-    results["settings"]["clustering"] = {{"sparsity", provenance.value("sparsity", json())},
-                                         {"seed", provenance.value("seed", json())},
-                                         {"by", provenance.value("by", json())},
-                                         {"silhouette", provenance.value("silhouette", json())}};
+    for (const char* key : {"adapters", "labels", "similarity"}) io::require_array(provenance, key, origin);
+    results.clusters = results::clusters_of({{"clusters", provenance}}, origin);
+    for (const char* key : {"sparsity", "seed", "by", "silhouette"}) results.settings["clustering"][key] = provenance.value(key, json());
   }
+}
+
+/// All that is known before anything is computed.
+results::Results describe(const BaseModel& base, const EvalSetup& setup, const library::Library* library) {
+  const auto& config = base.llama.spec();
+  const auto& choice = setup.choice_of_adapters;
+  results::Results results{.created = iso_time(),
+                           .base = {.name = config.name,
+                                    .fingerprint = base.llama.fingerprint(),
+                                    .content = base.llama.content_hash(),
+                                    .parameters = base.llama.num_parameters(),
+                                    .dtype = results::dtype_name(c10::toString(base.llama.placement().dtype))},
+                           .metrics = metrics()};
+  results.settings["evaluation"] = {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
+                                    {"temperature", choice.temperature},
+                                    {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
+                                    {"tied projections", choice.tie},
+                                    {"tied by", choice.tie_by},
+                                    {"max_new_tokens", setup.max_new_tokens},
+                                    {"prompt format", data::describe(base.format)},
+                                    {"seed", setup.seed}};
+  for (const auto& name : setup.methods) {
+    const auto method = find_method(name);
+    results.methods.push_back(
+        {.name = method.name, .label = method.label, .description = method.description, .is_oracle = method.is_oracle()});
+  }
+  if (library != nullptr) add_library(results, *library);
+  return results;
 }
 
 }  // namespace
@@ -404,7 +439,7 @@ std::vector<std::string> eval_methods() {
           "cluster-mean", "cluster-arrow", "cluster-lag",  "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
 }
 
-json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
+results::Results evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   std::optional<library::Library> library;
   if (!setup.choice_of_adapters.library.empty()) library = library::Library::open(setup.choice_of_adapters.library);
@@ -413,78 +448,30 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
   const std::pair<const char*, const EvalSection*> sections[] = {
       {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
 
-  const auto& config = base.llama.spec();
-  const auto& choice = setup.choice_of_adapters;
-  json results = {
-      {"quiver_results", 1},
-      {"created", iso_time()},
-      {"base",
-       {{"name", config.name},
-        {"fingerprint", base.llama.fingerprint()},
-        {"content", base.llama.content_hash()},
-        {"parameters", base.llama.num_parameters()},
-        {"dtype", c10::toString(base.llama.placement().dtype)}}},
-      {"settings",
-       {{"evaluation",
-         {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
-          {"temperature", choice.temperature},
-          {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
-          {"tied projections", choice.tie},
-          {"tied by", choice.tie_by},
-          {"max_new_tokens", setup.max_new_tokens},
-          {"prompt format", data::describe(base.format)},
-          {"seed", setup.seed}}}}},
-      {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
-                               {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},
-                               {{"name", "acc"}, {"label", "Accuracy"}, {"better", "higher"}, {"unit", ""}},
-                               {{"name", "acc_norm"}, {"label", "Accuracy, length-normalised"}, {"better", "higher"}, {"unit", ""}}})},
-      {"tasks", json::array()},
-      {"methods", json::array()},
-      {"training", json::array()},
-      {"routing", json::array()},
-      {"samples", json::array()}};
-  for (const auto& name : setup.methods) {
-    const auto method = find_method(name);
-    results["methods"].push_back({{"name", method.name}, {"label", method.label}, {"description", method.description}});
-  }
-  std::vector<Measurement> measurements;
-  std::int64_t num_rows = 0;
+  auto results = describe(base, setup, opened);
   for (const auto& [section, rows_of] : sections) {
     const auto rows = load_rows(base, *rows_of, std::string(section) == "choice", setup);
     if (rows.empty()) continue;
-    num_rows += static_cast<std::int64_t>(rows.size());
-    for (auto& entry : task_list(section, rows, opened)) results["tasks"].push_back(std::move(entry));
-    results["settings"][std::string("rows per task, ") + section] = rows_of->max_rows;
+    add_tasks(results, section, rows, opened);
+    results.settings[std::string("rows per task, ") + section] = rows_of->max_rows;
     for (const auto& name : setup.methods) {
       const auto method = find_method(name);
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
-      const auto key = ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
+      const auto key = ArtifactKey("part-6").add(PartInputs{base, setup, method, section, rows}).hex();
       const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
-      auto kept = path.empty() ? std::nullopt : kept_json(path, key);
-      if (!kept) {
-        kept = SectionRun(base, setup, opened, progress).run(method, section, rows);
-        if (!path.empty()) keep_json(path, key, *kept);
+      results::Results part;
+      if (const auto kept = path.empty() ? std::nullopt : kept_json(path, key)) {
+        part = results::from_json(*kept, path.string());
+      } else {
+        part = SectionRun(base, setup, opened, progress).run(method, section, rows);
+        if (!path.empty()) keep_json(path, key, results::to_json(part));
       }
-      const json& part = *kept;
-      collect(part.at("records"), section, name, measurements);
-      for (auto record : part.at("records")) {
-        record["method"] = name;
-        record["section"] = section;
-        results["samples"].push_back(std::move(record));
-      }
-      if (std::string(section) == "train") {
-        for (auto entry : part.at("routing")) {
-          entry["library"] = method.kind;
-          entry["method"] = name;
-          results["routing"].push_back(std::move(entry));
-        }
-      }
+      std::ranges::move(part.samples, std::back_inserter(results.samples));
+      std::ranges::move(part.routing, std::back_inserter(results.routing));
     }
   }
-  if (num_rows == 0) fail(ErrorKind::kUsage, "nothing to evaluate: no section has tasks");
-  results["summary"] = summarize(measurements, setup.methods);
-  results["per_task"] = per_task(measurements, setup.methods);
-  if (opened != nullptr) add_library(results, *opened);
+  if (results.tasks.empty()) fail(ErrorKind::kUsage, "nothing to evaluate: no section has tasks");
+  results::summarize(results);
   return results;
 }
 

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "quiver/base/progress.h"
 #include "quiver/recipes/adapted_model.h"
+#include "quiver/results/results.h"
 
 namespace quiver::recipes {
 
@@ -36,8 +36,8 @@ struct EvalSetup {
 /// The names of all methods that a library built by `build` can be evaluated with, base first.
 std::vector<std::string> eval_methods();
 
-/// Runs the evaluation and returns results of docs/results.md's schema, per-sample records included.
+/// Runs the evaluation. The results say nothing of the machine.
 /// Throws kUsage for an unknown method or nothing to do, and as adapted_model.
-nlohmann::json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress);
+results::Results evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress);
 
 }  // namespace quiver::recipes

@@ -25,7 +25,7 @@ const char* verdict(const Metric& metric, const Difference& difference) {
 }
 
 std::string difference_title(const Method& method, const Metric& metric, const SummaryRow& row) {
-  const auto& difference = *row.difference;
+  const auto& difference = *difference_of(row);
   return format("{}: {} {} against the base model, 95 % interval {} to {} (n = {})", method.label, signed_text(difference.mean, 4),
                 metric.label, signed_text(difference.low, 4), signed_text(difference.high, 4), row.count);
 }
@@ -110,9 +110,9 @@ std::string difference_chart(const Results& results, const std::string& section,
   double low = 0, high = 0;
   for (const auto& method : results.methods) {
     const auto* row = results.find_summary(section, method.name, metric_name);
-    if (row == nullptr || !row->difference || std::isnan(row->difference->mean)) continue;
+    if (row == nullptr || !difference_of(*row) || std::isnan(difference_of(*row)->mean)) continue;
     bars.push_back({&method, row});
-    for (const double v : {row->difference->low, row->difference->mean, row->difference->high}) {
+    for (const double v : {difference_of(*row)->low, difference_of(*row)->mean, difference_of(*row)->high}) {
       if (!std::isnan(v)) low = std::min(low, v), high = std::max(high, v);
     }
   }
@@ -137,7 +137,7 @@ std::string difference_chart(const Results& results, const std::string& section,
     svg.text(x(tick), bottom + 17, signed_text(tick, tick_decimals(ticks)), "tick", Anchor::kMiddle);
   }
   for (std::size_t i = 0; i < bars.size(); ++i) {
-    const auto& difference = *bars[i].row->difference;
+    const auto& difference = *difference_of(*bars[i].row);
     const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
     const std::string how = verdict(metric, difference);
     const auto title = difference_title(*bars[i].method, metric, *bars[i].row);

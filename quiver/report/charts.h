@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "quiver/report/results.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 

@@ -2,9 +2,9 @@
 
 #include <array>
 #include <cmath>
-#include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 
 namespace quiver::report {
 namespace {
@@ -101,65 +101,31 @@ int decimals_for(double largest) {
   return std::abs(largest) < 100 ? 2 : 1;
 }
 
-char32_t next_code_point(std::string_view text, std::size_t& position) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(position);
-  std::size_t length = 0;
-  char32_t smallest = 0;
-  char32_t value = 0;
-  if (lead < 0x80) {
-    ++position;
-    return lead;
-  } else if ((lead & 0xE0) == 0xC0) {
-    length = 2, smallest = 0x80, value = lead & 0x1F;
-  } else if ((lead & 0xF0) == 0xE0) {
-    length = 3, smallest = 0x800, value = lead & 0x0F;
-  } else if ((lead & 0xF8) == 0xF0) {
-    length = 4, smallest = 0x10000, value = lead & 0x07;
+std::vector<char32_t> code_points_of(std::string_view text) {
+  const auto valid = replace_invalid_utf8(text);
+  std::vector<char32_t> points;
+  points.reserve(valid.size());
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(valid.size());) {
+    const auto point = code_point_at(valid, i);
+    points.push_back(point.value);
+    i += point.num_bytes;
   }
-  for (std::size_t i = 1; i < length; ++i) {
-    if (position + i >= text.size() || (byte(position + i) & 0xC0) != 0x80) {
-      length = 0;
-      break;
-    }
-    value = value << 6 | (byte(position + i) & 0x3F);
-  }
-  const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-  if (length == 0 || value < smallest || value > 0x10FFFF || surrogate) {
-    ++position;
-    return kReplacement;
-  }
-  position += length;
-  return value;
-}
-
-void append_code_point(std::string& text, char32_t c) {
-  const auto put = [&](char32_t value) { text += static_cast<char>(value); };
-  if (c < 0x80) {
-    put(c);
-  } else if (c < 0x800) {
-    put(0xC0 | c >> 6), put(0x80 | (c & 0x3F));
-  } else if (c < 0x10000) {
-    put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
-  } else {
-    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
-  }
+  return points;
 }
 
 std::int64_t display_width(std::string_view text) {
   std::int64_t width = 0;
-  for (std::size_t i = 0; i < text.size();) width += width_of(next_code_point(text, i));
+  for (const auto c : code_points_of(text)) width += width_of(c);
   return width;
 }
 
 std::string printable(std::string_view text) {
   std::string result;
-  for (std::size_t i = 0; i < text.size();) {
-    const char32_t c = next_code_point(text, i);
+  for (const char32_t c : code_points_of(text)) {
     if (c == '\t' || c == '\n' || c == '\r') {
       result += ' ';
     } else {
-      append_code_point(result, is_control(c) ? kReplacement : c);
+      append_utf8(result, is_control(c) ? kReplacement : c);
     }
   }
   return result;
@@ -167,8 +133,7 @@ std::string printable(std::string_view text) {
 
 std::string shorten(std::string_view text, std::int64_t width) {
   if (display_width(text) <= width) return std::string(text);
-  std::vector<char32_t> points;
-  for (std::size_t i = 0; i < text.size();) points.push_back(next_code_point(text, i));
+  const auto points = code_points_of(text);
   const std::int64_t tail_width = (width - 1) * 2 / 5;
   std::size_t tail = points.size();
   for (std::int64_t used = 0; tail > 0; --tail) {
@@ -180,18 +145,17 @@ std::string shorten(std::string_view text, std::int64_t width) {
   for (std::size_t head = 0; head < tail; ++head) {
     room -= width_of(points[head]);
     if (room < 0) break;
-    append_code_point(result, points[head]);
+    append_utf8(result, points[head]);
   }
   result += kEllipsis;
-  for (; tail < points.size(); ++tail) append_code_point(result, points[tail]);
+  for (; tail < points.size(); ++tail) append_utf8(result, points[tail]);
   return result;
 }
 
 std::string escape(std::string_view text) {
   std::string result;
   result.reserve(text.size());
-  for (std::size_t i = 0; i < text.size();) {
-    const char32_t c = next_code_point(text, i);
+  for (const char32_t c : code_points_of(text)) {
     switch (c) {
       case '&': result += "&amp;"; break;
       case '<': result += "&lt;"; break;
@@ -201,7 +165,7 @@ std::string escape(std::string_view text) {
       case '\t':
       case '\n':
       case '\r': result += static_cast<char>(c); break;
-      default: append_code_point(result, is_control(c) ? kReplacement : c);
+      default: append_utf8(result, is_control(c) ? kReplacement : c);
     }
   }
   return result;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace quiver::report {
 
@@ -24,10 +25,8 @@ std::string duration_text(double seconds);
 /// Decimals that suit values up to this size: 3 below 10, 2 below 100, otherwise 1.
 int decimals_for(double largest);
 
-/// Reads the code point at `position` and moves it on. Bytes that are not UTF-8 give U+FFFD, one at
-/// a time.
-char32_t next_code_point(std::string_view text, std::size_t& position);
-void append_code_point(std::string& text, char32_t code_point);
+/// The characters of a text; U+FFFD for every maximal part that is not UTF-8.
+std::vector<char32_t> code_points_of(std::string_view text);
 /// Columns of a terminal that the text takes: 0 for combining marks, 2 for wide East Asian
 /// characters and emoji.
 std::int64_t display_width(std::string_view text);

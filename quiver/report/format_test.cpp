@@ -37,17 +37,12 @@ TEST(Numbers, ReadWell) {
   EXPECT_EQ(duration_text(4320), "1 h 12 min");
 }
 
-TEST(NextCodePoint, ReplacesWhatIsNotUtf8) {
-  const auto all = [](std::string_view text) {
-    std::vector<char32_t> points;
-    for (std::size_t i = 0; i < text.size();) points.push_back(next_code_point(text, i));
-    return points;
-  };
-  EXPECT_THAT(all("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), ElementsAre('a', 0xE9, 0x20AC, 0x1F600));
-  EXPECT_THAT(all("\xC0\x80"), ElementsAre(0xFFFD, 0xFFFD));              // overlong
-  EXPECT_THAT(all("\xED\xA0\x80"), ElementsAre(0xFFFD, 0xFFFD, 0xFFFD));  // a surrogate
-  EXPECT_THAT(all("\xE2\x82"), ElementsAre(0xFFFD, 0xFFFD));              // cut off
-  EXPECT_THAT(all("\xF5\x80\x80\x80"), ElementsAre(0xFFFD, 0xFFFD, 0xFFFD, 0xFFFD));
+TEST(CodePointsOf, ReplacesWhatIsNotUtf8) {
+  EXPECT_THAT(code_points_of("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), ElementsAre('a', 0xE9, 0x20AC, 0x1F600));
+  EXPECT_THAT(code_points_of("\xC0\x80"), ElementsAre(0xFFFD, 0xFFFD));              // overlong
+  EXPECT_THAT(code_points_of("\xED\xA0\x80"), ElementsAre(0xFFFD, 0xFFFD, 0xFFFD));  // a surrogate
+  EXPECT_THAT(code_points_of("\xE2\x82"), ElementsAre(0xFFFD));                      // cut off, and one part
+  EXPECT_THAT(code_points_of("\xF5\x80\x80\x80"), ElementsAre(0xFFFD, 0xFFFD, 0xFFFD, 0xFFFD));
 }
 
 TEST(DisplayWidth, CountsColumns) {

@@ -22,8 +22,8 @@ std::vector<const Method*> methods_with_results(const Results& results) {
 
 /// Better or worse than the base by an interval without 0, or as wide a blank.
 std::string mark_of(const Metric& metric, const SummaryRow& row) {
-  if (!row.difference || !row.difference->excludes_zero()) return "  ";
-  return metric.prefers(row.difference->mean, 0) ? kBetter : kWorse;
+  if (!difference_of(row) || !difference_of(row)->excludes_zero()) return "  ";
+  return metric.prefers(difference_of(row)->mean, 0) ? kBetter : kWorse;
 }
 
 /// A column of the table.
@@ -57,11 +57,11 @@ TextColumn differences_of(const Results& results, const Figure& figure, const st
   TextColumn column{.cells = {"from base [95 %]  "}};
   for (const auto* method : methods) {
     const auto* row = results.find_summary(figure.section, method->name, figure.metric);
-    if (row == nullptr || !row->difference) {
+    if (row == nullptr || !difference_of(*row)) {
       column.cells.push_back("");
       continue;
     }
-    const auto& d = *row->difference;
+    const auto& d = *difference_of(*row);
     column.cells.push_back(
         format("{} [{}, {}]{}", signed_text(d.mean, 3), signed_text(d.low, 3), signed_text(d.high, 3), mark_of(metric, *row)));
   }
@@ -96,15 +96,15 @@ std::int64_t count_tasks(const Results& results, std::string_view section) {
 
 /// "Cluster, LAG: Rouge-L 0.300, +0.083 [+0.032, +0.133] against the base."
 std::string headline(const Results& results) {
-  const auto* best = results.best(kHeldOut, kAnswerMetric);
+  const auto* best = best_of(results, kHeldOut, kAnswerMetric);
   if (best == nullptr) return "";
   const auto tasks = count_tasks(results, kHeldOut);
   const auto where = tasks > 0 ? format("On {} instruction task{} that no adapter has seen", tasks, tasks == 1 ? "" : "s")
                                : std::string("On instruction tasks that no adapter has seen");
   const auto& method = results.method(best->method);
-  if (method.is_base() || !best->difference)
+  if (method.is_base() || !difference_of(*best))
     return format("{}, no method answers better than the base: Rouge-L {}.", where, number_text(best->mean, 3));
-  const auto& d = *best->difference;
+  const auto& d = *difference_of(*best);
   return format("{}, {} answers {}: Rouge-L {}, {} against the base, 95 % interval by task [{}, {}].", where, printable(method.label),
                 d.low > 0 ? "best" : "best, by what may be chance", number_text(best->mean, 3), signed_text(d.mean, 3),
                 signed_text(d.low, 3), signed_text(d.high, 3));

@@ -1,4 +1,4 @@
-// The fixed parts of the page: its style sheet and its script.
+// What every page has: its style sheet, and the policy of its script (assets.h).
 #pragma once
 
 #include <string>
@@ -10,7 +10,5 @@ namespace quiver::report {
 std::string page_style();
 /// A policy under which a page can fetch nothing and run nothing but this script: a second lock beside escaping.
 std::string content_policy(std::string_view script);
-/// Sorting of tables, the choice of a task in the layer view, and unfolding for print.
-std::string_view page_script();
 
 }  // namespace quiver::report

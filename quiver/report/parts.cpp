@@ -98,9 +98,9 @@ std::string cluster_members(const Clusters& clusters, const Order& order) {
 
 std::string difference_part(const Results& results) {
   std::string html;
-  for (const auto& section : results.sections()) {
+  for (const auto& section : sections_of(results)) {
     std::string charts;
-    for (const auto& metric : results.metrics_of(section)) charts += difference_chart(results, section, metric);
+    for (const auto& metric : metrics_of(results, section)) charts += difference_chart(results, section, metric);
     if (charts.empty()) continue;
     html += format("<div><h3>{}</h3>{}</div>", escape(section_label(section)), charts);
   }

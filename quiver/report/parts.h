@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "quiver/report/results.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 

@@ -4,11 +4,12 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/report/assets.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
 #include "quiver/report/parts.h"
-#include "quiver/report/results.h"
 #include "quiver/report/tables.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 namespace {
@@ -42,7 +43,7 @@ std::string navigation(const std::vector<Part>& parts) {
 
 std::string subtitle(const Results& results) {
   std::string text;
-  for (const auto* item : {&results.base_name, &results.dtype, &results.created}) {
+  for (const auto* item : {&results.base.name, &results.base.dtype, &results.created}) {
     if (!item->empty()) text += (text.empty() ? "" : " \xC2\xB7 ") + escape(*item);
   }
   return text.empty() ? "" : "<p class=\"sub\">" + text + "</p>";
@@ -57,12 +58,12 @@ std::string run_html(const Results& results, const ReportOptions& options, const
   return html;
 }
 
-std::string title_of(const std::vector<Results>& all, const ReportOptions& options) {
+std::string title_of(std::span<const Results> all, const ReportOptions& options) {
   if (!options.title.empty()) return options.title;
   std::vector<std::string> names;
   for (const auto& results : all) {
-    if (!results.base_name.empty() && (names.empty() || names.back() != results.base_name)) {
-      names.push_back(results.base_name);
+    if (!results.base.name.empty() && (names.empty() || names.back() != results.base.name)) {
+      names.push_back(results.base.name);
     }
   }
   std::string title = "Quiver report";
@@ -72,16 +73,11 @@ std::string title_of(const std::vector<Results>& all, const ReportOptions& optio
 
 }  // namespace
 
-std::string render_report(std::span<const nlohmann::json> documents, const ReportOptions& options) {
-  if (documents.empty()) fail(ErrorKind::kUsage, "a report needs at least one results document");
-  std::vector<Results> all;
-  for (std::size_t i = 0; i < documents.size(); ++i) {
-    const auto number = documents.size() == 1 ? "the results" : format("results {}", i + 1);
-    all.push_back(parse_results(documents[i], i < options.origins.size() ? options.origins[i] : number));
-  }
+std::string render_report(std::span<const Results> all, const ReportOptions& options) {
+  if (all.empty()) fail(ErrorKind::kUsage, "a report needs at least one results document");
   const auto title = escape(title_of(all, options));
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(page_script()) + "\">";
+  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kReportJs) + "\">";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
   html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" + page_style() +
           "</style></head><body><main><h1>" + title + "</h1>";
@@ -91,12 +87,12 @@ std::string render_report(std::span<const nlohmann::json> documents, const Repor
     html += "<section id=\"side-by-side\"><h2>Side by side</h2>" + comparison_tables(all) + "</section>";
     for (std::size_t i = 0; i < all.size(); ++i) {
       html += format("<h1 class=\"run-title\" id=\"run{}\">{}. {}</h1>", i + 1, i + 1,
-                     escape(all[i].base_name.empty() ? "Results" : all[i].base_name));
+                     escape(all[i].base.name.empty() ? "Results" : all[i].base.name));
       html += run_html(all[i], options, format("run{}", i + 1));
     }
   }
   html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main><script>";
-  html += page_script();
+  html += kReportJs;
   return html + "</script></body></html>\n";
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 #include "quiver/report/format.h"
 #include "quiver/report/tables.h"
 
@@ -14,12 +15,15 @@ namespace {
 constexpr int kDeepestSettings = 32;
 constexpr std::size_t kMostDifferences = 40;
 
-std::string cut(const std::string& text, std::int64_t longest) {
-  std::size_t position = 0;
-  for (std::int64_t i = 0; i < longest && position < text.size(); ++i) next_code_point(text, position);
-  if (position >= text.size()) return escape(text);
-  return escape(std::string_view(text).substr(0, position)) + "\xE2\x80\xA6";
+std::string cut(std::string_view text, std::int64_t longest) {
+  const auto points = code_points_of(text);
+  if (static_cast<std::int64_t>(points.size()) <= longest) return escape(text);
+  std::string head;
+  for (std::int64_t i = 0; i < longest; ++i) append_utf8(head, points[static_cast<std::size_t>(i)]);
+  return escape(head) + "\xE2\x80\xA6";
 }
+
+std::string_view prediction_of(const Sample& sample) { return sample.prediction ? std::string_view(*sample.prediction) : ""; }
 
 struct Card {
   std::string task, id;
@@ -37,7 +41,7 @@ std::vector<Card> cards_of(const Results& results, const std::string& kind) {
   }
   for (auto& [key, samples] : groups) {
     std::set<std::string_view> predictions;
-    for (const auto* sample : samples) predictions.insert(sample->prediction);
+    for (const auto* sample : samples) predictions.insert(prediction_of(*sample));
     Card card{.task = key.first, .id = key.second, .samples = std::move(samples), .distinct = predictions.size()};
     if (tasks.empty() || tasks.back().task != card.task) {
       tasks.push_back(std::move(card));
@@ -51,7 +55,6 @@ std::vector<Card> cards_of(const Results& results, const std::string& kind) {
 std::string card_html(const Results& results, const Card& card, const ReportOptions& options) {
   const auto& first = *card.samples.front();
   std::string html = format("<article class=\"card\"><h4>{} <span class=\"muted\">{}</span></h4>", escape(card.task), escape(card.id));
-  if (!first.input.empty()) html += format("<div class=\"input\">{}</div>", cut(first.input, options.longest_text));
   html += "<div class=\"scroll\"><table class=\"data samples\"><tbody>";
   if (!first.targets.empty()) {
     std::string targets;
@@ -69,10 +72,10 @@ std::string card_html(const Results& results, const Card& card, const ReportOpti
       scores += format("{}<span>{} {}</span>", scores.empty() ? "" : " \xC2\xB7 ", escape(results.metric(name).label),
                        number_text(value, decimals_for(value)));
     }
-    const auto said = (*found)->prediction.empty() ? std::string("<span class=\"muted\">(nothing)</span>")
-                                                   : cut((*found)->prediction, options.longest_text);
+    const auto said = prediction_of(**found);
+    const auto answer = said.empty() ? std::string("<span class=\"muted\">(nothing)</span>") : cut(said, options.longest_text);
     html += format("<tr><th scope=\"row\">{}</th><td><div class=\"said\">{}</div><div class=\"scores\">{}</div></td></tr>",
-                   escape(method.label), said, scores);
+                   escape(method.label), answer, scores);
   }
   return html + "</tbody></table></div></article>";
 }
@@ -112,7 +115,7 @@ std::string run_headings(std::span<const Results> results, const char* first) {
   std::string html = format("<thead><tr><th scope=\"col\" class=\"first\">{}</th>", first);
   for (std::size_t i = 0; i < results.size(); ++i) {
     html += format("<th scope=\"col\" class=\"num\"><a href=\"#run{}\">{}. {}</a></th>", i + 1, i + 1,
-                   escape(results[i].base_name.empty() ? "results" : results[i].base_name));
+                   escape(results[i].base.name.empty() ? "results" : results[i].base.name));
   }
   return html + "</tr></thead>";
 }
@@ -122,9 +125,11 @@ std::string differing_settings(std::span<const Results> results) {
   std::set<std::string> keys;
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto& r = results[i];
-    flat[i] = {
-        {"base", escape(r.base_name)},  {"dtype", escape(r.dtype)},     {"parameters", count_text(r.parameters)},
-        {"created", escape(r.created)}, {"command", escape(r.command)}, {"tasks", count_text(static_cast<std::int64_t>(r.tasks.size()))}};
+    flat[i] = {{"base", escape(r.base.name)},
+               {"dtype", escape(r.base.dtype)},
+               {"parameters", count_text(r.base.parameters)},
+               {"created", escape(r.created)},
+               {"tasks", count_text(static_cast<std::int64_t>(r.tasks.size()))}};
     for (const auto& [key, value] : r.machine) flat[i]["machine." + key] = escape(value);
     if (r.settings.is_object()) flatten(r.settings, "settings", 0, flat[i]);
     for (const auto& [key, value] : flat[i]) keys.insert(key);
@@ -174,7 +179,7 @@ std::string compared_means(std::span<const Results> results, const std::string& 
         continue;
       }
       const int decimals = decimals_for(row->mean);
-      html += format("<td class=\"num{}\">{} <span class=\"se\">\xC2\xB1 {}</span></td>", row == r.best(section, metric) ? " best" : "",
+      html += format("<td class=\"num{}\">{} <span class=\"se\">\xC2\xB1 {}</span></td>", row == best_of(r, section, metric) ? " best" : "",
                      number_text(row->mean, decimals), number_text(row->standard_error, decimals));
     }
     html += "</tr>";
@@ -213,11 +218,10 @@ std::string settings_block(const Results& results) {
     if (!value.empty()) html += format("<div><dt>{}</dt><dd>{}</dd></div>", name, value);
   };
   add("created", escape(results.created));
-  if (!results.command.empty()) add("command", "<code>" + escape(results.command) + "</code>");
-  add("base model", escape(results.base_name));
-  if (!results.fingerprint.empty()) add("fingerprint", "<code>" + escape(results.fingerprint) + "</code>");
-  if (results.parameters > 0) add("parameters", count_text(results.parameters));
-  add("dtype", escape(results.dtype));
+  add("base model", escape(results.base.name));
+  if (!results.base.fingerprint.empty()) add("fingerprint", "<code>" + escape(results.base.fingerprint) + "</code>");
+  if (results.base.parameters > 0) add("parameters", count_text(results.base.parameters));
+  add("dtype", escape(results.base.dtype));
   std::string machine, methods;
   for (const auto& [key, value] : results.machine) {
     machine += format("<div><dt>{}</dt><dd>{}</dd></div>", escape(key), escape(value));
@@ -237,8 +241,8 @@ std::string comparison_tables(std::span<const Results> results) {
   std::string html = differing_settings(results) + "<div class=\"panels wide\">";
   std::vector<std::pair<std::string, std::string>> seen;
   for (const auto& r : results) {
-    for (const auto& section : r.sections()) {
-      for (const auto& metric : r.metrics_of(section)) {
+    for (const auto& section : sections_of(r)) {
+      for (const auto& metric : metrics_of(r, section)) {
         const std::pair key(section, metric);
         if (std::ranges::find(seen, key) != seen.end()) continue;
         seen.push_back(key);

@@ -33,8 +33,8 @@ std::string section_phrase(const Results& results, const std::string& section) {
 
 /// ", 0.31 lower than the base model (95 % interval 0.28 to 0.34)"
 std::string difference_phrase(const Metric& metric, const SummaryRow& row, int decimals) {
-  if (!row.difference || std::isnan(row.difference->mean)) return "";
-  const auto& d = *row.difference;
+  if (!difference_of(row) || std::isnan(difference_of(row)->mean)) return "";
+  const auto& d = *difference_of(row);
   const auto interval = format("95\xC2\xA0% interval {} to {}", signed_text(d.low, decimals), signed_text(d.high, decimals));
   if (!d.excludes_zero()) {
     return format(", a difference of {} to the base model that may be chance ({})", signed_text(d.mean, decimals), interval);
@@ -60,7 +60,7 @@ std::string ruined_sentence(const Results& results, const std::string& section, 
   std::int64_t count = 0;
   for (const auto& row : results.summary) {
     if (row.section != section || row.metric != metric.name || !metric.prefers(row.mean, best.mean)) continue;
-    if (results.method(row.method).is_oracle || !results.ruins_answers(section, row.method)) continue;
+    if (results.method(row.method).is_oracle || !ruins_answers(results, section, row.method)) continue;
     names += (count++ > 0 ? ", " : "") + strong(results.method(row.method).label);
   }
   if (count == 0) return "";
@@ -68,7 +68,7 @@ std::string ruined_sentence(const Results& results, const std::string& section, 
 }
 
 std::string best_sentence(const Results& results, const std::string& section, const Metric& metric) {
-  const auto* best = results.best(section, metric.name);
+  const auto* best = best_of(results, section, metric.name);
   if (best == nullptr) return "";
   const int decimals = decimals_for(best->mean);
   auto value = with_unit(number_text(best->mean, decimals), metric);
@@ -106,8 +106,8 @@ std::string recovered_sentence(const Results& results, const std::string& sectio
 
 std::string summary_paragraph(const Results& results) {
   std::string text;
-  for (const auto& section : results.sections()) {
-    const auto metrics = results.metrics_of(section);
+  for (const auto& section : sections_of(results)) {
+    const auto metrics = metrics_of(results, section);
     if (metrics.empty()) continue;
     const auto& metric = results.metric(metrics.front());
     text += best_sentence(results, section, metric);
@@ -122,8 +122,8 @@ std::string facts_line(const Results& results) {
   const auto fact = [&](std::int64_t count, const char* one, const char* many) {
     if (count > 0) facts.push_back(format("<b>{}</b> {}", count_text(count), count == 1 ? one : many));
   };
-  if (results.parameters > 0) {
-    facts.push_back(format("<b>{}</b> parameters", amount_text(static_cast<double>(results.parameters))));
+  if (results.base.parameters > 0) {
+    facts.push_back(format("<b>{}</b> parameters", amount_text(static_cast<double>(results.base.parameters))));
   }
   fact(count_tasks(results, "train"), "training task", "training tasks");
   fact(count_tasks(results, "instruction"), "held-out instruction task", "held-out instruction tasks");

@@ -20,16 +20,18 @@ struct Column {
 
 std::vector<Column> columns_of(const Results& results) {
   std::vector<Column> columns;
-  for (const auto& section : results.sections()) {
-    for (const auto& name : results.metrics_of(section)) {
+  for (const auto& section : sections_of(results)) {
+    for (const auto& name : metrics_of(results, section)) {
       double largest = 0;
       for (const auto& row : results.summary) {
         if (row.section == section && row.metric == name && !std::isnan(row.mean)) {
           largest = std::max(largest, std::abs(row.mean));
         }
       }
-      columns.push_back(
-          {.section = section, .metric = &results.metric(name), .decimals = decimals_for(largest), .best = results.best(section, name)});
+      columns.push_back({.section = section,
+                         .metric = &results.metric(name),
+                         .decimals = decimals_for(largest),
+                         .best = best_of(results, section, name)});
     }
   }
   return columns;
@@ -67,7 +69,7 @@ std::string main_cell(const SummaryRow* row, const Column& column) {
     cell += format("<span class=\"se\"> \xC2\xB1 {}</span>", number_text(row->standard_error, column.decimals));
   }
   cell += "</div>";
-  if (row->difference) cell += difference_cell(*column.metric, *row->difference, column.decimals);
+  if (difference_of(*row)) cell += difference_cell(*column.metric, *difference_of(*row), column.decimals);
   if (row->recovered) cell += format("<div class=\"ci\">recovers {}</div>", percent_text(*row->recovered));
   return cell + "</td>";
 }

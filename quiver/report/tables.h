@@ -5,7 +5,7 @@
 #include <string>
 
 #include "quiver/report/report.h"
-#include "quiver/report/results.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 
@@ -22,7 +22,7 @@ std::string task_tables(const Results& results);
 std::string training_table(const Results& results);
 /// A few generations of each section, every method's beside each other.
 std::string sample_cards(const Results& results, const ReportOptions& options);
-/// Command, base model, machine, methods and settings, to unfold.
+/// Base model, machine, methods and settings, to unfold.
 std::string settings_block(const Results& results);
 /// What differs between several results, and their means beside each other.
 std::string comparison_tables(std::span<const Results> results);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "quiver/report/format.h"
-#include "quiver/report/results.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 

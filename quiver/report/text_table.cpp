@@ -6,8 +6,8 @@
 
 #include "quiver/base/error.h"
 #include "quiver/report/format.h"
-#include "quiver/report/results.h"
 #include "quiver/report/text_columns.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 namespace {
@@ -20,8 +20,8 @@ std::string mean_text(const SummaryRow& row, int decimals) {
 }
 
 std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals) {
-  if (!row.difference) return "";
-  const auto& d = *row.difference;
+  if (!difference_of(row)) return "";
+  const auto& d = *difference_of(row);
   const bool sure = d.excludes_zero() && metric.better != Better::kUnknown;
   const char* mark = !sure ? "  " : metric.prefers(d.mean, 0) ? " \xE2\x96\xB2" : " \xE2\x96\xBC";
   return format("{} [{}, {}]{}", signed_text(d.mean, decimals), signed_text(d.low, decimals), signed_text(d.high, decimals), mark);
@@ -41,7 +41,7 @@ std::vector<const Method*> methods_of(const Results& results, const std::string&
 std::vector<TextColumn> metric_columns(const Results& results, const std::string& section, const std::string& name,
                                        const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(name);
-  const auto* best = results.best(section, name);
+  const auto* best = best_of(results, section, name);
   double largest = 0;
   for (const auto& row : results.summary) {
     if (row.section == section && row.metric == name && !std::isnan(row.mean)) {
@@ -65,7 +65,7 @@ std::vector<TextColumn> metric_columns(const Results& results, const std::string
     mean.cells.push_back(mean_text(*row, decimals) + (row == best ? "*" : " "));
     difference.cells.push_back(difference_text(metric, *row, decimals));
     recovered.cells.push_back(row->recovered ? percent_text(*row->recovered) : "");
-    any_difference = any_difference || row->difference;
+    any_difference = any_difference || difference_of(*row).has_value();
     any_recovered = any_recovered || row->recovered;
   }
   std::vector<TextColumn> columns = {mean};
@@ -80,7 +80,7 @@ std::string section_text(const Results& results, const std::string& section, std
   for (const auto* method : methods) labels.cells.push_back(printable(method->label));
   std::string text;
   std::vector<TextColumn> pending;
-  for (const auto& name : results.metrics_of(section)) {
+  for (const auto& name : metrics_of(results, section)) {
     auto columns = metric_columns(results, section, name, methods);
     const auto needed = std::min(labels.width(), kWidestLabel) + total_width(pending) + total_width(columns);
     if (!pending.empty() && needed > width) {
@@ -95,13 +95,12 @@ std::string section_text(const Results& results, const std::string& section, std
 
 }  // namespace
 
-std::string render_text_table(const nlohmann::json& document, int width) {
+std::string render_text_table(const Results& results, int width) {
   if (width < kNarrowest) {
     fail(ErrorKind::kUsage, "a table needs {} columns at least, and {} were asked for", kNarrowest, width);
   }
-  const auto results = parse_results(document, "the results");
   std::string text = overview_text(results, width);
-  for (const auto& section : results.sections()) {
+  for (const auto& section : sections_of(results)) {
     std::int64_t tasks = 0;
     for (const auto& task : results.tasks) tasks += task.kind == section ? 1 : 0;
     text += (text.empty() ? "" : "\n") + shorten(printable(section_label(section)), width - 12);

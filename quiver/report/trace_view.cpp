@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/report/assets.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
 
@@ -150,72 +151,6 @@ std::string token_html(const std::string& token) {
   return "<button class=\"tok\">" + (text.empty() ? "\u00B7" : escape(text)) + "</button>" + breaks;
 }
 
-constexpr const char* kTraceStyle = R"css(
-.text{font-size:16px;line-height:2.05;border:1px solid var(--line);border-radius:9px;padding:12px 16px;white-space:pre-wrap;overflow-wrap:anywhere}
-.tok{all:unset;cursor:pointer;border-radius:4px;padding:2px 0;border-bottom:3px solid transparent;white-space:pre-wrap}
-.tok:hover{background:var(--panel)}.tok:focus-visible,.tok.on{outline:2px solid var(--accent);outline-offset:1px}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:6px 16px;padding:0;margin:12px 0;font-size:13.5px}.legend li{overflow-wrap:anywhere}
-.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
-.weights td,.weights th{padding:2px 6px;font-size:12px}.weights td{min-width:38px;text-align:right;font-variant-numeric:tabular-nums}
-.weights th.slant{max-width:130px;overflow-wrap:anywhere;vertical-align:bottom;text-align:left}
-)css";
-
-constexpr std::string_view kTraceScript = R"js(
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("trace").textContent);
-  const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const columns = data.adapters.length, tokens = data.tokens;
-  const weight = (l, t, n) => {
-    const i = 2 * ((l * tokens + t) * columns + n);
-    return (letters.indexOf(data.weights[i]) * 64 + letters.indexOf(data.weights[i + 1])) / 4095;
-  };
-  const layer = document.getElementById("layer"), spans = [...document.querySelectorAll(".tok")];
-  const layers = () => layer.value === "" ? data.layers.map((_, i) => i) : [Number(layer.value)];
-  const mean = (t, n) => layers().reduce((sum, l) => sum + weight(l, t, n), 0) / layers().length;
-  let chosen = 0;
-  const paint = () => {
-    spans.forEach((span, t) => {
-      const all = data.adapters.map((_, n) => mean(t, n));
-      const best = all.indexOf(Math.max(...all));
-      const colour = data.colours[best];
-      span.style.borderBottomColor = colour;
-      span.style.backgroundColor = colour + Math.round(255 * Math.min(0.55, all[best] * 0.6)).toString(16).padStart(2, "0");
-      span.title = `${data.adapters[best]}: ${(100 * all[best]).toFixed(0)} %`;
-    });
-  };
-  const show = (t) => {
-    spans[chosen].classList.remove("on");
-    chosen = t;
-    spans[t].classList.add("on");
-    document.getElementById("which").textContent = `Token ${t + 1}: "${spans[t].textContent}"`;
-    const body = document.getElementById("weights");
-    body.replaceChildren(...data.layers.map((name, l) => {
-      const row = document.createElement("tr"), head = document.createElement("th");
-      head.scope = "row";
-      head.textContent = name;
-      row.append(head, ...data.adapters.map((_, n) => {
-        const cell = document.createElement("td"), w = weight(l, t, n);
-        cell.textContent = w < 0.005 ? "" : (100 * w).toFixed(0);
-        if (w >= 0.005) cell.style.backgroundColor = data.colours[n] + Math.round(255 * Math.min(0.75, w * 0.8)).toString(16).padStart(2, "0");
-        return cell;
-      }));
-      return row;
-    }));
-  };
-  layer.addEventListener("change", paint);
-  spans.forEach((span, t) => span.addEventListener("click", () => show(t)));
-  document.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step || event.target === layer) return;
-    show(Math.min(spans.length - 1, Math.max(0, chosen + step)));
-    spans[chosen].focus();
-  });
-  paint();
-  show(0);
-})();
-)js";
-
 }  // namespace
 
 std::string render_trace_text(const json& document, const TraceTextOptions& options) {
@@ -241,9 +176,10 @@ std::string render_trace_page(const json& document, const std::string& given_tit
   const auto trace = parse(document);
   const auto title = escape(given_title.empty() ? "Routes of " + document.value("method", "?") : given_title);
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kTraceScript) + "\">";
+  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kTraceJs) + "\">";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">";
-  html += "<title>" + title + "</title><style>" + page_style() + kTraceStyle + "</style></head><body><main><h1>" + title + "</h1>";
+  html +=
+      "<title>" + title + "</title><style>" + page_style() + std::string(kTraceCss) + "</style></head><body><main><h1>" + title + "</h1>";
   html += format("<p class=\"sub\">{} over {} adapters of {}: {}</p>", escape(document.value("what", "")), trace.adapters.size(),
                  escape(document.value("base", "")), escape(figures_line(document)));
   html += "<ul class=\"legend\">";
@@ -273,7 +209,7 @@ std::string render_trace_page(const json& document, const std::string& given_tit
                        {"tokens", trace.tokens.size()},
                        {"weights", packed(trace, trace.named)}}) +
           "</script><script>";
-  html += kTraceScript;
+  html += kTraceJs;
   return html + "</script></body></html>\n";
 }
 

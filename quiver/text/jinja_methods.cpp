@@ -162,13 +162,13 @@ Value find_method(Context& context, const std::string& callee, const std::string
   const std::string& part = only_text(context, callee, arguments);
   context.work(1 + static_cast<std::int64_t>(text.size() * (from_right ? part.size() + 1 : 1) / 64));
   const std::size_t place = from_right ? text.rfind(part) : find_text(text, part);
-  if (place != std::string::npos) return context.integer(num_characters(std::string_view(text).substr(0, place)));
+  if (place != std::string::npos) return context.integer(count_code_points(std::string_view(text).substr(0, place)));
   if (raises) context.raise("{} did not find its argument", callee);
   return context.integer(-1);
 }
 
 std::int64_t count_text(const std::string& text, const std::string& part) {
-  if (part.empty()) return num_characters(text) + 1;
+  if (part.empty()) return count_code_points(text) + 1;
   std::int64_t count = 0;
   for (std::size_t i = find_text(text, part); i != std::string::npos; i = find_text(text, part, i + part.size())) ++count;
   return count;

@@ -1,6 +1,7 @@
 // Python's operators, subscripts and slices.
 #include <cmath>
 
+#include "quiver/base/utf8.h"
 #include "quiver/text/jinja_parts.h"
 
 namespace quiver::text::jinja {
@@ -259,7 +260,7 @@ Value get_slice(Context& context, const Value& object, const Value& start, const
   if (object.heap->is_markup) context.refuse("a slice of a string of the filter 'safe'");
   const std::string& text = object.text();
   context.work_bytes(text.size());
-  const std::int64_t size = num_characters(text);
+  const std::int64_t size = count_code_points(text);
   const Range range = slice_range(context, size, start, stop, step);
   std::string out;
   if (size == static_cast<std::int64_t>(text.size())) {

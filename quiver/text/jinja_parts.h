@@ -376,7 +376,6 @@ std::string upper(Context& context, std::string_view text);
 std::string lower(std::string_view text);
 std::string capitalize(Context& context, std::string_view text);
 std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count);
-std::int64_t num_characters(std::string_view text);
 /// text.find(part, from) in linear time, whatever the two hold.
 std::size_t find_text(std::string_view text, std::string_view part, std::size_t from = 0);
 /// The characters as strings of their own.

@@ -412,10 +412,6 @@ std::size_t find_text(std::string_view text, std::string_view part, std::size_t 
   return place == nullptr ? std::string_view::npos : static_cast<std::size_t>(static_cast<const char*>(place) - text.data());
 }
 
-std::int64_t num_characters(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; });
-}
-
 std::vector<std::string_view> characters(std::string_view text) {
   std::vector<std::string_view> out;
   for (std::size_t i = 0; i < text.size();) {

@@ -320,7 +320,7 @@ bool is_iterable(const Value& value) {
 std::optional<std::int64_t> length(const Value& value) {
   switch (value.type) {
     case Type::kUndefined: return 0;
-    case Type::kString: return num_characters(value.text());
+    case Type::kString: return count_code_points(value.text());
     case Type::kList:
     case Type::kTuple:
     case Type::kRange:

@@ -4,6 +4,7 @@ Run by ctest with QUIVER_BUILD naming the build folder; needs only Python's stan
 the one test that loads what Quiver wrote.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -239,6 +240,16 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         # And the other way: a folder of PEFT's own, added to a library.
         run("library", "add", "--library", library, "--base", TINY, "--name", "theirs", "--allow-other-base", ROOT / "tests/golden/peft/all-linears")
         self.assertIn("theirs", run("library", "ls", "--library", library).stdout)
+        run("library", "export", "--library", library, "theirs", self.tmp / "theirs")
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            given = (ROOT / "tests/golden/peft/all-linears" / file).read_bytes()
+            self.assertEqual((library / "adapters/theirs" / file).read_bytes(), given, file)
+            self.assertEqual((self.tmp / "theirs" / file).read_bytes(), given, file)
+        entry = json.loads(run("library", "show", "--library", library, "theirs").stdout)
+        self.assertTrue(entry["as_given"])
+        self.assertEqual(entry["config_sha256"], hashlib.sha256((ROOT / "tests/golden/peft/all-linears/adapter_config.json").read_bytes()).hexdigest())
+        self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
+        self.assertNotIn("warning", run("score", "--base", TINY, "--library", library, "--method", "oracle=theirs", "--input", requests).stderr)
 
     def test_clusters_given_folders(self):
         folders = [ROOT / f"tests/golden/arrow/adapter-{i}" for i in range(6)]

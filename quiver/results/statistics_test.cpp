@@ -1,4 +1,4 @@
-#include "quiver/eval/statistics.h"
+#include "quiver/results/statistics.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/testing/message_of.h"
 
-namespace quiver::eval {
+namespace quiver::results {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -114,39 +114,6 @@ TEST(IncompleteBeta, EqualsScipy) {
   expect_refusal(ErrorKind::kUsage, "undefined", [] { incomplete_beta(2, 3, 1.5); });
 }
 
-TEST(BestChoice, IsTheFirstOfTheHighest) {
-  EXPECT_EQ(best_choice(std::vector<double>{-3, -1, -1, -2}), 1);
-  EXPECT_EQ(best_choice(std::vector<double>{-std::numeric_limits<double>::infinity(), -9}), 1);
-}
-
-TEST(BestChoice, RefusesNanAndNoChoice) {
-  expect_refusal(ErrorKind::kUsage, "choice 1 is not a number", [] { best_choice(std::vector<double>{-1, kNan}); });
-  expect_refusal(ErrorKind::kUsage, "without choices", [] { best_choice({}); });
-}
-
-TEST(BestChoiceNormalized, DividesByCodePoints) {
-  // Per character -0.5, -0.4 and -0.45; by bytes the second would have -0.2, and the third -0.45.
-  const std::vector<std::string> choices = {"ab", "\xC3\xA9\xC3\xA8\xC3\xA9\xC3\xA8\xC3\xA9", "abcd"};
-  EXPECT_EQ(best_choice_normalized(std::vector<double>{-1.0, -2.0, -1.8}, choices), 1);
-  EXPECT_EQ(best_choice(std::vector<double>{-1.0, -2.0, -1.8}), 0);
-  // Bytes would choose 1 here (-0.25 against -0.45), code points choose 2 (-0.5 against -0.45).
-  EXPECT_EQ(best_choice_normalized(std::vector<double>{-1.0, -2.5, -1.8}, choices), 2);
-}
-
-TEST(BestChoiceNormalized, RefusesEmptyChoicesAndOtherLengths) {
-  expect_refusal(ErrorKind::kUsage, "choice 1 is empty", [] {
-    best_choice_normalized(std::vector<double>{-1, -2}, std::vector<std::string>{"a", ""});
-  });
-  expect_refusal(ErrorKind::kMismatch, "1 log-likelihoods for 2 choices", [] {
-    best_choice_normalized(std::vector<double>{-1}, std::vector<std::string>{"a", "b"});
-  });
-}
-
-TEST(CountCodePoints, CountsCharactersNotBytes) {
-  EXPECT_EQ(count_code_points(""), 0);
-  EXPECT_EQ(count_code_points("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"), 4);
-}
-
 TEST(ClusteredDifference, IsTheSpreadOfTheClustersMeansWhereTheyAreOfOneSize) {
   const std::vector<double> values = {3, 1, 0, 2, 7, 9}, baseline = {1, 1, 1, 1, 1, 1};
   const std::vector<std::string> tasks = {"a", "b", "a", "b", "c", "c"};
@@ -178,4 +145,4 @@ TEST(ClusteredDifference, SaysNothingOfOtherTasksByOne) {
 }
 
 }  // namespace
-}  // namespace quiver::eval
+}  // namespace quiver::results

@@ -1,21 +1,20 @@
-#include "quiver/report/results.h"
+// A document of results, checked once, completely, so that what computes with it trusts it.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
+#include "quiver/results/results.h"
 
-namespace quiver::report {
+namespace quiver::results {
 namespace {
 
 using nlohmann::json;
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
-constexpr std::array<std::string_view, 3> kKnownSections = {"train", "instruction", "choice"};
 
 std::string text_of(const json& object, std::string_view key, const std::string& where) {
   return io::find_string(object, key, where).value_or("");
@@ -67,12 +66,6 @@ std::vector<double> numbers_in(const json& array, const std::string& where) {
   return numbers;
 }
 
-std::vector<double> numbers_of(const json& object, std::string_view key, const std::string& where) {
-  const auto found = object.find(std::string(key));
-  if (found == object.end() || found->is_null()) return {};
-  return numbers_in(*found, format("{}.{}", where, key));
-}
-
 std::vector<std::string> strings_of(const json& object, std::string_view key, const std::string& where) {
   const auto found = object.find(std::string(key));
   if (found == object.end() || found->is_null()) return {};
@@ -102,14 +95,14 @@ std::string loose_text(const json& object, std::string_view key) {
 
 void read_head(const json& document, const std::string& origin, Results& results) {
   results.created = text_of(document, "created", origin);
-  results.command = text_of(document, "command", origin);
   if (document.contains("base") && !document["base"].is_null()) {
     const auto& base = io::require_object(document, "base", origin);
     const auto where = origin + ": base";
-    results.base_name = text_of(base, "name", where);
-    results.fingerprint = text_of(base, "fingerprint", where);
-    results.dtype = text_of(base, "dtype", where);
-    results.parameters = count_of(base, "parameters", where);
+    results.base = {.name = text_of(base, "name", where),
+                    .fingerprint = text_of(base, "fingerprint", where),
+                    .content = text_of(base, "content", where),
+                    .parameters = count_of(base, "parameters", where),
+                    .dtype = dtype_name(text_of(base, "dtype", where))};
   }
   if (document.contains("machine") && !document["machine"].is_null()) {
     const auto& machine = io::require_object(document, "machine", origin);
@@ -147,6 +140,17 @@ void read_catalogue(const json& document, const std::string& origin, Results& re
   });
 }
 
+std::optional<Difference> difference_of(const json& object, std::string_view key, const std::string& origin) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return std::nullopt;
+  const auto& difference = io::require_object(object, key, origin);
+  const auto where = format("{}.{}", origin, key);
+  return Difference{.mean = number_of(difference, "mean", where),
+                    .low = number_of(difference, "low", where),
+                    .high = number_of(difference, "high", where),
+                    .count = count_of(difference, "n", where)};
+}
+
 void read_scores(const json& document, const std::string& origin, Results& results) {
   for_each(document, "summary", origin, [&](const json& item, const std::string& where) {
     SummaryRow row{.section = io::require_string(item, "section", where),
@@ -155,19 +159,10 @@ void read_scores(const json& document, const std::string& origin, Results& resul
                    .mean = number_of(item, "mean", where),
                    .standard_error = number_of(item, "stderr", where),
                    .count = count_of(item, "n", where),
-                   .difference = std::nullopt,
+                   .difference = difference_of(item, "difference", where),
+                   .difference_by_task = difference_of(item, "difference_by_task", where),
                    .recovered = number_of(item, "recovered", where)};
     if (std::isnan(*row.recovered)) row.recovered.reset();
-    // What is said of held-out tasks is meant of others like them, too: the interval is that of tasks drawn anew.
-    const bool by_task = row.section == "instruction" && item.contains("difference_by_task") && !item["difference_by_task"].is_null();
-    const std::string key = by_task ? "difference_by_task" : "difference";
-    if (item.contains(key) && !item[key].is_null()) {
-      const auto& difference = io::require_object(item, key, where);
-      const auto place = where + "." + key;
-      row.difference = Difference{.mean = number_of(difference, "mean", place),
-                                  .low = number_of(difference, "low", place),
-                                  .high = number_of(difference, "high", place)};
-    }
     results.summary.push_back(std::move(row));
   });
   for_each(document, "per_task", origin, [&](const json& item, const std::string& where) {
@@ -193,31 +188,6 @@ void read_training(const json& document, const std::string& origin, Results& res
     check_size(curve.loss.size(), curve.steps.size(), where, "\"loss\"", "steps");
     results.training.push_back(std::move(curve));
   });
-}
-
-void read_clusters(const json& document, const std::string& origin, Clusters& clusters) {
-  if (!document.contains("clusters") || document["clusters"].is_null()) return;
-  const auto& object = io::require_object(document, "clusters", origin);
-  const auto where = origin + ": clusters";
-  clusters.adapters = strings_of(object, "adapters", where);
-  for (const auto& label : numbers_of(object, "labels", where)) {
-    if (!(std::abs(label) <= kMaxLabel) || label != std::floor(label)) {
-      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers up to {}", where, label, kMaxLabel);
-    }
-    clusters.labels.push_back(static_cast<std::int64_t>(label));
-  }
-  const auto n = clusters.adapters.size();
-  check_size(clusters.labels.size(), n, where, "\"labels\"", "adapters");
-  if (!object.contains("similarity") || object["similarity"].is_null()) return;
-  const auto& rows = io::require_array(object, "similarity", where);
-  if (rows.empty()) return;
-  check_size(rows.size(), n, where, "\"similarity\"", "adapters");
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto place = format("{}.similarity[{}]", where, i);
-    const auto row = numbers_in(rows[i], place);
-    check_size(row.size(), n, place, "the row", "adapters");
-    clusters.similarity.insert(clusters.similarity.end(), row.begin(), row.end());
-  }
 }
 
 void check_same_layers(const TaskRouting& task, const TaskRouting& first, const std::string& where) {
@@ -259,17 +229,21 @@ void read_routing(const json& document, const std::string& origin, std::vector<L
 
 void read_samples(const json& document, const std::string& origin, Results& results) {
   for_each(document, "samples", origin, [&](const json& item, const std::string& where) {
-    Sample sample{.task = io::require_string(item, "task", where),
-                  .id = loose_text(item, "id"),
+    Sample sample{.section = text_of(item, "section", where),
                   .method = text_of(item, "method", where),
-                  .input = loose_text(item, "input"),
-                  .prediction = loose_text(item, "prediction"),
+                  .task = io::require_string(item, "task", where),
+                  .id = loose_text(item, "id"),
+                  .metrics = {},
+                  .num_tokens = io::find_int(item, "num_tokens", where),
+                  .prediction = std::nullopt,
                   .targets = strings_of(item, "targets", where),
-                  .metrics = {}};
+                  .log_probs = numbers_of(item, "log_probs", where),
+                  .label = io::find_int(item, "label", where)};
+    if (item.contains("prediction") && !item["prediction"].is_null()) sample.prediction = loose_text(item, "prediction");
     for (const auto& metric : results.metrics) {
       const auto found = item.find(metric.name);
-      if (found == item.end() || !found->is_number()) continue;
-      sample.metrics.emplace_back(metric.name, checked_number(found->get<double>(), format("{}.{}", where, metric.name)));
+      if (found == item.end() || !(found->is_number() || found->is_null())) continue;
+      sample.metrics.emplace_back(metric.name, number_of(item, metric.name, where));
     }
     results.samples.push_back(std::move(sample));
   });
@@ -294,98 +268,62 @@ void describe_the_rest(Results& results) {
   for (const auto& sample : results.samples) use(sample.method, "");
 }
 
-template <typename T>
-const T& find_named(const std::vector<T>& values, std::string_view name, const char* what) {
-  const auto found = std::ranges::find(values, name, &T::name);
-  if (found == values.end()) fail(ErrorKind::kInternal, "the results have no {} '{}'", what, name);
-  return *found;
-}
-
 }  // namespace
 
-bool Metric::prefers(double a, double b) const { return (better == Better::kLower && a < b) || (better == Better::kHigher && a > b); }
-
-const Method& Results::method(std::string_view name) const { return find_named(methods, name, "method"); }
-const Metric& Results::metric(std::string_view name) const { return find_named(metrics, name, "metric"); }
-
-const Task* Results::find_task(std::string_view name) const {
-  const auto found = std::ranges::find(tasks, name, &Task::name);
-  return found == tasks.end() ? nullptr : &*found;
+std::vector<double> numbers_of(const json& object, std::string_view key, const std::string& origin) {
+  const auto found = object.find(std::string(key));
+  if (found == object.end() || found->is_null()) return {};
+  return numbers_in(*found, format("{}.{}", origin, key));
 }
 
-const SummaryRow* Results::find_summary(std::string_view section, std::string_view method, std::string_view metric) const {
-  const auto found = std::ranges::find_if(
-      summary, [&](const SummaryRow& row) { return row.section == section && row.method == method && row.metric == metric; });
-  return found == summary.end() ? nullptr : &*found;
-}
-
-std::vector<std::string> Results::sections() const {
-  std::vector<std::string> names;
-  const auto add = [&](std::string_view name) {
-    const bool used = std::ranges::find(summary, name, &SummaryRow::section) != summary.end();
-    if (used && std::ranges::find(names, name) == names.end()) names.emplace_back(name);
-  };
-  for (const auto name : kKnownSections) add(name);
-  for (const auto& row : summary) add(row.section);
-  return names;
-}
-
-std::vector<std::string> Results::metrics_of(std::string_view section) const {
-  std::vector<std::string> names;
-  for (const auto& metric : metrics) {
-    const bool used =
-        std::ranges::any_of(summary, [&](const SummaryRow& row) { return row.section == section && row.metric == metric.name; });
-    if (used) names.push_back(metric.name);
+Clusters clusters_of(const json& document, const std::string& origin) {
+  Clusters clusters;
+  if (!document.contains("clusters") || document["clusters"].is_null()) return clusters;
+  const auto& object = io::require_object(document, "clusters", origin);
+  const auto where = origin + ": clusters";
+  clusters.adapters = strings_of(object, "adapters", where);
+  for (const auto& label : numbers_of(object, "labels", where)) {
+    if (!(std::abs(label) <= kMaxLabel) || label != std::floor(label)) {
+      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers up to {}", where, label, kMaxLabel);
+    }
+    clusters.labels.push_back(static_cast<std::int64_t>(label));
   }
-  return names;
-}
-
-bool Results::ruins_answers(std::string_view section, std::string_view method_name) const {
-  const auto* row = find_summary(section, method_name, kAnswerMetric);
-  if (row == nullptr || !row->difference) return false;
-  return row->difference->mean < 0 && (row->difference->excludes_zero() || row->mean == 0);
-}
-
-const SummaryRow* Results::best(std::string_view section, std::string_view metric_name) const {
-  const SummaryRow* best = nullptr;
-  const auto& how = metric(metric_name);
-  if (how.better == Better::kUnknown) return nullptr;
-  for (const auto& row : summary) {
-    if (row.section != section || row.metric != metric_name || std::isnan(row.mean)) continue;
-    if (method(row.method).is_oracle || (how.name != kAnswerMetric && ruins_answers(section, row.method))) continue;
-    if (best == nullptr || how.prefers(row.mean, best->mean)) best = &row;
+  const auto n = clusters.adapters.size();
+  check_size(clusters.labels.size(), n, where, "\"labels\"", "adapters");
+  if (!object.contains("similarity") || object["similarity"].is_null()) return clusters;
+  const auto& rows = io::require_array(object, "similarity", where);
+  if (rows.empty()) return clusters;
+  check_size(rows.size(), n, where, "\"similarity\"", "adapters");
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto place = format("{}.similarity[{}]", where, i);
+    const auto row = numbers_in(rows[i], place);
+    check_size(row.size(), n, place, "the row", "adapters");
+    clusters.similarity.insert(clusters.similarity.end(), row.begin(), row.end());
   }
-  return best;
+  return clusters;
 }
 
-std::string section_label(std::string_view section) {
-  if (section == "train") return "Training tasks";
-  if (section == "instruction") return "Held-out instructions";
-  if (section == "choice") return "Multiple choice";
-  return std::string(section);
-}
-
-Results parse_results(const json& document, std::string_view origin_view) {
+Results from_json(const json& document, std::string_view origin_view) {
   const std::string origin(origin_view);
   if (!document.is_object() || !document.contains("quiver_results")) {
     fail(ErrorKind::kBadFormat, "{} is not a Quiver results file: it has no \"quiver_results\" version", origin);
   }
   const auto version = io::require_int(document, "quiver_results", origin);
-  if (version != kResultsVersion) {
+  if (version != kVersion) {
     fail(ErrorKind::kUnsupported,
          "{} holds results of version {}; this program reads version {} (was it written by another version of Quiver?)", origin, version,
-         kResultsVersion);
+         kVersion);
   }
   Results results;
   read_head(document, origin, results);
   read_catalogue(document, origin, results);
   read_scores(document, origin, results);
   read_training(document, origin, results);
-  read_clusters(document, origin, results.clusters);
+  results.clusters = clusters_of(document, origin);
   read_routing(document, origin, results.routing);
   read_samples(document, origin, results);
   describe_the_rest(results);
   return results;
 }
 
-}  // namespace quiver::report
+}  // namespace quiver::results

@@ -1,12 +1,11 @@
-// Means with their uncertainty, paired comparisons, and the accuracy of multiple choice.
+// Means with their uncertainty, and paired comparisons.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 
-namespace quiver::eval {
+namespace quiver::results {
 
 struct Estimate {
   double mean = 0;
@@ -62,16 +61,4 @@ double incomplete_beta(double a, double b, double x);
 /// freedom. Throws kUsage unless probability is inside (0, 1).
 double student_t_quantile(double probability, double degrees);
 
-/// The choice of the highest log-likelihood: lm-evaluation-harness' `acc` compares it with the
-/// label. Of equal ones the first. Throws kUsage if there is no choice or a log-likelihood is NaN.
-std::int64_t best_choice(std::span<const double> log_likelihoods);
-
-/// The same after dividing each log-likelihood by the number of characters (Unicode code points) of
-/// its choice, as for `acc_norm`; the space that stands before a choice in the prompt is not part
-/// of it. Throws kMismatch if the lengths differ, kUsage also if a choice is empty.
-std::int64_t best_choice_normalized(std::span<const double> log_likelihoods, std::span<const std::string> choices);
-
-/// The number of code points of UTF-8 text (its bytes that do not continue a character).
-std::int64_t count_code_points(std::string_view text);
-
-}  // namespace quiver::eval
+}  // namespace quiver::results

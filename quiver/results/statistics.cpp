@@ -1,4 +1,4 @@
-#include "quiver/eval/statistics.h"
+#include "quiver/results/statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 
 #include "quiver/base/error.h"
 
-namespace quiver::eval {
+namespace quiver::results {
 namespace {
 
 /// The continued fraction of I_x(a, b) (DLMF 8.17.22), evaluated by Lentz's method as modified by
@@ -164,35 +164,4 @@ double student_t_quantile(double probability, double degrees) {
   return probability < 0.5 ? -student_t_upper(probability, degrees) : student_t_upper(1 - probability, degrees);
 }
 
-std::int64_t best_choice(std::span<const double> log_likelihoods) {
-  if (log_likelihoods.empty()) fail(ErrorKind::kUsage, "a question without choices has no best one");
-  std::size_t best = 0;
-  for (std::size_t i = 0; i < log_likelihoods.size(); ++i) {
-    if (std::isnan(log_likelihoods[i])) {
-      fail(ErrorKind::kUsage, "the log-likelihood of choice {} is not a number; does the model compute in too narrow a dtype?", i);
-    }
-    if (log_likelihoods[i] > log_likelihoods[best]) best = i;
-  }
-  return static_cast<std::int64_t>(best);
-}
-
-std::int64_t best_choice_normalized(std::span<const double> log_likelihoods, std::span<const std::string> choices) {
-  if (log_likelihoods.size() != choices.size()) {
-    fail(ErrorKind::kMismatch, "{} log-likelihoods for {} choices", log_likelihoods.size(), choices.size());
-  }
-  std::vector<double> normalized(choices.size());
-  for (std::size_t i = 0; i < choices.size(); ++i) {
-    const auto length = count_code_points(choices[i]);
-    if (length == 0) {
-      fail(ErrorKind::kUsage, "choice {} is empty, so that its log-likelihood cannot be divided by its length", i);
-    }
-    normalized[i] = log_likelihoods[i] / static_cast<double>(length);
-  }
-  return best_choice(normalized);
-}
-
-std::int64_t count_code_points(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-}
-
-}  // namespace quiver::eval
+}  // namespace quiver::results

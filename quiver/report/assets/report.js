@@ -1,33 +1,3 @@
-#include "quiver/base/hash.h"
-#include "quiver/report/page.h"
-
-namespace quiver::report {
-namespace {
-
-std::string base64_of_hex(std::string_view hex) {
-  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const auto digit = [&](std::size_t i) -> unsigned {
-    return i >= hex.size() ? 0u : static_cast<unsigned>(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-  };
-  std::string text;
-  // Three hexadecimal digits are two letters.
-  for (std::size_t i = 0; i < hex.size(); i += 3) {
-    const unsigned bits = digit(i) << 8 | digit(i + 1) << 4 | digit(i + 2);
-    text += kLetters[bits >> 6];
-    if (i + 1 < hex.size()) text += kLetters[bits & 63];
-  }
-  while (text.size() % 4 != 0) text += '=';
-  return text;
-}
-
-}  // namespace
-
-std::string content_policy(std::string_view script) {
-  return "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64_of_hex(sha256_hex(script)) + "'";
-}
-
-std::string_view page_script() {
-  return R"js(
 "use strict";
 (() => {
   // Tables: a click on a heading sorts by its column, a second click turns the order round.
@@ -96,7 +66,3 @@ std::string_view page_script() {
     for (const details of folded) details.open = false;
   });
 })();
-)js";
-}
-
-}  // namespace quiver::report

@@ -1,5 +1,5 @@
-// A results file (version 1) as values: checked once, completely, so that what renders it trusts
-// it.
+// The results of an evaluation: the document of docs/results.md as values, and as JSON. Free of libtorch, so that a report can be made
+// anywhere.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,24 @@
 #include <utility>
 #include <vector>
 
-namespace quiver::report {
+namespace quiver::results {
 
-inline constexpr std::int64_t kResultsVersion = 1;
+/// The version of the document that this code writes, and the only one it reads.
+inline constexpr std::int64_t kVersion = 1;
 /// Numbers of a larger size are refused: charts compute with differences and squares of numbers.
 inline constexpr double kMaxNumber = 1e100;
 /// Labels of clusters of a larger size are refused.
 inline constexpr double kMaxLabel = 1e9;
-/// The metric of generated answers.
-inline constexpr std::string_view kAnswerMetric = "rouge_l";
+
+// In these, a number that does not exist, that a document leaves out or that is not finite is NaN; in JSON it is null.
+
+struct Base {
+  std::string name;
+  std::string fingerprint;
+  std::string content;  ///< its content hash
+  std::int64_t parameters = 0;
+  std::string dtype;  ///< as dtype_name gives it
+};
 
 struct Task {
   std::string name;
@@ -48,13 +57,12 @@ struct Metric {
   bool prefers(double a, double b) const;
 };
 
-// In these, a number that the file leaves out, or that is no finite number, is NaN.
-
-/// The paired difference to the base model with its 95 % interval.
+/// A paired difference to the base model with its 95 % interval.
 struct Difference {
   double mean = 0;
   double low = 0;
   double high = 0;
+  std::int64_t count = 0;
 
   bool excludes_zero() const { return low > 0 || high < 0; }
 };
@@ -64,8 +72,9 @@ struct SummaryRow {
   double mean = 0;
   double standard_error = 0;
   std::int64_t count = 0;
-  std::optional<Difference> difference;
-  std::optional<double> recovered;  ///< share of the way from the mean of the adapters to the oracle
+  std::optional<Difference> difference;          ///< with the interval of other rows
+  std::optional<Difference> difference_by_task;  ///< with the interval of other tasks
+  std::optional<double> recovered;               ///< share of the way from the mean of the adapters to the oracle
 };
 
 struct TaskRow {
@@ -86,7 +95,7 @@ struct Curve {
 struct Clusters {
   std::vector<std::string> adapters;  ///< N
   std::vector<std::int64_t> labels;   ///< N
-  std::vector<double> similarity;     ///< N x N, row by row; empty if the file has none
+  std::vector<double> similarity;     ///< N x N, row by row; empty if it is not known
 };
 
 struct LayerShare {
@@ -107,18 +116,22 @@ struct LibraryRouting {
   std::vector<TaskRouting> tasks;
 };
 
+/// What one method made of one sample.
 struct Sample {
-  std::string task, id, method, input, prediction;
+  std::string section, method, task, id;
+  std::vector<std::pair<std::string, double>> metrics;  ///< in the order of Results::metrics
+  std::optional<std::int64_t> num_tokens;               ///< of the target
+  std::optional<std::string> prediction;
   std::vector<std::string> targets;
-  std::vector<std::pair<std::string, double>> metrics;
+  std::vector<double> log_probs;      ///< of the choices
+  std::optional<std::int64_t> label;  ///< the right choice
 };
 
 struct Results {
-  std::string created, command;
-  std::string base_name, fingerprint, dtype;
-  std::int64_t parameters = 0;
+  std::string created;
+  Base base;
   std::vector<std::pair<std::string, std::string>> machine;
-  nlohmann::json settings;
+  nlohmann::json settings = nlohmann::json::object();  ///< by group, whatever there is
   std::vector<Task> tasks;
   std::vector<Method> methods;
   std::vector<Metric> metrics;
@@ -129,30 +142,29 @@ struct Results {
   std::vector<LibraryRouting> routing;
   std::vector<Sample> samples;
 
+  /// These throw kInternal for a name that the results do not describe: from_json leaves none.
   const Method& method(std::string_view name) const;
   const Metric& metric(std::string_view name) const;
+  /// nullptr if there is none.
   const Task* find_task(std::string_view name) const;
   const SummaryRow* find_summary(std::string_view section, std::string_view method, std::string_view metric) const;
-  /// "train", "instruction" and "choice" first, then any others in order of appearance; those with
-  /// a summary only.
-  std::vector<std::string> sections() const;
-  /// The metrics that the summary of a section has, in the order of `metrics`: the first is the
-  /// section's main one.
-  std::vector<std::string> metrics_of(std::string_view section) const;
-  /// True if the method's answers are worse than the base's: Rouge-L is lower, by an interval without 0, or is 0.
-  bool ruins_answers(std::string_view section, std::string_view method) const;
-  /// The best method of a section that is no oracle and does not ruin the answers; nullptr if there is none or nobody
-  /// said which way is better.
-  const SummaryRow* best(std::string_view section, std::string_view metric) const;
 };
 
-/// "Training tasks" for "train", and so on; other sections keep their name.
-std::string section_label(std::string_view section);
+/// "bfloat16" for "BFloat16", the word of libtorch that earlier results hold; other names stay as they are.
+std::string dtype_name(std::string_view name);
 
-/// Parses results of version 1. All members but "quiver_results" are optional; methods and metrics
-/// that rows name but nobody describes are described by their name. `origin` names the source in
-/// messages. Throws kUnsupported for another version, kBadFormat for anything of a wrong type or
-/// size.
-Results parse_results(const nlohmann::json& document, std::string_view origin);
+/// The document. from_json gives back equal results.
+nlohmann::json to_json(const Results& results);
 
-}  // namespace quiver::report
+/// Reads a document of version 1, and checks all of it. Every member but "quiver_results" may be missing or null; members that nobody knows
+/// are ignored. Methods and metrics that rows name and nobody describes are described by their name. `origin` names the source in messages.
+/// Throws kUnsupported for another version, kBadFormat for anything of a wrong type or size.
+Results from_json(const nlohmann::json& document, std::string_view origin);
+
+/// Reads the member `key`, a list of numbers; empty if it is missing or null. Throws kBadFormat for anything else, and for numbers that
+/// from_json refuses.
+std::vector<double> numbers_of(const nlohmann::json& object, std::string_view key, const std::string& origin);
+/// Reads the member "clusters" as from_json does.
+Clusters clusters_of(const nlohmann::json& object, const std::string& origin);
+
+}  // namespace quiver::results
