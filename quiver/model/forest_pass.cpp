@@ -177,8 +177,8 @@ class ForestPass {
     BeforeAttention mine{x, normed.y, normed.inverse_rms, contiguous_rows(part), contiguous_rows(part), contiguous_rows(part)};
     const auto cosine = rows(embedded_.cosine), sine = rows(embedded_.sine);
     auto q = rows(record.q), k = rows(record.k), v = rows(record.v);
-    backend::rotate_into(block.q->forward_rows(normed.y, {}, mine.q).view_as(q), cosine, sine, /*back=*/false, q);
-    backend::rotate_into(block.k->forward_rows(normed.y, {}, mine.k).view_as(k), cosine, sine, /*back=*/false, k);
+    backend::rotate_into(block.q->forward_rows(normed.y, {}, mine.q).view_as(q), cosine, sine, backend::Rotation::kForward, q);
+    backend::rotate_into(block.k->forward_rows(normed.y, {}, mine.k).view_as(k), cosine, sine, backend::Rotation::kForward, k);
     v.copy_(block.v->forward_rows(normed.y, {}, mine.v).view_as(v));
     if (keep_) record.before[static_cast<std::size_t>(part.index)] = std::move(mine);
   }
@@ -259,7 +259,7 @@ class ForestPass {
     const auto rotated_back = [&](const Tensor& gradient) {
       auto out = torch::empty_like(gradient);
       backend::rotate_into(gradient, embedded_.cosine.narrow(0, part.begin, part.size()), embedded_.sine.narrow(0, part.begin, part.size()),
-                           /*back=*/true, out);
+                           backend::Rotation::kBack, out);
       return out.view({part.size(), -1});
     };
     auto dnormed = block.q->backward_rows(rotated_back(dq), record.normed, {}, needs_dx, record.q);

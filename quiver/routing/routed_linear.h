@@ -7,32 +7,25 @@
 #include <vector>
 
 #include "quiver/adapters/lora.h"
+#include "quiver/backend/routed_lora.h"
 #include "quiver/nn/projection.h"
-#include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
-#include "quiver/routing/stacked_adapters.h"
 
 namespace quiver::routing {
 
-/// What the weights of a token's adapters mix. Both cost the same.
-enum class Combine {
-  kParams,   ///< the factors, as the paper does: s (sum_i w_i B_i)(sum_i w_i A_i) x
-  kOutputs,  ///< the updates, as PEFT does: sum_i w_i s_i B_i A_i x
-};
+using backend::Combine;
 
 /// y_t = W x_t + the update of the adapters that the router chose for token t, mixed as `combine`
 /// says. On the CPU only the chosen adapters are computed. For inference alone: there is no backward pass.
 ///
-/// The update is summed in float32 (float64 for float64 x) and added to the base output in x's
-/// dtype. On the CPU, x in float32 or bfloat16 takes the kernels of routed_lora_kernel.h; on other
-/// devices stacked_update, which computes all adapters; float64 a plain loop over adapters.
+/// The update is summed in float32 (float64 for float64 x) and added to the base output in x's dtype (backend::add_routed).
 /// Thread-safe if the router is.
 class RoutedLinear : public nn::Projection {
  public:
   /// pairs[i] is what adapter i of the router adds here. base->forward must return a tensor of its
   /// own. Throws kUsage without pairs; kMismatch if the pairs do not fit the base or the router,
   /// or, for kParams, if they differ in rank or scaling.
-  RoutedLinear(nn::ProjectionPtr base, std::vector<adapters::LoraPair> pairs, RouterPtr router, Combine combine);
+  RoutedLinear(nn::ProjectionPtr base, const std::vector<adapters::LoraPair>& pairs, RouterPtr router, Combine combine);
 
   /// x [T, d_in] -> [T, d_out]. Throws kUnsupported if x needs a gradient.
   torch::Tensor forward(const torch::Tensor& x) const override;
@@ -46,15 +39,11 @@ class RoutedLinear : public nn::Projection {
 
  private:
   torch::Tensor routed(const torch::Tensor& x, std::span<const std::int32_t> groups) const;
-  /// The update [T, d_out] by plain tensor operations, on any device.
-  torch::Tensor plain_update(const torch::Tensor& x, const RoutingDecision& decision) const;
 
   nn::ProjectionPtr base_;
-  std::vector<adapters::LoraPair> pairs_;
   RouterPtr router_;
   Combine combine_;
-  PackedAdapters packed_;    ///< for a base on the CPU
-  StackedAdapters stacked_;  ///< for one elsewhere
+  backend::RoutedAdapters adapters_;
 };
 
 }  // namespace quiver::routing
