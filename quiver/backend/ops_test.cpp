@@ -9,6 +9,9 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "quiver/backend/table.h"
 #include "quiver/backend/test_support.h"
@@ -95,27 +98,32 @@ void check(const Description& op, torch::Device device, torch::Dtype dtype) {
   const auto tolerance = op.tolerance.at(dtype);
   for (const auto& shape : op.shapes) {
     const auto arguments = op.arguments(shape);
-    const auto in = placed(arguments, dtype, dtype, device), exact = placed(arguments, dtype, torch::kDouble, torch::kCPU);
+    const auto in = placed(arguments, dtype, dtype, device);
+    Tensor upstream;
+    std::optional<Expected> expected;
     for (const auto* column : all_ops(device, dtype)) {
       SCOPED_TRACE(format("{} on {} in {}, shape {}", op.name, column->name, c10::toString(dtype), c10::str(at::IntArrayRef(shape))));
       const auto results = op.forward(*column, in, shape);
-      const auto upstream = draw(results[0].sizes(), 99).to(results[0].scalar_type());
+      if (!upstream.defined()) upstream = draw(results[0].sizes(), 99).to(results[0].scalar_type());
       const auto gradients = op.gradient ? op.gradient(*column, in, upstream.to(device), shape) : Tensors();
-      const auto expected = by_definition(op, exact, upstream.to(torch::kDouble), gradients.size(), shape);
+      if (!expected) {
+        const auto exact = placed(arguments, dtype, torch::kDouble, torch::kCPU);
+        expected = by_definition(op, exact, upstream.to(torch::kDouble), gradients.size(), shape);
+      }
       for (std::size_t i = 0; i < results.size(); ++i) {
-        expect_near(results[i], expected.results[i], tolerance, "result " + std::to_string(i));
+        expect_near(results[i], expected->results[i], tolerance, "result " + std::to_string(i));
       }
       for (std::size_t i = 0; i < gradients.size(); ++i) {
-        expect_near(gradients[i], expected.gradients[i], tolerance, "gradient " + std::to_string(i));
+        expect_near(gradients[i], expected->gradients[i], tolerance, "gradient " + std::to_string(i));
       }
       if (!op.border || column != &ops(device, dtype)) continue;
       Tensors leaves = in;
       for (std::size_t i = 0; i < gradients.size(); ++i) leaves[i] = in[i].detach().requires_grad_();
       const auto result = op.border(leaves, shape);
-      expect_near(result.detach(), expected.results[0], tolerance, "the public function");
+      expect_near(result.detach(), expected->results[0], tolerance, "the public function");
       result.backward(upstream.to(device));
       for (std::size_t i = 0; i < gradients.size(); ++i) {
-        expect_near(leaves[i].grad(), expected.gradients[i], tolerance, "gradient of the public function " + std::to_string(i));
+        expect_near(leaves[i].grad(), expected->gradients[i], tolerance, "gradient of the public function " + std::to_string(i));
       }
     }
   }
@@ -266,7 +274,7 @@ Description attention_op() {
   std::vector<Shape> shapes;
   std::int64_t seed = 0;
   for (const auto& heads : {Shape{9, 3, 64}, {4, 4, 16}, {2, 1, 24}, {3, 1, 5}, {2, 2, 128}, {2, 1, 8}}) {
-    for (const std::int64_t longest : {5, 5, 90, 300}) shapes.push_back({heads[0], heads[1], heads[2], longest, ++seed});
+    for (const std::int64_t longest : {5, 5, 5, 40, 90}) shapes.push_back({heads[0], heads[1], heads[2], longest, ++seed});
   }
   const auto scale = [](const Shape& s) { return 1 / std::sqrt(static_cast<double>(s[2])); };
   return {.name = "attention",
