@@ -16,7 +16,7 @@ using tensor::expect_layout;
 // Enough rows to make good for packing the context's keys, few enough to share out one tree evenly.
 constexpr std::int64_t kChunkRows = 128;
 
-void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan) {
+void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlan& plan) {
   if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries || k.size(0) != plan.num_keys ||
       q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
     fail(ErrorKind::kMismatch,
@@ -28,9 +28,9 @@ void check_shapes(const torch::Tensor& q, const torch::Tensor& k, const torch::T
 
 /// Contiguous q, k and v that fit the plan.
 struct Operands {
-  torch::Tensor q, k, v;
+  Tensor q, k, v;
 };
-Operands checked(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan) {
+Operands checked(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlan& plan) {
   check_shapes(q, k, v, plan);
   Operands operands{q.contiguous(), k.contiguous(), v.contiguous()};
   expect_layout(operands.k, "k of attention", q.device(), q.scalar_type(), k.sizes());
@@ -61,37 +61,35 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   return plan;
 }
 
-torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
+Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
   return ops(device, dtype).attention_bias(plan, device, dtype);
 }
 
-torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                               double scale) {
+Tensor forest_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale) {
   const auto in = checked(q, k, v, *plan);
   const auto& column = ops_of(q);
-  if (column.attention == reference_ops().attention) return column.attention(in.q, in.k, in.v, *plan, scale, {}).out;
+  if (column.attention == reference_ops().attention) return column.attention({in.q, in.k, in.v, *plan, scale}).out;
   return apply({.forward =
                     [&column, plan, scale](at::TensorList qkv) {
-                      const auto attended = column.attention(qkv[0], qkv[1], qkv[2], *plan, scale, {});
+                      const auto attended = column.attention({qkv[0], qkv[1], qkv[2], *plan, scale});
                       return Outputs{attended.out, attended.out, attended.lse};
                     },
                 .gradient =
-                    [plan, scale](const torch::Tensor& dout, at::TensorList qkv, at::TensorList kept) {
+                    [plan, scale](const Tensor& dout, at::TensorList qkv, at::TensorList kept) {
                       const auto gradient = forest_attention_gradient(dout, qkv[0], qkv[1], qkv[2], {kept[0], kept[1]}, plan, scale);
                       return Outputs{gradient.q, gradient.k, gradient.v};
                     }},
                {in.q, in.k, in.v});
 }
 
-Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                               double scale, const torch::Tensor& bias) {
+Attended forest_attention_rows(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale,
+                               const Tensor& bias) {
   const auto in = checked(q, k, v, *plan);
-  return ops_of(q).attention(in.q, in.k, in.v, *plan, scale, bias);
+  return ops_of(q).attention({in.q, in.k, in.v, *plan, scale, bias});
 }
 
-AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
-                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale,
-                                            const torch::Tensor& bias) {
+AttentionGradient forest_attention_gradient(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Attended& attended,
+                                            const AttentionPlanPtr& plan, double scale, const Tensor& bias) {
   check_shapes(q, k, v, *plan);
   const auto device = q.device();
   const auto dtype = q.scalar_type();
@@ -101,7 +99,7 @@ AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const tor
   expect_layout(k, "k of attention", device, dtype, k.sizes());
   expect_layout(v, "v of attention", device, dtype, k.sizes());
   expect_layout(attended.out, "out of attention", device, dtype, q.sizes());
-  return ops_of(q).attention_gradient(upstream, q, k, v, attended, *plan, scale, bias);
+  return ops_of(q).attention_gradient(upstream, {q, k, v, *plan, scale, bias}, attended);
 }
 
 }  // namespace quiver::backend

@@ -22,8 +22,8 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 ///
 /// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D] -> [Tq, H, D]. Dtype of q; scores and softmax in float32 (float64 for
 /// float64 inputs). Differentiable in q, k and v.
-/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same
-/// result for any number of them; on a GPU libtorch's attention under a mask, and in float64 the definition (reference_attention).
+/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same result for any number
+/// of them. On a GPU libtorch's attention runs under a mask, and in float64 the definition, with a dense mask and O(Tq Tk) memory.
 torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
                                double scale);
 

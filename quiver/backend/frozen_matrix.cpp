@@ -11,19 +11,19 @@
 
 namespace quiver::backend {
 
-FrozenMatrix::FrozenMatrix(torch::Tensor weight) : FrozenMatrix(weight, nullptr) {
+FrozenMatrix::FrozenMatrix(Tensor weight) : FrozenMatrix(weight, nullptr) {
   const torch::NoGradGuard no_grad;
-  layout_ = ops_of(weight).lay_out(std::move(weight));
+  layout_ = ops_of(weight).lay_out(weight);
 }
 
-FrozenMatrix::FrozenMatrix(const torch::Tensor& weight, std::shared_ptr<const MatrixLayout> layout)
+FrozenMatrix::FrozenMatrix(const Tensor& weight, std::shared_ptr<const MatrixLayout> layout)
     : num_outputs_(weight.size(0)),
       depth_(weight.size(1)),
       device_(weight.device()),
       dtype_(weight.scalar_type()),
       layout_(std::move(layout)) {}
 
-torch::Tensor FrozenMatrix::product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const {
+Tensor FrozenMatrix::product(const Tensor& x, const Tensor& bias, const Tensor& onto) const {
   if (x.dim() != 2 || x.size(1) != depth_ || x.scalar_type() != dtype_) {
     fail(ErrorKind::kMismatch, "a product of {} by a matrix of {} to {} features; expected [T, {}] {}", tensor::describe(x), depth_,
          num_outputs_, depth_, c10::toString(dtype_));

@@ -12,7 +12,7 @@ namespace quiver::backend {
 using tensor::compute_dtype;
 using tensor::expect_layout;
 
-torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
+Tensor shrink(const Tensor& x, const Tensor& factor) {
   const StageTimer timer(Stage::kLora);
   const auto rows = x.contiguous(), f = factor.contiguous();
   const auto dtype = x.scalar_type();
@@ -21,7 +21,7 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
   return ops_of(x).shrink(rows, f);
 }
 
-torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+Tensor expand(const Tensor& z, const Tensor& factor, const Tensor& onto, torch::Dtype dtype) {
   const StageTimer timer(Stage::kLora);
   const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
   expect_layout(z, "z of expand", z.device(), compute_dtype(dtype), {z.size(0), factor.size(0)});
@@ -30,7 +30,7 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
   return ops(z.device(), dtype).expand(z, f, base, dtype);
 }
 
-torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
+Tensor outer_product(const Tensor& z, const Tensor& x) {
   const StageTimer timer(Stage::kLora);
   const auto rows = x.contiguous();
   expect_layout(z, "z of outer_product", x.device(), compute_dtype(x.scalar_type()), {x.size(0), z.size(1)});

@@ -13,7 +13,7 @@ namespace quiver::backend {
 using tensor::compute_dtype;
 using tensor::expect_layout;
 
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   const auto rows = x.contiguous();
   if (ops_of(x).rms_norm == reference_ops().rms_norm) return rms_norm_rows(rows, weight, epsilon).y;
   return apply({.forward =
@@ -22,34 +22,33 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
                       return Outputs{normed.y, normed.inverse_rms};
                     },
                 .gradient =
-                    [](const torch::Tensor& dy, at::TensorList in, at::TensorList kept) {
-                      return Outputs{rms_norm_gradient(dy, in[0], in[1], kept[0], {}), torch::Tensor()};
+                    [](const Tensor& dy, at::TensorList in, at::TensorList kept) {
+                      return Outputs{rms_norm_gradient(dy, in[0], in[1], kept[0], {}), Tensor()};
                     }},
                {rows, weight});
 }
 
-Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+Normed rms_norm_rows(const Tensor& x, const Tensor& weight, double epsilon) {
   const StageTimer timer(Stage::kNorm);
   expect_layout(x, "x of rms_norm", x.device(), x.scalar_type(), {x.size(0), x.size(1)});
-  expect_layout(weight, "weight of rms_norm", x.device(), torch::kFloat, {x.size(1)});
+  expect_layout(weight, "weight of rms_norm", x.device(), compute_dtype(x.scalar_type()), {x.size(1)});
   return ops_of(x).rms_norm(x, weight, epsilon);
 }
 
-torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
-                                const torch::Tensor& inverse_rms, const torch::Tensor& onto) {
+Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms, const Tensor& onto) {
   const StageTimer timer(Stage::kNorm);
   const auto device = x.device();
   const auto dtype = x.scalar_type();
   expect_layout(dy, "dy of rms_norm_gradient", device, dtype, {x.size(0), x.size(1)});
   expect_layout(x, "x of rms_norm_gradient", device, dtype, {x.size(0), x.size(1)});
-  expect_layout(weight, "weight of rms_norm_gradient", device, torch::kFloat, {x.size(1)});
+  expect_layout(weight, "weight of rms_norm_gradient", device, compute_dtype(dtype), {x.size(1)});
   expect_layout(inverse_rms, "inverse_rms of rms_norm_gradient", device, compute_dtype(dtype), {x.size(0)});
   if (onto.defined()) expect_layout(onto, "onto of rms_norm_gradient", device, dtype, {x.size(0), x.size(1)});
   return ops_of(x).rms_norm_gradient(dy, x, weight, inverse_rms, onto);
 }
 
-torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine) {
-  const auto turned = [](const torch::Tensor& rows, const torch::Tensor& c, const torch::Tensor& s, Rotation rotation) {
+Tensor rotate(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
+  const auto turned = [](const Tensor& rows, const Tensor& c, const Tensor& s, Rotation rotation) {
     const auto out = torch::empty_like(rows, torch::TensorOptions().requires_grad(false));
     rotate_into(rows, c, s, rotation, out);
     return out;
@@ -58,22 +57,22 @@ torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const 
   if (ops_of(x).rotate_into == reference_ops().rotate_into) return turned(rows, cosine, sine, Rotation::kForward);
   return apply({.forward = [turned](at::TensorList in) { return Outputs{turned(in[0], in[1], in[2], Rotation::kForward)}; },
                 .gradient =
-                    [turned](const torch::Tensor& dy, at::TensorList in, at::TensorList) {
-                      return Outputs{turned(dy, in[1], in[2], Rotation::kBack), torch::Tensor(), torch::Tensor()};
+                    [turned](const Tensor& dy, at::TensorList in, at::TensorList) {
+                      return Outputs{turned(dy, in[1], in[2], Rotation::kBack), Tensor(), Tensor()};
                     }},
                {rows, cosine, sine});
 }
 
-void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation, torch::Tensor out) {
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
   const StageTimer timer(Stage::kRotation);
   expect_layout(x, "x of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
-  expect_layout(cosine, "cosine of rotate", x.device(), torch::kFloat, {x.size(0), x.size(2) / 2});
-  expect_layout(sine, "sine of rotate", x.device(), torch::kFloat, {x.size(0), x.size(2) / 2});
+  expect_layout(cosine, "cosine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), x.size(2) / 2});
+  expect_layout(sine, "sine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), x.size(2) / 2});
   expect_layout(out, "out of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
   ops_of(x).rotate_into(x, cosine, sine, rotation, out);
 }
 
-torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
   const StageTimer timer(Stage::kActivation);
   const auto g = gate.contiguous(), u = up.contiguous();
   expect_layout(g, "gate of swiglu", gate.device(), gate.scalar_type(), gate.sizes());
@@ -82,14 +81,14 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
   if (column.swiglu == reference_ops().swiglu) return column.swiglu(g, u);
   return apply({.forward = [&column](at::TensorList in) { return Outputs{column.swiglu(in[0], in[1])}; },
                 .gradient =
-                    [](const torch::Tensor& dy, at::TensorList in, at::TensorList) {
+                    [](const Tensor& dy, at::TensorList in, at::TensorList) {
                       const auto gradient = swiglu_gradient(dy, in[0], in[1]);
                       return Outputs{gradient.gate, gradient.up};
                     }},
                {g, u});
 }
 
-SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up) {
+SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
   const StageTimer timer(Stage::kActivation);
   expect_layout(dy, "dy of swiglu_gradient", gate.device(), gate.scalar_type(), gate.sizes());
   expect_layout(gate, "gate of swiglu_gradient", gate.device(), gate.scalar_type(), gate.sizes());
@@ -97,12 +96,12 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
   return ops_of(gate).swiglu_gradient(dy, gate, up);
 }
 
-LogitsSummary summarize_logits(const torch::Tensor& logits) {
+LogitsSummary summarize_logits(const Tensor& logits) {
   expect_layout(logits, "logits of log_sum_exp", logits.device(), logits.scalar_type(), {logits.size(0), logits.size(1)});
   return ops_of(logits).summarize_logits(logits);
 }
 
-torch::Tensor cross_entropy_into(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight) {
+Tensor cross_entropy_into(Tensor& logits, const Tensor& target, const Tensor& weight) {
   const StageTimer timer(Stage::kLoss);
   const auto dtype = compute_dtype(logits.scalar_type());
   expect_layout(logits, "logits of head_loss", logits.device(), logits.scalar_type(), {logits.size(0), logits.size(1)});

@@ -11,13 +11,13 @@
 
 namespace quiver::backend {
 
-/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] float32 and frozen.
+/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] of compute_dtype(x), frozen.
 /// Computed in float32 (float64 for float64 x), returned in x's dtype. Differentiable in x, whose strides may be any.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
 
 /// Rotary position embedding (Su et al. 2021, eq. 34) in the half-split layout of Llama checkpoints: pair (i, i + D/2)
-/// of every head is rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] float32. Differentiable in x, whose strides may be
-/// any.
+/// of every head is rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] of compute_dtype(x). Differentiable in x, whose
+/// strides may be any.
 torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine);
 
 /// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes. Differentiable in both, whose strides may be any.

@@ -25,7 +25,6 @@ namespace quiver::backend {
 namespace {
 
 using testing::draw;
-using torch::Tensor;
 using Tensors = std::vector<Tensor>;
 using Shape = std::vector<std::int64_t>;
 
@@ -142,7 +141,7 @@ Description rms_norm_op() {
           .shapes = {{37, 130}, {0, 8}, {1, 1}, {5, 16}, {130, 63}},
           .arguments =
               [](const Shape& s) {
-                return std::vector<Argument>{{draw(s, 1)}, {draw({s[1]}, 2) + 1, Kind::kGiven}};
+                return std::vector<Argument>{{draw(s, 1)}, {draw({s[1]}, 2) + 1, Kind::kWide}};
               },
           .forward =
               [](const Ops& column, const Tensors& in, const Shape&) {
@@ -174,7 +173,7 @@ Description rotate_op() {
           .arguments =
               [](const Shape& s) {
                 const auto angles = draw({s[0], s[2] / 2}, 3, 3);
-                return std::vector<Argument>{{draw(s, 4)}, {angles.cos(), Kind::kGiven}, {angles.sin(), Kind::kGiven}};
+                return std::vector<Argument>{{draw(s, 4)}, {angles.cos(), Kind::kWide}, {angles.sin(), Kind::kWide}};
               },
           .forward = [turned](const Ops& column, const Tensors& in, const Shape&) { return turned(column, in[0], in, Rotation::kForward); },
           .gradient = [turned](const Ops& column, const Tensors& in, const Tensor& dy,
@@ -284,14 +283,16 @@ Description attention_op() {
                 const auto rows = plan_of(s)->num_queries;
                 return std::vector<Argument>{{draw({rows, s[0], s[2]}, 1)}, {draw({rows, s[1], s[2]}, 2)}, {draw({rows, s[1], s[2]}, 3)}};
               },
-          .forward = [scale](const Ops& column, const Tensors& in,
-                             const Shape& s) { return Tensors{column.attention(in[0], in[1], in[2], *plan_of(s), scale(s), {}).out}; },
+          .forward =
+              [scale](const Ops& column, const Tensors& in, const Shape& s) {
+                return Tensors{column.attention({in[0], in[1], in[2], *plan_of(s), scale(s)}).out};
+              },
           .gradient =
               [scale](const Ops& column, const Tensors& in, const Tensor& dout, const Shape& s) {
                 const auto plan = plan_of(s);
                 const auto bias = column.attention_bias(*plan, dout.device(), dout.scalar_type());
-                const auto attended = column.attention(in[0], in[1], in[2], *plan, scale(s), bias);
-                const auto gradient = column.attention_gradient(dout, in[0], in[1], in[2], attended, *plan, scale(s), bias);
+                const AttentionInput input{in[0], in[1], in[2], *plan, scale(s), bias};
+                const auto gradient = column.attention_gradient(dout, input, column.attention(input));
                 return Tensors{gradient.q, gradient.k, gradient.v};
               },
           .border = [scale](const Tensors& in, const Shape& s) { return forest_attention(in[0], in[1], in[2], plan_of(s), scale(s)); },
@@ -314,7 +315,7 @@ Description decoding_op() {
                 plan.spans = {{0, 20}, {30, 4}, {0, 20}};
                 plan.blocks = {{.first_query = 0, .first_key = 34, .length = 2, .spans_begin = 0, .spans_end = 2, .num_visible = 24},
                                {.first_query = 2, .first_key = 22, .length = 1, .spans_begin = 2, .spans_end = 3, .num_visible = 20}};
-                return Tensors{column.attention(in[0], in[1], in[2], plan, 0.3, {}).out};
+                return Tensors{column.attention({in[0], in[1], in[2], plan, 0.3}).out};
               },
           .tolerance = rounding({1e-5, 1e-5}, {3e-2, 3e-2})};
 }

@@ -15,18 +15,18 @@ namespace {
 using tensor::describe;
 using tensor::expect_layout;
 
-ScoreVectors pack(const torch::Tensor& vectors, torch::Tensor (*layout)(const torch::Tensor&)) {
+ScoreVectors pack(const Tensor& vectors, Tensor (*layout)(const Tensor&)) {
   const torch::NoGradGuard no_grad;
   const auto rows = vectors.detach().to(torch::kCPU, torch::kFloat).contiguous();
   return {tensor::Placed(rows), layout(rows)};
 }
 
-void expect_fit(bool fits, const torch::Tensor& x, const torch::Tensor& vectors) {
+void expect_fit(bool fits, const Tensor& x, const Tensor& vectors) {
   if (!fits) fail(ErrorKind::kInternal, "x {} does not fit vectors {} of adapters", describe(x), describe(vectors));
 }
 
 /// The columns read rows of the table by these.
-void check_groups(const ScoreAdjustment& adjustment, std::int64_t num_adapters, const torch::Tensor& x) {
+void check_groups(const ScoreAdjustment& adjustment, std::int64_t num_adapters, const Tensor& x) {
   if (adjustment.bias.empty()) return;
   const auto size = static_cast<std::int64_t>(adjustment.bias.size()), num_groups = size / num_adapters;
   if (size % num_adapters != 0 || (!adjustment.groups.empty() && static_cast<std::int64_t>(adjustment.groups.size()) != x.size(0))) {
@@ -40,24 +40,23 @@ void check_groups(const ScoreAdjustment& adjustment, std::int64_t num_adapters, 
 
 }  // namespace
 
-TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k) {
+TopScores top_scores(const Tensor& scores, std::int64_t top_k) {
   // Sorting is stable where topk is not: equal scores keep the order of the adapters on every device.
   const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
   return {order.narrow(1, 0, top_k).contiguous(), sorted.narrow(1, 0, top_k).contiguous()};
 }
 
-Chosen choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature) {
+Chosen choose_softmax(const Tensor& scores, std::int64_t top_k, double temperature) {
   const auto top = top_scores(scores, top_k);
   const auto largest = top.scores.narrow(1, 0, 1);
   return {top.index, ((top.scores - largest) / temperature).softmax(1)};  // shifted, so that an infinite temperature gives no NaN
 }
 
-ScoreVectors pack_prototypes(const torch::Tensor& prototypes) { return pack(prototypes, ops(torch::kCPU, torch::kFloat).pack_prototypes); }
+ScoreVectors pack_prototypes(const Tensor& prototypes) { return pack(prototypes, ops(torch::kCPU, torch::kFloat).pack_prototypes); }
 
-ScoreVectors pack_vectors(const torch::Tensor& vectors) { return pack(vectors, ops(torch::kCPU, torch::kFloat).pack_vectors); }
+ScoreVectors pack_vectors(const Tensor& vectors) { return pack(vectors, ops(torch::kCPU, torch::kFloat).pack_vectors); }
 
-Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
-             const ScoreAdjustment& adjustment) {
+Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto& rows = prototypes.rows.on_cpu();
   const auto num_adapters = prototypes.num_adapters();
   expect_fit(rows.dim() == 2 && x.dim() == 2 && x.size(1) == rows.size(1), x, rows);
@@ -69,7 +68,7 @@ Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_
   return ops_of(x).route(prototypes, x.contiguous(), top_k, temperature, adjustment);
 }
 
-torch::Tensor shrink_routed(const ScoreVectors& vectors, const torch::Tensor& x, const torch::Tensor& index) {
+Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {
   const auto& rows = vectors.rows.on_cpu();
   const auto chosen = index.contiguous();
   expect_fit(rows.dim() == 3 && x.dim() == 2 && x.size(1) == rows.size(2), x, rows);
@@ -86,7 +85,7 @@ RoutedAdapters pack_adapters(std::vector<LoraFactors> factors, torch::Device dev
   return adapters;
 }
 
-void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, torch::Tensor y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
   const auto index = chosen.index.contiguous(), weight = chosen.weight.contiguous();
   const auto count = x.size(0);
   if (x.dim() != 2 || x.size(1) != adapters.d_in || index.dim() != 2 || index.size(0) != count || weight.sizes() != index.sizes() ||

@@ -6,7 +6,7 @@
 
 #include "quiver/backend/cpu/columns.h"
 #include "quiver/backend/cuda/columns.h"
-#include "quiver/backend/reference/reference.h"
+#include "quiver/backend/reference/columns.h"
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::backend {
@@ -18,27 +18,13 @@ constexpr std::array kIsas = {CpuIsa::kV2, CpuIsa::kV3, CpuIsa::kV4, CpuIsa::kV4
 constexpr std::array kKernelDtypes = {torch::kFloat, torch::kBFloat16};
 
 Ops reference_column() {
-  return {.name = "reference",
-          .rms_norm = reference::rms_norm,
-          .rms_norm_gradient = reference::rms_norm_gradient,
-          .rotate_into = reference::rotate_into,
-          .swiglu = reference::swiglu,
-          .swiglu_gradient = reference::swiglu_gradient,
-          .summarize_logits = reference::summarize_logits,
-          .cross_entropy_gradient = reference::cross_entropy_gradient,
-          .shrink = reference::shrink,
-          .expand = reference::expand,
-          .outer_product = reference::outer_product,
-          .attention_bias = reference::attention_bias,
-          .attention = reference::attention,
-          .attention_gradient = reference::attention_gradient,
-          .lay_out = reference::lay_out,
-          .pack_prototypes = reference::pack_prototypes,
-          .pack_vectors = reference::pack_vectors,
-          .pack_adapters = reference::pack_adapters,
-          .route = reference::route,
-          .shrink_routed = reference::shrink_routed,
-          .add_routed = reference::add_routed};
+  Ops column{.name = "reference"};
+  reference::add_elementwise(column);
+  reference::add_low_rank(column);
+  reference::add_attention(column);
+  reference::add_frozen_matrix(column);
+  reference::add_routed_lora(column);
+  return column;
 }
 
 Ops cpu_column(CpuIsa isa, torch::Dtype dtype) {

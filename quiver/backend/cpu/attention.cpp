@@ -38,16 +38,16 @@ std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, 
 }
 
 template <typename T>
-AttentionUnit<T> unit_of(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
+AttentionUnit<T> unit_of(const AttentionInput& in) {
   AttentionUnit<T> unit{};
-  unit.q = trusted_data<T>(q);
-  unit.k = trusted_data<T>(k);
-  unit.v = trusted_data<T>(v);
-  unit.num_queries = q.size(0);
-  unit.num_heads = q.size(1);
-  unit.num_kv_heads = k.size(1);
-  unit.head_dim = q.size(2);
-  unit.scale = static_cast<float>(scale);
+  unit.q = trusted_data<T>(in.q);
+  unit.k = trusted_data<T>(in.k);
+  unit.v = trusted_data<T>(in.v);
+  unit.num_queries = in.q.size(0);
+  unit.num_heads = in.q.size(1);
+  unit.num_kv_heads = in.k.size(1);
+  unit.head_dim = in.q.size(2);
+  unit.scale = static_cast<float>(in.scale);
   return unit;
 }
 
@@ -116,7 +116,7 @@ void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
 }
 
 template <CpuIsa kIsa, typename T>
-void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
+void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, Tensor& out, Tensor& lse) {
   unit.out = mutable_trusted_data<T>(out);
   unit.lse = mutable_trusted_data<float>(lse);
   if (plan.chunks.chunks.empty()) return run_decode<kIsa>(unit, plan);
@@ -126,7 +126,7 @@ void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor
 /// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
 /// the chunk's own rows.
 template <CpuIsa kIsa, typename T>
-void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torch::Tensor& dout, const Attended& attended,
+void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const Tensor& dout, const Attended& attended,
                   const AttentionGradient& gradient) {
   unit.dout = trusted_data<T>(dout);
   unit.out_in = trusted_data<T>(attended.out);
@@ -136,7 +136,7 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
   const auto width = kernel::padded(unit.head_dim);
   std::vector<std::int64_t> first_key = {0};  // of each chunk, among all their keys
   for (const auto& chunk : work.chunks) first_key.push_back(first_key.back() + chunk.num_keys());
-  torch::Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
+  Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
   float* places = mutable_trusted_data<float>(partial);
   const auto place = [&](std::int64_t which, std::int64_t kv_head, std::size_t chunk, std::int64_t key) {
     return places + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
@@ -163,21 +163,20 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
 }
 
 template <CpuIsa kIsa, typename T>
-Attended attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
-                   const torch::Tensor& /*bias*/) {
+Attended attention(const AttentionInput& in) {
   const torch::NoGradGuard no_grad;
-  Attended attended{q.new_empty(q.sizes()), torch::empty({q.size(1), q.size(0)}, torch::kFloat)};
-  run_forward<kIsa>(unit_of<T>(q, k, v, scale), plan, attended.out, attended.lse);
+  Attended attended{in.q.new_empty(in.q.sizes()), torch::empty({in.q.size(1), in.q.size(0)}, torch::kFloat)};
+  run_forward<kIsa>(unit_of<T>(in), in.plan, attended.out, attended.lse);
   return attended;
 }
 
 template <CpuIsa kIsa, typename T>
-AttentionGradient attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                     const Attended& attended, const AttentionPlan& plan, double scale, const torch::Tensor& /*bias*/) {
+AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended& attended) {
   const torch::NoGradGuard no_grad;
-  if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
-  AttentionGradient gradient{q.new_empty(q.sizes()), k.new_empty(k.sizes()), v.new_empty(v.sizes())};
-  run_backward<kIsa>(unit_of<T>(q, k, v, scale), plan.chunks, dout, attended, gradient);
+  const auto& work = in.plan.chunks;
+  if (work.chunks.empty() && in.q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
+  AttentionGradient gradient{in.q.new_empty(in.q.sizes()), in.k.new_empty(in.k.sizes()), in.v.new_empty(in.v.sizes())};
+  run_backward<kIsa>(unit_of<T>(in), work, dout, attended, gradient);
   return gradient;
 }
 

@@ -16,7 +16,7 @@ constexpr std::int64_t kRowGrain = 16;
 constexpr std::int64_t kElementGrain = 16384;
 
 template <CpuIsa kIsa, typename T>
-Normed rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+Normed rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   Normed normed{x.new_empty(x.sizes()), torch::empty({x.size(0)}, torch::kFloat)};
   const auto* in = trusted_data<T>(x);
   const auto* w = trusted_data<float>(weight);
@@ -29,8 +29,7 @@ Normed rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsi
 }
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
-                                const torch::Tensor& inverse_rms, const torch::Tensor& onto) {
+Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms, const Tensor& onto) {
   auto result = x.new_empty(x.sizes());
   const auto *upstream = trusted_data<T>(dy), *in = trusted_data<T>(x), *start = onto.defined() ? trusted_data<T>(onto) : nullptr;
   const auto *w = trusted_data<float>(weight), *inverse = trusted_data<float>(inverse_rms);
@@ -42,7 +41,7 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
 }
 
 template <CpuIsa kIsa, typename T>
-void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation, torch::Tensor& out) {
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
   const float sign = rotation == Rotation::kBack ? -1.0f : 1.0f;
   const auto* in = trusted_data<T>(x);
   const auto *c = trusted_data<float>(cosine), *s = trusted_data<float>(sine);
@@ -53,7 +52,7 @@ void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torc
 }
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
   auto result = gate.new_empty(gate.sizes());
   const auto *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto* y = mutable_trusted_data<T>(result);
@@ -63,7 +62,7 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
 }
 
 template <CpuIsa kIsa, typename T>
-SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up) {
+SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
   SwigluGradient gradient{gate.new_empty(gate.sizes()), gate.new_empty(gate.sizes())};
   const auto *upstream = trusted_data<T>(dy), *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto *dgate = mutable_trusted_data<T>(gradient.gate), *dup = mutable_trusted_data<T>(gradient.up);
@@ -74,7 +73,7 @@ SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gat
 }
 
 template <CpuIsa kIsa, typename T>
-LogitsSummary summarize_logits(const torch::Tensor& logits) {
+LogitsSummary summarize_logits(const Tensor& logits) {
   LogitsSummary summary{torch::empty({logits.size(0)}, torch::kFloat), torch::empty({logits.size(0)}, torch::kLong)};
   const auto* in = trusted_data<T>(logits);
   auto* lse = mutable_trusted_data<float>(summary.log_sum_exp);
@@ -86,8 +85,7 @@ LogitsSummary summarize_logits(const torch::Tensor& logits) {
 }
 
 template <CpuIsa kIsa, typename T>
-void cross_entropy_gradient(torch::Tensor& logits, const torch::Tensor& log_sum_exp, const torch::Tensor& target,
-                            const torch::Tensor& weight) {
+void cross_entropy_gradient(Tensor& logits, const Tensor& log_sum_exp, const Tensor& target, const Tensor& weight) {
   auto* in_place = mutable_trusted_data<T>(logits);
   const auto *lse = trusted_data<float>(log_sum_exp), *w = trusted_data<float>(weight);
   const auto* ids = trusted_data<std::int64_t>(target);

@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <optional>
-#include <utility>
+#include <type_traits>
 
 #include "quiver/backend/cpu/columns.h"
 #include "quiver/backend/cpu/packed_matrix.h"
 #include "quiver/backend/cpu/packed_product_isa.h"
-#include "quiver/backend/reference/reference.h"
 #include "quiver/backend/row_parts.h"
 #include "quiver/tensor/raw_data.h"
 
@@ -44,7 +43,7 @@ struct BlockedOperators {
   bool all() const { return reorder && linear && linear_onto; }
 };
 
-torch::Tensor call(const std::optional<c10::OperatorHandle>& op, torch::jit::Stack stack) {
+Tensor call(const std::optional<c10::OperatorHandle>& op, torch::jit::Stack stack) {
   op->callBoxed(stack);
   return stack.at(0).toTensor();
 }
@@ -59,33 +58,33 @@ bool can_block(torch::Dtype dtype) {
 /// oneDNN's blocked layout.
 class BlockedMatrix final : public MatrixLayout {
  public:
-  explicit BlockedMatrix(const torch::Tensor& weight)
+  explicit BlockedMatrix(const Tensor& weight)
       : num_outputs_(weight.size(0)), blocked_(call(BlockedOperators::get().reorder, {weight.contiguous(), c10::IValue()})) {}
 
-  torch::Tensor product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const override {
+  Tensor product(const Tensor& x, const Tensor& bias, const Tensor& onto) const override {
     if (x.size(0) == 0) return x.new_empty({0, num_outputs_});  // oneDNN has no products of nothing
     const auto& operators = BlockedOperators::get();
     const auto bias_value = bias.defined() ? c10::IValue(bias) : c10::IValue();
     if (onto.defined()) return call(operators.linear_onto, {x, onto, blocked_, bias_value, "add"});
     return call(operators.linear, {x, blocked_, bias_value, "none", c10::List<std::optional<at::Scalar>>(), c10::IValue()});
   }
-  torch::Tensor dense() const override { return blocked_.to_dense(); }
+  Tensor dense() const override { return blocked_.to_dense(); }
 
  private:
   std::int64_t num_outputs_;
-  torch::Tensor blocked_;
+  Tensor blocked_;
 };
 
 template <CpuIsa kIsa, typename T>
-std::shared_ptr<const MatrixLayout> lay_out(torch::Tensor weight) {
+std::shared_ptr<const MatrixLayout> lay_out(const Tensor& weight) {
   if (can_block(weight.scalar_type())) return std::make_shared<BlockedMatrix>(weight);
   if constexpr (kIsa == CpuIsa::kV3 && std::is_same_v<T, float>) return std::make_shared<PackedMatrix>(weight, kIsa);
-  return reference::lay_out(std::move(weight));
+  return reference_ops().lay_out(weight);
 }
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const torch::Tensor& weight, CpuIsa isa)
+PackedMatrix::PackedMatrix(const Tensor& weight, CpuIsa isa)
     : isa_(isa),
       num_outputs_(weight.size(0)),
       depth_(weight.size(1)),
@@ -101,7 +100,7 @@ PackedMatrix::PackedMatrix(const torch::Tensor& weight, CpuIsa isa)
   });
 }
 
-torch::Tensor PackedMatrix::product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const {
+Tensor PackedMatrix::product(const Tensor& x, const Tensor& bias, const Tensor& onto) const {
   const auto rows = x.contiguous();
   const auto count = x.size(0);
   auto y = torch::empty({count, num_outputs_}, x.options().requires_grad(false));
@@ -120,7 +119,7 @@ torch::Tensor PackedMatrix::product(const torch::Tensor& x, const torch::Tensor&
   return y;
 }
 
-torch::Tensor PackedMatrix::dense() const {
+Tensor PackedMatrix::dense() const {
   return panels_.transpose(1, 2).reshape({panels_.size(0) * width_, depth_}).narrow(0, 0, num_outputs_).contiguous();
 }
 

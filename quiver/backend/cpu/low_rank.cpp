@@ -13,7 +13,7 @@ using tensor::mutable_trusted_data;
 using tensor::trusted_data;
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
+Tensor shrink(const Tensor& x, const Tensor& factor) {
   auto z = torch::empty({x.size(0), factor.size(0)}, torch::kFloat);
   QUIVER_ON_ISA(kIsa, kernel, shrink<T>, x.size(0), x.size(1), factor.size(0), trusted_data<T>(x), trusted_data<float>(factor),
                 mutable_trusted_data<float>(z));
@@ -21,7 +21,7 @@ torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
 }
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+Tensor expand(const Tensor& z, const Tensor& factor, const Tensor& onto, torch::Dtype dtype) {
   auto y = torch::empty({z.size(0), factor.size(1)}, z.options().dtype(dtype));
   QUIVER_ON_ISA(kIsa, kernel, expand<T>, z.size(0), factor.size(1), factor.size(0), trusted_data<float>(z), trusted_data<float>(factor),
                 onto.defined() ? trusted_data<T>(onto) : nullptr, mutable_trusted_data<T>(y));
@@ -29,7 +29,7 @@ torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const 
 }
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
+Tensor outer_product(const Tensor& z, const Tensor& x) {
   auto out = torch::empty({z.size(1), x.size(1)}, torch::kFloat);
   QUIVER_ON_ISA(kIsa, kernel, outer<T>, x.size(0), x.size(1), z.size(1), trusted_data<float>(z), trusted_data<T>(x),
                 mutable_trusted_data<float>(out));

@@ -50,7 +50,7 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 }
 
 /// [ceil(N / 16), d_in, 16] float32: sixteen adapters side by side.
-torch::Tensor pack_prototypes(const torch::Tensor& rows) {
+Tensor pack_prototypes(const Tensor& rows) {
   const auto num_panels = padded(rows.size(0), kPanel) / kPanel;
   auto whole = torch::zeros({num_panels * kPanel, rows.size(1)}, torch::kFloat);
   whole.narrow(0, 0, rows.size(0)).copy_(rows);
@@ -58,7 +58,7 @@ torch::Tensor pack_prototypes(const torch::Tensor& rows) {
 }
 
 /// [N, c, d_in padded to 16] float32.
-torch::Tensor pack_vectors(const torch::Tensor& rows) {
+Tensor pack_vectors(const Tensor& rows) {
   auto packed = torch::zeros({rows.size(0), rows.size(1), padded(rows.size(2), kRowPad)}, torch::kFloat);
   packed.narrow(2, 0, rows.size(2)).copy_(rows);
   return packed;
@@ -86,8 +86,7 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /
 }
 
 template <CpuIsa kIsa, typename T>
-Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
-             const ScoreAdjustment& adjustment) {
+Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto count = x.size(0);
   Chosen chosen{torch::empty({count, top_k}, torch::kLong), torch::empty({count, top_k}, torch::kFloat)};
   if (count == 0) return chosen;
@@ -113,7 +112,7 @@ Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_
 
 /// What all routed products read. The kernels read adapters by `index`: a router's mistake must not become a wild read.
 template <typename T>
-LoraTask<T> lora_task(const torch::Tensor& lora_a, const torch::Tensor& x, const torch::Tensor& index) {
+LoraTask<T> lora_task(const Tensor& lora_a, const Tensor& x, const Tensor& index) {
   const auto num_adapters = lora_a.size(0);
   const auto* chosen = trusted_data<std::int64_t>(index);
   for (std::int64_t i = 0; i < index.numel(); ++i) {
@@ -135,7 +134,7 @@ void for_lora_tiles(const LoraTask<T>& task, std::int64_t num_tokens, F f) {
 }
 
 template <CpuIsa kIsa, typename T>
-torch::Tensor shrink_routed(const ScoreVectors& vectors, const torch::Tensor& x, const torch::Tensor& index) {
+Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {
   const auto task = lora_task<T>(vectors.packed, x, index);
   auto hidden = torch::empty({x.size(0), task.top_k, task.rank}, torch::kFloat);
   if (x.size(0) == 0) return hidden;
@@ -147,7 +146,7 @@ torch::Tensor shrink_routed(const ScoreVectors& vectors, const torch::Tensor& x,
 }
 
 template <CpuIsa kIsa, typename T>
-void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, torch::Tensor& y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
   auto task = lora_task<T>(adapters.layout.lora_a, x, chosen.index);
   if (x.size(0) == 0) return;
   task.y = mutable_trusted_data<T>(y);

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "quiver/backend/cuda/columns.h"
-#include "quiver/backend/reference/reference.h"
+#include "quiver/backend/reference/columns.h"
 #include "quiver/backend/row_parts.h"
 #include "quiver/tensor/raw_data.h"
 
@@ -15,7 +15,7 @@ namespace {
 /// Rows of a bias begin at multiples of this many elements, as libtorch's kernels want them.
 constexpr std::int64_t kBiasAlignment = 16;
 
-torch::Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
+Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
   const auto num_blocks = static_cast<std::int64_t>(plan.blocks.size());
   const auto counts = torch::TensorOptions(torch::kLong);
   auto of_block = torch::zeros({num_blocks, plan.num_keys}, torch::kBool);  // the keys of the spans
@@ -34,7 +34,7 @@ torch::Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dt
     std::fill_n(firsts.begin() + block.first_query, block.length, block.first_key);
     std::iota(lasts.begin() + block.first_query, lasts.begin() + block.first_query + block.length, block.first_key);
   }
-  const auto column = [&](const torch::Tensor& t) { return t.to(device).unsqueeze(1); };
+  const auto column = [&](const Tensor& t) { return t.to(device).unsqueeze(1); };
   const auto keys = torch::arange(plan.num_keys, counts.device(device)).unsqueeze(0);
   const auto own = keys.ge(column(first)).logical_and_(keys.le(column(last)));  // [Tq, Tk]
   const auto seen = of_block.to(device).index_select(0, block_of.to(device)).logical_or_(own);
@@ -44,20 +44,18 @@ torch::Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dt
 }
 
 /// libtorch's attention, whose GPU kernels keep no scores.
-Attended attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
-                   const torch::Tensor& bias) {
-  const auto mask = bias.defined() ? bias : bias_of(plan, q.device(), q.scalar_type());
-  const auto group = q.size(1) / k.size(1);
-  const auto heads_first = [](const torch::Tensor& t) { return t.transpose(0, 1).unsqueeze(0); };  // [1, H, T, D]
-  const auto out = torch::scaled_dot_product_attention(heads_first(q), heads_first(k).repeat_interleave(group, 1),
-                                                       heads_first(v).repeat_interleave(group, 1), mask, /*dropout_p=*/0.0,
-                                                       /*is_causal=*/false, scale);
+Attended attention(const AttentionInput& in) {
+  const auto mask = in.bias.defined() ? in.bias : bias_of(in.plan, in.q.device(), in.q.scalar_type());
+  const auto group = in.q.size(1) / in.k.size(1);
+  const auto heads_first = [](const Tensor& t) { return t.transpose(0, 1).unsqueeze(0); };  // [1, H, T, D]
+  const auto out = torch::scaled_dot_product_attention(heads_first(in.q), heads_first(in.k).repeat_interleave(group, 1),
+                                                       heads_first(in.v).repeat_interleave(group, 1), mask, /*dropout_p=*/0.0,
+                                                       /*is_causal=*/false, in.scale);
   return {out.squeeze(0).transpose(0, 1).contiguous(), {}};
 }
 
-AttentionGradient attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                     const Attended&, const AttentionPlan& plan, double scale, const torch::Tensor& bias) {
-  return reference::gradient_by_autograd(attention, dout, q, k, v, plan, scale, bias);
+AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended&) {
+  return reference::gradient_by_autograd(attention, dout, in);
 }
 
 }  // namespace

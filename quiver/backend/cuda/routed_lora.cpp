@@ -12,7 +12,7 @@ namespace {
 /// The factors one below another, R being the sum of their ranks: lora_a [R, d_in] and lora_b [R, d_out], the rows of s_i B_i^T, float32;
 /// owner [R] int64, the adapter that a row is of.
 RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device device) {
-  std::vector<torch::Tensor> a, b_t;
+  std::vector<Tensor> a, b_t;
   std::vector<std::int64_t> owner;
   for (std::size_t i = 0; i < factors.size(); ++i) {
     const auto& [lora_a, lora_b, scaling] = factors[i];
@@ -23,7 +23,7 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device d
   return {.lora_a = torch::cat(a).to(device), .lora_b = torch::cat(b_t).to(device), .owner = torch::tensor(owner, torch::kLong).to(device)};
 }
 
-void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, torch::Tensor& y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
   const auto num_adapters = static_cast<std::int64_t>(adapters.factors.size());
   const auto weights = torch::zeros({x.size(0), num_adapters}, chosen.weight.options())
                            .scatter_(1, chosen.index, chosen.weight)

@@ -3,11 +3,12 @@
 
 #include <limits>
 
-#include "quiver/backend/reference/reference.h"
+#include "quiver/backend/reference/columns.h"
+#include "quiver/tensor/tensor.h"
 
 namespace quiver::backend {
 
-torch::Tensor dense_mask(const AttentionPlan& plan) {
+Tensor dense_mask(const AttentionPlan& plan) {
   auto seen = torch::zeros({plan.num_queries, plan.num_keys}, torch::kBool);
   for (const auto& block : plan.blocks) {
     auto rows = seen.narrow(0, block.first_query, block.length);
@@ -23,35 +24,41 @@ torch::Tensor dense_mask(const AttentionPlan& plan) {
 }  // namespace quiver::backend
 
 namespace quiver::backend::reference {
+namespace {
 
-torch::Tensor attention_bias(const AttentionPlan&, torch::Device, torch::Dtype) { return {}; }
+Tensor bias_of(const AttentionPlan&, torch::Device, torch::Dtype) { return {}; }  // the definition makes its own mask
 
-Attended attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
-                   const torch::Tensor& /*bias*/) {
-  const auto group = q.size(1) / k.size(1);
-  const auto compute = q.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
-  const auto heads_first = [compute](const torch::Tensor& t) { return t.to(compute).transpose(0, 1); };
-  const auto queries = heads_first(q);                                // [H, Tq, D]
-  const auto keys = heads_first(k).repeat_interleave(group, 0);       // [H, Tk, D]
-  const auto values = heads_first(v).repeat_interleave(group, 0);     // [H, Tk, D]
-  const auto hidden = dense_mask(plan).to(q.device()).logical_not();  // [Tq, Tk]
-  auto scores = queries.matmul(keys.transpose(1, 2)) * scale;         // [H, Tq, Tk]
+Attended attention(const AttentionInput& in) {
+  const auto group = in.q.size(1) / in.k.size(1);
+  const auto compute = tensor::compute_dtype(in.q.scalar_type());
+  const auto heads_first = [compute](const Tensor& t) { return t.to(compute).transpose(0, 1); };
+  const auto queries = heads_first(in.q);                                   // [H, Tq, D]
+  const auto keys = heads_first(in.k).repeat_interleave(group, 0);          // [H, Tk, D]
+  const auto values = heads_first(in.v).repeat_interleave(group, 0);        // [H, Tk, D]
+  const auto hidden = dense_mask(in.plan).to(in.q.device()).logical_not();  // [Tq, Tk]
+  auto scores = queries.matmul(keys.transpose(1, 2)) * in.scale;            // [H, Tq, Tk]
   scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
-  return {scores.softmax(-1).matmul(values).transpose(0, 1).to(q.scalar_type()).contiguous(), {}};
+  return {scores.softmax(-1).matmul(values).transpose(0, 1).to(in.q.scalar_type()).contiguous(), {}};
 }
 
-AttentionGradient attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                     const Attended&, const AttentionPlan& plan, double scale, const torch::Tensor& bias) {
-  return gradient_by_autograd(attention, dout, q, k, v, plan, scale, bias);
+AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended&) {
+  return gradient_by_autograd(attention, dout, in);
 }
 
-AttentionGradient gradient_by_autograd(decltype(Ops::attention) function, const torch::Tensor& dout, const torch::Tensor& q,
-                                       const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan, double scale,
-                                       const torch::Tensor& bias) {
+}  // namespace
+
+AttentionGradient gradient_by_autograd(decltype(Ops::attention) attention, const Tensor& dout, const AttentionInput& in) {
   const torch::AutoGradMode with_grad(true);
-  const torch::autograd::variable_list inputs = {q.detach().requires_grad_(), k.detach().requires_grad_(), v.detach().requires_grad_()};
-  const auto gradients = torch::autograd::grad({function(inputs[0], inputs[1], inputs[2], plan, scale, bias).out}, inputs, {dout});
+  const std::vector<Tensor> inputs = {in.q.detach().requires_grad_(), in.k.detach().requires_grad_(), in.v.detach().requires_grad_()};
+  const auto result = attention({inputs[0], inputs[1], inputs[2], in.plan, in.scale, in.bias}).out;
+  const auto gradients = torch::autograd::grad({result}, inputs, {dout});
   return {gradients[0].contiguous(), gradients[1].contiguous(), gradients[2].contiguous()};
+}
+
+void add_attention(Ops& column) {
+  column.attention_bias = bias_of;
+  column.attention = attention;
+  column.attention_gradient = attention_gradient;
 }
 
 }  // namespace quiver::backend::reference

@@ -1,16 +1,26 @@
 #include <torch/utils.h>
 
-#include "quiver/backend/reference/reference.h"
+#include "quiver/backend/reference/columns.h"
 
 namespace quiver::backend::reference {
 
-torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) { return x.to(factor.scalar_type()).mm(factor.t()); }
+namespace {
 
-torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+Tensor shrink(const Tensor& x, const Tensor& factor) { return x.to(factor.scalar_type()).mm(factor.t()); }
+
+Tensor expand(const Tensor& z, const Tensor& factor, const Tensor& onto, torch::Dtype dtype) {
   const auto update = z.mm(factor);
   return (onto.defined() ? onto.to(update.scalar_type()) + update : update).to(dtype);
 }
 
-torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) { return z.t().mm(x.to(z.scalar_type())); }
+Tensor outer_product(const Tensor& z, const Tensor& x) { return z.t().mm(x.to(z.scalar_type())); }
+
+}  // namespace
+
+void add_low_rank(Ops& column) {
+  column.shrink = shrink;
+  column.expand = expand;
+  column.outer_product = outer_product;
+}
 
 }  // namespace quiver::backend::reference

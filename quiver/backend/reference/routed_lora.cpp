@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "quiver/backend/reference/reference.h"
+#include "quiver/backend/reference/columns.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
@@ -10,7 +10,7 @@ namespace quiver::backend::reference {
 namespace {
 
 /// The table's row of each token's group, [T, num_adapters], on `device`. Only the rows of groups that occur go there.
-torch::Tensor bias_rows(const ScoreAdjustment& adjustment, std::int64_t num_adapters, std::int64_t num_tokens, torch::Device device) {
+Tensor bias_rows(const ScoreAdjustment& adjustment, std::int64_t num_adapters, std::int64_t num_tokens, torch::Device device) {
   std::vector<std::int32_t> distinct(adjustment.groups.begin(), adjustment.groups.end());
   if (distinct.empty()) distinct = {0};
   std::ranges::sort(distinct);
@@ -27,7 +27,7 @@ torch::Tensor bias_rows(const ScoreAdjustment& adjustment, std::int64_t num_adap
 
 /// The tokens that chose an adapter [T_i], and its weight there [T_i, 1].
 struct Users {
-  torch::Tensor rows, gate;
+  Tensor rows, gate;
 };
 
 Users users_of(const Chosen& chosen, std::int64_t adapter) {
@@ -37,14 +37,11 @@ Users users_of(const Chosen& chosen, std::int64_t adapter) {
   return {rows, gate.index_select(0, rows).unsqueeze(1)};
 }
 
-}  // namespace
-
-torch::Tensor pack_prototypes(const torch::Tensor&) { return {}; }
-torch::Tensor pack_vectors(const torch::Tensor&) { return {}; }
+Tensor pack_prototypes(const Tensor&) { return {}; }
+Tensor pack_vectors(const Tensor&) { return {}; }
 RoutedLayout pack_adapters(std::span<const LoraFactors>, torch::Device) { return {}; }
 
-Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_t top_k, double temperature,
-             const ScoreAdjustment& adjustment) {
+Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto device = x.device();
   auto scores = x.to(torch::kFloat).matmul(prototypes.rows.on(device).t()).abs();  // [T, N]
   if (adjustment.scale.defined()) scores = scores * adjustment.scale.on(device) + adjustment.shift.on(device);
@@ -52,20 +49,20 @@ Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_
   return choose_softmax(scores, top_k, temperature);
 }
 
-torch::Tensor shrink_routed(const ScoreVectors& vectors, const torch::Tensor& x, const torch::Tensor& index) {
+Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {
   const auto rows = vectors.rows.on(x.device());                             // [N, c, d_in]
   const auto products = x.to(torch::kFloat).matmul(rows.flatten(0, 1).t());  // [T, N c]
   const auto each = products.view({x.size(0), rows.size(0), rows.size(1)});
   return each.gather(1, index.unsqueeze(2).expand({-1, -1, rows.size(1)}));
 }
 
-void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, torch::Tensor& y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
   const auto dtype = tensor::compute_dtype(x.scalar_type());
   const auto tokens = x.to(dtype);
   const auto& factors = adapters.factors;
-  const auto placed = [&](const torch::Tensor& factor) { return factor.to(x.device(), dtype).t(); };
+  const auto placed = [&](const Tensor& factor) { return factor.to(x.device(), dtype).t(); };
   auto update = torch::zeros(y.sizes(), tokens.options());
-  torch::Tensor mixed;  // u_t = sum_i w_ti A_i x_t, [T, r], where parameters are mixed
+  Tensor mixed;  // u_t = sum_i w_ti A_i x_t, [T, r], where parameters are mixed
   if (combine == Combine::kParams) mixed = torch::zeros({x.size(0), factors.front().lora_a.size(0)}, tokens.options());
 
   std::vector<Users> users;
@@ -87,6 +84,17 @@ void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Ch
     update.index_add_(0, rows, gate.to(dtype) * factors[i].scaling * part);
   }
   y.add_(update.to(y.scalar_type()));
+}
+
+}  // namespace
+
+void add_routed_lora(Ops& column) {
+  column.pack_prototypes = pack_prototypes;
+  column.pack_vectors = pack_vectors;
+  column.pack_adapters = pack_adapters;
+  column.route = route;
+  column.shrink_routed = shrink_routed;
+  column.add_routed = add_routed;
 }
 
 }  // namespace quiver::backend::reference
