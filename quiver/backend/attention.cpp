@@ -40,6 +40,19 @@ Operands checked(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
 
 }  // namespace
 
+Tensor dense_mask(const AttentionPlan& plan) {
+  auto seen = torch::zeros({plan.num_queries, plan.num_keys}, torch::kBool);
+  for (const auto& block : plan.blocks) {
+    auto rows = seen.narrow(0, block.first_query, block.length);
+    for (auto s = block.spans_begin; s < block.spans_end; ++s) {
+      const auto& span = plan.spans[static_cast<std::size_t>(s)];
+      rows.narrow(1, span.first, span.length).fill_(true);
+    }
+    rows.narrow(1, block.first_key, block.length).copy_(torch::ones({block.length, block.length}, torch::kBool).tril());
+  }
+  return seen;
+}
+
 AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   auto plan = std::make_shared<AttentionPlan>();
   plan->num_queries = plan->num_keys = forest.num_rows();

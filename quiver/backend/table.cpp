@@ -6,7 +6,7 @@
 
 #include "quiver/backend/cpu/columns.h"
 #include "quiver/backend/cuda/columns.h"
-#include "quiver/backend/reference/columns.h"
+#include "quiver/backend/reference/reference.h"
 #include "quiver/tensor/cpu.h"
 
 namespace quiver::backend {
@@ -17,18 +17,8 @@ using tensor::CpuIsa;
 constexpr std::array kIsas = {CpuIsa::kV2, CpuIsa::kV3, CpuIsa::kV4, CpuIsa::kV4Bf16};
 constexpr std::array kKernelDtypes = {torch::kFloat, torch::kBFloat16};
 
-Ops reference_column() {
-  Ops column{.name = "reference"};
-  reference::add_elementwise(column);
-  reference::add_low_rank(column);
-  reference::add_attention(column);
-  reference::add_frozen_matrix(column);
-  reference::add_routed_lora(column);
-  return column;
-}
-
 Ops cpu_column(CpuIsa isa, torch::Dtype dtype) {
-  Ops column = reference_column();
+  Ops column = reference::column();
   column.name = tensor::cpu_isa_name(isa);
   cpu::add_elementwise(column, isa, dtype);
   cpu::add_low_rank(column, isa, dtype);
@@ -39,7 +29,7 @@ Ops cpu_column(CpuIsa isa, torch::Dtype dtype) {
 }
 
 Ops cuda_column() {
-  Ops column = reference_column();
+  Ops column = reference::column();
   column.name = "cuda";
   cuda::add_attention(column);
   cuda::add_routed_lora(column);
@@ -47,7 +37,7 @@ Ops cuda_column() {
 }
 
 struct Table {
-  Ops reference = reference_column();
+  Ops reference = reference::column();
   Ops cuda = cuda_column();
   std::array<std::array<Ops, kKernelDtypes.size()>, kIsas.size()> cpu{};
   Table() {

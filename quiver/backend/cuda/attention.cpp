@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "quiver/backend/cuda/columns.h"
-#include "quiver/backend/reference/columns.h"
+#include "quiver/backend/reference/reference.h"
 #include "quiver/backend/row_parts.h"
 #include "quiver/tensor/raw_data.h"
 
