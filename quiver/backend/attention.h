@@ -10,7 +10,7 @@
 
 namespace quiver::backend {
 
-/// The boolean mask [num_queries, num_keys], true where a query sees a key. For the reference and for tests.
+/// The boolean mask [num_queries, num_keys], true where a query sees a key. For the definition and for tests.
 torch::Tensor dense_mask(const AttentionPlan& plan);
 
 using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
@@ -22,8 +22,8 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 ///
 /// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D] -> [Tq, H, D]. Dtype of q; scores and softmax in float32 (float64 for
 /// float64 inputs). Differentiable in q, k and v.
-/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same
-/// result for any number of them; on a GPU libtorch's attention under a mask, and in float64 the definition (reference_attention).
+/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same result for any number
+/// of them. On a GPU libtorch's attention runs under a mask, and in float64 the definition, with a dense mask and O(Tq Tk) memory.
 torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
                                double scale);
 
@@ -46,9 +46,5 @@ AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const tor
 /// What is added to the scores where libtorch's attention runs instead of our kernel, on GPUs: [num_queries, num_keys], 0 where a query
 /// sees a key and -infinity elsewhere. Undefined on the CPU, and for float64.
 torch::Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype);
-
-/// The same by its definition, with a dense mask: O(Tq Tk) memory. Any device and dtype; autograd does the rest.
-torch::Tensor reference_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlan& plan,
-                                  double scale);
 
 }  // namespace quiver::backend

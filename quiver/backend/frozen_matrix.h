@@ -8,45 +8,45 @@
 
 namespace quiver::backend {
 
-/// W [N, K] float32 in panels for the own kernel of products (kernels/packed_product_isa.h). Immutable.
-class PackedMatrix {
+/// How a constant matrix W [N, K] is stored. Immutable, thread-safe.
+class MatrixLayout {
  public:
-  /// weight [N, K] float32 on the CPU, of any strides.
-  explicit PackedMatrix(const torch::Tensor& weight);
-  /// onto + x W^T + bias: x [T, K], bias [N] or undefined, onto [T, N] or undefined, all float32. Within a parallel region on the calling
-  /// thread, else on all. A row of the result does not depend on the other rows.
-  torch::Tensor product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const;
-  torch::Tensor dense() const;  ///< W once more, [N, K]
-
- private:
-  std::int64_t num_outputs_, depth_, width_;
-  torch::Tensor panels_;  // [ceil(N / width), K, width]
+  virtual ~MatrixLayout() = default;
+  /// onto + x W^T + bias, [T, N], of arguments that FrozenMatrix::product has checked.
+  virtual torch::Tensor product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const = 0;
+  virtual torch::Tensor dense() const = 0;  ///< W, [N, K]
+  /// Whether W is an ordinary tensor and the product a torch operation, through which autograd may go.
+  virtual bool is_plain() const { return false; }
 };
 
-/// W [N, K] in the layout that this machine multiplies fastest, and in no other.
+/// A constant matrix W [N, K], stored only in the layout that the column of its device and dtype multiplies fastest:
 ///
 ///   bfloat16 where the CPU multiplies it, float32 with AVX-512   oneDNN's blocked layout: laying W out anew at every
 ///                                                                product would cost a few per cent
-///   float32 with AVX2 alone                                      PackedMatrix: 7 to 26 % faster than libtorch's products
-///                                                                (two Zen 3 cores, 96 to 192 rows)
+///   float32 with AVX2 alone                                      panels for the own kernel of products: 7 to 26 % faster than
+///                                                                libtorch's products (two Zen 3 cores, 96 to 192 rows)
 ///   all else                                                     as it is
 ///
-/// Immutable; copies share the data. Products have no gradient.
+/// Immutable; copies share the data. Products have no gradient, unless the layout is plain.
 class FrozenMatrix {
  public:
   FrozenMatrix() = default;
   explicit FrozenMatrix(torch::Tensor weight);
-  /// onto + x W^T + bias, [T, N]; bias and onto may be undefined. x of W's dtype.
+  /// Of any layout, for the table's columns and for tests.
+  FrozenMatrix(const torch::Tensor& weight, std::shared_ptr<const MatrixLayout> layout);
+  /// onto + x W^T + bias, [T, N]: x [T, K], bias [N] and onto [T, N] of W's dtype, of any strides; bias and onto may be undefined. Throws
+  /// kMismatch for another x, kInternal for another bias or onto.
   torch::Tensor product(const torch::Tensor& x, const torch::Tensor& bias = {}, const torch::Tensor& onto = {}) const;
   /// W^T; of a plain matrix a view.
   FrozenMatrix transposed() const;
-  torch::Tensor dense() const;  ///< W, [N, K]; a copy unless plain
-  bool is_plain() const { return plain_.defined(); }
+  torch::Tensor dense() const { return layout_->dense(); }  ///< W, [N, K]; a copy unless plain
+  bool is_plain() const { return layout_ != nullptr && layout_->is_plain(); }
 
  private:
-  std::int64_t num_outputs_ = 0;
-  torch::Tensor plain_, blocked_;
-  std::shared_ptr<const PackedMatrix> packed_;
+  std::int64_t num_outputs_ = 0, depth_ = 0;
+  torch::Device device_ = torch::kCPU;
+  torch::Dtype dtype_ = torch::kFloat;
+  std::shared_ptr<const MatrixLayout> layout_;
 };
 
 }  // namespace quiver::backend

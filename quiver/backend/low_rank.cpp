@@ -2,75 +2,40 @@
 
 #include <torch/utils.h>
 
-#include "quiver/backend/cpu/low_rank_isa.h"
+#include "quiver/backend/table.h"
 #include "quiver/base/profile.h"
-#include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
+#include "quiver/tensor/tensor.h"
 
 namespace quiver::backend {
-namespace {
 
-using kernel::Bf16;
-using tensor::mutable_raw_data;
-using tensor::raw_data;
+using tensor::compute_dtype;
+using tensor::expect_layout;
 
-bool has_kernel(const torch::Tensor& t, torch::Dtype dtype) { return t.is_cpu() && (dtype == torch::kFloat || dtype == torch::kBFloat16); }
-
-/// Calls f(element) with an element of the type `dtype`.
-template <typename F>
-void with_element(torch::Dtype dtype, F f) {
-  if (dtype == torch::kFloat) return f(float{});
-  f(Bf16{});
-}
-
-}  // namespace
-
-torch::Tensor shrink(const torch::Tensor& x, const torch::Tensor& factor) {
+Tensor shrink(const Tensor& x, const Tensor& factor) {
   const StageTimer timer(Stage::kLora);
-  if (!has_kernel(x, x.scalar_type())) return x.to(factor.scalar_type()).mm(factor.t());
   const auto rows = x.contiguous(), f = factor.contiguous();
-  const auto count = x.size(0), dim = x.size(1), rank = factor.size(0);
-  auto z = torch::empty({count, rank}, torch::kFloat);
-  with_element(x.scalar_type(), [&](auto element) {
-    using T = decltype(element);
-    QUIVER_ON_CPU(kernel, shrink<T>, count, dim, rank, raw_data<T>(rows, "x of shrink", {count, dim}),
-                  raw_data<float>(f, "factor of shrink", {rank, dim}), mutable_raw_data<float>(z, "result of shrink", {count, rank}));
-  });
-  return z;
+  const auto dtype = x.scalar_type();
+  expect_layout(rows, "x of shrink", x.device(), dtype, {x.size(0), x.size(1)});
+  expect_layout(f, "factor of shrink", x.device(), compute_dtype(dtype), {factor.size(0), x.size(1)});
+  return ops_of(x).shrink(rows, f);
 }
 
-torch::Tensor expand(const torch::Tensor& z, const torch::Tensor& factor, const torch::Tensor& onto, torch::Dtype dtype) {
+Tensor expand(const Tensor& z, const Tensor& factor, const Tensor& onto, torch::Dtype dtype) {
   const StageTimer timer(Stage::kLora);
-  if (!has_kernel(z, dtype)) {
-    const auto update = z.mm(factor);
-    return (onto.defined() ? onto.to(update.scalar_type()) + update : update).to(dtype);
-  }
   const auto f = factor.contiguous(), base = onto.defined() ? onto.contiguous() : onto;
-  const auto count = z.size(0), dim = factor.size(1), rank = factor.size(0);
-  auto y = torch::empty({count, dim}, z.options().dtype(dtype));
-  with_element(dtype, [&](auto element) {
-    using T = decltype(element);
-    QUIVER_ON_CPU(kernel, expand<T>, count, dim, rank, raw_data<float>(z, "z of expand", {count, rank}),
-                  raw_data<float>(f, "factor of expand", {rank, dim}),
-                  base.defined() ? raw_data<T>(base, "onto of expand", {count, dim}) : nullptr,
-                  mutable_raw_data<T>(y, "result of expand", {count, dim}));
-  });
-  return y;
+  expect_layout(z, "z of expand", z.device(), compute_dtype(dtype), {z.size(0), factor.size(0)});
+  expect_layout(f, "factor of expand", z.device(), compute_dtype(dtype), {factor.size(0), factor.size(1)});
+  if (base.defined()) expect_layout(base, "onto of expand", z.device(), dtype, {z.size(0), factor.size(1)});
+  return ops(z.device(), dtype).expand(z, f, base, dtype);
 }
 
-torch::Tensor outer_product(const torch::Tensor& z, const torch::Tensor& x) {
+Tensor outer_product(const Tensor& z, const Tensor& x) {
   const StageTimer timer(Stage::kLora);
-  if (!has_kernel(x, x.scalar_type())) return z.t().mm(x.to(z.scalar_type()));
   const auto rows = x.contiguous();
-  const auto count = x.size(0), dim = x.size(1), rank = z.size(1);
-  auto out = torch::empty({rank, dim}, torch::kFloat);
-  with_element(x.scalar_type(), [&](auto element) {
-    using T = decltype(element);
-    QUIVER_ON_CPU(kernel, outer<T>, count, dim, rank, raw_data<float>(z, "z of outer_product", {count, rank}),
-                  raw_data<T>(rows, "x of outer_product", {count, dim}),
-                  mutable_raw_data<float>(out, "result of outer_product", {rank, dim}));
-  });
-  return out;
+  expect_layout(z, "z of outer_product", x.device(), compute_dtype(x.scalar_type()), {x.size(0), z.size(1)});
+  expect_layout(rows, "x of outer_product", x.device(), x.scalar_type(), {x.size(0), x.size(1)});
+  return ops_of(x).outer_product(z, rows);
 }
 
 }  // namespace quiver::backend

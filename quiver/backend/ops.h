@@ -1,5 +1,8 @@
-// The row-wise operations of a Llama block, each with its gradient. On the CPU in float32 and bfloat16 one fused pass
-// over memory; elsewhere (float64, CUDA) written out in torch operations, which is also their definition.
+// The row-wise operations of a transformer block, each with its gradient.
+//
+// Every function here and in attention.h, low_rank.h, frozen_matrix.h and routed_lora.h checks its arguments and calls the column of the
+// table (table.h) that fits their device and dtype. Arguments are contiguous and on one device where nothing else is said; another shape,
+// dtype, layout or device throws kInternal and names the argument.
 #pragma once
 
 #include <torch/types.h>
@@ -8,20 +11,21 @@
 
 namespace quiver::backend {
 
-/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] float32 and frozen.
-/// Computed in float32 (float64 for float64 x), returned in x's dtype.
+/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] of compute_dtype(x), frozen.
+/// Computed in float32 (float64 for float64 x), returned in x's dtype. Differentiable in x, whose strides may be any.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
 
 /// Rotary position embedding (Su et al. 2021, eq. 34) in the half-split layout of Llama checkpoints: pair (i, i + D/2)
-/// of every head is rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] float32.
+/// of every head is rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] of compute_dtype(x). Differentiable in x, whose
+/// strides may be any.
 torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine);
 
-/// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes.
+/// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes. Differentiable in both, whose strides may be any.
 torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 
 // The same and their gradients without autograd, for passes that keep what they need themselves.
 
-/// rms_norm and 1 / sqrt(mean(x^2) + epsilon) of each row, [T].
+/// rms_norm and 1 / sqrt(mean(x^2) + epsilon) of each row, [T] in compute_dtype.
 struct Normed {
   torch::Tensor y, inverse_rms;
 };
@@ -29,18 +33,21 @@ Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double
 /// The gradient of x given that of y; added to `onto` [T, d] if defined.
 torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
                                 const torch::Tensor& inverse_rms, const torch::Tensor& onto);
-/// rotate into `out`, which may not be x. With `back` by the opposite angles: the gradient of x given that of the result.
-void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, bool back, torch::Tensor out);
+/// Which way rows are rotated. The gradient of rotated rows is rotated back.
+enum class Rotation { kForward, kBack };
+/// rotate into `out`, which may not be x.
+void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation, torch::Tensor out);
 struct SwigluGradient {
   torch::Tensor gate, up;
 };
 SwigluGradient swiglu_gradient(const torch::Tensor& dy, const torch::Tensor& gate, const torch::Tensor& up);
-/// Log-sum-exp of each row of contiguous logits [N, V], and the index of its largest: [N] in compute_dtype, and int64.
+/// Log-sum-exp of each row of logits [N, V], and the index of its largest: [N] in compute_dtype, and int64.
 struct LogitsSummary {
   torch::Tensor log_sum_exp, best;
 };
 LogitsSummary summarize_logits(const torch::Tensor& logits);
-/// weight_n * -log softmax(logits_n)[target_n], [N]; leaves weight * (softmax - onehot), the gradient, in `logits`.
+/// weight_n * -log softmax(logits_n)[target_n], [N]; leaves weight * (softmax - onehot), the gradient, in `logits`. target [N] int64,
+/// weight [N] in compute_dtype.
 torch::Tensor cross_entropy_into(torch::Tensor& logits, const torch::Tensor& target, const torch::Tensor& weight);
 
 }  // namespace quiver::backend

@@ -5,8 +5,7 @@
 
 namespace quiver::library {
 
-GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections,
-                        bool allow_other_base) {
+GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections, bool allow_other_base) {
   GivenAdapter given{.folder = folder};
   // Before they are read: whoever copies them later can tell whether they are still what was read.
   std::error_code error;

@@ -32,8 +32,7 @@ TEST(Generate, RefusesWhatItCannotDo) {
   EXPECT_ERROR(generate(model, unknown, {}), ErrorKind::kMismatch, "token id 5000 is outside the model's vocabulary of");
   EXPECT_ERROR(generate(model, good, {.sampler = {.temperature = -1}}), ErrorKind::kUsage, "temperature is -1; expected 0 or more");
   EXPECT_ERROR(generate(model, good, {.sampler = {.top_p = 0}}), ErrorKind::kUsage, "`top_p` is 0; expected above 0 and at most 1");
-  const std::vector<std::vector<std::int32_t>> full = {
-      std::vector<std::int32_t>(static_cast<std::size_t>(model.spec().max_positions), 1)};
+  const std::vector<std::vector<std::int32_t>> full = {std::vector<std::int32_t>(static_cast<std::size_t>(model.spec().max_positions), 1)};
   EXPECT_ERROR(generate(model, full, {}), ErrorKind::kUsage, "prompt 0 has 256 tokens; the model's context of 256 leaves no room");
   EXPECT_ERROR(generate(model, full, {}, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has 256 tokens");
   EXPECT_ERROR(generate(model, empty, {}, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has no tokens");

@@ -46,7 +46,7 @@ void forward(const RotateStep& step, RowState& state, StepRecord&, const RowCont
   auto& out = state.slots[at(step.out)];
   if (!out.defined()) out = torch::empty_like(x);
   const auto heads = [&](const Tensor& t) { return t.view({t.size(0), step.num_heads, -1}); };
-  backend::rotate_into(heads(x), context.cosine, context.sine, /*back=*/false, heads(out));
+  backend::rotate_into(heads(x), context.cosine, context.sine, backend::Rotation::kForward, heads(out));
 }
 
 void forward(const GateStep& step, RowState& state, StepRecord&, const RowContext&) {
@@ -84,7 +84,7 @@ struct Backward {
     const auto& dy = gradient(step.out);
     auto dx = torch::empty_like(dy, torch::MemoryFormat::Contiguous);
     const auto heads = [&](const Tensor& t) { return t.view({t.size(0), step.num_heads, -1}); };
-    backend::rotate_into(heads(dy), context.cosine, context.sine, /*back=*/true, heads(dx));
+    backend::rotate_into(heads(dy), context.cosine, context.sine, backend::Rotation::kBack, heads(dx));
     add_to(gradient(step.in), dx);
   }
   void operator()(const GateStep& step) const {

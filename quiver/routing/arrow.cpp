@@ -10,7 +10,6 @@
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
-
 torch::Tensor arrow_prototype(const adapters::LoraPair& pair) { return right_singular(pair).vectors[0].to(torch::kFloat).contiguous(); }
 
 ArrowRouter::ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& options, const Calibration& calibration,
@@ -20,11 +19,10 @@ ArrowRouter::ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& op
     fail(ErrorKind::kMismatch, "not Arrow prototypes: {}; expected a floating matrix [N, d_in], a row for each adapter",
          tensor::describe(prototypes));
   }
-  prototypes_ = tensor::Placed(prototypes.detach().to(torch::kCPU, torch::kFloat).contiguous());
+  prototypes_ = backend::pack_prototypes(prototypes);
   check_choice(options.top_k, options.temperature, num_adapters());
   std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
   check_bias(bias_.get(), num_adapters());
-  packed_ = pack_prototypes(this->prototypes());
 }
 
 RoutingDecision ArrowRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
@@ -34,13 +32,9 @@ RoutingDecision ArrowRouter::decide(const torch::Tensor& x, std::span<const std:
          tensor::describe(prototypes()), width);
   }
   const torch::NoGradGuard no_grad;
-  if (has_kernel(x))
-    return route_packed(packed_, x, options_.top_k, options_.temperature, {scale_.on_cpu(), shift_.on_cpu(), bias_.get(), groups});
-
-  auto scores = x.to(torch::kFloat).matmul(prototypes_.on(x.device()).t()).abs();  // [T, N]
-  if (scale_.defined()) scores = scores * scale_.on(x.device()) + shift_.on(x.device());
-  if (bias_ != nullptr) scores = scores + group_rows(*bias_, groups, x.size(0), x.device());
-  return choose_softmax(scores, options_.top_k, options_.temperature);
+  const auto rows = bias_ == nullptr ? GroupTable::Rows() : bias_->rows();  // these stay while the table changes
+  const std::span<const float> bias(rows.data(), static_cast<std::size_t>(rows.size() * num_adapters()));
+  return backend::route(prototypes_, x, options_.top_k, options_.temperature, {scale_, shift_, bias, groups});
 }
 
 }  // namespace quiver::routing

@@ -9,7 +9,6 @@
 
 #include "quiver/adapters/lora.h"
 #include "quiver/routing/group_table.h"
-#include "quiver/routing/routed_lora_kernel.h"
 #include "quiver/routing/router.h"
 #include "quiver/tensor/placed.h"
 
@@ -44,18 +43,17 @@ class ArrowRouter : public Router {
   ArrowRouter(const torch::Tensor& prototypes, const ArrowOptions& options, const Calibration& calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
 
-  std::int64_t num_adapters() const override { return prototypes_.on_cpu().size(0); }
-  const torch::Tensor& prototypes() const { return prototypes_.on_cpu(); }  ///< [N, d_in] float32
+  std::int64_t num_adapters() const override { return prototypes_.num_adapters(); }
+  const torch::Tensor& prototypes() const { return prototypes_.rows.on_cpu(); }  ///< [N, d_in] float32
 
  protected:
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
 
  private:
-  tensor::Placed prototypes_;
+  backend::ScoreVectors prototypes_;
   ArrowOptions options_;
   tensor::Placed scale_, shift_;  ///< [N]: z = score * scale + shift; undefined without calibration
   std::shared_ptr<const GroupTable> bias_;
-  PackedPrototypes packed_;
 };
 
 }  // namespace quiver::routing

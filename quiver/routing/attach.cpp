@@ -16,7 +16,7 @@ namespace {
 
 using adapters::LoraAdapter;
 
-/// RoutedLinear checks the same, but knows neither names nor paths.
+/// RoutedUpdate checks the same, but knows neither names nor paths.
 void check_fits(const nn::LinearMap& linears, std::span<const LoraAdapter> adapters, Combine combine) {
   check_alike(adapters);
   const auto& first = adapters.front();

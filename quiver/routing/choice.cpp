@@ -75,16 +75,4 @@ torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> 
   return table_rows(table, distinct.groups).to(device).index_select(0, distinct.of_token.to(device));
 }
 
-TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k) {
-  // Sorting is stable where topk is not: equal scores keep the order of the adapters on every device.
-  const auto [sorted, order] = scores.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
-  return {order.narrow(1, 0, top_k).contiguous(), sorted.narrow(1, 0, top_k).contiguous()};
-}
-
-RoutingDecision choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature) {
-  const auto top = top_scores(scores, top_k);
-  const auto largest = top.scores.narrow(1, 0, 1);
-  return {top.index, ((top.scores - largest) / temperature).softmax(1)};  // shifted, so that an infinite temperature gives no NaN
-}
-
 }  // namespace quiver::routing

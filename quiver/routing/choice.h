@@ -34,13 +34,7 @@ torch::Tensor table_rows(const GroupTable& table, std::span<const std::int32_t> 
 /// The table's row of each token's group, [T, width] float32.
 torch::Tensor group_rows(const GroupTable& table, std::span<const std::int32_t> groups, std::int64_t num_tokens, torch::Device device);
 
-/// The top_k largest scores of each token [T, N], the lower index first among equals.
-struct TopScores {
-  torch::Tensor index;   ///< [T, k] int64
-  torch::Tensor scores;  ///< [T, k]
-};
-TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k);
-/// softmax(score / temperature) over the top_k largest; an infinite temperature weighs them equally.
-RoutingDecision choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature);
+using backend::choose_softmax;
+using backend::top_scores;
 
 }  // namespace quiver::routing

@@ -7,13 +7,12 @@
 #include <memory>
 #include <span>
 
+#include "quiver/backend/routed_lora.h"
+
 namespace quiver::routing {
 
-/// For each token the k adapters that serve it and their weights.
-struct RoutingDecision {
-  torch::Tensor index;   ///< [T, k] int64, in [0, num_adapters), no adapter twice in a row
-  torch::Tensor weight;  ///< [T, k] float32
-};
+/// For each token the k adapters that serve it, none twice, and their weights.
+using RoutingDecision = backend::Chosen;
 
 /// Chooses adapters per token. A cache, a recorder or a cross-check of routers is a Router that
 /// wraps one. Thread-safe: route is const and may be called from several threads.

@@ -46,12 +46,11 @@ torch::Tensor adapter_scores(const torch::Tensor& x, const torch::Tensor& vector
   return products.view({x.size(0), vectors.size(0), vectors.size(1)}).norm(2, {2});
 }
 
-ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, const Calibration& calibration,
+ScoreRouter::ScoreRouter(const torch::Tensor& vectors, const ScoreOptions& options, const Calibration& calibration,
                          std::shared_ptr<const GroupTable> bias)
     : options_(options), bias_(std::move(bias)) {
   check_vectors(vectors, options.rule);
-  vectors = vectors.detach().to(torch::kCPU, torch::kFloat).contiguous();
-  vectors_ = tensor::Placed(vectors);
+  vectors_.rows = tensor::Placed(vectors.detach().to(torch::kCPU, torch::kFloat).contiguous());
   check_choice(options.top_k, options.temperature, num_adapters());
   check_bias(bias_.get(), num_adapters());
   std::tie(scale_, shift_) = affine_of(calibration, num_adapters());
@@ -63,30 +62,16 @@ ScoreRouter::ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, con
   if (options.rule.is_signed || options.rule.input != InputNorm::kNone) {
     fail(ErrorKind::kUsage, "a shortlist is made by |v . x|: it does not go with signed scores or normalised inputs");
   }
-  first_ = tensor::Placed(vectors.select(1, 0) / vectors.select(1, 0).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
-  packed_ = pack_prototypes(first_.on_cpu());
-  std::vector<adapters::LoraPair> rows;
-  for (std::int64_t n = 0; n < num_adapters(); ++n) {
-    rows.emplace_back(vectors[n], torch::zeros({1, vectors.size(1)}), static_cast<double>(vectors.size(1)));
-  }
-  packed_vectors_ = pack_adapters(rows);
+  const auto first = vectors_.rows.on_cpu().select(1, 0);
+  vectors_ = backend::pack_vectors(vectors_.rows.on_cpu());
+  first_ = backend::pack_prototypes(first / first.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
 }
 
 RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   const torch::NoGradGuard no_grad;
-  if (options_.shortlist > 0 && has_kernel(x)) {
-    const auto candidates = std::get<0>(route_packed(packed_, x, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
-    return choose(shrink_routed(packed_vectors_, x, candidates).norm(2, {2}), candidates, x.device(), groups);
-  }
-  const auto scores = adapter_scores(x, vectors_.on(x.device()), options_.rule);
-  if (options_.shortlist == 0) return choose(scores, {}, x.device(), groups);
-  const auto candidates = shortlisted(x);
-  return choose(scores.gather(1, candidates), candidates, x.device(), groups);
-}
-
-torch::Tensor ScoreRouter::shortlisted(const torch::Tensor& x) const {
-  const auto scores = x.to(torch::kFloat).matmul(first_.on(x.device()).t()).abs();  // [T, N]
-  return std::get<0>(top_scores(scores, options_.shortlist).index.sort(1));
+  if (options_.shortlist == 0) return choose(adapter_scores(x, vectors_.rows.on(x.device()), options_.rule), {}, x.device(), groups);
+  const auto candidates = std::get<0>(backend::route(first_, x, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
+  return choose(backend::shrink_routed(vectors_, x, candidates).norm(2, {2}), candidates, x.device(), groups);
 }
 
 /// From the scores [T, N] of all adapters, or those of the candidates [T, m] where these are defined.

@@ -53,9 +53,9 @@ class ScoreRouter : public Router {
  public:
   /// vectors [N, c, d_in]. Throws kMismatch unless all fit, kUsage unless 1 <= top_k <= N, temperature > 0, and the shortlist is
   /// 0 or in [top_k, N]. A shortlist is for unsigned scores without input norm.
-  ScoreRouter(torch::Tensor vectors, const ScoreOptions& options, const Calibration& calibration = {},
+  ScoreRouter(const torch::Tensor& vectors, const ScoreOptions& options, const Calibration& calibration = {},
               std::shared_ptr<const GroupTable> bias = nullptr);
-  std::int64_t num_adapters() const override { return vectors_.on_cpu().size(0); }
+  std::int64_t num_adapters() const override { return vectors_.num_adapters(); }
 
  protected:
   RoutingDecision decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const override;
@@ -65,16 +65,11 @@ class ScoreRouter : public Router {
                          std::span<const std::int32_t> groups) const;
   RoutingDecision weigh(const torch::Tensor& scores) const;
 
-  /// The shortlist of each token [T, m], in order of index, by its definition.
-  torch::Tensor shortlisted(const torch::Tensor& x) const;
-
-  tensor::Placed vectors_;  // [N, c, d_in] float32
-  tensor::Placed first_;    // [N, d_in], the first components as unit vectors, for a shortlist
+  backend::ScoreVectors vectors_;  // [N, c, d_in]
+  backend::ScoreVectors first_;    // [N, d_in], the first components as unit vectors, for a shortlist
   ScoreOptions options_;
   tensor::Placed scale_, shift_;
   std::shared_ptr<const GroupTable> bias_;
-  PackedPrototypes packed_;        // the first components, for a shortlist
-  PackedAdapters packed_vectors_;  // all, for the second look
 };
 
 }  // namespace quiver::routing

@@ -13,9 +13,8 @@ bool has_cpu_isa(CpuIsa isa);
 CpuIsa cpu_isa();
 const char* cpu_isa_name(CpuIsa isa = cpu_isa());
 
-/// Calls `function` of this CPU's namespace in `kernels`: QUIVER_ON_CPU(kernel, name<T>, arguments...);
-#define QUIVER_ON_CPU(kernels, function, ...) QUIVER_ON_ISA(quiver::tensor::cpu_isa(), kernels, function, __VA_ARGS__)
-/// The same of the namespace of `isa`, which the CPU must have.
+/// Calls `function` of the namespace of `isa` in `kernels`: QUIVER_ON_ISA(isa, kernel, name<T>, arguments...);
+/// The CPU must have `isa`.
 #define QUIVER_ON_ISA(isa, kernels, function, ...)                                         \
   do {                                                                                     \
     switch (isa) {                                                                         \

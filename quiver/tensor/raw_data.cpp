@@ -9,13 +9,14 @@
 
 namespace quiver::tensor::detail {
 
-void refuse_raw(const torch::Tensor& t, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes) {
+void refuse_layout(const torch::Tensor& t, torch::Device device, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes) {
   std::ostringstream found, expected;
   found << describe(t);
   if (t.defined()) found << " with strides " << t.strides() << " on " << t.device();
   expected << c10::toString(dtype);
   if (sizes) expected << ' ' << *sizes;
-  fail(ErrorKind::kInternal, "{}: {}; expected a contiguous {} on cpu", what, found.str(), expected.str());
+  expected << " on " << device;
+  fail(ErrorKind::kInternal, "{}: {}; expected a contiguous {}", what, found.str(), expected.str());
 }
 
 }  // namespace quiver::tensor::detail

@@ -4,6 +4,7 @@
 
 #include <torch/types.h>
 
+#include <cassert>
 #include <cstddef>
 #include <span>
 
@@ -21,14 +22,25 @@ constexpr torch::Dtype element_dtype() {
 }
 
 namespace detail {
-[[noreturn]] void refuse_raw(const torch::Tensor& t, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes);
+[[noreturn]] void refuse_layout(const torch::Tensor& t, torch::Device device, torch::Dtype dtype, const char* what,
+                                at::OptionalIntArrayRef sizes);
 
-inline void check_raw(const torch::Tensor& t, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes) {
-  const bool fits = t.defined() && t.is_cpu() && t.scalar_type() == dtype && t.is_contiguous() && (!sizes || t.sizes() == *sizes);
+inline void check_layout(const torch::Tensor& t, torch::Device device, torch::Dtype dtype, const char* what,
+                         at::OptionalIntArrayRef sizes) {
+  const bool fits = t.defined() && t.device() == device && t.scalar_type() == dtype && t.is_contiguous() && (!sizes || t.sizes() == *sizes);
   if (!fits) [[unlikely]]
-    refuse_raw(t, dtype, what, sizes);
+    refuse_layout(t, device, dtype, what, sizes);
+}
+inline void check_raw(const torch::Tensor& t, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes) {
+  check_layout(t, torch::kCPU, dtype, what, sizes);
 }
 }  // namespace detail
+
+/// Throws kInternal unless `t` is contiguous, on `device`, of `dtype` and of shape `sizes`. The message begins with `what` ("x of
+/// rms_norm") and says what was found and what was expected. The check costs a few nanoseconds.
+inline void expect_layout(const torch::Tensor& t, const char* what, torch::Device device, torch::Dtype dtype, at::IntArrayRef sizes) {
+  detail::check_layout(t, device, dtype, what, sizes);
+}
 
 /// The elements of a contiguous tensor on the CPU whose dtype is T's and whose shape is `sizes`. Throws kInternal for any other,
 /// beginning with `what` ("x of rms_norm") and saying what both are. The check costs a few nanoseconds.
@@ -43,7 +55,19 @@ T* mutable_raw_data(const torch::Tensor& t, const char* what, at::IntArrayRef si
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-/// The same for any shape; the number of elements comes with them.
+/// The elements of a tensor that expect_layout has let pass, or that was made a moment ago.
+template <typename T>
+const T* trusted_data(const torch::Tensor& t) {
+  assert(t.is_cpu() && t.scalar_type() == element_dtype<T>() && t.is_contiguous());
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <typename T>
+T* mutable_trusted_data(const torch::Tensor& t) {
+  assert(t.is_cpu() && t.scalar_type() == element_dtype<T>() && t.is_contiguous());
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+/// Like raw_data, for any shape; the number of elements comes with them.
 template <typename T>
 std::span<const T> elements(const torch::Tensor& t, const char* what) {
   detail::check_raw(t, element_dtype<T>(), what, std::nullopt);

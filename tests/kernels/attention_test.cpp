@@ -179,7 +179,7 @@ AttentionUnit<T> unit_of(const Shape& shape, std::int64_t num_queries, double sc
   return unit;
 }
 
-/// The gradients of all chunks, as nn/attention_kernel.cpp collects them.
+/// The gradients of all chunks, as backend/cpu/attention.cpp collects them.
 template <typename T>
 void run_backward(CpuIsa isa, AttentionUnit<T> unit, const AttentionChunks& work, T* dk, T* dv) {
   const auto width = kernel::padded(unit.head_dim);

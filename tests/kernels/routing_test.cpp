@@ -122,7 +122,7 @@ struct Routed {
         b(draw.values<float>(adapters * d_out * rank, -0.5, 0.5)),
         scaling(draw.values<float>(adapters, 0.5, 2)),
         weight(draw.values<float>(tokens * top_k, 0, 1)),
-        packed_a(adapters * rank * kernel::padded(d_in, kernel::kPad)),
+        packed_a(adapters * rank * kernel::padded(d_in, kernel::kRowPad)),
         packed_b(kernel::padded(d_out, kernel::kColumns) * adapters * rank),
         index(tokens * top_k),
         mix(draw.coin()) {
@@ -130,7 +130,7 @@ struct Routed {
     if (mix) std::ranges::fill(scaling.all(), 1.5F);
     std::ranges::fill(packed_a.all(), 0.0F);
     std::ranges::fill(packed_b.all(), 0.0F);
-    const auto width = kernel::padded(d_in, kernel::kPad), columns = kernel::kColumns;
+    const auto width = kernel::padded(d_in, kernel::kRowPad), columns = kernel::kColumns;
     for (std::int64_t n = 0; n < adapters; ++n) {
       for (std::int64_t r = 0; r < rank; ++r) {
         for (std::int64_t c = 0; c < d_in; ++c) packed_a.data()[(n * rank + r) * width + c] = a.data()[(n * rank + r) * d_in + c];

@@ -10,8 +10,6 @@
 
 namespace quiver::backend::kernel {
 
-using backend::kernel::Bf16;
-
 #define QUIVER_LOW_RANK_KERNELS(ISA)                                                                                             \
   namespace ISA {                                                                                                                \
   /* z [T, r] = x [T, d] factor^T */                                                                                             \

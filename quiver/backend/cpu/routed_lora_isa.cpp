@@ -6,7 +6,7 @@
 namespace quiver::backend::kernel::QUIVER_ISA {
 namespace {
 
-/// A row of x as float32, with zeros up to padded(n, kPad).
+/// A row of x as float32, with zeros up to padded(n, kRowPad).
 template <typename T>
 QUIVER_INLINE void unpack(const T* in, std::int64_t n, float* out) {
   std::int64_t c = 0;
@@ -17,7 +17,7 @@ QUIVER_INLINE void unpack(const T* in, std::int64_t n, float* out) {
     store(out + c, load(rest));
     c += kLanes;
   }
-  for (; c < padded(n, kPad); c += kLanes) store(out + c, Vec{});
+  for (; c < padded(n, kRowPad); c += kLanes) store(out + c, Vec{});
 }
 
 // ---- Arrow: scores, the top k, softmax
@@ -173,7 +173,7 @@ QUIVER_INLINE void sort_by_adapter(const std::int64_t* index, std::int64_t num_p
 /// u[p] = A_n x_t for kRows pairs p = (t, a choice of adapter n), whose lora_a is `a`.
 template <int kRows, typename T>
 QUIVER_INLINE void shrink_pairs(const LoraTask<T>& task, const float* x, const float* a, const std::int32_t* pairs, float* u) {
-  const std::int64_t width = padded(task.d_in, kPad);
+  const std::int64_t width = padded(task.d_in, kRowPad);
   const float* xs[kRows];
   float* us[kRows];
   for (int i = 0; i < kRows; ++i) {
@@ -192,7 +192,7 @@ QUIVER_INLINE void shrink(const LoraTask<T>& task, const float* x, std::int64_t 
   std::int32_t* start = ints + num_pairs;
   sort_by_adapter(index, num_pairs, task.num_adapters, order, start);
   for (std::int64_t n = 0; n < task.num_adapters; ++n) {
-    const float* a = task.lora_a + n * task.rank * padded(task.d_in, kPad);
+    const float* a = task.lora_a + n * task.rank * padded(task.d_in, kRowPad);
     std::int64_t i = start[n];
     for (; i + kRows <= start[n + 1]; i += kRows) shrink_pairs<kRows>(task, x, a, order + i, u);
     for (; i < start[n + 1]; ++i) shrink_pairs<1>(task, x, a, order + i, u);
@@ -244,7 +244,7 @@ QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::in
 template <typename T>
 void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch) {
   constexpr int kRows = kLanes / 2;  // eight vectors of sums
-  const std::int64_t width = padded(task.d_in, kPad);
+  const std::int64_t width = padded(task.d_in, kRowPad);
   const std::int64_t num_scores = padded(task.num_adapters, kPanel);
   float* scores = scratch + 16 * width;
   for (std::int64_t t = begin; t < end;) {
@@ -273,14 +273,14 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
 
 template <typename T>
 void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, float* hidden) {
-  const std::int64_t width = padded(task.d_in, kPad);
+  const std::int64_t width = padded(task.d_in, kRowPad);
   for (std::int64_t t = begin; t < end; ++t) unpack(task.x + t * task.d_in, task.d_in, scratch + (t - begin) * width);
   shrink(task, scratch, (end - begin) * task.top_k, task.index + begin * task.top_k, hidden + begin * task.top_k * task.rank, ints);
 }
 
 template <typename T>
 void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
-  const std::int64_t width = padded(task.d_in, kPad);
+  const std::int64_t width = padded(task.d_in, kRowPad);
   const std::int64_t per_token = task.top_k * task.rank;
   float* x = scratch;
   float* u = scratch + tile_tokens(task.d_in) * width;

@@ -12,10 +12,8 @@
 
 namespace quiver::backend::kernel {
 
-using backend::kernel::Bf16;
-
 /// Floats that rows of x and of lora_a are padded to, with zeros.
-inline constexpr std::int64_t kPad = 16;
+inline constexpr std::int64_t kRowPad = 16;
 /// Adapters side by side in the packed prototypes.
 inline constexpr std::int64_t kPanel = 16;
 /// Columns of y computed at once: a block of all lora_b of this width stays in the first-level
@@ -45,7 +43,7 @@ struct ArrowTask {
   float* weight;               ///< [T, top_k]
 };
 constexpr std::int64_t arrow_scratch_floats(std::int64_t d_in, std::int64_t num_adapters) {
-  return 16 * (padded(d_in, kPad) + padded(num_adapters, kPanel));
+  return 16 * (padded(d_in, kRowPad) + padded(num_adapters, kPanel));
 }
 
 /// y [T, d_out] += the routed updates of x [T, d_in].
@@ -53,7 +51,7 @@ template <typename T>
 struct LoraTask {
   const T* x;
   T* y;
-  const float* lora_a;        ///< [N, rank, padded(d_in, kPad)]
+  const float* lora_a;        ///< [N, rank, padded(d_in, kRowPad)]
   const float* lora_b;        ///< [ceil(d_out / kColumns), N, rank, kColumns]
   const float* scaling;       ///< [N]
   const std::int64_t* index;  ///< [T, top_k], in [0, N)
@@ -62,7 +60,7 @@ struct LoraTask {
   bool mix_parameters;  ///< (sum w B)(sum w A) instead of sum w B A; then all scalings are equal
 };
 constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k, std::int64_t rank) {
-  return tile_tokens(d_in) * (padded(d_in, kPad) + top_k * rank);
+  return tile_tokens(d_in) * (padded(d_in, kRowPad) + top_k * rank);
 }
 constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, std::int64_t num_adapters) {
   return tile_tokens(d_in) * top_k + num_adapters + 1;

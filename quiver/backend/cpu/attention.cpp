@@ -1,5 +1,3 @@
-#include "quiver/backend/attention_kernel.h"
-
 #include <ATen/Parallel.h>
 #include <torch/utils.h>
 
@@ -7,21 +5,22 @@
 #include <atomic>
 
 #include "quiver/backend/cpu/attention_isa.h"
+#include "quiver/backend/cpu/columns.h"
 #include "quiver/base/error.h"
 #include "quiver/base/profile.h"
-#include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
 
-namespace quiver::backend {
+// Skips what is not visible, on all threads, with the same result for any number of them.
+namespace quiver::backend::cpu {
 namespace {
 
 using kernel::AttentionUnit;
-using kernel::Bf16;
 using kernel::GradientUse;
 using kernel::KeySpan;
 using kernel::QueryBlock;
-using tensor::mutable_raw_data;
-using tensor::raw_data;
+using tensor::CpuIsa;
+using tensor::mutable_trusted_data;
+using tensor::trusted_data;
 using Chunk = AttentionChunks::Chunk;
 
 const KeySpan* in_kernels_terms(const AttentionSpan* spans) {
@@ -39,16 +38,16 @@ std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, 
 }
 
 template <typename T>
-AttentionUnit<T> unit_of(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
+AttentionUnit<T> unit_of(const AttentionInput& in) {
   AttentionUnit<T> unit{};
-  unit.q = raw_data<T>(q, "q of attention", {q.size(0), q.size(1), q.size(2)});
-  unit.k = raw_data<T>(k, "k of attention", {k.size(0), k.size(1), q.size(2)});
-  unit.v = raw_data<T>(v, "v of attention", k.sizes());
-  unit.num_queries = q.size(0);
-  unit.num_heads = q.size(1);
-  unit.num_kv_heads = k.size(1);
-  unit.head_dim = q.size(2);
-  unit.scale = static_cast<float>(scale);
+  unit.q = trusted_data<T>(in.q);
+  unit.k = trusted_data<T>(in.k);
+  unit.v = trusted_data<T>(in.v);
+  unit.num_queries = in.q.size(0);
+  unit.num_heads = in.q.size(1);
+  unit.num_kv_heads = in.k.size(1);
+  unit.head_dim = in.q.size(2);
+  unit.scale = static_cast<float>(in.scale);
   return unit;
 }
 
@@ -62,7 +61,7 @@ void for_units(std::int64_t count, std::int64_t scratch_floats, F f) {
   at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
     const StageTimer timer(Stage::kAttention);
     for (auto thread = begin; thread < end; ++thread) {
-      float* mine = mutable_raw_data<float>(scratch, "scratch of attention", scratch.sizes()) + thread * scratch.size(1);
+      float* mine = mutable_trusted_data<float>(scratch) + thread * scratch.size(1);
       for (auto i = next.fetch_add(1); i < count; i = next.fetch_add(1)) f(i, mine);
     }
   });
@@ -99,7 +98,7 @@ void for_chunks(AttentionUnit<T> unit, const AttentionChunks& work, F f) {
             });
 }
 
-template <typename T>
+template <CpuIsa kIsa, typename T>
 void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
   const auto blocks = query_blocks(plan.blocks, plan.spans);
   std::int64_t most = 0;
@@ -112,39 +111,40 @@ void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
               mine.kv_head = index % unit.num_kv_heads;
               mine.blocks = blocks.data() + index / unit.num_kv_heads;
               mine.num_blocks = 1;
-              QUIVER_ON_CPU(kernel, attention_decode, mine);
+              QUIVER_ON_ISA(kIsa, kernel, attention_decode, mine);
             });
 }
 
-template <typename T>
-void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, torch::Tensor& out, torch::Tensor& lse) {
-  unit.out = mutable_raw_data<T>(out, "out of attention", out.sizes());
-  unit.lse = mutable_raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries});
-  if (plan.chunks.chunks.empty()) return run_decode(unit, plan);
-  for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_CPU(kernel, attention_forward, mine); });
+template <CpuIsa kIsa, typename T>
+void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, Tensor& out, Tensor& lse) {
+  unit.out = mutable_trusted_data<T>(out);
+  unit.lse = mutable_trusted_data<float>(lse);
+  if (plan.chunks.chunks.empty()) return run_decode<kIsa>(unit, plan);
+  for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_ISA(kIsa, kernel, attention_forward, mine); });
 }
 
 /// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
 /// the chunk's own rows.
-template <typename T>
-void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torch::Tensor& dout, const torch::Tensor& out,
-                  const torch::Tensor& lse, torch::Tensor& dq, torch::Tensor& dk, torch::Tensor& dv) {
-  unit.dout = raw_data<T>(dout, "dout of attention", dq.sizes());
-  unit.out_in = raw_data<T>(out, "out of attention", dq.sizes());
-  unit.lse = const_cast<float*>(raw_data<float>(lse, "lse of attention", {unit.num_heads, unit.num_queries}));
-  unit.dq = mutable_raw_data<T>(dq, "dq of attention", dq.sizes());
+template <CpuIsa kIsa, typename T>
+void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const Tensor& dout, const Attended& attended,
+                  const AttentionGradient& gradient) {
+  unit.dout = trusted_data<T>(dout);
+  unit.out_in = trusted_data<T>(attended.out);
+  unit.lse = const_cast<float*>(tensor::raw_data<float>(attended.lse, "lse of attention", {unit.num_heads, unit.num_queries}));
+  unit.dq = mutable_trusted_data<T>(gradient.q);
+  auto *dk = mutable_trusted_data<T>(gradient.k), *dv = mutable_trusted_data<T>(gradient.v);
   const auto width = kernel::padded(unit.head_dim);
   std::vector<std::int64_t> first_key = {0};  // of each chunk, among all their keys
   for (const auto& chunk : work.chunks) first_key.push_back(first_key.back() + chunk.num_keys());
-  torch::Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
-  float* places = mutable_raw_data<float>(partial, "gradients of attention", partial.sizes());
+  Tensor partial = torch::empty({2, unit.num_kv_heads, first_key.back(), width}, torch::kFloat);
+  float* places = mutable_trusted_data<float>(partial);
   const auto place = [&](std::int64_t which, std::int64_t kv_head, std::size_t chunk, std::int64_t key) {
     return places + ((which * unit.num_kv_heads + kv_head) * first_key.back() + first_key[chunk] + key) * width;
   };
   for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
     mine.dk = place(0, mine.kv_head, chunk, 0);
     mine.dv = place(1, mine.kv_head, chunk, 0);
-    QUIVER_ON_CPU(kernel, attention_backward, mine);
+    QUIVER_ON_ISA(kIsa, kernel, attention_backward, mine);
   });
   for_chunks(unit, work, [&](AttentionUnit<T>& mine, std::size_t chunk) {
     mine.dk = place(0, mine.kv_head, chunk, 0);
@@ -158,39 +158,35 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const torc
       uses.push_back({use->first_row - mine.first_row, use->length, place(0, mine.kv_head, user, use->first_key),
                       place(1, mine.kv_head, user, use->first_key)});
     }
-    QUIVER_ON_CPU(kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()),
-                  mutable_raw_data<T>(dk, "dk of attention", dk.sizes()), mutable_raw_data<T>(dv, "dv of attention", dk.sizes()));
+    QUIVER_ON_ISA(kIsa, kernel, collect_gradients, mine, uses.data(), static_cast<std::int64_t>(uses.size()), dk, dv);
   });
+}
+
+template <CpuIsa kIsa, typename T>
+Attended attention(const AttentionInput& in) {
+  const torch::NoGradGuard no_grad;
+  Attended attended{in.q.new_empty(in.q.sizes()), torch::empty({in.q.size(1), in.q.size(0)}, torch::kFloat)};
+  run_forward<kIsa>(unit_of<T>(in), in.plan, attended.out, attended.lse);
+  return attended;
+}
+
+template <CpuIsa kIsa, typename T>
+AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended& attended) {
+  const torch::NoGradGuard no_grad;
+  const auto& work = in.plan.chunks;
+  if (work.chunks.empty() && in.q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
+  AttentionGradient gradient{in.q.new_empty(in.q.sizes()), in.k.new_empty(in.k.sizes()), in.v.new_empty(in.v.sizes())};
+  run_backward<kIsa>(unit_of<T>(in), work, dout, attended, gradient);
+  return gradient;
 }
 
 }  // namespace
 
-std::tuple<torch::Tensor, torch::Tensor> attention_forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                                           const AttentionPlan& plan, double scale) {
-  const torch::NoGradGuard no_grad;
-  auto out = q.new_empty(q.sizes());
-  auto lse = torch::empty({q.size(1), q.size(0)}, torch::kFloat);
-  if (q.scalar_type() == torch::kFloat) {
-    run_forward(unit_of<float>(q, k, v, scale), plan, out, lse);
-  } else {
-    run_forward(unit_of<Bf16>(q, k, v, scale), plan, out, lse);
-  }
-  return {out, lse};
+void add_attention(Ops& column, CpuIsa isa, torch::Dtype dtype) {
+  with_column(isa, dtype, [&]<CpuIsa kIsa, typename T>() {
+    column.attention = attention<kIsa, T>;
+    column.attention_gradient = attention_gradient<kIsa, T>;
+  });
 }
 
-std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> attention_backward(const torch::Tensor& dout, const torch::Tensor& q,
-                                                                           const torch::Tensor& k, const torch::Tensor& v,
-                                                                           const torch::Tensor& out, const torch::Tensor& lse,
-                                                                           const AttentionPlan& plan, double scale) {
-  const torch::NoGradGuard no_grad;
-  if (plan.chunks.chunks.empty() && q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
-  auto dq = q.new_empty(q.sizes()), dk = k.new_empty(k.sizes()), dv = v.new_empty(v.sizes());
-  if (q.scalar_type() == torch::kFloat) {
-    run_backward(unit_of<float>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
-  } else {
-    run_backward(unit_of<Bf16>(q, k, v, scale), plan.chunks, dout, out, lse, dq, dk, dv);
-  }
-  return {dq, dk, dv};
-}
-
-}  // namespace quiver::backend
+}  // namespace quiver::backend::cpu
