@@ -2,7 +2,6 @@
 
 #include <torch/utils.h>
 
-#include "quiver/backend/differentiable.h"
 #include "quiver/backend/table.h"
 #include "quiver/base/error.h"
 #include "quiver/tensor/raw_data.h"
@@ -78,25 +77,8 @@ Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dt
   return ops(device, dtype).attention_bias(plan, device, dtype);
 }
 
-Tensor forest_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale) {
-  const auto in = checked(q, k, v, *plan);
-  const auto& column = ops_of(q);
-  if (column.attention == reference_ops().attention) return column.attention({in.q, in.k, in.v, *plan, scale}).out;
-  return apply({.forward =
-                    [&column, plan, scale](at::TensorList qkv) {
-                      const auto attended = column.attention({qkv[0], qkv[1], qkv[2], *plan, scale});
-                      return Outputs{attended.out, attended.out, attended.lse};
-                    },
-                .gradient =
-                    [plan, scale](const Tensor& dout, at::TensorList qkv, at::TensorList kept) {
-                      const auto gradient = forest_attention_gradient(dout, qkv[0], qkv[1], qkv[2], {kept[0], kept[1]}, plan, scale);
-                      return Outputs{gradient.q, gradient.k, gradient.v};
-                    }},
-               {in.q, in.k, in.v});
-}
-
-Attended forest_attention_rows(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale,
-                               const Tensor& bias) {
+Attended forest_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale,
+                          const Tensor& bias) {
   const auto in = checked(q, k, v, *plan);
   return ops_of(q).attention({in.q, in.k, in.v, *plan, scale, bias});
 }

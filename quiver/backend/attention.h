@@ -18,23 +18,19 @@ using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
 /// Every row of the forest attends to its path; keys are the rows themselves.
 AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 
-/// softmax(scale * q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
-///
-/// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D] -> [Tq, H, D]. Dtype of q; scores and softmax in float32 (float64 for
-/// float64 inputs). Differentiable in q, k and v.
-/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same result for any number
-/// of them. On a GPU libtorch's attention runs under a mask, and in float64 the definition, with a dense mask and O(Tq Tk) memory.
-torch::Tensor forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                               double scale);
-
-/// The same without autograd. lse [H, Tq] float32, the log of each query's softmax denominator, is what the gradient
-/// needs beside the result; undefined where it does not, and not set for plans over a KV cache. `bias` is attention_bias of the
-/// plan, made once for all layers; undefined, it is made where it is needed.
+/// The result of attention, [Tq, H, D], and what its gradient needs beside it: the log of each query's softmax denominator, [H, Tq]
+/// float32. lse is undefined where the gradient does without, and not set for plans over a KV cache.
 struct Attended {
   torch::Tensor out, lse;
 };
-Attended forest_attention_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                               double scale, const torch::Tensor& bias = {});
+/// softmax(scale * q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
+///
+/// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D]. Dtype of q; scores and softmax in float32 (float64 for float64 inputs). `bias` is
+/// attention_bias of the plan, made once for all layers; undefined, it is made where it is needed.
+/// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same result for any number
+/// of them. On a GPU libtorch's attention runs under a mask, and in float64 the definition, with a dense mask and O(Tq Tk) memory.
+Attended forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
+                          double scale, const torch::Tensor& bias = {});
 /// The gradients of q, k and v given that of the result.
 struct AttentionGradient {
   torch::Tensor q, k, v;

@@ -15,8 +15,6 @@ class MatrixLayout {
   /// onto + x W^T + bias, [T, N], of arguments that FrozenMatrix::product has checked.
   virtual torch::Tensor product(const torch::Tensor& x, const torch::Tensor& bias, const torch::Tensor& onto) const = 0;
   virtual torch::Tensor dense() const = 0;  ///< W, [N, K]
-  /// Whether W is an ordinary tensor and the product a torch operation, through which autograd may go.
-  virtual bool is_plain() const { return false; }
 };
 
 /// A constant matrix W [N, K], stored only in the layout that the column of its device and dtype multiplies fastest:
@@ -27,7 +25,7 @@ class MatrixLayout {
 ///                                                                libtorch's products (two Zen 3 cores, 96 to 192 rows)
 ///   all else                                                     as it is
 ///
-/// Immutable; copies share the data. Products have no gradient, unless the layout is plain.
+/// Immutable; copies share the data. Products have no gradient.
 class FrozenMatrix {
  public:
   FrozenMatrix() = default;
@@ -40,7 +38,6 @@ class FrozenMatrix {
   /// W^T; of a plain matrix a view.
   FrozenMatrix transposed() const;
   torch::Tensor dense() const { return layout_->dense(); }  ///< W, [N, K]; a copy unless plain
-  bool is_plain() const { return layout_ != nullptr && layout_->is_plain(); }
 
  private:
   std::int64_t num_outputs_ = 0, depth_ = 0;

@@ -25,11 +25,11 @@ const torch::Tensor kWeight = torch::ones({6}), kInverse = torch::ones({4});
 const torch::Tensor kHalf = kRows.to(torch::kBFloat16), kDouble = kRows.to(torch::kDouble);
 
 TEST(KernelArguments, RmsNormRefusesOthers) {
-  EXPECT_THAT(refusal([] { rms_norm_rows(kFlipped, kWeight, 1e-5); }),
+  EXPECT_THAT(refusal([] { rms_norm(kFlipped, kWeight, 1e-5); }),
               HasSubstr("x of rms_norm: Float [4, 6] with strides [1, 4] on cpu; expected a contiguous Float [4, 6]"));
-  EXPECT_THAT(refusal([] { rms_norm_rows(kRows, kWeight.to(torch::kDouble), 1e-5); }), HasSubstr("weight of rms_norm: Double [6]"));
-  EXPECT_THAT(refusal([] { rms_norm_rows(kRows, torch::ones({12}).slice(0, 0, 12, 2), 1e-5); }), HasSubstr("weight of rms_norm"));
-  EXPECT_THAT(refusal([] { rms_norm_rows(kRows, torch::ones({5}), 1e-5); }), HasSubstr("weight of rms_norm: Float [5]"));
+  EXPECT_THAT(refusal([] { rms_norm(kRows, kWeight.to(torch::kDouble), 1e-5); }), HasSubstr("weight of rms_norm: Double [6]"));
+  EXPECT_THAT(refusal([] { rms_norm(kRows, torch::ones({12}).slice(0, 0, 12, 2), 1e-5); }), HasSubstr("weight of rms_norm"));
+  EXPECT_THAT(refusal([] { rms_norm(kRows, torch::ones({5}), 1e-5); }), HasSubstr("weight of rms_norm: Float [5]"));
 }
 
 TEST(KernelArguments, TheGradientOfRmsNormRefusesOthers) {
@@ -82,7 +82,7 @@ TEST(KernelArguments, AttentionRefusesOthers) {
     return refusal([&] { forest_attention_gradient(dout, queries, k, k, attended, plan, 1); });
   };
   EXPECT_THAT(refusal([&] { forest_attention(q, half, half, plan, 1); }), HasSubstr("k of attention: BFloat16 [3, 1, 8]"));
-  EXPECT_THAT(refusal([&] { forest_attention_rows(q, k, half, plan, 1); }), HasSubstr("v of attention: BFloat16 [3, 1, 8]"));
+  EXPECT_THAT(refusal([&] { forest_attention(q, k, half, plan, 1); }), HasSubstr("v of attention: BFloat16 [3, 1, 8]"));
   EXPECT_THAT(of(half, q, {q, lse}), HasSubstr("dout of attention"));
   EXPECT_THAT(of(q, flipped, {q, lse}), HasSubstr("q of attention: Float [3, 2, 8]"));
   EXPECT_THAT(of(q, q, {flipped, lse}), HasSubstr("out of attention"));

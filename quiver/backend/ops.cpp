@@ -2,7 +2,6 @@
 
 #include <torch/utils.h>
 
-#include "quiver/backend/differentiable.h"
 #include "quiver/backend/table.h"
 #include "quiver/base/profile.h"
 #include "quiver/tensor/raw_data.h"
@@ -13,22 +12,7 @@ namespace quiver::backend {
 using tensor::compute_dtype;
 using tensor::expect_layout;
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
-  const auto rows = x.contiguous();
-  if (ops_of(x).rms_norm == reference_ops().rms_norm) return rms_norm_rows(rows, weight, epsilon).y;
-  return apply({.forward =
-                    [epsilon](at::TensorList in) {
-                      const auto normed = rms_norm_rows(in[0], in[1], epsilon);
-                      return Outputs{normed.y, normed.inverse_rms};
-                    },
-                .gradient =
-                    [](const Tensor& dy, at::TensorList in, at::TensorList kept) {
-                      return Outputs{rms_norm_gradient(dy, in[0], in[1], kept[0], {}), Tensor()};
-                    }},
-               {rows, weight});
-}
-
-Normed rms_norm_rows(const Tensor& x, const Tensor& weight, double epsilon) {
+Normed rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   const StageTimer timer(Stage::kNorm);
   expect_layout(x, "x of rms_norm", x.device(), x.scalar_type(), {x.size(0), x.size(1)});
   expect_layout(weight, "weight of rms_norm", x.device(), compute_dtype(x.scalar_type()), {x.size(1)});
@@ -47,22 +31,6 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
   return ops_of(x).rms_norm_gradient(dy, x, weight, inverse_rms, onto);
 }
 
-Tensor rotate(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
-  const auto turned = [](const Tensor& rows, const Tensor& c, const Tensor& s, Rotation rotation) {
-    const auto out = torch::empty_like(rows, torch::TensorOptions().requires_grad(false));
-    rotate_into(rows, c, s, rotation, out);
-    return out;
-  };
-  const auto rows = x.contiguous();
-  if (ops_of(x).rotate_into == reference_ops().rotate_into) return turned(rows, cosine, sine, Rotation::kForward);
-  return apply({.forward = [turned](at::TensorList in) { return Outputs{turned(in[0], in[1], in[2], Rotation::kForward)}; },
-                .gradient =
-                    [turned](const Tensor& dy, at::TensorList in, at::TensorList) {
-                      return Outputs{turned(dy, in[1], in[2], Rotation::kBack), Tensor(), Tensor()};
-                    }},
-               {rows, cosine, sine});
-}
-
 void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
   const StageTimer timer(Stage::kRotation);
   expect_layout(x, "x of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
@@ -77,15 +45,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   const auto g = gate.contiguous(), u = up.contiguous();
   expect_layout(g, "gate of swiglu", gate.device(), gate.scalar_type(), gate.sizes());
   expect_layout(u, "up of swiglu", gate.device(), gate.scalar_type(), gate.sizes());
-  const auto& column = ops_of(gate);
-  if (column.swiglu == reference_ops().swiglu) return column.swiglu(g, u);
-  return apply({.forward = [&column](at::TensorList in) { return Outputs{column.swiglu(in[0], in[1])}; },
-                .gradient =
-                    [](const Tensor& dy, at::TensorList in, at::TensorList) {
-                      const auto gradient = swiglu_gradient(dy, in[0], in[1]);
-                      return Outputs{gradient.gate, gradient.up};
-                    }},
-               {g, u});
+  return ops_of(gate).swiglu(g, u);
 }
 
 SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {

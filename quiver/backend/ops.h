@@ -1,4 +1,4 @@
-// The row-wise operations of a transformer block, each with its gradient.
+// The row-wise operations of a transformer block, each with its gradient, without autograd.
 //
 // Every function here and in attention.h, low_rank.h, frozen_matrix.h and routed_lora.h checks its arguments and calls the column of the
 // table (table.h) that fits their device and dtype. Arguments are contiguous and on one device where nothing else is said; another shape,
@@ -11,32 +11,25 @@
 
 namespace quiver::backend {
 
-/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] of compute_dtype(x), frozen.
-/// Computed in float32 (float64 for float64 x), returned in x's dtype. Differentiable in x, whose strides may be any.
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
-
-/// Rotary position embedding (Su et al. 2021, eq. 34) in the half-split layout of Llama checkpoints: pair (i, i + D/2)
-/// of every head is rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] of compute_dtype(x). Differentiable in x, whose
-/// strides may be any.
-torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine);
-
-/// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes. Differentiable in both, whose strides may be any.
-torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
-
-// The same and their gradients without autograd, for passes that keep what they need themselves.
-
-/// rms_norm and 1 / sqrt(mean(x^2) + epsilon) of each row, [T] in compute_dtype.
+/// What rms_norm gives: y, and 1 / sqrt(mean(x^2) + epsilon) of each row, [T] in compute_dtype.
 struct Normed {
   torch::Tensor y, inverse_rms;
 };
-Normed rms_norm_rows(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
+/// y = x / sqrt(mean(x^2) + epsilon) * weight  (Zhang & Sennrich 2019, eq. 4). x [T, d], weight [d] of compute_dtype(x), frozen.
+/// Computed in float32 (float64 for float64 x), returned in x's dtype.
+Normed rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon);
 /// The gradient of x given that of y; added to `onto` [T, d] if defined.
 torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x, const torch::Tensor& weight,
                                 const torch::Tensor& inverse_rms, const torch::Tensor& onto);
+
 /// Which way rows are rotated. The gradient of rotated rows is rotated back.
 enum class Rotation { kForward, kBack };
-/// rotate into `out`, which may not be x.
+/// Rotary position embedding (Su et al. 2021, eq. 34) in the half-split layout of Llama checkpoints: pair (i, i + D/2) of every head is
+/// rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] of compute_dtype(x). Writes to `out`, which may not be x.
 void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation, torch::Tensor out);
+
+/// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes; strides may be any.
+torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 struct SwigluGradient {
   torch::Tensor gate, up;
 };

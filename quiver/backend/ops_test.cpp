@@ -51,8 +51,6 @@ struct Description {
   std::function<Tensors(const Ops&, const Tensors& in, const Shape&)> forward;
   /// The gradients of the first arguments, given that of the first result. Null for an operation without.
   std::function<Tensors(const Ops&, const Tensors& in, const Tensor& upstream, const Shape&)> gradient;
-  /// The public function with autograd, where there is one.
-  std::function<Tensor(const Tensors& in, const Shape&)> border;
   std::map<torch::Dtype, Tolerance> tolerance;
 };
 
@@ -115,15 +113,6 @@ void check(const Description& op, torch::Device device, torch::Dtype dtype) {
       for (std::size_t i = 0; i < gradients.size(); ++i) {
         expect_near(gradients[i], expected->gradients[i], tolerance, "gradient " + std::to_string(i));
       }
-      if (!op.border || column != &ops(device, dtype)) continue;
-      Tensors leaves = in;
-      for (std::size_t i = 0; i < gradients.size(); ++i) leaves[i] = in[i].detach().requires_grad_();
-      const auto result = op.border(leaves, shape);
-      expect_near(result.detach(), expected->results[0], tolerance, "the public function");
-      result.backward(upstream.to(device));
-      for (std::size_t i = 0; i < gradients.size(); ++i) {
-        expect_near(leaves[i].grad(), expected->gradients[i], tolerance, "gradient of the public function " + std::to_string(i));
-      }
     }
   }
 }
@@ -158,7 +147,6 @@ Description rms_norm_op() {
                 EXPECT_TRUE(torch::allclose(in_double(shifted), in_double(dx) + 1, most, most)) << "onto";
                 return Tensors{dx};
               },
-          .border = [](const Tensors& in, const Shape&) { return rms_norm(in[0], in[1], 1e-5); },
           .tolerance = kRowWise};
 }
 
@@ -178,7 +166,6 @@ Description rotate_op() {
           .forward = [turned](const Ops& column, const Tensors& in, const Shape&) { return turned(column, in[0], in, Rotation::kForward); },
           .gradient = [turned](const Ops& column, const Tensors& in, const Tensor& dy,
                                const Shape&) { return turned(column, dy, in, Rotation::kBack); },
-          .border = [](const Tensors& in, const Shape&) { return rotate(in[0], in[1], in[2]); },
           .tolerance = kRowWise};
 }
 
@@ -195,7 +182,6 @@ Description swiglu_op() {
                 const auto gradient = column.swiglu_gradient(dy, in[0], in[1]);
                 return Tensors{gradient.gate, gradient.up};
               },
-          .border = [](const Tensors& in, const Shape&) { return swiglu(in[0], in[1]); },
           .tolerance = kRowWise};
 }
 
@@ -295,7 +281,6 @@ Description attention_op() {
                 const auto gradient = column.attention_gradient(dout, input, column.attention(input));
                 return Tensors{gradient.q, gradient.k, gradient.v};
               },
-          .border = [scale](const Tensors& in, const Shape& s) { return forest_attention(in[0], in[1], in[2], plan_of(s), scale(s)); },
           .tolerance = rounding({2e-5, 2e-5}, {3e-2, 3e-2})};
 }
 

@@ -35,7 +35,7 @@ struct AttentionInput {
 struct Ops {
   const char* name;
 
-  decltype(&rms_norm_rows) rms_norm;
+  decltype(&backend::rms_norm) rms_norm;
   decltype(&backend::rms_norm_gradient) rms_norm_gradient;
   decltype(&backend::rotate_into) rotate_into;
   decltype(&backend::swiglu) swiglu;

@@ -127,7 +127,7 @@ json bench_attention(tensor::Placement placement, const AttentionBench& bench) {
   const double scale = 1 / std::sqrt(static_cast<double>(bench.head_dim));
   backend::Attended attended;
   const auto forward = time_runs(25, [&] {
-    attended = backend::forest_attention_rows(q, k, v, plan, scale);
+    attended = backend::forest_attention(q, k, v, plan, scale);
     wait_for(attended.out);
   });
   const auto backward = time_runs(25, [&] { wait_for(backend::forest_attention_gradient(dout, q, k, v, attended, plan, scale).q); });

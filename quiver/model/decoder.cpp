@@ -198,7 +198,7 @@ class DecoderPass {
   void attend(std::size_t layer) {
     auto& state = layers_[layer];
     update_cache(rows_, layer, state.k, state.v);
-    state.attention = backend::forest_attention_rows(state.q, state.k, state.v, rows_.plan, model_.attention_scale(), bias_);
+    state.attention = backend::forest_attention(state.q, state.k, state.v, rows_.plan, model_.attention_scale(), bias_);
   }
 
   /// One part of the rows, from what attention gave to what leaves the block.

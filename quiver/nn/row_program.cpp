@@ -31,7 +31,7 @@ std::vector<Slot> gradient_reads(const Step& step) {
 }
 
 void forward(const NormStep& step, RowState& state, StepRecord& record, const RowContext&) {
-  auto normed = backend::rms_norm_rows(state.slots[at(step.in)], step.weight, step.epsilon);
+  auto normed = backend::rms_norm(state.slots[at(step.in)], step.weight, step.epsilon);
   state.slots[at(step.out)] = std::move(normed.y);
   record.inverse_rms = std::move(normed.inverse_rms);
 }

@@ -21,7 +21,7 @@ inline constexpr Slot kNoSlot = -1;
 /// A set of slots, by number.
 using SlotSet = std::vector<bool>;
 
-/// out = rms_norm(in) with a frozen weight [width] (backend::rms_norm_rows).
+/// out = rms_norm(in) with a frozen weight [width] (backend::rms_norm).
 struct NormStep {
   Slot in, out;
   torch::Tensor weight;

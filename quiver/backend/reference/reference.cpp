@@ -101,7 +101,6 @@ class PlainLayout final : public MatrixLayout {
     return onto.defined() ? onto + y : y;
   }
   Tensor dense() const override { return weight_; }
-  bool is_plain() const override { return true; }
 
  private:
   Tensor weight_;
