@@ -105,8 +105,9 @@ quiver_layer(library TORCH COLD FOLDERS base io tensor adapters)
 quiver_layer(train TORCH FOLDERS base io data forest tensor backend nn model adapters merge LIBRARIES PkgConfig::NLOPT)
 quiver_layer(eval TORCH COLD FOLDERS base text data forest tensor nn model)
 quiver_layer(report FOLDERS base io)
-quiver_layer(recipes TORCH COLD FOLDERS base io regex text data forest tensor backend nn model adapters merge cluster routing library train eval report)
-quiver_layer(diagnostics TORCH COLD FOLDERS base io forest tensor backend nn model adapters merge routing library train recipes)
+quiver_layer(methods TORCH COLD FOLDERS base io text data forest tensor backend nn model adapters merge routing library train)
+quiver_layer(recipes TORCH COLD FOLDERS base io regex text data forest tensor backend nn model adapters merge cluster routing library train eval methods report)
+quiver_layer(diagnostics TORCH COLD FOLDERS base io forest tensor backend nn model adapters merge routing library train methods recipes)
 quiver_layer(testing TORCH FOLDERS base forest tensor backend nn adapters routing)
 
 # All kernels against plain definitions, without libtorch, so that sanitizers can look on (make asan-kernels).

@@ -77,7 +77,7 @@ class AnalyseNorms : public ::testing::Test {
 
   fs::path folder_;
   NoProgress progress_;
-  BaseModel base_ = load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  methods::BaseModel base_ = methods::load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
   std::vector<adapters::LoraAdapter> adapters_;
   AnalysisSetup setup_;
 };

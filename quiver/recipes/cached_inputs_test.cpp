@@ -12,12 +12,12 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/kept.h"
 #include "quiver/recipes/adapt.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/build_library.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/full_tuning.h"
-#include "quiver/recipes/kept.h"
 #include "quiver/recipes/train_skills.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
@@ -71,10 +71,10 @@ text::Tokenizer another_tokenizer() {
 
 /// Everything that cached things are made from. Changes are made to a copy.
 struct World {
-  BaseModel base = load_base(kTiny, {torch::kCPU, torch::kFloat});
+  methods::BaseModel base = methods::load_base(kTiny, {torch::kCPU, torch::kFloat});
   std::vector<adapters::LoraAdapter> adapters;           ///< of the library: "a0", "a1", "a2"
   std::map<std::string, std::vector<std::string>> rows;  ///< sources by task: "a0", ... of the adapters, "t0", "t1" to train on
-  AdapterChoice choice;
+  methods::AdapterUse choice;
   TrainingSetup training;
   SkillSetup skills;
   AdaptSetup adapting;
@@ -173,7 +173,7 @@ auto of_method(const char* method, const std::string& what) {
     auto choice = world.choice;
     choice.method = method;
     NoProgress quiet;
-    adapted_model(world.base, choice, quiet);
+    methods::adapted_model(world.base, choice, quiet);
     return artifacts(library, what);
   };
 }
@@ -271,7 +271,7 @@ const std::vector<Change> kOtherBase = {
     {"a weight", [](World& w) { w.base.llama = model::load_llama(base_of_another_weight(), w.base.llama.placement()); }},
     {"the configuration", [](World& w) { w.base.llama = model::load_llama(base_of_another_configuration(), w.base.llama.placement()); }},
     {"the dtype", [](World& w) {
-       w.base = load_base(kTiny, {torch::kCPU, torch::kDouble});
+       w.base = methods::load_base(kTiny, {torch::kCPU, torch::kDouble});
      }}};
 
 const Change kChat = {"the chat template", [](World& w) { w.base.format.chat = text::ChatTemplate(kTemplate, "test", w.base.tokenizer); }};
@@ -390,7 +390,7 @@ std::vector<Cached> cached_things() {
            std::vector<Change>{general,
                                kMembers,
                                {"rows", [](World& w) { w.adapting.search_rows = 1; }},
-                               {"the objective", [](World& w) { w.adapting.objective = SearchObjective::kLoss; }},
+                               {"the objective", [](World& w) { w.adapting.objective = methods::SearchObjective::kLoss; }},
                                {"the penalty", [](World& w) { w.adapting.penalty = 0.1; }},
                                {"the longest answer", [](World& w) { w.adapting.max_new_tokens = 3; }},
                                {"the longest row", [](World& w) { w.training.max_length = 6; }}}},
@@ -430,7 +430,7 @@ INSTANTIATE_TEST_SUITE_P(All, CachedThing, ::testing::ValuesIn(cached_things()),
 
 struct Doubled {
   std::int64_t number = 0;
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [value] = *this;
     key.add_value(value);
   }
@@ -448,7 +448,7 @@ TEST(KeptIn, ComputesOnceForEachInput) {
   NoProgress quiet;
   num_computed = 0;
   for (const std::int64_t number : {3, 3, 4}) {
-    EXPECT_EQ(kept_in(library, "twice-1", {}, Doubled{number}, twice, quiet).at("twice").item<std::int64_t>(), 2 * number);
+    EXPECT_EQ(methods::kept_in(library, "twice-1", {}, Doubled{number}, twice, quiet).at("twice").item<std::int64_t>(), 2 * number);
   }
   EXPECT_EQ(num_computed, 2);
   io::remove_tree(root());

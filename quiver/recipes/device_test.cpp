@@ -12,13 +12,13 @@
 #include "quiver/base/random.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/folder.h"
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/table.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/adapt.h"
-#include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/build_library.h"
 #include "quiver/recipes/full_tuning.h"
 #include "quiver/recipes/group_tasks.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 #include "quiver/testing/message_of.h"
 #include "quiver/testing/strict_device.h"
@@ -32,7 +32,7 @@ constexpr double kTolerance = 2e-3;  // relative; float32 sums in another order,
 
 /// A base on some device, and a library that is built with it.
 struct Side {
-  BaseModel base;
+  methods::BaseModel base;
   fs::path folder;
 };
 
@@ -44,8 +44,8 @@ class DeviceTest : public ::testing::Test {
     fs::create_directories(folder_ / "tasks");
     for (const auto* task : {"a", "b", "c"}) write_task(task);
     const std::string tiny = "tests/golden/model/llama-tied";
-    cpu_ = std::make_unique<Side>(load_base(tiny, {torch::kCPU, torch::kFloat}), folder_ / "cpu");
-    other_ = std::make_unique<Side>(load_base(tiny, {quiver::testing::strict_device(), torch::kFloat}), folder_ / "other");
+    cpu_ = std::make_unique<Side>(methods::load_base(tiny, {torch::kCPU, torch::kFloat}), folder_ / "cpu");
+    other_ = std::make_unique<Side>(methods::load_base(tiny, {quiver::testing::strict_device(), torch::kFloat}), folder_ / "other");
     for (auto* side : {cpu_.get(), other_.get()}) build(*side);
   }
   static void TearDownTestSuite() {
@@ -93,8 +93,8 @@ class DeviceTest : public ::testing::Test {
     losses_[side.folder].push_back(full_fine_tuning(side.base, full, side.folder / "full", progress));
   }
 
-  static AdapterChoice choice_of(const Side& side, const std::string& method) {
-    AdapterChoice choice{.library = (side.folder / "library").string(), .method = method, .kind = "private"};
+  static methods::AdapterUse choice_of(const Side& side, const std::string& method) {
+    methods::AdapterUse choice{.library = (side.folder / "library").string(), .method = method, .kind = "private"};
     choice.task_data = folder_ / "tasks";
     choice.task_samples = 3;
     choice.gate_steps = 3;
@@ -102,7 +102,7 @@ class DeviceTest : public ::testing::Test {
     return choice;
   }
 
-  static std::vector<forest::Sequence> sequences(const BaseModel& base) {
+  static std::vector<forest::Sequence> sequences(const methods::BaseModel& base) {
     std::vector<forest::Sequence> all;
     for (const auto* text : {"task a says 12 yes", "task b says 700", "something else", "task a says 12 no"}) {
       auto ids = base.tokenizer.encode(text);
@@ -153,7 +153,7 @@ TEST_F(DeviceTest, TrainsAsTheCpuDoes) {
 TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
   std::ofstream(folder_ / "text") << "some text of no task\nmore of it, and other words\na third line\nand numbers 1 2 3\n";
   std::vector<std::string> names = {"oracle=b", "task=b"};
-  for (const auto& method : reuse_methods()) {
+  for (const auto& method : methods::reuse_methods()) {
     if (std::string_view(method.name).find('=') == std::string_view::npos) names.emplace_back(method.name);
   }
   for (const auto& name : names) {
@@ -162,11 +162,11 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
     for (const auto* side : {cpu_.get(), other_.get()}) {
       auto choice = choice_of(*side, name);
       if (name.starts_with("task=")) choice.kind = "poly";
-      const auto model = adapted_model(side->base, choice, progress_);
+      const auto model = methods::adapted_model(side->base, choice, progress_);
       auto some = sequences(side->base);
       model.assign_groups(some, progress_);
       scores.push_back(eval::score_sequences(model.llama, some, {}, progress_));
-      std::vector<Prompt> prompts;
+      std::vector<methods::Prompt> prompts;
       for (const auto& sequence : some) prompts.push_back(sequence.tokens);
       model::GenerateOptions options{.max_new_tokens = 4};
       options.groups = model.groups_of(prompts, progress_);
@@ -188,7 +188,7 @@ TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
       adaptation.training.max_valid = 2;
       adaptation.num_heads = 2;
       adaptation.search.max_evaluations = 4;
-      adaptation.objective = SearchObjective::kLoss;
+      adaptation.objective = methods::SearchObjective::kLoss;
       if (method.name == std::string("shared") || method.name == std::string("poly") || method.name == std::string("mhr")) {
         adaptation.members.kind = method.name;
       }
@@ -203,10 +203,10 @@ TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
 }
 
 TEST_F(DeviceTest, LooksInsideAsOnTheCpu) {
-  std::vector<std::vector<Prompt>> prompts(1);
+  std::vector<std::vector<methods::Prompt>> prompts(1);
   for (const auto& sequence : sequences(cpu_->base)) prompts[0].push_back(sequence.tokens);
-  EXPECT_TRUE(torch::allclose(observe_hidden(other_->base.llama, prompts[0], progress_),
-                              observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
+  EXPECT_TRUE(torch::allclose(methods::observe_hidden(other_->base.llama, prompts[0], progress_),
+                              methods::observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
-#include <ranges>
-#include <string_view>
 #include <utility>
 
 #include "quiver/base/error.h"
@@ -16,11 +14,11 @@
 #include "quiver/eval/statistics.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/table.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/kept_json.h"
 #include "quiver/recipes/results.h"
-#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::recipes {
 namespace {
@@ -28,57 +26,14 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Method {
-  std::string name;
-  std::string label;
-  std::string kind;    // of the library's adapters; "" for the base
-  std::string method;  // of AdapterChoice; "oracle" takes the adapter of the sample's task
-  std::string description;
-  bool is_given = false;
-  bool is_oracle() const { return method == "oracle"; }
-};
-
 constexpr const char* kKinds[] = {"private", "cluster", "imported", "poly", "mhr"};
 
 /// Whether a task's own adapter is a mixture of all of the kind.
 bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr"; }
 
-/// As the papers write them.
-constexpr std::pair<std::string_view, std::string_view> kWords[] = {
-    {"arrow", "Arrow"},         {"dare", "DARE"},     {"knots", "KnOTS"}, {"lag", "LAG"},   {"logo", "LoGo"}, {"peft", "PEFT"},
-    {"phatgoose", "Phatgoose"}, {"spectr", "SpectR"}, {"svd", "SVD"},     {"ties", "TIES"}, {"wudi", "WuDi"}};
-
-/// "calibrated-arrow" -> "calibrated Arrow".
-std::string method_label(std::string_view method) {
-  if (method == "lag-base") return "LAG or base";
-  std::string label;
-  for (const auto part : std::views::split(method, '-')) {
-    const std::string_view word(part.begin(), part.end());
-    const auto* known = std::ranges::find(kWords, word, &std::pair<std::string_view, std::string_view>::first);
-    if (!label.empty()) label += ' ';
-    label += known == std::end(kWords) ? word : known->second;
-  }
-  return label;
-}
-
-Method find_method(const std::string& name) {
-  if (name == "base") return {name, "Base", "", "", "the model without adapters"};
-  if (name == "given") return {name, "Given", "", "", "the adapters named on the command line", true};
-  if (name == "shared") return {name, "Shared", "shared", "mean", "one adapter trained on the joint data of all tasks"};
-  for (const std::string kind : kKinds) {
-    if (!name.starts_with(kind + "-")) continue;
-    const auto method = name.substr(kind.size() + 1);
-    auto label = kind + ", " + method_label(method);
-    label[0] = static_cast<char>(std::toupper(label[0]));
-    if (method == "oracle") {
-      if (is_mixed(kind)) return {name, label, kind, method, "the skills as the sample's own task mixes them"};
-      return {name, label, kind, method,
-              kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
-                                : "the " + kind + " adapter of the sample's own task"};
-    }
-    return {name, label, kind, method, format("over the {} adapters: {}", kind, reuse_method(method).what)};
-  }
-  fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
+/// Whether a name begins with a kind of adapters that can be evaluated.
+bool has_kind(const std::string& name) {
+  return std::ranges::any_of(kKinds, [&](const std::string& kind) { return name.starts_with(kind + "-") || name.starts_with(kind + "/"); });
 }
 
 /// The rows of a section, tokenised once for all methods.
@@ -91,10 +46,10 @@ struct TaskRows {
   std::vector<std::string> names;                  // of the sequences, for messages
 };
 
-std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
+std::vector<TaskRows> load_rows(const methods::BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
   std::vector<TaskRows> rows;
   if (section.data.empty()) return rows;
-  const auto length = longest_prompt(base, setup.max_length, setup.max_new_tokens);
+  const auto length = methods::longest_prompt(base, setup.max_length, setup.max_new_tokens);
   const auto format = data::of_last_answer(base.format);
   for (const auto& name : section.tasks) {
     TaskRows task{.task = name};
@@ -129,32 +84,32 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
   return rows;
 }
 
-/// The choice that a method means, given the options of all. An oracle's method is "oracle", whatever the task.
-AdapterChoice choice_of(const Method& method, AdapterChoice choice) {
-  if (method.is_given) return choice;
-  if (method.kind.empty()) return {};  // the base reads none of the options
-  choice.adapter.clear();
-  choice.names.clear();
-  choice.kind = method.kind;
-  choice.method = method.method;
-  return choice;
+/// The adapters that a method means. An oracle's method is "oracle", whatever the task.
+methods::AdapterUse use_of(const EvalMethod& method, const methods::AdapterUse& given) {
+  if (method.what == EvalMethod::What::kGiven) return given;
+  if (method.what == EvalMethod::What::kBase) return {};
+  methods::AdapterUse use{.source = given.source, .method = method.use};
+  use.source.adapter.clear();
+  use.source.names.clear();
+  use.source.kind = method.kind;
+  return use;
 }
 
-/// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
-std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
-                                        const std::string& task) {
-  auto choice = choice_of(method, setup.choice_of_adapters);
-  if (method.is_given || choice.kind.empty()) return choice;
+/// The adapters of a method; for an oracle, of the given task. Nothing if there are none.
+std::optional<methods::AdapterUse> use_for(const EvalMethod& method, const EvalSetup& setup, const library::Library* library,
+                                           const std::string& task) {
+  auto use = use_of(method, setup.given);
+  if (method.what != EvalMethod::What::kOverKind) return use;
   if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs `library`", method.name);
-  if (choice.method != "oracle") return choice;
-  if (is_mixed(choice.kind)) {
-    choice.method = "task=" + task;
-    return choice;
+  if (!method.is_oracle() || use.method.options.contains("name")) return use;
+  if (is_mixed(method.kind)) {
+    use.method = {.name = "task", .options = {{"name", task}}};
+    return use;
   }
   for (const auto& [name, entry] : library->adapters()) {
-    if (choice.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
-      choice.method = "oracle=" + name;
-      return choice;
+    if (method.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
+      use.method.options["name"] = name;
+      return use;
     }
   }
   return std::nullopt;
@@ -163,10 +118,10 @@ std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& s
 /// Evaluates one method on one section. Records are per sample.
 class SectionRun {
  public:
-  SectionRun(const BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
+  SectionRun(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
       : base_(base), setup_(setup), library_(library), progress_(progress) {}
 
-  json run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
+  json run(const EvalMethod& method, const std::string& section, const std::vector<TaskRows>& rows) {
     std::int64_t total = 0;
     for (const auto& task : rows)
       total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
@@ -175,21 +130,21 @@ class SectionRun {
     method_ = method.name;
     if (method.is_oracle()) {
       for (const auto& task : rows) {
-        if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, section, std::span(&task, 1));
+        if (const auto use = use_for(method, setup_, library_, task.task)) run_tasks(*use, section, std::span(&task, 1));
       }
     } else {
-      run_tasks(*choice_for(method, setup_, library_, ""), section, rows);
+      run_tasks(*use_for(method, setup_, library_, ""), section, rows);
     }
     progress_.end();
     return {{"records", records_}, {"routing", routing_json()}};
   }
 
  private:
-  void run_tasks(const AdapterChoice& choice, const std::string& section, std::span<const TaskRows> rows) {
+  void run_tasks(const methods::AdapterUse& use, const std::string& section, std::span<const TaskRows> rows) {
     recorder_.clear();
-    const auto model = adapted_model(base_, choice, progress_, &recorder_);
-    if (!choice.library.empty() && reuse_method(choice.method).family != ReuseFamily::kMerge) {
-      adapters_ = library_members(library::Library::open(choice.library), choice);
+    const auto model = methods::adapted_model(base_, use, progress_, &recorder_);
+    if (!use.source.library.empty() && use.method.row().family != methods::Family::kMerge) {
+      adapters_ = methods::library_members(library::Library::open(use.source.library), use.source);
     }
     std::vector<json> of_task;  // first record of each task in records_
     std::vector<std::size_t> first_record;
@@ -207,7 +162,7 @@ class SectionRun {
     if (section != "choice" && setup_.generates) generate_answers(model, rows, first_record);
   }
 
-  void score_questions(const AdaptedModel& model, const TaskRows& task) {
+  void score_questions(const methods::AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     std::size_t next = 0;
     for (const auto& question : task.questions) {
@@ -222,15 +177,15 @@ class SectionRun {
     }
   }
 
-  std::string name_of(const AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
+  std::string name_of(const methods::AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
 
-  std::vector<eval::SequenceScore> score(const AdaptedModel& model, const TaskRows& task) {
+  std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const TaskRows& task) {
     auto sequences = task.sequences;
     model.assign_groups(sequences, quiet_);
     return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
-  void score_targets(const AdaptedModel& model, const TaskRows& task, std::size_t first_record) {
+  void score_targets(const methods::AdaptedModel& model, const TaskRows& task, std::size_t first_record) {
     const auto scores = score(model, task);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const auto count = scores[i].token_log_probs.size();
@@ -239,7 +194,7 @@ class SectionRun {
     }
   }
 
-  void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
+  void generate_answers(const methods::AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_record) {
     std::vector<std::vector<std::int32_t>> prompts;
     std::vector<std::string> names;
     for (const auto& task : rows) {
@@ -294,7 +249,7 @@ class SectionRun {
     return result;
   }
 
-  const BaseModel& base_;
+  const methods::BaseModel& base_;
   const EvalSetup& setup_;
   const library::Library* library_;
   Progress& progress_;
@@ -305,20 +260,30 @@ class SectionRun {
   json records_;
 };
 
+/// The file of a finished part: the method's name where that names a file, else with a hash of it.
+std::string part_name(const std::string& method, const std::string& section) {
+  auto plain = method.substr(0, method.find('('));
+  std::ranges::replace(plain, '/', '-');
+  std::ranges::replace(plain, '=', '-');
+  if (plain != method) plain += "-" + sha256_hex(method).substr(0, 8);
+  return format("{}-{}.json", plain, section);
+}
+
 /// What a finished part depends on.
 struct PartInputs {
-  const BaseModel& base;
+  const methods::BaseModel& base;
   const EvalSetup& setup;
-  const Method& method;
+  const EvalMethod& method;
   std::string section;
   const std::vector<TaskRows>& rows;
 
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [model, options, of_method, of_section, tasks] = *this;
     // Sections, longest prompt and seed decide which rows there are; the other methods and the folder have no part in this one.
-    const auto& [train, instruction, choice, methods, adapters, generates, max_new_tokens, max_length, seed, work] = options;
+    const auto& [train, instruction, choice, eval_methods, given, for_the_record, generates, max_new_tokens, max_length, seed, work] =
+        options;
     key.add(model).add(of_section).add_values(generates, max_new_tokens);
-    add_method(key, of_method, adapters);
+    methods::add_to_key(key.add(of_method.name), use_of(of_method, given));
     key.add_value(tasks.size());
     for (const auto& [task, examples, questions, sequences, prompts, names] : tasks) {  // names are for messages of errors
       key.add(task).add(examples).add(sequences).add(prompts).add_value(questions.size());
@@ -326,13 +291,6 @@ struct PartInputs {
         key.add(id).add_values(choices, contexts, continuations, label);
       }
     }
-  }
-
- private:
-  static void add_method(ArtifactKey& key, const Method& method, const AdapterChoice& given) {
-    const auto& [name, label, kind, how, description, is_given] = method;  // label and description are for the report
-    key.add(name);
-    add_to_key(key, choice_of(method, given));
   }
 };
 
@@ -398,22 +356,48 @@ void add_library(json& results, const library::Library& library) {
 
 }  // namespace
 
+EvalMethod parse_eval_method(const std::string& name) {
+  using What = EvalMethod::What;
+  if (name == "base") return {.what = What::kBase, .name = name, .label = "Base", .description = "the model without adapters"};
+  if (name == "given")
+    return {.what = What::kGiven, .name = name, .label = "Given", .description = "the adapters named on the command line"};
+  if (name == "shared") {
+    return {.name = name,
+            .kind = "shared",
+            .use = {.name = "mean"},
+            .label = "Shared",
+            .description = "one adapter trained on the joint data of all tasks"};
+  }
+  const auto parsed = has_kind(name) ? methods::parse_name(name) : methods::ComposedName{};
+  if (parsed.kind.empty()) fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
+  const auto& kind = parsed.kind;
+  const auto& row = parsed.use.row();
+  auto label = kind + ", " + row.label + methods::given_text(row.options, parsed.use.options);
+  label[0] = static_cast<char>(std::toupper(label[0]));
+  auto description = format("over the {} adapters: {}", kind, row.what);
+  if (row.name == "oracle") {
+    description = is_mixed(kind)      ? "the skills as the sample's own task mixes them"
+                  : kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
+                                      : "the " + kind + " adapter of the sample's own task";
+  }
+  return {.name = name, .kind = kind, .use = parsed.use, .label = label, .description = description};
+}
+
 std::vector<std::string> eval_methods() {
   return {"base",         "shared",        "private-mean", "private-arrow",       "private-lag",    "private-gated-arrow",
           "cluster-mean", "cluster-arrow", "cluster-lag",  "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
 }
 
-json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
+json evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   std::optional<library::Library> library;
-  if (!setup.choice_of_adapters.library.empty()) library = library::Library::open(setup.choice_of_adapters.library);
+  if (!setup.given.source.library.empty()) library = library::Library::open(setup.given.source.library);
   io::WorkFolder work(setup.work);
   const auto* opened = library ? &*library : nullptr;
   const std::pair<const char*, const EvalSection*> sections[] = {
       {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
 
   const auto& config = base.llama.config();
-  const auto& choice = setup.choice_of_adapters;
   json results = {
       {"quiver_results", 1},
       {"created", iso_time()},
@@ -424,15 +408,7 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
         {"parameters", base.llama.num_parameters()},
         {"dtype", c10::toString(base.llama.placement().dtype)}}},
       {"settings",
-       {{"evaluation",
-         {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
-          {"temperature", choice.temperature},
-          {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
-          {"tied projections", choice.tie},
-          {"tied by", choice.tie_by},
-          {"max_new_tokens", setup.max_new_tokens},
-          {"prompt format", data::describe(base.format)},
-          {"seed", setup.seed}}}}},
+       {{"evaluation", {{"max_new_tokens", setup.max_new_tokens}, {"prompt format", data::describe(base.format)}, {"seed", setup.seed}}}}},
       {"metrics", json::array({{{"name", "nll"}, {"label", "NLL of the target"}, {"better", "lower"}, {"unit", "nats/token"}},
                                {{"name", "rouge_l"}, {"label", "Rouge-L"}, {"better", "higher"}, {"unit", ""}},
                                {{"name", "acc"}, {"label", "Accuracy"}, {"better", "higher"}, {"unit", ""}},
@@ -442,8 +418,8 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
       {"training", json::array()},
       {"routing", json::array()},
       {"samples", json::array()}};
-  for (const auto& name : setup.methods) {
-    const auto method = find_method(name);
+  results["settings"]["evaluation"].update(setup.options);
+  for (const auto& method : setup.methods) {
     results["methods"].push_back({{"name", method.name}, {"label", method.label}, {"description", method.description}});
   }
   std::vector<Measurement> measurements;
@@ -454,11 +430,11 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
     num_rows += static_cast<std::int64_t>(rows.size());
     for (auto& entry : task_list(section, rows, opened)) results["tasks"].push_back(std::move(entry));
     results["settings"][std::string("rows per task, ") + section] = rows_of->max_rows;
-    for (const auto& name : setup.methods) {
-      const auto method = find_method(name);
+    for (const auto& method : setup.methods) {
+      const auto& name = method.name;
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
-      const auto key = ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
-      const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
+      const auto key = methods::ArtifactKey("part-5").add(PartInputs{base, setup, method, section, rows}).hex();
+      const auto path = work.is_set() ? work.file(part_name(name, section)) : fs::path();
       auto kept = path.empty() ? std::nullopt : kept_json(path, key);
       if (!kept) {
         kept = SectionRun(base, setup, opened, progress).run(method, section, rows);
@@ -481,8 +457,10 @@ json evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress)
     }
   }
   if (num_rows == 0) fail(ErrorKind::kUsage, "nothing to evaluate: no section has tasks");
-  results["summary"] = summarize(measurements, setup.methods);
-  results["per_task"] = per_task(measurements, setup.methods);
+  std::vector<std::string> names;
+  for (const auto& method : setup.methods) names.push_back(method.name);
+  results["summary"] = summarize(measurements, names);
+  results["per_task"] = per_task(measurements, names);
   if (opened != nullptr) add_library(results, *opened);
   return results;
 }

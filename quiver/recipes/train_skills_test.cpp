@@ -14,7 +14,7 @@ TEST(TaskMixture, SaysWhatTheFileOfTheMixingLacks) {
   const io::TempFolder temp;
   const auto library = library::Library::create(temp / "lib", {"base", "fingerprint"});
   const auto file = temp / "lib/mixing/poly.safetensors";
-  const auto mixture = [&] { return task_mixture(library, library::AdapterKind::kPoly, "a"); };
+  const auto mixture = [&] { return methods::task_mixture(library, library::AdapterKind::kPoly, "a"); };
   const auto store = [&](const nlohmann::json& meta) {
     std::filesystem::create_directories(file.parent_path());
     tensor::save_tensors(file, {{"weights", torch::zeros({1})}}, {{"quiver.mixing", meta.dump()}});
