@@ -14,6 +14,7 @@
 #include "quiver/io/folder.h"
 #include "quiver/methods/adapted_model.h"
 #include "quiver/methods/table.h"
+#include "quiver/methods/test_support.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/adapt.h"
 #include "quiver/recipes/build_library.h"
@@ -93,13 +94,14 @@ class DeviceTest : public ::testing::Test {
     losses_[side.folder].push_back(full_fine_tuning(side.base, full, side.folder / "full", progress));
   }
 
-  static methods::AdapterUse choice_of(const Side& side, const std::string& method) {
-    methods::AdapterUse choice{.library = (side.folder / "library").string(), .method = method, .kind = "private"};
-    choice.task_data = folder_ / "tasks";
-    choice.task_samples = 3;
-    choice.gate_steps = 3;
-    choice.calibration.file = (folder_ / "text").string();
-    return choice;
+  static methods::AdapterUse use_of(const Side& side, const std::string& method) {
+    const methods::AnyMethod any{.source = {.library = (side.folder / "library").string(), .kind = "private"},
+                                 .method = method,
+                                 .options = {{"task_data", (folder_ / "tasks").string()},
+                                             {"task_samples", 3},
+                                             {"gate_steps", 3},
+                                             {"calibration", (folder_ / "text").string()}}};
+    return any.use();
   }
 
   static std::vector<forest::Sequence> sequences(const methods::BaseModel& base) {
@@ -154,15 +156,15 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
   std::ofstream(folder_ / "text") << "some text of no task\nmore of it, and other words\na third line\nand numbers 1 2 3\n";
   std::vector<std::string> names = {"oracle=b", "task=b"};
   for (const auto& method : methods::reuse_methods()) {
-    if (std::string_view(method.name).find('=') == std::string_view::npos) names.emplace_back(method.name);
+    if (method.argument() == nullptr) names.push_back(method.name);
   }
   for (const auto& name : names) {
     std::vector<std::vector<eval::SequenceScore>> scores;
     std::vector<std::vector<std::vector<std::int32_t>>> answers;
     for (const auto* side : {cpu_.get(), other_.get()}) {
-      auto choice = choice_of(*side, name);
-      if (name.starts_with("task=")) choice.kind = "poly";
-      const auto model = methods::adapted_model(side->base, choice, progress_);
+      auto use = use_of(*side, name);
+      if (name.starts_with("task=")) use.source.kind = "poly";
+      const auto model = methods::adapted_model(side->base, use, progress_);
       auto some = sequences(side->base);
       model.assign_groups(some, progress_);
       scores.push_back(eval::score_sequences(model.llama, some, {}, progress_));
@@ -180,18 +182,18 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
 }
 
 TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
-  for (const auto& method : adapt_methods()) {
+  for (const auto& method : methods::learning_methods()) {
     std::vector<adapters::LoraAdapter> adapters;
     for (const auto* side : {cpu_.get(), other_.get()}) {
-      AdaptSetup adaptation{.training = setup(), .method = method.name, .members = choice_of(*side, "mean"), .work = side->folder / "work"};
+      AdaptSetup adaptation{
+          .training = setup(), .members = use_of(*side, "mean").source, .method = method.name, .work = side->folder / "work"};
       adaptation.training.tasks = {"c"};
       adaptation.training.max_valid = 2;
-      adaptation.num_heads = 2;
-      adaptation.search.max_evaluations = 4;
-      adaptation.objective = methods::SearchObjective::kLoss;
-      if (method.name == std::string("shared") || method.name == std::string("poly") || method.name == std::string("mhr")) {
-        adaptation.members.kind = method.name;
-      }
+      if (method.has("heads")) adaptation.options["heads"] = 2;
+      if (method.has("evaluations")) adaptation.options.update({{"evaluations", 4}, {"objective", "loss"}});
+      if (method.has("task_data") && !method.has("retrieve_by"))
+        adaptation.options.update({{"task_data", (folder_ / "tasks").string()}, {"task_samples", 3}});
+      if (method.name == "shared" || method.name == "poly" || method.name == "mhr") adaptation.members.kind = method.name;
       if (!method.needs_library) adaptation.members.library.clear();
       adapters.push_back(adapt(side->base, adaptation, progress_).adapter);
     }

@@ -98,7 +98,7 @@ class Verbs(Case):
 
     def test_generate_is_reproducible(self):
         args = ["generate", "--base", TINY, "--prompt", "Is the answer", "--max-new-tokens", 12, "--dtype", "float32", "--json",
-                "--sampling-temperature", "0.8", "--top-p", "0.9"]
+                "--temperature", "0.8", "--top-p", "0.9"]
         first = json.loads(run(*args, "--seed", 1).stdout)
         self.assertEqual(first, json.loads(run(*args, "--seed", 1).stdout))
         self.assertNotEqual(first, json.loads(run(*args, "--seed", 2).stdout))
@@ -176,7 +176,7 @@ class Library(Case):
         merged = self.tmp / "merged"
         answer = json.loads(run("merge", "--base", TINY, "--library", library, "--method", "cat", *weights, "--output", merged, "--json").stdout)
         self.assertEqual(answer["rank"], 16)
-        mixed = scores("--library", library, "--method", "arrow", "--top-k", 4, "--temperature", "1e30", "--combine", "outputs")
+        mixed = scores("--library", library, "--method", "arrow", "--top-k", 4, "--routing-temperature", "1e30", "--combine", "outputs")
         for a, b, c in zip(scores("--adapter", merged), mixed, scores("--library", library, "--method", "cat", *weights)):
             self.assertAlmostEqual(a, b, places=3)
             self.assertAlmostEqual(a, c, places=4)

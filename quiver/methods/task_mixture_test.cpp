@@ -1,20 +1,21 @@
-#include "quiver/recipes/train_skills.h"
+#include "quiver/methods/task_mixture.h"
 
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/io/test_support.h"
+#include "quiver/methods/task_mixture.h"
 #include "quiver/testing/message_of.h"
 
-namespace quiver::recipes {
+namespace quiver::methods {
 namespace {
 
 TEST(TaskMixture, SaysWhatTheFileOfTheMixingLacks) {
   const io::TempFolder temp;
   const auto library = library::Library::create(temp / "lib", {"base", "fingerprint"});
   const auto file = temp / "lib/mixing/poly.safetensors";
-  const auto mixture = [&] { return methods::task_mixture(library, library::AdapterKind::kPoly, "a"); };
+  const auto mixture = [&] { return task_mixture(library, library::AdapterKind::kPoly, "a"); };
   const auto store = [&](const nlohmann::json& meta) {
     std::filesystem::create_directories(file.parent_path());
     tensor::save_tensors(file, {{"weights", torch::zeros({1})}}, {{"quiver.mixing", meta.dump()}});
@@ -32,4 +33,4 @@ TEST(TaskMixture, SaysWhatTheFileOfTheMixingLacks) {
 }
 
 }  // namespace
-}  // namespace quiver::recipes
+}  // namespace quiver::methods
