@@ -14,6 +14,9 @@ PAGE = ROOT / "docs" / "cli.md"
 PROGRAM = pathlib.Path(os.environ.get("QUIVER_BUILD", ROOT / "build")) / "quiver"
 
 
+FAMILIES = {"once for all": "merges", "per token": "per token", "per prompt": "per prompt"}
+
+
 def readers(names, families):
     """"`a`, `b`", with the name of a family in place of all its methods."""
     words, rest = [], list(names)
@@ -28,11 +31,11 @@ def table(methods):
     """Lines of a table with a row for each option, in the order of the methods."""
     families, options = {}, {}
     for method in methods:
-        name = method["name"].split("=")[0]
-        families.setdefault(method.get("family", "methods"), []).append(name)
+        name = method["name"]
+        if name.endswith("=NAME"):  # its option is written in the name
+            continue
+        families.setdefault(FAMILIES.get(method.get("family"), "methods"), []).append(name)
         for option in method["options"]:
-            if method["name"].endswith("=NAME"):
-                continue
             options.setdefault(option["name"], []).append((name, option))
     lines = ["| option | default | values | meaning | methods |", "| --- | --- | --- | --- | --- |"]
     for name, uses in options.items():

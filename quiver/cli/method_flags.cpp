@@ -1,6 +1,7 @@
 #include "quiver/cli/method_flags.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 
 #include "quiver/base/error.h"
@@ -35,6 +36,7 @@ std::string help_of(const Option& option, std::span<const methods::Method> among
     readers += (readers.empty() ? "" : ", ") + method.name;
   }
   auto help = count <= kFewMethods ? readers + ": " + option.about.help : option.about.help;
+  if (count > kFewMethods) help[0] = static_cast<char>(std::toupper(help[0]));
   return initial.empty() || option.type == OptionType::kSwitch ? help : help + " (default: " + initial + ")";
 }
 
@@ -46,10 +48,11 @@ std::string joined(std::span<const std::string> texts) {
 
 }  // namespace
 
-std::string flag_of(const std::string& name) {
-  auto flag = "--" + name;
+std::string flag_of(const std::string& option) {
+  const auto equals = std::min(option.find('='), option.size());
+  auto flag = "--" + option.substr(0, equals);
   std::ranges::replace(flag, '_', '-');
-  return flag;
+  return equals == option.size() ? flag : flag + " " + option.substr(equals + 1);
 }
 
 bool MethodFlags::has(const std::string& option) const {

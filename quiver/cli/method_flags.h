@@ -12,7 +12,7 @@
 
 namespace quiver::cli {
 
-/// "--top-k" of the option top_k.
+/// "--top-k" of the option top_k, "--retrieve-by fisher" of retrieve_by=fisher.
 std::string flag_of(const std::string& option);
 
 /// What the command line gives: the texts of an option, by its name; empty where it is not given.

@@ -60,7 +60,7 @@ TEST_F(ChatSessionTest, ForgetsTheOldestWhereTheContextEnds) {
   EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.answer(std::string(4000, 'x'), go_on, progress_); }),
               ::testing::HasSubstr("the model's context is 256, 20 of them for the answer"));
   EXPECT_EQ(session.messages().size(), before);
-  EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.set_method("mean", progress_); }),
+  EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.set_method({.name = "mean"}, progress_); }),
               ::testing::HasSubstr("start with `library`"));
 }
 
