@@ -79,7 +79,7 @@ void set_methods(EvalOptions& options) {
   setup.given = options.adapters.use();
   setup.methods = chosen_methods(options);
   for (auto& method : setup.methods) {
-    if (method.what == recipes::EvalMethod::What::kOverKind && method.name != "shared") {
+    if (method.what == recipes::EvalMethod::What::kOverKind) {
       method.use.options = options.adapters.flags.values_for(method.use.row(), method.use.options);
     }
   }

@@ -14,10 +14,7 @@ RoutedAdapters make_arrow(const LibraryContext& in, const ArrowChoice& options) 
 
 Method arrow() {
   return routed_method(Family::kToken,
-                       {.name = "arrow",
-                        .label = "Arrow",
-                        .what = "the top k of |prototype . x|, weighted by their softmax",
-                        .source = "Ostapenko et al. 2024, alg. 2"},
+                       {"arrow", "Arrow", "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
                        schema_of<ArrowChoice, TopK<4>, MixesParams, Softmax, Ties>(), make_arrow);
 }
 

@@ -31,10 +31,8 @@ Method arrow_mean() {
                    {.help = "when it gives way: always, by the entropy of the weights, or by their margin"});
   schema.add(&ArrowMeanOptions::fallback_strength, "fallback_strength",
              {.help = "the constant share, or the power of entropy and margin", .range = at_least(0)});
-  return routed_method(
-      Family::kToken,
-      {.name = "arrow-mean", .label = "Arrow mean", .what = "Arrow, giving way to the mean where it is undecided", .source = "Quiver"},
-      schema, make_arrow_mean);
+  return routed_method(Family::kToken, {"arrow-mean", "Arrow mean", "Arrow, giving way to the mean where it is undecided", "Quiver"},
+                       schema, make_arrow_mean);
 }
 
 }  // namespace quiver::methods

@@ -50,10 +50,7 @@ RoutedAdapters make_gated(const LibraryContext& in, const GatedOptions& options)
 
 Method calibrated_arrow() {
   return routed_method(Family::kToken,
-                       {.name = "calibrated-arrow",
-                        .label = "calibrated Arrow",
-                        .what = "Arrow on scores measured against those on text of no task",
-                        .source = "Quiver"},
+                       {"calibrated-arrow", "calibrated Arrow", "Arrow on scores measured against those on text of no task", "Quiver"},
                        CalibratedOptions::schema<CalibratedOptions>(), make_calibrated);
 }
 
@@ -61,12 +58,10 @@ Method gated_arrow() {
   auto schema = CalibratedOptions::schema<GatedOptions>();
   TaskThreshold::describe(schema);
   schema.add(&GatedOptions::pooled_weight, "pooled_weight", {.help = "of the prompt's evidence where it is clear"});
-  return routed_method(Family::kToken,
-                       {.name = "gated-arrow",
-                        .label = "gated Arrow",
-                        .what = "calibrated Arrow plus the evidence of the whole prompt, where that is clear",
-                        .source = "Quiver"},
-                       schema, make_gated);
+  return routed_method(
+      Family::kToken,
+      {"gated-arrow", "gated Arrow", "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"}, schema,
+      make_gated);
 }
 
 }  // namespace quiver::methods

@@ -141,11 +141,46 @@ void check_varies(const tensor::TensorMap& measured, const std::string& name, st
   }
 }
 
-/// The adapters of these indices alone.
-Scoring some_of(const Scoring& scoring, const std::vector<std::int64_t>& indices) {
-  Scoring some{.vectors = {}, .rule = scoring.rule};
-  for (const auto& [path, vectors] : scoring.vectors) some.vectors.emplace(path, vectors.index_select(0, torch::tensor(indices)));
-  return some;
+/// What the figures of one adapter are computed from.
+struct AdapterScores {
+  const std::string& name;
+  const model::Llama& base;
+  const std::vector<Prompt>& prompts;
+  Scoring scoring;  ///< the adapter's alone
+  void add_to(ArtifactKey& key) const {
+    const auto& [for_messages, llama, texts, own] = *this;
+    key.add(llama).add(texts).add(own);
+  }
+};
+
+/// The figures of adapters that are scored in one pass. They share the base, the prompts and the rule.
+std::vector<tensor::TensorMap> measure(std::span<const AdapterScores* const> adapters, Progress& progress) {
+  const auto& first = *adapters.front();
+  Scoring together{.vectors = {}, .rule = first.scoring.rule};
+  std::vector<std::string> names;
+  for (const auto* each : adapters) names.push_back(each->name);
+  for (const auto& [path, vectors] : first.scoring.vectors) {
+    std::vector<torch::Tensor> of_adapters;
+    for (const auto* each : adapters) of_adapters.push_back(each->scoring.vectors.at(path));
+    together.vectors.emplace(path, torch::cat(of_adapters));
+  }
+  progress.begin("calibrate", static_cast<std::int64_t>(first.prompts.size()), "prompts");
+  const auto summary = observe_scores(first.base, first.prompts, together, progress);
+  progress.end();
+  check_finite(summary.by_prompt, summary.paths, names);
+  const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
+  const auto prompt_z = ((summary.by_prompt - prompt_mean) / prompt_deviation).mean(1);  // [P, N]
+  std::vector<tensor::TensorMap> measured;
+  for (std::size_t i = 0; i < adapters.size(); ++i) {
+    const auto column = [&](const torch::Tensor& t) { return t.select(1, static_cast<std::int64_t>(i)).contiguous(); };
+    measured.push_back({{"mean", column(summary.mean)},
+                        {"deviation", column(summary.deviation)},
+                        {"prompt_mean", column(prompt_mean)},
+                        {"prompt_deviation", column(prompt_deviation)},
+                        {"prompt_z", column(prompt_z)}});
+    check_varies(measured.back(), names[i], summary.paths);
+  }
+  return measured;
 }
 
 }  // namespace
@@ -174,42 +209,20 @@ torch::Tensor ScoreCalibration::pooled(const torch::Tensor& by_prompt) const {
 ScoreCalibration calibrate(const BaseModel& base, const library::Library& library, std::span<const std::string> names,
                            const Scoring& scoring, const CalibrationText& text, Progress& progress) {
   const auto prompts = calibration_prompts(base, library, text, progress);
-  std::vector<std::optional<tensor::TensorMap>> measured;
-  std::vector<std::string> keys;
-  std::vector<std::int64_t> missing;
+  std::vector<AdapterScores> inputs;
+  std::vector<nlohmann::json> about;
   for (std::size_t n = 0; n < names.size(); ++n) {
-    const auto own = some_of(scoring, {static_cast<std::int64_t>(n)});
-    keys.push_back(ArtifactKey(kCalibrationVersion).add(base.llama).add(prompts).add(own).hex());
-    measured.push_back(library.find_artifact(keys[n]));
-    if (!measured[n]) missing.push_back(static_cast<std::int64_t>(n));
+    Scoring own{.vectors = {}, .rule = scoring.rule};
+    for (const auto& [path, vectors] : scoring.vectors) own.vectors.emplace(path, vectors.narrow(0, static_cast<std::int64_t>(n), 1));
+    inputs.push_back({names[n], base.llama, prompts, std::move(own)});
+    about.push_back({{"adapter", names[n]}});
   }
-  if (!missing.empty()) {
-    const auto some = some_of(scoring, missing);
-    progress.begin("calibrate", static_cast<std::int64_t>(prompts.size()), "prompts");
-    const auto summary = observe_scores(base.llama, prompts, some, progress);
-    progress.end();
-    std::vector<std::string> missing_names;
-    for (const auto n : missing) missing_names.push_back(names[static_cast<std::size_t>(n)]);
-    check_finite(summary.by_prompt, summary.paths, missing_names);
-    const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
-    const auto prompt_z = ((summary.by_prompt - prompt_mean) / prompt_deviation).mean(1);  // [P, missing]
-    for (std::size_t i = 0; i < missing.size(); ++i) {
-      const auto column = [&](const torch::Tensor& t) { return t.select(1, static_cast<std::int64_t>(i)).contiguous(); };
-      const auto n = static_cast<std::size_t>(missing[i]);
-      measured[n] = tensor::TensorMap{{"mean", column(summary.mean)},
-                                      {"deviation", column(summary.deviation)},
-                                      {"prompt_mean", column(prompt_mean)},
-                                      {"prompt_deviation", column(prompt_deviation)},
-                                      {"prompt_z", column(prompt_z)}};
-      check_varies(*measured[n], names[n], summary.paths);
-      library.store_artifact(keys[n], *measured[n], {{"what", kCalibrationVersion}, {"adapter", names[n]}});
-    }
-  }
+  const auto measured = kept_all_in(library, kCalibrationVersion, about, inputs, measure, progress);
   ScoreCalibration calibration;
   for (const auto& [path, vectors] : scoring.vectors) calibration.paths.push_back(path);
   const auto stacked = [&](const char* key) {
     std::vector<torch::Tensor> columns;
-    for (const auto& each : measured) columns.push_back(each->at(key).to(torch::kDouble));
+    for (const auto& each : measured) columns.push_back(each.at(key).to(torch::kDouble));
     return torch::stack(columns, 1);
   };
   calibration.mean = stacked("mean");

@@ -57,12 +57,9 @@ Method centroids() {
                    std::vector<std::pair<std::string, CentroidScore>>{{"cosine", CentroidScore::kCosine}, {"dot", CentroidScore::kDot}},
                    {.help = "the cosine of input and centroid (the paper), or dot, the input times the unit centroid over the root of its "
                             "width (its code)"});
-  return routed_method(Family::kToken,
-                       {.name = "centroids",
-                        .label = "centroids",
-                        .what = "the cosine of x with the mean input on the adapter's tasks",
-                        .source = "Ostapenko et al. 2024, CM"},
-                       schema, make_centroids);
+  return routed_method(
+      Family::kToken, {"centroids", "centroids", "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM"},
+      schema, make_centroids);
 }
 
 }  // namespace quiver::methods

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <span>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "quiver/base/progress.h"
 #include "quiver/library/library.h"
@@ -21,6 +24,30 @@ tensor::TensorMap kept_in(const library::Library& library, const char* what, nlo
   about["what"] = what;
   library.store_artifact(key, result, about);
   return result;
+}
+
+/// The same for several inputs at once: `compute` is given those that the library has not. `about[i]` is of inputs[i].
+template <typename Inputs>
+std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, const char* what, std::vector<nlohmann::json> about,
+                                           const std::vector<Inputs>& inputs,
+                                           std::vector<tensor::TensorMap> (*compute)(std::span<const Inputs* const>, Progress&),
+                                           Progress& progress) {
+  std::vector<tensor::TensorMap> results(inputs.size());
+  std::vector<const Inputs*> missing;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    auto found = library.find_artifact(ArtifactKey(what).add(inputs[i]).hex());
+    if (found) results[i] = *std::move(found);
+    if (!found) missing.push_back(&inputs[i]);
+  }
+  if (missing.empty()) return results;
+  auto computed = compute(missing, progress);
+  for (std::size_t m = 0; m < missing.size(); ++m) {
+    const auto i = static_cast<std::size_t>(missing[m] - inputs.data());
+    about[i]["what"] = what;
+    results[i] = std::move(computed.at(m));
+    library.store_artifact(ArtifactKey(what).add(inputs[i]).hex(), results[i], about[i]);
+  }
+  return results;
 }
 
 }  // namespace quiver::methods

@@ -35,24 +35,20 @@ RoutedAdapters make_lag(const LibraryContext& in, const LagChoice& options) {
 }
 
 Method lag() {
-  return routed_method(Family::kToken,
-                       {.name = "lag",
-                        .label = "LAG",
-                        .what = "Arrow's shortlist, then the one adapter with the largest |V x|",
-                        .source = "Fleshman and Van Durme 2025, arXiv 2507.05346"},
-                       schema_of<LagChoice, TopK<1>, MixesOutputs, Softmax, Shortlist>(), make_lag);
+  return routed_method(
+      Family::kToken,
+      {"lag", "LAG", "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
+      schema_of<LagChoice, TopK<1>, MixesOutputs, Softmax, Shortlist>(), make_lag);
 }
 
 Method lag_base() {
   auto schema = schema_of<LagBaseOptions, TopK<1>, MixesOutputs, Softmax, Shortlist, Ties>();
   describe_calibration(schema);
   TaskThreshold::describe(schema);
-  return routed_method(Family::kToken,
-                       {.name = "lag-base",
-                        .label = "LAG or base",
-                        .what = "LAG where a prompt looks like a task of the library, the base alone where it does not",
-                        .source = "Quiver"},
-                       schema, make_lag_base);
+  return routed_method(
+      Family::kToken,
+      {"lag-base", "LAG or base", "LAG where a prompt looks like a task of the library, the base alone where it does not", "Quiver"},
+      schema, make_lag_base);
 }
 
 }  // namespace quiver::methods

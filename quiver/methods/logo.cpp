@@ -23,12 +23,10 @@ RoutedAdapters make_logo(const LibraryContext& in, const LogoOptions& options) {
 }  // namespace
 
 Method logo() {
-  return routed_method(Family::kPrompt,
-                       {.name = "logo",
-                        .label = "LoGo",
-                        .what = "the top k norms of the updates at the prompt's last token, in proportion",
-                        .source = "LoGo 2025, arXiv 2511.07129"},
-                       schema_of<LogoOptions, TopK<4>, MixesOutputs>(), make_logo);
+  return routed_method(
+      Family::kPrompt,
+      {"logo", "LoGo", "the top k norms of the updates at the prompt's last token, in proportion", "LoGo 2025, arXiv 2511.07129"},
+      schema_of<LogoOptions, TopK<4>, MixesOutputs>(), make_logo);
 }
 
 }  // namespace quiver::methods

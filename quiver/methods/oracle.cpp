@@ -20,8 +20,7 @@ adapters::LoraAdapter make_oracle(const LibraryContext& in, const OracleOptions&
 Method oracle() {
   Schema<OracleOptions> schema;
   schema.add(&OracleOptions::name, "name", {.help = "the adapter", .has_flag = false});
-  return named_method({.name = "oracle", .label = "oracle", .what = "one adapter, named", .source = "Ostapenko et al. 2024"}, schema,
-                      make_oracle);
+  return named_method({"oracle", "oracle", "one adapter, named", "Ostapenko et al. 2024"}, schema, make_oracle);
 }
 
 }  // namespace quiver::methods

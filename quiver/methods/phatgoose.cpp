@@ -115,10 +115,8 @@ Method phatgoose() {
   schema.add(&PhatgooseOptions::task_data, "task_data", {.help = "folder of the adapters' tasks"});
   schema.add(&PhatgooseOptions::sample_seed, "sample_seed", {.help = "draws these rows, and their order"});
   return routed_method(Family::kToken,
-                       {.name = "phatgoose",
-                        .label = "Phatgoose",
-                        .what = "gates that each adapter learnt on its tasks, the top 2 by their softmax",
-                        .source = "Muqeeth et al. 2024, arXiv 2402.05859"},
+                       {"phatgoose", "Phatgoose", "gates that each adapter learnt on its tasks, the top 2 by their softmax",
+                        "Muqeeth et al. 2024, arXiv 2402.05859"},
                        schema, make_phatgoose);
 }
 

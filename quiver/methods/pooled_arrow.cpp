@@ -23,11 +23,8 @@ Method pooled_arrow() {
   auto schema = schema_of<PooledOptions, TopK<1>, MixesOutputs, Softmax, Ties>();
   describe_calibration(schema);
   return routed_method(Family::kPrompt,
-                       {.name = "pooled-arrow",
-                        .label = "pooled Arrow",
-                        .what = "calibrated Arrow's evidence over the whole prompt, top k",
-                        .source = "Quiver"},
-                       schema, make_pooled_arrow);
+                       {"pooled-arrow", "pooled Arrow", "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"}, schema,
+                       make_pooled_arrow);
 }
 
 }  // namespace quiver::methods

@@ -41,10 +41,8 @@ RoutedAdapters make_retrieval(const LibraryContext& in, const RetrievalOptions& 
 
 Method retrieval() {
   return routed_method(Family::kPrompt,
-                       {.name = "retrieval",
-                        .label = "retrieval",
-                        .what = "the top k adapters by the likeness of the prompt to texts of their tasks, equally",
-                        .source = "Zhao et al. 2024, LoRA-Retriever"},
+                       {"retrieval", "retrieval", "the top k adapters by the likeness of the prompt to texts of their tasks, equally",
+                        "Zhao et al. 2024, LoRA-Retriever"},
                        schema_of<RetrievalOptions, TopK<4>, MixesOutputs, TaskTexts>(), make_retrieval);
 }
 

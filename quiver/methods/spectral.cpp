@@ -34,10 +34,8 @@ RoutedAdapters make_spectral(const LibraryContext& in, const SpectralOptions& op
 
 Method spectr() {
   return routed_method(Family::kToken,
-                       {.name = "spectr",
-                        .label = "SpectR",
-                        .what = "the top k of |V x| over all singular directions, weighted equally",
-                        .source = "Fleshman and Van Durme 2025, arXiv 2504.03454"},
+                       {"spectr", "SpectR", "the top k of |V x| over all singular directions, weighted equally",
+                        "Fleshman and Van Durme 2025, arXiv 2504.03454"},
                        schema_of<SpectrOptions, TopK<4>, MixesParams>(), make_spectr);
 }
 
@@ -45,10 +43,7 @@ Method norm() {
   auto schema = schema_of<NormOptions, TopK<4>, MixesOutputs, Softmax>();
   describe_calibration(schema);
   return routed_method(Family::kToken,
-                       {.name = "norm",
-                        .label = "norm",
-                        .what = "the top k of |s B A x|, calibrated, weighted by their softmax",
-                        .source = "SEQR 2025, arXiv 2509.18093"},
+                       {"norm", "norm", "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
                        schema, make_norm);
 }
 
@@ -60,12 +55,10 @@ Method spectral() {
              {.help = "choose by scores measured against those on text of no task; with components=1 and combine=outputs this is "
                       "calibrated-arrow"});
   describe_calibration(schema, "calibrated");
-  return routed_method(Family::kToken,
-                       {.name = "spectral",
-                        .label = "spectral",
-                        .what = "the top k of |diag(sigma^gamma) V_c x|, of c components",
-                        .source = "the family of arrow, spectr and norm"},
-                       schema, make_spectral);
+  return routed_method(
+      Family::kToken,
+      {"spectral", "spectral", "the top k of |diag(sigma^gamma) V_c x|, of c components", "the family of arrow, spectr and norm"}, schema,
+      make_spectral);
 }
 
 }  // namespace quiver::methods

@@ -65,10 +65,7 @@ adapters::LoraAdapter task_mixture(const library::Library& library, library::Ada
 Method task_of_skills() {
   Schema<MixtureOptions> schema;
   schema.add(&MixtureOptions::name, "name", {.help = "the task", .has_flag = false});
-  return named_method({.name = "task",
-                       .label = "task",
-                       .what = "skills (of kind poly or mhr) as task NAME mixes them",
-                       .source = "Ponti et al. 2023, Caccia et al. 2023"},
+  return named_method({"task", "task", "skills (of kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
                       schema, make_task_mixture);
 }
 

@@ -59,10 +59,8 @@ RoutedAdapters make_task_predictor(const LibraryContext& in, const PredictorOpti
 
 Method task_predictor() {
   return routed_method(Family::kPrompt,
-                       {.name = "task-predictor",
-                        .label = "task predictor",
-                        .what = "the top k tasks of a classifier of prompts, learnt from texts of the tasks",
-                        .source = "Ostapenko et al. 2024, TP"},
+                       {"task-predictor", "task predictor", "the top k tasks of a classifier of prompts, learnt from texts of the tasks",
+                        "Ostapenko et al. 2024, TP"},
                        schema_of<PredictorOptions, TopK<4>, MixesOutputs, TaskTexts>(), make_task_predictor);
 }
 

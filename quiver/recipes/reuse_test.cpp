@@ -93,7 +93,7 @@ class ReuseTest : public ::testing::Test {
   }
 
   std::vector<std::string> methods() const {
-    // Merges by name have their own tests (merge/registry_test.cpp); some of them change even a single adapter.
+    // Merges by name have their own tests (methods/merges_test.cpp); some of them change even a single adapter.
     std::vector<std::string> names = {"oracle=a0", "mean", "mean-products"};
     for (const auto& method : reuse_methods()) {
       if (method.family != Family::kMerge && method.name != std::string("lag-base"))
@@ -393,7 +393,7 @@ nlohmann::json other_value(const Option& option, const fs::path& folder) {
   switch (option.type) {
     case OptionType::kCount:
     case OptionType::kSeed: return option.initial.is_null() ? 1 : option.initial.get<std::int64_t>() + 1;
-    case OptionType::kNumber: return option.initial.get<double>() / 2 + 0.25;
+    case OptionType::kNumber: return option.initial == 0.75 ? 0.5 : 0.75;
     case OptionType::kSwitch: return !option.initial.get<bool>();
     case OptionType::kText: return "a1";
     case OptionType::kWord: return option.words[option.initial == option.words[0] ? 1 : 0];
