@@ -123,7 +123,8 @@ json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup,
     progress.advance(1, task);
   }
   progress.end();
-  return {{"method", methods::text_of(setup.use.method)},
+  return {{"method", setup.use.method.name},
+          {"options", setup.use.method.options},
           {"adapters", names},
           {"tasks", of_tasks},
           {"mean", mean_figures(all)},

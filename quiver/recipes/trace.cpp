@@ -123,7 +123,8 @@ json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   return {{"quiver_trace", 1},
           {"base", base.llama.config().name},
-          {"method", methods::text_of(use.method)},
+          {"method", use.method.name},
+          {"options", use.method.options},
           {"what", use.method.row().what},
           {"combine", routed.combine == routing::Combine::kParams ? "params" : "outputs"},
           {"adapters", adapters},
