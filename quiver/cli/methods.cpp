@@ -45,10 +45,7 @@ nlohmann::json add_lines(const char* title, std::span<const recipes::BuildRecipe
 }
 
 nlohmann::json line_json(const methods::Method& method) {
-  return {{"name", method.usage()},
-          {"what", method.what},
-          {"source", method.source},
-          {"options", methods::options_json(method.options)}};
+  return {{"name", method.usage()}, {"what", method.what}, {"source", method.source}, {"options", methods::options_json(method.options)}};
 }
 
 std::string line_text(const methods::Method& method) {
@@ -85,8 +82,7 @@ void list_all(bool json) {
 /// One method with its options.
 nlohmann::json describe(const methods::Method& method) {
   auto text = line_json(method);
-  text.update(
-      {{"label", method.label}, {"family", methods::family_name(method.family)}});
+  text.update({{"label", method.label}, {"family", methods::family_name(method.family)}});
   if (!method.needs.empty()) text["needs"] = method.needs;
   return text;
 }

@@ -88,9 +88,12 @@ void check_weights(const AdapterUse& use) {
   const auto found = use.method.options.find("weights");
   if (found == use.method.options.end() || !found->is_array() || std::ranges::is_sorted(use.source.names)) return;
   std::string example;
-  for (const auto& name : use.source.names) example += (example.empty() ? "" : ",") + name + "=" + value_text((*found)[0]);
+  for (std::size_t i = 0; i < use.source.names.size(); ++i) {
+    const auto weight = i < found->size() ? value_text((*found)[i]) : "0";
+    example += (i == 0 ? "" : ",") + use.source.names[i] + "=" + weight;
+  }
   fail(ErrorKind::kUsage,
-       "`weights` without names are in name order, and `names` gives the adapters in another one; write them by name: {}", example);
+       "`weights` without names are in name order, and `names` gives the adapters in another one; write them by name, as in {}", example);
 }
 
 }  // namespace

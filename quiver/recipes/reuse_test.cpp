@@ -481,7 +481,7 @@ TEST_F(ReuseTest, WeightsAreOfNamesOrInTheOrderOfNames) {
   expect_is(merged_by("weighted(weights=[1,0])", {"a0", "a1"}), "a0");
   expect_is(merged_by("weighted(weights=[a1=1,a0=0])", {"a0", "a1"}), "a1");
   expect_is(merged_by("weighted(weights=[a1=1,a0=0])", {"a1", "a0"}), "a1");
-  EXPECT_ERROR(merged_by("weighted(weights=[1,0])", {"a1", "a0"}), ErrorKind::kUsage, "write them by name: a1=1,a0=1");
+  EXPECT_ERROR(merged_by("weighted(weights=[1,0])", {"a1", "a0"}), ErrorKind::kUsage, "write them by name, as in a1=1,a0=0");
   EXPECT_ERROR(merged_by("weighted(weights=[a1=1])", {}), ErrorKind::kUsage, "`weights` has no number for adapter 'a0'");
   EXPECT_ERROR(merged_by("weighted(weights=[a1=1,a0=0,b=1])", {}), ErrorKind::kUsage, "`weights` names 'b', which is none of the adapters");
 }

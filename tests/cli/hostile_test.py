@@ -124,7 +124,7 @@ ROWS = [
     ("two kinds", [*ROUTE, "--kind", "private", "--method", "cluster/arrow"], 2, ["--kind private", "cluster/arrow"]),
     ("a temperature by both names", [*ROUTE, "--method", "arrow", "--temperature", "1", "--routing-temperature", "1"], 2, ["--temperature excludes --routing-temperature"]),
     ("a temperature of nothing", [*ROUTE, "--method", "arrow", "--temperature", "0"], 2, ["--routing-temperature: must be above 0, not 0"]),
-    ("weights in another order than the adapters", [*MERGE, "--method", "cat", "--adapters", "beta,alpha", "--weights", "1,0"], 2, ["--weights without names", "beta=1,alpha=1"]),
+    ("weights in another order than the adapters", [*MERGE, "--method", "cat", "--adapters", "beta,alpha", "--weights", "1,0"], 2, ["--weights without names", "beta=1,alpha=0"]),
     ("a weight of no adapter", [*MERGE, "--method", "cat", "--weights", "alpha=1,beta=0,gama=1"], 2, ["gama"]),
     ("a method to describe that is none", ["methods", "arow"], 2, ["did you mean 'arrow'?"]),
     ("a tie of nothing", [*ROUTE, "--method", "arrow", "--tie-by", "sum"], 2, ["--tie-by requires --tie"]),
