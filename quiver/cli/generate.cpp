@@ -73,9 +73,9 @@ Prompts read_prompts(const methods::BaseModel& base, const std::string& input) {
     prompts.tokens.push_back(encode(base, *row, where));
     if (prompts.tokens.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
     const auto size = static_cast<std::int64_t>(prompts.tokens.back().size());
-    if (size >= base.llama.config().max_positions) {
+    if (size >= base.llama.spec().max_positions) {
       fail(ErrorKind::kUsage, "{}: the prompt has {} tokens, which leaves no room for an answer in the model's context of {}", where, size,
-           base.llama.config().max_positions);
+           base.llama.spec().max_positions);
     }
   }
   return prompts;

@@ -21,7 +21,7 @@ void run(MergeOptions& options) {
   const auto base = options.common.load();
   const auto library = library::Library::open(use.source.library);
   auto merged = methods::merged_adapter(base, library, use);
-  merged.base_model = base.llama.config().name;
+  merged.base_model = base.llama.spec().name;
   merged.base_fingerprint = base.llama.fingerprint();
   adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;

@@ -12,7 +12,7 @@
 #include "quiver/base/memory.h"
 #include "quiver/base/random.h"
 #include "quiver/methods/parts.h"
-#include "quiver/model/forest_pass.h"
+#include "quiver/model/decoder.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/attach.h"
 #include "quiver/routing/directions.h"
@@ -150,31 +150,30 @@ json bench_attention(tensor::Placement placement, const AttentionBench& bench) {
   return result;
 }
 
-json bench_training(const model::Llama& base, const TrainingBench& bench) {
+json bench_training(const model::Model& base, const TrainingBench& bench) {
   if (bench.shared >= bench.length || bench.num_targets >= bench.length) {
     fail(ErrorKind::kUsage, "sequences of {} tokens cannot have {} in common and {} labels; expected fewer", bench.length, bench.shared,
          bench.num_targets);
   }
   const auto gemm = bench_gemm(base.placement(), 2048).at("gflops").get<double>();
-  const auto initial =
-      adapters::initial_adapter("bench", {.rank = bench.rank, .target_modules = bench.target_modules}, base.projections(), 42);
+  const auto initial = adapters::initial_adapter("bench", {.rank = bench.rank, .target_modules = bench.target_modules}, base.linears(), 42);
   train::TrainOptions options{.epochs = bench.steps + 1,
                               .batch_size = bench.batch_size,
                               .share_prefixes = bench.shared > 0,
                               .checkpoint_activations = bench.checkpoint_activations};
-  train::Trainer trainer(base, initial, random_batch(bench, base.config().vocab_size), options);
+  train::Trainer trainer(base, initial, random_batch(bench, base.spec().vocab_size), options);
   const auto seconds = time_runs(bench.steps, [&] { trainer.run_step(); });
 
   const auto steps = static_cast<double>(trainer.step());
   const double rows = static_cast<double>(trainer.stats().rows) / steps, tokens = static_cast<double>(trainer.stats().tokens) / steps;
   double body = 0;
-  for (const auto& [path, projection] : base.projections()) {
+  for (const auto& [path, projection] : base.linears()) {
     body += static_cast<double>(projection->in_features() * projection->out_features());
   }
   const double head = static_cast<double>(base.head().in_features() * base.head().out_features());
   const double labels = static_cast<double>(bench.batch_size * bench.num_targets);
   auto result = rated({{"dtype", dtype_name(base.placement())},
-                       {"model", base.config().name},
+                       {"model", base.spec().name},
                        {"shapes",
                         {{"batch_size", bench.batch_size},
                          {"length", bench.length},
@@ -191,13 +190,13 @@ json bench_training(const model::Llama& base, const TrainingBench& bench) {
   return result;
 }
 
-json bench_routing(const model::Llama& base, const RoutingBench& bench) {
+json bench_routing(const model::Model& base, const RoutingBench& bench) {
   if (bench.top_k > bench.num_adapters)
     fail(ErrorKind::kUsage, "`top_k` {} of {} adapters; expected 1 to {}", bench.top_k, bench.num_adapters, bench.num_adapters);
   std::vector<adapters::LoraAdapter> adapters;
   for (std::int64_t n = 0; n < bench.num_adapters; ++n) {
     const auto name = format("a{}", n);
-    adapters.push_back(adapters::initial_adapter(name, {.rank = bench.rank}, base.projections(), derive_seed(42, name)));
+    adapters.push_back(adapters::initial_adapter(name, {.rank = bench.rank}, base.linears(), derive_seed(42, name)));
     for (auto& [path, pair] : adapters.back().pairs) {
       RandomStream random(42, name + "/" + path);
       pair = adapters::LoraPair(pair.lora_a(), tensor::uniform(pair.lora_b().sizes(), 0.01, random), pair.alpha())
@@ -212,16 +211,16 @@ json bench_routing(const model::Llama& base, const RoutingBench& bench) {
   for (const auto& [path, vectors] : routing::stacked_directions(adapters, 0, 0)) {
     lag.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, routing::ScoreOptions{.top_k = 1, .shortlist = shortlist}));
   }
-  std::vector<model::Llama> models = {base};
+  std::vector<model::Model> models = {base};
   const auto add = [&](const std::map<std::string, routing::RouterPtr>& routers, routing::Combine combine) {
-    auto projections = base.projections();
+    auto projections = base.linears();
     routing::attach_routers(projections, adapters, routers, combine);
-    models.push_back(base.with_projections(std::move(projections)));
+    models.push_back(base.with_linears(std::move(projections)));
   };
   add(arrow, routing::Combine::kParams);
   add(arrow, routing::Combine::kOutputs);
   add(lag, routing::Combine::kOutputs);
-  const auto sequences = random_batch({.batch_size = bench.batch_size, .length = bench.length}, base.config().vocab_size);
+  const auto sequences = random_batch({.batch_size = bench.batch_size, .length = bench.length}, base.spec().vocab_size);
   const auto batch = forest::build_batch(sequences);
   const auto rows = model::forest_rows(batch.forest);
   const auto targets = train::loss_targets(batch, train::LossMean::kTokens);
@@ -234,7 +233,7 @@ json bench_routing(const model::Llama& base, const RoutingBench& bench) {
     }
   }
   json result = {{"dtype", dtype_name(base.placement())},
-                 {"model", base.config().name},
+                 {"model", base.spec().name},
                  {"shapes",
                   {{"adapters", bench.num_adapters},
                    {"rank", bench.rank},

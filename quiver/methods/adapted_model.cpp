@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/data/tasks.h"
@@ -22,11 +22,11 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
   return names;
 }
 
-model::Llama with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
+model::Model with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
   auto placed = adapter;
   for (auto& [path, pair] : placed.pairs) pair = pair.to(base.llama.placement().device, torch::kFloat);
   placed.options.dropout = 0;  // a matter of training only
-  return base.llama.with_projections(adapters::attach(base.llama.projections(), placed));
+  return base.llama.with_linears(adapters::attach(base.llama.linears(), placed));
 }
 
 /// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
@@ -150,7 +150,7 @@ std::vector<std::string> library_members(const library::Library& library, const 
 }
 
 std::optional<std::string> check_fits_base(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  return adapters::check_fits(adapter, base.llama.projections(), base.llama.config().name, base.llama.fingerprint(), allow_other_base);
+  return adapters::check_fits(adapter, base.llama.linears(), base.llama.spec().name, base.llama.fingerprint(), allow_other_base);
 }
 
 std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterSource& source) {
@@ -230,7 +230,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
   if (!source.adapter.empty()) {
     const auto adapter = adapters::load_peft(source.adapter);
     if (const auto warning = check_fits_base(adapter, base, source.allow_other_base)) progress.message(*warning);
-    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.projections())) progress.message(warning);
+    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr, model_name(use)};
   }
@@ -242,11 +242,11 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
     return {with_one(base, merged), nullptr, model_name(use)};
   }
   const auto routed = routed_adapters(base, library, use, progress);
-  auto projections = base.llama.projections();
+  auto projections = base.llama.linears();
   routing::attach_routers(projections, routed.adapters, routed.routers, routed.combine, recorder);
   if (!library.cache_fault().empty())
     progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
-  return {base.llama.with_projections(std::move(projections)), routed.chooser, model_name(use)};
+  return {base.llama.with_linears(std::move(projections)), routed.chooser, model_name(use)};
 }
 
 }  // namespace quiver::methods

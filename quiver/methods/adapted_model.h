@@ -52,7 +52,7 @@ RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& li
 
 /// A model that computes with adapters.
 struct AdaptedModel {
-  model::Llama llama;
+  model::Model llama;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                        ///< model_name of the use
 

@@ -10,7 +10,7 @@ ArtifactKey::ArtifactKey(std::string_view what) { add(what); }
 
 void ArtifactKey::begin(std::string_view type, std::size_t size) { hash_.update(format("{} {}\n", type, size)); }
 
-ArtifactKey& ArtifactKey::add(const model::Llama& model) {
+ArtifactKey& ArtifactKey::add(const model::Model& model) {
   begin("model", 3);
   add(model.content_hash());
   add(c10::toString(model.placement().dtype));

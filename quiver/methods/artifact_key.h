@@ -27,7 +27,7 @@ class ArtifactKey {
   explicit ArtifactKey(std::string_view what);
 
   /// Weights and configuration by content, the dtype and the device that computes.
-  ArtifactKey& add(const model::Llama& model);
+  ArtifactKey& add(const model::Model& model);
   /// The model, and how text becomes tokens and tokens text: tokenizer, chat template, system message.
   ArtifactKey& add(const BaseModel& base);
   /// Paths, scalings and factors.

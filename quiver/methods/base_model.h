@@ -6,7 +6,7 @@
 
 #include "quiver/base/progress.h"
 #include "quiver/data/prompt_format.h"
-#include "quiver/model/llama.h"
+#include "quiver/model/model.h"
 #include "quiver/text/tokenizer.h"
 
 namespace quiver::methods {
@@ -34,7 +34,7 @@ std::filesystem::path fetch_default_base(const std::string& python, Progress& pr
 /// A base model ready to use.
 struct BaseModel {
   std::filesystem::path path;
-  model::Llama llama;
+  model::Model llama;
   text::Tokenizer tokenizer;
   data::PromptFormat format = {};          ///< of all text that recipes give to the model; bare as loaded
   std::vector<std::string> warnings = {};  ///< of the model and the tokenizer, for the user to see

@@ -40,7 +40,7 @@ Frame frame_of(const BaseModel& base) {
 
 /// What the base's own text is sampled from.
 struct SampleInputs {
-  const model::Llama& base;
+  const model::Model& base;
   Prompt start,
       after;    ///< what stands before and after the sampled text in a chat prompt; bare text begins with `start`, and has no `after`
   Prompt stop;  ///< ids that are left out; the first of them ends a message of a chat
@@ -144,7 +144,7 @@ void check_varies(const tensor::TensorMap& measured, const std::string& name, st
 /// What the figures of one adapter are computed from.
 struct AdapterScores {
   const std::string& name;
-  const model::Llama& base;
+  const model::Model& base;
   const std::vector<Prompt>& prompts;
   Scoring scoring;  ///< the adapter's alone
   void add_to(ArtifactKey& key) const {

@@ -8,8 +8,8 @@
 
 #include "quiver/base/error.h"
 #include "quiver/forest/token_forest.h"
-#include "quiver/model/forest_pass.h"
-#include "quiver/nn/tapped_projection.h"
+#include "quiver/model/decoder.h"
+#include "quiver/nn/tap.h"
 
 namespace quiver::methods {
 namespace {
@@ -46,12 +46,12 @@ PromptBatch make_batch(std::span<const Prompt> prompts, std::span<const std::siz
 }
 
 /// Batches of prompts that begin alike.
-std::vector<PromptBatch> batches_of(const model::Llama& base, std::span<const Prompt> prompts) {
+std::vector<PromptBatch> batches_of(const model::Model& base, std::span<const Prompt> prompts) {
   if (prompts.empty()) fail(ErrorKind::kUsage, "no prompts to look at: give at least one text");
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail(ErrorKind::kUsage, "prompt {} has no tokens", i);
-    if (static_cast<std::int64_t>(prompts[i].size()) > base.config().max_positions) {
-      fail(ErrorKind::kUsage, "prompt {} has {} tokens; the model's context is {}", i, prompts[i].size(), base.config().max_positions);
+    if (static_cast<std::int64_t>(prompts[i].size()) > base.spec().max_positions) {
+      fail(ErrorKind::kUsage, "prompt {} has {} tokens; the model's context is {}", i, prompts[i].size(), base.spec().max_positions);
     }
   }
   std::vector<std::size_t> order(prompts.size());
@@ -74,32 +74,31 @@ using RowFunction = std::function<torch::Tensor(const std::string& path, const t
 
 /// Runs the batch through the base; `f` of what enters the projection, for all rows. Rows are written where they belong, so threads do
 /// not meet.
-RowValues watch(const model::Llama& base, const PromptBatch& batch, const std::map<std::string, std::int64_t>& widths,
+RowValues watch(const model::Model& base, const PromptBatch& batch, const std::map<std::string, std::int64_t>& widths,
                 const RowFunction& f) {
   RowValues values;
-  auto projections = base.projections();
+  auto projections = base.linears();
   for (const auto& [path, width] : widths) {
     const auto found = projections.find(path);
     if (found == projections.end()) fail(ErrorKind::kMismatch, "'{}' is not a projection of this model", path);
     auto all = torch::empty({static_cast<std::int64_t>(batch.rows.tokens.size()), width}, torch::kFloat);
     values.emplace(path, all);
-    found->second =
-        std::make_shared<nn::TappedProjection>(found->second, [all, path, &f](const torch::Tensor& x, const nn::RowRecord& record) {
-          const auto some = f(path, x).to(torch::kCPU, torch::kFloat);
-          if (record.rows.defined()) {
-            all.index_copy_(0, record.rows.cpu(), some);
-          } else {
-            all.narrow(0, record.first_row, x.size(0)).copy_(some);
-          }
-        });
+    found->second = std::make_shared<nn::TappedProjection>(found->second, [all, path, &f](const torch::Tensor& x, const nn::Rows& rows) {
+      const auto some = f(path, x).to(torch::kCPU, torch::kFloat);
+      if (record.rows.defined()) {
+        all.index_copy_(0, record.rows.cpu(), some);
+      } else {
+        all.narrow(0, record.first_row, x.size(0)).copy_(some);
+      }
+    });
   }
-  model::hidden_of_all(base.with_projections(std::move(projections)), batch.rows);
+  model::hidden_of_all(base.with_linears(std::move(projections)), batch.rows);
   return values;
 }
 
 }  // namespace
 
-ScoreSummary observe_scores(const model::Llama& base, std::span<const Prompt> prompts, const Scoring& scoring, Progress& progress) {
+ScoreSummary observe_scores(const model::Model& base, std::span<const Prompt> prompts, const Scoring& scoring, Progress& progress) {
   const torch::NoGradGuard no_grad;
   const auto batches = batches_of(base, prompts);
   if (scoring.vectors.empty()) fail(ErrorKind::kUsage, "no projections to score at");
@@ -152,14 +151,14 @@ void check_finite(const torch::Tensor& scores, std::span<const std::string> path
        adapters[static_cast<std::size_t>(adapter)], paths[static_cast<std::size_t>(path)]);
 }
 
-std::map<std::string, torch::Tensor> observe_inputs(const model::Llama& base, std::span<const Prompt> prompts,
+std::map<std::string, torch::Tensor> observe_inputs(const model::Model& base, std::span<const Prompt> prompts,
                                                     std::span<const std::string> paths, Progress& progress) {
   const torch::NoGradGuard no_grad;
   std::map<std::string, std::int64_t> widths;
   std::map<std::string, torch::Tensor> means;
   for (const auto& path : paths) {
-    const auto found = base.projections().find(path);
-    if (found == base.projections().end()) fail(ErrorKind::kMismatch, "'{}' is not a projection of this model", path);
+    const auto found = base.linears().find(path);
+    if (found == base.linears().end()) fail(ErrorKind::kMismatch, "'{}' is not a projection of this model", path);
     widths.emplace(path, found->second->in_features());
     means.emplace(path, torch::empty({static_cast<std::int64_t>(prompts.size()), found->second->in_features()}, torch::kFloat));
   }
@@ -174,9 +173,9 @@ std::map<std::string, torch::Tensor> observe_inputs(const model::Llama& base, st
   return means;
 }
 
-torch::Tensor observe_hidden(const model::Llama& base, std::span<const Prompt> prompts, Progress& progress) {
+torch::Tensor observe_hidden(const model::Model& base, std::span<const Prompt> prompts, Progress& progress) {
   const torch::NoGradGuard no_grad;
-  auto hidden = torch::empty({static_cast<std::int64_t>(prompts.size()), base.config().hidden_size}, torch::kFloat);
+  auto hidden = torch::empty({static_cast<std::int64_t>(prompts.size()), base.spec().hidden_size}, torch::kFloat);
   for (const auto& batch : batches_of(base, prompts)) {
     const auto rows = model::hidden_of_all(base, batch.rows).to(torch::kCPU, torch::kDouble);
     const auto members = torch::tensor(std::vector<std::int64_t>(batch.members.begin(), batch.members.end()));

@@ -58,7 +58,7 @@ std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const Ta
     const auto each = std::max<std::int64_t>(1, texts.task_samples / static_cast<std::int64_t>(tasks.size()));
     for (const auto& task : tasks) {
       for (const auto& example : data::sample(data::load_task(texts.task_data.path, task).train, each, texts.sample_seed, task)) {
-        mine.push_back(data::encode_prompt(in.base.tokenizer, in.base.format, example, in.base.llama.config().max_positions));
+        mine.push_back(data::encode_prompt(in.base.tokenizer, in.base.format, example, in.base.llama.spec().max_positions));
       }
     }
   }

@@ -141,7 +141,7 @@ std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const Ta
 
 /// What a statistic of an adapter's texts is computed from.
 struct TextInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const std::vector<Prompt>& prompts;
   const std::vector<std::string>& paths;  ///< of the projections that are looked at
   void add_to(ArtifactKey& key) const;
@@ -161,7 +161,7 @@ torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& ca
 
 /// What prompts say as a whole, by Arrow's scores.
 struct PromptEvidence {
-  model::Llama base;
+  model::Model base;
   Scoring scoring;
   ScoreCalibration calibration;
   std::vector<std::string> adapters;

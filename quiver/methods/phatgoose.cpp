@@ -27,7 +27,7 @@ constexpr double kCheckpointSeconds = 20;
 
 /// What the gates of an adapter are trained from.
 struct GateInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const adapters::LoraAdapter& adapter;
   const std::vector<forest::Sequence>& rows;
   const train::TrainOptions& options;
@@ -60,7 +60,7 @@ tensor::TensorMap gates_of(const LibraryContext& in, const adapters::LoraAdapter
          adapter.name, in.library.path().string());
   }
   const auto most = std::max<std::int64_t>(1, options.gate_steps * kBatch / static_cast<std::int64_t>(tasks.size()));
-  const auto length = std::min(kLongestRow, in.base.llama.config().max_positions);
+  const auto length = std::min(kLongestRow, in.base.llama.spec().max_positions);
   std::vector<forest::Sequence> rows;
   for (std::size_t t = 0; t < tasks.size(); ++t) {
     const auto task = data::load_task(options.task_data.path, tasks[t]);

@@ -13,7 +13,7 @@ struct PredictorOptions : TopK<4>, MixesOutputs, TaskTexts {};
 
 /// What tells the texts of the adapters apart.
 struct PredictorInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const std::vector<Prompt>& prompts;
   const std::vector<std::int64_t>& labels;  ///< of the prompts: indices of adapters
   std::int64_t num_adapters = 0;

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/fisher.h"
@@ -31,7 +31,7 @@ using adapters::LoraAdapter;
 using nlohmann::json;
 
 struct FisherInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const LoraAdapter& adapter;
   const std::vector<forest::Sequence>& examples;
   void add_to(methods::ArtifactKey& key) const {
@@ -101,8 +101,7 @@ class Adaptation {
   }
 
   LoraAdapter fresh() const {
-    return adapters::initial_adapter(task_, setup_.training.lora, base_.llama.projections(), setup_.training.train.seed,
-                                     setup_.training.init);
+    return adapters::initial_adapter(task_, setup_.training.lora, base_.llama.linears(), setup_.training.train.seed, setup_.training.init);
   }
 
   std::vector<LoraAdapter> load() const {
@@ -190,7 +189,7 @@ class Adaptation {
   LoraAdapter train_one(LoraAdapter initial, const std::string& stage) {
     initial.name = task_;  // names the order of examples: the same for all methods
     initial.options.dropout = setup_.training.lora.dropout;
-    initial.base_model = base_.llama.config().name;
+    initial.base_model = base_.llama.spec().name;
     initial.base_fingerprint = base_.llama.fingerprint();
     initial.prompt_format = data::describe(base_.format);
     auto trainer = inputs().trainer(initial);
@@ -218,7 +217,7 @@ class Adaptation {
       summary_["weights"] = std::vector<double>(numbers.begin(), numbers.end());
     }
     auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
-    adapter.base_model = base_.llama.config().name;
+    adapter.base_model = base_.llama.spec().name;
     adapter.base_fingerprint = base_.llama.fingerprint();
     adapter.prompt_format = data::describe(base_.format);
     return adapter;
@@ -271,7 +270,7 @@ class Adaptation {
     auto mixed = merge::weighted_factors(members_, weights);
     for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.llama.placement().device, torch::kFloat);
     mixed.options.dropout = 0;
-    const auto model = base_.llama.with_projections(adapters::attach(base_.llama.projections(), mixed));
+    const auto model = base_.llama.with_linears(adapters::attach(base_.llama.linears(), mixed));
     double magnitude = 0;
     for (const double w : weights) magnitude += std::abs(w);
     if (plan_.objective == methods::SearchObjective::kRouge) {
@@ -286,7 +285,7 @@ class Adaptation {
     return names;
   }
 
-  double mean_rouge(const model::Llama& model, const std::vector<data::Example>& rows) {
+  double mean_rouge(const model::Model& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
     const auto length = methods::longest_prompt(base_, setup_.training.max_length, plan_.max_new_tokens);
     for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
@@ -302,11 +301,11 @@ class Adaptation {
     return sum / static_cast<double>(rows.size());
   }
 
-  double mean_nll(const model::Llama& model, const std::vector<data::Example>& rows) {
+  double mean_nll(const model::Model& model, const std::vector<data::Example>& rows) {
     std::vector<forest::Sequence> sequences;
     for (const auto& row : rows) {
       sequences.push_back(data::encode_example(base_.tokenizer, data::of_last_answer(base_.format), row,
-                                               std::min(setup_.training.max_length, base_.llama.config().max_positions)));
+                                               std::min(setup_.training.max_length, base_.llama.spec().max_positions)));
     }
     NoProgress quiet;
     double sum = 0;

@@ -56,7 +56,7 @@ std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::stri
 }
 
 methods::Prompt prompt_of(const methods::BaseModel& base, const data::Example& row) {
-  return data::encode_prompt(base.tokenizer, base.format, row, base.llama.config().max_positions);
+  return data::encode_prompt(base.tokenizer, base.format, row, base.llama.spec().max_positions);
 }
 
 std::vector<methods::Prompt> test_prompts(const methods::BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
@@ -193,7 +193,7 @@ double mean_log_likelihood(const methods::BaseModel& base, const library::Librar
   std::vector<std::string> names;
   for (const auto& row : test_rows(setup, task)) {
     names.push_back(row.where);
-    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.config().max_positions));
+    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.spec().max_positions));
   }
   double sum = 0;
   for (const auto& score : eval::score_sequences(model.llama, sequences, {.names = {model.name, names}}, quiet)) {

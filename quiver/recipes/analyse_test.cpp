@@ -9,12 +9,12 @@
 #include <set>
 
 #include "quiver/adapters/init.h"
-#include "quiver/adapters/lora_linear.h"
+#include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/folder.h"
-#include "quiver/model/forest_pass.h"
-#include "quiver/nn/tapped_projection.h"
+#include "quiver/model/decoder.h"
+#include "quiver/nn/tap.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
@@ -30,15 +30,15 @@ class AnalyseNorms : public ::testing::Test {
     folder_ = fs::path(::testing::TempDir()) / ("quiver-analyse-" + std::to_string(::getpid()));
     io::remove_tree(folder_);
     fs::create_directories(folder_ / "tasks");
-    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.config().name, base_.llama.fingerprint()});
+    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.spec().name, base_.llama.fingerprint()});
     for (std::uint64_t i = 0; i < 2; ++i) {
       const auto name = format("a{}", i);
-      auto made = adapters::initial_adapter(name, {}, base_.llama.projections(), 1);
+      auto made = adapters::initial_adapter(name, {}, base_.llama.linears(), 1);
       std::uint64_t number = 100 * i;
       for (auto& [path, pair] : made.pairs) {
         pair = adapters::LoraPair(pair.lora_a(), testing::draw(pair.lora_b().sizes(), ++number, i == 0 ? 0.1 : 0.2), pair.alpha());
       }
-      made.base_model = base_.llama.config().name;
+      made.base_model = base_.llama.spec().name;
       made.base_fingerprint = base_.llama.fingerprint();
       library.add(made, {.tasks = {name}});
       adapters_.push_back(std::move(made));
@@ -54,14 +54,14 @@ class AnalyseNorms : public ::testing::Test {
 
   /// The ratio of one prompt by its definition, every delta_w in full.
   double ratio(const std::string& source, std::size_t own) const {
-    auto projections = adapters::attach(base_.llama.projections(), adapters_[own]);
+    auto projections = adapters::attach(base_.llama.linears(), adapters_[own]);
     std::map<std::string, double> ratios;
     std::mutex mutex;
     for (const auto& [path, pair] : adapters_[own].pairs) {
       const auto mine = pair.delta(), other = adapters_[1 - own].pairs.at(path).delta();
       auto& projection = projections.at(path);
       projection =
-          std::make_shared<nn::TappedProjection>(projection, [&, mine, other, path = path](const torch::Tensor& x, const nn::RowRecord&) {
+          std::make_shared<nn::TappedProjection>(projection, [&, mine, other, path = path](const torch::Tensor& x, const nn::Rows&) {
             const auto mean_norm = [&x](const torch::Tensor& delta) { return x.matmul(delta.t()).norm(2, {1}).mean().item<double>(); };
             const std::lock_guard lock(mutex);
             ratios[path] = mean_norm(mine) / mean_norm(other);
@@ -69,7 +69,7 @@ class AnalyseNorms : public ::testing::Test {
     }
     forest::TokenForest forest;
     forest.add_segment(forest::kNoParent, data::encode_prompt(base_.tokenizer, source, 1000));
-    model::hidden_of_all(base_.llama.with_projections(projections), model::forest_rows(forest));
+    model::hidden_of_all(base_.llama.with_linears(projections), model::forest_rows(forest));
     double sum = 0;
     for (const auto& [path, r] : ratios) sum += r / static_cast<double>(ratios.size());
     return sum;
@@ -101,8 +101,8 @@ TEST_F(AnalyseNorms, AreRatiosOfTheUpdatesNormsWithTheOwnAdapterAtWork) {
 
 TEST_F(AnalyseNorms, NameAnAdapterOfOtherTargetModules) {
   auto library = library::Library::open(folder_ / "library");
-  auto narrow = adapters::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.projections(), 1);
-  narrow.base_model = base_.llama.config().name;
+  auto narrow = adapters::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.linears(), 1);
+  narrow.base_model = base_.llama.spec().name;
   narrow.base_fingerprint = base_.llama.fingerprint();
   library.add(narrow, {.tasks = {"a0"}});
   EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch,

@@ -75,7 +75,7 @@ class DeviceTest : public ::testing::Test {
   }
 
   static library::Library open(const Side& side) {
-    return library::Library::open_or_create(side.folder / "library", {side.base.llama.config().name, side.base.llama.fingerprint()});
+    return library::Library::open_or_create(side.folder / "library", {side.base.llama.spec().name, side.base.llama.fingerprint()});
   }
 
   static void build(const Side& side) {

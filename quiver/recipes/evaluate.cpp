@@ -397,7 +397,7 @@ json evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& 
   const std::pair<const char*, const EvalSection*> sections[] = {
       {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
 
-  const auto& config = base.llama.config();
+  const auto& config = base.llama.spec();
   json results = {
       {"quiver_results", 1},
       {"created", iso_time()},

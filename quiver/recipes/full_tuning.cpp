@@ -44,7 +44,7 @@ void copy_files(const methods::BaseModel& base, const fs::path& folder) {
   if (!fs::is_directory(base.path)) {
     const io::MappedFile file(base.path);
     io::write_file_atomic(folder / text::kGgufTokenizerFile, io::GgufView::parse(file.bytes(), base.path.string()).metadata_file());
-    const auto config = model::config_to_json(base.llama.config());
+    const auto config = model::spec_to_json(base.llama.spec());
     io::write_file_atomic(folder / "config.json", io::dump_json(config, "config.json", 2) + "\n");
     return;
   }
@@ -62,7 +62,7 @@ nlohmann::json full_fine_tuning(const methods::BaseModel& base, const TrainingSe
   const auto placement = base.llama.placement();
   const TrainingInputs inputs{base.llama, data, setup.train};
   const auto key = methods::ArtifactKey("full-3").add(inputs).hex();
-  const auto weights = std::make_shared<train::FullWeights>("full", base.llama.projections(), placement.device, placement.dtype);
+  const auto weights = std::make_shared<train::FullWeights>("full", base.llama.linears(), placement.device, placement.dtype);
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(weights));
   train::run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
   weights->set_values(trainer.result());

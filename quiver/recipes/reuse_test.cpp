@@ -18,9 +18,9 @@
 #include "quiver/methods/table.h"
 #include "quiver/methods/task_mixture.h"
 #include "quiver/methods/test_support.h"
-#include "quiver/model/forest_pass.h"
+#include "quiver/model/decoder.h"
 #include "quiver/model/generate.h"
-#include "quiver/nn/tapped_projection.h"
+#include "quiver/nn/tap.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
@@ -48,7 +48,7 @@ std::vector<Prompt> random_prompts(std::size_t count, std::uint64_t seed) {
   return prompts;
 }
 
-torch::Tensor hidden_alone(const model::Llama& model, const Prompt& prompt) {
+torch::Tensor hidden_alone(const model::Model& model, const Prompt& prompt) {
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, prompt);
   return model::hidden_of_all(model, model::forest_rows(forest));
@@ -65,18 +65,18 @@ class ReuseTest : public ::testing::Test {
   void TearDown() override { io::remove_tree(folder_); }
 
   adapters::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
-    auto made = adapters::initial_adapter(name, {}, base_.llama.projections(), 1);
+    auto made = adapters::initial_adapter(name, {}, base_.llama.linears(), 1);
     for (auto& [path, pair] : made.pairs) {
       const auto noise = draw(pair.lora_a().sizes(), derive_seed(seed, path + " a"), 0.05);
       pair = adapters::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
     }
-    made.base_model = base_.llama.config().name;
+    made.base_model = base_.llama.spec().name;
     made.base_fingerprint = base_.llama.fingerprint();
     return made;
   }
 
   AnyMethod library_of(const std::vector<std::uint64_t>& seeds) {
-    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.config().name, base_.llama.fingerprint()});
+    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.spec().name, base_.llama.fingerprint()});
     for (std::size_t i = 0; i < seeds.size(); ++i) {
       const auto name = "a" + std::to_string(i);
       library.add(adapter(name, seeds[i]), {.tasks = {name}});
@@ -237,7 +237,7 @@ TEST_F(ReuseTest, CentroidsByTheDotProductDependOnTheLengthOfTheInput) {
     return routed_adapters(base_, library, choice.use(), progress_).routers.at("layers.1.self_attn.q_proj");
   };
   const auto cosine = router("cosine"), dot = router("dot");
-  const auto width = base_.llama.projections().at("layers.1.self_attn.q_proj")->in_features();
+  const auto width = base_.llama.linears().at("layers.1.self_attn.q_proj")->in_features();
   auto x = draw({6, width}, 3);
   x = x / x.norm(2, {1}, true) * std::sqrt(static_cast<double>(width));  // of this length both are the same
   EXPECT_TRUE(torch::allclose(cosine->route(x).weight, dot->route(x).weight, 1e-5, 1e-6));
@@ -253,7 +253,7 @@ TEST_F(ReuseTest, TiedProjectionsDecideAlike) {
   for (const std::string method : {"arrow", "calibrated-arrow"}) {
     choice.method = method;
     const auto routed = routed_adapters(base_, library, choice.use(), progress_);
-    const auto x = draw({9, base_.llama.projections().at("layers.0.self_attn.q_proj")->in_features()}, 3);
+    const auto x = draw({9, base_.llama.linears().at("layers.0.self_attn.q_proj")->in_features()}, 3);
     const auto q = routed.routers.at("layers.0.self_attn.q_proj")->route(x), v = routed.routers.at("layers.0.self_attn.v_proj")->route(x);
     EXPECT_TRUE(q.index.equal(v.index)) << method;
     EXPECT_TRUE(torch::allclose(q.weight, v.weight, 1e-5, 1e-6)) << method;
@@ -280,7 +280,7 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
   const auto groups = routed.chooser->groups_of(prompts, progress_);
   for (const auto& [path, router] : routed.routers) {
     SCOPED_TRACE(path);
-    const auto x = draw({1, base_.llama.projections().at(path)->in_features()}, 5);
+    const auto x = draw({1, base_.llama.linears().at(path)->in_features()}, 5);
     const auto expected = lag.routers.at(path)->route(x);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       SCOPED_TRACE(i);
@@ -309,14 +309,14 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
 
 /// [L, N]: what enters each projection, kept, then scored and averaged.
 torch::Tensor ReuseTest::scores_by_definition(const Prompt& prompt, const Scoring& scoring) const {
-  auto projections = base_.llama.projections();
+  auto projections = base_.llama.linears();
   std::vector<torch::Tensor> entered(scoring.vectors.size());
   std::size_t l = 0;
   for (const auto& [path, vectors] : scoring.vectors) {
     projections.at(path) = std::make_shared<nn::TappedProjection>(
-        projections.at(path), [&slot = entered[l++]](const torch::Tensor& x, const nn::RowRecord&) { slot = x; });
+        projections.at(path), [&slot = entered[l++]](const torch::Tensor& x, const nn::Rows&) { slot = x; });
   }
-  hidden_alone(base_.llama.with_projections(projections), prompt);  // so few rows are one part
+  hidden_alone(base_.llama.with_linears(projections), prompt);  // so few rows are one part
   std::vector<torch::Tensor> means;
   l = 0;
   for (const auto& [path, vectors] : scoring.vectors) {
@@ -334,7 +334,7 @@ TEST_F(ReuseTest, ScoresOfPromptsAreThoseOfEachAloneWhateverTheThreads) {
   const auto prompts = random_prompts(20, 5);
   Scoring scoring;
   for (const auto& path : {"layers.0.self_attn.q_proj", "layers.1.self_attn.o_proj"}) {
-    scoring.vectors.emplace(path, draw({3, 2, base_.llama.projections().at(path)->in_features()}, 8));
+    scoring.vectors.emplace(path, draw({3, 2, base_.llama.linears().at(path)->in_features()}, 8));
   }
   const auto together = observe_scores(base_.llama, prompts, scoring, progress_);
   double tokens = 0;
@@ -511,8 +511,8 @@ TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {
   auto library = library::Library::open(choice.source.library);
   library.add(
       [&] {
-        auto zero = adapters::initial_adapter("zero", {}, base_.llama.projections(), 1);
-        zero.base_model = base_.llama.config().name;
+        auto zero = adapters::initial_adapter("zero", {}, base_.llama.linears(), 1);
+        zero.base_model = base_.llama.spec().name;
         zero.base_fingerprint = base_.llama.fingerprint();
         return zero;
       }(),

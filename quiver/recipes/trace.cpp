@@ -9,8 +9,8 @@
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
 #include "quiver/methods/table.h"
-#include "quiver/model/forest_pass.h"
-#include "quiver/nn/tapped_projection.h"
+#include "quiver/model/decoder.h"
+#include "quiver/nn/tap.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
@@ -29,28 +29,28 @@ std::map<std::string, Choices> collect(const methods::BaseModel& base, const met
   std::int32_t group = 0;
   if (routed.chooser != nullptr) group = routed.chooser->groups_of(std::vector<methods::Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
-  auto projections = base.llama.projections();
+  auto projections = base.llama.linears();
   routing::attach_routers(projections, routed.adapters, routed.routers, routed.combine);
   std::map<std::string, Choices> choices;
   std::mutex mutex;
   for (const auto& [path, router] : routed.routers) {
     auto& mine = choices[path];
     auto& projection = projections.at(path);
-    projection = std::make_shared<nn::TappedProjection>(
-        projection, [&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::RowRecord& record) {
-          const auto decision = router->route(x, nn::row_groups(record, x.size(0)));
-          const std::lock_guard lock(mutex);
-          if (!mine.index.defined()) {
-            mine.index = torch::zeros({num_tokens, decision.index.size(1)}, torch::kLong);
-            mine.weight = torch::zeros({num_tokens, decision.index.size(1)}, torch::kFloat);
-          }
-          mine.index.narrow(0, record.first_row, x.size(0)).copy_(decision.index);
-          mine.weight.narrow(0, record.first_row, x.size(0)).copy_(decision.weight);
-        });
+    projection = std::make_shared<nn::TappedProjection>(projection,
+                                                        [&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::Rows& rows) {
+                                                          const auto decision = router->route(x, nn::row_groups(record, x.size(0)));
+                                                          const std::lock_guard lock(mutex);
+                                                          if (!mine.index.defined()) {
+                                                            mine.index = torch::zeros({num_tokens, decision.index.size(1)}, torch::kLong);
+                                                            mine.weight = torch::zeros({num_tokens, decision.index.size(1)}, torch::kFloat);
+                                                          }
+                                                          mine.index.narrow(0, record.first_row, x.size(0)).copy_(decision.index);
+                                                          mine.weight.narrow(0, record.first_row, x.size(0)).copy_(decision.weight);
+                                                        });
   }
   const std::vector<forest::Sequence> sequences = {{prompt, 0, group}};
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
-  const auto hidden = model::hidden_of_all(base.llama.with_projections(std::move(projections)), model::forest_rows(batch.forest));
+  const auto hidden = model::hidden_of_all(base.llama.with_linears(std::move(projections)), model::forest_rows(batch.forest));
   model::check_finite(hidden.abs().amax(1), std::vector<std::int64_t>(static_cast<std::size_t>(num_tokens), 0), names);
   return choices;
 }
@@ -122,7 +122,7 @@ json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use
   }
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   return {{"quiver_trace", 1},
-          {"base", base.llama.config().name},
+          {"base", base.llama.spec().name},
           {"method", use.method.name},
           {"options", use.method.options},
           {"what", use.method.row().what},

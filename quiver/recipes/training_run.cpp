@@ -79,7 +79,7 @@ TrainingData load_training_data(const methods::BaseModel& base, const std::vecto
     const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
       for (const auto& example : rows) {
         sequences.push_back(
-            data::encode_example(base.tokenizer, base.format, example, std::min(setup.max_length, base.llama.config().max_positions)));
+            data::encode_example(base.tokenizer, base.format, example, std::min(setup.max_length, base.llama.spec().max_positions)));
         sequences.back().group = static_cast<std::int32_t>(t);
       }
     };
@@ -104,8 +104,8 @@ void FreshAdapter::add_to(methods::ArtifactKey& key) const {
 }
 
 adapters::LoraAdapter FreshAdapter::make(const methods::BaseModel& base) const {
-  auto adapter = adapters::initial_adapter(name, options, base.llama.projections(), seed, init);
-  adapter.base_model = base.llama.config().name;
+  auto adapter = adapters::initial_adapter(name, options, base.llama.linears(), seed, init);
+  adapter.base_model = base.llama.spec().name;
   adapter.base_fingerprint = base.llama.fingerprint();
   adapter.prompt_format = data::describe(base.format);
   return adapter;

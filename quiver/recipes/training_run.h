@@ -64,7 +64,7 @@ TrainingData load_training_data(const methods::BaseModel& base, const std::vecto
 
 /// All that a training depends on, but for what it trains. Both the trainer and its key are made from this value.
 struct TrainingInputs {
-  const model::Llama& base;
+  const model::Model& base;
   const TrainingData& data;
   const train::TrainOptions& options;
   void add_to(methods::ArtifactKey& key) const;

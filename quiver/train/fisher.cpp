@@ -3,17 +3,17 @@
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
-#include "quiver/model/forest_pass.h"
+#include "quiver/model/decoder.h"
 #include "quiver/train/trainable.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::train {
 
-tensor::TensorMap fisher_diagonal(const model::Llama& base, const adapters::LoraAdapter& adapter,
+tensor::TensorMap fisher_diagonal(const model::Model& base, const adapters::LoraAdapter& adapter,
                                   std::span<const forest::Sequence> examples) {
   if (examples.empty()) fail(ErrorKind::kUsage, "no examples of adapter '{}' to see what its task asks of its parameters", adapter.name);
   OneAdapter trained(adapter, base.placement().device, base.placement().dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
-  const auto adapted = base.with_projections(trained.attach(base.projections()));
+  const auto adapted = base.with_linears(trained.attach(base.linears()));
   const std::int32_t only_group = 0;
   trained.lay_out(std::span(&only_group, 1));
   auto squares = torch::zeros_like(trained.values());

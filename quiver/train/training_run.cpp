@@ -57,7 +57,7 @@ double run_training(Trainer& trainer, const std::string& name, const fs::path& c
   return trainer.stats().seconds - seconds_before;
 }
 
-void run_together(const model::Llama& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress) {
+void run_together(const model::Model& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress) {
   std::vector<Trainer*> members;
   std::int64_t num_tokens = 0;
   for (const auto& job : jobs) {

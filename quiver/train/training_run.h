@@ -22,7 +22,7 @@ struct TrainingJob {
   std::string key;
 };
 /// The same for trainers of one adapter each that share batches; each has a checkpoint of its own.
-void run_together(const model::Llama& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress);
+void run_together(const model::Model& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress);
 /// When the result is safe: removes the checkpoint, and what writers of it that were killed left behind.
 void remove_checkpoint(const std::filesystem::path& checkpoint);
 
