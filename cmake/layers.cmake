@@ -112,8 +112,9 @@ quiver_layer(train TORCH FOLDERS base io data forest tensor backend nn model ada
 quiver_layer(eval TORCH COLD FOLDERS base text data forest tensor nn model)
 quiver_layer(report FOLDERS base io results)
 target_sources(quiver_report PRIVATE ${QUIVER_REPORT_ASSETS})
-quiver_layer(recipes TORCH COLD FOLDERS base io regex text data forest tensor backend nn model adapters merge cluster routing library train eval results)
-quiver_layer(diagnostics TORCH COLD FOLDERS base io forest tensor backend nn model adapters merge routing library train recipes)
+quiver_layer(methods TORCH COLD FOLDERS base io text data forest tensor backend nn model adapters merge routing library train)
+quiver_layer(recipes TORCH COLD FOLDERS base io regex text data forest tensor backend nn model adapters merge cluster routing library train eval results methods)
+quiver_layer(diagnostics TORCH COLD FOLDERS base io forest tensor backend nn model adapters merge routing library train methods recipes)
 quiver_layer(testing TORCH FOLDERS base forest tensor backend nn model adapters routing)
 
 # All kernels against plain definitions, without libtorch, so that sanitizers can look on (make asan-kernels).

@@ -32,6 +32,12 @@ def flags_of_program():
     return declared, dict(re.findall(r'\{"([a-z_]+)", "(--[a-z-]+)"\}', table))
 
 
+def options_of_methods():
+    """Options of the rows of quiver/methods, whose flags the program makes from their schemas."""
+    text = "\n".join(path.read_text() for path in sources() if path.parent.name == "methods" and not is_test(path))
+    return set(re.findall(r'\.add(?:_words)?\(\s*&\w+::\w+,\s*"([a-z_]+)"', text))
+
+
 def names_of_headers():
     """Members, parameters and functions that the headers of the libraries declare."""
     text = "\n".join(path.read_text() for path in sources((".h",)) if path.parent.name != "cli")
@@ -40,7 +46,9 @@ def names_of_headers():
 
 def faults():
     declared, other_names = flags_of_program()
-    names = names_of_headers()
+    options = options_of_methods()
+    declared |= {"--" + option.replace("_", "-") for option in options}
+    names = names_of_headers() | options
     for path in sources():
         where = path.relative_to(ROOT)
         for number, line in enumerate(path.read_text().splitlines(), 1):

@@ -4,8 +4,8 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
 #include "quiver/data/tasks.h"
+#include "quiver/methods/table.h"
 #include "quiver/recipes/analyse.h"
-#include "quiver/recipes/reuse_methods.h"
 
 namespace quiver::cli {
 namespace {
@@ -15,12 +15,14 @@ using nlohmann::json;
 struct AnalyseOptions {
   CommonOptions common;
   recipes::AnalysisSetup analysis;
+  AdapterOptions adapters;
   std::string data = "data/train";
   std::string tasks;
 };
 
 recipes::AnalysisSetup resolve(const AnalyseOptions& options) {
   auto setup = options.analysis;
+  setup.use = options.adapters.use();
   setup.data = options.data;
   setup.seed = options.common.seed;
   if (!options.tasks.empty()) setup.tasks = data::select_tasks(options.data, options.tasks);
@@ -38,14 +40,14 @@ void add_options(CLI::App& command, AnalyseOptions& options) {
 std::string figure(const json& value) { return value.is_number() ? format("{:>9.3f}", value.get<double>()) : format("{:>9}", "-"); }
 
 void run_routing(const AnalyseOptions& options) {
-  recipes::expect_routing(options.analysis.choice.method);
   const auto setup = resolve(options);
+  methods::expect_routing(setup.use.method.row());
   const auto base = options.common.load();
   auto progress = options.common.progress();
   const auto result = recipes::analyse_routing(base, setup, progress);
   if (options.common.json) return print_json(result);
   std::string text = format("{:<44}  entropy  of ln N    margin agreement  own task\n",
-                            format("{} over {} adapters", setup.choice.method, result["adapters"].size()));
+                            format("{} over {} adapters", methods::text_of(setup.use.method), result["adapters"].size()));
   const auto row = [&](const std::string& name, const json& f) {
     text += format("{:<44}{}{}{} {}{}\n", name.size() > 44 ? name.substr(0, 44) : name, figure(f["entropy"]), figure(f["relative_entropy"]),
                    figure(f["margin"]), figure(f["agreement"]), figure(f["true_share"]));
@@ -81,7 +83,7 @@ struct TransferOptions {
 void run_transfer(const TransferOptions& transfer) {
   auto setup = transfer.setup;
   setup.analysis = resolve(transfer.options);
-  setup.analysis.choice.library = transfer.training.library;
+  setup.analysis.use.source.library = transfer.training.library;
   auto training = transfer.training;
   training.data = transfer.options.data;
   setup.training = training.resolve(transfer.options.common.seed);
@@ -110,14 +112,15 @@ void add_analyse_command(CLI::App& app) {
   auto routing = std::make_shared<AnalyseOptions>();
   auto* routes = command->add_subcommand("routing", "Entropy, margin, agreement between layers and share of the right adapter, by task");
   add_options(*routes, *routing);
-  add_library_options(*routes, routing->analysis.choice);
+  add_library_options(*routes, routing->adapters);
+  add_former_temperature(*routes, routing->adapters.flags);
   routes->get_option("--library")->required();
   routes->callback([routing] { run_routing(*routing); });
   auto norms = std::make_shared<AnalyseOptions>();
   auto* ratios =
       command->add_subcommand("norms", "How much larger the update of a task's own adapter is than that of others, on its inputs");
   add_options(*ratios, *norms);
-  add_member_options(*ratios, norms->analysis.choice);
+  add_member_options(*ratios, norms->adapters.source);
   ratios->get_option("--library")->required();
   ratios->callback([norms] { run_norms(*norms); });
   auto transfer = std::make_shared<TransferOptions>();

@@ -6,8 +6,8 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/training_options.h"
 #include "quiver/cli/unread_options.h"
+#include "quiver/methods/table.h"
 #include "quiver/recipes/group_tasks.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 
 namespace quiver::cli {

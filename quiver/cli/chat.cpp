@@ -19,7 +19,7 @@ constexpr const char* kHelp =
 
 struct ChatOptions {
   CommonOptions common;
-  recipes::AdapterChoice choice;
+  AdapterOptions adapters;
   model::RequestOptions request{.max_new_tokens = 256};
 };
 
@@ -57,7 +57,7 @@ void print_shares(const recipes::ChatSession& session) {
 }
 
 /// A line that begins with a slash. False if it ends the conversation.
-bool run_command(recipes::ChatSession& session, const std::string& line, Progress& progress) {
+bool run_command(recipes::ChatSession& session, const std::string& line, const AdapterOptions& adapters, Progress& progress) {
   const auto word = line.substr(0, line.find(' '));
   const auto argument = line.size() > word.size() ? line.substr(word.size() + 1) : std::string();
   if (word == "/quit" || word == "/exit") return false;
@@ -68,9 +68,9 @@ bool run_command(recipes::ChatSession& session, const std::string& line, Progres
   else if (word == "/help")
     print_text(kHelp);
   else if (word == "/method" && argument.empty())
-    print_text(session.choice().method + "\n");
+    print_text(methods::text_of(session.use().method) + "\n");
   else if (word == "/method")
-    session.set_method(argument, progress);
+    session.set_method(adapters.use_of(argument).method, progress);
   else
     progress.message(format("no command '{}'; /help lists them (a message that begins with '/' takes a space before it)", word));
   return true;
@@ -82,7 +82,7 @@ void run(ChatOptions& options) {
   const auto base = options.common.load();
   auto progress = options.common.progress();
   options.request.sampler.seed = options.common.seed;
-  recipes::ChatSession session(base, options.choice, options.request, progress);
+  recipes::ChatSession session(base, options.adapters.use(), options.request, progress);
   const bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && !options.common.json;
   if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.llama.spec().name));
   std::string line;
@@ -95,7 +95,7 @@ void run(ChatOptions& options) {
     try {
       if (line.front() != '/')
         answer(session, line, options.common.json, progress);
-      else if (!run_command(session, line, progress))
+      else if (!run_command(session, line, options.adapters, progress))
         return;
     } catch (const Error& error) {  // the conversation goes on for who can mend it
       if (!is_terminal || error.kind() == ErrorKind::kIo) throw;
@@ -113,9 +113,9 @@ void add_chat_command(CLI::App& app) {
   auto* command = app.add_subcommand("chat", "Talk with the base model, an adapter or a library; every line of input is a message");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_adapter_options(*command, options->choice);
+  add_adapter_options(*command, options->adapters);
   // /method may turn to any method later.
-  command->parse_complete_callback([command, options] { check_adapter_options(*command, options->choice, {}); });
+  command->parse_complete_callback([command, options] { check_adapter_options(*command, options->adapters, {}); });
   add_generation_options(*command, options->request);
   command->footer(kHelp);
   command->callback([options] { run(*options); });

@@ -42,9 +42,7 @@ std::vector<adapters::LoraAdapter> load_folders(const ClusterOptions& options) {
 }
 
 std::vector<std::string> members(const library::Library& library, const ClusterOptions& options) {
-  recipes::AdapterChoice choice;
-  choice.names = options.adapters;
-  return recipes::library_members(library, choice);
+  return methods::library_members(library, {.names = options.adapters});
 }
 
 /// Reads only: a sweep stores no groups.

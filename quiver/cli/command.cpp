@@ -36,13 +36,13 @@ tensor::Placement CommonOptions::placement() const {
   return tensor::resolve_placement(device, dtype);
 }
 
-recipes::BaseModel CommonOptions::load(data::TrainOn train_on) const {
-  auto model = recipes::load_base(base, placement());
+methods::BaseModel CommonOptions::load(data::TrainOn train_on) const {
+  auto model = methods::load_base(base, placement());
   for (const auto& warning : model.warnings) progress().message(warning);
   if (!reads_text) return model;
   auto choice = format;
   choice.train_on = train_on;
-  model.format = recipes::prompt_format(model.path, model.tokenizer, choice);
+  model.format = methods::prompt_format(model.path, model.tokenizer, choice);
   return model;
 }
 
@@ -75,7 +75,15 @@ void add_format_options(CLI::App& command, CommonOptions& options) {
 
 void add_generation_options(CLI::App& command, model::RequestOptions& request) {
   command.add_option("--max-new-tokens", request.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
-  command.add_option("--sampling-temperature", request.sampler.temperature, "0 is greedy")->check(at_least(0))->capture_default_str();
+  auto* temperature =
+      command.add_option("--temperature", request.sampler.temperature, "Of sampling; 0 is greedy (of routing: --routing-temperature)");
+  temperature->check(at_least(0))->capture_default_str();
+  command.add_option("--sampling-temperature", request.sampler.temperature, "The former name of --temperature")
+      ->check(at_least(0))
+      ->excludes(temperature)
+      ->each([](const std::string&) {
+        std::fputs("quiver: --sampling-temperature is called --temperature now; the next version does not know the former name\n", stderr);
+      });
   command.add_option("--top-p", request.sampler.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
 }
 

@@ -7,11 +7,12 @@
 #include <span>
 #include <string>
 
+#include "quiver/cli/method_flags.h"
 #include "quiver/cli/ranges.h"
 #include "quiver/cli/terminal.h"
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/base_model.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/adapted_model.h"
-#include "quiver/recipes/base_model.h"
 
 namespace quiver::cli {
 
@@ -24,7 +25,7 @@ struct CommonOptions {
   int threads = 0;
   std::uint64_t seed = 42;
   bool json = false;
-  recipes::FormatChoice format;
+  methods::FormatChoice format;
   bool reads_text = false;  ///< the verb has --chat, --no-chat and --system, and the base a format
 
   /// Shows the verb's work; its messages name options by their flags.
@@ -32,25 +33,37 @@ struct CommonOptions {
   /// Sets libtorch's threads and resolves where to compute.
   tensor::Placement placement() const;
   /// The base model, with a format of prompts where the verb reads text.
-  recipes::BaseModel load(data::TrainOn train_on = data::TrainOn::kAll) const;
+  methods::BaseModel load(data::TrainOn train_on = data::TrainOn::kAll) const;
 };
 
 /// --device --dtype --threads --seed --json, and --base unless the verb has no model.
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_base = true);
 /// --chat --no-chat --system, for verbs that give text to the model.
 void add_format_options(CLI::App& command, CommonOptions& options);
-/// --max-new-tokens --sampling-temperature --top-p
+/// --max-new-tokens --temperature --top-p
 void add_generation_options(CLI::App& command, model::RequestOptions& request);
+/// Which adapters, and by which method, as the command line says it.
+struct AdapterOptions {
+  methods::AdapterSource source;
+  std::string method = methods::MethodUse().name;  ///< a name as methods::parse_name reads it
+  MethodFlags flags;
+
+  /// The method with its options. Throws as methods::parse_name, and kUsage for a kind in the name beside --kind or --adapters.
+  methods::AdapterUse use() const { return use_of(method); }
+  /// The same by another name of a method.
+  methods::AdapterUse use_of(const std::string& name) const;
+};
+
 /// --library --adapters --kind --general --general-by-factors --allow-other-base: which adapters of a library.
-void add_member_options(CLI::App& command, recipes::AdapterChoice& choice);
+void add_member_options(CLI::App& command, methods::AdapterSource& source);
 /// These, --method and the options of methods. When the command line is read, check_adapter_options is called with --method; a verb that
 /// uses more methods replaces the callback.
-void add_library_options(CLI::App& command, recipes::AdapterChoice& choice);
+void add_library_options(CLI::App& command, AdapterOptions& options);
 /// These, or --adapter.
-void add_adapter_options(CLI::App& command, recipes::AdapterChoice& choice);
-/// Throws kUsage for an option that none of `methods` would read (none given: any method may), for adapters named twice, and for
+void add_adapter_options(CLI::App& command, AdapterOptions& options);
+/// Throws kUsage for an option that none of the methods `uses` would read (none given: any method may), for adapters named twice, and for
 /// contradictions.
-void check_adapter_options(const CLI::App& command, const recipes::AdapterChoice& choice, std::span<const std::string> methods);
+void check_adapter_options(const CLI::App& command, const AdapterOptions& options, std::span<const methods::MethodUse> uses);
 
 /// A line of an input as messages name it: "requests.jsonl:3 (row 'x')", with the id if the row has one.
 std::string row_name(const nlohmann::json& row, const std::string& line);

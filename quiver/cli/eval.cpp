@@ -11,6 +11,7 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
+#include "quiver/methods/table.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/report/text_table.h"
 
@@ -20,6 +21,7 @@ namespace {
 struct EvalOptions {
   CommonOptions common;
   recipes::EvalSetup setup;
+  AdapterOptions adapters;
   std::string data = "data";
   std::string train_tasks, instruction_tasks, choice_sets;
   std::string methods;
@@ -33,47 +35,56 @@ recipes::EvalSection section(const std::filesystem::path& folder, const std::str
   return {folder, data::select_tasks(folder, tasks), rows};
 }
 
-std::vector<std::string> split(const std::string& names) {
-  std::vector<std::string> list;
-  for (std::size_t begin = 0; begin < names.size();) {
-    const auto end = std::min(names.find(',', begin), names.size());
-    if (end > begin) list.push_back(names.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return list;
+/// --methods, or what stands for it.
+std::vector<std::string> chosen_names(const EvalOptions& options) {
+  if (options.methods == "all") return recipes::eval_methods();
+  if (auto names = methods::split_names(options.methods); !names.empty()) return names;
+  const auto& source = options.adapters.source;
+  if (source.adapter.empty() && source.library.empty()) return {"base"};
+  return {"base", "given"};
 }
 
-/// --methods, or what stands for it.
-std::vector<std::string> chosen_methods(const EvalOptions& options) {
-  if (options.methods == "all") return recipes::eval_methods();
-  if (auto names = split(options.methods); !names.empty()) return names;
-  const auto& choice = options.setup.choice_of_adapters;
-  if (choice.adapter.empty() && choice.library.empty()) return {"base"};
-  return {"base", "given"};
+/// The methods of these names, without the options that are given for all.
+std::vector<recipes::EvalMethod> chosen_methods(const EvalOptions& options) {
+  std::vector<recipes::EvalMethod> chosen;
+  for (const auto& name : chosen_names(options)) chosen.push_back(recipes::parse_eval_method(name));
+  return chosen;
 }
 
 /// Every option of adapters is read by one of the methods evaluated.
 void check_options(const CLI::App& command, const EvalOptions& options) {
-  const auto& choice = options.setup.choice_of_adapters;
-  const auto names = chosen_methods(options);
-  if (std::ranges::find(names, "given") == names.end()) {
+  using What = recipes::EvalMethod::What;
+  const auto& source = options.adapters.source;
+  const auto chosen = chosen_methods(options);
+  if (std::ranges::find(chosen, What::kGiven, &recipes::EvalMethod::what) == chosen.end()) {
     for (const char* option : {"--adapter", "--method", "--adapters", "--kind"}) {
       if (is_given(command, option))
         fail(ErrorKind::kUsage, "{} is read by the evaluation method 'given', which --methods leaves out", option);
     }
   }
-  std::vector<std::string> methods;
-  for (const auto& name : names) {
-    if (name == "given" && !choice.library.empty()) methods.push_back(choice.method);
-    const auto dash = name.find('-');
-    if (dash == std::string::npos) continue;
-    const auto method = name.substr(dash + 1);
-    methods.push_back(method == "oracle" ? "oracle=NAME" : method);
+  std::vector<methods::MethodUse> uses;
+  for (const auto& method : chosen) {
+    if (method.what == What::kGiven && !source.library.empty()) uses.push_back(methods::parse_name(options.adapters.method).use);
+    if (method.what == What::kOverKind) uses.push_back(method.use);
   }
-  if (methods.empty() || std::ranges::find(names, "shared") != names.end()) methods.push_back("mean");  // of the one shared adapter
-  check_adapter_options(command, choice, methods);
+  if (uses.empty()) uses.push_back({.name = "mean"});
+  check_adapter_options(command, options.adapters, uses);
   const bool has_answers = !options.train_tasks.empty() || !options.instruction_tasks.empty();
   refuse_unread(command, has_answers, {"--no-generation", "--max-new-tokens"}, "--train-tasks and --instruction-tasks", "--choice-sets");
+}
+
+/// The methods with the options that are given for all, those that each has.
+void set_methods(EvalOptions& options) {
+  auto& setup = options.setup;
+  setup.given = options.adapters.use();
+  setup.methods = chosen_methods(options);
+  for (auto& method : setup.methods) {
+    if (method.what == recipes::EvalMethod::What::kOverKind) {
+      method.use.options = options.adapters.flags.values_for(method.use.row(), method.use.options);
+    }
+  }
+  for (const auto& method : methods::reuse_methods())
+    setup.options.update(options.adapters.flags.values_for(method, methods::OptionValues::object()));
 }
 
 void run(EvalOptions& options) {
@@ -84,7 +95,7 @@ void run(EvalOptions& options) {
   setup.instruction = section(data / "heldout_sni", options.instruction_tasks, setup.instruction.max_rows);
   setup.choice = section(data / "heldout_mc", options.choice_sets, setup.choice.max_rows);
   setup.seed = options.common.seed;
-  setup.methods = chosen_methods(options);
+  set_methods(options);
   check_output(options.output, OutputForm::kResults, options.force);
   if (!options.work.empty()) {
     setup.work = options.work;
@@ -121,11 +132,13 @@ void add_eval_command(CLI::App& app) {
       app.add_subcommand("eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_adapter_options(*command, options->setup.choice_of_adapters);
+  add_adapter_options(*command, options->adapters);
+  add_former_temperature(*command, options->adapters.flags);
   command->parse_complete_callback([command, options] { check_options(*command, *options); });
-  command->add_option("--methods", options->methods,
-                      "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean, ...; 'quiver methods'), KIND-oracle, and "
-                      "given: what --adapter or --library and --method say (default: base and given)");
+  command->add_option(
+      "--methods", options->methods,
+      "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean(merge_rank=8), ...; 'quiver methods'), KIND-oracle, and "
+      "given: what --adapter or --library and --method say (default: base and given)");
   command->add_option("--data", options->data, "Folder with train/, heldout_sni/ and heldout_mc/")->capture_default_str();
   const auto add_section = [&](const char* name, std::string& tasks, const char* help, const char* rows_name, std::int64_t& rows) {
     auto* section = command->add_option(name, tasks, help);

@@ -15,7 +15,7 @@ void add_fetch_command(CLI::App& app) {
   command->add_option("--python", options->python, "A Python with pip, which does the download")->capture_default_str();
   command->callback([options] {
     auto progress = options->common.progress();
-    const auto path = recipes::fetch_default_base(options->python, progress);
+    const auto path = methods::fetch_default_base(options->python, progress);
     if (options->common.json) {
       print_json({{"path", path.string()}});
     } else {

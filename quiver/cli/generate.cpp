@@ -9,14 +9,14 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/data/encode.h"
 #include "quiver/io/json.h"
-#include "quiver/recipes/run_key.h"
+#include "quiver/methods/adapted_model.h"
 
 namespace quiver::cli {
 namespace {
 
 struct GenerateOptions {
   CommonOptions common;
-  recipes::AdapterChoice choice;
+  AdapterOptions adapters;
   std::optional<std::string> prompt;  ///< may be an empty text
   std::string input;
   std::string output = "-";
@@ -24,20 +24,20 @@ struct GenerateOptions {
   model::RequestOptions request;
 };
 
-std::vector<std::int32_t> encode(const recipes::BaseModel& base, const std::string& prompt, const std::string& where) {
+std::vector<std::int32_t> encode(const methods::BaseModel& base, const std::string& prompt, const std::string& where) {
   if (!base.format.chat) return data::encode_text(base.tokenizer, prompt);
   return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, where);
 }
 
 /// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
-std::vector<std::int32_t> encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
+std::vector<std::int32_t> encode(const methods::BaseModel& base, const nlohmann::json& row, const std::string& where) {
   if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where), where);
   if (row.contains("prompt")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'prompt'; expected one of them", where);
   return data::encode_messages(base.tokenizer, base.format, data::read_request(row.at("messages"), where), where);
 }
 
 /// One prompt, its answer appearing as it is made.
-void run_prompt(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model) {
+void run_prompt(const GenerateOptions& options, const methods::BaseModel& base, const methods::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
   const std::vector<std::vector<std::int32_t>> prompts = {encode(base, *options.prompt, "the prompt")};
   NoProgress quiet;
@@ -62,7 +62,7 @@ struct Prompts {
   std::vector<std::vector<std::int32_t>> tokens;
 };
 
-Prompts read_prompts(const recipes::BaseModel& base, const std::string& input) {
+Prompts read_prompts(const methods::BaseModel& base, const std::string& input) {
   Prompts prompts;
   io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
@@ -80,9 +80,9 @@ Prompts read_prompts(const recipes::BaseModel& base, const std::string& input) {
   return prompts;
 }
 
-std::string run_key(const recipes::BaseModel& base, const GenerateOptions& options, const Prompts& prompts) {
+std::string run_key(const methods::BaseModel& base, const GenerateOptions& options, const Prompts& prompts) {
   const auto& [max_new_tokens, sampler, stop_ids] = options.request;
-  auto key = recipes::begin_run_key("generate-1", base, options.choice);
+  auto key = methods::begin_run_key("generate-1", base, options.adapters.use());
   key.add_value({max_new_tokens, sampler.temperature, sampler.top_p, sampler.seed, stop_ids, model::GenerateOptions().max_batch})
       .add_value(prompts.ids)
       .add(prompts.tokens);
@@ -90,7 +90,7 @@ std::string run_key(const recipes::BaseModel& base, const GenerateOptions& optio
 }
 
 /// Answers the prompts batch by batch. A batch depends on its own prompts alone, so that it is the same wherever the command begins.
-void answer_all(const GenerateOptions& options, const recipes::BaseModel& base, const recipes::AdaptedModel& model, const Prompts& prompts,
+void answer_all(const GenerateOptions& options, const methods::BaseModel& base, const methods::AdaptedModel& model, const Prompts& prompts,
                 std::size_t& done, LineOutput& output, Progress& progress) {
   const auto on_token = [&](std::int64_t, std::int32_t) {
     progress.advance(1, "");
@@ -119,8 +119,8 @@ void answer_all(const GenerateOptions& options, const recipes::BaseModel& base, 
   }
 }
 
-void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput& output, const recipes::BaseModel& base,
-              const recipes::AdaptedModel& model) {
+void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput& output, const methods::BaseModel& base,
+              const methods::AdaptedModel& model) {
   const auto total = static_cast<std::int64_t>(prompts.ids.size());
   auto progress = options.common.progress();
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
@@ -142,7 +142,7 @@ void run(GenerateOptions& options) {
   Prompts prompts;
   if (!options.input.empty()) prompts = read_prompts(base, options.input);
   auto progress = options.common.progress();
-  const auto model = recipes::adapted_model(base, options.choice, progress);
+  const auto model = methods::adapted_model(base, options.adapters.use(), progress);
   options.request.stop_ids = data::stop_ids(base.tokenizer, base.format);
   options.request.sampler.seed = options.common.seed;
   options.prompt ? run_prompt(options, base, model) : run_file(options, prompts, output, base, model);
@@ -157,7 +157,7 @@ void add_generate_command(CLI::App& app) {
       app.add_subcommand("generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_adapter_options(*command, options->choice);
+  add_adapter_options(*command, options->adapters);
   command->add_option("--prompt", options->prompt,
                       "The user's message, or with --no-chat text to continue; the answer streams to standard output");
   auto* input =

@@ -1,35 +1,36 @@
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
-#include "quiver/recipes/reuse_methods.h"
+#include "quiver/methods/table.h"
 
 namespace quiver::cli {
 namespace {
 
 struct MergeOptions {
   CommonOptions common;
-  recipes::AdapterChoice choice;
+  AdapterOptions adapters;
   std::string output;
   bool force = false;
 };
 
 void run(MergeOptions& options) {
-  recipes::expect_merge(options.choice.method);  // before the work
+  auto use = options.adapters.use();
+  methods::expect_merge(use.method.row());  // before the work
+  if (use.method.row().has("seed") && !use.method.options.contains("seed")) use.method.options["seed"] = options.common.seed;
   library::check_may_write(options.output, options.force);
   const auto base = options.common.load();
-  const auto library = library::Library::open(options.choice.library);
-  options.choice.merge.seed = options.common.seed;
-  auto merged = recipes::merged_adapter(base, library, options.choice);
+  const auto library = library::Library::open(use.source.library);
+  auto merged = methods::merged_adapter(base, library, use);
   merged.base_model = base.llama.spec().name;
   merged.base_fingerprint = base.llama.fingerprint();
   adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;
   for (const auto& [path, pair] : merged.pairs) rank = std::max(rank, pair.rank());
   if (options.common.json) {
-    print_json({{"path", options.output}, {"method", options.choice.method}, {"rank", rank}});
+    print_json({{"path", options.output}, {"method", options.adapters.method}, {"rank", rank}});
   } else {
-    print_text(format("merged {} adapters by {} into {}, rank {}\n", recipes::library_members(library, options.choice).size(),
-                      options.choice.method, options.output, rank));
+    print_text(format("merged {} adapters by {} into {}, rank {}\n", methods::library_members(library, use.source).size(),
+                      options.adapters.method, options.output, rank));
   }
 }
 
@@ -38,10 +39,11 @@ void run(MergeOptions& options) {
 /// quiver merge --library L --method ties --output DIR
 void add_merge_command(CLI::App& app) {
   auto options = std::make_shared<MergeOptions>();
-  options->choice.method = "mean";
+  options->adapters.method = "mean";
   auto* command = app.add_subcommand("merge", "Make one adapter, a PEFT folder, of a library's");
   add_common_options(*command, options->common);
-  add_library_options(*command, options->choice);
+  add_library_options(*command, options->adapters);
+  add_former_temperature(*command, options->adapters.flags);
   command->get_option("--library")->required();
   command->add_option("--output", options->output, "The PEFT folder to write")->required();
   command->add_flag("--force", options->force, "Replace the folder");

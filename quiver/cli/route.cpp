@@ -6,7 +6,7 @@
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/io/json.h"
-#include "quiver/recipes/reuse_methods.h"
+#include "quiver/methods/table.h"
 #include "quiver/recipes/trace.h"
 #include "quiver/report/trace_view.h"
 
@@ -15,7 +15,7 @@ namespace {
 
 struct RouteOptions {
   CommonOptions common;
-  recipes::AdapterChoice choice;
+  AdapterOptions adapters;
   std::string prompt;
   std::string html;
   bool trace = false;
@@ -23,11 +23,12 @@ struct RouteOptions {
 };
 
 void run(const RouteOptions& options) {
-  recipes::expect_routing(options.choice.method);
+  const auto use = options.adapters.use();
+  methods::expect_routing(use.method.row());
   check_output(options.html, OutputForm::kPage, options.force);  // before the work
   const auto base = options.common.load();
   auto progress = options.common.progress();
-  const auto trace = recipes::trace_routes(base, options.choice, options.prompt, progress);
+  const auto trace = recipes::trace_routes(base, use, options.prompt, progress);
   if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), OutputForm::kPage, options.force);
   if (options.common.json) {
     print_json(trace);
@@ -47,7 +48,8 @@ void add_route_command(CLI::App& app) {
   auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_library_options(*command, options->choice);
+  add_library_options(*command, options->adapters);
+  add_former_temperature(*command, options->adapters.flags);
   command->get_option("--library")->required();
   command->add_option("--prompt", options->prompt, "The text")->required();
   command->add_flag("--trace", options->trace, "Show every token, with the adapter favoured in each layer");

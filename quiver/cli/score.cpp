@@ -10,21 +10,21 @@
 #include "quiver/cli/terminal.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/io/json.h"
-#include "quiver/recipes/run_key.h"
+#include "quiver/methods/adapted_model.h"
 
 namespace quiver::cli {
 namespace {
 
 struct ScoreOptions {
   CommonOptions common;
-  recipes::AdapterChoice choice;
+  AdapterOptions adapters;
   std::string input = "-";
   std::string output = "-";
   bool force = false;
 };
 
 /// A line of --input: {"context", "continuation"}, or {"messages", "continuation"} with the user's message last.
-forest::Sequence encode(const recipes::BaseModel& base, const nlohmann::json& row, const std::string& where) {
+forest::Sequence encode(const methods::BaseModel& base, const nlohmann::json& row, const std::string& where) {
   const auto continuation = io::require_string(row, "continuation", where);
   if (!row.contains("messages"))
     return data::encode_request(base.tokenizer, base.format, io::require_string(row, "context", where), continuation, where);
@@ -39,7 +39,7 @@ struct Requests {
   std::vector<forest::Sequence> sequences;
 };
 
-Requests read_requests(const recipes::BaseModel& base, const std::string& input) {
+Requests read_requests(const methods::BaseModel& base, const std::string& input) {
   Requests requests;
   io::JsonLinesReader reader(input);
   while (const auto row = reader.next()) {
@@ -54,8 +54,8 @@ Requests read_requests(const recipes::BaseModel& base, const std::string& input)
 
 constexpr std::int64_t kRunRows = 8192;  // of the requests whose lines are written together: a few batches
 
-std::string run_key(const recipes::BaseModel& base, const recipes::AdapterChoice& choice, const Requests& requests) {
-  auto key = recipes::begin_run_key("score-1", base, choice);
+std::string run_key(const methods::BaseModel& base, const methods::AdapterUse& use, const Requests& requests) {
+  auto key = methods::begin_run_key("score-1", base, use);
   key.add_value(kRunRows).add_value(requests.ids);
   for (const auto& sequence : requests.sequences) key.add_value(sequence.num_targets).add(std::span(&sequence.tokens, 1));
   return key.hex();
@@ -72,7 +72,7 @@ std::string line_of(const nlohmann::json& id, const eval::SequenceScore& score) 
 
 /// Scores the requests run by run. Groups and scores of a run depend on its own requests alone, so that a run is the same wherever the
 /// command begins.
-void score_all(const recipes::AdaptedModel& model, Requests& requests, std::size_t& done, LineOutput& output, Progress& progress) {
+void score_all(const methods::AdaptedModel& model, Requests& requests, std::size_t& done, LineOutput& output, Progress& progress) {
   const auto kept = done;
   NoProgress quiet;  // for passes that only look at prompts
   std::size_t first = 0;
@@ -96,9 +96,10 @@ void run(const ScoreOptions& options) {
   const auto base = options.common.load();
   auto requests = read_requests(base, options.input);
   auto progress = options.common.progress();
-  const auto model = recipes::adapted_model(base, options.choice, progress);
+  const auto use = options.adapters.use();
+  const auto model = methods::adapted_model(base, use, progress);
   const auto total = static_cast<std::int64_t>(requests.ids.size());
-  auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options.choice, requests); }, progress));
+  auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, use, requests); }, progress));
   progress.begin("score", total, "requests");
   progress.resume(static_cast<std::int64_t>(done));
   try {
@@ -120,7 +121,8 @@ void add_score_command(CLI::App& app) {
       "score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in");
   add_common_options(*command, options->common);
   add_format_options(*command, options->common);
-  add_adapter_options(*command, options->choice);
+  add_adapter_options(*command, options->adapters);
+  add_former_temperature(*command, options->adapters.flags);
   command->add_option("--input", options->input, "Requests, .jsonl or .jsonl.zst; - is standard input")->capture_default_str();
   command
       ->add_option("--output", options->output,

@@ -46,11 +46,11 @@ void render_line(const text::Tokenizer& tokenizer, const text::ChatTemplate& cha
 
 void run(const TokenizeOptions& options) {
   if (options.add_generation_prompt && !options.messages) fail(ErrorKind::kUsage, "--add-generation-prompt is for --messages");
-  const auto path = recipes::base_path_or_default(options.common.base);
+  const auto path = methods::base_path_or_default(options.common.base);
   const auto tokenizer = text::load_tokenizer(path);
   for (const auto& warning : tokenizer.warnings()) options.common.progress().message(warning);
   std::optional<text::ChatTemplate> chat;
-  if (options.messages) chat = recipes::prompt_format(path, tokenizer, {.chat = true}).chat;
+  if (options.messages) chat = methods::prompt_format(path, tokenizer, {.chat = true}).chat;
   release_interrupts();  // there is nothing to lose, and waiting for a line would not end
   std::string line;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {

@@ -11,8 +11,8 @@
 #include "quiver/base/error.h"
 #include "quiver/base/memory.h"
 #include "quiver/base/random.h"
+#include "quiver/methods/parts.h"
 #include "quiver/model/decoder.h"
-#include "quiver/recipes/adapted_model.h"
 #include "quiver/routing/arrow.h"
 #include "quiver/routing/attach.h"
 #include "quiver/routing/directions.h"
@@ -207,7 +207,7 @@ json bench_routing(const model::Model& base, const RoutingBench& bench) {
   for (const auto& [path, prototypes] : routing::prototypes(adapters)) {
     arrow.emplace(path, std::make_shared<routing::ArrowRouter>(prototypes, routing::ArrowOptions{.top_k = bench.top_k}));
   }
-  const auto shortlist = std::min<std::int64_t>(recipes::AdapterChoice{}.shortlist, bench.num_adapters);
+  const auto shortlist = std::min<std::int64_t>(methods::Shortlist().shortlist, bench.num_adapters);
   for (const auto& [path, vectors] : routing::stacked_directions(adapters, 0, 0)) {
     lag.emplace(path, std::make_shared<routing::ScoreRouter>(vectors, routing::ScoreOptions{.top_k = 1, .shortlist = shortlist}));
   }

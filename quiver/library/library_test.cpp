@@ -311,8 +311,7 @@ fs::path foreign_folder(const TempFolder& temp, const std::string& name) {
 
 nn::LinearMap projections_of(const adapters::LoraAdapter& adapter) {
   nn::LinearMap projections;
-  for (const auto& [path, pair] : adapter.pairs)
-    projections[path] = nn::Linear(torch::zeros({pair.out_features(), pair.in_features()}));
+  for (const auto& [path, pair] : adapter.pairs) projections[path] = nn::Linear(torch::zeros({pair.out_features(), pair.in_features()}));
   return projections;
 }
 

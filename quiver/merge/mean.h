@@ -1,4 +1,4 @@
-// Static mixtures: several adapters become one, or become part of the weight. Here the linear ones; merge_registry.h lists all.
+// Static mixtures: several adapters become one, or become part of the weight. Here the linear ones; methods/merges.cpp lists all.
 #pragma once
 
 #include <torch/types.h>

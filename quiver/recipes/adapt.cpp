@@ -6,7 +6,6 @@
 
 #include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
-#include "quiver/base/near.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/fisher.h"
 #include "quiver/cluster/nearest_group.h"
@@ -16,11 +15,12 @@
 #include "quiver/io/work_folder.h"
 #include "quiver/merge/common.h"
 #include "quiver/merge/mean.h"
+#include "quiver/methods/kept.h"
+#include "quiver/methods/table.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/fisher.h"
-#include "quiver/recipes/kept.h"
 #include "quiver/recipes/kept_json.h"
 #include "quiver/tensor/raw_data.h"
+#include "quiver/train/fisher.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -30,27 +30,11 @@ namespace fs = std::filesystem;
 using adapters::LoraAdapter;
 using nlohmann::json;
 
-constexpr AdaptMethod kMethods[] = {
-    {"fresh", "a new LoRA, without the library", "Ostapenko et al. 2024, No Library", false},
-    {"shared", "from the adapter that was trained on all tasks", "Ostapenko et al. 2024, Shared"},
-    {"mean", "from the mean of the adapters' factors", "Ostapenko et al. 2024, mu"},
-    {"poly", "adapters as skills: they and the weights of each projection are trained", "Ponti et al. 2023; Ostapenko et al. 2024, Poly"},
-    {"polyz", "the same, the weights alone", "Ostapenko et al. 2024, PolyZ"},
-    {"mhr", "as poly, with weights for each block of a projection", "Caccia et al. 2023, MHR"},
-    {"mhrz", "the same, the weights alone", "Caccia et al. 2023, MHR-z"},
-    {"weights", "one weight for each adapter, any number, by gradient", "Quiver"},
-    {"lorahub", "one weight for each adapter, by a search without gradients", "Huang et al. 2023, LoraHub"},
-    {"pi-tuning", "a new LoRA and the adapters of the nearest tasks, mixed by a softmax, all trained", "Wu et al. 2023"},
-};
-
-constexpr std::int64_t kMhrHeads = 32;     // of the paper's library
-constexpr std::int64_t kPiNeighbours = 4;  // pi-tuning's paper leaves their number to the user
-
 struct FisherInputs {
   const model::Model& base;
   const LoraAdapter& adapter;
   const std::vector<forest::Sequence>& examples;
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [llama, of_adapter, sequences] = *this;
     key.add(llama).add(of_adapter).add(sequences);
   }
@@ -58,13 +42,13 @@ struct FisherInputs {
 
 /// What the value of LoraHub's objective at given weights depends on.
 struct ObjectiveInputs {
-  const BaseModel& base;
+  const methods::BaseModel& base;
   const std::vector<LoraAdapter>& members;
   const std::vector<data::Example>& rows;
-  SearchObjective objective;
+  methods::SearchObjective objective;
   double penalty;
   std::int64_t max_new_tokens, max_length;
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [model, adapters, examples, kind, weight, answer_length, length] = *this;
     key.add(model).add(examples).add_values(adapters.size(), kind, weight, answer_length, length);
     for (const auto& adapter : adapters) key.add(adapter);
@@ -74,19 +58,20 @@ struct ObjectiveInputs {
 /// Everything one adaptation shares between its steps.
 class Adaptation {
  public:
-  Adaptation(const BaseModel& base, const AdaptSetup& setup, Progress& progress)
+  Adaptation(const methods::BaseModel& base, const AdaptSetup& setup, Progress& progress)
       : base_(base),
         setup_(setup),
         progress_(progress),
         work_(setup.work),
         task_(setup.training.tasks.at(0)),
+        plan_(std::get<methods::MakePlan>(methods::learning_method(setup.method).make)(setup.options)),
         data_(load_training_data(base, setup.training.tasks, setup.training)) {
     if (setup.members.library.empty()) return;
     library_ = library::Library::open(setup.members.library);
   }
 
   Adapted run() {
-    const auto& method = adapt_method(setup_.method);
+    const auto& method = methods::learning_method(setup_.method);
     summary_ = {{"method", method.name}, {"task", task_}};
     if (method.needs_library && !library_) fail(ErrorKind::kUsage, "`method={}` starts from a library: give `library`", method.name);
     const auto adapter = learn();
@@ -95,33 +80,24 @@ class Adaptation {
 
  private:
   LoraAdapter learn() {
-    const auto& m = setup_.method;
-    if (m == "fresh") return train_one(fresh(), m);
+    using methods::LearningStart;
+    if (plan_.start == LearningStart::kFresh) return train_one(fresh(), setup_.method);
     members_ = nearest(load());
     check_mixable(members_, merge::Agreement::kFactors);
     json names = json::array();
     for (const auto& member : members_) names.push_back(member.name);
     summary_["members"] = names;
-    if (m == "shared") {
-      if (members_.size() != 1)
-        fail(ErrorKind::kUsage, "`method=shared` starts from one adapter, not {}; `names=NAME` says which", members_.size());
-      return train_one(members_.front(), m);
+    if (plan_.start == LearningStart::kOne) {
+      if (members_.size() != 1) {
+        fail(ErrorKind::kUsage, "`method={}` starts from one adapter, not {}; `names=NAME` says which", setup_.method, members_.size());
+      }
+      return train_one(members_.front(), setup_.method);
     }
-    if (m == "mean") return train_one(merge::mean_of_factors(members_), m);
-    if (m == "lorahub") return search();
-    using merge::MixRule;
-    const auto heads = setup_.num_heads > 0 ? setup_.num_heads : kMhrHeads;
-    if (m == "poly" || m == "polyz") return train_mixture(members_, {.rule = MixRule::kSigmoid, .unit = setup_.unit}, m == "poly", 0);
-    if (m == "mhr" || m == "mhrz") {
-      return train_mixture(members_, {.rule = MixRule::kSigmoid, .unit = setup_.unit, .num_heads = heads}, m == "mhr", 0);
-    }
-    if (m == "weights") {
-      const auto equal = 1.0 / static_cast<double>(members_.size());
-      return train_mixture(members_, {.rule = MixRule::kLinear, .unit = merge::MixUnit::kModel}, false, equal);
-    }
-    auto experts = members_;  // pi-tuning
-    experts.insert(experts.begin(), target());
-    return train_mixture(experts, {.rule = MixRule::kSoftmax, .unit = setup_.unit}, true, 0);
+    if (plan_.start == LearningStart::kMean) return train_one(merge::mean_of_factors(members_), setup_.method);
+    if (plan_.start == LearningStart::kSearch) return search();
+    auto skills = members_;
+    if (plan_.adds_new_skill) skills.insert(skills.begin(), target());
+    return train_mixture(std::move(skills));
   }
 
   LoraAdapter fresh() const {
@@ -129,26 +105,22 @@ class Adaptation {
   }
 
   std::vector<LoraAdapter> load() const {
-    auto choice = setup_.members;
-    if (setup_.method == "shared" && choice.kind.empty() && choice.names.empty()) choice.kind = "shared";
-    return load_members(base_, *library_, choice);
+    auto source = setup_.members;
+    if (plan_.start == methods::LearningStart::kOne && source.kind.empty() && source.names.empty()) source.kind = "shared";
+    return methods::load_members(base_, *library_, source);
   }
 
   // ---- Which adapters
 
   /// The members that the method uses, in name order.
   std::vector<LoraAdapter> nearest(std::vector<LoraAdapter> members) {
-    auto count = setup_.retrieve;
-    auto by = setup_.retrieve_by;
-    if (setup_.method == "pi-tuning") {
-      by = "fisher";
-      if (count == 0) count = std::min<std::int64_t>(kPiNeighbours, static_cast<std::int64_t>(members.size()));
-    }
+    auto count = plan_.retrieve;
+    if (count == 0) count = std::min(plan_.usual_retrieve, static_cast<std::int64_t>(members.size()));
     if (count == 0) return members;
     if (count < 0 || count > static_cast<std::int64_t>(members.size())) {
       fail(ErrorKind::kUsage, "`retrieve` {} of {} adapters; expected 1 to {}", count, members.size(), members.size());
     }
-    const auto likeness = likeness_of(members, by);
+    const auto likeness = likeness_of(members);
     std::vector<std::size_t> order(members.size());
     std::iota(order.begin(), order.end(), 0);
     std::ranges::stable_sort(order, std::greater(), [&](std::size_t i) { return likeness[i]; });
@@ -160,28 +132,30 @@ class Adaptation {
       kept.push_back(members[i]);
       scores[members[i].name] = likeness[i];
     }
-    summary_["retrieved"] = {{"by", by}, {"likeness", scores}};
+    summary_["retrieved"] = {{"by", name_of(plan_.retrieve_by)}, {"likeness", scores}};
     return kept;
   }
 
-  std::vector<double> likeness_of(const std::vector<LoraAdapter>& members, const std::string& by) {
+  static const char* name_of(methods::RetrieveBy by) {
+    return by == methods::RetrieveBy::kRandom ? "random" : by == methods::RetrieveBy::kWeights ? "weights" : "fisher";
+  }
+
+  std::vector<double> likeness_of(const std::vector<LoraAdapter>& members) {
+    using methods::RetrieveBy;
+    if (plan_.retrieve_by == RetrieveBy::kWeights) return cluster::cosines_with(target(), members, {});
     std::vector<double> likeness;
-    if (by == "random") {
+    if (plan_.retrieve_by == RetrieveBy::kRandom) {
       RandomStream random(setup_.training.train.seed, "retrieve/" + task_);
       for (std::size_t i = 0; i < members.size(); ++i) likeness.push_back(random.uniform());
-    } else if (by == "weights") {
-      likeness = cluster::cosines_with(target(), members, {});
-    } else if (by == "fisher") {
-      const auto of_target = fisher_diagonal(base_.llama, target(), some_examples());
-      for (const auto& member : members) likeness.push_back(cluster::fisher_similarity(of_target, fisher_of_member(member)));
     } else {
-      fail(ErrorKind::kUsage, "`retrieve_by` '{}' is not one of random, weights, fisher", by);
+      const auto of_target = train::fisher_diagonal(base_.llama, target(), some_examples());
+      for (const auto& member : members) likeness.push_back(cluster::fisher_similarity(of_target, fisher_of_member(member)));
     }
     return likeness;
   }
 
   std::span<const forest::Sequence> some_examples() const {
-    return std::span(data_.examples).first(std::min(data_.examples.size(), static_cast<std::size_t>(setup_.members.task_samples)));
+    return std::span(data_.examples).first(std::min(data_.examples.size(), static_cast<std::size_t>(plan_.task_samples)));
   }
 
   /// On rows of the member's own tasks; kept in the library.
@@ -192,13 +166,14 @@ class Adaptation {
            member.name, library_->path().string());
     }
     auto own = setup_.training;
-    own.data = setup_.members.task_data;
+    own.data = plan_.task_data;
     own.max_valid = 0;
     own.data_share = 1;
-    own.max_examples = std::max<std::int64_t>(1, setup_.members.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
+    own.max_examples = std::max<std::int64_t>(1, plan_.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
     const auto data = load_training_data(base_, entry.info.tasks, own);
-    const auto compute = [](const FisherInputs& in, Progress&) { return fisher_diagonal(in.base, in.adapter, in.examples); };
-    return kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.llama, member, data.examples}, compute, progress_);
+    const auto compute = [](const FisherInputs& in, Progress&) { return train::fisher_diagonal(in.base, in.adapter, in.examples); };
+    return methods::kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.llama, member, data.examples}, compute,
+                            progress_);
   }
 
   /// A new LoRA trained on the task: what retrieval compares with, and pi-tuning's own expert.
@@ -218,22 +193,24 @@ class Adaptation {
     initial.base_fingerprint = base_.llama.fingerprint();
     initial.prompt_format = data::describe(base_.format);
     auto trainer = inputs().trainer(initial);
-    run(trainer, stage, ArtifactKey("adapt-3").add(inputs()).add_initial(initial).hex());
+    run(trainer, stage, methods::ArtifactKey("adapt-3").add(inputs()).add_initial(initial).hex());
     return trainer.adapter();
   }
 
-  LoraAdapter train_mixture(std::vector<LoraAdapter> skills, const merge::MixShape& shape, bool train_skills, double initial_logit) {
+  LoraAdapter train_mixture(std::vector<LoraAdapter> skills) {
+    const auto& shape = plan_.shape;
+    const double initial_logit = plan_.starts_equal ? 1.0 / static_cast<double>(skills.size()) : 0;
     for (auto& skill : skills) skill.options.dropout = setup_.training.lora.dropout;
     const MixtureInputs mixed{task_, skills, 1,
                               train::MixtureOptions{.shape = shape,
-                                                    .train_skills = train_skills,
-                                                    .logit_rate_ratio = setup_.logit_rate / setup_.training.train.optimizer.learning_rate,
+                                                    .train_skills = plan_.trains_skills,
+                                                    .logit_rate_ratio = plan_.logit_rate / setup_.training.train.optimizer.learning_rate,
                                                     .initial_logit = initial_logit,
                                                     .seed = setup_.training.train.seed}};
     const auto mixture = mixed.make(base_.llama.placement());
     auto trainer = inputs().trainer(std::shared_ptr<train::Trainable>(mixture));
     run(trainer, format("{}-{}-{}", setup_.method, merge::mix_unit_name(shape.unit), shape.num_heads),
-        ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
+        methods::ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
     if (shape.unit == merge::MixUnit::kModel && shape.num_heads == 1) {
       const auto weights = merge::mix_weights(mixture->logits(trainer.result()).flatten().to(torch::kDouble), shape.rule);
       const auto numbers = tensor::elements<double>(weights, "weights of a mixture");
@@ -248,7 +225,7 @@ class Adaptation {
 
   void run(train::Trainer& trainer, const std::string& stage, const std::string& key) {
     const auto checkpoint = work_.file(stage + ".safetensors");
-    run_training(trainer, format("{} ({})", task_, stage), checkpoint, key, setup_.training.checkpoint_seconds, progress_);
+    train::run_training(trainer, format("{} ({})", task_, stage), checkpoint, key, setup_.training.checkpoint_seconds, progress_);
     trainer.save(checkpoint, key);  // a later stage may be interrupted
     summary_[stage == "target" ? "target_training" : "training"] = summary_of(trainer.stats());
   }
@@ -259,16 +236,16 @@ class Adaptation {
     const auto task = data::load_task(setup_.training.data, task_);
     auto rows = training_rows(task, setup_.training);
     const auto half = (static_cast<std::int64_t>(rows.size()) + 1) / 2;
-    const auto count = setup_.search_rows > 0 ? std::min(setup_.search_rows, static_cast<std::int64_t>(rows.size())) : half;
+    const auto count = plan_.search_rows > 0 ? std::min(plan_.search_rows, static_cast<std::int64_t>(rows.size())) : half;
     rows.resize(static_cast<std::size_t>(count));
-    auto options = setup_.search;
+    auto options = plan_.search;
     options.seed = setup_.training.train.seed;
-    const ObjectiveInputs on{base_, members_, rows, setup_.objective, setup_.penalty, setup_.max_new_tokens, setup_.training.max_length};
-    Cache cache(work_.file("search.json"), ArtifactKey("lorahub-1").add(on).hex());
+    const ObjectiveInputs on{base_, members_, rows, plan_.objective, plan_.penalty, plan_.max_new_tokens, setup_.training.max_length};
+    Cache cache(work_.file("search.json"), methods::ArtifactKey("lorahub-1").add(on).hex());
     if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
       progress_.message(
           format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; `search=one-plus-one` or cma-es, "
-                 "more `max_evaluations`, or `retrieve` for fewer adapters",
+                 "more `evaluations`, or `retrieve` for fewer adapters",
                  options.max_evaluations, members_.size(), members_.size() + 1));
     }
     progress_.begin("search weights of " + std::to_string(members_.size()) + " adapters", options.max_evaluations, "evaluations");
@@ -296,10 +273,10 @@ class Adaptation {
     const auto model = base_.llama.with_linears(adapters::attach(base_.llama.linears(), mixed));
     double magnitude = 0;
     for (const double w : weights) magnitude += std::abs(w);
-    if (setup_.objective == SearchObjective::kRouge) {
-      return -mean_rouge(model, rows) + setup_.penalty * magnitude / static_cast<double>(weights.size());
+    if (plan_.objective == methods::SearchObjective::kRouge) {
+      return -mean_rouge(model, rows) + plan_.penalty * magnitude / static_cast<double>(weights.size());
     }
-    return mean_nll(model, rows) + setup_.penalty * magnitude;
+    return mean_nll(model, rows) + plan_.penalty * magnitude;
   }
 
   model::PassNames names_of(const std::vector<data::Example>& rows) const {
@@ -310,11 +287,11 @@ class Adaptation {
 
   double mean_rouge(const model::Model& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
-    const auto length = longest_prompt(base_, setup_.training.max_length, setup_.max_new_tokens);
+    const auto length = methods::longest_prompt(base_, setup_.training.max_length, plan_.max_new_tokens);
     for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
-    const auto answers = model::generate(
-        model, prompts, {.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)},
-        {.names = names_of(rows)});
+    const auto answers =
+        model::generate(model, prompts, {.max_new_tokens = plan_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)},
+                        {.names = names_of(rows)});
     double sum = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
@@ -360,11 +337,12 @@ class Adaptation {
     json stored_;
   };
 
-  const BaseModel& base_;
+  const methods::BaseModel& base_;
   const AdaptSetup& setup_;
   Progress& progress_;
   io::WorkFolder work_;
   std::string task_;
+  methods::LearningPlan plan_;
   TrainingData data_;
   std::optional<library::Library> library_;
   std::vector<LoraAdapter> members_;
@@ -374,19 +352,9 @@ class Adaptation {
 
 }  // namespace
 
-std::span<const AdaptMethod> adapt_methods() { return kMethods; }
-
-const AdaptMethod& adapt_method(std::string_view name) {
-  std::vector<std::string> names;
-  for (const auto& method : kMethods) {
-    if (name == method.name) return method;
-    names.emplace_back(method.name);
-  }
-  fail(ErrorKind::kUsage, "no method of adaptation '{}'{}; 'quiver methods' lists them", name, did_you_mean(std::string(name), names));
-}
-
-Adapted adapt(const BaseModel& base, const AdaptSetup& setup, Progress& progress) {
-  adapt_method(setup.method);
+Adapted adapt(const methods::BaseModel& base, const AdaptSetup& setup, Progress& progress) {
+  const auto& method = methods::learning_method(setup.method);
+  methods::check_options(method.name, method.options, setup.options);
   if (setup.training.tasks.size() != 1) fail(ErrorKind::kUsage, "one task is adapted to, not {}", setup.training.tasks.size());
   return Adaptation(base, setup, progress).run();
 }

@@ -14,10 +14,10 @@
 #include "quiver/cluster/nearest_group.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/eval/score.h"
-#include "quiver/recipes/adapter_bank.h"
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/observe.h"
+#include "quiver/methods/table.h"
 #include "quiver/recipes/build_library.h"
-#include "quiver/recipes/observe.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/trace.h"
 #include "quiver/routing/directions.h"
 
@@ -55,12 +55,12 @@ std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::stri
   return rows;
 }
 
-Prompt prompt_of(const BaseModel& base, const data::Example& row) {
+methods::Prompt prompt_of(const methods::BaseModel& base, const data::Example& row) {
   return data::encode_prompt(base.tokenizer, base.format, row, base.llama.spec().max_positions);
 }
 
-std::vector<Prompt> test_prompts(const BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
-  std::vector<Prompt> prompts;
+std::vector<methods::Prompt> test_prompts(const methods::BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
+  std::vector<methods::Prompt> prompts;
   for (const auto& row : test_rows(setup, task)) prompts.push_back(prompt_of(base, row));
   return prompts;
 }
@@ -70,7 +70,7 @@ double mean(const std::vector<double>& values) {
 }
 
 void check_library(const AnalysisSetup& setup) {
-  if (setup.choice.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give `library`");
+  if (setup.use.source.library.empty()) fail(ErrorKind::kUsage, "adapters of a library are looked at: give `library`");
   if (setup.rows < 1) fail(ErrorKind::kUsage, "`rows` {}; expected 1 or more", setup.rows);
 }
 
@@ -89,24 +89,24 @@ json mean_figures(const std::vector<json>& list) {
 
 }  // namespace
 
-json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
+json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
   check_library(setup);
-  expect_routing(setup.choice.method);
-  const auto library = library::Library::open(setup.choice.library);
-  const auto bank = make_bank(base, library, load_members(base, library, setup.choice), setup.choice, progress);
-  const auto tasks = tasks_of(library, bank.adapters, setup);
+  methods::expect_routing(setup.use.method.row());
+  const auto library = library::Library::open(setup.use.source.library);
+  const auto routed = methods::routed_adapters(base, library, setup.use, progress);
+  const auto tasks = tasks_of(library, routed.adapters, setup);
   json names = json::array(), of_tasks = json::array();
-  for (const auto& adapter : bank.adapters) names.push_back(adapter.name);
-  const double most = std::log(static_cast<double>(std::max<std::size_t>(bank.adapters.size(), 2)));
+  for (const auto& adapter : routed.adapters) names.push_back(adapter.name);
+  const double most = std::log(static_cast<double>(std::max<std::size_t>(routed.adapters.size(), 2)));
   std::vector<json> all;
   NoProgress quiet;
   progress.begin("look at routes", static_cast<std::int64_t>(tasks.size()), "tasks");
   for (const auto& task : tasks) {
-    const auto own = adapters_of(library, bank.adapters, task);
+    const auto own = adapters_of(library, routed.adapters, task);
     std::vector<json> of_rows;
     for (const auto& row : test_rows(setup, task)) {
       throw_if_stopped("while looking at routes");
-      auto figures = route_statistics(base, bank, prompt_of(base, row), {model_name(setup.choice), {row.where}}, quiet);
+      auto figures = route_statistics(base, routed, prompt_of(base, row), {methods::model_name(setup.use), {row.where}}, quiet);
       figures["relative_entropy"] = figures.at("entropy").get<double>() / most;
       if (!own.empty()) {
         double share = 0;
@@ -123,18 +123,22 @@ json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress
     progress.advance(1, task);
   }
   progress.end();
-  return {
-      {"method", setup.choice.method}, {"adapters", names}, {"tasks", of_tasks}, {"mean", mean_figures(all)}, {"num_samples", all.size()}};
+  return {{"method", setup.use.method.name},
+          {"options", setup.use.method.options},
+          {"adapters", names},
+          {"tasks", of_tasks},
+          {"mean", mean_figures(all)},
+          {"num_samples", all.size()}};
 }
 
-json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
+json analyse_norms(const methods::BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
   check_library(setup);
-  const auto library = library::Library::open(setup.choice.library);
-  const auto adapters = load_members(base, library, setup.choice);
+  const auto library = library::Library::open(setup.use.source.library);
+  const auto adapters = methods::load_members(base, library, setup.use.source);
   if (adapters.size() < 2)
     fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(),
          adapters.size());
-  const Scoring norms{.vectors = routing::stacked_directions(adapters, /*components=*/0, /*gamma=*/1), .rule = {}};
+  const methods::Scoring norms{.vectors = routing::stacked_directions(adapters, /*components=*/0, /*gamma=*/1), .rule = {}};
   const auto tasks = tasks_of(library, adapters, setup);
   json of_tasks = json::array();
   std::vector<double> all;
@@ -148,10 +152,10 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
            library.path().string(), task);
     }
     const auto i = static_cast<std::int64_t>(own.front());
-    auto choice = setup.choice;
-    choice.method = "oracle=" + adapters[own.front()].name;
-    const auto model = adapted_model(base, choice, quiet);
-    const auto summary = observe_scores(model.llama, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
+    auto use = setup.use;
+    use.method = {.name = "oracle", .options = {{"name", adapters[own.front()].name}}};
+    const auto model = methods::adapted_model(base, use, quiet);
+    const auto summary = methods::observe_scores(model.llama, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
     model::check_finite(summary.sum().unsqueeze(0), std::vector<std::int64_t>{0},
                         {model.name, {format("the test rows of task '{}'", task)}});
     RandomStream random(setup.seed, "norms/" + task);
@@ -179,13 +183,12 @@ json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& 
 namespace {
 
 /// The mean over a task's test rows of the log-likelihood per label under one adapter.
-double mean_log_likelihood(const BaseModel& base, const library::Library& library, const std::string& adapter, const AnalysisSetup& setup,
-                           const std::string& task) {
-  AdapterChoice choice;
-  choice.library = library.path().string();
-  choice.method = "oracle=" + adapter;
+double mean_log_likelihood(const methods::BaseModel& base, const library::Library& library, const std::string& adapter,
+                           const AnalysisSetup& setup, const std::string& task) {
+  const methods::AdapterUse use{.source = {.library = library.path().string()},
+                                .method = {.name = "oracle", .options = {{"name", adapter}}}};
   NoProgress quiet;
-  const auto model = adapted_model(base, choice, quiet);
+  const auto model = methods::adapted_model(base, use, quiet);
   std::vector<forest::Sequence> sequences;
   std::vector<std::string> names;
   for (const auto& row : test_rows(setup, task)) {
@@ -237,9 +240,9 @@ double correlation(const std::vector<double>& x, const std::vector<double>& y) {
 
 }  // namespace
 
-json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progress& progress) {
+json analyse_transfer(const methods::BaseModel& base, const TransferSetup& setup, Progress& progress) {
   check_library(setup.analysis);
-  const auto library = library::Library::open(setup.analysis.choice.library);
+  const auto library = library::Library::open(setup.analysis.use.source.library);
   std::vector<std::string> names;  // private adapters of one task each
   for (const auto& [name, entry] : library.adapters()) {
     if (entry.info.kind == library::AdapterKind::kPrivate && entry.info.tasks.size() == 1) names.push_back(name);

@@ -8,14 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "quiver/recipes/adapted_model.h"
+#include "quiver/methods/adapted_model.h"
 #include "quiver/recipes/training_run.h"
 
 namespace quiver::recipes {
 
 /// Test rows of the tasks that adapters of the library were trained on.
 struct AnalysisSetup {
-  AdapterChoice choice;  ///< library, adapters, and for routing the method
+  methods::AdapterUse use;  ///< library, adapters, and for routing the method
   std::filesystem::path data = "data/train";
   std::vector<std::string> tasks;  ///< empty: all that the chosen adapters name
   std::int64_t rows = 8;           ///< of each task
@@ -29,12 +29,12 @@ struct AnalysisSetup {
 ///   relative_entropy   entropy / ln(number of adapters)
 ///
 /// Throws kUsage for a method that chooses nothing, and as adapted_model.
-nlohmann::json analyse_routing(const BaseModel& base, const AnalysisSetup& setup, Progress& progress);
+nlohmann::json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup, Progress& progress);
 
 /// Figure 5: r = mean over projections l of |delta_W_i,l h_l| / |delta_W_j,l h_l| for prompts of adapter i's own task, j being another
 /// adapter drawn anew for every projection, norms averaged over the prompt's tokens, and h computed with adapter i at work:
 /// {"tasks": [{"name", "adapter", "ratios"}], "mean", "above_one", "num_samples"}. Throws kUsage for fewer than two adapters.
-nlohmann::json analyse_norms(const BaseModel& base, const AnalysisSetup& setup, Progress& progress);
+nlohmann::json analyse_norms(const methods::BaseModel& base, const AnalysisSetup& setup, Progress& progress);
 
 struct TransferSetup {
   AnalysisSetup analysis;
@@ -47,6 +47,6 @@ struct TransferSetup {
 /// both gains: the mean log-likelihood per label of their test rows, less that of each task's own adapter on its own rows.
 /// {"pairs": [{"tasks", "cosine", "gain"}], "correlation", "interval"}: Pearson's r with Fisher's 95 % interval (null below 4 pairs).
 /// Throws kUsage for fewer than two private adapters of one task each.
-nlohmann::json analyse_transfer(const BaseModel& base, const TransferSetup& setup, Progress& progress);
+nlohmann::json analyse_transfer(const methods::BaseModel& base, const TransferSetup& setup, Progress& progress);
 
 }  // namespace quiver::recipes

@@ -47,7 +47,7 @@ class AnalyseNorms : public ::testing::Test {
         rows << format(R"({{"split":"test","id":"{}","source":"task number {} says {}","target":"yes"}})", row, i, row * 17) << "\n";
       }
     }
-    setup_.choice.library = (folder_ / "library").string();
+    setup_.use.source.library = (folder_ / "library").string();
     setup_.data = folder_ / "tasks";
   }
   void TearDown() override { io::remove_tree(folder_); }
@@ -76,7 +76,7 @@ class AnalyseNorms : public ::testing::Test {
 
   fs::path folder_;
   NoProgress progress_;
-  BaseModel base_ = load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  methods::BaseModel base_ = methods::load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
   std::vector<adapters::LoraAdapter> adapters_;
   AnalysisSetup setup_;
 };
@@ -106,19 +106,18 @@ TEST_F(AnalyseNorms, NameAnAdapterOfOtherTargetModules) {
   library.add(narrow, {.tasks = {"a0"}});
   EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch,
                "adapter 'a0' adapts 'layers.0.self_attn.k_proj' and adapter 'narrow' does not");
-  setup_.choice.names = {"a0", "narrow"};
-  setup_.choice.kind.clear();
+  setup_.use.source.names = {"a0", "narrow"};
+  setup_.use.source.kind.clear();
   EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch, "and adapter 'narrow' does not");
 }
 
 TEST_F(AnalyseNorms, NeedTwoAdapters) {
-  setup_.choice.names = {"a0"};
+  setup_.use.source.names = {"a0"};
   EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kUsage, "norms are compared between two adapters or more; library");
 }
 
 TEST_F(AnalyseNorms, RoutingOfTwoAdaptersGivesSharesThatSumToOne) {
-  setup_.choice.method = "arrow";
-  setup_.choice.top_k = 1;
+  setup_.use.method = {.name = "arrow", .options = {{"top_k", 1}}};
   const auto result = analyse_routing(base_, setup_, progress_);
   EXPECT_EQ(result.at("num_samples"), 6);
   EXPECT_NEAR(result.at("mean").at("entropy").get<double>(), 0, 1e-9);  // one adapter a token
@@ -126,7 +125,7 @@ TEST_F(AnalyseNorms, RoutingOfTwoAdaptersGivesSharesThatSumToOne) {
   const double share = result.at("tasks").at(0).at("true_share");
   EXPECT_GE(share, 0);
   EXPECT_LE(share, 1);
-  setup_.choice.method = "mean";
+  setup_.use.method = {.name = "mean"};
   EXPECT_ERROR(analyse_routing(base_, setup_, progress_), ErrorKind::kUsage, "method 'mean' chooses nothing by token or prompt");
 }
 

@@ -7,7 +7,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/data/prompt_format.h"
-#include "quiver/recipes/artifact_key.h"
+#include "quiver/methods/artifact_key.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
@@ -27,7 +27,22 @@ json rows_of(const torch::Tensor& matrix) {
   return rows;
 }
 
+constexpr BuildRecipe kRecipes[] = {
+    {"private", "an adapter per task", "Ostapenko et al. 2024, sec. 3"},
+    {"shared", "one adapter on the joint rows of the tasks", "Ostapenko et al. 2024, Shared"},
+    {"mbc", "private adapters, their clusters by weight similarity, an adapter per cluster", "Ostapenko et al. 2024, alg. 1"},
+    {"clusters", "an adapter per group of tasks that is there, however it came about ('quiver cluster')", "Ostapenko et al. 2024, table 2"},
+    {"hidden", "clusters of tasks by the base's hidden states, an adapter per cluster", "Ostapenko et al. 2024, table 2, Embeddings"},
+    {"tf-idf", "clusters of tasks by the words of their prompts, an adapter per cluster", "Ostapenko et al. 2024, table 2, with TF-IDF"},
+    {"random-tasks", "groups of tasks by chance, an adapter per group", "Ostapenko et al. 2024, table 2, RandTask"},
+    {"random-examples", "the joint rows cut into parts by chance, an adapter per part", "Ostapenko et al. 2024, table 2, RandExamples"},
+    {"poly", "skills and, for each task, how it mixes them", "Ponti et al. 2023"},
+    {"mhr", "the same, block by block of every projection", "Caccia et al. 2023"},
+};
+
 }  // namespace
+
+std::span<const BuildRecipe> build_recipes() { return kRecipes; }
 
 json to_json(const TrainedAdapter& adapter) {
   auto summary = summary_of(adapter.stats);
@@ -59,7 +74,7 @@ json training_summary(const std::vector<TrainedAdapter>& adapters) {
   return {{"adapters", list}, {"total", sum}};
 }
 
-TrainedAdapter train_adapter(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
+TrainedAdapter train_adapter(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
                              const std::string& group, const std::vector<std::string>& tasks, const TrainingSetup& setup,
                              Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
@@ -84,7 +99,7 @@ struct Prepared {
   bool force = false;  // an adapter of this name is replaced
 };
 
-Prepared prepare(const BaseModel& base, const library::Library& library, const std::string& name, const library::AdapterInfo& info,
+Prepared prepare(const methods::BaseModel& base, const library::Library& library, const std::string& name, const library::AdapterInfo& info,
                  const TrainingData& data, const TrainingSetup& setup, std::int64_t together = 1) {
   library::check_adapter_name(name);
   Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
@@ -94,8 +109,12 @@ Prepared prepare(const BaseModel& base, const library::Library& library, const s
   const TrainingInputs inputs{base.llama, data, setup.train};
   const FreshAdapter fresh{name, setup.lora, setup.init, setup.train.seed};
   const std::string prompt_format = data::describe(base.format);  // the library keeps it, the kind, the tasks and the group
-  job.key =
-      ArtifactKey("training-1").add(inputs).add(fresh).add(prompt_format).add_values(together, info.kind, info.tasks, info.group).hex();
+  job.key = methods::ArtifactKey("training-1")
+                .add(inputs)
+                .add(fresh)
+                .add(prompt_format)
+                .add_values(together, info.kind, info.tasks, info.group)
+                .hex();
   if (const auto* entry = library.find(name)) {
     if (entry->info.training.value("key", "") == job.key) {
       job.result.stats = stored_stats(entry->info.training, format("adapter '{}' of library '{}'", name, library.path().string()));
@@ -124,7 +143,7 @@ TrainedAdapter store(library::Library& library, Prepared& job) {
   training["settings"] = job.settings;
   job.info.training = training;
   library.add(job.trainer->adapter(), job.info, job.force);
-  remove_checkpoint(job.checkpoint);
+  train::remove_checkpoint(job.checkpoint);
   return job.result;
 }
 
@@ -133,11 +152,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// Private adapters of some tasks, in one batch.
-std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Library& library, std::span<const std::string> tasks,
+std::vector<TrainedAdapter> train_together(const methods::BaseModel& base, library::Library& library, std::span<const std::string> tasks,
                                            const TrainingSetup& setup, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<Prepared> prepared;
-  std::vector<TrainingJob> jobs;
+  std::vector<train::TrainingJob> jobs;
   for (const auto& task : tasks) {
     const auto data = load_training_data(base, {task}, setup);
     prepared.push_back(
@@ -146,7 +165,7 @@ std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Libra
     if (job.trainer != nullptr) jobs.push_back({job.trainer.get(), task, job.checkpoint, job.key});
   }
   double step_seconds = seconds_since(start);
-  if (!jobs.empty()) run_together(base, jobs, setup.checkpoint_seconds, progress);
+  if (!jobs.empty()) train::run_together(base.llama, jobs, setup.checkpoint_seconds, progress);
   step_seconds = seconds_since(start) - step_seconds;
   std::vector<TrainedAdapter> trained;
   for (auto& job : prepared) trained.push_back(job.trainer != nullptr ? store(library, job) : job.result);
@@ -159,19 +178,19 @@ std::vector<TrainedAdapter> train_together(const BaseModel& base, library::Libra
 
 }  // namespace
 
-TrainedAdapter train_on(const BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
+TrainedAdapter train_on(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
                         const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data,
                         const TrainingSetup& setup, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   auto job = prepare(base, library, name, {.kind = kind, .tasks = tasks, .group = group}, data, setup);
   if (job.trainer == nullptr) return job.result;
-  const double step_seconds = run_training(*job.trainer, name, job.checkpoint, job.key, setup.checkpoint_seconds, progress);
+  const double step_seconds = train::run_training(*job.trainer, name, job.checkpoint, job.key, setup.checkpoint_seconds, progress);
   auto result = store(library, job);
   result.overhead_seconds = seconds_since(start) - step_seconds;
   return result;
 }
 
-std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_private(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                           Progress& progress) {
   if (setup.together < 1) fail(ErrorKind::kUsage, "{} adapters in a batch; expected 1 or more", setup.together);
   for (const auto& task : setup.tasks) {  // a fault in the last task is told before the first is trained
@@ -191,7 +210,7 @@ std::vector<TrainedAdapter> train_private(const BaseModel& base, library::Librar
   return trained;
 }
 
-TrainedAdapter train_shared(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress) {
+TrainedAdapter train_shared(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress) {
   return train_adapter(base, library, "shared", library::AdapterKind::kShared, "", setup.tasks, setup, progress);
 }
 
@@ -234,7 +253,7 @@ json to_json(const cluster::SweepResult& result) {
   return {{"adapters", result.names}, {"similarity", rows_of(result.similarity)}, {"sweep", entries}, {"suggested", result.suggested}};
 }
 
-std::vector<TrainedAdapter> train_clusters(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_clusters(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                            Progress& progress) {
   if (library.groups().empty()) fail(ErrorKind::kUsage, "library '{}' has no groups; run 'quiver cluster' first", library.path().string());
   std::vector<TrainedAdapter> trained;

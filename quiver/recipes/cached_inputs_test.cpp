@@ -12,12 +12,14 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/kept.h"
+#include "quiver/methods/table.h"
+#include "quiver/methods/test_support.h"
 #include "quiver/recipes/adapt.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/build_library.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/full_tuning.h"
-#include "quiver/recipes/kept.h"
 #include "quiver/recipes/train_skills.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
@@ -71,10 +73,10 @@ text::Tokenizer another_tokenizer() {
 
 /// Everything that cached things are made from. Changes are made to a copy.
 struct World {
-  BaseModel base = load_base(kTiny, {torch::kCPU, torch::kFloat});
+  methods::BaseModel base = methods::load_base(kTiny, {torch::kCPU, torch::kFloat});
   std::vector<adapters::LoraAdapter> adapters;           ///< of the library: "a0", "a1", "a2"
   std::map<std::string, std::vector<std::string>> rows;  ///< sources by task: "a0", ... of the adapters, "t0", "t1" to train on
-  AdapterChoice choice;
+  methods::AnyMethod choice;                             ///< and options of the methods of adaptation
   TrainingSetup training;
   SkillSetup skills;
   AdaptSetup adapting;
@@ -94,9 +96,12 @@ struct World {
     for (const char* task : {"a0", "a1", "a2", "t0", "t1"}) {
       for (int i = 0; i < 8; ++i) rows[task].push_back(format("{} reads the answer {} twice", task, i));
     }
-    choice = {.library = library_path().string(), .task_data = tasks(), .gate_steps = 2, .task_samples = 2};
-    choice.calibration.num_prompts = 4;
-    choice.calibration.max_tokens = 6;
+    choice = {.source = {.library = library_path().string()},
+              .options = {{"task_data", tasks().string()},
+                          {"gate_steps", 2},
+                          {"task_samples", 2},
+                          {"calibration_prompts", 4},
+                          {"calibration_tokens", 6}}};
     training.data = tasks();
     training.tasks = {"t0"};
     training.max_examples = 4;
@@ -173,7 +178,7 @@ auto of_method(const char* method, const std::string& what) {
     auto choice = world.choice;
     choice.method = method;
     NoProgress quiet;
-    adapted_model(world.base, choice, quiet);
+    methods::adapted_model(world.base, choice.use(), quiet);
     return artifacts(library, what);
   };
 }
@@ -217,10 +222,14 @@ auto of_adapting(const char* method, const std::string& file) {
     auto setup = world.adapting;
     setup.training = world.training;
     setup.method = method;
-    setup.members = world.choice;
+    setup.members = world.choice.source;
     setup.work = root() / "run/work";
-    setup.search.max_evaluations = 2;
-    setup.search.method = train::SearchMethod::kOnePlusOne;
+    auto given = world.choice.options;
+    given.update({{"evaluations", 2}, {"search", "one-plus-one"}});
+    for (const auto& [name, value] : given.items()) {
+      const auto* option = methods::find_option(methods::learning_method(method).options, name);
+      if (option != nullptr && option->about.needs != "retrieve_by=fisher") setup.options[name] = value;
+    }
     NoProgress quiet;
     adapt(world.base, setup, quiet);
     const auto path = setup.work / file;
@@ -230,7 +239,11 @@ auto of_adapting(const char* method, const std::string& file) {
 
 Keys fisher_keys(const World& world) {
   const auto library = world.write();
-  AdaptSetup setup{.training = world.training, .method = "mean", .members = world.choice, .retrieve = 1, .retrieve_by = "fisher"};
+  AdaptSetup setup{.training = world.training, .members = world.choice.source, .method = "mean"};
+  setup.options = {{"retrieve", 1},
+                   {"retrieve_by", "fisher"},
+                   {"task_data", world.choice.options.at("task_data")},
+                   {"task_samples", world.choice.options.at("task_samples")}};
   setup.work = root() / "run/work";
   NoProgress quiet;
   adapt(world.base, setup, quiet);
@@ -256,8 +269,14 @@ auto of_part(const char* method, const char* section) {
   return [=](const World& world) {
     world.write();
     auto setup = world.evaluation;
-    setup.choice_of_adapters = world.choice;
-    setup.methods = {method};
+    setup.given.source = world.choice.source;
+    auto chosen = parse_eval_method(method);
+    if (chosen.what == EvalMethod::What::kOverKind) {
+      auto with_options = world.choice;
+      with_options.method = chosen.use.name;
+      chosen.use = with_options.use().method;
+    }
+    setup.methods = {chosen};
     if (section == std::string("choice")) setup.choice = {World::tasks(), {"quiz"}, 0};
     NoProgress quiet;
     evaluate(world.base, setup, quiet);
@@ -271,7 +290,7 @@ const std::vector<Change> kOtherBase = {
     {"a weight", [](World& w) { w.base.llama = model::load_model(base_of_another_weight(), w.base.llama.placement()); }},
     {"the configuration", [](World& w) { w.base.llama = model::load_model(base_of_another_configuration(), w.base.llama.placement()); }},
     {"the dtype", [](World& w) {
-       w.base = load_base(kTiny, {torch::kCPU, torch::kDouble});
+       w.base = methods::load_base(kTiny, {torch::kCPU, torch::kDouble});
      }}};
 
 const Change kChat = {"the chat template", [](World& w) { w.base.format.chat = text::ChatTemplate(kTemplate, "test", w.base.tokenizer); }};
@@ -293,9 +312,9 @@ const Change kScaling = {"the scalings", [](World& w) {  // of all, since those 
                                pair = adapters::LoraPair(pair.lora_a(), pair.lora_b(), pair.alpha() * 2);
                            }
                          }};
-const Change kSamples = {"the number of texts", [](World& w) { w.choice.task_samples = 3; }};
-const Change kSeed = {"the seed of samples", [](World& w) { w.choice.calibration.seed = 4; }};
-const Change kMembers = {"the members", [](World& w) { w.choice.names = {"a0", "a1"}; }};
+const Change kSamples = {"the number of texts", [](World& w) { w.choice.options["task_samples"] = 3; }};
+const Change kSeed = {"the seed of samples", [](World& w) { w.choice.options["sample_seed"] = 4; }};
+const Change kMembers = {"the members", [](World& w) { w.choice.source.names = {"a0", "a1"}; }};
 
 const std::vector<Change> kTraining = {{"the number of rows", [](World& w) { w.training.max_examples = 3; }},
                                        {"the share of rows", [](World& w) { w.training.data_share = 0.5; }},
@@ -348,63 +367,63 @@ const std::vector<Change> kParts = {{"an id that ends answers",
                                     {"answers at all", [](World& w) { w.evaluation.generates = false; }},
                                     {"the longest prompt", [](World& w) { w.evaluation.max_length = 6; }},
                                     {"the number of rows", [](World& w) { w.evaluation.train.max_rows = 2; }},
-                                    {"an option of the method", [](World& w) { w.choice.top_k = 2; }}};
+                                    {"an option of the method", [](World& w) { w.choice.options["top_k"] = 2; }}};
 
 std::vector<Cached> cached_things() {
-  const Change general = {"the general adapter", [](World& w) { w.choice.general = {"a2"}; }};
+  const Change general = {"the general adapter", [](World& w) { w.choice.source.general = {"a2"}; }};
   const std::vector<Change> adapter = {kFactor, kScaling};
   const std::vector<Change> of_texts = kOtherBase + text_of("a0") + std::vector{kSamples, kSeed};
-  return {
-      {"Prototypes", of_method("calibrated-arrow", "arrow-prototypes-3"), adapter},
-      {"Samples", of_method("gated-arrow", "base-samples-3"),
-       kOtherBase +
-           std::vector<Change>{kChat,
-                               kSeed,
-                               {"the first token", [](World& w) { w.base.tokenizer = w.base.tokenizer.with_special_ids(5, {2}, 2); }},
-                               {"their number", [](World& w) { w.choice.calibration.num_prompts = 5; }},
-                               {"their length", [](World& w) { w.choice.calibration.max_tokens = 5; }}}},
-      {"Calibration", of_method("gated-arrow", "score-calibration-4"), kOtherBase + std::vector{kFactor, kSeed, general}},
-      {"Gates", of_method("phatgoose", "phatgoose-3"),
-       kOtherBase + text_of("a0") + adapter + std::vector<Change>{kSeed, general, {"steps", [](World& w) { w.choice.gate_steps = 4; }}}},
-      {"MeanInputs", of_method("centroids", "mean-inputs-3"),
-       of_texts + std::vector<Change>{{"adapted projections",
-                                       [](World& w) {
-                                         for (auto& each : w.adapters) each.pairs.erase(each.pairs.begin());
-                                       }}}},
-      {"MeanHiddenStates", of_method("retrieval", "mean-hidden-3"), of_texts},
-      {"TaskPredictor", of_method("task-predictor", "task-predictor-3"), of_texts + std::vector{kMembers}},
-      {"Fisher", fisher_keys, kOtherBase + text_of("a0") + adapter + std::vector{kSamples}},
-      {"PrivateAdapters", private_keys,
-       kOtherBase + text_of("t0") + kTraining + kLora +
-           std::vector<Change>{{"DoRA", [](World& w) { w.training.lora.use_dora = true; }},
-                               {"adapters in a batch", [](World& w) { w.training.together = 2; }}}},
-      {"ClusterAdapters", cluster_keys, kOtherBase + text_of("t1") + kSomeTraining + kSomeLora},
-      {"Skills", skill_keys, kOtherBase + text_of("t1") + kSomeTraining + kSomeLora + kSkills},
-      {"AdaptingAnAdapter", of_adapting("mean", "mean.safetensors"),
-       kOtherBase + text_of("t0") + kSomeTraining + adapter + std::vector{general, kMembers}},
-      {"AdaptingAMixture", of_adapting("poly", "poly-projection-1.safetensors"),
-       kOtherBase + text_of("t0") + kSomeTraining + adapter +
-           std::vector<Change>{general, kMembers, {"the rate of logits", [](World& w) { w.adapting.logit_rate = 0.2; }}}},
-      {"SearchingWeights", of_adapting("lorahub", "search.json"),
-       kOtherBase + text_of("t0") + adapter +
-           std::vector<Change>{general,
-                               kMembers,
-                               {"rows", [](World& w) { w.adapting.search_rows = 1; }},
-                               {"the objective", [](World& w) { w.adapting.objective = SearchObjective::kLoss; }},
-                               {"the penalty", [](World& w) { w.adapting.penalty = 0.1; }},
-                               {"the longest answer", [](World& w) { w.adapting.max_new_tokens = 3; }},
-                               {"the longest row", [](World& w) { w.training.max_length = 6; }}}},
-      {"TheModelItself", full_keys, kOtherBase + text_of("t0") + kSomeTraining},
-      {"EvaluatedRows", of_part("private-retrieval", "train"),
-       kOtherBase + text_of("a0") + adapter + kParts +
-           std::vector<Change>{kSamples,
-                               {"a row",
-                                [](World& w) {
-                                  for (auto& row : w.rows["t0"]) row += " more";
-                                }}}},
-      {"EvaluatedBase", of_part("base", "train"), kOtherBase},
-      {"EvaluatedQuestions", of_part("private-arrow", "choice"),
-       kOtherBase + adapter + std::vector<Change>{{"a question", [](World& w) { w.question = "what"; }}}}};
+  return {{"Prototypes", of_method("calibrated-arrow", "arrow-prototypes-3"), adapter},
+          {"Samples", of_method("gated-arrow", "base-samples-3"),
+           kOtherBase +
+               std::vector<Change>{kChat,
+                                   kSeed,
+                                   {"the first token", [](World& w) { w.base.tokenizer = w.base.tokenizer.with_special_ids(5, {2}, 2); }},
+                                   {"their number", [](World& w) { w.choice.options["calibration_prompts"] = 5; }},
+                                   {"their length", [](World& w) { w.choice.options["calibration_tokens"] = 5; }}}},
+          {"Calibration", of_method("gated-arrow", "score-calibration-4"), kOtherBase + std::vector{kFactor, kSeed, general}},
+          {"Gates", of_method("phatgoose", "phatgoose-3"),
+           kOtherBase + text_of("a0") + adapter +
+               std::vector<Change>{kSeed, general, {"steps", [](World& w) { w.choice.options["gate_steps"] = 4; }}}},
+          {"MeanInputs", of_method("centroids", "mean-inputs-3"),
+           of_texts + std::vector<Change>{{"adapted projections",
+                                           [](World& w) {
+                                             for (auto& each : w.adapters) each.pairs.erase(each.pairs.begin());
+                                           }}}},
+          {"MeanHiddenStates", of_method("retrieval", "mean-hidden-3"), of_texts},
+          {"TaskPredictor", of_method("task-predictor", "task-predictor-3"), of_texts + std::vector{kMembers}},
+          {"Fisher", fisher_keys, kOtherBase + text_of("a0") + adapter + std::vector{kSamples}},
+          {"PrivateAdapters", private_keys,
+           kOtherBase + text_of("t0") + kTraining + kLora +
+               std::vector<Change>{{"DoRA", [](World& w) { w.training.lora.use_dora = true; }},
+                                   {"adapters in a batch", [](World& w) { w.training.together = 2; }}}},
+          {"ClusterAdapters", cluster_keys, kOtherBase + text_of("t1") + kSomeTraining + kSomeLora},
+          {"Skills", skill_keys, kOtherBase + text_of("t1") + kSomeTraining + kSomeLora + kSkills},
+          {"AdaptingAnAdapter", of_adapting("mean", "mean.safetensors"),
+           kOtherBase + text_of("t0") + kSomeTraining + adapter + std::vector{general, kMembers}},
+          {"AdaptingAMixture", of_adapting("poly", "poly-projection-1.safetensors"),
+           kOtherBase + text_of("t0") + kSomeTraining + adapter +
+               std::vector<Change>{general, kMembers, {"the rate of logits", [](World& w) { w.choice.options["logit_lr"] = 0.2; }}}},
+          {"SearchingWeights", of_adapting("lorahub", "search.json"),
+           kOtherBase + text_of("t0") + adapter +
+               std::vector<Change>{general,
+                                   kMembers,
+                                   {"rows", [](World& w) { w.choice.options["search_rows"] = 1; }},
+                                   {"the objective", [](World& w) { w.choice.options["objective"] = "loss"; }},
+                                   {"the penalty", [](World& w) { w.choice.options["penalty"] = 0.1; }},
+                                   {"the longest answer", [](World& w) { w.choice.options["max_new_tokens"] = 3; }},
+                                   {"the longest row", [](World& w) { w.training.max_length = 6; }}}},
+          {"TheModelItself", full_keys, kOtherBase + text_of("t0") + kSomeTraining},
+          {"EvaluatedRows", of_part("private-retrieval", "train"),
+           kOtherBase + text_of("a0") + adapter + kParts +
+               std::vector<Change>{kSamples,
+                                   {"a row",
+                                    [](World& w) {
+                                      for (auto& row : w.rows["t0"]) row += " more";
+                                    }}}},
+          {"EvaluatedBase", of_part("base", "train"), kOtherBase},
+          {"EvaluatedQuestions", of_part("private-arrow", "choice"),
+           kOtherBase + adapter + std::vector<Change>{{"a question", [](World& w) { w.question = "what"; }}}}};
 }
 
 class CachedThing : public ::testing::TestWithParam<Cached> {
@@ -430,7 +449,7 @@ INSTANTIATE_TEST_SUITE_P(All, CachedThing, ::testing::ValuesIn(cached_things()),
 
 struct Doubled {
   std::int64_t number = 0;
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [value] = *this;
     key.add_value(value);
   }
@@ -448,7 +467,7 @@ TEST(KeptIn, ComputesOnceForEachInput) {
   NoProgress quiet;
   num_computed = 0;
   for (const std::int64_t number : {3, 3, 4}) {
-    EXPECT_EQ(kept_in(library, "twice-1", {}, Doubled{number}, twice, quiet).at("twice").item<std::int64_t>(), 2 * number);
+    EXPECT_EQ(methods::kept_in(library, "twice-1", {}, Doubled{number}, twice, quiet).at("twice").item<std::int64_t>(), 2 * number);
   }
   EXPECT_EQ(num_computed, 2);
   io::remove_tree(root());

@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "quiver/base/error.h"
-#include "quiver/recipes/reuse_methods.h"
+#include "quiver/methods/table.h"
 
 namespace quiver::recipes {
 namespace {
 
-const BaseModel& that_chats(const BaseModel& base) {
+const methods::BaseModel& that_chats(const methods::BaseModel& base) {
   if (base.format.chat) return base;  // NOLINT(bugprone-return-const-ref-from-parameter): the session refers to it for all its life
   fail(ErrorKind::kUsage, "the base '{}' has no chat template: it continues text ('quiver generate'), it does not chat",
        base.path.string());
@@ -18,22 +18,22 @@ const BaseModel& that_chats(const BaseModel& base) {
 
 }  // namespace
 
-ChatSession::ChatSession(const BaseModel& base, AdapterChoice choice, model::RequestOptions options, Progress& progress)
+ChatSession::ChatSession(const methods::BaseModel& base, methods::AdapterUse use, model::RequestOptions options, Progress& progress)
     : base_(that_chats(base)),
-      choice_(std::move(choice)),
+      use_(std::move(use)),
       options_(std::move(options)),
-      model_(adapted_model(base_, choice_, progress, recorder_.get())) {
+      model_(methods::adapted_model(base_, use_, progress, recorder_.get())) {
   options_.stop_ids = data::stop_ids(base.tokenizer, base.format);
 }
 
-void ChatSession::set_method(const std::string& method, Progress& progress) {
-  if (choice_.library.empty()) fail(ErrorKind::kUsage, "a method says how to use a library: start with `library`");
-  auto changed = choice_;
+void ChatSession::set_method(const methods::MethodUse& method, Progress& progress) {
+  if (use_.source.library.empty()) fail(ErrorKind::kUsage, "a method says how to use a library: start with `library`");
+  auto changed = use_;
   changed.method = method;
   auto recorder = std::make_unique<routing::RoutingRecorder>();
-  model_ = adapted_model(base_, changed, progress, recorder.get());
+  model_ = methods::adapted_model(base_, changed, progress, recorder.get());
   recorder_ = std::move(recorder);
-  choice_ = std::move(changed);
+  use_ = std::move(changed);
 }
 
 ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& on_text, Progress& progress, StopToken stop) {
@@ -52,7 +52,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
          base_.llama.spec().max_positions, options_.max_new_tokens);
   }
   recorder_->clear();
-  const std::vector<Prompt> prompts = {prompt};
+  const std::vector<methods::Prompt> prompts = {prompt};
   const model::GenerateOptions options{
       .assignments = model_.groups_of(prompts, progress), .names = {model_.name, {"the message"}}, .stop = stop};
   text::StreamDecoder decoder(base_.tokenizer, /*skip_special=*/true);
@@ -74,9 +74,9 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
 
 std::vector<AdapterShare> ChatSession::shares() const {
   if (messages_.empty()) return {};
-  if (choice_.library.empty()) return {{choice_.adapter.empty() ? "base" : choice_.adapter, 1}};
-  if (reuse_method(choice_.method).family == ReuseFamily::kMerge) return {{choice_.method, 1}};
-  auto names = library_members(library::Library::open(choice_.library), choice_);
+  if (use_.source.library.empty()) return {{use_.source.adapter.empty() ? "base" : use_.source.adapter, 1}};
+  if (use_.method.row().family == methods::Family::kMerge) return {{methods::text_of(use_.method), 1}};
+  auto names = methods::library_members(library::Library::open(use_.source.library), use_.source);
   std::vector<double> weights(names.size(), 0);
   double tokens = 0;
   for (const auto& [tag, by_path] : recorder_->usage()) {

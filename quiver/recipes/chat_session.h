@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "quiver/base/progress.h"
+#include "quiver/methods/adapted_model.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/adapted_model.h"
 
 namespace quiver::recipes {
 
@@ -35,7 +35,7 @@ class ChatSession {
   using TextCallback = std::function<bool(std::string_view)>;
 
   /// `base`, which must outlive the session, has a chat format. Throws kUsage if it has none, and as adapted_model.
-  ChatSession(const BaseModel& base, AdapterChoice choice, model::RequestOptions options, Progress& progress);
+  ChatSession(const methods::BaseModel& base, methods::AdapterUse use, model::RequestOptions options, Progress& progress);
 
   /// Answers a message of the user; both become part of the conversation. On an error the conversation is as before. Throws kUsage for a
   /// message that alone exceeds the context less max_new_tokens.
@@ -45,19 +45,19 @@ class ChatSession {
   void reset() { messages_.clear(); }
   /// Uses the library by another method from now on. On an error the method is as before. Throws kUsage without a library, and as
   /// adapted_model.
-  void set_method(const std::string& method, Progress& progress);
+  void set_method(const methods::MethodUse& method, Progress& progress);
 
   const std::vector<text::Message>& messages() const { return messages_; }
-  const AdapterChoice& choice() const { return choice_; }
+  const methods::AdapterUse& use() const { return use_; }
   /// Which adapters gave the last answer, the largest share first; empty before the first answer.
   std::vector<AdapterShare> shares() const;
 
  private:
-  const BaseModel& base_;
-  AdapterChoice choice_;
+  const methods::BaseModel& base_;
+  methods::AdapterUse use_;
   model::RequestOptions options_;
   std::unique_ptr<routing::RoutingRecorder> recorder_ = std::make_unique<routing::RoutingRecorder>();
-  AdaptedModel model_;
+  methods::AdaptedModel model_;
   std::vector<text::Message> messages_;
 };
 

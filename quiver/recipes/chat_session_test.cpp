@@ -11,15 +11,15 @@ namespace {
 
 class ChatSessionTest : public ::testing::Test {
  protected:
-  static BaseModel chat_base() {
-    auto base = load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
+  static methods::BaseModel chat_base() {
+    auto base = methods::load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});
     base.format.chat = text::load_chat_template("tests/golden/chat", base.tokenizer);
     return base;
   }
   ChatSession session(std::int64_t max_new_tokens) { return {base_, {}, {.max_new_tokens = max_new_tokens}, progress_}; }
   static bool go_on(std::string_view) { return true; }
 
-  BaseModel base_ = chat_base();
+  methods::BaseModel base_ = chat_base();
   NoProgress progress_;
 };
 
@@ -27,7 +27,7 @@ TEST_F(ChatSessionTest, AnswersWhatGenerationAnswers) {
   auto session = this->session(12);
   const auto first = session.answer("read twice", go_on, progress_);
   const auto second = session.answer("text", go_on, progress_);
-  const std::vector<Prompt> prompts = {
+  const std::vector<methods::Prompt> prompts = {
       data::encode_messages(base_.tokenizer, base_.format, {{"user", "read twice"}, {"assistant", first.text}, {"user", "text"}}, "")};
   const auto expected =
       model::generate(base_.llama, prompts, {.max_new_tokens = 12, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
@@ -60,7 +60,7 @@ TEST_F(ChatSessionTest, ForgetsTheOldestWhereTheContextEnds) {
   EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.answer(std::string(4000, 'x'), go_on, progress_); }),
               ::testing::HasSubstr("the model's context is 256, 20 of them for the answer"));
   EXPECT_EQ(session.messages().size(), before);
-  EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.set_method("mean", progress_); }),
+  EXPECT_THAT(testing::message_of(ErrorKind::kUsage, [&] { session.set_method({.name = "mean"}, progress_); }),
               ::testing::HasSubstr("start with `library`"));
 }
 

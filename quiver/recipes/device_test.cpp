@@ -12,13 +12,14 @@
 #include "quiver/base/random.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/folder.h"
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/table.h"
+#include "quiver/methods/test_support.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/adapt.h"
-#include "quiver/recipes/adapted_model.h"
 #include "quiver/recipes/build_library.h"
 #include "quiver/recipes/full_tuning.h"
 #include "quiver/recipes/group_tasks.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/recipes/train_skills.h"
 #include "quiver/testing/message_of.h"
 #include "quiver/testing/strict_device.h"
@@ -32,7 +33,7 @@ constexpr double kTolerance = 2e-3;  // relative; float32 sums in another order,
 
 /// A base on some device, and a library that is built with it.
 struct Side {
-  BaseModel base;
+  methods::BaseModel base;
   fs::path folder;
 };
 
@@ -44,8 +45,8 @@ class DeviceTest : public ::testing::Test {
     fs::create_directories(folder_ / "tasks");
     for (const auto* task : {"a", "b", "c"}) write_task(task);
     const std::string tiny = "tests/golden/model/llama-tied";
-    cpu_ = std::make_unique<Side>(load_base(tiny, {torch::kCPU, torch::kFloat}), folder_ / "cpu");
-    other_ = std::make_unique<Side>(load_base(tiny, {quiver::testing::strict_device(), torch::kFloat}), folder_ / "other");
+    cpu_ = std::make_unique<Side>(methods::load_base(tiny, {torch::kCPU, torch::kFloat}), folder_ / "cpu");
+    other_ = std::make_unique<Side>(methods::load_base(tiny, {quiver::testing::strict_device(), torch::kFloat}), folder_ / "other");
     for (auto* side : {cpu_.get(), other_.get()}) build(*side);
   }
   static void TearDownTestSuite() {
@@ -93,16 +94,17 @@ class DeviceTest : public ::testing::Test {
     losses_[side.folder].push_back(full_fine_tuning(side.base, full, side.folder / "full", progress));
   }
 
-  static AdapterChoice choice_of(const Side& side, const std::string& method) {
-    AdapterChoice choice{.library = (side.folder / "library").string(), .method = method, .kind = "private"};
-    choice.task_data = folder_ / "tasks";
-    choice.task_samples = 3;
-    choice.gate_steps = 3;
-    choice.calibration.file = (folder_ / "text").string();
-    return choice;
+  static methods::AdapterUse use_of(const Side& side, const std::string& method) {
+    const methods::AnyMethod any{.source = {.library = (side.folder / "library").string(), .kind = "private"},
+                                 .method = method,
+                                 .options = {{"task_data", (folder_ / "tasks").string()},
+                                             {"task_samples", 3},
+                                             {"gate_steps", 3},
+                                             {"calibration", (folder_ / "text").string()}}};
+    return any.use();
   }
 
-  static std::vector<forest::Sequence> sequences(const BaseModel& base) {
+  static std::vector<forest::Sequence> sequences(const methods::BaseModel& base) {
     std::vector<forest::Sequence> all;
     for (const auto* text : {"task a says 12 yes", "task b says 700", "something else", "task a says 12 no"}) {
       auto ids = base.tokenizer.encode(text);
@@ -153,20 +155,20 @@ TEST_F(DeviceTest, TrainsAsTheCpuDoes) {
 TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
   std::ofstream(folder_ / "text") << "some text of no task\nmore of it, and other words\na third line\nand numbers 1 2 3\n";
   std::vector<std::string> names = {"oracle=b", "task=b"};
-  for (const auto& method : reuse_methods()) {
-    if (std::string_view(method.name).find('=') == std::string_view::npos) names.emplace_back(method.name);
+  for (const auto& method : methods::reuse_methods()) {
+    if (method.argument() == nullptr) names.push_back(method.name);
   }
   for (const auto& name : names) {
     std::vector<std::vector<eval::SequenceScore>> scores;
     std::vector<std::vector<std::vector<std::int32_t>>> answers;
     for (const auto* side : {cpu_.get(), other_.get()}) {
-      auto choice = choice_of(*side, name);
-      if (name.starts_with("task=")) choice.kind = "poly";
-      const auto model = adapted_model(side->base, choice, progress_);
+      auto use = use_of(*side, name);
+      if (name.starts_with("task=")) use.source.kind = "poly";
+      const auto model = methods::adapted_model(side->base, use, progress_);
       auto some = sequences(side->base);
       const auto leases = model.assign_groups(some, progress_);
       scores.push_back(eval::score_sequences(model.llama, some, {}, progress_));
-      std::vector<Prompt> prompts;
+      std::vector<methods::Prompt> prompts;
       for (const auto& sequence : some) prompts.push_back(sequence.tokens);
       answers.push_back(model::generate(model.llama, prompts, {.max_new_tokens = 4}, {.assignments = model.groups_of(prompts, progress_)}));
     }
@@ -178,18 +180,18 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
 }
 
 TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
-  for (const auto& method : adapt_methods()) {
+  for (const auto& method : methods::learning_methods()) {
     std::vector<adapters::LoraAdapter> adapters;
     for (const auto* side : {cpu_.get(), other_.get()}) {
-      AdaptSetup adaptation{.training = setup(), .method = method.name, .members = choice_of(*side, "mean"), .work = side->folder / "work"};
+      AdaptSetup adaptation{
+          .training = setup(), .members = use_of(*side, "mean").source, .method = method.name, .work = side->folder / "work"};
       adaptation.training.tasks = {"c"};
       adaptation.training.max_valid = 2;
-      adaptation.num_heads = 2;
-      adaptation.search.max_evaluations = 4;
-      adaptation.objective = SearchObjective::kLoss;
-      if (method.name == std::string("shared") || method.name == std::string("poly") || method.name == std::string("mhr")) {
-        adaptation.members.kind = method.name;
-      }
+      if (method.has("heads")) adaptation.options["heads"] = 2;
+      if (method.has("evaluations")) adaptation.options.update({{"evaluations", 4}, {"objective", "loss"}});
+      if (method.has("task_data") && !method.has("retrieve_by"))
+        adaptation.options.update({{"task_data", (folder_ / "tasks").string()}, {"task_samples", 3}});
+      if (method.name == "shared" || method.name == "poly" || method.name == "mhr") adaptation.members.kind = method.name;
       if (!method.needs_library) adaptation.members.library.clear();
       adapters.push_back(adapt(side->base, adaptation, progress_).adapter);
     }
@@ -201,10 +203,10 @@ TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
 }
 
 TEST_F(DeviceTest, LooksInsideAsOnTheCpu) {
-  std::vector<std::vector<Prompt>> prompts(1);
+  std::vector<std::vector<methods::Prompt>> prompts(1);
   for (const auto& sequence : sequences(cpu_->base)) prompts[0].push_back(sequence.tokens);
-  EXPECT_TRUE(torch::allclose(observe_hidden(other_->base.llama, prompts[0], progress_),
-                              observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
+  EXPECT_TRUE(torch::allclose(methods::observe_hidden(other_->base.llama, prompts[0], progress_),
+                              methods::observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
 }
 
 }  // namespace

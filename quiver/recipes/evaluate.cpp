@@ -18,10 +18,10 @@
 #include "quiver/eval/score.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/table.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/recipes/kept_json.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/results/summarize.h"
 
 namespace quiver::recipes {
@@ -30,57 +30,14 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Method {
-  std::string name;
-  std::string label;
-  std::string kind;    // of the library's adapters; "" for the base
-  std::string method;  // of AdapterChoice; "oracle" takes the adapter of the sample's task
-  std::string description;
-  bool is_given = false;
-  bool is_oracle() const { return method == "oracle"; }
-};
-
 constexpr const char* kKinds[] = {"private", "cluster", "imported", "poly", "mhr"};
 
 /// Whether a task's own adapter is a mixture of all of the kind.
 bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr"; }
 
-/// As the papers write them.
-constexpr std::pair<std::string_view, std::string_view> kWords[] = {
-    {"arrow", "Arrow"},         {"dare", "DARE"},     {"knots", "KnOTS"}, {"lag", "LAG"},   {"logo", "LoGo"}, {"peft", "PEFT"},
-    {"phatgoose", "Phatgoose"}, {"spectr", "SpectR"}, {"svd", "SVD"},     {"ties", "TIES"}, {"wudi", "WuDi"}};
-
-/// "calibrated-arrow" -> "calibrated Arrow".
-std::string method_label(std::string_view method) {
-  if (method == "lag-base") return "LAG or base";
-  std::string label;
-  for (const auto part : std::views::split(method, '-')) {
-    const std::string_view word(part.begin(), part.end());
-    const auto* known = std::ranges::find(kWords, word, &std::pair<std::string_view, std::string_view>::first);
-    if (!label.empty()) label += ' ';
-    label += known == std::end(kWords) ? word : known->second;
-  }
-  return label;
-}
-
-Method find_method(const std::string& name) {
-  if (name == "base") return {name, "Base", "", "", "the model without adapters"};
-  if (name == "given") return {name, "Given", "", "", "the adapters named on the command line", true};
-  if (name == "shared") return {name, "Shared", "shared", "mean", "one adapter trained on the joint data of all tasks"};
-  for (const std::string kind : kKinds) {
-    if (!name.starts_with(kind + "-")) continue;
-    const auto method = name.substr(kind.size() + 1);
-    auto label = kind + ", " + method_label(method);
-    label[0] = static_cast<char>(std::toupper(label[0]));
-    if (method == "oracle") {
-      if (is_mixed(kind)) return {name, label, kind, method, "the skills as the sample's own task mixes them"};
-      return {name, label, kind, method,
-              kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
-                                : "the " + kind + " adapter of the sample's own task"};
-    }
-    return {name, label, kind, method, format("over the {} adapters: {}", kind, reuse_method(method).what)};
-  }
-  fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
+/// Whether a name begins with a kind of adapters that can be evaluated.
+bool has_kind(const std::string& name) {
+  return std::ranges::any_of(kKinds, [&](const std::string& kind) { return name.starts_with(kind + "-") || name.starts_with(kind + "/"); });
 }
 
 /// The rows of a section, tokenised once for all methods.
@@ -93,10 +50,10 @@ struct TaskRows {
   std::vector<std::string> names;                  // of the sequences, for messages
 };
 
-std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
+std::vector<TaskRows> load_rows(const methods::BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
   std::vector<TaskRows> rows;
   if (section.data.empty()) return rows;
-  const auto length = longest_prompt(base, setup.max_length, setup.max_new_tokens);
+  const auto length = methods::longest_prompt(base, setup.max_length, setup.max_new_tokens);
   const auto format = data::of_last_answer(base.format);
   for (const auto& name : section.tasks) {
     TaskRows task{.task = name};
@@ -131,32 +88,32 @@ std::vector<TaskRows> load_rows(const BaseModel& base, const EvalSection& sectio
   return rows;
 }
 
-/// The choice that a method means, given the options of all. An oracle's method is "oracle", whatever the task.
-AdapterChoice choice_of(const Method& method, AdapterChoice choice) {
-  if (method.is_given) return choice;
-  if (method.kind.empty()) return {};  // the base reads none of the options
-  choice.adapter.clear();
-  choice.names.clear();
-  choice.kind = method.kind;
-  choice.method = method.method;
-  return choice;
+/// The adapters that a method means. An oracle's method is "oracle", whatever the task.
+methods::AdapterUse use_of(const EvalMethod& method, const methods::AdapterUse& given) {
+  if (method.what == EvalMethod::What::kGiven) return given;
+  if (method.what == EvalMethod::What::kBase) return {};
+  methods::AdapterUse use{.source = given.source, .method = method.use};
+  use.source.adapter.clear();
+  use.source.names.clear();
+  use.source.kind = method.kind;
+  return use;
 }
 
-/// The choice of adapters of a method; for an oracle, of the given task. Nothing if there is none.
-std::optional<AdapterChoice> choice_for(const Method& method, const EvalSetup& setup, const library::Library* library,
-                                        const std::string& task) {
-  auto choice = choice_of(method, setup.choice_of_adapters);
-  if (method.is_given || choice.kind.empty()) return choice;
+/// The adapters of a method; for an oracle, of the given task. Nothing if there are none.
+std::optional<methods::AdapterUse> use_for(const EvalMethod& method, const EvalSetup& setup, const library::Library* library,
+                                           const std::string& task) {
+  auto use = use_of(method, setup.given);
+  if (method.what != EvalMethod::What::kOverKind) return use;
   if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs `library`", method.name);
-  if (choice.method != "oracle") return choice;
-  if (is_mixed(choice.kind)) {
-    choice.method = "task=" + task;
-    return choice;
+  if (!method.is_oracle() || use.method.options.contains("name")) return use;
+  if (is_mixed(method.kind)) {
+    use.method = {.name = "task", .options = {{"name", task}}};
+    return use;
   }
   for (const auto& [name, entry] : library->adapters()) {
-    if (choice.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
-      choice.method = "oracle=" + name;
-      return choice;
+    if (method.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
+      use.method.options["name"] = name;
+      return use;
     }
   }
   return std::nullopt;
@@ -173,11 +130,11 @@ std::vector<results::Metric> metrics() {
 /// Evaluates one method on one section.
 class SectionRun {
  public:
-  SectionRun(const BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
+  SectionRun(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
       : base_(base), setup_(setup), library_(library), progress_(progress) {}
 
   /// The samples and, of section "train", how the method routes.
-  results::Results run(const Method& method, const std::string& section, const std::vector<TaskRows>& rows) {
+  results::Results run(const EvalMethod& method, const std::string& section, const std::vector<TaskRows>& rows) {
     std::int64_t total = 0;
     for (const auto& task : rows)
       total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
@@ -187,10 +144,10 @@ class SectionRun {
     section_ = section;
     if (method.is_oracle()) {
       for (const auto& task : rows) {
-        if (const auto choice = choice_for(method, setup_, library_, task.task)) run_tasks(*choice, std::span(&task, 1));
+        if (const auto use = use_for(method, setup_, library_, task.task)) run_tasks(*use, std::span(&task, 1));
       }
     } else {
-      run_tasks(*choice_for(method, setup_, library_, ""), rows);
+      run_tasks(*use_for(method, setup_, library_, ""), rows);
     }
     progress_.end();
     if (section == "train") add_routing(method.kind);
@@ -198,11 +155,11 @@ class SectionRun {
   }
 
  private:
-  void run_tasks(const AdapterChoice& choice, std::span<const TaskRows> rows) {
+  void run_tasks(const methods::AdapterUse& use, std::span<const TaskRows> rows) {
     recorder_.clear();
-    const auto model = adapted_model(base_, choice, progress_, &recorder_);
-    if (!choice.library.empty() && reuse_method(choice.method).family != ReuseFamily::kMerge) {
-      adapters_ = library_members(library::Library::open(choice.library), choice);
+    const auto model = methods::adapted_model(base_, use, progress_, &recorder_);
+    if (!use.source.library.empty() && use.method.row().family != methods::Family::kMerge) {
+      adapters_ = methods::library_members(library::Library::open(use.source.library), use.source);
     }
     std::vector<std::size_t> first_sample;  // of each task in part_.samples
     for (const auto& task : rows) {
@@ -223,7 +180,7 @@ class SectionRun {
     return part_.samples.back();
   }
 
-  void score_questions(const AdaptedModel& model, const TaskRows& task) {
+  void score_questions(const methods::AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     std::size_t next = 0;
     for (const auto& question : task.questions) {
@@ -236,15 +193,15 @@ class SectionRun {
     }
   }
 
-  std::string name_of(const AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
+  std::string name_of(const methods::AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
 
-  std::vector<eval::SequenceScore> score(const AdaptedModel& model, const TaskRows& task) {
+  std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const TaskRows& task) {
     auto sequences = task.sequences;
     const auto leases = model.assign_groups(sequences, quiet_);
     return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
-  void score_targets(const AdaptedModel& model, const TaskRows& task) {
+  void score_targets(const methods::AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const auto count = scores[i].token_log_probs.size();
@@ -254,7 +211,7 @@ class SectionRun {
     }
   }
 
-  void generate_answers(const AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_sample) {
+  void generate_answers(const methods::AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_sample) {
     std::vector<std::vector<std::int32_t>> prompts;
     std::vector<std::string> names;
     for (const auto& task : rows) {
@@ -310,7 +267,7 @@ class SectionRun {
     if (!routing.tasks.empty()) part_.routing.push_back(std::move(routing));
   }
 
-  const BaseModel& base_;
+  const methods::BaseModel& base_;
   const EvalSetup& setup_;
   const library::Library* library_;
   Progress& progress_;
@@ -321,20 +278,30 @@ class SectionRun {
   results::Results part_;
 };
 
+/// The file of a finished part: the method's name where that names a file, else with a hash of it.
+std::string part_name(const std::string& method, const std::string& section) {
+  auto plain = method.substr(0, method.find('('));
+  std::ranges::replace(plain, '/', '-');
+  std::ranges::replace(plain, '=', '-');
+  if (plain != method) plain += "-" + sha256_hex(method).substr(0, 8);
+  return format("{}-{}.json", plain, section);
+}
+
 /// What a finished part depends on.
 struct PartInputs {
-  const BaseModel& base;
+  const methods::BaseModel& base;
   const EvalSetup& setup;
-  const Method& method;
+  const EvalMethod& method;
   std::string section;
   const std::vector<TaskRows>& rows;
 
-  void add_to(ArtifactKey& key) const {
+  void add_to(methods::ArtifactKey& key) const {
     const auto& [model, options, of_method, of_section, tasks] = *this;
     // Sections, longest prompt and seed decide which rows there are; the other methods and the folder have no part in this one.
-    const auto& [train, instruction, choice, methods, adapters, generates, max_new_tokens, max_length, seed, work] = options;
+    const auto& [train, instruction, choice, eval_methods, given, for_the_record, generates, max_new_tokens, max_length, seed, work] =
+        options;
     key.add(model).add(of_section).add_values(generates, max_new_tokens);
-    add_method(key, of_method, adapters);
+    methods::add_to_key(key.add(of_method.name), use_of(of_method, given));
     key.add_value(tasks.size());
     for (const auto& [task, examples, questions, sequences, prompts, names] : tasks) {  // names are for messages of errors
       key.add(task).add(examples).add(sequences).add(prompts).add_value(questions.size());
@@ -342,13 +309,6 @@ struct PartInputs {
         key.add(id).add_values(choices, contexts, continuations, label);
       }
     }
-  }
-
- private:
-  static void add_method(ArtifactKey& key, const Method& method, const AdapterChoice& given) {
-    const auto& [name, label, kind, how, description, is_given] = method;  // label and description are for the report
-    key.add(name);
-    add_to_key(key, choice_of(method, given));
   }
 };
 
@@ -405,9 +365,8 @@ void add_library(results::Results& results, const library::Library& library) {
 }
 
 /// All that is known before anything is computed.
-results::Results describe(const BaseModel& base, const EvalSetup& setup, const library::Library* library) {
+results::Results describe(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library) {
   const auto& config = base.llama.spec();
-  const auto& choice = setup.choice_of_adapters;
   results::Results results{.created = iso_time(),
                            .base = {.name = config.name,
                                     .fingerprint = base.llama.fingerprint(),
@@ -415,16 +374,10 @@ results::Results describe(const BaseModel& base, const EvalSetup& setup, const l
                                     .parameters = base.llama.num_parameters(),
                                     .dtype = results::dtype_name(c10::toString(base.llama.placement().dtype))},
                            .metrics = metrics()};
-  results.settings["evaluation"] = {{"top_k", choice.top_k == 0 ? json("the method's") : json(choice.top_k)},
-                                    {"temperature", choice.temperature},
-                                    {"combine", choice.combine.empty() ? json("the method's") : json(choice.combine)},
-                                    {"tied projections", choice.tie},
-                                    {"tied by", choice.tie_by},
-                                    {"max_new_tokens", setup.max_new_tokens},
-                                    {"prompt format", data::describe(base.format)},
-                                    {"seed", setup.seed}};
-  for (const auto& name : setup.methods) {
-    const auto method = find_method(name);
+  results.settings["evaluation"] = {
+      {"max_new_tokens", setup.max_new_tokens}, {"prompt format", data::describe(base.format)}, {"seed", setup.seed}};
+  results.settings["evaluation"].update(setup.options);
+  for (const auto& method : setup.methods) {
     results.methods.push_back(
         {.name = method.name, .label = method.label, .description = method.description, .is_oracle = method.is_oracle()});
   }
@@ -434,15 +387,42 @@ results::Results describe(const BaseModel& base, const EvalSetup& setup, const l
 
 }  // namespace
 
+EvalMethod parse_eval_method(const std::string& name) {
+  using What = EvalMethod::What;
+  if (name == "base") return {.what = What::kBase, .name = name, .label = "Base", .description = "the model without adapters"};
+  if (name == "given")
+    return {.what = What::kGiven, .name = name, .label = "Given", .description = "the adapters named on the command line"};
+  if (name == "shared") {
+    return {.name = name,
+            .kind = "shared",
+            .use = {.name = "mean"},
+            .label = "Shared",
+            .description = "one adapter trained on the joint data of all tasks"};
+  }
+  const auto parsed = has_kind(name) ? methods::parse_name(name) : methods::ComposedName{};
+  if (parsed.kind.empty()) fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
+  const auto& kind = parsed.kind;
+  const auto& row = parsed.use.row();
+  auto label = kind + ", " + row.label + methods::given_text(row.options, parsed.use.options);
+  label[0] = static_cast<char>(std::toupper(label[0]));
+  auto description = format("over the {} adapters: {}", kind, row.what);
+  if (row.name == "oracle") {
+    description = is_mixed(kind)      ? "the skills as the sample's own task mixes them"
+                  : kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
+                                      : "the " + kind + " adapter of the sample's own task";
+  }
+  return {.name = name, .kind = kind, .use = parsed.use, .label = label, .description = description};
+}
+
 std::vector<std::string> eval_methods() {
   return {"base",         "shared",        "private-mean", "private-arrow",       "private-lag",    "private-gated-arrow",
           "cluster-mean", "cluster-arrow", "cluster-lag",  "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
 }
 
-results::Results evaluate(const BaseModel& base, const EvalSetup& setup, Progress& progress) {
+results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   std::optional<library::Library> library;
-  if (!setup.choice_of_adapters.library.empty()) library = library::Library::open(setup.choice_of_adapters.library);
+  if (!setup.given.source.library.empty()) library = library::Library::open(setup.given.source.library);
   io::WorkFolder work(setup.work);
   const auto* opened = library ? &*library : nullptr;
   const std::pair<const char*, const EvalSection*> sections[] = {
@@ -454,11 +434,10 @@ results::Results evaluate(const BaseModel& base, const EvalSetup& setup, Progres
     if (rows.empty()) continue;
     add_tasks(results, section, rows, opened);
     results.settings[std::string("rows per task, ") + section] = rows_of->max_rows;
-    for (const auto& name : setup.methods) {
-      const auto method = find_method(name);
+    for (const auto& method : setup.methods) {
       if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
-      const auto key = ArtifactKey("part-6").add(PartInputs{base, setup, method, section, rows}).hex();
-      const auto path = work.is_set() ? work.file(format("{}-{}.json", name, section)) : fs::path();
+      const auto key = methods::ArtifactKey("part-6").add(PartInputs{base, setup, method, section, rows}).hex();
+      const auto path = work.is_set() ? work.file(part_name(method.name, section)) : fs::path();
       results::Results part;
       if (const auto kept = path.empty() ? std::nullopt : kept_json(path, key)) {
         part = results::from_json(*kept, path.string());

@@ -9,8 +9,8 @@
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/io/work_folder.h"
+#include "quiver/methods/artifact_key.h"
 #include "quiver/model/families.h"
-#include "quiver/recipes/artifact_key.h"
 #include "quiver/train/full_weights.h"
 
 namespace quiver::recipes {
@@ -41,7 +41,7 @@ void check_may_write(const fs::path& folder, bool force) {
 }
 
 /// The files of a model folder that tell of anything but weights.
-void copy_files(const BaseModel& base, const fs::path& folder) {
+void copy_files(const methods::BaseModel& base, const fs::path& folder) {
   if (!fs::is_directory(base.path)) {
     const io::MappedFile file(base.path);
     io::write_file_atomic(folder / text::kGgufTokenizerFile, io::GgufView::parse(file.bytes(), base.path.string()).metadata_file());
@@ -56,16 +56,17 @@ void copy_files(const BaseModel& base, const fs::path& folder) {
 
 }  // namespace
 
-nlohmann::json full_fine_tuning(const BaseModel& base, const TrainingSetup& setup, const fs::path& folder, Progress& progress) {
+nlohmann::json full_fine_tuning(const methods::BaseModel& base, const TrainingSetup& setup, const fs::path& folder, Progress& progress) {
   check_may_write(folder, setup.force);
   io::WorkFolder work(io::beside(folder, ".parts"));
   const auto data = load_training_data(base, setup.tasks, setup);
   const auto placement = base.llama.placement();
   const TrainingInputs inputs{base.llama, data, setup.train};
-  const auto key = ArtifactKey("full-3").add(inputs).hex();
+  const auto key = methods::ArtifactKey("full-3").add(inputs).hex();
   const auto weights = std::make_shared<train::FullWeights>("full", base.llama.linears(), placement.device, placement.dtype);
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(weights));
-  run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
+  train::run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
+
   io::AtomicFolderWriter writer(folder);
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;

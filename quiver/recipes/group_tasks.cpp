@@ -6,7 +6,7 @@
 #include "quiver/base/random.h"
 #include "quiver/cluster/baselines.h"
 #include "quiver/data/prompt_format.h"
-#include "quiver/recipes/observe.h"
+#include "quiver/methods/observe.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/text/tf_idf.h"
 
@@ -21,15 +21,15 @@ std::vector<data::Example> some_rows(const TrainingSetup& setup, const std::stri
 }
 
 /// [T, d]: the base's final hidden states, averaged over tokens and prompts.
-torch::Tensor hidden_vectors(const BaseModel& base, const TrainingSetup& setup, std::int64_t samples, Progress& progress) {
+torch::Tensor hidden_vectors(const methods::BaseModel& base, const TrainingSetup& setup, std::int64_t samples, Progress& progress) {
   std::vector<torch::Tensor> vectors;
   progress.begin("look at the tasks", static_cast<std::int64_t>(setup.tasks.size()) * samples, "prompts");
   for (const auto& task : setup.tasks) {
-    std::vector<Prompt> prompts;
+    std::vector<methods::Prompt> prompts;
     for (const auto& row : some_rows(setup, task, samples)) {
       prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, std::min(setup.max_length, base.llama.spec().max_positions)));
     }
-    vectors.push_back(observe_hidden(base.llama, prompts, progress).to(torch::kDouble).mean(0));
+    vectors.push_back(methods::observe_hidden(base.llama, prompts, progress).to(torch::kDouble).mean(0));
   }
   progress.end();
   return torch::stack(vectors);
@@ -68,7 +68,7 @@ const char* grouping_name(Grouping grouping) {
   return "";
 }
 
-void group_tasks(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Grouping grouping,
+void group_tasks(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup, Grouping grouping,
                  const cluster::KMeansOptions& options, std::int64_t samples, Progress& progress) {
   if (samples < 1) fail(ErrorKind::kUsage, "{} rows of a task; expected 1 or more", samples);
   if (options.num_clusters > static_cast<std::int64_t>(setup.tasks.size())) {
@@ -94,7 +94,7 @@ void group_tasks(const BaseModel& base, library::Library& library, const Trainin
   library.set_groups(groups, provenance);
 }
 
-std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_parts(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                         std::int64_t num_parts, Progress& progress) {
   const auto joint = load_training_data(base, setup.tasks, setup);
   RandomStream random(setup.train.seed, "random_examples");

@@ -21,12 +21,12 @@ const char* grouping_name(Grouping grouping);
 
 /// Groups setup.tasks by `samples` training rows of each, and stores the groups in the library as cluster_library does.
 /// Throws kUsage for fewer tasks than groups, and as load_task.
-void group_tasks(const BaseModel& base, library::Library& library, const TrainingSetup& setup, Grouping grouping,
+void group_tasks(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup, Grouping grouping,
                  const cluster::KMeansOptions& options, std::int64_t samples, Progress& progress);
 
 /// RandExamples: the joint examples cut into `num_parts` equal parts by chance, an adapter of kind cluster, "part-<i>", on each.
 /// Resumable as train_adapter. Throws kUsage for more parts than examples.
-std::vector<TrainedAdapter> train_parts(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_parts(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                         std::int64_t num_parts, Progress& progress);
 
 }  // namespace quiver::recipes

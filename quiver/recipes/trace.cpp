@@ -8,9 +8,9 @@
 
 #include "quiver/base/error.h"
 #include "quiver/data/encode.h"
+#include "quiver/methods/table.h"
 #include "quiver/model/decoder.h"
 #include "quiver/nn/tap.h"
-#include "quiver/recipes/reuse_methods.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::recipes {
@@ -24,16 +24,16 @@ struct Choices {
 };
 
 /// The text through the model with the bank attached; every decision kept where its token is.
-std::map<std::string, Choices> collect(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
-                                       Progress& progress) {
+std::map<std::string, Choices> collect(const methods::BaseModel& base, const methods::RoutedAdapters& routed, const methods::Prompt& prompt,
+                                       const model::PassNames& names, Progress& progress) {
   routing::GroupLease group;
-  if (bank.chooser != nullptr) group = bank.chooser->groups_of(std::vector<Prompt>{prompt}, progress).at(0);
+  if (routed.chooser != nullptr) group = routed.chooser->groups_of(std::vector<methods::Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   auto linears = base.llama.linears();
-  routing::attach_routers(linears, bank.adapters, bank.routers, bank.combine);
+  routing::attach_routers(linears, routed.adapters, routed.routers, routed.combine);
   std::map<std::string, Choices> choices;
   std::mutex mutex;
-  for (const auto& [path, router] : bank.routers) {
+  for (const auto& [path, router] : routed.routers) {
     auto& mine = choices[path];
     auto& linear = linears.at(path);
     linear = linear.with(std::make_shared<nn::Tap>([&mine, &mutex, router, num_tokens](const torch::Tensor& x, const nn::Rows& rows) {
@@ -84,22 +84,22 @@ json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t n
 
 }  // namespace
 
-json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
-                      Progress& progress) {
+json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapters& routed, const methods::Prompt& prompt,
+                      const model::PassNames& names, Progress& progress) {
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
-  return statistics_of(collect(base, bank, prompt, names, progress), static_cast<std::int64_t>(prompt.size()),
-                       static_cast<std::int64_t>(bank.adapters.size()));
+  return statistics_of(collect(base, routed, prompt, names, progress), static_cast<std::int64_t>(prompt.size()),
+                       static_cast<std::int64_t>(routed.adapters.size()));
 }
 
-json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress) {
-  if (choice.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
-  expect_routing(choice.method);
+json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress) {
+  if (use.source.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
+  methods::expect_routing(use.method.row());
   const auto prompt =
       base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
-  const auto library = library::Library::open(choice.library);
-  const auto bank = make_bank(base, library, load_members(base, library, choice), choice, progress);
-  const auto choices = collect(base, bank, prompt, {model_name(choice), {"the prompt"}}, progress);
+  const auto library = library::Library::open(use.source.library);
+  const auto routed = methods::routed_adapters(base, library, use, progress);
+  const auto choices = collect(base, routed, prompt, {methods::model_name(use), {"the prompt"}}, progress);
 
   json tokens = json::array(), projections = json::array(), adapters = json::array();
   text::StreamDecoder decoder(base.tokenizer);
@@ -108,7 +108,7 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
     if (t + 1 == prompt.size()) piece += decoder.finish();
     tokens.push_back({{"id", prompt[t]}, {"text", piece}});
   }
-  for (const auto& adapter : bank.adapters) adapters.push_back(adapter.name);
+  for (const auto& adapter : routed.adapters) adapters.push_back(adapter.name);
   for (const auto& [path, c] : choices) {
     json of_tokens = json::array();
     for (std::int64_t t = 0; t < c.index.size(0); ++t) {
@@ -122,13 +122,14 @@ json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std:
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   return {{"quiver_trace", 1},
           {"base", base.llama.spec().name},
-          {"method", choice.method},
-          {"what", reuse_method(choice.method).what},
-          {"combine", bank.combine == routing::Combine::kParams ? "params" : "outputs"},
+          {"method", use.method.name},
+          {"options", use.method.options},
+          {"what", use.method.row().what},
+          {"combine", routed.combine == routing::Combine::kParams ? "params" : "outputs"},
           {"adapters", adapters},
           {"tokens", tokens},
           {"projections", projections},
-          {"statistics", statistics_of(choices, num_tokens, static_cast<std::int64_t>(bank.adapters.size()))}};
+          {"statistics", statistics_of(choices, num_tokens, static_cast<std::int64_t>(routed.adapters.size()))}};
 }
 
 }  // namespace quiver::recipes

@@ -4,9 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "quiver/methods/adapted_model.h"
 #include "quiver/model/pass_names.h"
-#include "quiver/recipes/adapted_model.h"
-#include "quiver/recipes/adapter_bank.h"
 
 namespace quiver::recipes {
 
@@ -18,12 +17,12 @@ namespace quiver::recipes {
 ///   agreement  for a token, how likely two of its projections favour the same adapter; the mean over tokens
 ///   shares     by adapter: its mean weight
 ///
-/// Throws kUsage for an empty text or a method that chooses nothing (families kMerge), kMismatch for hidden states that are not finite,
+/// Throws kUsage for an empty text or a method that chooses nothing (family kMerge), kMismatch for hidden states that are not finite,
 /// and as adapted_model.
-nlohmann::json trace_routes(const BaseModel& base, const AdapterChoice& choice, const std::string& text, Progress& progress);
+nlohmann::json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress);
 
 /// The figures alone, of a prompt of one token or more. `names` are of the model and the prompt.
-nlohmann::json route_statistics(const BaseModel& base, const AdapterBank& bank, const Prompt& prompt, const model::PassNames& names,
-                                Progress& progress);
+nlohmann::json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapters& routed, const methods::Prompt& prompt,
+                                const model::PassNames& names, Progress& progress);
 
 }  // namespace quiver::recipes

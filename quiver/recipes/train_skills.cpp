@@ -9,7 +9,7 @@
 #include "quiver/base/near.h"
 #include "quiver/base/random.h"
 #include "quiver/io/json.h"
-#include "quiver/recipes/artifact_key.h"
+#include "quiver/methods/artifact_key.h"
 #include "quiver/train/mixture.h"
 
 namespace quiver::recipes {
@@ -32,7 +32,7 @@ json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
 }
 
 /// Skills that change nothing yet, each with a lora_a of its own.
-std::vector<adapters::LoraAdapter> initial_skills(const BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
+std::vector<adapters::LoraAdapter> initial_skills(const methods::BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
   std::vector<adapters::LoraAdapter> initial;
   for (std::int64_t k = 0; k < skills.num_skills; ++k) {
     const auto name = skill_name(skills.kind, k);
@@ -74,7 +74,7 @@ void check_names(const library::Library& library, std::span<const adapters::Lora
 
 }  // namespace
 
-std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                          const SkillSetup& skills, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   if (skills.num_skills < 1) fail(ErrorKind::kUsage, "{} skills; expected 1 or more", skills.num_skills);
@@ -91,7 +91,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
                                                   .initial_spread = skills.initial_spread,
                                                   .seed = setup.train.seed,
                                                   .sample_weights = skills.sample_weights}};
-  const auto key = ArtifactKey("skills-1").add(inputs).add(mixed).add_value(setup.tasks).hex();
+  const auto key = methods::ArtifactKey("skills-1").add(inputs).add(mixed).add_value(setup.tasks).hex();
   std::vector<TrainedAdapter> results;
   if (has_skills(library, skills, key, setup.force)) {
     for (std::int64_t k = 0; k < skills.num_skills; ++k) {
@@ -107,7 +107,7 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
   const auto mixture = mixed.make(base.llama.placement());
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(mixture));
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
-  const double step_seconds = run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);
+  const double step_seconds = train::run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);
 
   for (const auto& name : library.adapter_names()) {  // of other settings, with --force
     if (library.at(name).info.kind == skills.kind) library.remove(name);
@@ -130,44 +130,9 @@ std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library
                                        .rule = merge::mix_rule_name(skills.shape.rule),
                                        .granularity = merge::mix_unit_name(skills.shape.unit),
                                        .heads = skills.shape.num_heads}});
-  remove_checkpoint(checkpoint);
+  train::remove_checkpoint(checkpoint);
   results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
   return results;
-}
-
-adapters::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task) {
-  const std::string name = library::kind_name(kind);
-  const auto mixing = library.find_mixing(name);
-  if (!mixing) {
-    fail(ErrorKind::kNotFound, "library '{}' has no {} skills; a build by recipe '{}' trains them", library.path().string(), name, name);
-  }
-  const auto& meta = mixing->meta;
-  const auto& tasks = meta.tasks;
-  const auto found = std::ranges::find(tasks, task);
-  if (found == tasks.end()) {
-    fail(ErrorKind::kNotFound, "the {} skills of library '{}' were not trained on task '{}'{}", name, library.path().string(), task,
-         did_you_mean(task, tasks));
-  }
-  std::vector<adapters::LoraAdapter> skills;
-  for (const auto& [skill, sha256] : meta.skills) {
-    if (library.at(skill).sha256 != sha256) {
-      fail(ErrorKind::kMismatch,
-           "skill '{}' of library '{}' is not the one that the tasks' logits were trained with; train the {} skills again", skill,
-           library.path().string(), name);
-    }
-    skills.push_back(library.load(skill));
-  }
-  const merge::MixShape shape{
-      .rule = merge::parse_mix_rule(meta.rule), .unit = merge::parse_mix_unit(meta.granularity), .num_heads = meta.heads};
-  const auto origin = format("the mixing of the {} skills of library '{}'", name, library.path().string());
-  if (skills.empty()) fail(ErrorKind::kBadFormat, "{} names no skill", origin);
-  const auto units = merge::mix_units(skills.front(), shape.unit).count;
-  const bool is_wide = mixing->logits.scalar_type() == torch::kDouble;  // of a float64 base
-  tensor::expect_tensors(
-      {{"logits", mixing->logits}},
-      {{"logits", {is_wide ? torch::kDouble : torch::kFloat, {std::ssize(tasks), units, shape.num_heads, std::ssize(skills)}}}}, origin,
-      format("; train the {} skills again", name));
-  return merge::mix_skills(skills, mixing->logits[found - tasks.begin()], shape, task);
 }
 
 }  // namespace quiver::recipes

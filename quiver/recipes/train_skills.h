@@ -23,11 +23,7 @@ struct SkillSetup {
 /// Trains K skills and the tasks' logits together on the joint examples of setup.tasks into the library: the skills as adapters of
 /// setup.kind, the logits beside them (Library::store_mixing). Each skill starts from a lora_a of its own and lora_b zero.
 /// Resumable, and refuses to replace skills of other settings, as train_adapter.
-std::vector<TrainedAdapter> train_skills(const BaseModel& base, library::Library& library, const TrainingSetup& setup,
+std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,
                                          const SkillSetup& skills, Progress& progress);
-
-/// The mixture that serves `task`: an adapter of the skills' rank. Throws kNotFound if the library has no skills of this kind or they
-/// were not trained on the task, kMismatch if the skills are not those that the logits are of.
-adapters::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task);
 
 }  // namespace quiver::recipes

@@ -11,9 +11,11 @@
 #include "quiver/adapters/init.h"
 #include "quiver/base/progress.h"
 #include "quiver/data/tasks.h"
-#include "quiver/recipes/base_model.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/base_model.h"
 #include "quiver/train/mixture.h"
 #include "quiver/train/trainer.h"
+#include "quiver/train/training_run.h"
 
 namespace quiver::recipes {
 
@@ -48,7 +50,7 @@ struct TrainingSetup {
 /// All that the trained numbers depend on: not how much memory they took (checkpoint_activations), for one.
 nlohmann::json settings_json(const TrainingSetup& setup);
 /// Adds what a chat format says to settings; bare text, which was all there was once, is left unsaid.
-void add_format(nlohmann::json& settings, const BaseModel& base);
+void add_format(nlohmann::json& settings, const methods::BaseModel& base);
 
 /// The training rows of a task that the setup asks for, at least one. Throws kUsage for a share outside (0, 1].
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup);
@@ -58,16 +60,14 @@ struct TrainingData {
   std::vector<forest::Sequence> examples, validation;
 };
 /// Throws kNotFound, kBadFormat, and kUsage for a task without training rows, or without validation rows where they are asked for.
-TrainingData load_training_data(const BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup);
-
-class ArtifactKey;
+TrainingData load_training_data(const methods::BaseModel& base, const std::vector<std::string>& tasks, const TrainingSetup& setup);
 
 /// All that a training depends on, but for what it trains. Both the trainer and its key are made from this value.
 struct TrainingInputs {
   const model::Model& base;
   const TrainingData& data;
   const train::TrainOptions& options;
-  void add_to(ArtifactKey& key) const;
+  void add_to(methods::ArtifactKey& key) const;
   /// `trained`: an initial adapter, or a shared Trainable.
   template <typename Trained>
   train::Trainer trainer(const Trained& trained) const {
@@ -81,9 +81,9 @@ struct FreshAdapter {
   const adapters::LoraOptions& options;
   adapters::LoraInit init = adapters::LoraInit::kMttl;
   std::uint64_t seed = 0;
-  void add_to(ArtifactKey& key) const;
+  void add_to(methods::ArtifactKey& key) const;
   /// adapters::initial_adapter with what is known of the base and its format of prompts.
-  adapters::LoraAdapter make(const BaseModel& base) const;
+  adapters::LoraAdapter make(const methods::BaseModel& base) const;
 };
 
 /// A mixture that changes nothing yet.
@@ -92,7 +92,7 @@ struct MixtureInputs {
   const std::vector<adapters::LoraAdapter>& skills;
   std::int64_t num_tasks = 1;
   train::MixtureOptions options;
-  void add_to(ArtifactKey& key) const;
+  void add_to(methods::ArtifactKey& key) const;
   /// Computes in the base's dtype, but at least in float32.
   std::shared_ptr<train::Mixture> make(tensor::Placement placement) const;
 };
@@ -101,21 +101,5 @@ struct MixtureInputs {
 nlohmann::json summary_of(const train::TrainStats& stats);
 /// The stats that summary_of, with all "losses", was made from. `origin` begins messages. Throws kBadFormat.
 train::TrainStats stored_stats(const nlohmann::json& training, const std::string& origin);
-
-/// Runs the trainer to its end. A checkpoint at `checkpoint` is taken up if it is of the same `key`; another is written now and then, and
-/// when a stop is asked for; none is left behind at the end.
-double run_training(train::Trainer& trainer, const std::string& name, const std::filesystem::path& checkpoint, const std::string& key,
-                    double checkpoint_seconds, Progress& progress);
-/// A trainer with the name, checkpoint and key that run_training takes.
-struct TrainingJob {
-  train::Trainer* trainer = nullptr;
-  std::string name;
-  std::filesystem::path checkpoint;
-  std::string key;
-};
-/// The same for trainers of one adapter each that share batches; each has a checkpoint of its own.
-void run_together(const BaseModel& base, const std::vector<TrainingJob>& jobs, double checkpoint_seconds, Progress& progress);
-/// When the result is safe: removes the checkpoint, and what writers of it that were killed left behind.
-void remove_checkpoint(const std::filesystem::path& checkpoint);
 
 }  // namespace quiver::recipes

@@ -99,10 +99,14 @@ class Verbs(Case):
 
     def test_generate_is_reproducible(self):
         args = ["generate", "--base", TINY, "--prompt", "Is the answer", "--max-new-tokens", 12, "--dtype", "float32", "--json",
-                "--sampling-temperature", "0.8", "--top-p", "0.9"]
+                "--temperature", "0.8", "--top-p", "0.9"]
         first = json.loads(run(*args, "--seed", 1).stdout)
         self.assertEqual(first, json.loads(run(*args, "--seed", 1).stdout))
         self.assertNotEqual(first, json.loads(run(*args, "--seed", 2).stdout))
+        args[args.index("--temperature")] = "--sampling-temperature"
+        renamed = run(*args, "--seed", 1)
+        self.assertIn("--sampling-temperature is called --temperature now", renamed.stderr)
+        self.assertEqual(first, json.loads(renamed.stdout))
 
     def test_selfcheck_passes(self):
         result = json.loads(run("selfcheck", "--json").stdout)
@@ -177,10 +181,15 @@ class Library(Case):
         merged = self.tmp / "merged"
         answer = json.loads(run("merge", "--base", TINY, "--library", library, "--method", "cat", *weights, "--output", merged, "--json").stdout)
         self.assertEqual(answer["rank"], 16)
-        mixed = scores("--library", library, "--method", "arrow", "--top-k", 4, "--temperature", "1e30", "--combine", "outputs")
+        mixed = scores("--library", library, "--method", "arrow", "--top-k", 4, "--routing-temperature", "1e30", "--combine", "outputs")
         for a, b, c in zip(scores("--adapter", merged), mixed, scores("--library", library, "--method", "cat", *weights)):
             self.assertAlmostEqual(a, b, places=3)
             self.assertAlmostEqual(a, c, places=4)
+        self.assertEqual(scores("--library", library, "--method", "cat(weights=[0.25,0.25,0.25,0.25])"),
+                         scores("--library", library, "--method", "cat", *weights))
+        named = scores("--library", library, "--method", "cat", "--adapters", "beta,alpha", "--weights", "beta=1,alpha=0")
+        for a, b in zip(named, scores("--library", library, "--method", "oracle=beta")):
+            self.assertAlmostEqual(a, b, places=3)
         self.expect_error(["merge", "--base", TINY, "--library", library, "--output", merged], 2, "--force replaces it")
         self.expect_error(["merge", "--base", TINY, "--library", library, "--method", "arrow", "--output", self.tmp / "no"], 2, "one adapter")
         self.expect_error(["merge", "--base", TINY, "--library", library, "--density", "0.5", "--output", self.tmp / "no"], 2, "--density is read by ties", "not by mean")
@@ -195,6 +204,11 @@ class Library(Case):
                 self.assertAlmostEqual(sum(weight for _, weight in choice), 1, places=4)
         self.assertAlmostEqual(sum(trace["statistics"]["shares"]), 1, places=4)
         self.assertIn("agreement of projections", run(*args, "--trace").stdout)
+        renamed = run(*args, "--method", "arrow", "--temperature", 2, "--json")
+        self.assertIn("--temperature is called --routing-temperature now", renamed.stderr)
+        self.assertEqual(renamed.stdout, run(*args, "--method", "arrow", "--routing-temperature", 2, "--json").stdout)
+        self.assertEqual(renamed.stdout, run(*args, "--method", "private/arrow(routing_temperature=2)", "--json").stdout)
+        self.assertNotEqual(json.loads(renamed.stdout)["statistics"], json.loads(run(*args, "--method", "arrow", "--json").stdout)["statistics"])
         tied = json.loads(run(*args, "--method", "arrow", "--tie", "q_proj,k_proj,v_proj", "--json").stdout)
         by_path = {p["path"]: p["choices"] for p in tied["projections"]}
         self.assertEqual(by_path["layers.0.self_attn.q_proj"], by_path["layers.0.self_attn.v_proj"])

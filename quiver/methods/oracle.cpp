@@ -1,0 +1,26 @@
+// One adapter of the library, named.
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/method.h"
+
+namespace quiver::methods {
+namespace {
+
+struct OracleOptions {
+  std::string name;
+};
+
+adapters::LoraAdapter make_oracle(const LibraryContext& in, const OracleOptions& options) {
+  auto adapter = in.library.load(options.name);
+  check_fits_base(adapter, in.base, in.source.allow_other_base);
+  return adapter;
+}
+
+}  // namespace
+
+Method oracle() {
+  Schema<OracleOptions> schema;
+  schema.add(&OracleOptions::name, "name", {.help = "the adapter", .has_flag = false});
+  return named_method({"oracle", "oracle", "one adapter, named", "Ostapenko et al. 2024"}, schema, make_oracle);
+}
+
+}  // namespace quiver::methods

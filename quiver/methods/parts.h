@@ -1,0 +1,199 @@
+// What several methods share: groups of options, and steps of making routers.
+#pragma once
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "quiver/base/error.h"
+#include "quiver/methods/artifact_key.h"
+#include "quiver/methods/calibration.h"
+#include "quiver/methods/method.h"
+#include "quiver/methods/table_chooser.h"
+#include "quiver/routing/arrow.h"
+#include "quiver/routing/score_router.h"
+#include "quiver/routing/tying.h"
+
+namespace quiver::methods {
+
+// ---- Groups of options. A method's struct of options derives from those it has, and its schema describes each.
+
+/// `given`, or `usual`, or all of a smaller library. Throws kUsage for more than the library has.
+std::int64_t resolve_top_k(const std::optional<std::int64_t>& given, std::int64_t usual, std::size_t num_adapters);
+
+/// How many adapters are chosen; `kUsual` unless told.
+template <std::int64_t kUsual>
+struct TopK {
+  std::optional<std::int64_t> top_k;
+  std::int64_t top_k_of(std::size_t num_adapters) const { return resolve_top_k(top_k, kUsual, num_adapters); }
+
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::top_k, "top_k",
+               {.help = "adapters per token and projection, or per prompt",
+                .range = at_least(1),
+                .unset = format("{}, or all of a smaller library", kUsual)});
+  }
+};
+
+/// What of the chosen adapters is mixed; `kUsual` unless told.
+template <routing::Combine kUsual>
+struct Mixing {
+  routing::Combine combine = kUsual;
+
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add_words(&Options::combine, "combine",
+                     std::vector<std::pair<std::string, routing::Combine>>{{"params", routing::Combine::kParams},
+                                                                           {"outputs", routing::Combine::kOutputs}},
+                     {.help = "what is mixed: params, the factors (the paper), or outputs, the updates (PEFT)"});
+  }
+};
+using MixesParams = Mixing<routing::Combine::kParams>;
+using MixesOutputs = Mixing<routing::Combine::kOutputs>;
+
+struct Softmax {
+  double routing_temperature = 1;
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::routing_temperature, "routing_temperature", {.help = "divides the scores before the softmax", .range = kPositive});
+  }
+};
+
+/// Of Arrow's prototypes: projections that decide as one (routing::tie_prototypes).
+struct Ties {
+  std::vector<std::string> tie;
+  routing::TieBy tie_by = routing::TieBy::kConcat;
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::tie, "tie",
+               {.help = "projections of a block that share one Arrow prototype and so decide as one: q_proj,k_proj,v_proj (as the paper's "
+                        "Phi-2, where they are one projection) or gate_proj,up_proj"});
+    schema.add_words(
+        &Options::tie_by, "tie_by",
+        std::vector<std::pair<std::string, routing::TieBy>>{{"concat", routing::TieBy::kConcat}, {"sum", routing::TieBy::kSum}},
+        {.help = "what that prototype is the first right singular vector of: the updates one above another, or their sum", .needs = "tie"});
+  }
+};
+
+/// Describes CalibrationText; `needs` is OptionText::needs of all its options.
+template <typename Options>
+void describe_calibration(Schema<Options>& schema, const std::string& needs = {}) {
+  schema.add(&Options::file, "calibration",
+             {.help = "texts of no task in particular, one a line (.jsonl: the member text), to measure scores on; what was measured is "
+                      "kept in the library",
+              .unset = "samples of the base model (in chat: of users' messages)",
+              .needs = needs});
+  schema.add(&Options::num_prompts, "calibration_prompts", {.help = "number of these texts", .range = at_least(2), .needs = needs});
+  schema.add(&Options::max_tokens, "calibration_tokens", {.help = "tokens of each that are read", .range = at_least(1), .needs = needs});
+  schema.add(&Options::seed, "sample_seed", {.help = "draws the samples of the base model", .needs = needs});
+}
+
+/// Where a prompt looks like a task.
+struct TaskThreshold {
+  double task_threshold = 4;
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::task_threshold, "task_threshold",
+               {.help = "a prompt looks like a task of the library where its evidence is so many standard deviations above that of text of "
+                        "no task"});
+  }
+};
+
+/// Texts of the adapters' tasks.
+struct TaskTexts {
+  TaskFolder task_data;
+  std::int64_t task_samples = 16;
+  std::uint64_t sample_seed = 42;
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::task_data, "task_data", {.help = "folder of the adapters' tasks"});
+    schema.add(&Options::task_samples, "task_samples", {.help = "training rows that stand for an adapter's tasks", .range = at_least(1)});
+    schema.add(&Options::sample_seed, "sample_seed", {.help = "draws these rows"});
+  }
+};
+
+/// A schema of all the groups of options that are named.
+template <typename Options, typename... Groups>
+Schema<Options> schema_of() {
+  Schema<Options> schema;
+  (Groups::describe(schema), ...);
+  return schema;
+}
+
+// ---- Prototypes and texts
+
+/// Arrow prototypes of the adapters, taken from the library where it has them and stored there where it has not: one artifact per adapter,
+/// so that a new adapter costs one.
+routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const adapters::LoraAdapter> adapters);
+/// The same, tied.
+routing::PrototypeMap prototypes_of(const LibraryContext& in, const Ties& ties);
+
+/// Texts that stand for each adapter: training rows of its tasks, as prompts. Throws kNotFound for an adapter without tasks.
+std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const TaskTexts& texts);
+
+/// What a statistic of an adapter's texts is computed from.
+struct TextInputs {
+  const model::Model& base;
+  const std::vector<Prompt>& prompts;
+  const std::vector<std::string>& paths;  ///< of the projections that are looked at
+  void add_to(ArtifactKey& key) const;
+};
+
+/// `vectors` [N, ...] that route at `path`, refused by the adapter's name where they are not finite.
+torch::Tensor finite(const LibraryContext& in, const std::string& path, const torch::Tensor& vectors);
+
+// ---- Decisions once per prompt
+
+/// How much each prompt looks like a task of the library, [P, 1] in (0, 1): a share that rises from 0 to 1 where the largest evidence Z of
+/// a prompt leaves what it is on text of no task. With m and s the mean and standard deviation of the largest Z over the calibration
+/// prompts,
+///
+///   sigmoid((max_n Z_n - (m + threshold s)) / (s / 2))
+torch::Tensor task_share(const torch::Tensor& pooled, const ScoreCalibration& calibration, double threshold);
+
+/// What prompts say as a whole, by Arrow's scores.
+struct PromptEvidence {
+  model::Model base;
+  Scoring scoring;
+  ScoreCalibration calibration;
+  std::vector<std::string> adapters;
+  /// Z [P, N] of prompts.
+  torch::Tensor of(std::span<const Prompt> prompts, Progress& progress) const;
+};
+PromptEvidence arrow_evidence(const LibraryContext& in, const Ties& ties, const CalibrationText& text);
+
+/// The top_k largest of each row [P, N] kept with the weights of `weigh`, zeros elsewhere.
+torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const std::function<torch::Tensor(const torch::Tensor&)>& weigh);
+/// Each over their sum [P, k].
+torch::Tensor in_proportion(const torch::Tensor& top);
+/// One router for all projections, by a table of weights that `rows` fills.
+RoutedAdapters route_by_prompt(const LibraryContext& in, routing::Combine combine, std::int64_t top_k, TableChooser::Rows rows);
+
+// ---- Other methods that methods build on
+
+struct ArrowChoice : TopK<4>, MixesParams, Softmax, Ties {};
+RoutedAdapters make_arrow(const LibraryContext& in, const ArrowChoice& options);
+
+/// LAG's cascade.
+struct Shortlist {
+  std::int64_t shortlist = 20;
+  template <typename Options>
+  static void describe(Schema<Options>& schema) {
+    schema.add(&Options::shortlist, "shortlist", {.help = "adapters that Arrow lets through", .range = at_least(1)});
+  }
+};
+struct LagChoice : TopK<1>, MixesOutputs, Softmax, Shortlist {};
+/// By |V x| of the vectors that `scoring` has, calibrated where `calibration` is given.
+RoutedAdapters make_scored(const LibraryContext& in, routing::Combine combine, const Scoring& scoring, routing::ScoreOptions options,
+                           const CalibrationText* calibration = nullptr);
+RoutedAdapters make_lag(const LibraryContext& in, const LagChoice& options);
+
+}  // namespace quiver::methods
