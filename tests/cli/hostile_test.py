@@ -122,7 +122,7 @@ ROWS = [
     ("an option in a name that is out of range", [*ROUTE, "--method", "lag(shortlist=0)"], 2, ["--shortlist: must be at least 1, not 0"]),
     ("a name that does not end", [*ROUTE, "--method", "lag(shortlist=3"], 2, ["does not end with the bracket"]),
     ("two kinds", [*ROUTE, "--kind", "private", "--method", "cluster/arrow"], 2, ["--kind private", "cluster/arrow"]),
-    ("a temperature by both names", [*ROUTE, "--method", "arrow", "--temperature", "1", "--routing-temperature", "1"], 2, ["--temperature excludes --routing-temperature"]),
+    ("a temperature by both names", [*ROUTE, "--method", "arrow", "--temperature", "1", "--routing-temperature", "1"], 2, ["--routing-temperature excludes --temperature"]),
     ("a temperature of nothing", [*ROUTE, "--method", "arrow", "--temperature", "0"], 2, ["--routing-temperature: must be above 0, not 0"]),
     ("weights in another order than the adapters", [*MERGE, "--method", "cat", "--adapters", "beta,alpha", "--weights", "1,0"], 2, ["--weights without names", "beta=1,alpha=0"]),
     ("a weight of no adapter", [*MERGE, "--method", "cat", "--weights", "alpha=1,beta=0,gama=1"], 2, ["gama"]),
