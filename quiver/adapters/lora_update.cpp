@@ -11,7 +11,8 @@
 
 namespace quiver::adapters {
 
-LoraUpdate::LoraUpdate(const nn::Linear& below, LoraPair pair) : pair_(std::move(pair)) {
+LoraUpdate::LoraUpdate(const nn::Linear& below, LoraPair pair)
+    : pair_(std::move(pair)), dtype_(tensor::compute_dtype(below.weight().dtype())) {
   if (pair_.in_features() != below.in_features() || pair_.out_features() != below.out_features()) {
     fail(ErrorKind::kMismatch, "a LoRA with lora_a {} and lora_b {} does not fit a projection of {} to {} features",
          tensor::describe(pair_.lora_a()), tensor::describe(pair_.lora_b()), below.in_features(), below.out_features());
@@ -21,9 +22,8 @@ LoraUpdate::LoraUpdate(const nn::Linear& below, LoraPair pair) : pair_(std::move
 
 void LoraUpdate::update() {
   const torch::NoGradGuard no_grad;
-  const auto dtype = tensor::compute_dtype(pair_.lora_a().scalar_type());  // factors may be stored in fewer bits
-  a_ = pair_.lora_a().detach().to(dtype).contiguous();
-  scaled_b_t_ = (pair_.lora_b().detach().to(dtype) * pair_.scaling()).t().contiguous();
+  a_ = pair_.lora_a().detach().to(dtype_).contiguous();
+  scaled_b_t_ = (pair_.lora_b().detach().to(dtype_) * pair_.scaling()).t().contiguous();
 }
 
 torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,

@@ -33,6 +33,7 @@ class LoraUpdate final : public nn::TrainableUpdate {
 
  private:
   LoraPair pair_;
+  torch::Dtype dtype_;  // of the factors in passes: compute_dtype of the map below
   torch::Tensor dropout_mask_;
   torch::Tensor a_, scaled_b_t_;  // as passes read them: [r, d_in] and [r, d_out], rows contiguous
 };
