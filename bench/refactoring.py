@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Two builds of the program side by side: times and peak memory of training, scoring and decoding.
+
+    bench/refactoring.py BEFORE AFTER [--rounds 5] [--only NAME ...]
+
+Runs of the two programs alternate, and the first of a pair changes. Prints medians and the median ratio of pairs, before / after: above 1 the new one is faster, and for memory smaller."""
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TRAIN = ["bench", "train", "--json", "--steps", "3", "--batch-size", "16"]
+CASES = {
+    "train 16x128, q k v o, rank 4": TRAIN + ["--length", "128", "--target-modules", "q_proj", "k_proj", "v_proj", "o_proj"],
+    "train 16x512, q k v o, rank 4": TRAIN + ["--length", "512", "--target-modules", "q_proj", "k_proj", "v_proj", "o_proj"],
+    "train 16x128, all-linear, rank 16": TRAIN + ["--length", "128", "--rank", "16", "--target-modules", "all-linear"],
+    "routing": ["bench", "routing", "--json", "--rounds", "5"],
+    "decode 1 prompt": 1,
+    "decode 32 prompts": 32,
+}
+NEW_TOKENS = 128
+
+
+def run(program, arguments):
+    """-> output, wall seconds, peak MiB."""
+    begin = time.monotonic()
+    child = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{program} {' '.join(arguments)} failed")
+    return output, time.monotonic() - begin, usage.ru_maxrss / 1024
+
+
+def decoding(program, count, folder):
+    """Tokens a second of greedy decoding without stops: the difference of a long run and a short one, which share loading and prompts."""
+    prompts = folder / f"{count}.jsonl"
+    words = "one two three four five six seven eight nine ten".split()
+    lines = [json.dumps({"prompt": f"Tell a long story about {words[i % 10]} birds and {words[i // 10]} trees."}) for i in range(count)]
+    prompts.write_text("\n".join(lines) + "\n")
+    seconds, made = {}, {}
+    for tokens in (8, NEW_TOKENS):
+        output, seconds[tokens], peak = run(
+            program, ["generate", "--input", str(prompts), "--max-new-tokens", str(tokens), "--json"])
+        made[tokens] = output
+    return {"ms a step": (seconds[NEW_TOKENS] - seconds[8]) / (NEW_TOKENS - 8) * 1000}, peak
+
+
+def measure(program, case, folder):
+    if isinstance(case, int):
+        return decoding(program, case, folder)
+    output, _, peak = run(program, case)
+    result = json.loads(output)
+    if "tokens_per_second" in result:
+        return {"ms a step": result["seconds"]["median"] * 1000}, peak
+    return {f"ms, {key}": result[key]["median"] * 1000 for key in ("base", "params", "outputs", "lag")}, peak
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before")
+    parser.add_argument("after")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.only:
+            seen = {"before": [], "after": []}
+            for i in range(options.rounds):
+                pair = [("before", options.before), ("after", options.after)]
+                for which, program in pair if i % 2 == 0 else pair[::-1]:
+                    seen[which].append(measure(program, CASES[name], pathlib.Path(folder)))
+            for key in seen["before"][0][0]:
+                rates = {which: [rate[key] for rate, _ in runs] for which, runs in seen.items()}
+                ratio = statistics.median(b / a for a, b in zip(rates["after"], rates["before"]))
+                print(f"{name:34} {key:24} {statistics.median(rates['before']):10.1f} {statistics.median(rates['after']):10.1f} {ratio:7.3f}", flush=True)
+            peaks = {which: [peak for _, peak in runs] for which, runs in seen.items()}
+            ratio = statistics.median(b / a for a, b in zip(peaks["after"], peaks["before"]))
+            print(f"{name:34} {'peak MiB':24} {statistics.median(peaks['before']):10.1f} {statistics.median(peaks['after']):10.1f} {ratio:7.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
