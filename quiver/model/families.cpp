@@ -8,10 +8,17 @@
 
 namespace quiver::model {
 
-extern const Family kLlama, kMistral;  // families/llama.cpp
+/// The table: a row for each family, whose function stands in families/.
+#define QUIVER_FAMILIES(ROW) \
+  ROW(llama)                 \
+  ROW(mistral)
+
+#define QUIVER_DECLARE(name) Family name();
+QUIVER_FAMILIES(QUIVER_DECLARE)
 
 std::span<const Family> families() {
-  static const Family table[] = {kLlama, kMistral};
+#define QUIVER_ROW(name) name(),
+  static const Family table[] = {QUIVER_FAMILIES(QUIVER_ROW)};
   return table;
 }
 

@@ -1,139 +1,30 @@
 // Llama 2 and 3, Mistral without a window, and what is built like them: RMSNorm, SwiGLU, rotary positions, no biases.
 #include <nlohmann/json.hpp>
 
-#include "quiver/base/error.h"
 #include "quiver/io/json.h"
-#include "quiver/model/families.h"
+#include "quiver/model/families/common.h"
 
 namespace quiver::model {
 namespace {
 
 using nlohmann::json;
 
-void refuse(bool condition, const std::string& origin, const char* what) {
-  if (condition) {
-    fail(ErrorKind::kUnsupported, "{}: {} is not supported; expected a plain Llama (RMSNorm, SwiGLU, rotary, no biases)", origin, what);
-  }
+ModelSpec llama_from_json(const json& config, const std::string& origin) {
+  for (const char* key : {"attention_bias", "mlp_bias"}) refuse(io::find_bool(config, key, origin).value_or(false), origin, key);
+  return common_from_json(config, origin, "llama");
 }
 
-RopeSpec rope_from_json(const json& config, const std::string& origin) {
-  RopeSpec rope;
-  rope.theta = io::find_double(config, "rope_theta", origin).value_or(10000.0);
-  // transformers takes rope_parameters only where rope_scaling says nothing.
-  const bool has_scaling = config.contains("rope_scaling") && !config.at("rope_scaling").empty();
-  const char* key = has_scaling ? "rope_scaling" : "rope_parameters";
-  if (!config.contains(key) || config.at(key).is_null()) return rope;
-  const json& given = io::require_object(config, key, origin);
-  rope.theta = io::find_double(given, "rope_theta", origin).value_or(rope.theta);
-  auto type = io::find_string(given, "rope_type", origin);
-  if (!type) type = io::find_string(given, "type", origin);  // the older spelling
-  refuse(io::find_double(given, "partial_rotary_factor", origin).value_or(1) != 1, origin, "a partial_rotary_factor other than 1");
-  const std::string name = type.value_or("default");
-  if (name == "linear") {
-    rope.type = RopeSpec::Type::kLinear;
-    rope.factor = io::require_double(given, "factor", origin);
-  } else if (name == "llama3") {
-    rope.type = RopeSpec::Type::kLlama3;
-    rope.factor = io::require_double(given, "factor", origin);
-    rope.low_freq_factor = io::require_double(given, "low_freq_factor", origin);
-    rope.high_freq_factor = io::require_double(given, "high_freq_factor", origin);
-    rope.original_context = io::require_double(given, "original_max_position_embeddings", origin);
-  } else if (name != "default") {
-    fail(ErrorKind::kUnsupported, "{}: rope type '{}' is not supported; expected default, linear or llama3", origin, name);
-  }
-  return rope;
-}
+ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(gguf, "llama", "llama"); }
 
-ModelSpec from_json(const json& config, const std::string& origin) {
-  const auto flag = [&](const char* key) { return io::find_bool(config, key, origin).value_or(false); };
-  refuse(flag("attention_bias"), origin, "attention_bias");
-  refuse(flag("mlp_bias"), origin, "mlp_bias");
-  refuse(config.contains("sliding_window") && !config.at("sliding_window").is_null(), origin, "sliding_window");
-  refuse(config.contains("quantization_config") && !config.at("quantization_config").is_null(), origin, "quantization_config");
-  const auto activation = io::find_string(config, "hidden_act", origin).value_or("silu");
-  refuse(activation != "silu" && activation != "swish", origin, "a hidden_act other than silu");
-  refuse(io::find_double(config, "partial_rotary_factor", origin).value_or(1) != 1, origin, "a partial_rotary_factor other than 1");
-  ModelSpec spec{.family = "llama"};
-  auto& attention = spec.block.attention;
-  spec.vocab_size = io::require_int(config, "vocab_size", origin);
-  spec.hidden_size = io::require_int(config, "hidden_size", origin);
-  spec.num_layers = io::require_int(config, "num_hidden_layers", origin);
-  attention.num_heads = io::require_int(config, "num_attention_heads", origin);
-  attention.num_kv_heads = io::find_int(config, "num_key_value_heads", origin).value_or(attention.num_heads);
-  attention.head_dim =
-      io::find_int(config, "head_dim", origin).value_or(attention.num_heads > 0 ? spec.hidden_size / attention.num_heads : 0);
-  spec.block.mlp.intermediate_size = io::require_int(config, "intermediate_size", origin);
-  spec.max_positions = io::find_int(config, "max_position_embeddings", origin).value_or(2048);
-  spec.block.norm.epsilon = io::find_double(config, "rms_norm_eps", origin).value_or(1e-6);
-  spec.tie_word_embeddings = flag("tie_word_embeddings");
-  attention.rope = rope_from_json(config, origin);
-  return spec;
-}
-
-ModelSpec from_gguf(const io::GgufView& gguf) {
-  const auto& origin = gguf.origin();
-  ModelSpec spec{.family = "llama"};
-  auto& attention = spec.block.attention;
-  spec.hidden_size = gguf.require_int("llama.embedding_length");
-  spec.num_layers = gguf.require_int("llama.block_count");
-  attention.num_heads = gguf.require_int("llama.attention.head_count");
-  attention.num_kv_heads = gguf.find_int("llama.attention.head_count_kv").value_or(attention.num_heads);
-  attention.head_dim =
-      gguf.find_int("llama.attention.key_length").value_or(attention.num_heads > 0 ? spec.hidden_size / attention.num_heads : 0);
-  spec.block.mlp.intermediate_size = gguf.require_int("llama.feed_forward_length");
-  spec.max_positions = gguf.require_int("llama.context_length");
-  spec.block.norm.epsilon = gguf.require_float("llama.attention.layer_norm_rms_epsilon");
-  attention.rope.theta = gguf.find_float("llama.rope.freq_base").value_or(10000.0);
-  refuse(gguf.find_int("llama.expert_count").value_or(0) > 0, origin, "a mixture of experts");
-  refuse(gguf.find_int("llama.rope.dimension_count").value_or(attention.head_dim) != attention.head_dim, origin,
-         "rotary embedding of a part of a head (llama.rope.dimension_count)");
-  refuse(gguf.find("rope_freqs.weight") != nullptr, origin, "rope scaling by the tensor 'rope_freqs.weight'");
-  const auto* scaling = gguf.find_string("llama.rope.scaling.type");
-  if (scaling != nullptr && *scaling == "linear") {
-    attention.rope.type = RopeSpec::Type::kLinear;
-    attention.rope.factor = gguf.require_float("llama.rope.scaling.factor");
-  } else if (scaling != nullptr && *scaling != "none") {
-    fail(ErrorKind::kUnsupported, "{}: rope scaling '{}' is not supported; expected none or linear", origin, *scaling);
-  }
-  spec.tie_word_embeddings = gguf.find("output.weight") == nullptr;
-  const auto& embedding = gguf.at("token_embd.weight");
-  spec.vocab_size = embedding.shape.size() == 2 ? embedding.shape[0] : 0;
-  return spec;
-}
-
-json to_json(const ModelSpec& spec) {
-  const auto& attention = spec.block.attention;
-  json config = {{"architectures", {"LlamaForCausalLM"}},
-                 {"model_type", "llama"},
-                 {"vocab_size", spec.vocab_size},
-                 {"hidden_size", spec.hidden_size},
-                 {"num_hidden_layers", spec.num_layers},
-                 {"num_attention_heads", attention.num_heads},
-                 {"num_key_value_heads", attention.num_kv_heads},
-                 {"head_dim", attention.head_dim},
-                 {"intermediate_size", spec.block.mlp.intermediate_size},
-                 {"max_position_embeddings", spec.max_positions},
-                 {"rms_norm_eps", spec.block.norm.epsilon},
-                 {"hidden_act", "silu"},
-                 {"attention_bias", false},
-                 {"mlp_bias", false},
-                 {"tie_word_embeddings", spec.tie_word_embeddings},
-                 {"rope_theta", attention.rope.theta}};
-  if (attention.rope.type == RopeSpec::Type::kLinear) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", attention.rope.factor}};
-  if (attention.rope.type == RopeSpec::Type::kLlama3) {
-    config["rope_scaling"] = {{"rope_type", "llama3"},
-                              {"factor", attention.rope.factor},
-                              {"low_freq_factor", attention.rope.low_freq_factor},
-                              {"high_freq_factor", attention.rope.high_freq_factor},
-                              {"original_max_position_embeddings", attention.rope.original_context}};
-  }
+json llama_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "llama", "LlamaForCausalLM");
+  config["attention_bias"] = config["mlp_bias"] = false;
   return config;
 }
 
 }  // namespace
 
-extern const Family kLlama, kMistral;
-const Family kLlama = {"llama", "llama", from_json, from_gguf, to_json, /*has_paired_gguf_rows=*/true};
-const Family kMistral = {"mistral", nullptr, from_json, nullptr, to_json};
+Family llama() { return {"llama", "llama", llama_from_json, llama_from_gguf, llama_to_json, /*has_paired_gguf_rows=*/true}; }
+Family mistral() { return {"mistral", nullptr, llama_from_json, nullptr, llama_to_json}; }
 
 }  // namespace quiver::model
