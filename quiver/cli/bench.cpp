@@ -89,7 +89,7 @@ void add_train(CLI::App& bench) {
   add_count(*command, "--steps", shape.steps, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
-    const auto result = diagnostics::bench_training(base.llama, options->shape);
+    const auto result = diagnostics::bench_training(base.lm, options->shape);
     print(options->common, result,
           format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
                  number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
@@ -113,7 +113,7 @@ void add_routing(CLI::App& bench) {
   add_count(*command, "--rounds", shape.rounds, "Measured, after one that is not");
   command->callback([options] {
     const auto base = options->common.load();
-    const auto result = diagnostics::bench_routing(base.llama, options->shape);
+    const auto result = diagnostics::bench_routing(base.lm, options->shape);
     const auto& over = result["over_base"];
     print(options->common, result,
           format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} "

@@ -84,7 +84,7 @@ void run(ChatOptions& options) {
   options.request.sampler.seed = options.common.seed;
   recipes::ChatSession session(base, options.adapters.use(), options.request, progress);
   const bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && !options.common.json;
-  if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.llama.spec().name));
+  if (is_terminal) print_text(format("{}; /help lists commands, Ctrl-D leaves\n", base.lm.spec().name));
   std::string line;
   while (true) {
     release_interrupts();  // while nothing is answered, Ctrl-C leaves

@@ -43,7 +43,7 @@ void run_prompt(const GenerateOptions& options, const methods::BaseModel& base, 
   NoProgress quiet;
   const model::GenerateOptions generate{
       .assignments = model.groups_of(prompts, quiet), .names = {model.name, {"the prompt"}}, .stop = process_stop()};
-  const auto answers = model::generate(model.llama, prompts, options.request, generate, [&](std::int64_t, std::int32_t token) {
+  const auto answers = model::generate(model.lm, prompts, options.request, generate, [&](std::int64_t, std::int32_t token) {
     if (!options.common.json) print_text(decoder.push(token));
     return true;
   });
@@ -72,9 +72,9 @@ Prompts read_prompts(const methods::BaseModel& base, const std::string& input) {
     prompts.tokens.push_back(encode(base, *row, where));
     if (prompts.tokens.back().empty()) fail(ErrorKind::kUsage, "{}: the prompt is empty", where);
     const auto size = static_cast<std::int64_t>(prompts.tokens.back().size());
-    if (size >= base.llama.spec().max_positions) {
+    if (size >= base.lm.spec().max_positions) {
       fail(ErrorKind::kUsage, "{}: the prompt has {} tokens, which leaves no room for an answer in the model's context of {}", where, size,
-           base.llama.spec().max_positions);
+           base.lm.spec().max_positions);
     }
   }
   return prompts;
@@ -107,7 +107,7 @@ void answer_all(const GenerateOptions& options, const methods::BaseModel& base, 
                                           .first_index = static_cast<std::int64_t>(first),
                                           .names = {model.name, {names.begin(), names.end()}},
                                           .stop = process_stop()};
-    const auto answers = model::generate(model.llama, some, options.request, generate, on_token);
+    const auto answers = model::generate(model.lm, some, options.request, generate, on_token);
     throw_if_stopped("while generating");
     std::string lines;
     for (std::size_t i = std::max(first, kept); i < end; ++i) {

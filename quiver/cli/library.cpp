@@ -60,8 +60,8 @@ void show(const LibraryOptions& options) {
 
 void add(const LibraryOptions& options) {
   const auto base = options.common.load();
-  const library::Base of_library{base.llama.spec().name, base.llama.fingerprint()};
-  auto given = library::read_given(options.folder, of_library, base.llama.linears(), options.allow_other_base);
+  const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
+  auto given = library::read_given(options.folder, of_library, base.lm.linears(), options.allow_other_base);
   auto progress = options.common.progress();
   for (const auto& warning : given.warnings) progress.message(warning);
   if (!options.name.empty()) given.adapter.name = options.name;

@@ -21,8 +21,8 @@ void run(MergeOptions& options) {
   const auto base = options.common.load();
   const auto library = library::Library::open(use.source.library);
   auto merged = methods::merged_adapter(base, library, use);
-  merged.base_model = base.llama.spec().name;
-  merged.base_fingerprint = base.llama.fingerprint();
+  merged.base_model = base.lm.spec().name;
+  merged.base_fingerprint = base.lm.fingerprint();
   adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;
   for (const auto& [path, pair] : merged.pairs) rank = std::max(rank, pair.rank());

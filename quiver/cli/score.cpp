@@ -48,7 +48,7 @@ Requests read_requests(const methods::BaseModel& base, const std::string& input)
     requests.ids.push_back(row->contains("id") ? row->at("id") : nlohmann::json(requests.ids.size()));
     requests.sequences.push_back(encode(base, *row, where));
   }
-  eval::check_context(base.llama, requests.sequences);
+  eval::check_context(base.lm, requests.sequences);
   return requests;
 }
 
@@ -83,7 +83,7 @@ void score_all(const methods::AdaptedModel& model, Requests& requests, std::size
     model.forget_prompts();
     const auto leases = model.assign_groups(sequences, quiet);
     const auto names = std::span(requests.names).subspan(begin, end - begin);
-    const auto scores = eval::score_sequences(model.llama, sequences, {.names = {model.name, {names.begin(), names.end()}}}, progress);
+    const auto scores = eval::score_sequences(model.lm, sequences, {.names = {model.name, {names.begin(), names.end()}}}, progress);
     std::string lines;
     for (std::size_t i = std::max(begin, kept); i < end; ++i) lines += line_of(requests.ids[i], scores[i - begin]);
     output.write(lines);

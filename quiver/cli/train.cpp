@@ -71,7 +71,7 @@ void run(const TrainOptions& options) {
   }
   if (options.profile) Profile::enable();
   const auto base = options.common.load(options.training.resolve_train_on());
-  auto library = library::Library::open_or_create(options.training.library, {base.llama.spec().name, base.llama.fingerprint()});
+  auto library = library::Library::open_or_create(options.training.library, {base.lm.spec().name, base.lm.fingerprint()});
   auto progress = options.common.progress();
   std::vector<recipes::TrainedAdapter> trained;
   if (options.shared.empty()) {

@@ -24,9 +24,9 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
 
 model::Model with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
   auto placed = adapter;
-  for (auto& [path, pair] : placed.pairs) pair = pair.to(base.llama.placement().device, torch::kFloat);
+  for (auto& [path, pair] : placed.pairs) pair = pair.to(base.lm.placement().device, torch::kFloat);
   placed.options.dropout = 0;  // a matter of training only
-  return base.llama.with_linears(adapters::attach(base.llama.linears(), placed));
+  return base.lm.with_linears(adapters::attach(base.lm.linears(), placed));
 }
 
 /// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
@@ -150,7 +150,7 @@ std::vector<std::string> library_members(const library::Library& library, const 
 }
 
 std::optional<std::string> check_fits_base(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  return adapters::check_fits(adapter, base.llama.linears(), base.llama.spec().name, base.llama.fingerprint(), allow_other_base);
+  return adapters::check_fits(adapter, base.lm.linears(), base.lm.spec().name, base.lm.fingerprint(), allow_other_base);
 }
 
 std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterSource& source) {
@@ -231,11 +231,11 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
   if (!source.adapter.empty()) {
     const auto adapter = adapters::load_peft(source.adapter);
     if (const auto warning = check_fits_base(adapter, base, source.allow_other_base)) progress.message(*warning);
-    for (const auto& warning : adapters::peft_warnings(adapter, base.llama.linears())) progress.message(warning);
+    for (const auto& warning : adapters::peft_warnings(adapter, base.lm.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
     return {with_one(base, adapter), nullptr, model_name(use)};
   }
-  if (source.library.empty()) return {base.llama, nullptr, model_name(use)};
+  if (source.library.empty()) return {base.lm, nullptr, model_name(use)};
   const auto library = library::Library::open(source.library);
   if (use.method.row().family == Family::kMerge) {
     const auto merged = merged_adapter(base, library, use);
@@ -243,11 +243,11 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
     return {with_one(base, merged), nullptr, model_name(use)};
   }
   const auto routed = routed_adapters(base, library, use, progress);
-  auto linears = base.llama.linears();
+  auto linears = base.lm.linears();
   routing::attach_routers(linears, routed.adapters, routed.routers, routed.combine, recorder);
   if (!library.cache_fault().empty())
     progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
-  return {base.llama.with_linears(std::move(linears)), routed.chooser, model_name(use)};
+  return {base.lm.with_linears(std::move(linears)), routed.chooser, model_name(use)};
 }
 
 }  // namespace quiver::methods

@@ -52,7 +52,7 @@ RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& li
 
 /// A model that computes with adapters. Immutable but for what its chooser remembers; thread-safe.
 struct AdaptedModel {
-  model::Model llama;
+  model::Model lm;
   std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                        ///< model_name of the use
 

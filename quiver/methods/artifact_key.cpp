@@ -18,10 +18,10 @@ ArtifactKey& ArtifactKey::add(const model::Model& model) {
 }
 
 ArtifactKey& ArtifactKey::add(const BaseModel& base) {
-  const auto& [path, llama, tokenizer, format, warnings] = base;  // the path names what the others are read from
+  const auto& [path, lm, tokenizer, format, warnings] = base;  // the path names what the others are read from
   const auto& [chat, system, train_on] = format;
   begin("base", 4);
-  add(llama).add(tokenizer.sha256());
+  add(lm).add(tokenizer.sha256());
   return add_values(chat ? nlohmann::json(chat->sha256()) : nlohmann::json(), system, train_on);
 }
 

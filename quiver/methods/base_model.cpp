@@ -108,18 +108,18 @@ fs::path fetch_default_base(const std::string& python, Progress& progress) {
 BaseModel load_base(const std::string& path, tensor::Placement placement) {
   const auto where = base_path_or_default(path);
   BaseModel base{where, model::load_model(where, placement), text::load_tokenizer(where)};
-  if (base.llama.fingerprint() == DefaultBase::kFingerprint) base.llama.rename(DefaultBase::kName);
-  if (base.tokenizer.vocab_size() > base.llama.spec().vocab_size) {
+  if (base.lm.fingerprint() == DefaultBase::kFingerprint) base.lm.rename(DefaultBase::kName);
+  if (base.tokenizer.vocab_size() > base.lm.spec().vocab_size) {
     fail(ErrorKind::kMismatch, "'{}': the tokenizer has {} tokens, the model's vocabulary {}", where.string(), base.tokenizer.vocab_size(),
-         base.llama.spec().vocab_size);
+         base.lm.spec().vocab_size);
   }
-  base.warnings = base.llama.warnings();
+  base.warnings = base.lm.warnings();
   base.warnings.insert(base.warnings.end(), base.tokenizer.warnings().begin(), base.tokenizer.warnings().end());
   return base;
 }
 
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens) {
-  const auto context = base.llama.spec().max_positions;
+  const auto context = base.lm.spec().max_positions;
   if (max_new_tokens >= context) {
     fail(ErrorKind::kUsage, "an answer of {} tokens leaves no room for a prompt in the model's context of {}", max_new_tokens, context);
   }

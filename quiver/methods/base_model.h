@@ -34,7 +34,7 @@ std::filesystem::path fetch_default_base(const std::string& python, Progress& pr
 /// A base model ready to use.
 struct BaseModel {
   std::filesystem::path path;
-  model::Model llama;
+  model::Model lm;
   text::Tokenizer tokenizer;
   data::PromptFormat format = {};          ///< of all text that recipes give to the model; bare as loaded
   std::vector<std::string> warnings = {};  ///< of the model and the tokenizer, for the user to see

@@ -49,8 +49,8 @@ struct SampleInputs {
   std::int64_t num_prompts, max_tokens;
   std::uint64_t seed;
   void add_to(ArtifactKey& key) const {
-    const auto& [llama, before, behind, stop_ids, empty, chat, count, length, draw] = *this;
-    key.add(llama).add(std::vector{before, behind, stop_ids}).add_values(empty, chat, count, length, draw);
+    const auto& [lm, before, behind, stop_ids, empty, chat, count, length, draw] = *this;
+    key.add(lm).add(std::vector{before, behind, stop_ids}).add_values(empty, chat, count, length, draw);
   }
 };
 
@@ -82,7 +82,7 @@ std::vector<Prompt> own_samples(const BaseModel& base, const library::Library& l
   if (!start)
     fail(ErrorKind::kUnsupported, "the base model's tokenizer has neither BOS nor EOS to sample text from; give `calibration=FILE`");
   const bool is_chat = base.format.chat.has_value();
-  const SampleInputs inputs{.base = base.llama,
+  const SampleInputs inputs{.base = base.lm,
                             .start = is_chat ? frame.before : Prompt{*start},
                             .after = frame.after,
                             .stop = stop,
@@ -147,8 +147,8 @@ struct AdapterScores {
   const std::vector<Prompt>& prompts;
   Scoring scoring;  ///< the adapter's alone
   void add_to(ArtifactKey& key) const {
-    const auto& [for_messages, llama, texts, own] = *this;
-    key.add(llama).add(texts).add(own);
+    const auto& [for_messages, lm, texts, own] = *this;
+    key.add(lm).add(texts).add(own);
   }
 };
 
@@ -213,7 +213,7 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
   for (std::size_t n = 0; n < names.size(); ++n) {
     Scoring own{.vectors = {}, .rule = scoring.rule};
     for (const auto& [path, vectors] : scoring.vectors) own.vectors.emplace(path, vectors.narrow(0, static_cast<std::int64_t>(n), 1));
-    inputs.push_back({names[n], base.llama, prompts, std::move(own)});
+    inputs.push_back({names[n], base.lm, prompts, std::move(own)});
     about.push_back({{"adapter", names[n]}});
   }
   const auto measured = kept_all_in(library, kCalibrationVersion, about, inputs, measure, progress);

@@ -30,7 +30,7 @@ RoutedAdapters make_centroids(const LibraryContext& in, const CentroidOptions& o
   in.progress.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * options.task_samples, "prompts");
   std::vector<tensor::TensorMap> means;
   for (const auto& mine : prompts) {
-    means.push_back(kept_in(in.library, "mean-inputs-3", {}, TextInputs{in.base.llama, mine, paths}, mean_inputs, in.progress));
+    means.push_back(kept_in(in.library, "mean-inputs-3", {}, TextInputs{in.base.lm, mine, paths}, mean_inputs, in.progress));
   }
   in.progress.end();
   RoutedAdapters routed{.adapters = in.adapters, .combine = options.combine};

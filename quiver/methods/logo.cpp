@@ -12,7 +12,7 @@ struct LogoOptions : TopK<4>, MixesOutputs {};
 RoutedAdapters make_logo(const LibraryContext& in, const LogoOptions& options) {
   const Scoring scoring{.vectors = routing::stacked_directions(in.adapters, 0, 1), .rule = {}};
   const auto top_k = options.top_k_of(in.adapters.size());
-  const auto rows = [base = in.base.llama, scoring, top_k, names = in.names()](std::span<const Prompt> prompts, Progress& progress) {
+  const auto rows = [base = in.base.lm, scoring, top_k, names = in.names()](std::span<const Prompt> prompts, Progress& progress) {
     const auto summary = observe_scores(base, prompts, scoring, progress);
     check_finite(summary.last, summary.paths, names);
     return keep_top(summary.last.mean(1), top_k, in_proportion);

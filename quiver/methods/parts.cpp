@@ -58,7 +58,7 @@ std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const Ta
     const auto each = std::max<std::int64_t>(1, texts.task_samples / static_cast<std::int64_t>(tasks.size()));
     for (const auto& task : tasks) {
       for (const auto& example : data::sample(data::load_task(texts.task_data.path, task).train, each, texts.sample_seed, task)) {
-        mine.push_back(data::encode_prompt(in.base.tokenizer, in.base.format, example, in.base.llama.spec().max_positions));
+        mine.push_back(data::encode_prompt(in.base.tokenizer, in.base.format, example, in.base.lm.spec().max_positions));
       }
     }
   }
@@ -66,8 +66,8 @@ std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const Ta
 }
 
 void TextInputs::add_to(ArtifactKey& key) const {
-  const auto& [llama, texts, of_paths] = *this;
-  key.add(llama).add(texts).add_value(of_paths);
+  const auto& [lm, texts, of_paths] = *this;
+  key.add(lm).add(texts).add_value(of_paths);
 }
 
 torch::Tensor finite(const LibraryContext& in, const std::string& path, const torch::Tensor& vectors) {
@@ -91,7 +91,7 @@ PromptEvidence arrow_evidence(const LibraryContext& in, const Ties& ties, const 
   Scoring scoring;  // prototypes are vectors of one component
   for (const auto& [path, prototypes] : prototypes_of(in, ties)) scoring.vectors.emplace(path, prototypes.unsqueeze(1));
   auto calibration = calibrate(in.base, in.library, in.names(), scoring, text, in.progress);
-  return {in.base.llama, std::move(scoring), std::move(calibration), in.names()};
+  return {in.base.lm, std::move(scoring), std::move(calibration), in.names()};
 }
 
 torch::Tensor keep_top(const torch::Tensor& scores, std::int64_t top_k, const std::function<torch::Tensor(const torch::Tensor&)>& weigh) {

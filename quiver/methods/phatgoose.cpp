@@ -33,8 +33,8 @@ struct GateInputs {
   const train::TrainOptions& options;
   std::filesystem::path checkpoint;
   void add_to(ArtifactKey& key) const {
-    const auto& [llama, of_adapter, examples, train_options, path] = *this;  // a checkpoint changes nothing of the result
-    key.add(llama).add_initial(of_adapter).add(examples).add(train_options);
+    const auto& [lm, of_adapter, examples, train_options, path] = *this;  // a checkpoint changes nothing of the result
+    key.add(lm).add_initial(of_adapter).add(examples).add(train_options);
   }
 };
 
@@ -60,7 +60,7 @@ tensor::TensorMap gates_of(const LibraryContext& in, const adapters::LoraAdapter
          adapter.name, in.library.path().string());
   }
   const auto most = std::max<std::int64_t>(1, options.gate_steps * kBatch / static_cast<std::int64_t>(tasks.size()));
-  const auto length = std::min(kLongestRow, in.base.llama.spec().max_positions);
+  const auto length = std::min(kLongestRow, in.base.lm.spec().max_positions);
   std::vector<forest::Sequence> rows;
   for (std::size_t t = 0; t < tasks.size(); ++t) {
     const auto task = data::load_task(options.task_data.path, tasks[t]);
@@ -76,7 +76,7 @@ tensor::TensorMap gates_of(const LibraryContext& in, const adapters::LoraAdapter
                                   .batch_size = kBatch,
                                   .seed = options.sample_seed};
   const auto checkpoint = in.library.path() / "checkpoints" / (adapter.name + ".gates.safetensors");
-  auto gates = kept_in(in.library, kGates, {{"adapter", adapter.name}}, GateInputs{in.base.llama, adapter, rows, train, checkpoint},
+  auto gates = kept_in(in.library, kGates, {{"adapter", adapter.name}}, GateInputs{in.base.lm, adapter, rows, train, checkpoint},
                        train_gates, in.progress);
   train::remove_checkpoint(checkpoint);
   return gates;

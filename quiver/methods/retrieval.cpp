@@ -19,7 +19,7 @@ RoutedAdapters make_retrieval(const LibraryContext& in, const RetrievalOptions& 
   in.progress.begin("look at the tasks", static_cast<std::int64_t>(prompts.size()) * options.task_samples, "prompts");
   std::vector<torch::Tensor> of_tasks;
   for (const auto& mine : prompts) {
-    of_tasks.push_back(kept_in(in.library, "mean-hidden-3", {}, TextInputs{in.base.llama, mine, {}}, mean_hidden, in.progress).at("mean"));
+    of_tasks.push_back(kept_in(in.library, "mean-hidden-3", {}, TextInputs{in.base.lm, mine, {}}, mean_hidden, in.progress).at("mean"));
   }
   in.progress.end();
   // What all texts have in common says nothing of a task.
@@ -28,8 +28,8 @@ RoutedAdapters make_retrieval(const LibraryContext& in, const RetrievalOptions& 
     return (t - centre) / (t - centre).norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
   };
   const auto top_k = options.top_k_of(in.adapters.size());
-  const auto rows = [base = in.base.llama, of_adapters = unit(torch::stack(of_tasks)), unit, top_k](std::span<const Prompt> texts,
-                                                                                                    Progress& progress) {
+  const auto rows = [base = in.base.lm, of_adapters = unit(torch::stack(of_tasks)), unit, top_k](std::span<const Prompt> texts,
+                                                                                                 Progress& progress) {
     const auto likeness = unit(observe_hidden(base, texts, progress)).matmul(of_adapters.t());
     return keep_top(likeness, top_k,
                     [](const torch::Tensor& top) { return torch::full_like(top, 1.0 / static_cast<double>(top.size(1))); });

@@ -18,8 +18,8 @@ struct PredictorInputs {
   const std::vector<std::int64_t>& labels;  ///< of the prompts: indices of adapters
   std::int64_t num_adapters = 0;
   void add_to(ArtifactKey& key) const {
-    const auto& [llama, texts, of_texts, count] = *this;
-    key.add(llama).add(texts).add_values(of_texts, count);
+    const auto& [lm, texts, of_texts, count] = *this;
+    key.add(lm).add(texts).add_values(of_texts, count);
   }
 };
 
@@ -45,12 +45,12 @@ RoutedAdapters make_task_predictor(const LibraryContext& in, const PredictorOpti
     texts.insert(texts.end(), prompts[n].begin(), prompts[n].end());
     labels.insert(labels.end(), prompts[n].size(), static_cast<std::int64_t>(n));
   }
-  const PredictorInputs inputs{in.base.llama, texts, labels, num_adapters};
+  const PredictorInputs inputs{in.base.lm, texts, labels, num_adapters};
   const train::TaskPredictor predictor(
       kept_in(in.library, "task-predictor-3", {{"adapters", in.names()}}, inputs, fit_predictor, in.progress));
   const auto top_k = options.top_k_of(in.adapters.size());
   return route_by_prompt(in, options.combine, top_k,
-                         [base = in.base.llama, predictor, top_k](std::span<const Prompt> some, Progress& progress) {
+                         [base = in.base.lm, predictor, top_k](std::span<const Prompt> some, Progress& progress) {
                            return keep_top(predictor.probabilities(observe_hidden(base, some, progress)), top_k, in_proportion);
                          });
 }

@@ -35,8 +35,8 @@ struct FisherInputs {
   const LoraAdapter& adapter;
   const std::vector<forest::Sequence>& examples;
   void add_to(methods::ArtifactKey& key) const {
-    const auto& [llama, of_adapter, sequences] = *this;
-    key.add(llama).add(of_adapter).add(sequences);
+    const auto& [lm, of_adapter, sequences] = *this;
+    key.add(lm).add(of_adapter).add(sequences);
   }
 };
 
@@ -101,7 +101,7 @@ class Adaptation {
   }
 
   LoraAdapter fresh() const {
-    return adapters::initial_adapter(task_, setup_.training.lora, base_.llama.linears(), setup_.training.train.seed, setup_.training.init);
+    return adapters::initial_adapter(task_, setup_.training.lora, base_.lm.linears(), setup_.training.train.seed, setup_.training.init);
   }
 
   std::vector<LoraAdapter> load() const {
@@ -148,7 +148,7 @@ class Adaptation {
       RandomStream random(setup_.training.train.seed, "retrieve/" + task_);
       for (std::size_t i = 0; i < members.size(); ++i) likeness.push_back(random.uniform());
     } else {
-      const auto of_target = train::fisher_diagonal(base_.llama, target(), some_examples());
+      const auto of_target = train::fisher_diagonal(base_.lm, target(), some_examples());
       for (const auto& member : members) likeness.push_back(cluster::fisher_similarity(of_target, fisher_of_member(member)));
     }
     return likeness;
@@ -172,7 +172,7 @@ class Adaptation {
     own.max_examples = std::max<std::int64_t>(1, plan_.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
     const auto data = load_training_data(base_, entry.info.tasks, own);
     const auto compute = [](const FisherInputs& in, Progress&) { return train::fisher_diagonal(in.base, in.adapter, in.examples); };
-    return methods::kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.llama, member, data.examples}, compute,
+    return methods::kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.lm, member, data.examples}, compute,
                             progress_);
   }
 
@@ -184,13 +184,13 @@ class Adaptation {
 
   // ---- Learning
 
-  TrainingInputs inputs() const { return {base_.llama, data_, setup_.training.train}; }
+  TrainingInputs inputs() const { return {base_.lm, data_, setup_.training.train}; }
 
   LoraAdapter train_one(LoraAdapter initial, const std::string& stage) {
     initial.name = task_;  // names the order of examples: the same for all methods
     initial.options.dropout = setup_.training.lora.dropout;
-    initial.base_model = base_.llama.spec().name;
-    initial.base_fingerprint = base_.llama.fingerprint();
+    initial.base_model = base_.lm.spec().name;
+    initial.base_fingerprint = base_.lm.fingerprint();
     initial.prompt_format = data::describe(base_.format);
     auto trainer = inputs().trainer(initial);
     run(trainer, stage, methods::ArtifactKey("adapt-3").add(inputs()).add_initial(initial).hex());
@@ -207,7 +207,7 @@ class Adaptation {
                                                     .logit_rate_ratio = plan_.logit_rate / setup_.training.train.optimizer.learning_rate,
                                                     .initial_logit = initial_logit,
                                                     .seed = setup_.training.train.seed}};
-    const auto mixture = mixed.make(base_.llama.placement());
+    const auto mixture = mixed.make(base_.lm.placement());
     auto trainer = inputs().trainer(std::shared_ptr<train::Trainable>(mixture));
     run(trainer, format("{}-{}-{}", setup_.method, merge::mix_unit_name(shape.unit), shape.num_heads),
         methods::ArtifactKey("adapt-mixture-1").add(inputs()).add(mixed).hex());
@@ -217,8 +217,8 @@ class Adaptation {
       summary_["weights"] = std::vector<double>(numbers.begin(), numbers.end());
     }
     auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
-    adapter.base_model = base_.llama.spec().name;
-    adapter.base_fingerprint = base_.llama.fingerprint();
+    adapter.base_model = base_.lm.spec().name;
+    adapter.base_fingerprint = base_.lm.fingerprint();
     adapter.prompt_format = data::describe(base_.format);
     return adapter;
   }
@@ -268,9 +268,9 @@ class Adaptation {
 
   double loss_with(const std::vector<double>& weights, const std::vector<data::Example>& rows) {
     auto mixed = merge::weighted_factors(members_, weights);
-    for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.llama.placement().device, torch::kFloat);
+    for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.lm.placement().device, torch::kFloat);
     mixed.options.dropout = 0;
-    const auto model = base_.llama.with_linears(adapters::attach(base_.llama.linears(), mixed));
+    const auto model = base_.lm.with_linears(adapters::attach(base_.lm.linears(), mixed));
     double magnitude = 0;
     for (const double w : weights) magnitude += std::abs(w);
     if (plan_.objective == methods::SearchObjective::kRouge) {
@@ -305,7 +305,7 @@ class Adaptation {
     std::vector<forest::Sequence> sequences;
     for (const auto& row : rows) {
       sequences.push_back(data::encode_example(base_.tokenizer, data::of_last_answer(base_.format), row,
-                                               std::min(setup_.training.max_length, base_.llama.spec().max_positions)));
+                                               std::min(setup_.training.max_length, base_.lm.spec().max_positions)));
     }
     NoProgress quiet;
     double sum = 0;

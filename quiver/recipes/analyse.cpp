@@ -56,7 +56,7 @@ std::vector<data::Example> test_rows(const AnalysisSetup& setup, const std::stri
 }
 
 methods::Prompt prompt_of(const methods::BaseModel& base, const data::Example& row) {
-  return data::encode_prompt(base.tokenizer, base.format, row, base.llama.spec().max_positions);
+  return data::encode_prompt(base.tokenizer, base.format, row, base.lm.spec().max_positions);
 }
 
 std::vector<methods::Prompt> test_prompts(const methods::BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
@@ -155,7 +155,7 @@ json analyse_norms(const methods::BaseModel& base, const AnalysisSetup& setup, P
     auto use = setup.use;
     use.method = {.name = "oracle", .options = {{"name", adapters[own.front()].name}}};
     const auto model = methods::adapted_model(base, use, quiet);
-    const auto summary = methods::observe_scores(model.llama, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
+    const auto summary = methods::observe_scores(model.lm, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
     model::check_finite(summary.sum().unsqueeze(0), std::vector<std::int64_t>{0},
                         {model.name, {format("the test rows of task '{}'", task)}});
     RandomStream random(setup.seed, "norms/" + task);
@@ -193,10 +193,10 @@ double mean_log_likelihood(const methods::BaseModel& base, const library::Librar
   std::vector<std::string> names;
   for (const auto& row : test_rows(setup, task)) {
     names.push_back(row.where);
-    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.llama.spec().max_positions));
+    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.lm.spec().max_positions));
   }
   double sum = 0;
-  for (const auto& score : eval::score_sequences(model.llama, sequences, {.names = {model.name, names}}, quiet)) {
+  for (const auto& score : eval::score_sequences(model.lm, sequences, {.names = {model.name, names}}, quiet)) {
     sum += score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
   }
   return sum / static_cast<double>(sequences.size());

@@ -30,16 +30,16 @@ class AnalyseNorms : public ::testing::Test {
     folder_ = fs::path(::testing::TempDir()) / ("quiver-analyse-" + std::to_string(::getpid()));
     io::remove_tree(folder_);
     fs::create_directories(folder_ / "tasks");
-    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.spec().name, base_.llama.fingerprint()});
+    auto library = library::Library::open_or_create(folder_ / "library", {base_.lm.spec().name, base_.lm.fingerprint()});
     for (std::uint64_t i = 0; i < 2; ++i) {
       const auto name = format("a{}", i);
-      auto made = adapters::initial_adapter(name, {}, base_.llama.linears(), 1);
+      auto made = adapters::initial_adapter(name, {}, base_.lm.linears(), 1);
       std::uint64_t number = 100 * i;
       for (auto& [path, pair] : made.pairs) {
         pair = adapters::LoraPair(pair.lora_a(), testing::draw(pair.lora_b().sizes(), ++number, i == 0 ? 0.1 : 0.2), pair.alpha());
       }
-      made.base_model = base_.llama.spec().name;
-      made.base_fingerprint = base_.llama.fingerprint();
+      made.base_model = base_.lm.spec().name;
+      made.base_fingerprint = base_.lm.fingerprint();
       library.add(made, {.tasks = {name}});
       adapters_.push_back(std::move(made));
       std::ofstream rows(folder_ / "tasks" / (name + ".jsonl"));
@@ -54,7 +54,7 @@ class AnalyseNorms : public ::testing::Test {
 
   /// The ratio of one prompt by its definition, every delta_w in full.
   double ratio(const std::string& source, std::size_t own) const {
-    auto linears = adapters::attach(base_.llama.linears(), adapters_[own]);
+    auto linears = adapters::attach(base_.lm.linears(), adapters_[own]);
     std::map<std::string, double> ratios;
     std::mutex mutex;
     for (const auto& [path, pair] : adapters_[own].pairs) {
@@ -68,7 +68,7 @@ class AnalyseNorms : public ::testing::Test {
     }
     forest::TokenForest forest;
     forest.add_segment(forest::kNoParent, data::encode_prompt(base_.tokenizer, source, 1000));
-    model::hidden_of_all(base_.llama.with_linears(linears), model::forest_rows(forest));
+    model::hidden_of_all(base_.lm.with_linears(linears), model::forest_rows(forest));
     double sum = 0;
     for (const auto& [path, r] : ratios) sum += r / static_cast<double>(ratios.size());
     return sum;
@@ -100,9 +100,9 @@ TEST_F(AnalyseNorms, AreRatiosOfTheUpdatesNormsWithTheOwnAdapterAtWork) {
 
 TEST_F(AnalyseNorms, NameAnAdapterOfOtherTargetModules) {
   auto library = library::Library::open(folder_ / "library");
-  auto narrow = adapters::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.llama.linears(), 1);
-  narrow.base_model = base_.llama.spec().name;
-  narrow.base_fingerprint = base_.llama.fingerprint();
+  auto narrow = adapters::initial_adapter("narrow", {.target_modules = {"q_proj"}}, base_.lm.linears(), 1);
+  narrow.base_model = base_.lm.spec().name;
+  narrow.base_fingerprint = base_.lm.fingerprint();
   library.add(narrow, {.tasks = {"a0"}});
   EXPECT_ERROR(analyse_norms(base_, setup_, progress_), ErrorKind::kMismatch,
                "adapter 'a0' adapts 'layers.0.self_attn.k_proj' and adapter 'narrow' does not");

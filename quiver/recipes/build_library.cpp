@@ -106,7 +106,7 @@ Prepared prepare(const methods::BaseModel& base, const library::Library& library
   job.force = setup.force;
   add_format(job.settings, base);
   if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
-  const TrainingInputs inputs{base.llama, data, setup.train};
+  const TrainingInputs inputs{base.lm, data, setup.train};
   const FreshAdapter fresh{name, setup.lora, setup.init, setup.train.seed};
   const std::string prompt_format = data::describe(base.format);  // the library keeps it, the kind, the tasks and the group
   job.key = methods::ArtifactKey("training-1")
@@ -165,7 +165,7 @@ std::vector<TrainedAdapter> train_together(const methods::BaseModel& base, libra
     if (job.trainer != nullptr) jobs.push_back({job.trainer.get(), task, job.checkpoint, job.key});
   }
   double step_seconds = seconds_since(start);
-  if (!jobs.empty()) train::run_together(base.llama, jobs, setup.checkpoint_seconds, progress);
+  if (!jobs.empty()) train::run_together(base.lm, jobs, setup.checkpoint_seconds, progress);
   step_seconds = seconds_since(start) - step_seconds;
   std::vector<TrainedAdapter> trained;
   for (auto& job : prepared) trained.push_back(job.trainer != nullptr ? store(library, job) : job.result);

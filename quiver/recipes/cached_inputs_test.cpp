@@ -85,7 +85,7 @@ struct World {
 
   World() {
     for (const char* name : {"a0", "a1", "a2"}) {
-      auto adapter = adapters::initial_adapter(name, {}, base.llama.linears(), 1);
+      auto adapter = adapters::initial_adapter(name, {}, base.lm.linears(), 1);
       for (auto& [path, pair] : adapter.pairs) {
         const auto seed = derive_seed(7, name + path);
         pair = adapters::LoraPair(pair.lora_a() + draw(pair.lora_a().sizes(), seed, 0.05), draw(pair.lora_b().sizes(), seed + 1, 0.1),
@@ -134,9 +134,9 @@ struct World {
                              {"context", question}, {"choices", {"answer", "text"}}, {"label", i}}
            << "\n";
     }
-    auto library = library::Library::create(library_path(), {base.llama.spec().name, base.llama.fingerprint()});
+    auto library = library::Library::create(library_path(), {base.lm.spec().name, base.lm.fingerprint()});
     for (auto adapter : adapters) {
-      adapter.base_fingerprint = base.llama.fingerprint();
+      adapter.base_fingerprint = base.lm.fingerprint();
       library.add(adapter, {.tasks = {adapter.name}});
     }
     return library;
@@ -287,8 +287,8 @@ auto of_part(const char* method, const char* section) {
 // ---- What changes
 
 const std::vector<Change> kOtherBase = {
-    {"a weight", [](World& w) { w.base.llama = model::load_model(base_of_another_weight(), w.base.llama.placement()); }},
-    {"the configuration", [](World& w) { w.base.llama = model::load_model(base_of_another_configuration(), w.base.llama.placement()); }},
+    {"a weight", [](World& w) { w.base.lm = model::load_model(base_of_another_weight(), w.base.lm.placement()); }},
+    {"the configuration", [](World& w) { w.base.lm = model::load_model(base_of_another_configuration(), w.base.lm.placement()); }},
     {"the dtype", [](World& w) {
        w.base = methods::load_base(kTiny, {torch::kCPU, torch::kDouble});
      }}};

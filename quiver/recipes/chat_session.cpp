@@ -40,7 +40,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
   ChatAnswer answer;
   auto messages = messages_;
   messages.push_back({"user", message});
-  const auto room = base_.llama.spec().max_positions - options_.max_new_tokens;
+  const auto room = base_.lm.spec().max_positions - options_.max_new_tokens;
   auto prompt = data::encode_messages(base_.tokenizer, base_.format, messages, "");
   while (static_cast<std::int64_t>(prompt.size()) > room && messages.size() > 2) {  // the oldest question and its answer
     messages.erase(messages.begin(), messages.begin() + 2);
@@ -49,7 +49,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
   }
   if (static_cast<std::int64_t>(prompt.size()) > room) {
     fail(ErrorKind::kUsage, "the message takes {} tokens; the model's context is {}, {} of them for the answer", prompt.size(),
-         base_.llama.spec().max_positions, options_.max_new_tokens);
+         base_.lm.spec().max_positions, options_.max_new_tokens);
   }
   recorder_->clear();
   const std::vector<methods::Prompt> prompts = {prompt};
@@ -60,7 +60,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
     answer.text += piece;
     return piece.empty() || on_text(piece);
   };
-  const auto ids = model::generate(model_.llama, prompts, options_, options, [&](std::int64_t, std::int32_t token) {
+  const auto ids = model::generate(model_.lm, prompts, options_, options, [&](std::int64_t, std::int32_t token) {
     const bool goes_on = say(decoder.push(token));
     answer.was_stopped = !goes_on || stop.stop_requested();
     return goes_on;

@@ -30,7 +30,7 @@ TEST_F(ChatSessionTest, AnswersWhatGenerationAnswers) {
   const std::vector<methods::Prompt> prompts = {
       data::encode_messages(base_.tokenizer, base_.format, {{"user", "read twice"}, {"assistant", first.text}, {"user", "text"}}, "")};
   const auto expected =
-      model::generate(base_.llama, prompts, {.max_new_tokens = 12, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
+      model::generate(base_.lm, prompts, {.max_new_tokens = 12, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)});
   EXPECT_EQ(second.text, base_.tokenizer.decode(expected[0], /*skip_special=*/true));
   EXPECT_EQ(session.messages().size(), 4u);
   session.reset();

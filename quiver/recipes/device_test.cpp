@@ -75,7 +75,7 @@ class DeviceTest : public ::testing::Test {
   }
 
   static library::Library open(const Side& side) {
-    return library::Library::open_or_create(side.folder / "library", {side.base.llama.spec().name, side.base.llama.fingerprint()});
+    return library::Library::open_or_create(side.folder / "library", {side.base.lm.spec().name, side.base.lm.fingerprint()});
   }
 
   static void build(const Side& side) {
@@ -167,10 +167,10 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
       const auto model = methods::adapted_model(side->base, use, progress_);
       auto some = sequences(side->base);
       const auto leases = model.assign_groups(some, progress_);
-      scores.push_back(eval::score_sequences(model.llama, some, {}, progress_));
+      scores.push_back(eval::score_sequences(model.lm, some, {}, progress_));
       std::vector<methods::Prompt> prompts;
       for (const auto& sequence : some) prompts.push_back(sequence.tokens);
-      answers.push_back(model::generate(model.llama, prompts, {.max_new_tokens = 4}, {.assignments = model.groups_of(prompts, progress_)}));
+      answers.push_back(model::generate(model.lm, prompts, {.max_new_tokens = 4}, {.assignments = model.groups_of(prompts, progress_)}));
     }
     for (std::size_t i = 0; i < scores[0].size(); ++i) {
       EXPECT_NEAR(scores[1][i].log_prob, scores[0][i].log_prob, kTolerance * std::abs(scores[0][i].log_prob)) << name << " " << i;
@@ -205,8 +205,8 @@ TEST_F(DeviceTest, AdaptsAsTheCpuDoes) {
 TEST_F(DeviceTest, LooksInsideAsOnTheCpu) {
   std::vector<std::vector<methods::Prompt>> prompts(1);
   for (const auto& sequence : sequences(cpu_->base)) prompts[0].push_back(sequence.tokens);
-  EXPECT_TRUE(torch::allclose(methods::observe_hidden(other_->base.llama, prompts[0], progress_),
-                              methods::observe_hidden(cpu_->base.llama, prompts[0], progress_), 1e-3, 1e-4));
+  EXPECT_TRUE(torch::allclose(methods::observe_hidden(other_->base.lm, prompts[0], progress_),
+                              methods::observe_hidden(cpu_->base.lm, prompts[0], progress_), 1e-3, 1e-4));
 }
 
 }  // namespace

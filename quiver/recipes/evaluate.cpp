@@ -72,7 +72,7 @@ std::vector<TaskRows> load_rows(const methods::BaseModel& base, const EvalSectio
           task.names.push_back(question.where);
         }
       }
-      eval::check_context(base.llama, task.sequences);
+      eval::check_context(base.lm, task.sequences);
       task.questions = std::move(questions);
     } else {
       task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
@@ -198,7 +198,7 @@ class SectionRun {
   std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const TaskRows& task) {
     auto sequences = task.sequences;
     const auto leases = model.assign_groups(sequences, quiet_);
-    return eval::score_sequences(model.llama, sequences, {.names = {name_of(model), task.names}}, progress_);
+    return eval::score_sequences(model.lm, sequences, {.names = {name_of(model), task.names}}, progress_);
   }
 
   void score_targets(const methods::AdaptedModel& model, const TaskRows& task) {
@@ -227,7 +227,7 @@ class SectionRun {
       options.assignments = model.groups_of(some, quiet_);
       options.names = {name_of(model),
                        {names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count)}};
-      for (auto& answer : model::generate(model.llama, some, request, options)) answers.push_back(std::move(answer));
+      for (auto& answer : model::generate(model.lm, some, request, options)) answers.push_back(std::move(answer));
       progress_.advance(static_cast<std::int64_t>(count), "");
       throw_if_stopped("while evaluating; finished parts are kept");
     }
@@ -366,13 +366,13 @@ void add_library(results::Results& results, const library::Library& library) {
 
 /// All that is known before anything is computed.
 results::Results describe(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library) {
-  const auto& config = base.llama.spec();
+  const auto& config = base.lm.spec();
   results::Results results{.created = iso_time(),
                            .base = {.name = config.name,
-                                    .fingerprint = base.llama.fingerprint(),
-                                    .content = base.llama.content_hash(),
-                                    .parameters = base.llama.num_parameters(),
-                                    .dtype = results::dtype_name(c10::toString(base.llama.placement().dtype))},
+                                    .fingerprint = base.lm.fingerprint(),
+                                    .content = base.lm.content_hash(),
+                                    .parameters = base.lm.num_parameters(),
+                                    .dtype = results::dtype_name(c10::toString(base.lm.placement().dtype))},
                            .metrics = metrics()};
   results.settings["evaluation"] = {
       {"max_new_tokens", setup.max_new_tokens}, {"prompt format", data::describe(base.format)}, {"seed", setup.seed}};

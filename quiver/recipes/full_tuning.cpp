@@ -45,7 +45,7 @@ void copy_files(const methods::BaseModel& base, const fs::path& folder) {
   if (!fs::is_directory(base.path)) {
     const io::MappedFile file(base.path);
     io::write_file_atomic(folder / text::kGgufTokenizerFile, io::GgufView::parse(file.bytes(), base.path.string()).metadata_file());
-    const auto config = model::spec_to_json(base.llama.spec());
+    const auto config = model::spec_to_json(base.lm.spec());
     io::write_file_atomic(folder / "config.json", io::dump_json(config, "config.json", 2) + "\n");
     return;
   }
@@ -60,10 +60,10 @@ nlohmann::json full_fine_tuning(const methods::BaseModel& base, const TrainingSe
   check_may_write(folder, setup.force);
   io::WorkFolder work(io::beside(folder, ".parts"));
   const auto data = load_training_data(base, setup.tasks, setup);
-  const auto placement = base.llama.placement();
-  const TrainingInputs inputs{base.llama, data, setup.train};
+  const auto placement = base.lm.placement();
+  const TrainingInputs inputs{base.lm, data, setup.train};
   const auto key = methods::ArtifactKey("full-3").add(inputs).hex();
-  const auto weights = std::make_shared<train::FullWeights>("full", base.llama.linears(), placement.device, placement.dtype);
+  const auto weights = std::make_shared<train::FullWeights>("full", base.lm.linears(), placement.device, placement.dtype);
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(weights));
   train::run_training(trainer, "the whole model", work.file("full.safetensors"), key, setup.checkpoint_seconds, progress);
 
@@ -71,7 +71,7 @@ nlohmann::json full_fine_tuning(const methods::BaseModel& base, const TrainingSe
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;
   for (const auto& [name, weight] : weights->weights(trainer.result())) tensors.emplace("model." + name, weight.to(placement.dtype));
-  for (const auto& [name, weight] : base.llama.weights()) tensors.emplace(name, weight.to(placement.dtype));  // those not trained
+  for (const auto& [name, weight] : base.lm.weights()) tensors.emplace(name, weight.to(placement.dtype));  // those not trained
   tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "full_fine_tuning"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
   work.remove();

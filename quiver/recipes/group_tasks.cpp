@@ -27,9 +27,9 @@ torch::Tensor hidden_vectors(const methods::BaseModel& base, const TrainingSetup
   for (const auto& task : setup.tasks) {
     std::vector<methods::Prompt> prompts;
     for (const auto& row : some_rows(setup, task, samples)) {
-      prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, std::min(setup.max_length, base.llama.spec().max_positions)));
+      prompts.push_back(data::encode_prompt(base.tokenizer, base.format, row, std::min(setup.max_length, base.lm.spec().max_positions)));
     }
-    vectors.push_back(methods::observe_hidden(base.llama, prompts, progress).to(torch::kDouble).mean(0));
+    vectors.push_back(methods::observe_hidden(base.lm, prompts, progress).to(torch::kDouble).mean(0));
   }
   progress.end();
   return torch::stack(vectors);

@@ -65,18 +65,18 @@ class ReuseTest : public ::testing::Test {
   void TearDown() override { io::remove_tree(folder_); }
 
   adapters::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
-    auto made = adapters::initial_adapter(name, {}, base_.llama.linears(), 1);
+    auto made = adapters::initial_adapter(name, {}, base_.lm.linears(), 1);
     for (auto& [path, pair] : made.pairs) {
       const auto noise = draw(pair.lora_a().sizes(), derive_seed(seed, path + " a"), 0.05);
       pair = adapters::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
     }
-    made.base_model = base_.llama.spec().name;
-    made.base_fingerprint = base_.llama.fingerprint();
+    made.base_model = base_.lm.spec().name;
+    made.base_fingerprint = base_.lm.fingerprint();
     return made;
   }
 
   AnyMethod library_of(const std::vector<std::uint64_t>& seeds) {
-    auto library = library::Library::open_or_create(folder_ / "library", {base_.llama.spec().name, base_.llama.fingerprint()});
+    auto library = library::Library::open_or_create(folder_ / "library", {base_.lm.spec().name, base_.lm.fingerprint()});
     for (std::size_t i = 0; i < seeds.size(); ++i) {
       const auto name = "a" + std::to_string(i);
       library.add(adapter(name, seeds[i]), {.tasks = {name}});
@@ -111,7 +111,7 @@ class ReuseTest : public ::testing::Test {
       sequences.push_back({tokens, 2});
     }
     const auto leases = model.assign_groups(sequences, progress_);
-    return eval::score_sequences(model.llama, sequences, {}, progress_);
+    return eval::score_sequences(model.lm, sequences, {}, progress_);
   }
 
   torch::Tensor scores_by_definition(const Prompt& prompt, const Scoring& scoring) const;
@@ -123,8 +123,7 @@ class ReuseTest : public ::testing::Test {
     for (const auto& [path, rows] : routing::prototypes(adapters)) scoring.vectors.emplace(path, rows.unsqueeze(1));
     const auto means_of = [&](const std::vector<Prompt>& texts) {  // [P, L, N]
       std::vector<torch::Tensor> rows;
-      for (const auto& text : texts)
-        rows.push_back(observe_scores(base_.llama, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
+      for (const auto& text : texts) rows.push_back(observe_scores(base_.lm, std::vector<Prompt>{text}, scoring, progress_).by_prompt[0]);
       return torch::stack(rows);
     };
     const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
@@ -185,11 +184,11 @@ TEST_F(ReuseTest, MethodsDifferAndAnswersAreGenerated) {
     const auto model = adapted_model(base_, choice.use(), progress_);
     const auto prompts = random_prompts(5, 4);
     const model::GenerateOptions options{.assignments = model.groups_of(prompts, progress_)};
-    const auto together = model::generate(model.llama, prompts, {.max_new_tokens = 5}, options);
+    const auto together = model::generate(model.lm, prompts, {.max_new_tokens = 5}, options);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       auto one = options;
       if (!one.assignments.empty()) one.assignments = {options.assignments[i]};
-      EXPECT_EQ(model::generate(model.llama, std::vector<Prompt>{prompts[i]}, {.max_new_tokens = 5}, one).at(0), together[i]) << method;
+      EXPECT_EQ(model::generate(model.lm, std::vector<Prompt>{prompts[i]}, {.max_new_tokens = 5}, one).at(0), together[i]) << method;
     }
   }
 }
@@ -236,7 +235,7 @@ TEST_F(ReuseTest, CentroidsByTheDotProductDependOnTheLengthOfTheInput) {
     return routed_adapters(base_, library, choice.use(), progress_).routers.at("layers.1.self_attn.q_proj");
   };
   const auto cosine = router("cosine"), dot = router("dot");
-  const auto width = base_.llama.linears().at("layers.1.self_attn.q_proj").in_features();
+  const auto width = base_.lm.linears().at("layers.1.self_attn.q_proj").in_features();
   auto x = draw({6, width}, 3);
   x = x / x.norm(2, {1}, true) * std::sqrt(static_cast<double>(width));  // of this length both are the same
   EXPECT_TRUE(torch::allclose(cosine->route(x).weight, dot->route(x).weight, 1e-5, 1e-6));
@@ -252,7 +251,7 @@ TEST_F(ReuseTest, TiedProjectionsDecideAlike) {
   for (const std::string method : {"arrow", "calibrated-arrow"}) {
     choice.method = method;
     const auto routed = routed_adapters(base_, library, choice.use(), progress_);
-    const auto x = draw({9, base_.llama.linears().at("layers.0.self_attn.q_proj").in_features()}, 3);
+    const auto x = draw({9, base_.lm.linears().at("layers.0.self_attn.q_proj").in_features()}, 3);
     const auto q = routed.routers.at("layers.0.self_attn.q_proj")->route(x), v = routed.routers.at("layers.0.self_attn.v_proj")->route(x);
     EXPECT_TRUE(q.index.equal(v.index)) << method;
     EXPECT_TRUE(torch::allclose(q.weight, v.weight, 1e-5, 1e-6)) << method;
@@ -279,7 +278,7 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
   const auto groups = routed.chooser->groups_of(prompts, progress_);
   for (const auto& [path, router] : routed.routers) {
     SCOPED_TRACE(path);
-    const auto x = draw({1, base_.llama.linears().at(path).in_features()}, 5);
+    const auto x = draw({1, base_.lm.linears().at(path).in_features()}, 5);
     const auto expected = lag.routers.at(path)->route(x);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       SCOPED_TRACE(i);
@@ -300,22 +299,22 @@ TEST_F(ReuseTest, LagGivesWayToTheBaseByThePromptsEvidence) {
     if (largest({prompt}).item<double>() > mean + 2 * deviation) continue;
     std::vector<forest::Sequence> sequences = {{prompt, 1}};
     sequences[0].tokens.push_back(40);
-    const auto base_score = eval::score_sequences(base_.llama, sequences, {}, progress_).at(0).log_prob;
+    const auto base_score = eval::score_sequences(base_.lm, sequences, {}, progress_).at(0).log_prob;
     const auto leases = model.assign_groups(sequences, progress_);
-    EXPECT_NEAR(eval::score_sequences(model.llama, sequences, {}, progress_).at(0).log_prob, base_score, 1e-5);
+    EXPECT_NEAR(eval::score_sequences(model.lm, sequences, {}, progress_).at(0).log_prob, base_score, 1e-5);
   }
 }
 
 /// [L, N]: what enters each projection, kept, then scored and averaged.
 torch::Tensor ReuseTest::scores_by_definition(const Prompt& prompt, const Scoring& scoring) const {
-  auto linears = base_.llama.linears();
+  auto linears = base_.lm.linears();
   std::vector<torch::Tensor> entered(scoring.vectors.size());
   std::size_t l = 0;
   for (const auto& [path, vectors] : scoring.vectors) {
     auto& linear = linears.at(path);
     linear = linear.with(std::make_shared<nn::Tap>([&slot = entered[l++]](const torch::Tensor& x, const nn::Rows&) { slot = x; }));
   }
-  hidden_alone(base_.llama.with_linears(linears), prompt);  // so few rows are one part
+  hidden_alone(base_.lm.with_linears(linears), prompt);  // so few rows are one part
   std::vector<torch::Tensor> means;
   l = 0;
   for (const auto& [path, vectors] : scoring.vectors) {
@@ -333,27 +332,26 @@ TEST_F(ReuseTest, ScoresOfPromptsAreThoseOfEachAloneWhateverTheThreads) {
   const auto prompts = random_prompts(20, 5);
   Scoring scoring;
   for (const auto& path : {"layers.0.self_attn.q_proj", "layers.1.self_attn.o_proj"}) {
-    scoring.vectors.emplace(path, draw({3, 2, base_.llama.linears().at(path).in_features()}, 8));
+    scoring.vectors.emplace(path, draw({3, 2, base_.lm.linears().at(path).in_features()}, 8));
   }
-  const auto together = observe_scores(base_.llama, prompts, scoring, progress_);
+  const auto together = observe_scores(base_.lm, prompts, scoring, progress_);
   double tokens = 0;
   auto sum = torch::zeros({2, 3}, torch::kDouble);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     SCOPED_TRACE(i);
     const std::vector<Prompt> alone = {prompts[i]};
-    const auto one = observe_scores(base_.llama, alone, scoring, progress_);
+    const auto one = observe_scores(base_.lm, alone, scoring, progress_);
     EXPECT_TRUE(torch::allclose(together.by_prompt[static_cast<std::int64_t>(i)], one.by_prompt[0], 1e-4, 1e-5)) << i;
     EXPECT_TRUE(torch::allclose(together.last[static_cast<std::int64_t>(i)], one.last[0], 1e-4, 1e-5)) << i;
     EXPECT_TRUE(torch::allclose(one.by_prompt[0], scores_by_definition(prompts[i], scoring), 1e-4, 1e-5)) << i;
     sum += one.by_prompt[0] * static_cast<double>(prompts[i].size());
     tokens += static_cast<double>(prompts[i].size());
-    EXPECT_TRUE(
-        torch::allclose(observe_hidden(base_.llama, alone, progress_)[0], hidden_alone(base_.llama, prompts[i]).mean(0), 1e-4, 1e-5));
+    EXPECT_TRUE(torch::allclose(observe_hidden(base_.lm, alone, progress_)[0], hidden_alone(base_.lm, prompts[i]).mean(0), 1e-4, 1e-5));
   }
   EXPECT_TRUE(torch::allclose(together.mean, sum / tokens, 1e-4, 1e-5));
   const auto threads = at::get_num_threads();
   at::set_num_threads(1);
-  const auto single = observe_scores(base_.llama, prompts, scoring, progress_);
+  const auto single = observe_scores(base_.lm, prompts, scoring, progress_);
   at::set_num_threads(threads);
   EXPECT_TRUE(torch::allclose(single.deviation, together.deviation, 1e-5, 1e-6));
 }
@@ -510,9 +508,9 @@ TEST_F(ReuseTest, RefusesToCalibrateAnAdapterThatChangesNothing) {
   auto library = library::Library::open(choice.source.library);
   library.add(
       [&] {
-        auto zero = adapters::initial_adapter("zero", {}, base_.llama.linears(), 1);
-        zero.base_model = base_.llama.spec().name;
-        zero.base_fingerprint = base_.llama.fingerprint();
+        auto zero = adapters::initial_adapter("zero", {}, base_.lm.linears(), 1);
+        zero.base_model = base_.lm.spec().name;
+        zero.base_fingerprint = base_.lm.fingerprint();
         return zero;
       }(),
       {.tasks = {"zero"}});

@@ -29,7 +29,7 @@ std::map<std::string, Choices> collect(const methods::BaseModel& base, const met
   routing::GroupLease group;
   if (routed.chooser != nullptr) group = routed.chooser->groups_of(std::vector<methods::Prompt>{prompt}, progress).at(0);
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
-  auto linears = base.llama.linears();
+  auto linears = base.lm.linears();
   routing::attach_routers(linears, routed.adapters, routed.routers, routed.combine);
   std::map<std::string, Choices> choices;
   std::mutex mutex;
@@ -49,7 +49,7 @@ std::map<std::string, Choices> collect(const methods::BaseModel& base, const met
   }
   const std::vector<forest::Sequence> sequences = {{prompt, 0, group == nullptr ? 0 : *group}};
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
-  const auto hidden = model::hidden_of_all(base.llama.with_linears(std::move(linears)), model::forest_rows(batch.forest));
+  const auto hidden = model::hidden_of_all(base.lm.with_linears(std::move(linears)), model::forest_rows(batch.forest));
   model::check_finite(hidden.abs().amax(1), std::vector<std::int64_t>(static_cast<std::size_t>(num_tokens), 0), names);
   return choices;
 }
@@ -121,7 +121,7 @@ json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use
   }
   const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   return {{"quiver_trace", 1},
-          {"base", base.llama.spec().name},
+          {"base", base.lm.spec().name},
           {"method", use.method.name},
           {"options", use.method.options},
           {"what", use.method.row().what},

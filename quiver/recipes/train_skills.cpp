@@ -83,7 +83,7 @@ std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library
   const auto data = load_training_data(base, setup.tasks, setup);
   auto settings = skill_settings(setup, skills);
   add_format(settings, base);
-  const TrainingInputs inputs{base.llama, data, setup.train};
+  const TrainingInputs inputs{base.lm, data, setup.train};
   const auto initial = initial_skills(base, setup, skills);
   const MixtureInputs mixed{kind, initial, static_cast<std::int64_t>(setup.tasks.size()),
                             train::MixtureOptions{.shape = skills.shape,
@@ -104,7 +104,7 @@ std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library
     return results;
   }
   check_names(library, initial, skills, setup.force);
-  const auto mixture = mixed.make(base.llama.placement());
+  const auto mixture = mixed.make(base.lm.placement());
   auto trainer = inputs.trainer(std::shared_ptr<train::Trainable>(mixture));
   const auto checkpoint = library.path() / "checkpoints" / (kind + ".safetensors");
   const double step_seconds = train::run_training(trainer, kind, checkpoint, key, setup.checkpoint_seconds, progress);

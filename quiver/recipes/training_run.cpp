@@ -79,7 +79,7 @@ TrainingData load_training_data(const methods::BaseModel& base, const std::vecto
     const auto encode = [&](const std::vector<data::Example>& rows, std::vector<forest::Sequence>& sequences) {
       for (const auto& example : rows) {
         sequences.push_back(
-            data::encode_example(base.tokenizer, base.format, example, std::min(setup.max_length, base.llama.spec().max_positions)));
+            data::encode_example(base.tokenizer, base.format, example, std::min(setup.max_length, base.lm.spec().max_positions)));
         sequences.back().group = static_cast<std::int32_t>(t);
       }
     };
@@ -93,9 +93,9 @@ TrainingData load_training_data(const methods::BaseModel& base, const std::vecto
 }
 
 void TrainingInputs::add_to(methods::ArtifactKey& key) const {
-  const auto& [llama, rows, train_options] = *this;
+  const auto& [lm, rows, train_options] = *this;
   const auto& [examples, validation] = rows;
-  key.add(llama).add(examples).add(validation).add(train_options);
+  key.add(lm).add(examples).add(validation).add(train_options);
 }
 
 void FreshAdapter::add_to(methods::ArtifactKey& key) const {
@@ -104,9 +104,9 @@ void FreshAdapter::add_to(methods::ArtifactKey& key) const {
 }
 
 adapters::LoraAdapter FreshAdapter::make(const methods::BaseModel& base) const {
-  auto adapter = adapters::initial_adapter(name, options, base.llama.linears(), seed, init);
-  adapter.base_model = base.llama.spec().name;
-  adapter.base_fingerprint = base.llama.fingerprint();
+  auto adapter = adapters::initial_adapter(name, options, base.lm.linears(), seed, init);
+  adapter.base_model = base.lm.spec().name;
+  adapter.base_fingerprint = base.lm.fingerprint();
   adapter.prompt_format = data::describe(base.format);
   return adapter;
 }
