@@ -63,7 +63,7 @@ TEST(DoraUpdate, FollowsItsFactorsOnceToldSo) {
   const nn::Linear below(draw({kOut, kIn}, 4).to(torch::kDouble));
   const auto pair = random_dora(torch::kDouble);
   const auto dora = std::make_shared<DoraUpdate>(below, pair);
-  auto b = pair.lora_b();
+  const auto& b = pair.lora_b();
   b.mul_(3);
   dora->update();
   const auto x = draw({kRows, kIn}, 6).to(torch::kDouble);

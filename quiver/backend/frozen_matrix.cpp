@@ -11,7 +11,7 @@
 
 namespace quiver::backend {
 
-FrozenMatrix::FrozenMatrix(Tensor weight) : FrozenMatrix(weight, nullptr) {
+FrozenMatrix::FrozenMatrix(const Tensor& weight) : FrozenMatrix(weight, nullptr) {
   const torch::NoGradGuard no_grad;
   layout_ = ops_of(weight).lay_out(weight);
 }

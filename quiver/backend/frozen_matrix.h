@@ -29,7 +29,7 @@ class MatrixLayout {
 class FrozenMatrix {
  public:
   FrozenMatrix() = default;
-  explicit FrozenMatrix(torch::Tensor weight);
+  explicit FrozenMatrix(const torch::Tensor& weight);
   /// Of any layout, for the table's columns and for tests.
   FrozenMatrix(const torch::Tensor& weight, std::shared_ptr<const MatrixLayout> layout);
   /// onto + x W^T + bias, [T, N]: x [T, K], bias [N] and onto [T, N] of W's dtype, of any strides; bias and onto may be undefined. Throws

@@ -31,7 +31,7 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
   return ops_of(x).rms_norm_gradient(dy, x, weight, inverse_rms, onto);
 }
 
-void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
   const StageTimer timer(Stage::kRotation);
   expect_layout(x, "x of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
   expect_layout(cosine, "cosine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), x.size(2) / 2});

@@ -26,7 +26,8 @@ torch::Tensor rms_norm_gradient(const torch::Tensor& dy, const torch::Tensor& x,
 enum class Rotation { kForward, kBack };
 /// Rotary position embedding (Su et al. 2021, eq. 34) in the half-split layout of Llama checkpoints: pair (i, i + D/2) of every head is
 /// rotated by the row's angle. x [T, H, D]; cosine and sine [T, D/2] of compute_dtype(x). Writes to `out`, which may not be x.
-void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation, torch::Tensor out);
+void rotate_into(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine, Rotation rotation,
+                 const torch::Tensor& out);
 
 /// silu(gate) * up  (Shazeer 2020, SwiGLU). Same shapes and dtypes; strides may be any.
 torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);

@@ -85,7 +85,7 @@ RoutedAdapters pack_adapters(std::vector<LoraFactors> factors, torch::Device dev
   return adapters;
 }
 
-void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, const Tensor& y) {
   const auto index = chosen.index.contiguous(), weight = chosen.weight.contiguous();
   const auto count = x.size(0);
   if (x.dim() != 2 || x.size(1) != adapters.d_in || index.dim() != 2 || index.size(0) != count || weight.sizes() != index.sizes() ||

@@ -83,6 +83,6 @@ enum class Combine {
 /// y [T, d_out] += the updates of the chosen adapters of x [T, d_in], summed in float32 (float64 for float64 x) and rounded once to x's
 /// dtype. y is contiguous, of x's dtype and device, which is that of the adapters. kParams wants adapters of one rank and one scaling. On
 /// the CPU an adapter that is not chosen is not read. Throws kInternal for arguments that do not fit.
-void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, torch::Tensor y);
+void add_routed(const RoutedAdapters& adapters, const torch::Tensor& x, const Chosen& chosen, Combine combine, const torch::Tensor& y);
 
 }  // namespace quiver::backend

@@ -109,7 +109,7 @@ RequestId Session::add(Request request) {
          request.name, wanted, pages_.page_rows(), pages_.num_pages());
   }
   Sampler sampler(request.options.sampler);
-  waiting_.push_back({next_id_, std::move(request), std::move(sampler)});
+  waiting_.push_back({next_id_, std::move(request), sampler});
   return next_id_++;
 }
 

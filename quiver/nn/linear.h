@@ -21,7 +21,7 @@ class Linear {
   /// Throws kMismatch unless bias, if defined, is [d_out] of the matrix' dtype.
   explicit Linear(MatrixPtr weight, torch::Tensor bias = {});
   /// make_matrix(weight) with a bias.
-  explicit Linear(torch::Tensor weight, torch::Tensor bias = {}) : Linear(make_matrix(std::move(weight)), std::move(bias)) {}
+  explicit Linear(const torch::Tensor& weight, torch::Tensor bias = {}) : Linear(make_matrix(weight), std::move(bias)) {}
 
   std::int64_t in_features() const { return weight_->in_features(); }
   std::int64_t out_features() const { return weight_->out_features(); }

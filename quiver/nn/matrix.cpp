@@ -3,7 +3,6 @@
 #include <torch/utils.h>
 
 #include <mutex>
-#include <utility>
 
 #include "quiver/backend/frozen_matrix.h"
 #include "quiver/base/error.h"
@@ -16,8 +15,8 @@ namespace {
 /// W, and once a backward pass has asked for it W^T, each in one layout.
 class FrozenWeight final : public Matrix {
  public:
-  explicit FrozenWeight(torch::Tensor weight)
-      : in_(weight.size(1)), out_(weight.size(0)), device_(weight.device()), dtype_(weight.scalar_type()), matrix_(std::move(weight)) {}
+  explicit FrozenWeight(const torch::Tensor& weight)
+      : in_(weight.size(1)), out_(weight.size(0)), device_(weight.device()), dtype_(weight.scalar_type()), matrix_(weight) {}
 
   std::int64_t in_features() const override { return in_; }
   std::int64_t out_features() const override { return out_; }
@@ -48,11 +47,11 @@ class FrozenWeight final : public Matrix {
 
 }  // namespace
 
-MatrixPtr make_matrix(torch::Tensor weight) {
+MatrixPtr make_matrix(const torch::Tensor& weight) {
   if (weight.dim() != 2) {
     fail(ErrorKind::kMismatch, "not a linear map: weight is {}; expected [d_out, d_in]", tensor::describe(weight));
   }
-  return std::make_shared<FrozenWeight>(std::move(weight));
+  return std::make_shared<FrozenWeight>(weight);
 }
 
 }  // namespace quiver::nn

@@ -31,6 +31,6 @@ class Matrix {
 using MatrixPtr = std::shared_ptr<const Matrix>;
 
 /// W [d_out, d_in] in the layout that this machine multiplies fastest (backend::FrozenMatrix). Throws kMismatch unless it is a matrix.
-MatrixPtr make_matrix(torch::Tensor weight);
+MatrixPtr make_matrix(const torch::Tensor& weight);
 
 }  // namespace quiver::nn

@@ -41,7 +41,7 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
 }
 
 template <CpuIsa kIsa, typename T>
-void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
   const float sign = rotation == Rotation::kBack ? -1.0f : 1.0f;
   const auto* in = trusted_data<T>(x);
   const auto *c = trusted_data<float>(cosine), *s = trusted_data<float>(sine);

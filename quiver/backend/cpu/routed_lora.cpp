@@ -146,7 +146,7 @@ Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor&
 }
 
 template <CpuIsa kIsa, typename T>
-void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, const Tensor& y) {
   auto task = lora_task<T>(adapters.layout.lora_a, x, chosen.index);
   if (x.size(0) == 0) return;
   task.y = mutable_trusted_data<T>(y);

@@ -23,7 +23,7 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device d
   return {.lora_a = torch::cat(a).to(device), .lora_b = torch::cat(b_t).to(device), .owner = torch::tensor(owner, torch::kLong).to(device)};
 }
 
-void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, const Tensor& y) {
   const auto num_adapters = static_cast<std::int64_t>(adapters.factors.size());
   const auto weights = torch::zeros({x.size(0), num_adapters}, chosen.weight.options())
                            .scatter_(1, chosen.index, chosen.weight)

@@ -32,7 +32,7 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
   return onto.defined() ? onto + dx : dx;
 }
 
-void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, Tensor out) {
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
   const auto wide = compute_dtype(x.scalar_type());
   const auto c = cosine.to(wide).unsqueeze(1);  // [T, 1, D/2]
   const auto s = (rotation == Rotation::kBack ? -sine : sine).to(wide).unsqueeze(1);
@@ -156,7 +156,7 @@ Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor&
   return each.gather(1, index.unsqueeze(2).expand({-1, -1, rows.size(1)}));
 }
 
-void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, Tensor y) {
+void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& chosen, Combine combine, const Tensor& y) {
   const auto dtype = compute_dtype(x.scalar_type());
   const auto tokens = x.to(dtype);
   const auto& factors = adapters.factors;
