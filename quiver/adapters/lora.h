@@ -29,7 +29,7 @@ bool changes_nothing(const LoraAdapter& adapter);
 /// Dtype:  any floating dtype, the same for A and B.
 ///
 /// A pair with a magnitude m [d_out], of A's dtype, is a DoRA (Liu et al. 2024): what it does depends on the weight too
-/// (dora_linear.h), and delta_w is of the direction alone.
+/// (dora_update.h), and delta_w is of the direction alone.
 /// A value type: copies share storage, as torch::Tensor does. Immutable, thread-safe.
 class LoraPair {
  public:
