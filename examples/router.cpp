@@ -6,9 +6,7 @@
 
 #include "quiver/quiver.h"
 
-/// Sends a token to the adapter whose update of it is the longest:
-///
-///   n(x) = argmax_n |s_n B_n A_n x|,   weight 1
+/// Sends a token to the adapter whose update of it is the longest: n(x) = argmax_n |s_n B_n A_n x|, with weight 1.
 class LongestUpdate final : public quiver::routing::Router {
  public:
   explicit LongestUpdate(std::vector<quiver::adapters::LoraPair> pairs) : pairs_(std::move(pairs)) {}
@@ -29,7 +27,7 @@ class LongestUpdate final : public quiver::routing::Router {
 int main(int argc, char** argv) try {
   using namespace quiver;
   if (argc < 5) fail(ErrorKind::kUsage, "usage: example_router BASE CONTEXT CONTINUATION ADAPTER...");
-  const auto base = methods::load_base(argv[1], tensor::resolve_placement("auto", "auto"));
+  const auto base = methods::load_base(argv[1], tensor::resolve_placement("auto", "float32"));
   std::vector<adapters::LoraAdapter> adapters;
   for (int i = 4; i < argc; ++i) adapters.push_back(adapters::load_peft(argv[i]));
   routing::check_alike(adapters);  // all change the same linear maps
@@ -49,11 +47,12 @@ int main(int argc, char** argv) try {
   for (const auto& [name, model] : {std::pair("base", base.llama), std::pair("routed", base.llama.with_linears(linears))}) {
     std::cout << name << ": log p = " << eval::score_sequences(model, requests, {}, quiet)[0].log_prob << "\n";
   }
-  std::vector<std::int64_t> choices(adapters.size());  // over all tokens and linear maps
-  for (const auto& [path, usage] : recorder.usage()[""]) {
-    for (std::size_t n = 0; n < choices.size(); ++n) choices[n] += usage.choices[n];
+  const auto usages = recorder.usage().at("");  // by path
+  for (std::size_t n = 0; n < adapters.size(); ++n) {
+    std::int64_t count = 0;
+    for (const auto& [path, usage] : usages) count += usage.choices[n];
+    std::cout << adapters[n].name << ": chosen " << count << " times\n";
   }
-  for (std::size_t n = 0; n < choices.size(); ++n) std::cout << adapters[n].name << ": chosen " << choices[n] << " times\n";
 } catch (const std::exception& error) {
   std::cerr << error.what() << "\n";
   return 1;

@@ -35,7 +35,7 @@ class Examples(Case):
         requests = self.tmp / "requests.jsonl"
         write_jsonl(requests, [{"context": context, "continuation": continuation}])
         use = ["--adapter", adapter] if adapter else []
-        return json.loads(run("score", "--base", TINY, *use, "--input", requests).stdout)["logprob"]
+        return json.loads(run("score", "--base", TINY, "--dtype", "float32", *use, "--input", requests).stdout)["logprob"]
 
     def route(self, *adapters):
         """Log-probabilities of " positive" by the base and by the router, and the choices of each adapter by its name."""
