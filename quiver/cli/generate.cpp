@@ -7,7 +7,7 @@
 #include "quiver/cli/command.h"
 #include "quiver/cli/line_output.h"
 #include "quiver/cli/terminal.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/io/json.h"
 #include "quiver/methods/adapted_model.h"
 
@@ -24,14 +24,11 @@ struct GenerateOptions {
   model::RequestOptions request;
 };
 
-std::vector<std::int32_t> encode(const methods::BaseModel& base, const std::string& prompt, const std::string& where) {
-  if (!base.format.chat) return data::encode_text(base.tokenizer, prompt);
-  return data::encode_messages(base.tokenizer, base.format, {{"user", prompt}}, where);
-}
-
 /// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
 std::vector<std::int32_t> encode(const methods::BaseModel& base, const nlohmann::json& row, const std::string& where) {
-  if (!row.contains("messages")) return encode(base, io::require_string(row, "prompt", where), where);
+  if (!row.contains("messages")) {
+    return data::encode_user_text(base.tokenizer, base.format, io::require_string(row, "prompt", where), where);
+  }
   if (row.contains("prompt")) fail(ErrorKind::kBadFormat, "{}: the row has both 'messages' and 'prompt'; expected one of them", where);
   return data::encode_messages(base.tokenizer, base.format, data::read_request(row.at("messages"), where), where);
 }
@@ -39,7 +36,8 @@ std::vector<std::int32_t> encode(const methods::BaseModel& base, const nlohmann:
 /// One prompt, its answer appearing as it is made.
 void run_prompt(const GenerateOptions& options, const methods::BaseModel& base, const methods::AdaptedModel& model) {
   text::StreamDecoder decoder(base.tokenizer, /*skip_special=*/true);
-  const std::vector<std::vector<std::int32_t>> prompts = {encode(base, *options.prompt, "the prompt")};
+  const std::vector<std::vector<std::int32_t>> prompts = {
+      data::encode_user_text(base.tokenizer, base.format, *options.prompt, "the prompt")};
   NoProgress quiet;
   const model::GenerateOptions generate{
       .assignments = model.groups_of(prompts, quiet), .names = {model.name, {"the prompt"}}, .stop = process_stop()};

@@ -201,6 +201,11 @@ Ids encode_messages(const Tokenizer& tokenizer, const PromptFormat& format, std:
   return tokenizer.encode(render(format, with_system(format, std::move(messages)), /*add_generation_prompt=*/true, where));
 }
 
+Ids encode_user_text(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view text, const std::string& where) {
+  if (!format.chat) return encode_text(tokenizer, text);
+  return encode_messages(tokenizer, format, {{"user", std::string(text)}}, where);
+}
+
 forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
                                 std::string_view continuation, const std::string& where) {
   if (format.chat) return encode_request(tokenizer, format, std::vector<Message>{{"user", std::string(context)}}, continuation, where);

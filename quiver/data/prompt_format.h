@@ -60,6 +60,10 @@ std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, const 
 std::vector<std::int32_t> encode_messages(const text::Tokenizer& tokenizer, const PromptFormat& format, std::vector<text::Message> messages,
                                           const std::string& where);
 
+/// The same for one text: bare, the text as it is (encode_text in data/encode.h); in chat, the user's message.
+std::vector<std::int32_t> encode_user_text(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view text,
+                                           const std::string& where);
+
 /// Continuation after context. Bare: as encode_request (data/encode.h). Chat: the context is the user's message, and the continuation
 /// begins the assistant's; nothing ends it. `where` is the sequence's name and begins messages. Throws kUsage for an empty continuation,
 /// and as ChatTemplate::render.

@@ -118,6 +118,15 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
   return base;
 }
 
+adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
+                                      std::uint64_t seed, adapters::LoraInit init) {
+  auto adapter = adapters::initial_adapter(name, options, base.llama.linears(), seed, init);
+  adapter.base_model = base.llama.spec().name;
+  adapter.base_fingerprint = base.llama.fingerprint();
+  adapter.prompt_format = data::describe(base.format);
+  return adapter;
+}
+
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens) {
   const auto context = base.lm.spec().max_positions;
   if (max_new_tokens >= context) {

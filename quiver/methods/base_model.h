@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "quiver/adapters/init.h"
 #include "quiver/base/progress.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/model/model.h"
@@ -58,6 +59,11 @@ std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std:
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
 /// Throws kMismatch if the tokenizer has more tokens than the model.
 BaseModel load_base(const std::string& path, tensor::Placement placement);
+
+/// adapters::initial_adapter with what is known of the base and its format of prompts.
+adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
+                                      std::uint64_t seed, adapters::LoraInit init = adapters::LoraInit::kMttl);
+
 /// The path that load_base loads: `path`, or where the default base model is. Throws kNotFound if that was not fetched.
 std::filesystem::path base_path_or_default(const std::string& path);
 

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "quiver/base/error.h"
-#include "quiver/data/encode.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/methods/table.h"
 #include "quiver/model/decoder.h"
 #include "quiver/nn/tap.h"
@@ -94,8 +94,7 @@ json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapt
 json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress) {
   if (use.source.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
   methods::expect_routing(use.method.row());
-  const auto prompt =
-      base.format.chat ? data::encode_messages(base.tokenizer, base.format, {{"user", text}}, "") : data::encode_text(base.tokenizer, text);
+  const auto prompt = data::encode_user_text(base.tokenizer, base.format, text, "");
   if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(use.source.library);
   const auto routed = methods::routed_adapters(base, library, use, progress);

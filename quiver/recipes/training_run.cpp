@@ -104,11 +104,7 @@ void FreshAdapter::add_to(methods::ArtifactKey& key) const {
 }
 
 adapters::LoraAdapter FreshAdapter::make(const methods::BaseModel& base) const {
-  auto adapter = adapters::initial_adapter(name, options, base.lm.linears(), seed, init);
-  adapter.base_model = base.lm.spec().name;
-  adapter.base_fingerprint = base.lm.fingerprint();
-  adapter.prompt_format = data::describe(base.format);
-  return adapter;
+  return methods::initial_adapter(base, name, options, seed, init);
 }
 
 void MixtureInputs::add_to(methods::ArtifactKey& key) const {

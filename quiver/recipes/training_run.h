@@ -82,7 +82,6 @@ struct FreshAdapter {
   adapters::LoraInit init = adapters::LoraInit::kMttl;
   std::uint64_t seed = 0;
   void add_to(methods::ArtifactKey& key) const;
-  /// adapters::initial_adapter with what is known of the base and its format of prompts.
   adapters::LoraAdapter make(const methods::BaseModel& base) const;
 };
 
