@@ -120,9 +120,9 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
 
 adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
                                       std::uint64_t seed, adapters::LoraInit init) {
-  auto adapter = adapters::initial_adapter(name, options, base.llama.linears(), seed, init);
-  adapter.base_model = base.llama.spec().name;
-  adapter.base_fingerprint = base.llama.fingerprint();
+  auto adapter = adapters::initial_adapter(name, options, base.lm.linears(), seed, init);
+  adapter.base_model = base.lm.spec().name;
+  adapter.base_fingerprint = base.lm.fingerprint();
   adapter.prompt_format = data::describe(base.format);
   return adapter;
 }
