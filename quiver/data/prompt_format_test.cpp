@@ -94,6 +94,13 @@ TEST_F(ChatFormatTest, BareTextIsWhatItWas) {
       "usage: t.jsonl:3: the row is a conversation, which bare text cannot hold: use a base with a chat template, without `chat=false`");
 }
 
+TEST_F(ChatFormatTest, OneTextIsItselfOrTheUsersMessage) {
+  EXPECT_EQ(encode_user_text(tokenizer_, {}, "What is 2 + 2?", "the prompt"), encode_text(tokenizer_, "What is 2 + 2?"));
+  const auto ids = encode_user_text(tokenizer_, format_, "What is 2 + 2?", "the prompt");
+  EXPECT_EQ(ids, encode_messages(tokenizer_, format_, {{"user", "What is 2 + 2?"}}, "the prompt"));
+  EXPECT_GT(ids.size(), encode_text(tokenizer_, "What is 2 + 2?").size());
+}
+
 TEST_F(ChatFormatTest, SequencesAndErrorsNameTheirRow) {
   const PromptFormat bare;
   const std::string where = "r.jsonl:4 (set 'r', row 'x')";

@@ -10,8 +10,8 @@
 
 namespace quiver::train {
 
-/// Runs the trainer to its end. A checkpoint at `checkpoint` is taken up if it is of the same `key`; another is written now and then, and
-/// when a stop is asked for; none is left behind at the end.
+/// Runs the trainer to its end. A checkpoint at `checkpoint` is taken up if it has the same `key`. Another is written now and then, and
+/// when a stop is asked for. The caller removes the last one.
 double run_training(Trainer& trainer, const std::string& name, const std::filesystem::path& checkpoint, const std::string& key,
                     double checkpoint_seconds, Progress& progress);
 /// A trainer with the name, checkpoint and key that run_training takes.
