@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Two builds of the program side by side: times and peak memory of training, scoring and decoding.
 
-    bench/refactoring.py BEFORE AFTER [--rounds 5] [--only NAME ...]
+    bench/refactoring.py BEFORE AFTER [--rounds 5] [--only NAME ...] [--output FILE]
 
 Runs of the two programs alternate, and the first of a pair changes. Prints medians and the median ratio of pairs, before / after: above 1 the new one is faster, and for memory smaller."""
 import argparse
@@ -44,11 +44,9 @@ def decoding(program, count, folder):
     words = "one two three four five six seven eight nine ten".split()
     lines = [json.dumps({"prompt": f"Tell a long story about {words[i % 10]} birds and {words[i // 10]} trees."}) for i in range(count)]
     prompts.write_text("\n".join(lines) + "\n")
-    seconds, made = {}, {}
+    seconds = {}
     for tokens in (8, NEW_TOKENS):
-        output, seconds[tokens], peak = run(
-            program, ["generate", "--input", str(prompts), "--max-new-tokens", str(tokens), "--json"])
-        made[tokens] = output
+        _, seconds[tokens], peak = run(program, ["generate", "--input", str(prompts), "--max-new-tokens", str(tokens)])
     return {"ms a step": (seconds[NEW_TOKENS] - seconds[8]) / (NEW_TOKENS - 8) * 1000}, peak
 
 
@@ -68,7 +66,15 @@ def main():
     parser.add_argument("after")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--output", help="the figures as JSON")
     options = parser.parse_args()
+    rows = []
+
+    def show(name, key, before, after):
+        ratio = statistics.median(b / a for a, b in zip(after, before))
+        rows.append({"work": name, "what": key, "before": statistics.median(before), "after": statistics.median(after), "ratio": ratio})
+        print(f"{name:34} {key:24} {rows[-1]['before']:10.1f} {rows[-1]['after']:10.1f} {ratio:7.3f}", flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:
             seen = {"before": [], "after": []}
@@ -77,12 +83,10 @@ def main():
                 for which, program in pair if i % 2 == 0 else pair[::-1]:
                     seen[which].append(measure(program, CASES[name], pathlib.Path(folder)))
             for key in seen["before"][0][0]:
-                rates = {which: [rate[key] for rate, _ in runs] for which, runs in seen.items()}
-                ratio = statistics.median(b / a for a, b in zip(rates["after"], rates["before"]))
-                print(f"{name:34} {key:24} {statistics.median(rates['before']):10.1f} {statistics.median(rates['after']):10.1f} {ratio:7.3f}", flush=True)
-            peaks = {which: [peak for _, peak in runs] for which, runs in seen.items()}
-            ratio = statistics.median(b / a for a, b in zip(peaks["after"], peaks["before"]))
-            print(f"{name:34} {'peak MiB':24} {statistics.median(peaks['before']):10.1f} {statistics.median(peaks['after']):10.1f} {ratio:7.3f}", flush=True)
+                show(name, key, *([rate[key] for rate, _ in seen[which]] for which in ("before", "after")))
+            show(name, "peak MiB", *([peak for _, peak in seen[which]] for which in ("before", "after")))
+    if options.output:
+        pathlib.Path(options.output).write_text(json.dumps({"rounds": options.rounds, "figures": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
