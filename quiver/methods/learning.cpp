@@ -96,26 +96,30 @@ template <typename... Groups>
 struct LearningOptions : Groups... {};
 
 template <typename Options>
-Method row(MethodText text, const Schema<Options>& schema, LearningPlan (*plan)(const Options&)) {
-  return {.name = std::move(text.name),
-          .label = std::move(text.label),
+Method row(const MethodText& text, const Schema<Options>& schema, LearningPlan (*plan)(const Options&)) {
+  return {.name = text.name,
+          .label = text.label,
           .family = Family::kLearnt,
-          .what = std::move(text.what),
-          .source = std::move(text.source),
+          .what = text.what,
+          .source = text.source,
           .options = schema.options(),
           .make = MakePlan([schema, plan](const OptionValues& values) { return plan(schema.read(values)); })};
 }
 
-template <LearningStart kStart>
-LearningPlan started(const LearningOptions<Retrieval>& options) {
-  LearningPlan plan{.start = kStart};
+LearningPlan plan_of(LearningStart start, const Retrieval& options) {
+  LearningPlan plan{.start = start};
   options.apply(plan);
   return plan;
 }
 
+template <LearningStart kStart>
+LearningPlan started(const LearningOptions<Retrieval>& options) {
+  return plan_of(kStart, options);
+}
+
 template <bool kTrainsSkills>
 LearningPlan poly(const LearningOptions<Retrieval, Granularity, LogitRate>& options) {
-  auto plan = started<LearningStart::kMixture>({options});
+  auto plan = plan_of(LearningStart::kMixture, options);
   plan.shape = {.rule = MixRule::kSigmoid, .unit = options.granularity};
   plan.trains_skills = kTrainsSkills;
   plan.logit_rate = options.logit_lr;
@@ -124,7 +128,7 @@ LearningPlan poly(const LearningOptions<Retrieval, Granularity, LogitRate>& opti
 
 template <bool kTrainsSkills>
 LearningPlan mhr(const LearningOptions<Retrieval, Granularity, Heads, LogitRate>& options) {
-  auto plan = started<LearningStart::kMixture>({options});
+  auto plan = plan_of(LearningStart::kMixture, options);
   plan.shape = {.rule = MixRule::kSigmoid, .unit = options.granularity, .num_heads = options.heads};
   plan.trains_skills = kTrainsSkills;
   plan.logit_rate = options.logit_lr;
@@ -132,7 +136,7 @@ LearningPlan mhr(const LearningOptions<Retrieval, Granularity, Heads, LogitRate>
 }
 
 LearningPlan weights(const LearningOptions<Retrieval, LogitRate>& options) {
-  auto plan = started<LearningStart::kMixture>({options});
+  auto plan = plan_of(LearningStart::kMixture, options);
   plan.shape = {.rule = MixRule::kLinear, .unit = MixUnit::kModel};
   plan.trains_skills = false;
   plan.starts_equal = true;
@@ -141,7 +145,7 @@ LearningPlan weights(const LearningOptions<Retrieval, LogitRate>& options) {
 }
 
 LearningPlan lorahub(const LearningOptions<Retrieval, SearchChoice>& options) {
-  auto plan = started<LearningStart::kSearch>({options});
+  auto plan = plan_of(LearningStart::kSearch, options);
   plan.search = {.method = options.search, .max_evaluations = options.evaluations, .bound = 1.5};
   plan.objective = options.objective;
   plan.penalty = options.penalty;
@@ -151,7 +155,7 @@ LearningPlan lorahub(const LearningOptions<Retrieval, SearchChoice>& options) {
 }
 
 LearningPlan pi_tuning(const LearningOptions<Retrieval, Granularity, LogitRate>& options) {
-  auto plan = started<LearningStart::kMixture>({options});
+  auto plan = plan_of(LearningStart::kMixture, options);
   plan.usual_retrieve = 4;  // the paper leaves their number to the user
   plan.retrieve_by = RetrieveBy::kFisher;
   plan.shape = {.rule = MixRule::kSoftmax, .unit = options.granularity};
@@ -162,7 +166,7 @@ LearningPlan pi_tuning(const LearningOptions<Retrieval, Granularity, LogitRate>&
 
 /// A row of these groups of options; Retrieval's come first.
 template <typename... Groups>
-Method with(MethodText text, LearningPlan (*plan)(const LearningOptions<Retrieval, Groups...>&)) {
+Method with(const MethodText& text, LearningPlan (*plan)(const LearningOptions<Retrieval, Groups...>&)) {
   return row(std::move(text), schema_of<LearningOptions<Retrieval, Groups...>, Retrieval, Groups...>(), plan);
 }
 

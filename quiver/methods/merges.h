@@ -46,19 +46,19 @@ inline constexpr const char* kNothingMore = "nothing more";
 
 /// A row of the family kMerge. `Options` derives from MergeRank; `needs` is what the adapters must agree on.
 template <typename Options, typename Merge>
-Method merge_method(MethodText text, std::string needs, const Schema<Options>& schema, Merge merge) {
+Method merge_method(const MethodText& text, const std::string& needs, const Schema<Options>& schema, Merge merge) {
   const auto make = [name = text.name, schema, merge](std::span<const adapters::LoraAdapter> adapters, const OptionValues& values) {
     const auto options = schema.read(values);
     return finish_merge(name, merge(adapters, options), options);
   };
-  return {.name = std::move(text.name),
-          .label = std::move(text.label),
+  return {.name = text.name,
+          .label = text.label,
           .family = Family::kMerge,
-          .what = std::move(text.what),
-          .source = std::move(text.source),
+          .what = text.what,
+          .source = text.source,
           .options = schema.options(),
           .make = MakeMerged(make),
-          .needs = std::move(needs)};
+          .needs = needs};
 }
 
 /// All merges of folder merge/, in the order of the table.

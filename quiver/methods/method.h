@@ -93,27 +93,28 @@ struct MethodText {
 
 /// A row of one of the families kToken and kPrompt.
 template <typename Options>
-Method routed_method(Family family, MethodText text, const Schema<Options>& schema,
+Method routed_method(Family family, const MethodText& text, const Schema<Options>& schema,
                      RoutedAdapters (*make)(const LibraryContext&, const Options&)) {
   return {
-      .name = std::move(text.name),
-      .label = std::move(text.label),
+      .name = text.name,
+      .label = text.label,
       .family = family,
-      .what = std::move(text.what),
-      .source = std::move(text.source),
+      .what = text.what,
+      .source = text.source,
       .options = schema.options(),
       .make = MakeRouted([schema, make](const LibraryContext& in, const OptionValues& values) { return make(in, schema.read(values)); })};
 }
 
 /// A row of the family kMerge for an adapter that an option names.
 template <typename Options>
-Method named_method(MethodText text, const Schema<Options>& schema, adapters::LoraAdapter (*make)(const LibraryContext&, const Options&)) {
+Method named_method(const MethodText& text, const Schema<Options>& schema,
+                    adapters::LoraAdapter (*make)(const LibraryContext&, const Options&)) {
   return {
-      .name = std::move(text.name),
-      .label = std::move(text.label),
+      .name = text.name,
+      .label = text.label,
       .family = Family::kMerge,
-      .what = std::move(text.what),
-      .source = std::move(text.source),
+      .what = text.what,
+      .source = text.source,
       .options = schema.options(),
       .make = MakeNamed([schema, make](const LibraryContext& in, const OptionValues& values) { return make(in, schema.read(values)); })};
 }

@@ -46,7 +46,9 @@ void check_number(const Option& option, double value, const std::string& text) {
 }
 
 bool is_set(const json& value) {
-  return !value.is_null() && value != false && value != 0 && value != "" && !((value.is_array() || value.is_object()) && value.empty());
+  if (value.is_string()) return !value.get_ref<const std::string&>().empty();
+  if (value.is_array() || value.is_object()) return !value.empty();
+  return !value.is_null() && value != false && value != 0;
 }
 
 /// "one, two, three".

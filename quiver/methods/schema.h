@@ -109,8 +109,8 @@ template <typename Options>
 class Schema {
  public:
   template <typename T, typename Owner>
-  Schema& add(T Owner::*member, std::string name, OptionText about) {
-    options_.push_back({.name = std::move(name), .type = type_of(static_cast<T*>(nullptr)), .about = std::move(about)});
+  Schema& add(T Owner::*member, const std::string& name, const OptionText& about) {
+    options_.push_back({.name = name, .type = type_of(static_cast<T*>(nullptr)), .about = about});
     options_.back().initial = json_of(Options{}.*member);
     setters_.push_back([member](Options& into, const nlohmann::json& value) { set(into.*member, value); });
     return *this;
@@ -118,8 +118,9 @@ class Schema {
 
   /// A member that is an enumerator, or an optional of one, by words.
   template <typename T, typename Owner, typename Enum>
-  Schema& add_words(T Owner::*member, std::string name, std::vector<std::pair<std::string, Enum>> words, OptionText about) {
-    Option option{.name = std::move(name), .type = OptionType::kWord, .about = std::move(about)};
+  Schema& add_words(T Owner::*member, const std::string& name, const std::vector<std::pair<std::string, Enum>>& words,
+                    const OptionText& about) {
+    Option option{.name = name, .type = OptionType::kWord, .about = about};
     const T initial = Options{}.*member;
     for (const auto& [word, value] : words) {
       option.words.push_back(word);
