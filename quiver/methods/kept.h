@@ -36,8 +36,11 @@ std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, cons
   std::vector<const Inputs*> missing;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     auto found = library.find_artifact(ArtifactKey(what).add(inputs[i]).hex());
-    if (found) results[i] = *std::move(found);
-    if (!found) missing.push_back(&inputs[i]);
+    if (found) {
+      results[i] = *std::move(found);
+    } else {
+      missing.push_back(&inputs[i]);
+    }
   }
   if (missing.empty()) return results;
   auto computed = compute(missing, progress);

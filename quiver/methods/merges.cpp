@@ -65,21 +65,21 @@ std::int64_t widest_rank(Adapters adapters) {
 }
 
 template <typename Merge>
-Method plain(MethodText text, const char* needs, Merge merge) {
-  return merge_method(std::move(text), needs, schema_with<>(), [merge](Adapters adapters, const OptionsOf<>&) { return merge(adapters); });
+Method plain(const MethodText& text, const char* needs, Merge merge) {
+  return merge_method(text, needs, schema_with<>(), [merge](Adapters adapters, const OptionsOf<>&) { return merge(adapters); });
 }
 
 /// By weights.
 template <typename Merge>
-Method weighted(MethodText text, const char* needs, Merge merge) {
-  return merge_method(std::move(text), needs, schema_with<Weighted>(), [merge](Adapters adapters, const OptionsOf<Weighted>& options) {
+Method weighted(const MethodText& text, const char* needs, Merge merge) {
+  return merge_method(text, needs, schema_with<Weighted>(), [merge](Adapters adapters, const OptionsOf<Weighted>& options) {
     return merge(adapters, weights_of(options.weights, adapters), options);
   });
 }
 
 template <typename... Groups>
-Method by_peft(merge::PeftCombination combination, MethodText text) {
-  return merge_method(std::move(text), kRanksAgree, schema_with<Weighted, Groups...>(),
+Method by_peft(merge::PeftCombination combination, const MethodText& text) {
+  return merge_method(text, kRanksAgree, schema_with<Weighted, Groups...>(),
                       [combination](Adapters adapters, const OptionsOf<Weighted, Groups...>& options) {
                         merge::PeftMergeOptions peft{.combination = combination, .density = kTrimDensity};
                         if constexpr (requires { options.density; }) peft.density = options.density;
