@@ -13,10 +13,6 @@ namespace quiver::library {
 namespace {
 
 namespace fs = std::filesystem;
-using adapters::message_of;
-using adapters::random_adapter;
-using adapters::same_pairs;
-using io::TempFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

@@ -8,9 +8,14 @@
 
 namespace quiver::library {
 
+using adapters::message_of;
+using adapters::random_adapter;
+using adapters::same_pairs;
+using io::TempFolder;
+
 inline const Base kBase{.name = "llama-tiny", .fingerprint = "f00d"};
 
-inline Library new_library(const io::TempFolder& temp) { return Library::create(temp / "lib", kBase); }
+inline Library new_library(const TempFolder& temp) { return Library::create(temp / "lib", kBase); }
 
 /// All findings, one a line.
 inline std::string findings_of(const Library& library) {

@@ -25,7 +25,6 @@ std::vector<std::string> names_of_kind(const library::Library& library, std::spa
 model::Model with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
   auto placed = adapter;
   for (auto& [path, pair] : placed.pairs) pair = pair.to(base.lm.placement().device, torch::kFloat);
-  placed.options.dropout = 0;  // a matter of training only
   return base.lm.with_linears(adapters::attach(base.lm.linears(), placed));
 }
 

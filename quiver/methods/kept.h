@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,9 +34,11 @@ std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, cons
                                            std::vector<tensor::TensorMap> (*compute)(std::span<const Inputs* const>, Progress&),
                                            Progress& progress) {
   std::vector<tensor::TensorMap> results(inputs.size());
+  std::vector<std::string> keys;
   std::vector<const Inputs*> missing;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    auto found = library.find_artifact(ArtifactKey(what).add(inputs[i]).hex());
+    keys.push_back(ArtifactKey(what).add(inputs[i]).hex());
+    auto found = library.find_artifact(keys[i]);
     if (found) {
       results[i] = *std::move(found);
     } else {
@@ -48,7 +51,7 @@ std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, cons
     const auto i = static_cast<std::size_t>(missing[m] - inputs.data());
     about[i]["what"] = what;
     results[i] = std::move(computed.at(m));
-    library.store_artifact(ArtifactKey(what).add(inputs[i]).hex(), results[i], about[i]);
+    library.store_artifact(keys[i], results[i], about[i]);
   }
   return results;
 }

@@ -21,6 +21,9 @@ std::span<const Family> families() {
   static const Family table[] = {QUIVER_FAMILIES(QUIVER_ROW)};
   return table;
 }
+#undef QUIVER_DECLARE
+#undef QUIVER_ROW
+#undef QUIVER_FAMILIES
 
 namespace {
 

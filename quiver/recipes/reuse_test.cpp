@@ -21,6 +21,7 @@
 #include "quiver/model/decoder.h"
 #include "quiver/model/generate.h"
 #include "quiver/nn/tap.h"
+#include "quiver/recipes/test_support.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
@@ -33,7 +34,6 @@ using quiver::testing::draw;
 using quiver::testing::message_of;
 using ::testing::HasSubstr;
 
-const std::string kBase = "tests/golden/model/llama-tied";
 const CalibrationText kCalibration{.num_prompts = 8, .max_tokens = 12};
 
 std::vector<Prompt> random_prompts(std::size_t count, std::uint64_t seed) {
@@ -54,44 +54,8 @@ torch::Tensor hidden_alone(const model::Model& model, const Prompt& prompt) {
   return model::hidden_of_all(model, model::forest_rows(forest));
 }
 
-/// A library of `count` random adapters "a0", "a1", ... for the tiny model.
-class ReuseTest : public ::testing::Test {
+class ReuseTest : public LibraryOnDisk {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) / ("quiver-reuse-" + std::to_string(::getpid()));
-    io::remove_tree(folder_);
-    fs::create_directories(folder_ / "tasks");
-  }
-  void TearDown() override { io::remove_tree(folder_); }
-
-  adapters::LoraAdapter adapter(const std::string& name, std::uint64_t seed) const {
-    auto made = adapters::initial_adapter(name, {}, base_.lm.linears(), 1);
-    for (auto& [path, pair] : made.pairs) {
-      const auto noise = draw(pair.lora_a().sizes(), derive_seed(seed, path + " a"), 0.05);
-      pair = adapters::LoraPair(pair.lora_a() + noise, draw(pair.lora_b().sizes(), derive_seed(seed, path + " b"), 0.1), pair.alpha());
-    }
-    made.base_model = base_.lm.spec().name;
-    made.base_fingerprint = base_.lm.fingerprint();
-    return made;
-  }
-
-  AnyMethod library_of(const std::vector<std::uint64_t>& seeds) {
-    auto library = library::Library::open_or_create(folder_ / "library", {base_.lm.spec().name, base_.lm.fingerprint()});
-    for (std::size_t i = 0; i < seeds.size(); ++i) {
-      const auto name = "a" + std::to_string(i);
-      library.add(adapter(name, seeds[i]), {.tasks = {name}});
-      std::ofstream rows(folder_ / "tasks" / (name + ".jsonl"));
-      for (int row = 0; row < 4; ++row) {
-        rows << R"({"split":"train","id":")" << row << R"(","source":"task number )" << seeds[i] << " says " << row * 17 + seeds[i]
-             << R"(","target":"yes"})"
-             << "\n";
-      }
-    }
-    return {.source = {.library = (folder_ / "library").string()},
-            .options = {
-                {"task_data", (folder_ / "tasks").string()}, {"task_samples", 3}, {"calibration_prompts", 8}, {"calibration_tokens", 12}}};
-  }
-
   std::vector<std::string> methods() const {
     // Merges by name have their own tests (methods/merges_test.cpp); some of them change even a single adapter.
     std::vector<std::string> names = {"oracle=a0", "mean", "mean-products"};
@@ -114,6 +78,17 @@ class ReuseTest : public ::testing::Test {
     return eval::score_sequences(model.lm, sequences, {}, progress_);
   }
 
+  void expect_all_are_the_first_adapter(const std::vector<std::uint64_t>& seeds) {
+    auto choice = library_of(seeds);
+    choice.method = "oracle=a0";
+    const auto expected = scores(choice);
+    for (const auto& method : methods()) {
+      choice.method = method;
+      const auto found = scores(choice);
+      for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 2e-4) << method;
+    }
+  }
+
   torch::Tensor scores_by_definition(const Prompt& prompt, const Scoring& scoring) const;
 
   /// Z [P, N] of the prompts, each alone, against the calibration text.
@@ -129,33 +104,10 @@ class ReuseTest : public ::testing::Test {
     const auto of_text = means_of(calibration_text), of_prompts = means_of(prompts);
     return ((of_prompts - of_text.mean(0)) / of_text.var(0, false).sqrt()).mean(1);
   }
-
-  fs::path folder_;
-  NoProgress progress_;
-  BaseModel base_ = load_base(kBase, {torch::kCPU, torch::kFloat});
 };
 
-TEST_F(ReuseTest, EveryMethodOverOneAdapterIsThatAdapter) {
-  auto choice = library_of({11});
-  choice.method = "oracle=a0";
-  const auto expected = scores(choice);
-  for (const auto& method : methods()) {
-    choice.method = method;
-    const auto found = scores(choice);
-    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 2e-4) << method;
-  }
-}
-
-TEST_F(ReuseTest, EveryMethodOverIdenticalAdaptersIsThatAdapter) {
-  auto choice = library_of({11, 11, 11, 11, 11});
-  choice.method = "oracle=a0";
-  const auto expected = scores(choice);
-  for (const auto& method : methods()) {
-    choice.method = method;
-    const auto found = scores(choice);
-    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].log_prob, expected[i].log_prob, 2e-4) << method;
-  }
-}
+TEST_F(ReuseTest, EveryMethodOverOneAdapterIsThatAdapter) { expect_all_are_the_first_adapter({11}); }
+TEST_F(ReuseTest, EveryMethodOverIdenticalAdaptersIsThatAdapter) { expect_all_are_the_first_adapter({11, 11, 11, 11, 11}); }
 
 TEST_F(ReuseTest, AnAdapterThatChangesNothingIsServedOrRefusedByName) {
   auto choice = library_of({11, 22, 33});
@@ -383,83 +335,6 @@ TEST_F(ReuseTest, SaysWhatAMethodLacks) {
   choice.method = "spectral";
   choice.options["top_k"] = 3;
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { scores(choice); }), HasSubstr("`top_k` 3 does not fit a library of 2"));
-}
-
-/// Another value of an option than it has unless told.
-nlohmann::json other_value(const Option& option, const fs::path& folder) {
-  switch (option.type) {
-    case OptionType::kCount:
-    case OptionType::kSeed: return option.initial.is_null() ? 1 : option.initial.get<std::int64_t>() + 1;
-    case OptionType::kNumber: return option.initial == 0.75 ? 0.5 : 0.75;
-    case OptionType::kSwitch: return !option.initial.get<bool>();
-    case OptionType::kText: return "a1";
-    case OptionType::kWord: return option.words[option.initial == option.words[0] ? 1 : 0];
-    case OptionType::kNames: return {"q_proj", "k_proj"};
-    case OptionType::kWeights: return {0.25, 0.75};
-    case OptionType::kFile: return (folder / "library/quiver.json").string();
-    case OptionType::kTaskData: return (folder / "other").string();
-  }
-  return nullptr;
-}
-
-TEST_F(ReuseTest, KeysChangeWithEveryOptionOfEveryMethod) {
-  const auto choice = library_of({11, 22});
-  fs::copy(folder_ / "tasks", folder_ / "other");
-  std::ofstream(folder_ / "other/a1.jsonl", std::ios::app) << R"({"split":"train","id":"more","source":"more","target":"yes"})"
-                                                           << "\n";
-  const auto key_of = [&](const MethodUse& use) {
-    ArtifactKey key("use");
-    add_to_key(key, {.source = choice.source, .method = use});
-    return key.hex();
-  };
-  std::set<std::string> keys;
-  std::size_t count = 0;
-  for (const auto& method : reuse_methods()) {
-    SCOPED_TRACE(method.name);
-    OptionValues given = OptionValues::object();
-    if (method.has("task_data")) given["task_data"] = (folder_ / "tasks").string();
-    keys.insert(key_of({method.name, given}));
-    for (const auto& option : method.options) {
-      auto values = given;
-      values[option.name] = other_value(option, folder_);
-      keys.insert(key_of({method.name, values}));
-    }
-    count += 1 + method.options.size();
-    EXPECT_EQ(keys.size(), count);
-    // A value that is the option's initial one is no other value.
-    for (const auto& option : method.options) {
-      if (!option.initial.is_null() && !given.contains(option.name)) given[option.name] = option.initial;
-    }
-    EXPECT_TRUE(keys.contains(key_of({method.name, given})));
-  }
-}
-
-TEST_F(ReuseTest, KeysChangeWithTheSource) {
-  auto choice = library_of({11, 22});
-  choice.method = "mean";
-  std::set<std::string> keys;
-  const auto add = [&](const AdapterSource& source) {
-    ArtifactKey key("use");
-    add_to_key(key, {.source = source, .method = choice.use().method});
-    keys.insert(key.hex());
-  };
-  auto source = choice.source;
-  add(source);
-  source.names = {"a0"};
-  add(source);
-  source.names = {"a1"};
-  add(source);
-  source.kind = "private";
-  add(source);
-  source.general = {"a0"};
-  add(source);
-  source.general_by_factors = true;
-  add(source);
-  add({});
-  add({.adapter = "tests/golden/peft/all-linears"});
-  library::Library::open(source.library).add(adapter("a0", 33), {.tasks = {"a0"}}, /*force=*/true);
-  add(source);
-  EXPECT_EQ(keys.size(), 9);
 }
 
 TEST_F(ReuseTest, WeightsAreOfNamesOrInTheOrderOfNames) {

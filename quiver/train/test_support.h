@@ -7,10 +7,10 @@
 
 #include "quiver/adapters/init.h"
 #include "quiver/base/random.h"
-#include "quiver/model/model.h"
+#include "quiver/model/test_support.h"
 #include "quiver/testing/message_of.h"
 #include "quiver/testing/reference_decoder.h"
-#include "quiver/train/optimizer.h"
+#include "quiver/train/trainable.h"
 
 namespace quiver::train {
 
@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 inline const fs::path kGolden = "tests/golden";
 
 inline model::Model tiny(torch::Dtype dtype = torch::kFloat, const std::string& name = "llama-tied") {
-  return model::load_model(kGolden / "model" / name, {torch::kCPU, dtype});
+  return model::golden_model(name, dtype);
 }
 
 inline adapters::LoraAdapter random_adapter(const model::Model& model, std::uint64_t seed,
@@ -51,10 +51,10 @@ struct ReferenceGradient {
   double loss = 0;
   torch::Tensor gradient;
 };
-inline ReferenceGradient reference_gradient(const model::Model& base, FlatParameters& parameters, const forest::TokenForest& forest,
+inline ReferenceGradient reference_gradient(const model::Model& base, OneAdapter& trained, const forest::TokenForest& forest,
                                             const model::LossTargets& targets) {
-  const auto leaf = parameters.values().to(torch::kDouble).clone().requires_grad_();
-  const auto loss = testing::reference_loss(base, forest, targets, testing::adapter_definitions(on_flat(parameters.adapter(), leaf)));
+  const auto leaf = trained.values().to(torch::kDouble).clone().requires_grad_();
+  const auto loss = testing::reference_loss(base, forest, targets, testing::adapter_definitions(on_flat(trained.live(), leaf)));
   loss.backward();
   return {loss.item<double>(), leaf.grad()};
 }

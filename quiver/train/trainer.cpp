@@ -103,8 +103,8 @@ Trainer::Trainer(const model::Model& base, const adapters::LoraAdapter& initial,
 Trainer::Trainer(const model::Model& base, std::shared_ptr<Trainable> trained, std::vector<forest::Sequence> examples,
                  const TrainOptions& options, std::vector<forest::Sequence> validation)
     : base_(base),
-      adapted_(base, {}),
       trained_(std::move(trained)),
+      adapted_(base, trained_->attach(base.linears())),
       optimizer_(options.optimizer, trained_->values(), trained_->rate_factors(options.optimizer)),
       examples_(std::move(examples)),
       validation_(std::move(validation)),
@@ -124,7 +124,6 @@ Trainer::Trainer(const model::Model& base, std::shared_ptr<Trainable> trained, s
     fail(ErrorKind::kUsage, "epochs is {} and an epoch has {} steps; expected less than 2^63 steps in all", options.epochs,
          steps_per_epoch_);
   }
-  adapted_ = model::TrainedModel(base, trained_->attach(base.linears()));
   prepare_backward(model());
   check_memory();
 }

@@ -115,8 +115,8 @@ class Trainer {
   void check_memory() const;
 
   model::Model base_;
-  model::TrainedModel adapted_;
   std::shared_ptr<Trainable> trained_;
+  model::TrainedModel adapted_;
   AdamW optimizer_;
   std::vector<forest::Sequence> examples_, validation_;
   torch::Tensor best_values_;  // with validation

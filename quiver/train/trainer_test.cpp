@@ -23,26 +23,16 @@ struct LossAndGradient {
 };
 
 /// As training does it.
-LossAndGradient run_batch(const model::Model& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
-  parameters.gradient().zero_();
-  nn::TrainedUpdates updates;
-  for (const auto& [path, pair] : parameters.adapter().pairs) {
-    nn::TrainableUpdatePtr update;
-    if (pair.magnitude().defined()) {
-      update = std::make_shared<adapters::DoraUpdate>(base.linears().at(path), pair);
-    } else {
-      update = std::make_shared<adapters::LoraUpdate>(base.linears().at(path), pair);
-    }
-    updates.emplace(path, nn::TrainedUpdate{update, parameters.sinks().at(path)});
-  }
-  const model::TrainedModel adapted(base, updates);
+LossAndGradient run_batch(const model::Model& base, OneAdapter& trained, const forest::ForestBatch& batch, LossMean mean) {
+  trained.gradient().zero_();
+  const model::TrainedModel adapted(base, trained.attach(base.linears()));
   const double loss = model::add_loss_gradient(adapted, model::forest_rows(batch.forest), loss_targets(batch, mean));
-  return {loss, parameters.gradient().clone()};
+  return {loss, trained.gradient().clone()};
 }
 
 /// By the definition, with autograd.
-LossAndGradient run_plainly(const model::Model& base, FlatParameters& parameters, const forest::ForestBatch& batch, LossMean mean) {
-  const auto result = reference_gradient(base, parameters, batch.forest, loss_targets(batch, mean));
+LossAndGradient run_plainly(const model::Model& base, OneAdapter& trained, const forest::ForestBatch& batch, LossMean mean) {
+  const auto result = reference_gradient(base, trained, batch.forest, loss_targets(batch, mean));
   return {result.loss, result.gradient};
 }
 
@@ -51,16 +41,16 @@ class ForestDepth : public ::testing::TestWithParam<int> {};
 /// A batch with shared prefixes against its examples run one by one: loss and every LoRA gradient.
 void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double tolerance) {
   const auto base = tiny(dtype);
-  FlatParameters parameters(random_adapter(base, 5), torch::kCPU, dtype == torch::kDouble ? torch::kDouble : torch::kFloat);
+  OneAdapter trained(random_adapter(base, 5), torch::kCPU, tensor::compute_dtype(dtype));
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
     SCOPED_TRACE(seed);
     const auto sequences = nested_sequences(depth, seed);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
-    const auto together = run_batch(base, parameters, batch, LossMean::kExamples);
-    LossAndGradient alone{0, torch::zeros_like(parameters.values(), torch::kDouble)};
+    const auto together = run_batch(base, trained, batch, LossMean::kExamples);
+    LossAndGradient alone{0, torch::zeros_like(trained.values(), torch::kDouble)};
     for (const auto& sequence : sequences) {
       const auto one =
-          run_plainly(base, parameters, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
+          run_plainly(base, trained, forest::build_batch(std::span(&sequence, 1), {.share_prefixes = false}), LossMean::kExamples);
       alone.loss += one.loss / static_cast<double>(sequences.size());
       alone.gradient += one.gradient / static_cast<double>(sequences.size());
     }
@@ -69,7 +59,7 @@ void expect_forest_equals_one_by_one(int depth, torch::Dtype dtype, double toler
     }
     EXPECT_NEAR(together.loss, alone.loss, tolerance * std::abs(alone.loss));
     std::int64_t offset = 0;
-    for (const auto& [path, pair] : parameters.adapter().pairs) {
+    for (const auto& [path, pair] : trained.live().pairs) {
       for (const auto& factor : {pair.lora_a(), pair.lora_b()}) {
         const auto a = together.gradient.narrow(0, offset, factor.numel()), b = alone.gradient.narrow(0, offset, factor.numel());
         EXPECT_LE((a - b).norm().item<double>(), tolerance * b.norm().item<double>()) << path << " seed " << seed;
@@ -115,15 +105,15 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
   const fs::path folder = kGolden / "training" / GetParam();
   const auto run = io::read_json_file(folder / "run.json");
   const auto base = tiny(torch::kFloat, run.at("base").get<std::string>());
-  FlatParameters parameters(adapters::load_peft(folder / "initial"), torch::kCPU);
+  OneAdapter trained(adapters::load_peft(folder / "initial"), torch::kCPU);
   OptimizerOptions options{
       .learning_rate = run.at("learning_rate"), .weight_decay = run.at("weight_decay"), .max_grad_norm = run.at("clip_norm")};
-  AdamW optimizer(options, parameters.values());
+  AdamW optimizer(options, trained.values());
   const auto mean = run.at("loss") == "example_mean" ? LossMean::kExamples : LossMean::kTokens;
   const auto gradients = tensor::load_tensors(folder / "gradients.safetensors");
   const auto expect_tensors = [&](const tensor::TensorMap& golden, const std::string& prefix, const torch::Tensor& flat, double tolerance) {
     std::int64_t offset = 0;
-    for (const auto& [path, pair] : parameters.adapter().pairs) {
+    for (const auto& [path, pair] : trained.live().pairs) {
       std::vector<std::pair<const char*, torch::Tensor>> tensors = {{"lora_A", pair.lora_a()}, {"lora_B", pair.lora_b()}};
       if (pair.magnitude().defined()) tensors.emplace_back("lora_magnitude_vector", pair.magnitude());
       for (const auto& [name, factor] : tensors) {
@@ -144,14 +134,14 @@ TEST_P(PeftTraining, GivesItsLossesGradientsAndWeights) {
     const auto& golden = run.at("steps").at(static_cast<std::size_t>(step));
     const double rate = learning_rate(options, step, num_steps);
     EXPECT_NEAR(rate, golden.at("learning_rate").get<double>(), 1e-12);
-    const auto [loss, gradient] = run_batch(base, parameters, forest::build_batch(sequences), mean);
+    const auto [loss, gradient] = run_batch(base, trained, forest::build_batch(sequences), mean);
     EXPECT_NEAR(loss, golden.at("loss").get<double>(), 1e-4) << "step " << step;
     if (step == 0) expect_tensors(gradients, "step0.", gradient, 1e-4);
     if (step == num_steps - 1) expect_tensors(gradients, "step19.", gradient, 1e-4);
-    const double norm = optimizer.step(parameters.values(), parameters.gradient(), rate);
+    const double norm = optimizer.step(trained.values(), trained.gradient(), rate);
     EXPECT_NEAR(norm, golden.at("grad_norm").get<double>(), 1e-4 * norm) << "step " << step;
   }
-  expect_tensors(tensor::load_tensors(folder / "final.safetensors"), "", parameters.values(), 5e-4);
+  expect_tensors(tensor::load_tensors(folder / "final.safetensors"), "", trained.values(), 5e-4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, PeftTraining, ::testing::Values("example-mean", "token-mean", "sharded", "dora"));
