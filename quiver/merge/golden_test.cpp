@@ -187,7 +187,7 @@ TEST(NumPyWudi, IsTheLimitOfGradientDescentAndBelowAdam) {
     EXPECT_LT(relative_difference(update_of(pair), by_numpy("wudi." + path + ".delta")), 1e-10) << path;
     // Of the sum, three runs of Adam, and descent to a standstill.
     const auto objectives = by_numpy("wudi." + path + ".objectives");
-    const double least = wudi_objective(pairs, pair);
+    const double least = wudi_objective(pairs, update_of(pair));
     for (int i = 0; i < 4; ++i) EXPECT_LT(least, objectives[i].item<double>()) << path;
     EXPECT_NEAR(least, objectives[4].item<double>(), 1e-12) << path;
   }

@@ -54,22 +54,6 @@ Factors solve(std::span<const adapters::LoraAdapter> adapters, const std::string
 
 }  // namespace
 
-double wudi_objective(std::span<const adapters::LoraPair> pairs, const adapters::LoraPair& update) {
-  const torch::NoGradGuard no_grad;
-  const auto tau = update.to(torch::kCPU, torch::kDouble);
-  double sum = 0;
-  for (const auto& original : pairs) {
-    const auto pair = original.to(torch::kCPU, torch::kDouble);
-    // |D tau_i^T| = |D A_i^T R^T| with scaling_i B_i = Q R, and D A_i^T [d_out, r] goes through low rank.
-    const auto r = std::get<1>(torch::linalg_qr(pair.lora_b() * pair.scaling()));
-    const auto read = tau.lora_b().matmul(tau.lora_a().matmul(pair.lora_a().t())) * tau.scaling() -
-                      pair.lora_b().matmul(pair.lora_a().matmul(pair.lora_a().t())) * pair.scaling();
-    const double norm = r.matmul(pair.lora_a()).norm().item<double>();
-    if (norm > 0) sum += (read.matmul(r.t()) / norm).square().sum().item<double>();
-  }
-  return sum;
-}
-
 adapters::LoraAdapter wudi(std::span<const adapters::LoraAdapter> adapters, const WudiOptions& options) {
   check_mixable(adapters, Agreement::kShapes);
   const torch::NoGradGuard no_grad;

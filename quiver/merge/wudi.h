@@ -11,14 +11,11 @@ struct WudiOptions {
   bool divide_by_count = false;  ///< the minimiser over the number of adapters, as mttl divides what it stops at; see wudi
 };
 
-/// The objective of WUDI-merging at one projection (Cheng et al. 2025), of an update given as a pair,
+/// WUDI-merging (Cheng et al. 2025): per projection the tau of least norm that minimises
 ///
 ///   L(tau) = sum_i |(tau - tau_i) tau_i^T|_F^2 / |tau_i|_F^2,   tau_i = delta_w_i
 ///
-/// from products of low rank, in float64. Adapters whose update is 0 are left out.
-double wudi_objective(std::span<const adapters::LoraPair> pairs, const adapters::LoraPair& update);
-
-/// WUDI-merging: per projection the tau of least norm that minimises L. The original and mttl take a few hundred steps of Adam from
+/// Adapters whose update is 0 are left out. The original and mttl take a few hundred steps of Adam from
 /// the sum of the tau_i; L is quadratic, so the minimum is found outright. Rows of tau outside the span of the A_i do not enter L
 /// and gradient descent from the sum, which lies in the span, never leaves it; there, with A_i^T = Q R_i for an orthonormal Q of that
 /// span and tau = T Q^T, L is the least-squares problem

@@ -63,12 +63,6 @@ std::vector<std::vector<std::string>> tied_paths(const adapters::LoraAdapter& ad
 
 }  // namespace
 
-TieBy parse_tie_by(const std::string& text) {
-  if (text == "concat") return TieBy::kConcat;
-  if (text == "sum") return TieBy::kSum;
-  fail(ErrorKind::kUsage, "`tie_by` '{}' is not one of concat, sum", text);
-}
-
 PrototypeMap tie_prototypes(std::span<const adapters::LoraAdapter> adapters, PrototypeMap stored, const std::vector<std::string>& names,
                             TieBy by) {
   check_alike(adapters);

@@ -14,9 +14,6 @@ enum class TieBy {
   kSum,     ///< dW_q + dW_k + dW_v; equal output widths only
 };
 
-/// Throws kUsage for a name that is not concat or sum.
-TieBy parse_tie_by(const std::string& text);
-
 /// Gives the tied projections of each block one prototype, so that they decide alike: their input is the same, so are their scores
 /// (as in Ostapenko et al. 2024, where q, k and v of Phi-2 are one projection). `names` are last names ("q_proj"); those of the same block
 /// ("layers.3.self_attn") are tied. `stored` has the prototypes of all adapters at every path, and keeps those of paths that are not named.

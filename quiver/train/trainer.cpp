@@ -272,11 +272,11 @@ void Trainer::finish_step(const Computed& computed) {
          trained_->name(), computed.loss, step() + 1, num_steps_, options_.optimizer.learning_rate);
   }
   const double rate = learning_rate(options_.optimizer, step(), num_steps_);
-  {
+  const double grad_norm = [&] {
     const StageTimer timer(Stage::kOptimizer);
-    last_grad_norm_ = optimizer_.step(trained_->values(), trained_->gradient(), rate);
-  }
-  if (!std::isfinite(last_grad_norm_)) {
+    return optimizer_.step(trained_->values(), trained_->gradient(), rate);
+  }();
+  if (!std::isfinite(grad_norm)) {
     fail(ErrorKind::kUsage, "the gradient of adapter '{}' is not finite at step {} of {}: training diverged; lower the learning rate ({})",
          trained_->name(), step() + 1, num_steps_, options_.optimizer.learning_rate);
   }

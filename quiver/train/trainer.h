@@ -95,7 +95,6 @@ class Trainer {
   /// The result of a trainer of one adapter.
   adapters::LoraAdapter adapter() const;
   const TrainStats& stats() const { return stats_; }
-  double last_grad_norm() const { return last_grad_norm_; }
 
   /// Writes all that run_step depends on, atomically. `key` names what is trained (options, data, base): restore
   /// refuses, by returning false, a checkpoint with another key. A damaged checkpoint is kBadFormat (checkpoint.h). A restore that throws
@@ -123,7 +122,6 @@ class Trainer {
   TrainOptions options_;
   std::int64_t steps_per_epoch_ = 0, num_steps_ = 0, num_tokens_ = 0;
   TrainStats stats_;
-  double last_grad_norm_ = 0;
   mutable std::int64_t order_epoch_ = -1;
   mutable std::vector<std::size_t> order_;
 };
