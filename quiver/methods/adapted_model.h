@@ -53,12 +53,12 @@ RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& li
 /// A model that computes with adapters. Immutable but for what its chooser remembers; thread-safe.
 struct AdaptedModel {
   model::Model lm;
-  std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
-  std::string name;                        ///< model_name of the use
+  std::shared_ptr<TableChooser> chooser;  ///< null: nothing is decided per prompt
+  std::string name;                       ///< model_name of the use
 
-  /// The groups of prompts, for generation (PromptChooser::groups_of); empty if nothing is decided per prompt.
+  /// The groups of prompts, for generation (TableChooser::groups_of); empty if nothing is decided per prompt.
   std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
-  /// Forgets the prompts that groups were given to (PromptChooser::forget).
+  /// Forgets the prompts that groups were given to (TableChooser::forget).
   void forget_prompts() const;
   /// Sets the groups of sequences, each by what comes before its targets. They are theirs for as long as the leases live.
   [[nodiscard]] std::vector<routing::GroupLease> assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;

@@ -13,9 +13,9 @@ RoutedAdapters make_arrow(const LibraryContext& in, const ArrowChoice& options) 
 }
 
 Method arrow() {
-  return routed_method(Family::kToken,
-                       {"arrow", "Arrow", "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
-                       schema_of<ArrowChoice, TopK<4>, MixesParams, Softmax, Ties>(), make_arrow);
+  return method_row(Family::kToken,
+                    {"arrow", "Arrow", "the top k of |prototype . x|, weighted by their softmax", "Ostapenko et al. 2024, alg. 2"},
+                    make_arrow);
 }
 
 }  // namespace quiver::methods

@@ -9,6 +9,15 @@ namespace {
 struct ArrowMeanOptions : ArrowChoice {
   routing::Fallback fallback = routing::Fallback::kEntropy;
   double fallback_strength = 1;
+  static void describe(auto& schema) {
+    using routing::Fallback;
+    OptionsOf<TopK<4>, Softmax, Ties>::describe(schema);
+    schema.add_words(&ArrowMeanOptions::fallback, "fallback",
+                     {{"constant", Fallback::kConstant}, {"entropy", Fallback::kEntropy}, {"margin", Fallback::kMargin}},
+                     {.help = "when it gives way: always, by the entropy of the weights, or by their margin"});
+    schema.add(&ArrowMeanOptions::fallback_strength, "fallback_strength",
+               {.help = "the constant share, or the power of entropy and margin", .range = at_least(0)});
+  }
   ArrowMeanOptions() { combine = routing::Combine::kOutputs; }  // factors of the mean do not mix with those it was made of
 };
 
@@ -23,16 +32,8 @@ RoutedAdapters make_arrow_mean(const LibraryContext& in, const ArrowMeanOptions&
 }  // namespace
 
 Method arrow_mean() {
-  using routing::Fallback;
-  auto schema = schema_of<ArrowMeanOptions, TopK<4>, Softmax, Ties>();
-  schema.add_words(&ArrowMeanOptions::fallback, "fallback",
-                   std::vector<std::pair<std::string, Fallback>>{
-                       {"constant", Fallback::kConstant}, {"entropy", Fallback::kEntropy}, {"margin", Fallback::kMargin}},
-                   {.help = "when it gives way: always, by the entropy of the weights, or by their margin"});
-  schema.add(&ArrowMeanOptions::fallback_strength, "fallback_strength",
-             {.help = "the constant share, or the power of entropy and margin", .range = at_least(0)});
-  return routed_method(Family::kToken, {"arrow-mean", "Arrow mean", "Arrow, giving way to the mean where it is undecided", "Quiver"},
-                       schema, make_arrow_mean);
+  return method_row(Family::kToken, {"arrow-mean", "Arrow mean", "Arrow, giving way to the mean where it is undecided", "Quiver"},
+                    make_arrow_mean);
 }
 
 }  // namespace quiver::methods

@@ -4,17 +4,14 @@
 namespace quiver::methods {
 namespace {
 
-struct CalibratedOptions : TopK<4>, MixesOutputs, Softmax, Ties, CalibrationText {
-  template <typename Options>
-  static Schema<Options> schema() {
-    auto schema = schema_of<Options, TopK<4>, MixesOutputs, Softmax, Ties>();
-    describe_calibration(schema);
-    return schema;
-  }
-};
+using CalibratedOptions = OptionsOf<TopK<4>, MixesOutputs, Softmax, Ties, CalibrationText>;
 
-struct GatedOptions : CalibratedOptions, TaskThreshold {
+struct GatedOptions : OptionsOf<CalibratedOptions, TaskThreshold> {
   double pooled_weight = 3;
+  static void describe(auto& schema) {
+    OptionsOf<CalibratedOptions, TaskThreshold>::describe(schema);
+    schema.add(&GatedOptions::pooled_weight, "pooled_weight", {.help = "of the prompt's evidence where it is clear"});
+  }
 };
 
 RoutedAdapters route(const LibraryContext& in, const CalibratedOptions& options, const PromptEvidence& evidence,
@@ -49,19 +46,15 @@ RoutedAdapters make_gated(const LibraryContext& in, const GatedOptions& options)
 }  // namespace
 
 Method calibrated_arrow() {
-  return routed_method(Family::kToken,
-                       {"calibrated-arrow", "calibrated Arrow", "Arrow on scores measured against those on text of no task", "Quiver"},
-                       CalibratedOptions::schema<CalibratedOptions>(), make_calibrated);
+  return method_row(Family::kToken,
+                    {"calibrated-arrow", "calibrated Arrow", "Arrow on scores measured against those on text of no task", "Quiver"},
+                    make_calibrated);
 }
 
 Method gated_arrow() {
-  auto schema = CalibratedOptions::schema<GatedOptions>();
-  TaskThreshold::describe(schema);
-  schema.add(&GatedOptions::pooled_weight, "pooled_weight", {.help = "of the prompt's evidence where it is clear"});
-  return routed_method(
-      Family::kToken,
-      {"gated-arrow", "gated Arrow", "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"}, schema,
-      make_gated);
+  return method_row(Family::kToken,
+                    {"gated-arrow", "gated Arrow", "calibrated Arrow plus the evidence of the whole prompt, where that is clear", "Quiver"},
+                    make_gated);
 }
 
 }  // namespace quiver::methods

@@ -25,6 +25,20 @@ struct CalibrationText {
   std::int64_t num_prompts = 64;
   std::int64_t max_tokens = 64;  ///< of a prompt
   std::uint64_t seed = 42;       ///< of the samples
+
+  /// `needs` is OptionText::needs of all these options.
+  static void describe(auto& schema, const std::string& needs = {}) {
+    schema.add(&CalibrationText::file, "calibration",
+               {.help = "texts of no task in particular, one a line (.jsonl: the member text), to measure scores on; what was measured is "
+                        "kept in the library",
+                .unset = "samples of the base model (in chat: of users' messages)",
+                .needs = needs});
+    schema.add(&CalibrationText::num_prompts, "calibration_prompts",
+               {.help = "number of these texts", .range = at_least(2), .needs = needs});
+    schema.add(&CalibrationText::max_tokens, "calibration_tokens",
+               {.help = "tokens of each that are read", .range = at_least(1), .needs = needs});
+    schema.add(&CalibrationText::seed, "sample_seed", {.help = "draws the samples of the base model", .needs = needs});
+  }
 };
 
 /// The prompts, the same for the same text, base and seed. A library keeps the base's samples as an artifact. Throws kUsage for a file

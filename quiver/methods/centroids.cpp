@@ -11,8 +11,15 @@ namespace {
 
 enum class CentroidScore { kCosine, kDot };
 
-struct CentroidOptions : TopK<4>, MixesParams, Softmax, TaskTexts {
+struct CentroidOptions : OptionsOf<TopK<4>, MixesParams, Softmax, TaskTexts> {
   CentroidScore centroid_score = CentroidScore::kCosine;
+  static void describe(auto& schema) {
+    OptionsOf::describe(schema);
+    schema.add_words(
+        &CentroidOptions::centroid_score, "centroid_score", {{"cosine", CentroidScore::kCosine}, {"dot", CentroidScore::kDot}},
+        {.help = "the cosine of input and centroid (the paper), or dot, the input times the unit centroid over the root of its "
+                 "width (its code)"});
+  }
 };
 
 /// The mean of what enters each projection, by path.
@@ -52,14 +59,9 @@ RoutedAdapters make_centroids(const LibraryContext& in, const CentroidOptions& o
 }  // namespace
 
 Method centroids() {
-  auto schema = schema_of<CentroidOptions, TopK<4>, MixesParams, Softmax, TaskTexts>();
-  schema.add_words(&CentroidOptions::centroid_score, "centroid_score",
-                   std::vector<std::pair<std::string, CentroidScore>>{{"cosine", CentroidScore::kCosine}, {"dot", CentroidScore::kDot}},
-                   {.help = "the cosine of input and centroid (the paper), or dot, the input times the unit centroid over the root of its "
-                            "width (its code)"});
-  return routed_method(
-      Family::kToken, {"centroids", "centroids", "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM"},
-      schema, make_centroids);
+  return method_row(Family::kToken,
+                    {"centroids", "centroids", "the cosine of x with the mean input on the adapter's tasks", "Ostapenko et al. 2024, CM"},
+                    make_centroids);
 }
 
 }  // namespace quiver::methods

@@ -8,7 +8,7 @@
 namespace quiver::methods {
 namespace {
 
-struct LagBaseOptions : LagChoice, Ties, CalibrationText, TaskThreshold {};
+using LagBaseOptions = OptionsOf<LagChoice, Ties, CalibrationText, TaskThreshold>;
 
 /// LAG times task_share, in eighths, so that prompts of one share may share prefixes.
 RoutedAdapters make_lag_base(const LibraryContext& in, const LagBaseOptions& options) {
@@ -35,20 +35,17 @@ RoutedAdapters make_lag(const LibraryContext& in, const LagChoice& options) {
 }
 
 Method lag() {
-  return routed_method(
+  return method_row(
       Family::kToken,
       {"lag", "LAG", "Arrow's shortlist, then the one adapter with the largest |V x|", "Fleshman and Van Durme 2025, arXiv 2507.05346"},
-      schema_of<LagChoice, TopK<1>, MixesOutputs, Softmax, Shortlist>(), make_lag);
+      make_lag);
 }
 
 Method lag_base() {
-  auto schema = schema_of<LagBaseOptions, TopK<1>, MixesOutputs, Softmax, Shortlist, Ties>();
-  describe_calibration(schema);
-  TaskThreshold::describe(schema);
-  return routed_method(
+  return method_row(
       Family::kToken,
       {"lag-base", "LAG or base", "LAG where a prompt looks like a task of the library, the base alone where it does not", "Quiver"},
-      schema, make_lag_base);
+      make_lag_base);
 }
 
 }  // namespace quiver::methods

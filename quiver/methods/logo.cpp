@@ -7,7 +7,7 @@
 namespace quiver::methods {
 namespace {
 
-struct LogoOptions : TopK<4>, MixesOutputs {};
+using LogoOptions = OptionsOf<TopK<4>, MixesOutputs>;
 
 RoutedAdapters make_logo(const LibraryContext& in, const LogoOptions& options) {
   const Scoring scoring{.vectors = routing::stacked_directions(in.adapters, 0, 1), .rule = {}};
@@ -23,10 +23,10 @@ RoutedAdapters make_logo(const LibraryContext& in, const LogoOptions& options) {
 }  // namespace
 
 Method logo() {
-  return routed_method(
+  return method_row(
       Family::kPrompt,
       {"logo", "LoGo", "the top k norms of the updates at the prompt's last token, in proportion", "LoGo 2025, arXiv 2511.07129"},
-      schema_of<LogoOptions, TopK<4>, MixesOutputs>(), make_logo);
+      make_logo);
 }
 
 }  // namespace quiver::methods

@@ -21,15 +21,13 @@ using adapters::LoraAdapter;
 using Adapters = std::span<const LoraAdapter>;
 
 constexpr double kTrimDensity = 0.2;
-constexpr double kDropDensity = 0.5;
 
 /// The share of entries kept; `kPercent` of 100 unless told.
 template <int kPercent>
 struct Density {
   double density = kPercent / 100.0;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::density, "density",
+  static void describe(auto& schema) {
+    schema.add(&Density::density, "density",
                {.help = "the share of entries kept", .range = {.least = 0, .most = 1, .excludes_least = true}});
   }
 };
@@ -38,23 +36,13 @@ using Drops = Density<50>;  // at random
 
 struct Draws {
   std::uint64_t seed = 0;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::seed, "seed", {.help = "draws what is dropped"});
-  }
+  static void describe(auto& schema) { schema.add(&Draws::seed, "seed", {.help = "draws what is dropped"}); }
 };
 
-struct ArithmeticOptions : MergeRank {
+struct Lambda {
   double lambda = 0.4;
+  static void describe(auto& schema) { schema.add(&Lambda::lambda, "lambda", {.help = "the factor of the sum"}); }
 };
-
-/// A struct and schema of these groups of options.
-template <typename... Groups>
-struct OptionsOf : MergeRank, Groups... {};
-template <typename... Groups>
-Schema<OptionsOf<Groups...>> schema_with() {
-  return schema_of<OptionsOf<Groups...>, Groups..., MergeRank>();
-}
 
 std::int64_t widest_rank(Adapters adapters) {
   std::int64_t widest = 1;
@@ -64,28 +52,30 @@ std::int64_t widest_rank(Adapters adapters) {
   return widest;
 }
 
-template <typename Merge>
-Method plain(const MethodText& text, const char* needs, Merge merge) {
-  return merge_method(text, needs, schema_with<>(), [merge](Adapters adapters, const OptionsOf<>&) { return merge(adapters); });
-}
-
-/// By weights.
-template <typename Merge>
-Method weighted(const MethodText& text, const char* needs, Merge merge) {
-  return merge_method(text, needs, schema_with<Weighted>(), [merge](Adapters adapters, const OptionsOf<Weighted>& options) {
-    return merge(adapters, weights_of(options.weights, adapters), options);
+/// A row of these groups of options. `merge` is a function of the adapters; or of them, one weight for each (Weighted) and the options; or
+/// of adapters and options.
+template <typename... Groups>
+Method row(const MethodText& text, const char* needs, const auto& merge) {
+  return merge_method<OptionsOf<Groups..., MergeRank>>(text, needs, [merge](Adapters adapters, const auto& options) {
+    if constexpr (requires { merge(adapters); }) {
+      return merge(adapters);
+    } else if constexpr (requires { options.weights; }) {
+      return merge(adapters, weights_of(options.weights, adapters), options);
+    } else {
+      return merge(adapters, options);
+    }
   });
 }
 
 template <typename... Groups>
 Method by_peft(merge::PeftCombination combination, const MethodText& text) {
-  return merge_method(text, kRanksAgree, schema_with<Weighted, Groups...>(),
-                      [combination](Adapters adapters, const OptionsOf<Weighted, Groups...>& options) {
-                        merge::PeftMergeOptions peft{.combination = combination, .density = kTrimDensity};
-                        if constexpr (requires { options.density; }) peft.density = options.density;
-                        if constexpr (requires { options.seed; }) peft.seed = options.seed;
-                        return merge::peft_merge(adapters, weights_of(options.weights, adapters), peft);
-                      });
+  return row<Weighted, Groups...>(text, kRanksAgree,
+                                  [combination](Adapters adapters, const std::vector<double>& weights, const auto& options) {
+                                    merge::PeftMergeOptions peft{.combination = combination, .density = kTrimDensity};
+                                    if constexpr (requires { options.density; }) peft.density = options.density;
+                                    if constexpr (requires { options.seed; }) peft.seed = options.seed;
+                                    return merge::peft_merge(adapters, weights, peft);
+                                  });
 }
 
 }  // namespace
@@ -122,62 +112,53 @@ LoraAdapter merged(const Method& method, Adapters adapters, const OptionValues& 
 
 std::vector<Method> merges() {
   using merge::PeftCombination;
-  std::vector<Method> rows;
-  rows.push_back(
-      plain({"mean", "mean", "factors averaged, each on its own", "Ostapenko et al. 2024, sec. 4"}, kFactorsAgree, merge::mean_of_factors));
-  rows.push_back(weighted(
-      {"weighted", "weighted", "factors summed with weights", "Huang et al. 2024 (LoraHub)"}, kFactorsAgree,
-      [](Adapters adapters, const std::vector<double>& weights, const MergeRank&) { return merge::weighted_factors(adapters, weights); }));
-  rows.push_back(
-      plain({"mean-products", "mean products", "updates averaged; ranks add up", "definition"}, kNothingMore, merge::mean_of_products));
-  rows.push_back(weighted(
-      {"cat", "cat", "updates summed with weights; ranks add up", "PEFT, cat"}, kNothingMore,
-      [](Adapters adapters, const std::vector<double>& weights, const MergeRank&) { return merge::weighted_products(adapters, weights); }));
-  rows.push_back(weighted({"svd", "SVD", "updates summed with weights, at the largest rank", "Eckart and Young 1936; PEFT, svd"},
-                          kNothingMore, [](Adapters adapters, const std::vector<double>& weights, const MergeRank& rank) {
-                            return merge::compressed_products(adapters, weights, rank.merge_rank.value_or(widest_rank(adapters)));
-                          }));
-  auto arithmetic = schema_of<ArithmeticOptions, MergeRank>();
-  arithmetic.add(&ArithmeticOptions::lambda, "lambda", {.help = "the factor of the sum"});
-  rows.push_back(merge_method(
-      {"task-arithmetic", "task arithmetic", "updates summed, times lambda; ranks add up", "Ilharco et al. 2023"}, kNothingMore, arithmetic,
-      [](Adapters adapters, const ArithmeticOptions& options) { return merge::task_arithmetic(adapters, options.lambda); }));
-  rows.push_back(
-      merge_method({"ties", "TIES", "largest entries of the factors, signs elected, those that agree averaged", "Yadav et al. 2023"},
-                   kFactorsAgree, schema_with<Trims>(),
-                   [](Adapters adapters, const OptionsOf<Trims>& options) { return merge::ties(adapters, {.density = options.density}); }));
-  rows.push_back(
-      merge_method({"dare", "DARE", "entries of the factors dropped at random, the rest rescaled and averaged", "Yu et al. 2024"},
-                   kFactorsAgree, schema_with<Drops, Draws>(), [](Adapters adapters, const OptionsOf<Drops, Draws>& options) {
-                     return merge::dare(adapters, {.density = options.density, .seed = options.seed});
-                   }));
-  rows.push_back(merge_method({"dare-ties", "DARE TIES", "as dare, but signs elected, those that agree averaged", "Yu et al. 2024"},
-                              kFactorsAgree, schema_with<Drops, Draws>(), [](Adapters adapters, const OptionsOf<Drops, Draws>& options) {
-                                return merge::dare_ties(adapters, {.density = options.density, .seed = options.seed});
-                              }));
-  rows.push_back(merge_method({"knots-ties", "KnOTS TIES", "ties of the updates in a basis that they share", "Stoica et al. 2025"},
-                              kNothingMore, schema_with<Trims>(), [](Adapters adapters, const OptionsOf<Trims>& options) {
-                                return merge::knots(adapters, {.merge = merge::KnotsMerge::kTies, .density = options.density});
-                              }));
-  rows.push_back(merge_method({"knots-dare", "KnOTS DARE", "dare of the updates in a basis that they share", "Stoica et al. 2025"},
-                              kNothingMore, schema_with<Drops, Draws>(), [](Adapters adapters, const OptionsOf<Drops, Draws>& options) {
-                                return merge::knots(adapters,
-                                                    {.merge = merge::KnotsMerge::kDare, .density = options.density, .seed = options.seed});
-                              }));
-  rows.push_back(plain({"wudi", "WuDi", "the update that disturbs each adapter least where it reads", "Cheng et al. 2025"}, kNothingMore,
-                       [](Adapters adapters) { return merge::wudi(adapters); }));
-  rows.push_back(by_peft(PeftCombination::kLinear,
-                         {"peft-linear", "PEFT linear", "factors summed with roots of weights and scalings", "PEFT, linear"}));
-  rows.push_back(by_peft<Trims>(PeftCombination::kTies,
-                                {"peft-ties", "PEFT TIES", "as peft-linear, of each factor's largest entries that agree", "PEFT, ties"}));
-  rows.push_back(by_peft<Drops, Draws>(PeftCombination::kDareLinear, {"peft-dare-linear", "PEFT DARE linear",
-                                                                      "as peft-linear, entries dropped at random", "PEFT, dare_linear"}));
-  rows.push_back(by_peft<Drops, Draws>(
-      PeftCombination::kDareTies, {"peft-dare-ties", "PEFT DARE TIES", "as peft-dare-linear, of entries that agree", "PEFT, dare_ties"}));
-  rows.push_back(by_peft<Trims>(
-      PeftCombination::kMagnitudePrune,
-      {"peft-magnitude-prune", "PEFT magnitude prune", "as peft-linear, of each factor's largest entries", "PEFT, magnitude_prune"}));
-  return rows;
+  using Numbers = std::vector<double>;
+  return {
+      row<>({"mean", "mean", "factors averaged, each on its own", "Ostapenko et al. 2024, sec. 4"}, kFactorsAgree, merge::mean_of_factors),
+      row<Weighted>({"weighted", "weighted", "factors summed with weights", "Huang et al. 2024 (LoraHub)"}, kFactorsAgree,
+                    [](Adapters adapters, const Numbers& weights, const auto&) { return merge::weighted_factors(adapters, weights); }),
+      row<>({"mean-products", "mean products", "updates averaged; ranks add up", "definition"}, kNothingMore, merge::mean_of_products),
+      row<Weighted>({"cat", "cat", "updates summed with weights; ranks add up", "PEFT, cat"}, kNothingMore,
+                    [](Adapters adapters, const Numbers& weights, const auto&) { return merge::weighted_products(adapters, weights); }),
+      row<Weighted>({"svd", "SVD", "updates summed with weights, at the largest rank", "Eckart and Young 1936; PEFT, svd"}, kNothingMore,
+                    [](Adapters adapters, const Numbers& weights, const auto& options) {
+                      return merge::compressed_products(adapters, weights, options.merge_rank.value_or(widest_rank(adapters)));
+                    }),
+      merge_method<OptionsOf<MergeRank, Lambda>>(
+          {"task-arithmetic", "task arithmetic", "updates summed, times lambda; ranks add up", "Ilharco et al. 2023"}, kNothingMore,
+          [](Adapters adapters, const auto& options) { return merge::task_arithmetic(adapters, options.lambda); }),
+      row<Trims>({"ties", "TIES", "largest entries of the factors, signs elected, those that agree averaged", "Yadav et al. 2023"},
+                 kFactorsAgree, [](Adapters adapters, const auto& options) { return merge::ties(adapters, {.density = options.density}); }),
+      row<Drops, Draws>(
+          {"dare", "DARE", "entries of the factors dropped at random, the rest rescaled and averaged", "Yu et al. 2024"}, kFactorsAgree,
+          [](Adapters adapters, const auto& options) { return merge::dare(adapters, {.density = options.density, .seed = options.seed}); }),
+      row<Drops, Draws>({"dare-ties", "DARE TIES", "as dare, but signs elected, those that agree averaged", "Yu et al. 2024"},
+                        kFactorsAgree,
+                        [](Adapters adapters, const auto& options) {
+                          return merge::dare_ties(adapters, {.density = options.density, .seed = options.seed});
+                        }),
+      row<Trims>({"knots-ties", "KnOTS TIES", "ties of the updates in a basis that they share", "Stoica et al. 2025"}, kNothingMore,
+                 [](Adapters adapters, const auto& options) {
+                   return merge::knots(adapters, {.merge = merge::KnotsMerge::kTies, .density = options.density});
+                 }),
+      row<Drops, Draws>({"knots-dare", "KnOTS DARE", "dare of the updates in a basis that they share", "Stoica et al. 2025"}, kNothingMore,
+                        [](Adapters adapters, const auto& options) {
+                          return merge::knots(adapters,
+                                              {.merge = merge::KnotsMerge::kDare, .density = options.density, .seed = options.seed});
+                        }),
+      row<>({"wudi", "WuDi", "the update that disturbs each adapter least where it reads", "Cheng et al. 2025"}, kNothingMore,
+            [](Adapters adapters) { return merge::wudi(adapters); }),
+      by_peft(PeftCombination::kLinear,
+              {"peft-linear", "PEFT linear", "factors summed with roots of weights and scalings", "PEFT, linear"}),
+      by_peft<Trims>(PeftCombination::kTies,
+                     {"peft-ties", "PEFT TIES", "as peft-linear, of each factor's largest entries that agree", "PEFT, ties"}),
+      by_peft<Drops, Draws>(PeftCombination::kDareLinear,
+                            {"peft-dare-linear", "PEFT DARE linear", "as peft-linear, entries dropped at random", "PEFT, dare_linear"}),
+      by_peft<Drops, Draws>(PeftCombination::kDareTies,
+                            {"peft-dare-ties", "PEFT DARE TIES", "as peft-dare-linear, of entries that agree", "PEFT, dare_ties"}),
+      by_peft<Trims>(PeftCombination::kMagnitudePrune, {"peft-magnitude-prune", "PEFT magnitude prune",
+                                                        "as peft-linear, of each factor's largest entries", "PEFT, magnitude_prune"}),
+  };
 }
 
 }  // namespace quiver::methods

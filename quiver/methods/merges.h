@@ -15,18 +15,16 @@ namespace quiver::methods {
 /// The option that all merges have. The options of a merge derive from it.
 struct MergeRank {
   std::optional<std::int64_t> merge_rank;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::merge_rank, "merge_rank",
+  static void describe(auto& schema) {
+    schema.add(&MergeRank::merge_rank, "merge_rank",
                {.help = "compresses the result to this rank, by its singular values", .range = at_least(1), .unset = "the method's"});
   }
 };
 
 struct Weighted {
   Weights weights;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::weights, "weights",
+  static void describe(auto& schema) {
+    schema.add(&Weighted::weights, "weights",
                {.help = "a weight for each adapter: in the order of their names, or by name, beta=1,alpha=0", .unset = "equal"});
   }
 };
@@ -44,21 +42,16 @@ inline constexpr const char* kFactorsAgree = "equal ranks and scalings, one star
 inline constexpr const char* kRanksAgree = "equal ranks, one starting lora_a";
 inline constexpr const char* kNothingMore = "nothing more";
 
-/// A row of the family kMerge. `Options` derives from MergeRank; `needs` is what the adapters must agree on.
-template <typename Options, typename Merge>
-Method merge_method(const MethodText& text, const std::string& needs, const Schema<Options>& schema, Merge merge) {
+/// A row of the family kMerge. `Options` derives from MergeRank; `needs` is what the adapters must agree on. `merge` is a function of the
+/// adapters and the options.
+template <typename Options>
+Method merge_method(const MethodText& text, const std::string& needs, const auto& merge) {
+  const auto schema = schema_of<Options>();
   const auto make = [name = text.name, schema, merge](std::span<const adapters::LoraAdapter> adapters, const OptionValues& values) {
     const auto options = schema.read(values);
     return finish_merge(name, merge(adapters, options), options);
   };
-  return {.name = text.name,
-          .label = text.label,
-          .family = Family::kMerge,
-          .what = text.what,
-          .source = text.source,
-          .options = schema.options(),
-          .make = MakeMerged(make),
-          .needs = needs};
+  return {text, Family::kMerge, schema.options(), MakeMerged(make), needs};
 }
 
 /// All merges of folder merge/, in the order of the table.

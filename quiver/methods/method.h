@@ -14,8 +14,8 @@
 #include "quiver/library/library.h"
 #include "quiver/methods/base_model.h"
 #include "quiver/methods/learning_plan.h"
-#include "quiver/methods/prompt_chooser.h"
 #include "quiver/methods/schema.h"
+#include "quiver/methods/table_chooser.h"
 #include "quiver/routing/attach.h"
 
 namespace quiver::methods {
@@ -56,7 +56,7 @@ struct RoutedAdapters {
   std::vector<adapters::LoraAdapter> adapters;  ///< those of the library first, in the order given
   std::map<std::string, routing::RouterPtr> routers;
   routing::Combine combine = routing::Combine::kParams;
-  std::shared_ptr<PromptChooser> chooser;  ///< null: nothing is decided per prompt
+  std::shared_ptr<TableChooser> chooser;  ///< null: nothing is decided per prompt
 };
 
 using MakeMerged = std::function<adapters::LoraAdapter(std::span<const adapters::LoraAdapter>, const OptionValues&)>;
@@ -64,13 +64,17 @@ using MakeNamed = std::function<adapters::LoraAdapter(const LibraryContext&, con
 using MakeRouted = std::function<RoutedAdapters(const LibraryContext&, const OptionValues&)>;
 using MakePlan = std::function<LearningPlan(const OptionValues&)>;
 
-/// One method. Values of options that `make` is given were checked by check_options.
-struct Method {
+/// The words of a row.
+struct MethodText {
   std::string name;
-  std::string label;  ///< as the papers write it
-  Family family = Family::kMerge;
+  std::string label;   ///< as the papers write it
   std::string what;    ///< one line
   std::string source;  ///< where it comes from
+};
+
+/// One method. Values of options that `make` is given were checked by check_options.
+struct Method : MethodText {
+  Family family = Family::kMerge;
   std::vector<Option> options;
   /// MakeMerged: the members as one adapter. MakeNamed: an adapter that an option names. MakeRouted: kToken and kPrompt. MakePlan: kLearnt.
   std::variant<MakeMerged, MakeNamed, MakeRouted, MakePlan> make;
@@ -86,37 +90,13 @@ struct Method {
   const Option* argument() const;
 };
 
-/// The words of a row.
-struct MethodText {
-  std::string name, label, what, source;
-};
-
-/// A row of one of the families kToken and kPrompt.
-template <typename Options>
-Method routed_method(Family family, const MethodText& text, const Schema<Options>& schema,
-                     RoutedAdapters (*make)(const LibraryContext&, const Options&)) {
-  return {
-      .name = text.name,
-      .label = text.label,
-      .family = family,
-      .what = text.what,
-      .source = text.source,
-      .options = schema.options(),
-      .make = MakeRouted([schema, make](const LibraryContext& in, const OptionValues& values) { return make(in, schema.read(values)); })};
-}
-
-/// A row of the family kMerge for an adapter that an option names.
-template <typename Options>
-Method named_method(const MethodText& text, const Schema<Options>& schema,
-                    adapters::LoraAdapter (*make)(const LibraryContext&, const Options&)) {
-  return {
-      .name = text.name,
-      .label = text.label,
-      .family = Family::kMerge,
-      .what = text.what,
-      .source = text.source,
-      .options = schema.options(),
-      .make = MakeNamed([schema, make](const LibraryContext& in, const OptionValues& values) { return make(in, schema.read(values)); })};
+/// A row whose `make`, a function of LibraryContext and a struct of options, gives RoutedAdapters, or an adapter that an option names.
+template <typename Made, typename Options>
+Method method_row(Family family, const MethodText& text, Made (*make)(const LibraryContext&, const Options&)) {
+  const auto schema = schema_of<Options>();
+  return {text, family, schema.options(),
+          std::function<Made(const LibraryContext&, const OptionValues&)>(
+              [schema, make](const LibraryContext& in, const OptionValues& values) { return make(in, schema.read(values)); })};
 }
 
 }  // namespace quiver::methods

@@ -7,6 +7,7 @@ namespace {
 
 struct OracleOptions {
   std::string name;
+  static void describe(auto& schema) { schema.add(&OracleOptions::name, "name", {.help = "the adapter", .has_flag = false}); }
 };
 
 adapters::LoraAdapter make_oracle(const LibraryContext& in, const OracleOptions& options) {
@@ -17,10 +18,6 @@ adapters::LoraAdapter make_oracle(const LibraryContext& in, const OracleOptions&
 
 }  // namespace
 
-Method oracle() {
-  Schema<OracleOptions> schema;
-  schema.add(&OracleOptions::name, "name", {.help = "the adapter", .has_flag = false});
-  return named_method({"oracle", "oracle", "one adapter, named", "Ostapenko et al. 2024"}, schema, make_oracle);
-}
+Method oracle() { return method_row(Family::kMerge, {"oracle", "oracle", "one adapter, named", "Ostapenko et al. 2024"}, make_oracle); }
 
 }  // namespace quiver::methods

@@ -34,9 +34,8 @@ struct TopK {
   std::optional<std::int64_t> top_k;
   std::int64_t top_k_of(std::size_t num_adapters) const { return resolve_top_k(top_k, kUsual, num_adapters); }
 
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::top_k, "top_k",
+  static void describe(auto& schema) {
+    schema.add(&TopK::top_k, "top_k",
                {.help = "adapters per token and projection, or per prompt",
                 .range = at_least(1),
                 .unset = format("{}, or all of a smaller library", kUsual)});
@@ -48,11 +47,8 @@ template <routing::Combine kUsual>
 struct Mixing {
   routing::Combine combine = kUsual;
 
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add_words(&Options::combine, "combine",
-                     std::vector<std::pair<std::string, routing::Combine>>{{"params", routing::Combine::kParams},
-                                                                           {"outputs", routing::Combine::kOutputs}},
+  static void describe(auto& schema) {
+    schema.add_words(&Mixing::combine, "combine", {{"params", routing::Combine::kParams}, {"outputs", routing::Combine::kOutputs}},
                      {.help = "what is mixed: params, the factors (the paper), or outputs, the updates (PEFT)"});
   }
 };
@@ -61,9 +57,8 @@ using MixesOutputs = Mixing<routing::Combine::kOutputs>;
 
 struct Softmax {
   double routing_temperature = 1;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::routing_temperature, "routing_temperature", {.help = "divides the scores before the softmax", .range = kPositive});
+  static void describe(auto& schema) {
+    schema.add(&Softmax::routing_temperature, "routing_temperature", {.help = "divides the scores before the softmax", .range = kPositive});
   }
 };
 
@@ -71,37 +66,21 @@ struct Softmax {
 struct Ties {
   std::vector<std::string> tie;
   routing::TieBy tie_by = routing::TieBy::kConcat;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::tie, "tie",
+  static void describe(auto& schema) {
+    schema.add(&Ties::tie, "tie",
                {.help = "projections of a block that share one Arrow prototype and so decide as one: q_proj,k_proj,v_proj (as the paper's "
                         "Phi-2, where they are one projection) or gate_proj,up_proj"});
     schema.add_words(
-        &Options::tie_by, "tie_by",
-        std::vector<std::pair<std::string, routing::TieBy>>{{"concat", routing::TieBy::kConcat}, {"sum", routing::TieBy::kSum}},
+        &Ties::tie_by, "tie_by", {{"concat", routing::TieBy::kConcat}, {"sum", routing::TieBy::kSum}},
         {.help = "what that prototype is the first right singular vector of: the updates one above another, or their sum", .needs = "tie"});
   }
 };
 
-/// Describes CalibrationText; `needs` is OptionText::needs of all its options.
-template <typename Options>
-void describe_calibration(Schema<Options>& schema, const std::string& needs = {}) {
-  schema.add(&Options::file, "calibration",
-             {.help = "texts of no task in particular, one a line (.jsonl: the member text), to measure scores on; what was measured is "
-                      "kept in the library",
-              .unset = "samples of the base model (in chat: of users' messages)",
-              .needs = needs});
-  schema.add(&Options::num_prompts, "calibration_prompts", {.help = "number of these texts", .range = at_least(2), .needs = needs});
-  schema.add(&Options::max_tokens, "calibration_tokens", {.help = "tokens of each that are read", .range = at_least(1), .needs = needs});
-  schema.add(&Options::seed, "sample_seed", {.help = "draws the samples of the base model", .needs = needs});
-}
-
 /// Where a prompt looks like a task.
 struct TaskThreshold {
   double task_threshold = 4;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::task_threshold, "task_threshold",
+  static void describe(auto& schema) {
+    schema.add(&TaskThreshold::task_threshold, "task_threshold",
                {.help = "a prompt looks like a task of the library where its evidence is so many standard deviations above that of text of "
                         "no task"});
   }
@@ -112,21 +91,12 @@ struct TaskTexts {
   TaskFolder task_data;
   std::int64_t task_samples = 16;
   std::uint64_t sample_seed = 42;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::task_data, "task_data", {.help = "folder of the adapters' tasks"});
-    schema.add(&Options::task_samples, "task_samples", {.help = "training rows that stand for an adapter's tasks", .range = at_least(1)});
-    schema.add(&Options::sample_seed, "sample_seed", {.help = "draws these rows"});
+  static void describe(auto& schema) {
+    schema.add(&TaskTexts::task_data, "task_data", {.help = "folder of the adapters' tasks"});
+    schema.add(&TaskTexts::task_samples, "task_samples", {.help = "training rows that stand for an adapter's tasks", .range = at_least(1)});
+    schema.add(&TaskTexts::sample_seed, "sample_seed", {.help = "draws these rows"});
   }
 };
-
-/// A schema of all the groups of options that are named.
-template <typename Options, typename... Groups>
-Schema<Options> schema_of() {
-  Schema<Options> schema;
-  (Groups::describe(schema), ...);
-  return schema;
-}
 
 // ---- Prototypes and texts
 
@@ -179,18 +149,17 @@ RoutedAdapters route_by_prompt(const LibraryContext& in, routing::Combine combin
 
 // ---- Other methods that methods build on
 
-struct ArrowChoice : TopK<4>, MixesParams, Softmax, Ties {};
+using ArrowChoice = OptionsOf<TopK<4>, MixesParams, Softmax, Ties>;
 RoutedAdapters make_arrow(const LibraryContext& in, const ArrowChoice& options);
 
 /// LAG's cascade.
 struct Shortlist {
   std::int64_t shortlist = 20;
-  template <typename Options>
-  static void describe(Schema<Options>& schema) {
-    schema.add(&Options::shortlist, "shortlist", {.help = "adapters that Arrow lets through", .range = at_least(1)});
+  static void describe(auto& schema) {
+    schema.add(&Shortlist::shortlist, "shortlist", {.help = "adapters that Arrow lets through", .range = at_least(1)});
   }
 };
-struct LagChoice : TopK<1>, MixesOutputs, Softmax, Shortlist {};
+using LagChoice = OptionsOf<TopK<1>, MixesOutputs, Softmax, Shortlist>;
 /// By |V x| of the vectors that `scoring` has, calibrated where `calibration` is given.
 RoutedAdapters make_scored(const LibraryContext& in, routing::Combine combine, const Scoring& scoring, routing::ScoreOptions options,
                            const CalibrationText* calibration = nullptr);

@@ -15,10 +15,18 @@
 namespace quiver::methods {
 namespace {
 
-struct PhatgooseOptions : TopK<2>, MixesOutputs, Softmax {
+struct PhatgooseOptions : OptionsOf<TopK<2>, MixesOutputs, Softmax> {
   std::int64_t gate_steps = 100;
   TaskFolder task_data;
   std::uint64_t sample_seed = 42;
+  static void describe(auto& schema) {
+    OptionsOf::describe(schema);
+    schema.add(&PhatgooseOptions::gate_steps, "gate_steps",
+               {.help = "training steps of an adapter's gates (batches of 4 rows of its tasks); they are kept in the library",
+                .range = at_least(1)});
+    schema.add(&PhatgooseOptions::task_data, "task_data", {.help = "folder of the adapters' tasks"});
+    schema.add(&PhatgooseOptions::sample_seed, "sample_seed", {.help = "draws these rows, and their order"});
+  }
 };
 
 constexpr std::int64_t kBatch = 4;  // mttl's
@@ -108,16 +116,10 @@ RoutedAdapters make_phatgoose(const LibraryContext& in, const PhatgooseOptions& 
 }  // namespace
 
 Method phatgoose() {
-  auto schema = schema_of<PhatgooseOptions, TopK<2>, MixesOutputs, Softmax>();
-  schema.add(&PhatgooseOptions::gate_steps, "gate_steps",
-             {.help = "training steps of an adapter's gates (batches of 4 rows of its tasks); they are kept in the library",
-              .range = at_least(1)});
-  schema.add(&PhatgooseOptions::task_data, "task_data", {.help = "folder of the adapters' tasks"});
-  schema.add(&PhatgooseOptions::sample_seed, "sample_seed", {.help = "draws these rows, and their order"});
-  return routed_method(Family::kToken,
-                       {"phatgoose", "Phatgoose", "gates that each adapter learnt on its tasks, the top 2 by their softmax",
-                        "Muqeeth et al. 2024, arXiv 2402.05859"},
-                       schema, make_phatgoose);
+  return method_row(Family::kToken,
+                    {"phatgoose", "Phatgoose", "gates that each adapter learnt on its tasks, the top 2 by their softmax",
+                     "Muqeeth et al. 2024, arXiv 2402.05859"},
+                    make_phatgoose);
 }
 
 }  // namespace quiver::methods

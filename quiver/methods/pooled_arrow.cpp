@@ -6,7 +6,7 @@
 namespace quiver::methods {
 namespace {
 
-struct PooledOptions : TopK<1>, MixesOutputs, Softmax, Ties, CalibrationText {};
+using PooledOptions = OptionsOf<TopK<1>, MixesOutputs, Softmax, Ties, CalibrationText>;
 
 RoutedAdapters make_pooled_arrow(const LibraryContext& in, const PooledOptions& options) {
   const auto top_k = options.top_k_of(in.adapters.size());
@@ -20,11 +20,8 @@ RoutedAdapters make_pooled_arrow(const LibraryContext& in, const PooledOptions& 
 }  // namespace
 
 Method pooled_arrow() {
-  auto schema = schema_of<PooledOptions, TopK<1>, MixesOutputs, Softmax, Ties>();
-  describe_calibration(schema);
-  return routed_method(Family::kPrompt,
-                       {"pooled-arrow", "pooled Arrow", "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"}, schema,
-                       make_pooled_arrow);
+  return method_row(Family::kPrompt, {"pooled-arrow", "pooled Arrow", "calibrated Arrow's evidence over the whole prompt, top k", "Quiver"},
+                    make_pooled_arrow);
 }
 
 }  // namespace quiver::methods

@@ -7,7 +7,7 @@
 namespace quiver::methods {
 namespace {
 
-struct RetrievalOptions : TopK<4>, MixesOutputs, TaskTexts {};
+using RetrievalOptions = OptionsOf<TopK<4>, MixesOutputs, TaskTexts>;
 
 /// The mean of the final hidden states.
 tensor::TensorMap mean_hidden(const TextInputs& inputs, Progress& progress) {
@@ -40,10 +40,10 @@ RoutedAdapters make_retrieval(const LibraryContext& in, const RetrievalOptions& 
 }  // namespace
 
 Method retrieval() {
-  return routed_method(Family::kPrompt,
-                       {"retrieval", "retrieval", "the top k adapters by the likeness of the prompt to texts of their tasks, equally",
-                        "Zhao et al. 2024, LoRA-Retriever"},
-                       schema_of<RetrievalOptions, TopK<4>, MixesOutputs, TaskTexts>(), make_retrieval);
+  return method_row(Family::kPrompt,
+                    {"retrieval", "retrieval", "the top k adapters by the likeness of the prompt to texts of their tasks, equally",
+                     "Zhao et al. 2024, LoRA-Retriever"},
+                    make_retrieval);
 }
 
 }  // namespace quiver::methods

@@ -109,22 +109,20 @@ template <typename Options>
 class Schema {
  public:
   template <typename T, typename Owner>
-  Schema& add(T Owner::*member, const std::string& name, const OptionText& about) {
+  void add(T Owner::*member, const std::string& name, const OptionText& about) {
     options_.push_back({.name = name, .type = type_of(static_cast<T*>(nullptr)), .about = about});
     options_.back().initial = json_of(Options{}.*member);
     setters_.push_back([member](Options& into, const nlohmann::json& value) { set(into.*member, value); });
-    return *this;
   }
 
-  /// A member that is an enumerator, or an optional of one, by words.
-  template <typename T, typename Owner, typename Enum>
-  Schema& add_words(T Owner::*member, const std::string& name, const std::vector<std::pair<std::string, Enum>>& words,
-                    const OptionText& about) {
+  /// A member that is an enumerator, by words.
+  template <typename Enum, typename Owner>
+  void add_words(Enum Owner::*member, const std::string& name, const std::vector<std::pair<std::string, Enum>>& words,
+                 const OptionText& about) {
     Option option{.name = name, .type = OptionType::kWord, .about = about};
-    const T initial = Options{}.*member;
     for (const auto& [word, value] : words) {
       option.words.push_back(word);
-      if (initial == value) option.initial = word;
+      if (Options{}.*member == value) option.initial = word;
     }
     options_.push_back(std::move(option));
     setters_.push_back([member, words](Options& into, const nlohmann::json& value) {
@@ -132,7 +130,6 @@ class Schema {
         if (value == word) into.*member = means;
       }
     });
-    return *this;
   }
 
   const std::vector<Option>& options() const { return options_; }
@@ -192,6 +189,20 @@ class Schema {
 
   std::vector<Option> options_;
   std::vector<std::function<void(Options&, const nlohmann::json&)>> setters_;
+};
+
+/// The schema that a struct describes.
+template <typename Options>
+Schema<Options> schema_of() {
+  Schema<Options> schema;
+  Options::describe(schema);
+  return schema;
+}
+
+/// A struct of these groups of options, each of which describes its own.
+template <typename... Groups>
+struct OptionsOf : Groups... {
+  static void describe(auto& schema) { (Groups::describe(schema), ...); }
 };
 
 }  // namespace quiver::methods

@@ -5,12 +5,21 @@
 namespace quiver::methods {
 namespace {
 
-struct SpectrOptions : TopK<4>, MixesParams {};
-struct NormOptions : TopK<4>, MixesOutputs, Softmax, CalibrationText {};
-struct SpectralOptions : TopK<4>, MixesParams, Softmax, CalibrationText {
+using SpectrOptions = OptionsOf<TopK<4>, MixesParams>;
+using NormOptions = OptionsOf<TopK<4>, MixesOutputs, Softmax, CalibrationText>;
+struct SpectralOptions : OptionsOf<TopK<4>, MixesParams, Softmax>, CalibrationText {
   std::int64_t components = 0;
   double gamma = 0;
   bool is_calibrated = false;
+  static void describe(auto& schema) {
+    OptionsOf::describe(schema);
+    schema.add(&SpectralOptions::components, "components", {.help = "singular directions of each adapter; 0: all", .range = at_least(0)});
+    schema.add(&SpectralOptions::gamma, "gamma", {.help = "power of the singular values"});
+    schema.add(&SpectralOptions::is_calibrated, "calibrated",
+               {.help = "choose by scores measured against those on text of no task; with components=1 and combine=outputs this is "
+                        "calibrated-arrow"});
+    CalibrationText::describe(schema, "calibrated");
+  }
 };
 
 RoutedAdapters make_spectr(const LibraryContext& in, const SpectrOptions& options) {
@@ -33,31 +42,22 @@ RoutedAdapters make_spectral(const LibraryContext& in, const SpectralOptions& op
 }  // namespace
 
 Method spectr() {
-  return routed_method(Family::kToken,
-                       {"spectr", "SpectR", "the top k of |V x| over all singular directions, weighted equally",
-                        "Fleshman and Van Durme 2025, arXiv 2504.03454"},
-                       schema_of<SpectrOptions, TopK<4>, MixesParams>(), make_spectr);
+  return method_row(Family::kToken,
+                    {"spectr", "SpectR", "the top k of |V x| over all singular directions, weighted equally",
+                     "Fleshman and Van Durme 2025, arXiv 2504.03454"},
+                    make_spectr);
 }
 
 Method norm() {
-  auto schema = schema_of<NormOptions, TopK<4>, MixesOutputs, Softmax>();
-  describe_calibration(schema);
-  return routed_method(Family::kToken,
-                       {"norm", "norm", "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
-                       schema, make_norm);
+  return method_row(Family::kToken,
+                    {"norm", "norm", "the top k of |s B A x|, calibrated, weighted by their softmax", "SEQR 2025, arXiv 2509.18093"},
+                    make_norm);
 }
 
 Method spectral() {
-  auto schema = schema_of<SpectralOptions, TopK<4>, MixesParams, Softmax>();
-  schema.add(&SpectralOptions::components, "components", {.help = "singular directions of each adapter; 0: all", .range = at_least(0)});
-  schema.add(&SpectralOptions::gamma, "gamma", {.help = "power of the singular values"});
-  schema.add(&SpectralOptions::is_calibrated, "calibrated",
-             {.help = "choose by scores measured against those on text of no task; with components=1 and combine=outputs this is "
-                      "calibrated-arrow"});
-  describe_calibration(schema, "calibrated");
-  return routed_method(
+  return method_row(
       Family::kToken,
-      {"spectral", "spectral", "the top k of |diag(sigma^gamma) V_c x|, of c components", "the family of arrow, spectr and norm"}, schema,
+      {"spectral", "spectral", "the top k of |diag(sigma^gamma) V_c x|, of c components", "the family of arrow, spectr and norm"},
       make_spectral);
 }
 

@@ -2,7 +2,6 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
-#include "quiver/methods/learning.h"
 #include "quiver/methods/merges.h"
 
 // A row for each method that has a file of its own; rows of static merges by name alone stand in merges.cpp, those of adaptation in
@@ -31,6 +30,7 @@ namespace quiver::methods {
 #define QUIVER_DECLARE(name) Method name();
 QUIVER_METHODS(QUIVER_DECLARE)
 #undef QUIVER_DECLARE
+std::vector<Method> learning();  // the rows of the family kLearnt
 
 namespace {
 

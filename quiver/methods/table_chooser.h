@@ -13,15 +13,16 @@
 #include <string>
 #include <vector>
 
+#include "quiver/base/progress.h"
 #include "quiver/methods/observe.h"
-#include "quiver/methods/prompt_chooser.h"
 #include "quiver/routing/group_table.h"
 
 namespace quiver::methods {
 
-/// Holds a row of a table per distinct prompt. Prompts with equal rows share a group, so that they may share prefixes. Remembers the
-/// `most_prompts` prompts that were asked for last; the rows of others go with their leases.
-class TableChooser : public PromptChooser {
+/// Decides once per prompt, before what follows it is computed, by a row of a table per distinct prompt. Prompts with equal rows share a
+/// group (forest::Sequence::group), so that they may share prefixes. Remembers the `most_prompts` prompts that were asked for last; the
+/// rows of others go with their leases. Thread-safe.
+class TableChooser {
  public:
   /// Rows [P, width] for prompts. Called by several threads at once if groups_of is.
   using Rows = std::function<torch::Tensor(std::span<const Prompt>, Progress&)>;
@@ -30,10 +31,11 @@ class TableChooser : public PromptChooser {
   TableChooser(std::shared_ptr<routing::GroupTable> table, std::vector<std::string> adapters, Rows rows,
                std::size_t most_prompts = kMostPrompts);
 
-  /// A call that throws changes nothing. Throws kInternal for rows that are not [P, width], and kMismatch, naming the adapter, for a row
-  /// that is not finite.
-  std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) override;
-  void forget() override;
+  /// The group of each prompt, which is its own for as long as the lease lives. Runs the base model. A call that throws changes nothing.
+  /// Throws kInternal for rows that are not [P, width], and kMismatch, naming the adapter, for a row that is not finite.
+  std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress);
+  /// Forgets all prompts, so that what follows does not depend on them. Leases go on.
+  void forget();
 
  private:
   using Groups = std::map<Prompt, routing::GroupLease>;

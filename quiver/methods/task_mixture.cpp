@@ -13,6 +13,7 @@ namespace {
 
 struct MixtureOptions {
   std::string name;
+  static void describe(auto& schema) { schema.add(&MixtureOptions::name, "name", {.help = "the task", .has_flag = false}); }
 };
 
 adapters::LoraAdapter make_task_mixture(const LibraryContext& in, const MixtureOptions& options) {
@@ -63,10 +64,9 @@ adapters::LoraAdapter task_mixture(const library::Library& library, library::Ada
 }
 
 Method task_of_skills() {
-  Schema<MixtureOptions> schema;
-  schema.add(&MixtureOptions::name, "name", {.help = "the task", .has_flag = false});
-  return named_method({"task", "task", "skills (of kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
-                      schema, make_task_mixture);
+  return method_row(Family::kMerge,
+                    {"task", "task", "skills (of kind poly or mhr) as task NAME mixes them", "Ponti et al. 2023, Caccia et al. 2023"},
+                    make_task_mixture);
 }
 
 }  // namespace quiver::methods

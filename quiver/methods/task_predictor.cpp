@@ -9,7 +9,7 @@
 namespace quiver::methods {
 namespace {
 
-struct PredictorOptions : TopK<4>, MixesOutputs, TaskTexts {};
+using PredictorOptions = OptionsOf<TopK<4>, MixesOutputs, TaskTexts>;
 
 /// What tells the texts of the adapters apart.
 struct PredictorInputs {
@@ -58,10 +58,10 @@ RoutedAdapters make_task_predictor(const LibraryContext& in, const PredictorOpti
 }  // namespace
 
 Method task_predictor() {
-  return routed_method(Family::kPrompt,
-                       {"task-predictor", "task predictor", "the top k tasks of a classifier of prompts, learnt from texts of the tasks",
-                        "Ostapenko et al. 2024, TP"},
-                       schema_of<PredictorOptions, TopK<4>, MixesOutputs, TaskTexts>(), make_task_predictor);
+  return method_row(Family::kPrompt,
+                    {"task-predictor", "task predictor", "the top k tasks of a classifier of prompts, learnt from texts of the tasks",
+                     "Ostapenko et al. 2024, TP"},
+                    make_task_predictor);
 }
 
 }  // namespace quiver::methods
