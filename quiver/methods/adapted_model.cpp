@@ -1,6 +1,7 @@
 #include "quiver/methods/adapted_model.h"
 
 #include <algorithm>
+#include <set>
 
 #include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
@@ -14,33 +15,21 @@
 namespace quiver::methods {
 namespace {
 
-std::vector<std::string> names_of_kind(const library::Library& library, std::span<const library::AdapterKind> kinds) {
+std::vector<std::string> names_of_kinds(const library::Library& library, const std::set<library::AdapterKind>& kinds) {
   std::vector<std::string> names;
   for (const auto& [name, entry] : library.adapters()) {
-    if (std::ranges::find(kinds, entry.info.kind) != kinds.end()) names.push_back(name);
+    if (kinds.contains(entry.info.kind)) names.push_back(name);
   }
   return names;
-}
-
-model::Model with_one(const BaseModel& base, const adapters::LoraAdapter& adapter) {
-  auto placed = adapter;
-  for (auto& [path, pair] : placed.pairs) pair = pair.to(base.lm.placement().device, torch::kFloat);
-  return base.lm.with_linears(adapters::attach(base.lm.linears(), placed));
 }
 
 /// Says, as a warning, which adapters were trained on another format of prompts than the base is given. An unknown format is not spoken of.
 void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseModel& base, Progress& progress) {
   const auto used = data::describe(base.format);
-  const adapters::LoraAdapter* first = nullptr;
-  std::int64_t others = 0;
-  for (const auto& adapter : adapters) {
-    if (adapter.prompt_format.empty() || adapter.prompt_format == used) continue;
-    if (first == nullptr)
-      first = &adapter;
-    else
-      ++others;
-  }
-  if (first == nullptr) return;
+  const auto differs = [&](const auto& adapter) { return !adapter.prompt_format.empty() && adapter.prompt_format != used; };
+  const auto first = std::ranges::find_if(adapters, differs);
+  if (first == adapters.end()) return;
+  const auto others = std::ranges::count_if(adapters, differs) - 1;
   progress.message(
       format("warning: adapter '{}'{} was trained on {}; prompts are given as {} (`chat=true`, `chat=false` and `system` change that)",
              first->name, others > 0 ? format(" (as {} others)", others) : std::string(), first->prompt_format, used));
@@ -133,13 +122,12 @@ std::vector<std::string> library_members(const library::Library& library, const 
   }
   std::vector<std::string> names;
   if (source.kind.empty()) {
-    const AdapterKind first[] = {AdapterKind::kPrivate, AdapterKind::kImported}, second[] = {AdapterKind::kCluster};
-    names = names_of_kind(library, first);
-    if (names.empty()) names = names_of_kind(library, second);
+    names = names_of_kinds(library, {AdapterKind::kPrivate, AdapterKind::kImported});
+    if (names.empty()) names = names_of_kinds(library, {AdapterKind::kCluster});
   } else {
     const auto kind = library::find_kind(source.kind);
     if (!kind) fail(ErrorKind::kUsage, "adapter kind '{}' is not one of {}", source.kind, library::kind_names());
-    names = names_of_kind(library, std::span(&*kind, 1));
+    names = names_of_kinds(library, {*kind});
   }
   std::erase_if(names, [&](const std::string& name) { return std::ranges::find(source.general, name) != source.general.end(); });
   if (names.empty()) {
@@ -201,6 +189,11 @@ RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& li
   return std::get<MakeRouted>(method.make)(in, use.method.options);
 }
 
+model::Model with_adapter(const model::Model& base, adapters::LoraAdapter adapter) {
+  for (auto& [path, pair] : adapter.pairs) pair = pair.to(base.placement().device, torch::kFloat);
+  return base.with_linears(adapters::attach(base.linears(), adapter));
+}
+
 std::vector<routing::GroupLease> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
   if (chooser == nullptr) return {};
   return chooser->groups_of(prompts, progress);
@@ -232,14 +225,14 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
     if (const auto warning = check_fits_base(adapter, base, source.allow_other_base)) progress.message(*warning);
     for (const auto& warning : adapters::peft_warnings(adapter, base.lm.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);
-    return {with_one(base, adapter), nullptr, model_name(use)};
+    return {with_adapter(base.lm, adapter), nullptr, model_name(use)};
   }
   if (source.library.empty()) return {base.lm, nullptr, model_name(use)};
   const auto library = library::Library::open(source.library);
   if (use.method.row().family == Family::kMerge) {
     const auto merged = merged_adapter(base, library, use);
     warn_of_format(std::span(&merged, 1), base, progress);
-    return {with_one(base, merged), nullptr, model_name(use)};
+    return {with_adapter(base.lm, merged), nullptr, model_name(use)};
   }
   const auto routed = routed_adapters(base, library, use, progress);
   auto linears = base.lm.linears();

@@ -50,6 +50,9 @@ adapters::LoraAdapter merged_adapter(const BaseModel& base, const library::Libra
 /// has them and stored there where it has not. Throws kUsage for another method, kNotFound where task data is missing, and as calibrate.
 RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& library, const AdapterUse& use, Progress& progress);
 
+/// The base computing with one adapter, on the base's device in float32.
+model::Model with_adapter(const model::Model& base, adapters::LoraAdapter adapter);
+
 /// A model that computes with adapters. Immutable but for what its chooser remembers; thread-safe.
 struct AdaptedModel {
   model::Model lm;

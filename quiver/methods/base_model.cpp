@@ -7,16 +7,8 @@
 #include "quiver/io/folder.h"
 
 namespace quiver::methods {
-namespace {
 
 namespace fs = std::filesystem;
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-}  // namespace
 
 fs::path base_path_or_default(const std::string& path) {
   if (!path.empty()) return path;
@@ -27,14 +19,14 @@ fs::path base_path_or_default(const std::string& path) {
   return cached;
 }
 
-fs::path cache_folder() {
-  if (auto own = environment("QUIVER_CACHE"); !own.empty()) return own;
-  if (auto shared = environment("XDG_CACHE_HOME"); !shared.empty()) return fs::path(shared) / "quiver";
-  if (auto home = environment("HOME"); !home.empty()) return fs::path(home) / ".cache" / "quiver";
+fs::path default_base_path() {
+  const std::tuple<const char*, const char*> places[] = {{"QUIVER_CACHE", ""}, {"XDG_CACHE_HOME", "quiver"}, {"HOME", ".cache/quiver"}};
+  for (const auto& [variable, below] : places) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') return fs::path(value) / below / DefaultBase::kFile;
+  }
   fail(ErrorKind::kUsage, "none of QUIVER_CACHE, XDG_CACHE_HOME and HOME is set, so there is no place for downloads");
 }
-
-fs::path default_base_path() { return cache_folder() / DefaultBase::kFile; }
 
 BaseModel load_base(const std::string& path, tensor::Placement placement) {
   const auto where = base_path_or_default(path);

@@ -22,10 +22,8 @@ struct DefaultBase {
   static constexpr const char* kSha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 };
 
-/// $QUIVER_CACHE, else $XDG_CACHE_HOME/quiver, else $HOME/.cache/quiver. Throws kUsage if none is set.
-std::filesystem::path cache_folder();
-
-/// Where the default base model is or would be.
+/// Where the default base model is or would be: in $QUIVER_CACHE, else $XDG_CACHE_HOME/quiver, else $HOME/.cache/quiver. Throws kUsage if
+/// none is set.
 std::filesystem::path default_base_path();
 
 /// A base model ready to use.

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
@@ -106,11 +107,9 @@ std::vector<Prompt> file_prompts(const BaseModel& base, const CalibrationText& t
     io::JsonLinesReader reader(text.file.path);
     while (const auto row = reader.next()) texts.push_back(io::require_string(*row, "text", reader.where()));
   } else {
-    const auto whole = io::read_text_file(text.file.path);
-    for (std::size_t begin = 0; begin < whole.size();) {
-      const auto end = std::min(whole.find('\n', begin), whole.size());
-      if (end > begin) texts.push_back(whole.substr(begin, end - begin));
-      begin = end + 1;
+    const auto lines = io::read_text_file(text.file.path);
+    for (const auto line : std::views::split(lines, '\n')) {
+      if (!line.empty()) texts.emplace_back(line.begin(), line.end());
     }
   }
   std::vector<Prompt> prompts;
@@ -128,7 +127,12 @@ std::vector<Prompt> file_prompts(const BaseModel& base, const CalibrationText& t
   return prompts;
 }
 
-torch::Tensor deviation_of(const torch::Tensor& by_prompt) { return by_prompt.var(0, /*unbiased=*/false).sqrt(); }
+/// The figures by the names under which a library keeps an adapter's.
+constexpr std::pair<const char*, torch::Tensor ScoreCalibration::*> kFigures[] = {{"mean", &ScoreCalibration::mean},
+                                                                                  {"deviation", &ScoreCalibration::deviation},
+                                                                                  {"prompt_mean", &ScoreCalibration::prompt_mean},
+                                                                                  {"prompt_deviation", &ScoreCalibration::prompt_deviation},
+                                                                                  {"prompt_z", &ScoreCalibration::prompt_z}};
 
 void check_varies(const tensor::TensorMap& measured, const std::string& name, std::span<const std::string> paths) {
   for (const char* key : {"deviation", "prompt_deviation"}) {
@@ -167,17 +171,17 @@ std::vector<tensor::TensorMap> measure(std::span<const AdapterScores* const> ada
   const auto summary = observe_scores(first.base, first.prompts, together, progress);
   progress.end();
   check_finite(summary.by_prompt, summary.paths, names);
-  const auto prompt_mean = summary.by_prompt.mean(0), prompt_deviation = deviation_of(summary.by_prompt);
-  const auto prompt_z = ((summary.by_prompt - prompt_mean) / prompt_deviation).mean(1);  // [P, N]
-  std::vector<tensor::TensorMap> measured;
+  ScoreCalibration whole{.mean = summary.mean,
+                         .deviation = summary.deviation,
+                         .prompt_mean = summary.by_prompt.mean(0),
+                         .prompt_deviation = summary.by_prompt.var(0, /*unbiased=*/false).sqrt()};
+  whole.prompt_z = whole.pooled(summary.by_prompt);
+  std::vector<tensor::TensorMap> measured(adapters.size());
   for (std::size_t i = 0; i < adapters.size(); ++i) {
-    const auto column = [&](const torch::Tensor& t) { return t.select(1, static_cast<std::int64_t>(i)).contiguous(); };
-    measured.push_back({{"mean", column(summary.mean)},
-                        {"deviation", column(summary.deviation)},
-                        {"prompt_mean", column(prompt_mean)},
-                        {"prompt_deviation", column(prompt_deviation)},
-                        {"prompt_z", column(prompt_z)}});
-    check_varies(measured.back(), names[i], summary.paths);
+    for (const auto& [name, figure] : kFigures) {
+      measured[i].emplace(name, (whole.*figure).select(1, static_cast<std::int64_t>(i)).contiguous());
+    }
+    check_varies(measured[i], names[i], summary.paths);
   }
   return measured;
 }
@@ -219,16 +223,11 @@ ScoreCalibration calibrate(const BaseModel& base, const library::Library& librar
   const auto measured = kept_all_in(library, kCalibrationVersion, about, inputs, measure, progress);
   ScoreCalibration calibration;
   for (const auto& [path, vectors] : scoring.vectors) calibration.paths.push_back(path);
-  const auto stacked = [&](const char* key) {
+  for (const auto& [name, figure] : kFigures) {
     std::vector<torch::Tensor> columns;
-    for (const auto& each : measured) columns.push_back(each.at(key).to(torch::kDouble));
-    return torch::stack(columns, 1);
-  };
-  calibration.mean = stacked("mean");
-  calibration.deviation = stacked("deviation");
-  calibration.prompt_mean = stacked("prompt_mean");
-  calibration.prompt_deviation = stacked("prompt_deviation");
-  calibration.prompt_z = stacked("prompt_z");
+    for (const auto& each : measured) columns.push_back(each.at(name).to(torch::kDouble));
+    calibration.*figure = torch::stack(columns, 1);
+  }
   return calibration;
 }
 

@@ -17,6 +17,7 @@
 #include "quiver/methods/schema.h"
 #include "quiver/methods/table_chooser.h"
 #include "quiver/routing/attach.h"
+#include "quiver/routing/checks.h"
 
 namespace quiver::methods {
 
@@ -48,7 +49,7 @@ struct LibraryContext {
   std::vector<adapters::LoraAdapter> adapters;  ///< the members (library_members), loaded; none for a method that names its adapter
   Progress& progress;
 
-  std::vector<std::string> names() const;
+  std::vector<std::string> names() const { return routing::names_of(adapters); }
 };
 
 /// Adapters, a router at every projection that they adapt, and what decides once per prompt.

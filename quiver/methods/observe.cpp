@@ -19,17 +19,19 @@ constexpr std::int64_t kBatchTokens = 1024;  // so that scores of many adapters 
 /// Some prompts as one forest, and how their rows make up the prompts.
 struct PromptBatch {
   model::ForwardRows rows;
-  torch::Tensor mean;                   ///< [P, T] float64: 1 / length where a row is a token of the prompt
-  torch::Tensor count;                  ///< [T] float64: prompts that a row is part of
-  std::vector<std::int64_t> last_rows;  ///< [P]
-  std::vector<std::size_t> members;     ///< [P]: indices into the prompts
+  torch::Tensor mean;       ///< [P, T] float64: 1 / length where a row is a token of the prompt
+  torch::Tensor count;      ///< [T] float64: prompts that a row is part of
+  torch::Tensor last_rows;  ///< [P]
+  torch::Tensor members;    ///< [P]: indices into the prompts
 };
 
 PromptBatch make_batch(std::span<const Prompt> prompts, std::span<const std::size_t> members) {
   std::vector<forest::Sequence> sequences;
   for (const auto i : members) sequences.push_back({prompts[i], 0});
   const auto batch = forest::build_batch(sequences, {.keep_last_token = true});
-  PromptBatch result{.rows = model::forest_rows(batch.forest), .last_rows = batch.last_rows, .members = {members.begin(), members.end()}};
+  PromptBatch result{.rows = model::forest_rows(batch.forest),
+                     .last_rows = torch::tensor(batch.last_rows),
+                     .members = torch::tensor(std::vector<std::int64_t>(members.begin(), members.end()))};
   result.mean = torch::zeros({static_cast<std::int64_t>(members.size()), batch.forest.num_rows()}, torch::kDouble);
   result.count = torch::zeros({batch.forest.num_rows()}, torch::kDouble);
   for (std::size_t p = 0; p < members.size(); ++p) {
@@ -118,19 +120,17 @@ ScoreSummary observe_scores(const model::Model& base, std::span<const Prompt> pr
     const auto values = watch(base, batch, widths, [&](const std::string& path, const torch::Tensor& x) {
       return routing::adapter_scores(x, scoring.vectors.at(path), scoring.rule);
     });
-    const auto members = torch::tensor(std::vector<std::int64_t>(batch.members.begin(), batch.members.end()));
-    const auto last_rows = torch::tensor(batch.last_rows);
     std::int64_t l = 0;
     for (const auto& [path, of_rows] : values) {
       const auto scores = of_rows.to(torch::kDouble);  // [T, N]
-      summary.by_prompt.select(1, l).index_copy_(0, members, batch.mean.matmul(scores));
-      summary.last.select(1, l).index_copy_(0, members, scores.index_select(0, last_rows));
+      summary.by_prompt.select(1, l).index_copy_(0, batch.members, batch.mean.matmul(scores));
+      summary.last.select(1, l).index_copy_(0, batch.members, scores.index_select(0, batch.last_rows));
       sum[l] += batch.count.matmul(scores);
       squares[l] += batch.count.matmul(scores.square());
       ++l;
     }
     num_tokens += batch.count.sum().item<double>();
-    progress.advance(static_cast<std::int64_t>(batch.members.size()), "");
+    progress.advance(batch.members.size(0), "");
     throw_if_stopped("while looking at prompts");
   }
   summary.mean = sum / num_tokens;
@@ -164,10 +164,9 @@ std::map<std::string, torch::Tensor> observe_inputs(const model::Model& base, st
   }
   for (const auto& batch : batches_of(base, prompts)) {
     const auto values = watch(base, batch, widths, [](const std::string&, const torch::Tensor& x) { return x; });
-    const auto members = torch::tensor(std::vector<std::int64_t>(batch.members.begin(), batch.members.end()));
     for (const auto& [path, rows] : values)
-      means.at(path).index_copy_(0, members, batch.mean.matmul(rows.to(torch::kDouble)).to(torch::kFloat));
-    progress.advance(static_cast<std::int64_t>(batch.members.size()), "");
+      means.at(path).index_copy_(0, batch.members, batch.mean.matmul(rows.to(torch::kDouble)).to(torch::kFloat));
+    progress.advance(batch.members.size(0), "");
     throw_if_stopped("while looking at prompts");
   }
   return means;
@@ -178,9 +177,8 @@ torch::Tensor observe_hidden(const model::Model& base, std::span<const Prompt> p
   auto hidden = torch::empty({static_cast<std::int64_t>(prompts.size()), base.spec().hidden_size}, torch::kFloat);
   for (const auto& batch : batches_of(base, prompts)) {
     const auto rows = model::hidden_of_all(base, batch.rows).to(torch::kCPU, torch::kDouble);
-    const auto members = torch::tensor(std::vector<std::int64_t>(batch.members.begin(), batch.members.end()));
-    hidden.index_copy_(0, members, batch.mean.matmul(rows).to(torch::kFloat));
-    progress.advance(static_cast<std::int64_t>(batch.members.size()), "");
+    hidden.index_copy_(0, batch.members, batch.mean.matmul(rows).to(torch::kFloat));
+    progress.advance(batch.members.size(0), "");
     throw_if_stopped("while looking at prompts");
   }
   return hidden;

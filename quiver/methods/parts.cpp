@@ -46,14 +46,19 @@ routing::PrototypeMap prototypes_of(const LibraryContext& in, const Ties& ties) 
   return ties.tie.empty() ? own : routing::tie_prototypes(in.adapters, std::move(own), ties.tie, ties.tie_by);
 }
 
+const std::vector<std::string>& tasks_of(const library::Library& library, const std::string& adapter, std::string_view missing) {
+  const auto& tasks = library.at(adapter).info.tasks;
+  if (tasks.empty()) {
+    fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no {}; add it again with its tasks", adapter,
+         library.path().string(), missing);
+  }
+  return tasks;
+}
+
 std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const TaskTexts& texts) {
   std::vector<std::vector<Prompt>> prompts;
   for (const auto& adapter : in.adapters) {
-    const auto& tasks = in.library.at(adapter.name).info.tasks;
-    if (tasks.empty()) {
-      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no texts of it; add it again with its tasks",
-           adapter.name, in.library.path().string());
-    }
+    const auto& tasks = tasks_of(in.library, adapter.name, "texts of it");
     auto& mine = prompts.emplace_back();
     const auto each = std::max<std::int64_t>(1, texts.task_samples / static_cast<std::int64_t>(tasks.size()));
     for (const auto& task : tasks) {

@@ -106,6 +106,8 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
 /// The same, tied.
 routing::PrototypeMap prototypes_of(const LibraryContext& in, const Ties& ties);
 
+/// The tasks that an adapter of the library names. Throws kNotFound if it names none, so that there are no `missing` ("texts of it").
+const std::vector<std::string>& tasks_of(const library::Library& library, const std::string& adapter, std::string_view missing);
 /// Texts that stand for each adapter: training rows of its tasks, as prompts. Throws kNotFound for an adapter without tasks.
 std::vector<std::vector<Prompt>> task_prompts(const LibraryContext& in, const TaskTexts& texts);
 

@@ -61,12 +61,7 @@ tensor::TensorMap train_gates(const GateInputs& in, Progress& progress) {
 
 /// The gates of an adapter by path, trained on rows of its tasks and kept in the library.
 tensor::TensorMap gates_of(const LibraryContext& in, const adapters::LoraAdapter& adapter, const PhatgooseOptions& options) {
-  const auto& tasks = in.library.at(adapter.name).info.tasks;
-  if (tasks.empty()) {
-    fail(ErrorKind::kNotFound,
-         "adapter '{}' of library '{}' names no task, so there are no rows to train its gates on; add it again with its tasks",
-         adapter.name, in.library.path().string());
-  }
+  const auto& tasks = tasks_of(in.library, adapter.name, "rows to train its gates on");
   const auto most = std::max<std::int64_t>(1, options.gate_steps * kBatch / static_cast<std::int64_t>(tasks.size()));
   const auto length = std::min(kLongestRow, in.base.lm.spec().max_positions);
   std::vector<forest::Sequence> rows;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <ranges>
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
@@ -17,10 +18,8 @@ constexpr double kLargestCount = 1e9;  // of rows, steps, adapters: sums of them
 
 std::vector<std::string_view> split(std::string_view text) {
   std::vector<std::string_view> parts;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const auto end = std::min(text.find(',', begin), text.size());
-    if (end > begin) parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
+  for (const auto part : std::views::split(text, ',')) {
+    if (!part.empty()) parts.emplace_back(part.begin(), part.end());
   }
   return parts;
 }

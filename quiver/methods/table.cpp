@@ -64,12 +64,6 @@ const Option* Method::argument() const {
 
 std::string Method::usage() const { return argument() == nullptr ? name : name + "=NAME"; }
 
-std::vector<std::string> LibraryContext::names() const {
-  std::vector<std::string> names;
-  for (const auto& adapter : adapters) names.push_back(adapter.name);
-  return names;
-}
-
 std::span<const Method> reuse_methods() {
   static const auto all = [] {
     auto methods = merges();

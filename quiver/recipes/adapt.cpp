@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "quiver/adapters/lora_update.h"
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/cluster/fisher.h"
@@ -16,6 +15,7 @@
 #include "quiver/merge/common.h"
 #include "quiver/merge/mean.h"
 #include "quiver/methods/kept.h"
+#include "quiver/methods/parts.h"
 #include "quiver/methods/table.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/kept_json.h"
@@ -160,17 +160,13 @@ class Adaptation {
 
   /// On rows of the member's own tasks; kept in the library.
   tensor::TensorMap fisher_of_member(const LoraAdapter& member) const {
-    const auto& entry = library_->at(member.name);
-    if (entry.info.tasks.empty()) {
-      fail(ErrorKind::kNotFound, "adapter '{}' of library '{}' names no task, so there are no rows of it; add it again with its tasks",
-           member.name, library_->path().string());
-    }
+    const auto& tasks = methods::tasks_of(*library_, member.name, "rows of it");
     auto own = setup_.training;
     own.data = plan_.task_data;
     own.max_valid = 0;
     own.data_share = 1;
-    own.max_examples = std::max<std::int64_t>(1, plan_.task_samples / static_cast<std::int64_t>(entry.info.tasks.size()));
-    const auto data = load_training_data(base_, entry.info.tasks, own);
+    own.max_examples = std::max<std::int64_t>(1, plan_.task_samples / static_cast<std::int64_t>(tasks.size()));
+    const auto data = load_training_data(base_, tasks, own);
     const auto compute = [](const FisherInputs& in, Progress&) { return train::fisher_diagonal(in.base, in.adapter, in.examples); };
     return methods::kept_in(*library_, "fisher-3", {{"adapter", member.name}}, FisherInputs{base_.lm, member, data.examples}, compute,
                             progress_);
@@ -268,9 +264,8 @@ class Adaptation {
 
   double loss_with(const std::vector<double>& weights, const std::vector<data::Example>& rows) {
     auto mixed = merge::weighted_factors(members_, weights);
-    for (auto& [path, pair] : mixed.pairs) pair = pair.to(base_.lm.placement().device, torch::kFloat);
     mixed.options.dropout = 0;
-    const auto model = base_.lm.with_linears(adapters::attach(base_.lm.linears(), mixed));
+    const auto model = methods::with_adapter(base_.lm, std::move(mixed));
     double magnitude = 0;
     for (const double w : weights) magnitude += std::abs(w);
     if (plan_.objective == methods::SearchObjective::kRouge) {
