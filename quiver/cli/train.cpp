@@ -77,8 +77,8 @@ void run(const TrainOptions& options) {
   if (options.shared.empty()) {
     trained = recipes::train_private(base, library, setup, progress);
   } else {
-    trained.push_back(
-        recipes::train_adapter(base, library, options.shared, library::AdapterKind::kShared, "", setup.tasks, setup, progress));
+    trained.push_back(recipes::train_adapter(base, library, options.shared, {.kind = library::AdapterKind::kShared, .tasks = setup.tasks},
+                                             setup, progress));
   }
   auto summary = recipes::training_summary(trained);
   if (options.profile) {

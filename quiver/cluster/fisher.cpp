@@ -36,20 +36,13 @@ double total(const torch::Tensor& values) { return values.sum().item<double>(); 
 
 }  // namespace
 
-double fisher_similarity(const tensor::TensorMap& a, const tensor::TensorMap& b, FisherMeasure measure) {
+double fisher_similarity(const tensor::TensorMap& a, const tensor::TensorMap& b) {
   const torch::NoGradGuard no_grad;
   check_paths(a, b);
-  double product = 0, square_a = 0, square_b = 0;  // over all paths
-  double cosines = 0;                              // of the shares, added over the paths
+  double cosines = 0;  // of the shares, added over the paths
   std::int64_t num_paths = 0;
   for (const auto& [path, value] : a) {
     const auto x = checked(value, path), y = checked(b.at(path), path);
-    if (measure == FisherMeasure::kCosine) {
-      product += total(x * y);
-      square_a += total(x.square());
-      square_b += total(y.square());
-      continue;
-    }
     const auto both = x + y;
     const auto share = torch::where(both > 0, x / both, torch::zeros_like(x));
     const auto rest = torch::where(both > 0, y / both, torch::zeros_like(y));
@@ -58,9 +51,9 @@ double fisher_similarity(const tensor::TensorMap& a, const tensor::TensorMap& b,
     cosines += total(share * rest) / norms;
     ++num_paths;
   }
-  const bool comparable = measure == FisherMeasure::kCosine ? square_a > 0 && square_b > 0 : num_paths > 0;
-  if (!comparable) fail(ErrorKind::kUsage, "the Fisher diagonals cannot be compared: there is no path where both have entries above 0");
-  if (measure == FisherMeasure::kCosine) return product / (std::sqrt(square_a) * std::sqrt(square_b));
+  if (num_paths == 0) {
+    fail(ErrorKind::kUsage, "the Fisher diagonals cannot be compared: there is no path where both have entries above 0");
+  }
   return cosines / static_cast<double>(num_paths);
 }
 

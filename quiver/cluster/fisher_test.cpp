@@ -23,12 +23,6 @@ tensor::TensorMap diagonal(std::uint64_t seed) {
   return {{"layers.0.q_proj.lora_a", draw({2, 6}, seed).square()}, {"layers.0.q_proj.lora_b", draw({5, 2}, seed + 1).square()}};
 }
 
-torch::Tensor flat(const tensor::TensorMap& map) {
-  std::vector<torch::Tensor> parts;
-  for (const auto& [path, value] : map) parts.push_back(value.reshape(-1).to(torch::kDouble));
-  return torch::cat(parts);
-}
-
 TEST(FisherSimilarity, IsTheMeanOverPathsOfTheCosineOfTheShares) {
   const auto a = diagonal(1);
   auto b = diagonal(3);
@@ -52,30 +46,18 @@ TEST(FisherSimilarity, IsTheMeanOverPathsOfTheCosineOfTheShares) {
   EXPECT_NEAR(fisher_similarity(a, a), 1, 1e-12);
 }
 
-TEST(FisherSimilarity, CountsEveryParameterAlikeUnlessItIsTheCosine) {
+TEST(FisherSimilarity, CountsEveryParameterAlike) {
   const auto a = torch::tensor({1e-6F, 3e-6F, 5.0F}), b = torch::tensor({3e-6F, 1e-6F, 5.0F});
   const double expected = (0.25 * 0.75 * 2 + 0.25) / (0.25 * 0.25 + 0.75 * 0.75 + 0.25);
   EXPECT_NEAR(fisher_similarity({{"p", a}}, {{"p", b}}), expected, 1e-6);
-  EXPECT_NEAR(fisher_similarity({{"p", a}}, {{"p", b}}, FisherMeasure::kCosine), 1, 1e-6);
   // Entries that are 0 in both say nothing, nor does a path that is 0 in one.
   const auto longer = torch::cat({a, torch::zeros({4})}), other = torch::cat({b, torch::zeros({4})});
   EXPECT_NEAR(fisher_similarity({{"p", longer}, {"q", torch::zeros({2})}}, {{"p", other}, {"q", torch::ones({2})}}), expected, 1e-6);
 }
 
-TEST(FisherSimilarity, MayBeTheCosineOfTheFlattenedDiagonals) {
-  const auto a = diagonal(1), b = diagonal(3);
-  const auto x = flat(a), y = flat(b);
-  const double expected = (x.dot(y) / (x.norm() * y.norm())).item<double>();
-  EXPECT_NEAR(fisher_similarity(a, b, FisherMeasure::kCosine), expected, 1e-12);
-  auto scaled = b;
-  for (auto& [path, value] : scaled) value = value * 1e-6;
-  EXPECT_NEAR(fisher_similarity(a, scaled, FisherMeasure::kCosine), expected, 1e-6) << "a sum instead of a mean changes nothing";
-}
-
 TEST(FisherSimilarity, OfDiagonalsThatShareNoParameterIsZero) {
   const tensor::TensorMap a = {{"p", torch::tensor({1.0F, 0.0F})}}, b = {{"p", torch::tensor({0.0F, 2.0F})}};
   EXPECT_EQ(fisher_similarity(a, b), 0);
-  EXPECT_EQ(fisher_similarity(a, b, FisherMeasure::kCosine), 0);
 }
 
 TEST(FisherSimilarity, SaysWhatDoesNotFit) {
@@ -93,15 +75,12 @@ TEST(FisherSimilarity, SaysWhatDoesNotFit) {
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity(one(1), one(-1)); }), HasSubstr("'p' hold entries that are negative"));
   EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity(one(std::numeric_limits<float>::quiet_NaN()), one(1)); }),
               HasSubstr("not finite"));
-  for (const auto measure : {FisherMeasure::kSymmetric, FisherMeasure::kCosine}) {
-    SCOPED_TRACE(static_cast<int>(measure));
-    EXPECT_THAT(message_of(ErrorKind::kUsage,
-                           [&] {
-                             fisher_similarity(one(1), {{"p", torch::zeros({2})}}, measure);
-                           }),
-                HasSubstr("no path where both have entries above 0"));
-    EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { fisher_similarity({}, {}, measure); }), HasSubstr("no path"));
-  }
+  EXPECT_THAT(message_of(ErrorKind::kUsage,
+                         [&] {
+                           fisher_similarity(one(1), {{"p", torch::zeros({2})}});
+                         }),
+              HasSubstr("no path where both have entries above 0"));
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [] { fisher_similarity({}, {}); }), HasSubstr("no path"));
 }
 
 }  // namespace

@@ -86,12 +86,10 @@ void add_factor(torch::Tensor& gram, const std::vector<torch::Tensor>& factors, 
   }
 }
 
-/// gram_ij += <dW_i, dW_j> at one path, for a block of adapters i at a time. With the ranks of all
-/// adapters side by side, the traces are sums over the r_i x r_j blocks of (A A^T) * (B^T B)
-/// (elementwise; both are symmetric).
+/// gram_ij += <dW_i, dW_j> at one path, for a block of adapters i at a time. With the ranks of all adapters side by side, the traces are
+/// sums over the r_i x r_j blocks of (A A^T) * (B^T B) (elementwise; both are symmetric).
 void add_products(torch::Tensor& gram, std::span<const LoraAdapter> adapters, const std::string& path) {
-  std::vector<torch::Tensor> as;
-  std::vector<torch::Tensor> bs;
+  std::vector<torch::Tensor> as, bs;
   std::vector<std::int64_t> owner;  // [R]: whose rank this is, R the sum of the ranks
   for (std::size_t i = 0; i < adapters.size(); ++i) {
     const auto& pair = adapters[i].pairs.at(path);
@@ -134,8 +132,7 @@ torch::Tensor gram_of_factors(std::span<const LoraAdapter> adapters, double spar
   const auto thresholds = torch::tensor(quantiles, torch::kDouble).unsqueeze(1);  // [T, 1]
   auto gram = torch::zeros({count, count}, torch::kDouble);
   for (const auto& [path, first] : adapters.front().pairs) {
-    std::vector<torch::Tensor> as;
-    std::vector<torch::Tensor> bs;
+    std::vector<torch::Tensor> as, bs;
     for (const auto& adapter : adapters) {
       as.push_back(adapter.pairs.at(path).lora_a());
       bs.push_back(adapter.pairs.at(path).lora_b());

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -40,8 +41,7 @@ double squared_distance(const double* a, const double* b, std::int64_t dim) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-/// An index drawn in proportion to `weights`, whose sum is `total`. Where all weights are 0 (every
-/// point lies on a centre), any index.
+/// An index drawn in proportion to `weights`, whose sum is `total`. Where all weights are 0 (every point lies on a centre), any index.
 std::int64_t draw(const std::vector<double>& weights, double total, RandomStream& random) {
   if (!(total > 0)) return static_cast<std::int64_t>(random.below(weights.size()));
   const double threshold = random.uniform() * total;
@@ -65,12 +65,7 @@ std::vector<std::int64_t> choose_starts(const Points& points, std::int64_t num_c
     }
     return distances;
   };
-  const auto sum_of = [](const std::vector<double>& values) {
-    double sum = 0;
-    for (const double value : values) sum += value;
-    return sum;
-  };
-
+  const auto sum_of = [](const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); };
   std::vector<std::int64_t> starts = {static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(points.count)))};
   auto nearest = distances_to(starts[0]);  // to the nearest centre so far
   auto potential = sum_of(nearest);
@@ -153,8 +148,7 @@ class Lloyd {
     }
   }
 
-  /// Gives each empty cluster the point farthest from its centre, of the clusters that can spare
-  /// one.
+  /// Gives each empty cluster the point farthest from its centre, of the clusters that can spare one.
   void repair() {
     std::vector<std::int64_t> sizes(static_cast<std::size_t>(num_clusters_), 0);
     for (const auto k : labels_) ++sizes[static_cast<std::size_t>(k)];
@@ -231,7 +225,7 @@ KMeansResult kmeans(const torch::Tensor& points, const KMeansOptions& options) {
       result.centers = torch::tensor(run.centers(), torch::kDouble).reshape({options.num_clusters, view.dim});
     }
   });
-  return *std::min_element(results.begin(), results.end(), [](const auto& a, const auto& b) { return a.inertia < b.inertia; });
+  return *std::ranges::min_element(results, {}, &KMeansResult::inertia);
 }
 
 }  // namespace quiver::cluster

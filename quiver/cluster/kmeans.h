@@ -21,12 +21,10 @@ struct KMeansResult {
   double inertia = 0;                ///< sum_i |x_i - center(label_i)|^2
 };
 
-/// Lloyd's algorithm (Lloyd 1982) from greedy k-means++ starts (Arthur and Vassilvitskii 2007: each
-/// centre is the best of 2 + ln K points drawn in proportion to their squared distance from the
-/// centres so far). A cluster that loses all its points takes the point farthest from its own
-/// centre. points [T, d], any floating dtype; computed in float64. The result depends on (points,
-/// options) alone. Throws kUsage unless 1 <= num_clusters <= T, restarts >= 1, max_iterations >= 1
-/// and all points are finite.
+/// Lloyd's algorithm (Lloyd 1982) from greedy k-means++ starts (Arthur and Vassilvitskii 2007: each centre is the best of 2 + ln K points
+/// drawn in proportion to their squared distance from the centres so far). A cluster that loses all its points takes the point farthest
+/// from its own centre. points [T, d], any floating dtype; computed in float64. The result depends on (points, options) alone. Throws
+/// kUsage unless 1 <= num_clusters <= T, restarts >= 1, max_iterations >= 1 and all points are finite.
 KMeansResult kmeans(const torch::Tensor& points, const KMeansOptions& options);
 
 }  // namespace quiver::cluster

@@ -37,9 +37,6 @@ struct Similarities {
 };
 
 Similarities similarities(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options) {
-  if (options.svd_components < 1) {
-    fail(ErrorKind::kUsage, "svd_components is {}: the embedding needs at least 1", options.svd_components);
-  }
   std::vector<std::string> names;
   for (const auto& adapter : adapters) names.push_back(adapter.name);
   Similarities result;

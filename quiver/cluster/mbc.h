@@ -1,11 +1,9 @@
-// Model-based clustering: groups adapters by the similarity of their weights (Ostapenko et al.
-// 2024, algorithm 1).
+// Model-based clustering: groups adapters by the similarity of their weights (Ostapenko et al. 2024, algorithm 1).
 //
 // The stages are functions of their own, so that each can be tested, and stored, alone:
 //   gram_of_factors | gram_of_products  ->  embed  ->  cosine_similarity  ->  kmeans over the rows
 //   of the similarity
-// The vectors of all T adapters (T x D numbers) are never held at once: their Gram matrix, [T, T],
-// is summed over blocks of coordinates.
+// The vectors of all T adapters (T x D numbers) are never held at once: their Gram matrix, [T, T], is summed over blocks of coordinates.
 #pragma once
 
 #include <torch/types.h>
@@ -68,15 +66,13 @@ struct SweepResult {
   std::int64_t suggested = 0;
 };
 
-/// The factors of an adapter as one float32 vector [D] on the CPU: A then B of every path, in path
-/// order, row by row.
+/// The factors of an adapter as one float32 vector [D] on the CPU: A then B of every path, in path order, row by row.
 torch::Tensor adapter_vector(const adapters::LoraAdapter& adapter);
 
 /// The threshold of a sparsity: tensor::magnitude_quantile. Throws kUsage unless 0 <= quantile <= 1 and x has an entry.
 double magnitude_quantile(const torch::Tensor& x, double quantile);
 
-/// x with every entry of magnitude <= magnitude_quantile(x, quantile) set to 0: even at quantile 0
-/// the smallest goes.
+/// x with every entry of magnitude <= magnitude_quantile(x, quantile) set to 0: even at quantile 0 the smallest goes.
 torch::Tensor sparsify(const torch::Tensor& x, double quantile);
 
 /// G_ij = <x_i, x_j> of the sparsified vectors, [T, T] float64.
@@ -88,18 +84,16 @@ torch::Tensor gram_of_factors(std::span<const adapters::LoraAdapter> adapters, d
 /// without forming any dW. Ranks may differ. Errors as gram_of_factors.
 torch::Tensor gram_of_products(std::span<const adapters::LoraAdapter> adapters);
 
-/// The rows of U Sigma of the truncated, uncentred SVD X = U Sigma V^T, each scaled to unit length,
-/// from the Gram matrix X X^T = U Sigma^2 U^T: [T, min(components, T)], float64, largest singular
-/// value first. Exact and deterministic, where the original draws a random subspace. A row without
-/// a component in the kept subspace stays 0.
+/// The rows of U Sigma of the truncated, uncentred SVD X = U Sigma V^T, each scaled to unit length, from the Gram matrix X X^T = U Sigma^2
+/// U^T: [T, min(components, T)], float64, largest singular value first. Exact and deterministic, where the original draws a random
+/// subspace. A row without a component in the kept subspace stays 0.
 torch::Tensor embed(const torch::Tensor& gram, std::int64_t components);
 
 /// <e_i, e_j> / (|e_i| |e_j|), [T, T] float64; 0 where a row is 0.
 torch::Tensor cosine_similarity(const torch::Tensor& embedding);
 
-/// Clusters adapters. The result does not depend on their order: they are sorted by name first.
-/// Throws kUsage for fewer adapters than clusters, options out of range or a name that occurs
-/// twice; else as above.
+/// Clusters adapters. The result does not depend on their order: they are sorted by name first. Throws kUsage for fewer adapters than
+/// clusters, options out of range or a name that occurs twice; else as above.
 MbcResult mbc(std::span<const adapters::LoraAdapter> adapters, const MbcOptions& options);
 
 /// mbc for many K, with the similarity computed once: entry K is what mbc gives for num_clusters = K, which is not read here. `ks`

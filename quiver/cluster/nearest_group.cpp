@@ -30,7 +30,7 @@ std::vector<GroupSimilarity> rank_groups(const std::map<std::string, std::vector
     const double sum = std::accumulate(values.begin(), values.end(), 0.0);
     ranked.push_back({.group = group, .mean = sum / static_cast<double>(values.size()), .cosines = values});
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.mean > b.mean; });
+  std::ranges::stable_sort(ranked, std::greater(), &GroupSimilarity::mean);
   return ranked;
 }
 

@@ -6,7 +6,6 @@
 #include <limits>
 #include <map>
 #include <numeric>
-#include <utility>
 
 #include "quiver/base/error.h"
 
@@ -35,41 +34,13 @@ std::vector<std::vector<std::string>> members_of(std::span<const std::string> na
 std::vector<std::size_t> order_by_name(std::span<const std::string> names, std::string_view what) {
   std::vector<std::size_t> order(names.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return names[a] < names[b]; });
+  std::ranges::sort(order, {}, [&](std::size_t i) -> const std::string& { return names[i]; });
   for (std::size_t i = 1; i < order.size(); ++i) {
     if (names[order[i]] == names[order[i - 1]]) {
       fail(ErrorKind::kUsage, "two {} are called '{}': clusters are told by name, so rename one", what, names[order[i]]);
     }
   }
   return order;
-}
-
-double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second) {
-  if (first.size() != second.size()) {
-    fail(ErrorKind::kMismatch, "partitions of {} and of {} points cannot be compared: they must be of the same points", first.size(),
-         second.size());
-  }
-  std::map<std::int64_t, double> sizes_first;
-  std::map<std::int64_t, double> sizes_second;
-  std::map<std::pair<std::int64_t, std::int64_t>, double> sizes_both;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    sizes_first[first[i]] += 1;
-    sizes_second[second[i]] += 1;
-    sizes_both[{first[i], second[i]}] += 1;
-  }
-  const auto pairs = [](const auto& sizes) {
-    double sum = 0;
-    for (const auto& [label, size] : sizes) sum += size * (size - 1) / 2;
-    return sum;
-  };
-  const auto count = static_cast<double>(first.size());
-  const double pairs_first = pairs(sizes_first);
-  const double pairs_second = pairs(sizes_second);
-  const double all_pairs = count * (count - 1) / 2;
-  const double expected = all_pairs > 0 ? pairs_first * pairs_second / all_pairs : 0;
-  const double most = (pairs_first + pairs_second) / 2;
-  if (most == expected) return 1;
-  return (pairs(sizes_both) - expected) / (most - expected);
 }
 
 double silhouette(const torch::Tensor& points, std::span<const std::int64_t> labels) {

@@ -11,8 +11,7 @@
 
 namespace quiver::cluster {
 
-/// The same partition with clusters numbered by their first member: 0 is the cluster of the first
-/// point, and so on.
+/// The same partition with clusters numbered by their first member: 0 is the cluster of the first point, and so on.
 std::vector<std::int64_t> canonical_labels(std::span<const std::int64_t> labels);
 
 /// The names with each label, [K], in the order given; labels from 0, one for each name.
@@ -21,18 +20,9 @@ std::vector<std::vector<std::string>> members_of(std::span<const std::string> na
 /// The indices of the names in the order of the names. Throws kUsage, calling them `what`, for a name that occurs twice.
 std::vector<std::size_t> order_by_name(std::span<const std::string> names, std::string_view what);
 
-/// Agreement of two partitions of the same points, 1 for equal ones and about 0 for independent
-/// ones, whatever the numbers of their clusters (Hubert and Arabie 1985):
-///   (sum_ij C(n_ij, 2) - e) / ((sum_i C(a_i, 2) + sum_j C(b_j, 2)) / 2 - e),
-///   e = sum_i C(a_i, 2) sum_j C(b_j, 2) / C(T, 2)
-/// Two partitions that are both trivial in the same way (all in one cluster, or each alone)
-/// agree: 1. Throws kMismatch if the lengths differ.
-double adjusted_rand_index(std::span<const std::int64_t> first, std::span<const std::int64_t> second);
-
-/// Mean over the points of (b - a) / max(a, b), a the mean distance to the others of its own
-/// cluster and b the least mean distance to another cluster (Rousseeuw 1987); a point alone in its
-/// cluster counts 0. In [-1, 1]. points [T, d]. 0 by convention where there are fewer than 2
-/// clusters. Throws kMismatch unless there are T labels.
+/// Mean over the points of (b - a) / max(a, b), a the mean distance to the others of its own cluster and b the least mean distance to
+/// another cluster (Rousseeuw 1987); a point alone in its cluster counts 0. In [-1, 1]. points [T, d]. 0 by convention where there are
+/// fewer than 2 clusters. Throws kMismatch unless there are T labels.
 double silhouette(const torch::Tensor& points, std::span<const std::int64_t> labels);
 
 }  // namespace quiver::cluster

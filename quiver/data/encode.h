@@ -21,11 +21,9 @@ std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::str
 ///   - a space that ends the source moves to the front of the target; if the source ends in no white space and the
 ///     target starts with none, a space is put between;
 ///   - EOS follows the target;
-///   - source + target are tokenised as one text (encode_text); the labels are as many tokens from the end as the target and EOS have
-///   alone;
+///   - source + target are tokenised as one text (encode_text); the labels are as many of the last tokens as target and EOS have alone;
 ///   - more than max_length tokens are cut from the left, after BOS if there is one (0: no limit). If only labels are left, the first of
-///   them
-///     becomes context, since a first token cannot be predicted.
+///     them becomes context, since a first token cannot be predicted.
 ///
 /// Throws kUnsupported if the tokenizer has no EOS.
 forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_view source, std::string_view target,

@@ -49,14 +49,16 @@ std::optional<std::size_t> message_end(const Tokenizer& tokenizer, const Ids& id
   return std::nullopt;
 }
 
+/// How a message about the row that `where` names begins.
+std::string begins(const std::string& where) { return where.empty() ? "" : where + ": "; }
+
 /// f(), whose errors begin with the row that `where` names.
 template <typename F>
 auto at_row(const std::string& where, F f) {
   try {
     return f();
   } catch (const Error& error) {
-    if (where.empty()) throw;
-    fail(error.kind(), "{}: {}", where, error.what());
+    fail(error.kind(), "{}{}", begins(where), error.what());
   }
 }
 
@@ -187,16 +189,13 @@ Ids encode_prompt(const Tokenizer& tokenizer, const PromptFormat& format, const 
   } else {
     ids = encode_prompt(tokenizer, example.source, max_length);
   }
-  if (ids.empty()) {
-    fail(ErrorKind::kUsage, "{}{}the prompt has no tokens; give it text", example.where, example.where.empty() ? "" : ": ");
-  }
+  if (ids.empty()) fail(ErrorKind::kUsage, "{}the prompt has no tokens; give it text", begins(example.where));
   return ids;
 }
 
 Ids encode_messages(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages, const std::string& where) {
   if (!format.chat) {
-    fail(ErrorKind::kUsage, "{}{}messages need a chat template: use a base that has one, without `chat=false`", where,
-         where.empty() ? "" : ": ");
+    fail(ErrorKind::kUsage, "{}messages need a chat template: use a base that has one, without `chat=false`", begins(where));
   }
   return tokenizer.encode(render(format, with_system(format, std::move(messages)), /*add_generation_prompt=*/true, where));
 }
@@ -216,7 +215,7 @@ forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& 
 
 forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& format, std::vector<Message> messages,
                                 std::string_view continuation, const std::string& where) {
-  if (continuation.empty()) fail(ErrorKind::kUsage, "{}{}the continuation is empty", where, where.empty() ? "" : ": ");
+  if (continuation.empty()) fail(ErrorKind::kUsage, "{}the continuation is empty", begins(where));
   forest::Sequence sequence{.tokens = encode_messages(tokenizer, format, std::move(messages), where)};
   const auto answer = tokenizer.encode(continuation);
   append(sequence.tokens, answer);
@@ -228,8 +227,7 @@ forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& 
 Ids stop_ids(const Tokenizer& tokenizer, const PromptFormat& format) {
   Ids ids(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
   if (!format.chat) return ids;
-  const auto example = encode_example(tokenizer, format, {.source = "question", .targets = {"answer"}}, 0);
-  const auto last = example.tokens.back();
+  const auto last = encode_example(tokenizer, format, {.source = "question", .targets = {"answer"}}, 0).tokens.back();
   if (std::ranges::find(ids, last) == ids.end()) ids.push_back(last);
   return ids;
 }

@@ -1,7 +1,10 @@
 #include "quiver/data/tasks.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <ranges>
 #include <set>
 #include <span>
 #include <unordered_map>
@@ -81,19 +84,15 @@ Example read_example(const json& row, const std::string& where) {
   return example;
 }
 
-/// Refuses a second row of one id: results are told apart by it.
-class UniqueIds {
- public:
-  void add(const std::string& id, const std::string& where) {
-    const auto [first, is_new] = where_.emplace(id, where);
-    if (!is_new)
-      fail(ErrorKind::kBadFormat, "{}: the id '{}' stands at {} already; give every row an id of its own, or none", where, id,
-           first->second);
-  }
+/// Where each id stands.
+using UniqueIds = std::unordered_map<std::string, std::string>;
 
- private:
-  std::unordered_map<std::string, std::string> where_;
-};
+/// Refuses a second row of one id: results are told apart by it.
+void add_id(UniqueIds& ids, const std::string& id, const std::string& where) {
+  const auto [first, is_new] = ids.emplace(id, where);
+  if (is_new) return;
+  fail(ErrorKind::kBadFormat, "{}: the id '{}' stands at {} already; give every row an id of its own, or none", where, id, first->second);
+}
 
 /// A row as messages name it. Throws kBadFormat for an id that is no string.
 std::string name_row(const json& row, const char* what, const std::string& name, const std::string& line) {
@@ -120,10 +119,8 @@ std::vector<std::string> select_tasks(const fs::path& folder, const std::string&
   auto known = list_tasks(folder);
   if (names == "all") return known;
   std::vector<std::string> chosen;
-  for (std::size_t begin = 0; begin <= names.size();) {
-    const auto end = std::min(names.find(',', begin), names.size());
-    const auto name = names.substr(begin, end - begin);
-    begin = end + 1;
+  for (const auto part : std::views::split(names, ',')) {
+    const std::string name(part.begin(), part.end());
     if (name.empty()) continue;
     if (!std::ranges::binary_search(known, name)) {
       fail(ErrorKind::kNotFound, "no task '{}' in '{}'{}", name, folder.string(), did_you_mean(name, known));
@@ -140,20 +137,19 @@ std::string task_sha256(const fs::path& folder, const std::string& name) { retur
 Task load_task(const fs::path& folder, const std::string& name) {
   const auto path = task_file(folder, name);
   Task task{.name = name, .sha256 = io::sha256_file(path)};
+  const std::map<std::string, std::vector<Example>*> parts = {
+      {"train", &task.train}, {"valid", &task.valid}, {"validation", &task.valid}, {"test", &task.test}};
   io::JsonLinesReader reader(path);
   UniqueIds ids;
   while (const auto row = reader.next()) {
     const auto line = reader.where();
     const auto where = name_row(*row, "task", name, line);
     const auto split = io::find_string(*row, "split", where).value_or("train");
-    auto* part = split == "train"                            ? &task.train
-                 : split == "valid" || split == "validation" ? &task.valid
-                 : split == "test"                           ? &task.test
-                                                             : nullptr;
-    if (part == nullptr) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
-    auto& example = part->emplace_back(read_example(*row, where));
+    const auto part = parts.find(split);
+    if (part == parts.end()) fail(ErrorKind::kBadFormat, "{}: split '{}' is not one of train, valid, test", where, split);
+    auto& example = part->second->emplace_back(read_example(*row, where));
     example.id = io::find_string(*row, "id", line).value_or(line);
-    ids.add(example.id, line);
+    add_id(ids, example.id, line);
   }
   if (task.train.empty() && task.valid.empty() && task.test.empty()) {
     fail(ErrorKind::kBadFormat, "task '{}' is empty: '{}' holds no rows", name, path.string());
@@ -164,7 +160,7 @@ Task load_task(const fs::path& folder, const std::string& name) {
 std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name) {
   if (count <= 0 || count >= static_cast<std::int64_t>(examples.size())) return examples;
   std::vector<std::size_t> order(examples.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::iota(order.begin(), order.end(), 0);
   RandomStream(seed, "sample/" + name).shuffle(order);
   order.resize(static_cast<std::size_t>(count));
   std::vector<Example> chosen;
@@ -181,7 +177,7 @@ std::vector<Question> load_questions(const fs::path& folder, const std::string& 
     const auto line = reader.where();
     const auto where = name_row(*row, "set", name, line);
     Question question{.id = io::find_string(*row, "id", line).value_or(line), .where = where};
-    ids.add(question.id, line);
+    add_id(ids, question.id, line);
     const auto mode = io::find_string(*row, "mode", where).value_or("choice");
     const auto context = io::require_string(*row, "context", where);
     question.choices = string_list(*row, "choices", where);

@@ -44,8 +44,7 @@ std::string task_sha256(const std::filesystem::path& folder, const std::string& 
 /// whatever else is asked for, and smaller counts are prefixes of larger ones.
 std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name);
 
-/// One multiple-choice question as log-likelihood requests: choice i is right if continuation i is the likeliest after
-/// context i.
+/// One multiple-choice question as log-likelihood requests: choice i is right if continuation i is the likeliest after context i.
 struct Question {
   std::string id;
   std::vector<std::string> choices;        ///< as stored, for acc_norm

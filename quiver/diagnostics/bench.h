@@ -1,9 +1,8 @@
 // What this machine can do at most, and how near the expensive parts come to it.
 //
-// Each result is a JSON object: what was measured (shapes, dtype), "seconds" of one run as {"median", "low", "high",
-// "runs"} (low and high are the quartiles), and "gflops", the rate of the operations that the mathematics asks for.
-// Where there is a roofline, "gemm_gflops" is the rate of plain products measured in the same process, and
-// "of_gemm" the share of it. Random data; uses all of libtorch's threads.
+// Each result is a JSON object: what was measured (shapes, dtype), "seconds" of one run as {"median", "low", "high", "runs"} (low and high
+// are the quartiles), and "gflops", the rate of the operations that the mathematics asks for. Where there is a roofline, "gemm_gflops" is
+// the rate of plain products measured in the same process, and "of_gemm" the share of it. Random data; uses all of libtorch's threads.
 #pragma once
 
 #include <cstdint>

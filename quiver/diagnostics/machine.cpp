@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "quiver/base/error.h"
@@ -18,15 +19,22 @@ namespace quiver::diagnostics {
 
 namespace {
 
+/// What follows `name` and a colon on the first line of a file that begins with it, or nothing.
+std::optional<std::string> value_in(const std::filesystem::path& path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const auto begin = line.find_first_not_of(" \t", line.find(':') + 1);
+    if (line.starts_with(name) && begin != std::string::npos) return line.substr(begin);
+  }
+  return std::nullopt;
+}
+
 /// What the driver calls the first GPU; "no" without one that libtorch can use.
 std::string gpu_name() {
   if (!torch::cuda::is_available()) return "no";
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", ignored)) {
-    std::ifstream info(entry.path() / "information");
-    for (std::string line; std::getline(info, line);) {
-      if (line.starts_with("Model:")) return line.substr(line.find_first_not_of(" \t", std::string_view("Model:").size()));
-    }
+    if (const auto model = value_in(entry.path() / "information", "Model:")) return *model;
   }
   return "yes";
 }
@@ -34,18 +42,10 @@ std::string gpu_name() {
 }  // namespace
 
 nlohmann::json describe_machine() {
-  std::string cpu = "unknown";
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) {
-      cpu = line.substr(line.find(':') + 2);
-      break;
-    }
-  }
   utsname system{};
   uname(&system);
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
-  return {{"cpu", cpu},
+  return {{"cpu", value_in("/proc/cpuinfo", "model name").value_or("unknown")},
           {"cores", std::to_string(std::thread::hardware_concurrency())},
           {"memory", format("{:.0f} GiB", memory / (1 << 30))},
           {"kernels", tensor::cpu_isa_name()},

@@ -1,6 +1,6 @@
 #include "quiver/eval/porter_stemmer.h"
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -16,34 +16,19 @@ struct Rule {
 };
 
 // Words on which the rules go wrong, with their stems.
-constexpr std::array<Rule, 16> kIrregular = {{{"sky", "sky"},
-                                              {"skies", "sky"},
-                                              {"dying", "die"},
-                                              {"lying", "lie"},
-                                              {"tying", "tie"},
-                                              {"news", "news"},
-                                              {"inning", "inning"},
-                                              {"innings", "inning"},
-                                              {"outing", "outing"},
-                                              {"outings", "outing"},
-                                              {"canning", "canning"},
-                                              {"cannings", "canning"},
-                                              {"howe", "howe"},
-                                              {"proceed", "proceed"},
-                                              {"exceed", "exceed"},
-                                              {"succeed", "succeed"}}};
+constexpr Rule kIrregular[] = {{"sky", "sky"},       {"skies", "sky"},       {"dying", "die"},       {"lying", "lie"},
+                               {"tying", "tie"},     {"news", "news"},       {"inning", "inning"},   {"innings", "inning"},
+                               {"outing", "outing"}, {"outings", "outing"},  {"canning", "canning"}, {"cannings", "canning"},
+                               {"howe", "howe"},     {"proceed", "proceed"}, {"exceed", "exceed"},   {"succeed", "succeed"}};
 
-// Within a step the first suffix that fits decides, so that a longer one stands before its own
-// ending.
-constexpr std::array<Rule, 21> kStep2 = {{{"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"}, {"anci", "ance"}, {"izer", "ize"},
-                                          {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"}, {"eli", "e"},     {"ousli", "ous"},
-                                          {"ization", "ize"}, {"ation", "ate"},   {"ator", "ate"},  {"alism", "al"},  {"iveness", "ive"},
-                                          {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},  {"iviti", "ive"}, {"biliti", "ble"},
-                                          {"fulli", "ful"}}};
-constexpr std::array<Rule, 7> kStep3 = {
-    {{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""}}};
-constexpr std::array<std::string_view, 19> kStep4 = {"al",  "ance", "ence", "er",  "ic",  "able", "ible", "ant", "ement", "ment",
-                                                     "ent", "ion",  "ou",   "ism", "ate", "iti",  "ous",  "ive", "ize"};
+// Within a step the first suffix that fits decides, so that a longer one stands before its own ending.
+constexpr Rule kStep2[] = {
+    {"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"},   {"anci", "ance"},   {"izer", "ize"},  {"bli", "ble"},    {"alli", "al"},
+    {"entli", "ent"},   {"eli", "e"},       {"ousli", "ous"},   {"ization", "ize"}, {"ation", "ate"}, {"ator", "ate"},   {"alism", "al"},
+    {"iveness", "ive"}, {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},    {"iviti", "ive"}, {"biliti", "ble"}, {"fulli", "ful"}};
+constexpr Rule kStep3[] = {{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""}};
+constexpr std::string_view kStep4[] = {"al",  "ance", "ence", "er",  "ic",  "able", "ible", "ant", "ement", "ment",
+                                       "ent", "ion",  "ou",   "ism", "ate", "iti",  "ous",  "ive", "ize"};
 
 bool is_plain_vowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
 
@@ -65,12 +50,7 @@ std::int64_t measure(std::string_view stem) {
 }
 
 /// *v*
-bool has_vowel(std::string_view stem) {
-  for (const bool consonant : consonants(stem)) {
-    if (!consonant) return true;
-  }
-  return false;
-}
+bool has_vowel(std::string_view stem) { return std::ranges::count(consonants(stem), false) > 0; }
 
 /// *d
 bool ends_double_consonant(std::string_view word) {

@@ -1,6 +1,7 @@
 // Log-likelihoods of many sequences.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,6 +18,9 @@ struct SequenceScore {
   double log_prob = 0;                  ///< the sum
   std::vector<double> token_log_probs;  ///< one per target
   bool is_greedy = true;                ///< every target is its row's largest logit
+
+  /// The mean over the targets; 0 without targets.
+  double mean_log_prob() const { return log_prob / static_cast<double>(std::max<std::size_t>(token_log_probs.size(), 1)); }
 };
 
 struct ScoreOptions {

@@ -44,10 +44,14 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
 adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
                                       std::uint64_t seed, adapters::LoraInit init) {
   auto adapter = adapters::initial_adapter(name, options, base.lm.linears(), seed, init);
+  mark_base(adapter, base);
+  return adapter;
+}
+
+void mark_base(adapters::LoraAdapter& adapter, const BaseModel& base) {
   adapter.base_model = base.lm.spec().name;
   adapter.base_fingerprint = base.lm.fingerprint();
   adapter.prompt_format = data::describe(base.format);
-  return adapter;
 }
 
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens) {

@@ -58,6 +58,9 @@ BaseModel load_base(const std::string& path, tensor::Placement placement);
 adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
                                       std::uint64_t seed, adapters::LoraInit init = adapters::LoraInit::kMttl);
 
+/// Says in the adapter what base and format of prompts it is of.
+void mark_base(adapters::LoraAdapter& adapter, const BaseModel& base);
+
 /// The path that load_base loads: `path`, or where the default base model is. Throws kNotFound if that was not fetched.
 std::filesystem::path base_path_or_default(const std::string& path);
 

@@ -103,8 +103,7 @@ std::string canonical_text(std::span<const Option> options, const OptionValues& 
 /// For programs: name, type, default, range, words and help of each option.
 nlohmann::json options_json(std::span<const Option> options);
 
-/// Fields of a struct `Options` as options. `add` takes a member of Options or of a base of it; the member's initial value is the
-/// option's.
+/// Fields of a struct `Options` as options. `add` takes a member of Options or of a base of it; the member's initial value is the option's.
 template <typename Options>
 class Schema {
  public:

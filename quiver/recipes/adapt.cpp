@@ -84,9 +84,7 @@ class Adaptation {
     if (plan_.start == LearningStart::kFresh) return train_one(fresh(), setup_.method);
     members_ = nearest(load());
     check_mixable(members_, merge::Agreement::kFactors);
-    json names = json::array();
-    for (const auto& member : members_) names.push_back(member.name);
-    summary_["members"] = names;
+    summary_["members"] = routing::names_of(members_);
     if (plan_.start == LearningStart::kOne) {
       if (members_.size() != 1) {
         fail(ErrorKind::kUsage, "`method={}` starts from one adapter, not {}; `names=NAME` says which", setup_.method, members_.size());
@@ -185,9 +183,7 @@ class Adaptation {
   LoraAdapter train_one(LoraAdapter initial, const std::string& stage) {
     initial.name = task_;  // names the order of examples: the same for all methods
     initial.options.dropout = setup_.training.lora.dropout;
-    initial.base_model = base_.lm.spec().name;
-    initial.base_fingerprint = base_.lm.fingerprint();
-    initial.prompt_format = data::describe(base_.format);
+    methods::mark_base(initial, base_);
     auto trainer = inputs().trainer(initial);
     run(trainer, stage, methods::ArtifactKey("adapt-3").add(inputs()).add_initial(initial).hex());
     return trainer.adapter();
@@ -213,9 +209,7 @@ class Adaptation {
       summary_["weights"] = std::vector<double>(numbers.begin(), numbers.end());
     }
     auto adapter = mixture->task_adapter(trainer.result(), 0, task_);
-    adapter.base_model = base_.lm.spec().name;
-    adapter.base_fingerprint = base_.lm.fingerprint();
-    adapter.prompt_format = data::describe(base_.format);
+    methods::mark_base(adapter, base_);
     return adapter;
   }
 
@@ -237,7 +231,9 @@ class Adaptation {
     auto options = plan_.search;
     options.seed = setup_.training.train.seed;
     const ObjectiveInputs on{base_, members_, rows, plan_.objective, plan_.penalty, plan_.max_new_tokens, setup_.training.max_length};
-    Cache cache(work_.file("search.json"), methods::ArtifactKey("lorahub-1").add(on).hex());
+    const auto key = methods::ArtifactKey("lorahub-1").add(on).hex();
+    const auto path = work_.file("search.json");
+    auto known = kept_json(path, key).value_or(json::array());  // a search that is started again asks for the same points
     if (options.method == train::SearchMethod::kCobyla && options.max_evaluations < 3 * static_cast<std::int64_t>(members_.size())) {
       progress_.message(
           format("{} evaluations are few for COBYLA over {} weights, which takes {} to begin with; `search=one-plus-one` or cma-es, "
@@ -248,7 +244,13 @@ class Adaptation {
     const auto objective = [&](std::span<const double> w) {
       throw_if_stopped("after an evaluation of LoraHub's search");
       const std::vector<double> weights(w.begin(), w.end());
-      const double value = cache.value(weights, [&] { return loss_with(weights, rows); });
+      auto point = std::ranges::find(known, json(weights), [](const json& each) { return each.at("weights"); });
+      if (point == known.end()) {
+        known.push_back({{"weights", weights}, {"value", loss_with(weights, rows)}});
+        keep_json(path, key, known);
+        point = known.end() - 1;
+      }
+      const auto value = point->at("value").get<double>();
       progress_.advance(1, format("objective {:.4f}", value));
       return value;
     };
@@ -305,32 +307,10 @@ class Adaptation {
     NoProgress quiet;
     double sum = 0;
     for (const auto& score : eval::score_sequences(model, sequences, {.names = names_of(rows)}, quiet)) {
-      sum -= score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
+      sum -= score.mean_log_prob();
     }
     return sum / static_cast<double>(sequences.size());
   }
-
-  /// Values of the objective that were computed, on disk: a search that is started again asks for the same points.
-  class Cache {
-   public:
-    Cache(fs::path path, std::string key)
-        : path_(std::move(path)), key_(std::move(key)), stored_(kept_json(path_, key_).value_or(json::array())) {}
-    template <typename F>
-    double value(const std::vector<double>& weights, F compute) {
-      for (const auto& entry : stored_) {
-        if (entry.at("weights").get<std::vector<double>>() == weights) return entry.at("value").get<double>();
-      }
-      const double value = compute();
-      stored_.push_back({{"weights", weights}, {"value", value}});
-      keep_json(path_, key_, stored_);
-      return value;
-    }
-
-   private:
-    fs::path path_;
-    std::string key_;
-    json stored_;
-  };
 
   const methods::BaseModel& base_;
   const AdaptSetup& setup_;

@@ -59,12 +59,6 @@ methods::Prompt prompt_of(const methods::BaseModel& base, const data::Example& r
   return data::encode_prompt(base.tokenizer, base.format, row, base.lm.spec().max_positions);
 }
 
-std::vector<methods::Prompt> test_prompts(const methods::BaseModel& base, const AnalysisSetup& setup, const std::string& task) {
-  std::vector<methods::Prompt> prompts;
-  for (const auto& row : test_rows(setup, task)) prompts.push_back(prompt_of(base, row));
-  return prompts;
-}
-
 double mean(const std::vector<double>& values) {
   return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -95,8 +89,7 @@ json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup,
   const auto library = library::Library::open(setup.use.source.library);
   const auto routed = methods::routed_adapters(base, library, setup.use, progress);
   const auto tasks = tasks_of(library, routed.adapters, setup);
-  json names = json::array(), of_tasks = json::array();
-  for (const auto& adapter : routed.adapters) names.push_back(adapter.name);
+  json of_tasks = json::array();
   const double most = std::log(static_cast<double>(std::max<std::size_t>(routed.adapters.size(), 2)));
   std::vector<json> all;
   NoProgress quiet;
@@ -125,7 +118,7 @@ json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup,
   progress.end();
   return {{"method", setup.use.method.name},
           {"options", setup.use.method.options},
-          {"adapters", names},
+          {"adapters", routing::names_of(routed.adapters)},
           {"tasks", of_tasks},
           {"mean", mean_figures(all)},
           {"num_samples", all.size()}};
@@ -155,7 +148,9 @@ json analyse_norms(const methods::BaseModel& base, const AnalysisSetup& setup, P
     auto use = setup.use;
     use.method = {.name = "oracle", .options = {{"name", adapters[own.front()].name}}};
     const auto model = methods::adapted_model(base, use, quiet);
-    const auto summary = methods::observe_scores(model.lm, test_prompts(base, setup, task), norms, quiet).by_prompt;  // [P, L, N]
+    std::vector<methods::Prompt> prompts;
+    for (const auto& row : test_rows(setup, task)) prompts.push_back(prompt_of(base, row));
+    const auto summary = methods::observe_scores(model.lm, prompts, norms, quiet).by_prompt;  // [P, L, N]
     model::check_finite(summary.sum().unsqueeze(0), std::vector<std::int64_t>{0},
                         {model.name, {format("the test rows of task '{}'", task)}});
     RandomStream random(setup.seed, "norms/" + task);
@@ -197,7 +192,7 @@ double mean_log_likelihood(const methods::BaseModel& base, const library::Librar
   }
   double sum = 0;
   for (const auto& score : eval::score_sequences(model.lm, sequences, {.names = {model.name, names}}, quiet)) {
-    sum += score.log_prob / static_cast<double>(std::max<std::size_t>(score.token_log_probs.size(), 1));
+    sum += score.mean_log_prob();
   }
   return sum / static_cast<double>(sequences.size());
 }
@@ -262,7 +257,7 @@ json analyse_transfer(const methods::BaseModel& base, const TransferSetup& setup
     const auto name = "pair-" + sha256_hex(names[i] + "\n" + names[j]).substr(0, 16);
     auto training = setup.training;
     training.data = setup.analysis.data;
-    train_adapter(base, pairs_library, name, library::AdapterKind::kShared, "", {tasks[0], tasks[1]}, training, progress);
+    train_adapter(base, pairs_library, name, {.kind = library::AdapterKind::kShared, .tasks = {tasks[0], tasks[1]}}, training, progress);
     double gain = 0;
     for (std::size_t t = 0; t < 2; ++t) {
       const auto& private_name = t == 0 ? names[i] : names[j];

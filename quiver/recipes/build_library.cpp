@@ -74,14 +74,13 @@ json training_summary(const std::vector<TrainedAdapter>& adapters) {
   return {{"adapters", list}, {"total", sum}};
 }
 
-TrainedAdapter train_adapter(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                             const std::string& group, const std::vector<std::string>& tasks, const TrainingSetup& setup,
-                             Progress& progress) {
+TrainedAdapter train_adapter(const methods::BaseModel& base, library::Library& library, const std::string& name,
+                             const library::AdapterInfo& info, const TrainingSetup& setup, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   library::check_adapter_name(name);
-  const auto data = load_training_data(base, tasks, setup);
-  const double loading = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  auto trained = train_on(base, library, name, kind, group, tasks, data, setup, progress);
+  const auto data = load_training_data(base, info.tasks, setup);
+  const double loading = seconds_since(start);
+  auto trained = train_on(base, library, name, info, data, setup, progress);
   if (trained.is_new) trained.overhead_seconds += loading;
   return trained;
 }
@@ -102,9 +101,7 @@ struct Prepared {
 Prepared prepare(const methods::BaseModel& base, const library::Library& library, const std::string& name, const library::AdapterInfo& info,
                  const TrainingData& data, const TrainingSetup& setup, std::int64_t together = 1) {
   library::check_adapter_name(name);
-  Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup)};
-  job.force = setup.force;
-  add_format(job.settings, base);
+  Prepared job{.result = {.name = name, .kind = info.kind}, .info = info, .settings = settings_json(setup, base), .force = setup.force};
   if (together > 1) job.settings["together"] = together;  // products over more rows round otherwise
   const TrainingInputs inputs{base.lm, data, setup.train};
   const FreshAdapter fresh{name, setup.lora, setup.init, setup.train.seed};
@@ -137,18 +134,10 @@ Prepared prepare(const methods::BaseModel& base, const library::Library& library
 TrainedAdapter store(library::Library& library, Prepared& job) {
   job.result.stats = job.trainer->stats();
   job.result.is_new = true;
-  auto training = summary_of(job.result.stats);
-  training["losses"] = job.result.stats.losses;
-  training["key"] = job.key;
-  training["settings"] = job.settings;
-  job.info.training = training;
+  job.info.training = training_record(job.result.stats, job.key, job.settings);
   library.add(job.trainer->adapter(), job.info, job.force);
   train::remove_checkpoint(job.checkpoint);
   return job.result;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// Private adapters of some tasks, in one batch.
@@ -178,11 +167,10 @@ std::vector<TrainedAdapter> train_together(const methods::BaseModel& base, libra
 
 }  // namespace
 
-TrainedAdapter train_on(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data,
-                        const TrainingSetup& setup, Progress& progress) {
+TrainedAdapter train_on(const methods::BaseModel& base, library::Library& library, const std::string& name,
+                        const library::AdapterInfo& info, const TrainingData& data, const TrainingSetup& setup, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
-  auto job = prepare(base, library, name, {.kind = kind, .tasks = tasks, .group = group}, data, setup);
+  auto job = prepare(base, library, name, info, data, setup);
   if (job.trainer == nullptr) return job.result;
   const double step_seconds = train::run_training(*job.trainer, name, job.checkpoint, job.key, setup.checkpoint_seconds, progress);
   auto result = store(library, job);
@@ -202,7 +190,8 @@ std::vector<TrainedAdapter> train_private(const methods::BaseModel& base, librar
   for (std::size_t first = 0; first < setup.tasks.size(); first += step) {
     const auto some = std::span(setup.tasks).subspan(first, std::min(step, setup.tasks.size() - first));
     if (step == 1) {
-      trained.push_back(train_adapter(base, library, some[0], library::AdapterKind::kPrivate, "", {some[0]}, setup, progress));
+      trained.push_back(
+          train_adapter(base, library, some[0], {.kind = library::AdapterKind::kPrivate, .tasks = {some[0]}}, setup, progress));
     } else {
       for (auto& adapter : train_together(base, library, some, setup, progress)) trained.push_back(std::move(adapter));
     }
@@ -211,7 +200,7 @@ std::vector<TrainedAdapter> train_private(const methods::BaseModel& base, librar
 }
 
 TrainedAdapter train_shared(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup, Progress& progress) {
-  return train_adapter(base, library, "shared", library::AdapterKind::kShared, "", setup.tasks, setup, progress);
+  return train_adapter(base, library, "shared", {.kind = library::AdapterKind::kShared, .tasks = setup.tasks}, setup, progress);
 }
 
 cluster::MbcResult cluster_library(library::Library& library, const std::vector<std::string>& names, const cluster::MbcOptions& options) {
@@ -267,7 +256,8 @@ std::vector<TrainedAdapter> train_clusters(const methods::BaseModel& base, libra
     stale.push_back(name);
   }
   for (const auto& [group, tasks] : groups) {
-    trained.push_back(train_adapter(base, library, "cluster-" + group, library::AdapterKind::kCluster, group, tasks, setup, progress));
+    trained.push_back(train_adapter(base, library, "cluster-" + group,
+                                    {.kind = library::AdapterKind::kCluster, .tasks = tasks, .group = group}, setup, progress));
   }
   for (const auto& name : stale) {
     library.remove(name);

@@ -36,19 +36,17 @@ nlohmann::json to_json(const TrainedAdapter& adapter);
 /// first and last loss (in the total: their means over the adapters).
 nlohmann::json training_summary(const std::vector<TrainedAdapter>& adapters);
 
-/// Trains one adapter on the joint examples of `tasks` into the library.
+/// Trains one adapter on the joint examples of `info.tasks` into the library; `info` has no training yet.
 ///
 /// Resumable: a checkpoint beside the adapters is taken up if it is of the same settings, data and base; an adapter that
 /// the library holds with the same settings is left as it is; with other settings it is kMismatch, unless `force`.
 /// The result is bit for bit that of an uninterrupted run.
-TrainedAdapter train_adapter(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                             const std::string& group, const std::vector<std::string>& tasks, const TrainingSetup& setup,
-                             Progress& progress);
+TrainedAdapter train_adapter(const methods::BaseModel& base, library::Library& library, const std::string& name,
+                             const library::AdapterInfo& info, const TrainingSetup& setup, Progress& progress);
 
-/// The same on examples that are given; `tasks` says what they are of.
-TrainedAdapter train_on(const methods::BaseModel& base, library::Library& library, const std::string& name, library::AdapterKind kind,
-                        const std::string& group, const std::vector<std::string>& tasks, const TrainingData& data,
-                        const TrainingSetup& setup, Progress& progress);
+/// The same on examples that are given; `info.tasks` says what they are of.
+TrainedAdapter train_on(const methods::BaseModel& base, library::Library& library, const std::string& name,
+                        const library::AdapterInfo& info, const TrainingData& data, const TrainingSetup& setup, Progress& progress);
 
 /// One private adapter per task, named after it.
 std::vector<TrainedAdapter> train_private(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup,

@@ -204,10 +204,9 @@ class SectionRun {
   void score_targets(const methods::AdaptedModel& model, const TaskRows& task) {
     const auto scores = score(model, task);
     for (std::size_t i = 0; i < scores.size(); ++i) {
-      const auto count = scores[i].token_log_probs.size();
       auto& sample = add_sample(task, task.examples[i].id);
-      sample.metrics = {{"nll", -scores[i].log_prob / static_cast<double>(std::max<std::size_t>(count, 1))}};
-      sample.num_tokens = static_cast<std::int64_t>(count);
+      sample.metrics = {{"nll", -scores[i].mean_log_prob()}};
+      sample.num_tokens = std::ssize(scores[i].token_log_probs);
     }
   }
 

@@ -60,12 +60,8 @@ torch::Tensor tf_idf_vectors(const TrainingSetup& setup, std::int64_t samples) {
 }  // namespace
 
 const char* grouping_name(Grouping grouping) {
-  switch (grouping) {
-    case Grouping::kRandomTasks: return "random-tasks";
-    case Grouping::kHidden: return "hidden";
-    case Grouping::kTfIdf: return "tf-idf";
-  }
-  return "";
+  constexpr const char* kNames[] = {"random-tasks", "hidden", "tf-idf"};
+  return kNames[static_cast<std::size_t>(grouping)];
 }
 
 void group_tasks(const methods::BaseModel& base, library::Library& library, const TrainingSetup& setup, Grouping grouping,
@@ -105,8 +101,8 @@ std::vector<TrainedAdapter> train_parts(const methods::BaseModel& base, library:
     for (std::size_t i = 0; i < part_of.size(); ++i) {
       if (part_of[i] == part) mine.examples.push_back(joint.examples[i]);
     }
-    trained.push_back(
-        train_on(base, library, format("part-{}", part), library::AdapterKind::kCluster, "", setup.tasks, mine, setup, progress));
+    trained.push_back(train_on(base, library, format("part-{}", part), {.kind = library::AdapterKind::kCluster, .tasks = setup.tasks}, mine,
+                               setup, progress));
   }
   return trained;
 }

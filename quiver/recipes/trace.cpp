@@ -86,28 +86,24 @@ json statistics_of(const std::map<std::string, Choices>& choices, std::int64_t n
 
 json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapters& routed, const methods::Prompt& prompt,
                       const model::PassNames& names, Progress& progress) {
-  if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
-  return statistics_of(collect(base, routed, prompt, names, progress), static_cast<std::int64_t>(prompt.size()),
-                       static_cast<std::int64_t>(routed.adapters.size()));
+  return statistics_of(collect(base, routed, prompt, names, progress), std::ssize(prompt), std::ssize(routed.adapters));
 }
 
 json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress) {
   if (use.source.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
   methods::expect_routing(use.method.row());
   const auto prompt = data::encode_user_text(base.tokenizer, base.format, text, "");
-  if (prompt.empty()) fail(ErrorKind::kUsage, "the text has no tokens: there is no route to trace");
   const auto library = library::Library::open(use.source.library);
   const auto routed = methods::routed_adapters(base, library, use, progress);
   const auto choices = collect(base, routed, prompt, {methods::model_name(use), {"the prompt"}}, progress);
 
-  json tokens = json::array(), projections = json::array(), adapters = json::array();
+  json tokens = json::array(), projections = json::array();
   text::StreamDecoder decoder(base.tokenizer);
   for (std::size_t t = 0; t < prompt.size(); ++t) {
     auto piece = decoder.push(prompt[t]);
     if (t + 1 == prompt.size()) piece += decoder.finish();
     tokens.push_back({{"id", prompt[t]}, {"text", piece}});
   }
-  for (const auto& adapter : routed.adapters) adapters.push_back(adapter.name);
   for (const auto& [path, c] : choices) {
     json of_tokens = json::array();
     for (std::int64_t t = 0; t < c.index.size(0); ++t) {
@@ -118,17 +114,16 @@ json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use
     }
     projections.push_back({{"path", path}, {"choices", std::move(of_tokens)}});
   }
-  const auto num_tokens = static_cast<std::int64_t>(prompt.size());
   return {{"quiver_trace", 1},
           {"base", base.lm.spec().name},
           {"method", use.method.name},
           {"options", use.method.options},
           {"what", use.method.row().what},
           {"combine", routed.combine == routing::Combine::kParams ? "params" : "outputs"},
-          {"adapters", adapters},
+          {"adapters", routing::names_of(routed.adapters)},
           {"tokens", tokens},
           {"projections", projections},
-          {"statistics", statistics_of(choices, num_tokens, static_cast<std::int64_t>(routed.adapters.size()))}};
+          {"statistics", statistics_of(choices, std::ssize(prompt), std::ssize(routed.adapters))}};
 }
 
 }  // namespace quiver::recipes

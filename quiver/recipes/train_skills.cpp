@@ -19,14 +19,14 @@ using nlohmann::json;
 
 std::string skill_name(library::AdapterKind kind, std::int64_t k) { return format("{}-{}", library::kind_name(kind), k); }
 
-json skill_settings(const TrainingSetup& setup, const SkillSetup& skills) {
-  auto settings = settings_json(setup);
-  settings["num_skills"] = skills.num_skills;
-  settings["heads"] = skills.shape.num_heads;
-  settings["granularity"] = merge::mix_unit_name(skills.shape.unit);
-  settings["rule"] = merge::mix_rule_name(skills.shape.rule);
-  settings["logit_rate"] = skills.logit_rate;
-  settings["initial_spread"] = skills.initial_spread;
+json skill_settings(const methods::BaseModel& base, const TrainingSetup& setup, const SkillSetup& skills) {
+  auto settings = settings_json(setup, base);
+  settings.update({{"num_skills", skills.num_skills},
+                   {"heads", skills.shape.num_heads},
+                   {"granularity", merge::mix_unit_name(skills.shape.unit)},
+                   {"rule", merge::mix_rule_name(skills.shape.rule)},
+                   {"logit_rate", skills.logit_rate},
+                   {"initial_spread", skills.initial_spread}});
   if (skills.sample_weights) settings["sample_weights"] = true;
   return settings;
 }
@@ -81,8 +81,7 @@ std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library
   if (setup.lora.use_dora) fail(ErrorKind::kUnsupported, "skills are mixed factor by factor: train them without `use_dora`");
   const std::string kind = library::kind_name(skills.kind);
   const auto data = load_training_data(base, setup.tasks, setup);
-  auto settings = skill_settings(setup, skills);
-  add_format(settings, base);
+  const auto settings = skill_settings(base, setup, skills);
   const TrainingInputs inputs{base.lm, data, setup.train};
   const auto initial = initial_skills(base, setup, skills);
   const MixtureInputs mixed{kind, initial, static_cast<std::int64_t>(setup.tasks.size()),
@@ -116,10 +115,7 @@ std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library
   for (const auto& skill : mixture->skills(trainer.result())) {
     auto stats = trainer.stats();
     if (!results.empty()) stats = {.losses = stats.losses};  // steps, tokens and seconds count once, with the first
-    auto training = summary_of(stats);
-    training["losses"] = stats.losses;
-    training["key"] = key;
-    training["settings"] = settings;
+    const auto training = training_record(stats, key, settings);
     library.add(skill, {.kind = skills.kind, .tasks = setup.tasks, .group = kind, .training = training}, setup.force);
     list.push_back({skill.name, library.at(skill.name).sha256});
     results.push_back({.name = skill.name, .kind = skills.kind, .stats = std::move(stats), .is_new = true});
@@ -131,7 +127,7 @@ std::vector<TrainedAdapter> train_skills(const methods::BaseModel& base, library
                                        .granularity = merge::mix_unit_name(skills.shape.unit),
                                        .heads = skills.shape.num_heads}});
   train::remove_checkpoint(checkpoint);
-  results.front().overhead_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - step_seconds;
+  results.front().overhead_seconds = seconds_since(start) - step_seconds;
   return results;
 }
 

@@ -9,55 +9,41 @@
 #include "quiver/methods/artifact_key.h"
 
 namespace quiver::recipes {
-namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 
-const char* schedule_name(train::Schedule schedule) {
-  switch (schedule) {
-    case train::Schedule::kLinear: return "linear";
-    case train::Schedule::kCosine: return "cosine";
-    case train::Schedule::kConstant: return "constant";
-  }
-  return "linear";
-}
-
-}  // namespace
-
-json settings_json(const TrainingSetup& setup) {
+json settings_json(const TrainingSetup& setup, const methods::BaseModel& base) {
+  constexpr const char* kSchedules[] = {"linear", "cosine", "constant"};
   const auto& t = setup.train;
-  return {{"max_examples", setup.max_examples},
-          {"data_share", setup.data_share},
-          {"max_length", setup.max_length},
-          {"rank", setup.lora.rank},
-          {"alpha", setup.lora.alpha},
-          {"dropout", setup.lora.dropout},
-          {"use_rslora", setup.lora.use_rslora},
-          {"use_dora", setup.lora.use_dora},
-          {"target_modules", setup.lora.target_modules},
-          {"init", setup.init == adapters::LoraInit::kMttl ? "mttl" : "peft"},
-          {"epochs", t.epochs},
-          {"batch_size", t.batch_size},
-          {"learning_rate", t.optimizer.learning_rate},
-          {"schedule", schedule_name(t.optimizer.schedule)},
-          {"lora_plus_ratio", t.optimizer.lora_plus_ratio},
-          {"warmup_fraction", t.optimizer.warmup_fraction},
-          {"weight_decay", t.optimizer.weight_decay},
-          {"max_grad_norm", t.optimizer.max_grad_norm},
-          {"loss_mean", t.loss_mean == train::LossMean::kExamples ? "examples" : "tokens"},
-          {"seed", t.seed},
-          {"share_prefixes", t.share_prefixes},
-          {"micro_batch_tokens", t.micro_batch_tokens},
-          {"max_valid", setup.max_valid},
-          {"validate_every", t.validate_every},
-          {"patience", t.patience}};
-}
-
-void add_format(json& settings, const methods::BaseModel& base) {
-  if (!base.format.chat) return;
+  json settings = {{"max_examples", setup.max_examples},
+                   {"data_share", setup.data_share},
+                   {"max_length", setup.max_length},
+                   {"rank", setup.lora.rank},
+                   {"alpha", setup.lora.alpha},
+                   {"dropout", setup.lora.dropout},
+                   {"use_rslora", setup.lora.use_rslora},
+                   {"use_dora", setup.lora.use_dora},
+                   {"target_modules", setup.lora.target_modules},
+                   {"init", setup.init == adapters::LoraInit::kMttl ? "mttl" : "peft"},
+                   {"epochs", t.epochs},
+                   {"batch_size", t.batch_size},
+                   {"learning_rate", t.optimizer.learning_rate},
+                   {"schedule", kSchedules[static_cast<std::size_t>(t.optimizer.schedule)]},
+                   {"lora_plus_ratio", t.optimizer.lora_plus_ratio},
+                   {"warmup_fraction", t.optimizer.warmup_fraction},
+                   {"weight_decay", t.optimizer.weight_decay},
+                   {"max_grad_norm", t.optimizer.max_grad_norm},
+                   {"loss_mean", t.loss_mean == train::LossMean::kExamples ? "examples" : "tokens"},
+                   {"seed", t.seed},
+                   {"share_prefixes", t.share_prefixes},
+                   {"micro_batch_tokens", t.micro_batch_tokens},
+                   {"max_valid", setup.max_valid},
+                   {"validate_every", t.validate_every},
+                   {"patience", t.patience}};
+  if (!base.format.chat) return settings;
   settings["format"] = data::describe(base.format);
   settings["train_on"] = base.format.train_on == data::TrainOn::kAll ? "all" : "last";
+  return settings;
 }
 
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup) {
@@ -136,13 +122,19 @@ json summary_of(const train::TrainStats& stats) {
   return summary;
 }
 
+json training_record(const train::TrainStats& stats, const std::string& key, const json& settings) {
+  auto record = summary_of(stats);
+  record.update({{"losses", stats.losses}, {"key", key}, {"settings", settings}});
+  return record;
+}
+
 train::TrainStats stored_stats(const json& training, const std::string& origin) {
   const auto integer = [&](const char* key) { return io::find_int(training, key, origin).value_or(0); };
-  train::TrainStats stats;
-  stats.steps = integer("steps");
-  stats.tokens = integer("tokens");
-  stats.rows = integer("rows");
-  stats.seconds = io::find_double(training, "seconds", origin).value_or(0);
+  train::TrainStats stats{.steps = integer("steps"),
+                          .tokens = integer("tokens"),
+                          .rows = integer("rows"),
+                          .seconds = io::find_double(training, "seconds", origin).value_or(0),
+                          .best_step = integer("best_step")};
   if (training.contains("losses")) {
     for (const auto& loss : io::require_array(training, "losses", origin)) {
       if (!loss.is_number()) fail(ErrorKind::kBadFormat, "{}: 'losses' holds something other than numbers", origin);
@@ -155,7 +147,6 @@ train::TrainStats stored_stats(const json& training, const std::string& origin) 
       stats.validations.push_back({io::require_int(v, "step", where), io::require_double(v, "loss", where)});
     }
   }
-  stats.best_step = integer("best_step");
   return stats;
 }
 

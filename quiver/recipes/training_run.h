@@ -1,6 +1,7 @@
 // One training from examples on disk to its end: what all recipes that train share.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -48,9 +49,8 @@ struct TrainingSetup {
 };
 
 /// All that the trained numbers depend on: not how much memory they took (checkpoint_activations), for one.
-nlohmann::json settings_json(const TrainingSetup& setup);
-/// Adds what a chat format says to settings; bare text, which was all there was once, is left unsaid.
-void add_format(nlohmann::json& settings, const methods::BaseModel& base);
+/// A chat format is said, bare text, which was all there was once, is not.
+nlohmann::json settings_json(const TrainingSetup& setup, const methods::BaseModel& base);
 
 /// The training rows of a task that the setup asks for, at least one. Throws kUsage for a share outside (0, 1].
 std::vector<data::Example> training_rows(const data::Task& task, const TrainingSetup& setup);
@@ -98,7 +98,14 @@ struct MixtureInputs {
 
 /// Steps, tokens, rows, seconds, first and last loss, validations.
 nlohmann::json summary_of(const train::TrainStats& stats);
-/// The stats that summary_of, with all "losses", was made from. `origin` begins messages. Throws kBadFormat.
+/// What a library keeps of an adapter's training: summary_of with all "losses", and "key" and "settings".
+nlohmann::json training_record(const train::TrainStats& stats, const std::string& key, const nlohmann::json& settings);
+/// The stats that a training_record was made from. `origin` begins messages. Throws kBadFormat.
 train::TrainStats stored_stats(const nlohmann::json& training, const std::string& origin);
+
+/// Of wall time.
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 }  // namespace quiver::recipes
