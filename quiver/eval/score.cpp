@@ -106,6 +106,21 @@ std::vector<SequenceScore> score_sequences(const model::Model& model, std::span<
   return results;
 }
 
+double mean_log_likelihood(const model::Model& model, const std::string& name, const text::Tokenizer& tokenizer,
+                           const data::PromptFormat& format, std::span<const data::Example> rows, std::int64_t max_length) {
+  std::vector<forest::Sequence> sequences;
+  ScoreOptions options{.names = {.model = name, .inputs = {}}};
+  for (const auto& row : rows) {
+    sequences.push_back(
+        data::encode_example(tokenizer, data::of_last_answer(format), row, std::min(max_length, model.spec().max_positions)));
+    options.names.inputs.push_back(row.where);
+  }
+  NoProgress quiet;
+  double sum = 0;
+  for (const auto& score : score_sequences(model, sequences, options, quiet)) sum += score.mean_log_prob();
+  return sum / static_cast<double>(sequences.size());
+}
+
 std::vector<std::size_t> score_runs(std::span<const forest::Sequence> sequences, std::int64_t max_rows) {
   return batch_ends(sequences, in_order(sequences.size()), max_rows);
 }

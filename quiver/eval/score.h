@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quiver/base/progress.h"
+#include "quiver/data/prompt_format.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/model.h"
 #include "quiver/model/pass_names.h"
@@ -36,6 +37,11 @@ void check_context(const model::Model& model, std::span<const forest::Sequence> 
 /// Throws as check_context, and kMismatch for logits that are not finite (model::check_finite).
 std::vector<SequenceScore> score_sequences(const model::Model& model, std::span<const forest::Sequence> sequences,
                                            const ScoreOptions& options, Progress& progress);
+
+/// The mean over rows of SequenceScore::mean_log_prob of their last answers. `name` is the model's, for messages. Longer rows are cut from
+/// the left to `max_length` tokens (data::encode_example). Throws as score_sequences.
+double mean_log_likelihood(const model::Model& model, const std::string& name, const text::Tokenizer& tokenizer,
+                           const data::PromptFormat& format, std::span<const data::Example> rows, std::int64_t max_length);
 
 /// Cuts a long list, in its order, into runs that can be scored one after another. A run has at most `max_rows` rows, or one sequence;
 /// a prefix that a sequence shares with the one before it is not counted again. Returns the end of each run.

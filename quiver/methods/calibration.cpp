@@ -190,9 +190,6 @@ std::vector<tensor::TensorMap> measure(std::span<const AdapterScores* const> ada
 
 std::vector<Prompt> calibration_prompts(const BaseModel& base, const library::Library& library, const CalibrationText& text,
                                         Progress& progress) {
-  if (text.num_prompts < 2 || text.max_tokens < 1) {
-    fail(ErrorKind::kUsage, "calibration by {} prompts of {} tokens; expected at least 2 of at least 1", text.num_prompts, text.max_tokens);
-  }
   if (!text.file.path.empty()) return file_prompts(base, text);
   progress.message("calibrating on samples of the base model");
   return own_samples(base, library, text, progress);

@@ -167,4 +167,8 @@ RoutedAdapters make_scored(const LibraryContext& in, routing::Combine combine, c
                            const CalibrationText* calibration = nullptr);
 RoutedAdapters make_lag(const LibraryContext& in, const LagChoice& options);
 
+/// The mixture of the skills of Poly or MHR that serves `task`: an adapter of the skills' rank. Throws kNotFound if the library has no
+/// skills of this kind or they were not trained on the task, kMismatch if the skills are not those that the logits are of.
+adapters::LoraAdapter task_mixture(const library::Library& library, library::AdapterKind kind, const std::string& task);
+
 }  // namespace quiver::methods

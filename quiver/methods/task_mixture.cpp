@@ -1,12 +1,11 @@
-#include "quiver/methods/task_mixture.h"
-
+// The skills of Poly or MHR as a task mixes them.
 #include <algorithm>
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/merge/skills.h"
 #include "quiver/methods/adapted_model.h"
-#include "quiver/methods/method.h"
+#include "quiver/methods/parts.h"
 
 namespace quiver::methods {
 namespace {

@@ -1,11 +1,9 @@
-#include "quiver/methods/task_mixture.h"
-
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
 #include "quiver/base/error.h"
 #include "quiver/io/test_support.h"
-#include "quiver/methods/task_mixture.h"
+#include "quiver/methods/parts.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::methods {

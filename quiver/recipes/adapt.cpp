@@ -74,8 +74,8 @@ class Adaptation {
     const auto& method = methods::learning_method(setup_.method);
     summary_ = {{"method", method.name}, {"task", task_}};
     if (method.needs_library && !library_) fail(ErrorKind::kUsage, "`method={}` starts from a library: give `library`", method.name);
-    const auto adapter = learn();
-    return {adapter, summary_};
+    auto adapter = learn();
+    return {std::move(adapter), std::move(summary_)};
   }
 
  private:
@@ -273,22 +273,23 @@ class Adaptation {
     if (plan_.objective == methods::SearchObjective::kRouge) {
       return -mean_rouge(model, rows) + plan_.penalty * magnitude / static_cast<double>(weights.size());
     }
-    return mean_nll(model, rows) + plan_.penalty * magnitude;
+    return plan_.penalty * magnitude -
+           eval::mean_log_likelihood(model, name(), base_.tokenizer, base_.format, rows, setup_.training.max_length);
   }
 
-  model::PassNames names_of(const std::vector<data::Example>& rows) const {
-    model::PassNames names{.model = format("a mixture of {} adapters", members_.size()), .inputs = {}};
-    for (const auto& row : rows) names.inputs.push_back(row.where);
-    return names;
-  }
+  std::string name() const { return format("a mixture of {} adapters", members_.size()); }
 
   double mean_rouge(const model::Model& model, const std::vector<data::Example>& rows) {
     std::vector<std::vector<std::int32_t>> prompts;
     const auto length = methods::longest_prompt(base_, setup_.training.max_length, plan_.max_new_tokens);
-    for (const auto& row : rows) prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
+    model::PassNames names{.model = name(), .inputs = {}};
+    for (const auto& row : rows) {
+      prompts.push_back(data::encode_prompt(base_.tokenizer, base_.format, row, length));
+      names.inputs.push_back(row.where);
+    }
     const auto answers =
         model::generate(model, prompts, {.max_new_tokens = plan_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)},
-                        {.names = names_of(rows)});
+                        {.names = names});
     double sum = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
@@ -296,20 +297,6 @@ class Adaptation {
       sum += eval::best_rouge_l(rows[i].targets, prediction);
     }
     return sum / static_cast<double>(rows.size());
-  }
-
-  double mean_nll(const model::Model& model, const std::vector<data::Example>& rows) {
-    std::vector<forest::Sequence> sequences;
-    for (const auto& row : rows) {
-      sequences.push_back(data::encode_example(base_.tokenizer, data::of_last_answer(base_.format), row,
-                                               std::min(setup_.training.max_length, base_.lm.spec().max_positions)));
-    }
-    NoProgress quiet;
-    double sum = 0;
-    for (const auto& score : eval::score_sequences(model, sequences, {.names = names_of(rows)}, quiet)) {
-      sum -= score.mean_log_prob();
-    }
-    return sum / static_cast<double>(sequences.size());
   }
 
   const methods::BaseModel& base_;

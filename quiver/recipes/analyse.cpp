@@ -184,17 +184,7 @@ double mean_log_likelihood(const methods::BaseModel& base, const library::Librar
                                 .method = {.name = "oracle", .options = {{"name", adapter}}}};
   NoProgress quiet;
   const auto model = methods::adapted_model(base, use, quiet);
-  std::vector<forest::Sequence> sequences;
-  std::vector<std::string> names;
-  for (const auto& row : test_rows(setup, task)) {
-    names.push_back(row.where);
-    sequences.push_back(data::encode_example(base.tokenizer, data::of_last_answer(base.format), row, base.lm.spec().max_positions));
-  }
-  double sum = 0;
-  for (const auto& score : eval::score_sequences(model.lm, sequences, {.names = {model.name, names}}, quiet)) {
-    sum += score.mean_log_prob();
-  }
-  return sum / static_cast<double>(sequences.size());
+  return eval::mean_log_likelihood(model.lm, model.name, base.tokenizer, base.format, test_rows(setup, task), base.lm.spec().max_positions);
 }
 
 struct Pair {

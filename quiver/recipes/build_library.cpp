@@ -212,9 +212,8 @@ cluster::MbcResult cluster_library(library::Library& library, const std::vector<
   for (std::size_t k = 0; k < clusters.size(); ++k) {
     auto& tasks = groups[format("c{}", k)];
     for (const auto& name : clusters[k]) {
-      const auto& of_adapter = library.at(name).info.tasks;
-      tasks.insert(tasks.end(), of_adapter.begin(), of_adapter.end());
-      if (of_adapter.empty()) tasks.push_back(name);
+      const auto served = library::tasks_served(name, library.at(name).info.tasks);
+      tasks.insert(tasks.end(), served.begin(), served.end());
     }
   }
   auto provenance = to_json(result);

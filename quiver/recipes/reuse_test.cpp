@@ -16,7 +16,6 @@
 #include "quiver/io/folder.h"
 #include "quiver/methods/parts.h"
 #include "quiver/methods/table.h"
-#include "quiver/methods/task_mixture.h"
 #include "quiver/methods/test_support.h"
 #include "quiver/model/decoder.h"
 #include "quiver/model/generate.h"
