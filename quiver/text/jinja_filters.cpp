@@ -179,7 +179,7 @@ Value filter_join(Context& context, const Value& input, const Arguments& argumen
     if (!is_first) out += separator;
     is_first = false;
     out += str(context, given[1] ? at_path(context, item, *given[1], std::nullopt) : item);
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   return context.string(std::move(out));
 }
@@ -201,7 +201,7 @@ Value filter_indent(Context& context, const Value& input, const Arguments& argum
     if (i > 0) out += '\n';
     if (i > 0 && (flag(given[2]) || !lines[i].empty())) out += margin;
     out += lines[i];
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   return context.string(std::move(out));
 }

@@ -90,7 +90,7 @@ Value format_time(Context& context, const Arguments& arguments) {
     conversion += letter;
     std::array<char, 256> buffer{};
     out.append(buffer.data(), std::strftime(buffer.data(), buffer.size(), conversion.c_str(), &now));
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
     context.work();
   }
   return context.string(std::move(out));

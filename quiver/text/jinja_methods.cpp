@@ -189,7 +189,7 @@ Value join_method(Context& context, const std::string& callee, const std::string
     if (!is_first) out += separator;
     is_first = false;
     out += require_text(context, item, "an item of " + callee);
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   return context.string(std::move(out));
 }
@@ -344,7 +344,7 @@ std::optional<Value> python_attribute(Context& context, const Value& object, std
 
 Value get_attribute(Context& context, const Value& object, std::string_view name) {
   context.work();
-  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined, and has no attribute '{}'", object.heap ? object.text() : "", name);
+  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined, and has no attribute '{}'", object.text(), name);
   if (auto attribute = python_attribute(context, object, name)) return *attribute;
   if (object.is(Type::kDict)) {
     if (const Value* member = find_member(context, object, name)) return *member;
@@ -408,7 +408,7 @@ std::string format_string(Context& context, std::string_view pattern, const Argu
     const std::string field(pattern.substr(i + 1, end - i - 1));
     if (field.find('{') != std::string::npos) context.refuse("a field inside a field of str.format()");
     out += str(context, format_field(context, field, arguments, next));
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
     i = end;
   }
   return out;
@@ -444,7 +444,7 @@ std::string percent_format(Context& context, std::string_view pattern, const Val
       if (value.is(Type::kFloat) && !(std::abs(value.number) < 9e18)) context.refuse("an integer beyond 64 bits");
       out += format("{}", value.is(Type::kFloat) ? static_cast<std::int64_t>(value.number) : value.as_integer());
     }
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   const bool is_mapping = operand.is(Type::kDict) || operand.is(Type::kList) || operand.is(Type::kRange) || operand.is(Type::kUndefined);
   if (next < values.size() && !is_mapping) context.raise("not all values of a format are used");

@@ -77,7 +77,7 @@ double rounded(double value, std::int64_t precision) {
 Value filter_int(Context& context, const Value& input, const Arguments& arguments) {
   const auto given = bind(context, "the filter 'int'", arguments, {"default", "base"});
   if (given[1] && !(given[1]->is(Type::kInt) && given[1]->integer == 10)) context.refuse("the filter 'int' with a base");
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+  context.require_defined(input);
   if (input.is_integral()) return context.integer(input.as_integer());
   std::optional<std::int64_t> out;
   if (input.is(Type::kFloat)) {
@@ -97,7 +97,7 @@ Value filter_int(Context& context, const Value& input, const Arguments& argument
 
 Value filter_float(Context& context, const Value& input, const Arguments& arguments) {
   const auto given = bind(context, "the filter 'float'", arguments, {"default"});
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+  context.require_defined(input);
   if (input.is_number()) return context.number(input.as_number());
   if (input.is_string()) {
     context.work_bytes(input.text().size());
@@ -111,7 +111,7 @@ Value filter_round(Context& context, const Value& input, const Arguments& argume
   const std::int64_t precision = given[0] ? require_integer(context, *given[0], "the precision of the filter 'round'") : 0;
   const std::string method = given[1] ? str(context, *given[1]) : "common";
   if (method != "common" && method != "ceil" && method != "floor") context.raise("the filter 'round' knows no method '{}'", method);
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+  context.require_defined(input);
   if (!input.is_number()) context.raise("{} cannot be rounded", type_name(input));
   if (method == "common") {
     if (input.is(Type::kFloat)) return context.number(rounded(input.number, precision));

@@ -85,7 +85,14 @@ struct Value {
   };
   std::shared_ptr<Heap> heap;
 
+  Value() = default;
+  explicit Value(Type t) : type(t) {}
+  explicit Value(bool b) : type(Type::kBool), boolean(b) {}
+  explicit Value(std::int64_t i) : type(Type::kInt), integer(i) {}
+  explicit Value(double d) : type(Type::kFloat), number(d) {}
+
   bool is(Type t) const { return type == t; }
+  bool is_one_of(std::initializer_list<Type> types) const { return std::ranges::find(types, type) != types.end(); }
   bool is_string() const { return type == Type::kString; }
   /// True for bool, int and float.
   bool is_number() const { return type == Type::kBool || type == Type::kInt || type == Type::kFloat; }
@@ -213,6 +220,19 @@ struct Template {
   NodePtr body;
 };
 
+/// Calls a function where the scope ends.
+template <typename Function>
+class AtEnd {
+ public:
+  explicit AtEnd(Function function) : function_(std::move(function)) {}
+  ~AtEnd() { function_(); }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  Function function_;
+};
+
 /// A place in the tokens, and what the parser must know of the surroundings.
 class Cursor {
  public:
@@ -233,7 +253,15 @@ class Cursor {
   static bool is_name(const Token& token, std::string_view text) { return token.kind == TokenKind::kName && token.text == text; }
 
   /// A node of this line that takes `children`; refuses a tree that is too deep.
-  NodePtr make(Kind kind, std::int64_t line, std::string name = {}) const;
+  template <typename... Children>
+  NodePtr make(Kind kind, std::int64_t line, std::string name = {}, Children... children) const {
+    auto node = std::make_unique<Node>();
+    node->kind = kind;
+    node->line = line;
+    node->name = std::move(name);
+    (add(*node, std::move(children)), ...);
+    return node;
+  }
   void add(Node& parent, NodePtr child) const;
   Value constant(std::string text) const;
 
@@ -241,7 +269,13 @@ class Cursor {
   [[noreturn]] void syntax_error(std::string_view what) const;
   [[noreturn]] void refuse(std::string_view what, std::int64_t line) const;
 
-  std::int64_t nesting = 0;
+  /// Counts one level of nesting while what it returns lives.
+  [[nodiscard]] auto nested() {
+    if (nesting_ >= kMaxNesting) refuse(format("nesting of more than {} levels", kMaxNesting), current().line);
+    ++nesting_;
+    return AtEnd([this] { --nesting_; });
+  }
+
   std::int64_t conditions = 0;  ///< `if`s around: jinja2 looks filters up late there
   std::int64_t loops = 0;       ///< loops around that `break` may leave
   bool saw_varargs = false;
@@ -250,19 +284,8 @@ class Cursor {
  private:
   std::vector<Token> tokens_;
   std::size_t position_ = 0;
+  std::int64_t nesting_ = 0;
   const std::string& origin_;
-};
-
-/// Counts one level of nesting while it lives.
-class Nested {
- public:
-  explicit Nested(Cursor& cursor);
-  ~Nested() { --cursor_.nesting; }
-  Nested(const Nested&) = delete;
-  Nested& operator=(const Nested&) = delete;
-
- private:
-  Cursor& cursor_;
 };
 
 NodePtr parse_expression(Cursor& cursor, bool with_condition = true);
@@ -298,17 +321,25 @@ class Context {
   void work(std::int64_t steps = 1);
   /// Counts the work of reading or writing `bytes` bytes.
   void work_bytes(std::size_t bytes) { work(1 + static_cast<std::int64_t>(bytes / 64)); }
+  /// Refuses a string that has grown beyond kMaxOutputBytes.
+  void check_size(const std::string& text) const {
+    if (static_cast<std::int64_t>(text.size()) > kMaxOutputBytes) refuse("a string of more than {} bytes", kMaxOutputBytes);
+  }
+  /// Raises if `value` is undefined; `role` ends the message.
+  void require_defined(const Value& value, std::string_view role = "") const {
+    if (value.is(Type::kUndefined)) raise("'{}' is undefined{}", value.text(), role);
+  }
 
-  Value none() const;
-  Value boolean(bool b) const;
-  Value integer(std::int64_t i) const;
-  Value number(double d) const;
+  static Value none() { return Value(Type::kNone); }
+  static Value boolean(bool b) { return Value(b); }
+  static Value integer(std::int64_t i) { return Value(i); }
+  static Value number(double d) { return Value(d); }
   Value string(std::string text, bool is_markup = false);
   /// A list, tuple, generator, range, view or dict of these items.
   Value sequence(Type type, std::vector<Value> items, std::string text = {});
-  Value undefined(std::string_view name = {});
-  Value method(const Value& receiver, std::string_view name);
-  Value function(std::string_view name);
+  Value undefined(std::string_view name = {}) { return named(Type::kUndefined, std::string(name)); }
+  Value method(const Value& receiver, std::string_view name) { return sequence(Type::kMethod, {receiver}, std::string(name)); }
+  Value function(std::string_view name) { return named(Type::kFunction, std::string(name)); }
   Value make_namespace(std::vector<std::pair<std::string, Value>> members);
   Value from_json(const nlohmann::ordered_json& json);
 
@@ -317,7 +348,8 @@ class Context {
   std::int64_t line = 1;
 
  private:
-  std::shared_ptr<Heap> allocate(std::size_t bytes);
+  Value allocated(Type type, std::size_t bytes);
+  Value named(Type type, std::string text);
 
   const std::string& origin_;
   const JinjaOptions& options_;

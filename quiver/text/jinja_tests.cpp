@@ -6,23 +6,6 @@
 namespace quiver::text::jinja {
 namespace {
 
-bool is_callable(const Value& value) {
-  return value.is(Type::kUndefined) || value.is(Type::kMacro) || value.is(Type::kMethod) || value.is(Type::kFunction) ||
-         value.is(Type::kLoop);
-}
-
-bool is_python_sequence(const Value& value) {
-  switch (value.type) {
-    case Type::kUndefined:
-    case Type::kString:
-    case Type::kList:
-    case Type::kTuple:
-    case Type::kDict:
-    case Type::kRange: return true;
-    default: return false;
-  }
-}
-
 /// Python's str.isupper or str.islower of ASCII text.
 bool has_case(Context& context, const std::string& text, bool is_upper) {
   bool has_letter = false;
@@ -63,9 +46,15 @@ constexpr NamedTest kUnaryTests[] = {
     {"number", [](Context&, const Value& v) { return v.is_number(); }},
     {"string", [](Context&, const Value& v) { return v.is_string(); }},
     {"mapping", [](Context&, const Value& v) { return v.is(Type::kDict); }},
-    {"sequence", [](Context&, const Value& v) { return is_python_sequence(v); }},
+    {"sequence",
+     [](Context&, const Value& v) {
+       return v.is_one_of({Type::kUndefined, Type::kString, Type::kList, Type::kTuple, Type::kDict, Type::kRange});
+     }},
     {"iterable", [](Context&, const Value& v) { return is_iterable(v); }},
-    {"callable", [](Context&, const Value& v) { return is_callable(v); }},
+    {"callable",
+     [](Context&, const Value& v) {
+       return v.is_one_of({Type::kUndefined, Type::kMacro, Type::kMethod, Type::kFunction, Type::kLoop});
+     }},
     {"lower", [](Context& c, const Value& v) { return has_case(c, str(c, v), false); }},
     {"upper", [](Context& c, const Value& v) { return has_case(c, str(c, v), true); }},
     {"odd", [](Context& c, const Value& v) { return equal(c, binary(c, "%", v, c.integer(2)), c.integer(1)); }},

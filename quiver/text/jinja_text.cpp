@@ -82,13 +82,9 @@ void append_dict(Context& context, const std::vector<Value>& items, std::string&
   out += '}';
 }
 
-void check_size(Context& context, const std::string& out) {
-  if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
-}
-
 void append_repr(Context& context, const Value& value, std::string& out) {
   context.work();
-  check_size(context, out);
+  context.check_size(out);
   switch (value.type) {
     case Type::kUndefined: out += "Undefined"; return;
     case Type::kNone: out += "None"; return;
@@ -149,7 +145,7 @@ class JsonWriter {
 
   void write(const Value& value) {
     context_.work();
-    check_size(context_, out_);
+    context_.check_size(out_);
     switch (value.type) {
       case Type::kNone: out_ += "null"; return;
       case Type::kBool: out_ += value.boolean ? "true" : "false"; return;
@@ -178,7 +174,7 @@ class JsonWriter {
     if (!style_.indent) return;
     out_ += '\n';
     for (std::int64_t i = 0; i < level_; ++i) out_ += *style_.indent;
-    check_size(context_, out_);
+    context_.check_size(out_);
     context_.work_bytes(static_cast<std::size_t>(level_) * style_.indent->size());
   }
 
@@ -272,7 +268,7 @@ std::string str(Context& context, const Value& value) {
 std::string repr(Context& context, const Value& value) {
   std::string out;
   append_repr(context, value, out);
-  check_size(context, out);
+  context.check_size(out);
   return out;
 }
 
@@ -395,14 +391,14 @@ std::string replace(Context& context, std::string_view text, std::string_view fr
     out += text.substr(begin, place - begin);
     out += to;
     context.work_bytes(to.size());
-    check_size(context, out);
+    context.check_size(out);
     begin = place + from.size();
     from_place = begin;
     if (from.empty()) from_place += place < text.size() ? static_cast<std::size_t>(point_at(text, place).num_bytes) : 1;
     if (count > 0) --count;
   }
   if (begin < text.size()) out += text.substr(begin);
-  check_size(context, out);
+  context.check_size(out);
   return out;
 }
 
