@@ -62,7 +62,7 @@ bool has_affix(Context& context, const std::string& callee, const std::string& t
 
 Value strip_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool left,
                    bool right) {
-  const auto given = bind(context, callee, arguments, {"chars"});
+  const auto given = bind_arguments(context, callee, arguments, {"chars"});
   if (!given[0] || given[0]->is(Type::kNone)) return context.string(std::string(strip(text, {}, false, left, right)));
   const std::string& set = require_text(context, *given[0], "the argument of " + callee);
   if (set.size() > 1024) context.refuse("more than 1024 bytes of characters for {}", callee);
@@ -135,7 +135,7 @@ Value strings(Context& context, Type type, const auto& parts) {
 }
 
 Value split_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool from_right) {
-  const auto given = bind(context, callee, arguments, {"sep", "maxsplit"});
+  const auto given = bind_arguments(context, callee, arguments, {"sep", "maxsplit"});
   const std::int64_t max_splits = given[1] ? require_integer(context, *given[1], "maxsplit") : -1;
   context.work_bytes(text.size());
   if (!given[0] || given[0]->is(Type::kNone)) {
@@ -175,7 +175,7 @@ std::int64_t count_text(const std::string& text, const std::string& part) {
 }
 
 Value replace_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments) {
-  const auto given = bind(context, callee, arguments, {"old", "new", "count"}, 2);
+  const auto given = bind_arguments(context, callee, arguments, {"old", "new", "count"}, 2);
   const std::int64_t count = given[2] ? require_integer(context, *given[2], "count") : -1;
   return context.string(replace(context, text, require_text(context, *given[0], "the first argument of " + callee),
                                 require_text(context, *given[1], "the second argument of " + callee), count));
@@ -244,7 +244,7 @@ Value call_string(Context& context, std::string_view name, const Value& receiver
   context.work_bytes(text.size());
   if (name == "split" || name == "rsplit") return split_method(context, callee, text, arguments, name == "rsplit");
   if (name == "splitlines") {
-    const auto given = bind(context, callee, arguments, {"keepends"});
+    const auto given = bind_arguments(context, callee, arguments, {"keepends"});
     return strings(context, Type::kList, split_lines(text, given[0] && truth(*given[0])));
   }
   if (!arguments.named.empty()) context.raise("{} takes no named arguments", callee);
@@ -279,19 +279,15 @@ Value call_dict(Context& context, std::string_view name, const Value& dict, cons
   if (!arguments.named.empty()) context.raise("{} takes no named arguments", callee);
   const auto& items = dict.items();
   if (name == "get") {
-    const auto given = bind(context, callee, arguments, {"key", "default"}, 1);
+    const auto given = bind_arguments(context, callee, arguments, {"key", "default"}, 1);
     if (const auto place = find_key(context, items, *given[0])) return items[*place + 1];
     return given[1] ? *given[1] : context.none();
   }
   if (name == "fromkeys") context.refuse("{}, which Quiver does not implement", callee);
   if (!arguments.positional.empty()) context.raise("{} takes no arguments", callee);
   if (name == "copy") return dict;
-  std::vector<Value> out;
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (name == "keys") out.push_back(items[i]);
-    if (name == "values") out.push_back(items[i + 1]);
-    if (name == "items") out.push_back(context.sequence(Type::kTuple, {items[i], items[i + 1]}));
-  }
+  std::vector<Value> out = name == "items" ? pairs(context, dict) : std::vector<Value>{};
+  for (std::size_t i = name == "keys" ? 0 : 1; i < items.size() && name != "items"; i += 2) out.push_back(items[i]);
   return context.sequence(Type::kView, std::move(out), format("dict_{}", name));
 }
 

@@ -74,8 +74,7 @@ double rounded(double value, std::int64_t precision) {
 
 }  // namespace
 
-Value filter_int(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'int'", arguments, {"default", "base"});
+Value filter_int(Context& context, const Value& input, const Given& given) {
   if (given[1] && !(given[1]->is(Type::kInt) && given[1]->integer == 10)) context.refuse("the filter 'int' with a base");
   context.require_defined(input);
   if (input.is_integral()) return context.integer(input.as_integer());
@@ -95,8 +94,7 @@ Value filter_int(Context& context, const Value& input, const Arguments& argument
   return given[0] ? *given[0] : context.integer(0);
 }
 
-Value filter_float(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'float'", arguments, {"default"});
+Value filter_float(Context& context, const Value& input, const Given& given) {
   context.require_defined(input);
   if (input.is_number()) return context.number(input.as_number());
   if (input.is_string()) {
@@ -106,8 +104,7 @@ Value filter_float(Context& context, const Value& input, const Arguments& argume
   return given[0] ? *given[0] : context.number(0);
 }
 
-Value filter_round(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'round'", arguments, {"precision", "method"});
+Value filter_round(Context& context, const Value& input, const Given& given) {
   const std::int64_t precision = given[0] ? require_integer(context, *given[0], "the precision of the filter 'round'") : 0;
   const std::string method = given[1] ? str(context, *given[1]) : "common";
   if (method != "common" && method != "ceil" && method != "floor") context.raise("the filter 'round' knows no method '{}'", method);

@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -364,8 +365,20 @@ struct Arguments {
 };
 
 /// The arguments of `callee` in the order of `names`, nullopt where none is given. Raises on one too many and on an unknown name.
-std::vector<std::optional<Value>> bind(Context& context, std::string_view callee, const Arguments& arguments,
-                                       std::initializer_list<std::string_view> names, std::size_t num_required = 0);
+using Given = std::vector<std::optional<Value>>;
+Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments, std::span<const std::string_view> names,
+                     std::size_t num_required = 0);
+inline Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments,
+                            std::initializer_list<std::string_view> names, std::size_t num_required = 0) {
+  return bind_arguments(context, callee, arguments, std::span(names.begin(), names.size()), num_required);
+}
+
+/// The row of that `name` in a table, nullptr if there is none.
+template <typename Row, std::size_t size>
+const Row* find_row(const Row (&table)[size], std::string_view name) {
+  const Row* row = std::ranges::find(table, name, &Row::name);
+  return row == std::end(table) ? nullptr : row;
+}
 
 // jinja_value
 std::string_view type_name(const Value& value);
@@ -382,6 +395,8 @@ std::optional<std::int64_t> length(const Value& value);
 bool is_hashable(const Value& value);
 /// The place of `key` in a dict's items, or nullopt. Raises if the key cannot be hashed.
 std::optional<std::size_t> find_key(Context& context, const std::vector<Value>& items, const Value& key);
+/// The (key, value) tuples of a dict.
+std::vector<Value> pairs(Context& context, const Value& dict);
 const Value* find_member(Context& context, const Value& dict, std::string_view key);
 /// Adds or replaces, as d[key] = value does.
 void put(Context& context, std::vector<Value>& items, const Value& key, const Value& value);
@@ -437,9 +452,9 @@ Known knows_filter(std::string_view name);
 Known knows_test(std::string_view name);
 Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
 bool apply_test(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
-Value filter_int(Context& context, const Value& input, const Arguments& arguments);
-Value filter_float(Context& context, const Value& input, const Arguments& arguments);
-Value filter_round(Context& context, const Value& input, const Arguments& arguments);
+Value filter_int(Context& context, const Value& input, const Given& given);
+Value filter_float(Context& context, const Value& input, const Given& given);
+Value filter_round(Context& context, const Value& input, const Given& given);
 std::optional<Value> global_function(Context& context, std::string_view name);
 Value call_function(Context& context, std::string_view name, const Arguments& arguments);
 

@@ -64,22 +64,15 @@ std::string repr_string(std::string_view text) {
 
 void append_repr(Context& context, const Value& value, std::string& out);
 
-void append_items(Context& context, const std::vector<Value>& items, std::string& out) {
+/// The items between `open` and `close`; those of a dict are keys and values in turn.
+void append_items(Context& context, std::string_view open, const Value& value, std::string_view close, std::string& out) {
+  out += open;
+  const auto& items = value.items();
   for (std::size_t i = 0; i < items.size(); ++i) {
-    if (i > 0) out += ", ";
+    if (i > 0) out += value.is(Type::kDict) && i % 2 == 1 ? ": " : ", ";
     append_repr(context, items[i], out);
   }
-}
-
-void append_dict(Context& context, const std::vector<Value>& items, std::string& out) {
-  out += '{';
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (i > 0) out += ", ";
-    append_repr(context, items[i], out);
-    out += ": ";
-    append_repr(context, items[i + 1], out);
-  }
-  out += '}';
+  out += close;
 }
 
 void append_repr(Context& context, const Value& value, std::string& out) {
@@ -95,22 +88,10 @@ void append_repr(Context& context, const Value& value, std::string& out) {
       context.work_bytes(value.text().size());
       out += value.heap->is_markup ? "Markup(" + repr_string(value.text()) + ")" : repr_string(value.text());
       return;
-    case Type::kList:
-      out += '[';
-      append_items(context, value.items(), out);
-      out += ']';
-      return;
-    case Type::kTuple:
-      out += '(';
-      append_items(context, value.items(), out);
-      out += value.items().size() == 1 ? ",)" : ")";
-      return;
-    case Type::kDict: append_dict(context, value.items(), out); return;
-    case Type::kView:
-      out += value.text() + "([";
-      append_items(context, value.items(), out);
-      out += "])";
-      return;
+    case Type::kList: return append_items(context, "[", value, "]", out);
+    case Type::kTuple: return append_items(context, "(", value, value.items().size() == 1 ? ",)" : ")", out);
+    case Type::kDict: return append_items(context, "{", value, "}", out);
+    case Type::kView: return append_items(context, value.text() + "([", value, "])", out);
     case Type::kRange: out += value.text(); return;
     default: context.refuse("the text of a {}", type_name(value));
   }
@@ -146,28 +127,31 @@ class JsonWriter {
   void write(const Value& value) {
     context_.work();
     context_.check_size(out_);
-    switch (value.type) {
-      case Type::kNone: out_ += "null"; return;
-      case Type::kBool: out_ += value.boolean ? "true" : "false"; return;
-      case Type::kInt: out_ += format("{}", value.integer); return;
-      case Type::kFloat: out_ += json_float(value.number); return;
-      case Type::kString:
-        context_.work_bytes(value.text().size());
-        append_json_string(value.text(), style_.ensure_ascii, out_);
-        return;
-      case Type::kList:
-      case Type::kTuple: return list(value.items());
-      case Type::kDict: return dict(value.items());
-      default: context_.raise("{} is not JSON serializable", type_name(value));
+    if (const auto text = scalar(value)) {
+      out_ += *text;
+    } else if (value.is_string()) {
+      context_.work_bytes(value.text().size());
+      append_json_string(value.text(), style_.ensure_ascii, out_);
+    } else if (value.is(Type::kList) || value.is(Type::kTuple)) {
+      container('[', ']', value.items().size(), [&](std::size_t i) { write(value.items()[i]); });
+    } else if (value.is(Type::kDict)) {
+      dict(value.items());
+    } else {
+      context_.raise("{} is not JSON serializable", type_name(value));
     }
   }
   std::string take() { return std::move(out_); }
 
  private:
-  static std::string json_float(double number) {
-    if (std::isnan(number)) return "NaN";
-    if (std::isinf(number)) return number > 0 ? "Infinity" : "-Infinity";
-    return float_repr(number);
+  /// None, a boolean or a number; nothing for other values.
+  static std::optional<std::string> scalar(const Value& value) {
+    if (value.is(Type::kNone)) return "null";
+    if (value.is(Type::kBool)) return value.boolean ? "true" : "false";
+    if (value.is(Type::kInt)) return format("{}", value.integer);
+    if (!value.is(Type::kFloat)) return std::nullopt;
+    if (std::isnan(value.number)) return "NaN";
+    if (std::isinf(value.number)) return value.number > 0 ? "Infinity" : "-Infinity";
+    return float_repr(value.number);
   }
 
   void newline() {
@@ -178,58 +162,35 @@ class JsonWriter {
     context_.work_bytes(static_cast<std::size_t>(level_) * style_.indent->size());
   }
 
-  void list(const std::vector<Value>& items) {
-    if (items.empty()) {
-      out_ += "[]";
-      return;
-    }
-    out_ += '[';
+  /// `count` items between brackets; `write_item` writes one.
+  template <typename WriteItem>
+  void container(char open, char close, std::size_t count, const WriteItem& write_item) {
+    out_ += open;
     ++level_;
-    for (std::size_t i = 0; i < items.size(); ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       if (i > 0) out_ += style_.item_separator;
       newline();
-      write(items[i]);
+      write_item(i);
     }
     --level_;
-    newline();
-    out_ += ']';
-  }
-
-  std::string key_text(const Value& key) const {
-    switch (key.type) {
-      case Type::kString: return key.text();
-      case Type::kNone: return "null";
-      case Type::kBool: return key.boolean ? "true" : "false";
-      case Type::kInt: return format("{}", key.integer);
-      case Type::kFloat: return json_float(key.number);
-      default: context_.raise("a key of JSON must be a string or a number, not {}", type_name(key));
-    }
+    if (count > 0) newline();
+    out_ += close;
   }
 
   void dict(const std::vector<Value>& items) {
-    if (items.empty()) {
-      out_ += "{}";
-      return;
-    }
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < items.size(); i += 2) order.push_back(i);
     if (style_.sort_keys) {
       std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return less(context_, items[a], items[b]); });
     }
-    out_ += '{';
-    ++level_;
-    bool is_first = true;
-    for (const std::size_t i : order) {
-      if (!is_first) out_ += style_.item_separator;
-      is_first = false;
-      newline();
-      append_json_string(key_text(items[i]), style_.ensure_ascii, out_);
+    container('{', '}', order.size(), [&](std::size_t i) {
+      const Value& key = items[order[i]];
+      const auto text = key.is_string() ? key.text() : scalar(key);
+      if (!text) context_.raise("a key of JSON must be a string or a number, not {}", type_name(key));
+      append_json_string(*text, style_.ensure_ascii, out_);
       out_ += style_.key_separator;
-      write(items[i + 1]);
-    }
-    --level_;
-    newline();
-    out_ += '}';
+      write(items[order[i] + 1]);
+    });
   }
 
   Context& context_;

@@ -93,22 +93,22 @@ Value Context::from_json(const nlohmann::ordered_json& json) {
   return sequence(Type::kDict, std::move(items));
 }
 
-std::vector<std::optional<Value>> bind(Context& context, std::string_view callee, const Arguments& arguments,
-                                       std::initializer_list<std::string_view> names, std::size_t num_required) {
-  std::vector<std::optional<Value>> out(names.size());
+Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments, std::span<const std::string_view> names,
+                     std::size_t num_required) {
+  Given out(names.size());
   if (arguments.positional.size() > names.size()) {
     context.raise("{} takes at most {} arguments, {} given", callee, names.size(), arguments.positional.size());
   }
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) out[i] = arguments.positional[i];
   for (const auto& [name, value] : arguments.named) {
-    const auto place = std::find(names.begin(), names.end(), name);
+    const auto place = std::ranges::find(names, name);
     if (place == names.end()) context.raise("{} has no argument '{}'", callee, name);
     auto& slot = out[static_cast<std::size_t>(place - names.begin())];
     if (slot) context.raise("{} has two values for its argument '{}'", callee, name);
     slot = value;
   }
   for (std::size_t i = 0; i < num_required; ++i) {
-    if (!out[i]) context.raise("{} needs its argument '{}'", callee, *(names.begin() + i));
+    if (!out[i]) context.raise("{} needs its argument '{}'", callee, names[i]);
   }
   return out;
 }
@@ -250,6 +250,13 @@ std::optional<std::size_t> find_key(Context& context, const std::vector<Value>& 
     }
   }
   return std::nullopt;
+}
+
+std::vector<Value> pairs(Context& context, const Value& dict) {
+  const auto& items = dict.items();
+  std::vector<Value> out;
+  for (std::size_t i = 0; i < items.size(); i += 2) out.push_back(context.sequence(Type::kTuple, {items[i], items[i + 1]}));
+  return out;
 }
 
 const Value* find_member(Context& context, const Value& dict, std::string_view key) {
