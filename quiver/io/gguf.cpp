@@ -9,7 +9,6 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/base/utf8.h"
-#include "quiver/io/gguf_internal.h"
 
 namespace quiver::io {
 namespace {
@@ -167,7 +166,7 @@ GgufValue read_value(Cursor& cursor, std::string_view what) {
   fail_value_type(cursor, type, what);
 }
 
-std::uint32_t read_version(Cursor& cursor) {
+void check_version(Cursor& cursor) {
   if (cursor.remaining() < 4 || cursor.read<std::uint32_t>("the magic number") != 0x46554747) {
     fail(ErrorKind::kBadFormat, "{}: does not begin with \"GGUF\" (is this a GGUF file?)", cursor.origin());
   }
@@ -178,7 +177,6 @@ std::uint32_t read_version(Cursor& cursor) {
   if (version != 2 && version != 3) {
     fail(ErrorKind::kUnsupported, "{}: GGUF version {}; Quiver reads 2 and 3 (convert the model anew)", cursor.origin(), version);
   }
-  return version;
 }
 
 /// A tensor's description, with the offset of its data from the start of the data section.
@@ -207,18 +205,14 @@ std::pair<GgufTensor, std::uint64_t> read_tensor_info(Cursor& cursor) {
 }
 
 /// The bytes of a tensor of whole blocks, or kBadFormat.
-std::uint64_t tensor_bytes(const GgufTensor& tensor, std::string_view origin) {
+std::uint64_t block_bytes(const GgufTensor& tensor, std::string_view origin) {
   const BlockLayout layout = *find_block_layout(tensor.type);
   const std::int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % layout.num_values != 0) {
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' of type {} has rows of {} values, not a multiple of its blocks of {}", origin, tensor.name,
          gguf_type_name(tensor.type), row, layout.num_values);
   }
-  // [0, 2^62, 2^62] holds nothing, but its strides overflow: count with every dimension at least 1.
-  auto bound_shape = tensor.shape;
-  for (auto& dim : bound_shape) dim = std::max<std::int64_t>(dim, 1);
-  const auto bound = byte_count(bound_shape, static_cast<std::uint64_t>(layout.num_bytes));
-  if (!bound || *bound > static_cast<std::uint64_t>(INT64_MAX)) {
+  if (!tensor_bytes(tensor.shape, static_cast<std::uint64_t>(layout.num_bytes))) {
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' has more elements than 64 bits can count", origin, tensor.name);
   }
   return static_cast<std::uint64_t>(tensor.num_elements() / layout.num_values * layout.num_bytes);
@@ -247,7 +241,7 @@ std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t s
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' is at offset {}, which is no multiple of the alignment {}", origin, tensor.name, offset,
          alignment);
   }
-  const std::uint64_t size = tensor_bytes(tensor, origin);
+  const std::uint64_t size = block_bytes(tensor, origin);
   const auto begin = checked_add(start, offset);
   const auto end = begin ? checked_add(*begin, size) : std::nullopt;
   if (!end || (size > 0 && *end > bytes.size())) {
@@ -271,7 +265,7 @@ GgufView GgufView::parse(std::span<const std::byte> bytes, const std::string& or
   Cursor cursor(bytes, origin);
   GgufView view;
   view.origin_ = origin;
-  view.version_ = read_version(cursor);
+  check_version(cursor);
   const auto num_tensors = cursor.read<std::uint64_t>("the number of tensors");
   const auto num_values = cursor.read<std::uint64_t>("the number of metadata keys");
   cursor.check_count(num_values, 8 + 4 + 1, "the metadata");

@@ -79,11 +79,7 @@ class Bpe::Cache {
   std::array<Shard, 16> shards_;
 };
 
-Bpe::~Bpe() = default;
-Bpe::Bpe(Bpe&&) noexcept = default;
-Bpe& Bpe::operator=(Bpe&&) noexcept = default;
-
-Bpe::Bpe(const BpeSource& source, const std::string& origin) : fuse_unk_(source.fuse_unk), cache_(std::make_unique<Cache>()) {
+Bpe::Bpe(const BpeSource& source, const std::string& origin) : fuse_unk_(source.fuse_unk), cache_(std::make_shared<Cache>()) {
   vocabulary_.reserve(source.vocabulary.size());
   std::unordered_set<std::int32_t> ids;
   ids.reserve(source.vocabulary.size());

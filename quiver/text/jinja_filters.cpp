@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "quiver/text/jinja_parts.h"
+#include "quiver/text/unicode.h"
 
 namespace quiver::text::jinja {
 namespace {
@@ -56,7 +57,7 @@ Value at_path(Context& context, Value item, const Value& path, const std::option
 }
 
 Value folded(Context& context, const Value& value, bool is_case_sensitive) {
-  return value.is_string() && !is_case_sensitive ? context.string(lower(value.text())) : value;
+  return value.is_string() && !is_case_sensitive ? context.string(lowercase(value.text())) : value;
 }
 
 /// The list of `items` in the order of their `keys`; raises where Python cannot compare two of them.
@@ -306,7 +307,7 @@ template <std::string (*function)(Context&, std::string_view)>
 Value text_filter(Context& context, const Value& input, const Given&) {
   return context.string(function(context, plain_text(context, input, "of case")));
 }
-std::string lower_case(Context&, std::string_view text) { return lower(text); }
+std::string lower_case(Context&, std::string_view text) { return lowercase(text); }
 
 constexpr NamedFilter kFilters[] = {
     {"abs", filter_abs},

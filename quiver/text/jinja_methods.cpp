@@ -222,7 +222,7 @@ std::string title_case(Context& context, const std::string& text) {
   for (const char c : text) {
     if (static_cast<unsigned char>(c) >= 0x80) context.refuse("str.title() on characters other than ASCII");
     const std::string one(1, c);
-    out += after_letter ? lower(one) : upper(context, one);
+    out += after_letter ? lowercase(one) : upper(context, one);
     after_letter = is_ascii_letter(c);
   }
   return out;
@@ -230,7 +230,7 @@ std::string title_case(Context& context, const std::string& text) {
 
 std::optional<Value> case_method(Context& context, std::string_view name, const std::string& text) {
   if (name == "upper") return context.string(upper(context, text));
-  if (name == "lower") return context.string(lower(text));
+  if (name == "lower") return context.string(lowercase(text));
   if (name == "capitalize") return context.string(capitalize(context, text));
   if (name == "title") return context.string(title_case(context, text));
   return std::nullopt;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "quiver/text/jinja_parts.h"
+#include "quiver/text/unicode.h"
 
 namespace quiver::text::jinja {
 namespace {
@@ -30,7 +31,7 @@ std::optional<double> parse_float(std::string_view text) {
   const auto plain = number_text(text);
   if (!plain) return std::nullopt;
   const std::string_view digits = std::string_view(*plain).substr(plain->starts_with('-') ? 1 : 0);
-  const std::string word = lower(digits);
+  const std::string word = lowercase(digits);
   const double sign = plain->starts_with('-') ? -1 : 1;
   if (word == "inf" || word == "infinity") return sign * INFINITY;
   if (word == "nan") return NAN;

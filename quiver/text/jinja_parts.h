@@ -420,7 +420,6 @@ bool is_space(char32_t c);
 std::string_view strip(std::string_view text, std::string_view characters, bool has_characters, bool left, bool right);
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 std::string upper(Context& context, std::string_view text);
-std::string lower(std::string_view text);
 std::string capitalize(Context& context, std::string_view text);
 std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count);
 /// text.find(part, from) in linear time, whatever the two hold.

@@ -14,21 +14,6 @@ namespace {
 
 CodePoint point_at(std::string_view text, std::size_t offset) { return code_point_at(text, static_cast<std::int64_t>(offset)); }
 
-bool is_printable(char32_t c) {
-  if (c == ' ') return true;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
-  }
-}
-
 std::string hex(char32_t c, std::size_t num_digits) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out(num_digits, '0');
@@ -40,9 +25,7 @@ std::string repr_string(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   const char quote = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, quote);
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    const char32_t c = point.value;
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
     if (c == '\\' || c == static_cast<char32_t>(quote)) {
       out += '\\';
       out += static_cast<char>(c);
@@ -53,12 +36,11 @@ std::string repr_string(std::string_view text) {
     } else if (c == '\t') {
       out += "\\t";
     } else if (is_printable(c)) {
-      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+      out += bytes;
     } else {
       out += c < 0x100 ? "\\x" + hex(c, 2) : c < 0x10000 ? "\\u" + hex(c, 4) : "\\U" + hex(c, 8);
     }
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  });
   return out + quote;
 }
 
@@ -101,9 +83,7 @@ void append_json_string(std::string_view text, bool ensure_ascii, std::string& o
   constexpr std::string_view kEscaped = "\"\\\n\r\t\f\b";
   constexpr std::string_view kLetters = "\"\\nrtfb";
   out += '"';
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    const char32_t c = point.value;
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
     const std::size_t simple = c < 0x80 ? kEscaped.find(static_cast<char>(c)) : std::string_view::npos;
     if (simple != std::string_view::npos) {
       out += '\\';
@@ -113,10 +93,9 @@ void append_json_string(std::string_view text, bool ensure_ascii, std::string& o
     } else if (ensure_ascii && c >= 0x10000) {
       out += "\\u" + hex(0xD800 + ((c - 0x10000) >> 10), 4) + "\\u" + hex(0xDC00 + ((c - 0x10000) & 0x3FF), 4);
     } else {
-      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+      out += bytes;
     }
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  });
   out += '"';
 }
 
@@ -297,48 +276,22 @@ void append_upper(Context& context, char32_t c, bool is_title, std::string& out)
   append_utf8(out, static_cast<char32_t>(is_title ? utf8proc_totitle(code) : utf8proc_toupper(code)));
 }
 
-/// The lower case of the character at text[i]; a sigma at a word's end has a form of its own.
-void append_lower(std::string_view text, std::size_t i, const CodePoint& point, std::string& out) {
-  if (point.value != 0x3A3) return append_lowercase(out, point.value);
-  const std::size_t after = i + static_cast<std::size_t>(point.num_bytes);
-  const bool follows_letter = i > 0 && is_letter(code_point_before(text, static_cast<std::int64_t>(i)).value);
-  const bool precedes_letter = after < text.size() && is_letter(point_at(text, after).value);
-  append_utf8(out, follows_letter && !precedes_letter ? 0x3C2 : 0x3C3);
-}
-
 }  // namespace
 
 std::string upper(Context& context, std::string_view text) {
   std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_upper(context, point.value, false, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
-  return out;
-}
-
-std::string lower(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_lower(text, i, point, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  for_each_character(text, [&](std::string_view, char32_t c) { append_upper(context, c, false, out); });
   return out;
 }
 
 std::string capitalize(Context& context, std::string_view text) {
   if (text.empty()) return {};
-  const CodePoint first = point_at(text, 0);
+  const char32_t first = point_at(text, 0).value;
   std::string out;
-  append_upper(context, first.value, true, out);
-  for (auto i = static_cast<std::size_t>(first.num_bytes); i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_lower(text, i, point, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
-  return out;
+  append_upper(context, first, true, out);
+  std::string lower_first;
+  append_lowercase(lower_first, first);
+  return out + lowercase(text).substr(lower_first.size());
 }
 
 std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count) {
@@ -371,11 +324,7 @@ std::size_t find_text(std::string_view text, std::string_view part, std::size_t 
 
 std::vector<std::string_view> characters(std::string_view text) {
   std::vector<std::string_view> out;
-  for (std::size_t i = 0; i < text.size();) {
-    const auto size = static_cast<std::size_t>(point_at(text, i).num_bytes);
-    out.push_back(text.substr(i, size));
-    i += size;
-  }
+  for_each_character(text, [&](std::string_view bytes, char32_t) { out.push_back(bytes); });
   return out;
 }
 
