@@ -104,50 +104,11 @@ std::int64_t read_uint64(Cursor& cursor, std::string_view what) {
   return static_cast<std::int64_t>(value);
 }
 
-template <typename T, typename ReadItem>
-std::vector<T> read_items(Cursor& cursor, std::uint64_t count, std::uint64_t item_bytes, std::string_view what, ReadItem&& read_item) {
-  cursor.check_count(count, item_bytes, what);
-  std::vector<T> items;
-  items.reserve(count);
-  for (std::uint64_t i = 0; i < count; ++i) items.push_back(read_item());
-  return items;
-}
-
-[[noreturn]] void fail_value_type(const Cursor& cursor, ValueType type, std::string_view what) {
-  fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
-}
-
-GgufValue read_array(Cursor& cursor, std::string_view what) {
-  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
-  const auto count = cursor.read<std::uint64_t>(what);
-  const auto ints = [&]<typename T>(T) {
-    return read_items<std::int64_t>(cursor, count, sizeof(T), what, [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); });
-  };
-  const auto floats = [&]<typename T>(T) {
-    return read_items<double>(cursor, count, sizeof(T), what, [&] { return static_cast<double>(cursor.read<T>(what)); });
-  };
-  switch (type) {
-    case ValueType::kUint8: return ints(std::uint8_t{});
-    case ValueType::kInt8: return ints(std::int8_t{});
-    case ValueType::kUint16: return ints(std::uint16_t{});
-    case ValueType::kInt16: return ints(std::int16_t{});
-    case ValueType::kUint32: return ints(std::uint32_t{});
-    case ValueType::kInt32: return ints(std::int32_t{});
-    case ValueType::kInt64: return ints(std::int64_t{});
-    case ValueType::kUint64: return read_items<std::int64_t>(cursor, count, 8, what, [&] { return read_uint64(cursor, what); });
-    case ValueType::kFloat32: return floats(float{});
-    case ValueType::kFloat64: return floats(double{});
-    case ValueType::kBool: return read_items<bool>(cursor, count, 1, what, [&] { return read_bool(cursor, what); });
-    case ValueType::kString: return read_items<std::string>(cursor, count, 8, what, [&] { return cursor.read_string(what); });
-    case ValueType::kArray:
-      fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
-  }
-  fail_value_type(cursor, type, what);
-}
-
-GgufValue read_value(Cursor& cursor, std::string_view what) {
-  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
-  const auto integer = [&]<typename T>(T) { return static_cast<std::int64_t>(cursor.read<T>(what)); };
+/// Returns use(item_bytes, read_item) with what reads one value of `type`: an int64, a double, a boolean or a string.
+template <typename Use>
+GgufValue with_reader(Cursor& cursor, ValueType type, std::string_view what, const Use& use) {
+  const auto integer = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); }); };
+  const auto real = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<double>(cursor.read<T>(what)); }); };
   switch (type) {
     case ValueType::kUint8: return integer(std::uint8_t{});
     case ValueType::kInt8: return integer(std::int8_t{});
@@ -156,14 +117,31 @@ GgufValue read_value(Cursor& cursor, std::string_view what) {
     case ValueType::kUint32: return integer(std::uint32_t{});
     case ValueType::kInt32: return integer(std::int32_t{});
     case ValueType::kInt64: return integer(std::int64_t{});
-    case ValueType::kUint64: return read_uint64(cursor, what);
-    case ValueType::kFloat32: return static_cast<double>(cursor.read<float>(what));
-    case ValueType::kFloat64: return cursor.read<double>(what);
-    case ValueType::kBool: return read_bool(cursor, what);
-    case ValueType::kString: return cursor.read_string(what);
-    case ValueType::kArray: return read_array(cursor, what);
+    case ValueType::kUint64: return use(8, [&] { return read_uint64(cursor, what); });
+    case ValueType::kFloat32: return real(float{});
+    case ValueType::kFloat64: return real(double{});
+    case ValueType::kBool: return use(1, [&] { return read_bool(cursor, what); });
+    case ValueType::kString: return use(8, [&] { return cursor.read_string(what); });
+    case ValueType::kArray:
+      fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
   }
-  fail_value_type(cursor, type, what);
+  fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
+}
+
+GgufValue read_value(Cursor& cursor, std::string_view what) {
+  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  if (type != ValueType::kArray) {
+    return with_reader(cursor, type, what, [](std::uint64_t, const auto& read_item) { return GgufValue(read_item()); });
+  }
+  const auto item_type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  const auto count = cursor.read<std::uint64_t>(what);
+  return with_reader(cursor, item_type, what, [&](std::uint64_t item_bytes, const auto& read_item) {
+    cursor.check_count(count, item_bytes, what);
+    std::vector<decltype(read_item())> items;
+    items.reserve(count);
+    for (std::uint64_t i = 0; i < count; ++i) items.push_back(read_item());
+    return GgufValue(std::move(items));
+  });
 }
 
 void check_version(Cursor& cursor) {

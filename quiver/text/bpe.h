@@ -31,7 +31,7 @@ using TokenMap = std::unordered_map<std::string, std::int32_t, StringHash, std::
 /// A byte-level BPE model. Immutable but for a bounded cache of pieces; thread-safe.
 class Bpe {
  public:
-  /// `origin` names the source in messages. Throws kBadFormat if a token or an id comes twice, or if a merge or
+  /// `origin` names the source in messages; ids are 0 or more. Throws kBadFormat if a token or an id comes twice, or if a merge or
   /// unk_token names a token that the vocabulary does not have.
   Bpe(const BpeSource& source, const std::string& origin);
 

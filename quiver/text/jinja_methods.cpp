@@ -103,20 +103,19 @@ std::vector<std::string_view> split_at_space(std::string_view text, std::int64_t
 
 std::vector<std::string_view> split_at(std::string_view text, std::string_view separator, std::int64_t max_splits, bool from_right) {
   std::vector<std::size_t> places;
-  for (std::size_t i = find_text(text, separator); i != std::string_view::npos; i = find_text(text, separator, i + separator.size())) {
-    if (!from_right && max_splits >= 0 && static_cast<std::int64_t>(places.size()) == max_splits) break;
-    places.push_back(i);
-  }
+  const auto is_full = [&] { return max_splits >= 0 && static_cast<std::int64_t>(places.size()) == max_splits; };
   if (from_right && max_splits >= 0) {
-    places.clear();
-    std::size_t end = text.size();
-    while (static_cast<std::int64_t>(places.size()) < max_splits && end >= separator.size()) {
+    for (std::size_t end = text.size(); !is_full() && end >= separator.size(); end = places.back()) {
       const std::size_t place = text.rfind(separator, end - separator.size());
       if (place == std::string_view::npos) break;
       places.push_back(place);
-      end = place;
     }
     std::ranges::reverse(places);
+  } else {
+    for (std::size_t i = find_text(text, separator); i != std::string_view::npos && !is_full();
+         i = find_text(text, separator, i + separator.size())) {
+      places.push_back(i);
+    }
   }
   std::vector<std::string_view> out;
   std::size_t begin = 0;
@@ -195,32 +194,19 @@ Value join_method(Context& context, const std::string& callee, const std::string
 }
 
 bool is_ascii_class(Context& context, const std::string& callee, const std::string& text, bool (*is_member)(char)) {
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) context.refuse("{} on characters other than ASCII", callee);
-  }
+  if (!is_ascii(text)) context.refuse("{} on characters other than ASCII", callee);
   return !text.empty() && std::ranges::all_of(text, is_member);
 }
 
 bool is_decimal(char c) { return c >= '0' && c <= '9'; }
 bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-std::optional<Value> predicate(Context& context, std::string_view name, const std::string& callee, const std::string& text) {
-  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric")
-    return context.boolean(is_ascii_class(context, callee, text, is_decimal));
-  if (name == "isalpha") return context.boolean(is_ascii_class(context, callee, text, is_ascii_letter));
-  if (name == "isalnum")
-    return context.boolean(is_ascii_class(context, callee, text, [](char c) { return is_decimal(c) || is_ascii_letter(c); }));
-  if (name == "isspace") return context.boolean(!text.empty() && strip(text, {}, false, true, false).empty());
-  if (name == "isupper" || name == "islower") return context.boolean(apply_test(context, name.substr(2), context.string(text), {}));
-  return std::nullopt;
-}
-
 /// Python's str.title: a letter after something that is no letter is upper case.
 std::string title_case(Context& context, const std::string& text) {
   std::string out;
   bool after_letter = false;
+  if (!is_ascii(text)) context.refuse("str.title() on characters other than ASCII");
   for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) context.refuse("str.title() on characters other than ASCII");
     const std::string one(1, c);
     out += after_letter ? lowercase(one) : upper(context, one);
     after_letter = is_ascii_letter(c);
@@ -228,7 +214,15 @@ std::string title_case(Context& context, const std::string& text) {
   return out;
 }
 
-std::optional<Value> case_method(Context& context, std::string_view name, const std::string& text) {
+/// Methods without arguments.
+std::optional<Value> simple_method(Context& context, std::string_view name, const std::string& callee, const std::string& text) {
+  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric")
+    return context.boolean(is_ascii_class(context, callee, text, is_decimal));
+  if (name == "isalpha") return context.boolean(is_ascii_class(context, callee, text, is_ascii_letter));
+  if (name == "isalnum")
+    return context.boolean(is_ascii_class(context, callee, text, [](char c) { return is_decimal(c) || is_ascii_letter(c); }));
+  if (name == "isspace") return context.boolean(!text.empty() && strip(text, {}, false, true, false).empty());
+  if (name == "isupper" || name == "islower") return context.boolean(apply_test(context, name.substr(2), context.string(text), {}));
   if (name == "upper") return context.string(upper(context, text));
   if (name == "lower") return context.string(lowercase(text));
   if (name == "capitalize") return context.string(capitalize(context, text));
@@ -265,10 +259,7 @@ Value call_string(Context& context, std::string_view name, const Value& receiver
     if (name == "removeprefix") return context.string(text.starts_with(part) ? text.substr(part.size()) : text);
     return context.string(text.ends_with(part) ? text.substr(0, text.size() - part.size()) : text);
   }
-  const auto simple = [&] {
-    auto out = case_method(context, name, text);
-    return out ? out : predicate(context, name, callee, text);
-  }();
+  const auto simple = simple_method(context, name, callee, text);
   if (!simple) context.refuse("{}, which Quiver does not implement", callee);
   if (!arguments.positional.empty()) context.raise("{} takes no arguments", callee);
   return *simple;
@@ -327,9 +318,7 @@ std::optional<Value> python_attribute(Context& context, const Value& object, std
       if (is_one_of(name, {"count", "index"})) return context.method(object, name);
       return std::nullopt;
     case Type::kNamespace:
-      for (const auto& [key, value] : object.space->members) {
-        if (key == name) return value;
-      }
+      if (const Value* value = object.space->find(name)) return *value;
       return std::nullopt;
     case Type::kLoop: return loop_attribute(context, object, name);
     default:

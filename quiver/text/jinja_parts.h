@@ -134,9 +134,21 @@ struct Heap {
 inline const std::string& Value::text() const { return heap->text; }
 inline const std::vector<Value>& Value::items() const { return heap->items; }
 
-/// The mutable object that namespace() returns.
+/// The mutable object that namespace() returns, or the names of a scope.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> members;
+
+  Value* find(std::string_view name) {
+    const auto place = std::ranges::find(members, name, &std::pair<std::string, Value>::first);
+    return place == members.end() ? nullptr : &place->second;
+  }
+  void set(std::string_view name, const Value& value) {
+    if (Value* place = find(name)) {
+      *place = value;
+    } else {
+      members.emplace_back(name, value);
+    }
+  }
 };
 
 // Tokens and trees.

@@ -6,23 +6,8 @@
 namespace quiver::text::jinja {
 
 /// Names that statements set. jinja2's frames: `if` has none of its own; loops, macros and blocks with an end tag do.
-struct Scope {
-  std::vector<std::pair<std::string, Value>> names;
+struct Scope : Namespace {
   std::shared_ptr<Scope> parent;
-
-  Value* find(std::string_view name) {
-    for (auto& [key, value] : names) {
-      if (key == name) return &value;
-    }
-    return nullptr;
-  }
-  void set(std::string_view name, const Value& value) {
-    if (Value* place = find(name)) {
-      *place = value;
-    } else {
-      names.emplace_back(name, value);
-    }
-  }
 };
 
 const std::optional<Value>& Loop::peek() {
@@ -246,20 +231,15 @@ class Renderer {
     const std::string& name = target.value.text();
     if (!space.is(Type::kNamespace)) context_.raise("'{}' is no namespace; only members of one can be set", target.name);
     if (name.starts_with('_')) context_.raise("a namespace cannot have a member '{}'", name);
-    for (auto& [key, old] : space.space->members) {
-      if (key != name) continue;
-      old = value;
-      return;
-    }
-    space.space->members.emplace_back(name, value);
-    context_.work(4);
+    if (space.space->find(name) == nullptr) context_.work(4);
+    space.space->set(name, value);
   }
 
   // Names.
 
   Value lookup(const std::string& name) {
     for (Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get()) {
-      context_.work(1 + static_cast<std::int64_t>(scope->names.size() / 16));
+      context_.work(1 + static_cast<std::int64_t>(scope->members.size() / 16));
       if (const Value* value = scope->find(name)) return *value;
     }
     if (const Value* known = globals_.find(name)) return *known;
