@@ -1,20 +1,23 @@
 // Arithmetic on untrusted sizes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
 
 namespace quiver {
 
-/// product(shape) * item_bytes, or nullopt if a dimension is negative or the product overflows.
-inline std::optional<std::uint64_t> byte_count(std::span<const std::int64_t> shape, std::uint64_t item_bytes) {
+/// product(shape) * item_bytes, or nullopt if a dimension is negative, or if the product overflows with every dimension at least 1:
+/// [0, 2^62, 2^62] holds nothing, but its strides overflow.
+inline std::optional<std::uint64_t> tensor_bytes(std::span<const std::int64_t> shape, std::uint64_t item_bytes) {
+  std::uint64_t bound = item_bytes;
   std::uint64_t total = item_bytes;
   for (const std::int64_t dim : shape) {
-    if (dim < 0) return std::nullopt;
-    if (__builtin_mul_overflow(total, static_cast<std::uint64_t>(dim), &total)) return std::nullopt;
+    if (dim < 0 || __builtin_mul_overflow(bound, static_cast<std::uint64_t>(std::max<std::int64_t>(dim, 1)), &bound)) return std::nullopt;
+    total *= static_cast<std::uint64_t>(dim);
   }
-  return total;
+  return bound > static_cast<std::uint64_t>(INT64_MAX) ? std::nullopt : std::optional(total);
 }
 
 /// a + b, or nullopt if the sum overflows.

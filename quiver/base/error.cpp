@@ -4,35 +4,25 @@
 #include <fmt/args.h>
 #include <fmt/format.h>
 
+#include <iterator>
+
 namespace quiver {
 
-int exit_code(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kUsage: return 2;
-    case ErrorKind::kNotFound:
-    case ErrorKind::kBadFormat:
-    case ErrorKind::kMismatch:
-    case ErrorKind::kUnsupported: return 3;
-    case ErrorKind::kIo: return 4;
-    case ErrorKind::kInterrupted: return 130;
-    case ErrorKind::kInternal: return 70;
-  }
-  return 70;
-}
+namespace {
 
-const char* kind_name(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kUsage: return "usage";
-    case ErrorKind::kNotFound: return "not found";
-    case ErrorKind::kBadFormat: return "bad format";
-    case ErrorKind::kMismatch: return "mismatch";
-    case ErrorKind::kUnsupported: return "unsupported";
-    case ErrorKind::kIo: return "input/output";
-    case ErrorKind::kInterrupted: return "interrupted";
-    case ErrorKind::kInternal: return "internal";
-  }
-  return "internal";
-}
+struct KindRow {
+  const char* name;
+  int exit_code;
+};
+/// By ErrorKind.
+constexpr KindRow kKinds[] = {{"usage", 2},       {"not found", 3},    {"bad format", 3},    {"mismatch", 3},
+                              {"unsupported", 3}, {"input/output", 4}, {"interrupted", 130}, {"internal", 70}};
+static_assert(std::size(kKinds) == static_cast<std::size_t>(ErrorKind::kInternal) + 1, "a row for each kind");
+
+}  // namespace
+
+int exit_code(ErrorKind kind) { return kKinds[static_cast<std::size_t>(kind)].exit_code; }
+const char* kind_name(ErrorKind kind) { return kKinds[static_cast<std::size_t>(kind)].name; }
 
 namespace detail {
 

@@ -8,23 +8,14 @@
 
 namespace quiver {
 
-struct Sha256::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  bool done = false;
-  ~State() { EVP_MD_CTX_free(context); }
-};
-
-Sha256::Sha256() : state_(std::make_unique<State>()) {
-  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) != 1) {
+Sha256::Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+  if (context_ == nullptr || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) {
     fail(ErrorKind::kInternal, "cannot start a SHA-256 digest");
   }
 }
-Sha256::~Sha256() = default;
-Sha256::Sha256(Sha256&&) noexcept = default;
-Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
 Sha256& Sha256::update(std::span<const std::byte> bytes) {
-  if (state_->done || EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) != 1) {
+  if (context_ == nullptr || EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1) {
     fail(ErrorKind::kInternal, "cannot update a SHA-256 digest");
   }
   return *this;
@@ -35,10 +26,10 @@ Sha256& Sha256::update(std::string_view text) { return update(std::as_bytes(std:
 std::string Sha256::hex() {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
-  if (state_->done || EVP_DigestFinal_ex(state_->context, digest, &size) != 1) {
+  if (context_ == nullptr || EVP_DigestFinal_ex(context_.get(), digest, &size) != 1) {
     fail(ErrorKind::kInternal, "cannot finish a SHA-256 digest");
   }
-  state_->done = true;
+  context_.reset();
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
   for (unsigned int i = 0; i < size; ++i) {

@@ -8,15 +8,14 @@
 #include <string>
 #include <string_view>
 
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX
+
 namespace quiver {
 
 /// Incremental SHA-256. Not thread-safe.
 class Sha256 {
  public:
   Sha256();
-  ~Sha256();
-  Sha256(Sha256&&) noexcept;
-  Sha256& operator=(Sha256&&) noexcept;
 
   Sha256& update(std::span<const std::byte> bytes);
   Sha256& update(std::string_view text);
@@ -24,8 +23,7 @@ class Sha256 {
   std::string hex();
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  std::unique_ptr<evp_md_ctx_st, void (*)(evp_md_ctx_st*)> context_;  ///< none after hex()
 };
 
 /// The 64 hexadecimal digits of the SHA-256 of `text`.

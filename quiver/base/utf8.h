@@ -18,6 +18,18 @@ CodePoint code_point_at(std::string_view text, std::int64_t offset);
 CodePoint code_point_before(std::string_view text, std::int64_t offset);
 void append_utf8(std::string& out, char32_t code_point);
 
+/// Calls visit(bytes, value) for each character of `text`, which must be valid UTF-8; `bytes` point into it.
+template <typename Visit>
+void for_each_character(std::string_view text, const Visit& visit) {
+  for (std::size_t i = 0; i < text.size();) {
+    const CodePoint point = code_point_at(text, static_cast<std::int64_t>(i));
+    const auto num_bytes = static_cast<std::size_t>(point.num_bytes);
+    visit(text.substr(i, num_bytes), point.value);
+    i += num_bytes;
+  }
+}
+
+bool is_ascii(std::string_view text);
 /// The number of characters of `text`, which must be valid UTF-8.
 std::int64_t count_code_points(std::string_view text);
 

@@ -53,22 +53,6 @@ std::string_view hint_for(int error) {
   fail(ErrorKind::kIo, "cannot {} '{}': {}{}", action, path.native(), std::generic_category().message(error), hint_for(error));
 }
 
-/// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
 Descriptor open_to_read(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail_errno("open", path, errno);
@@ -83,11 +67,6 @@ std::size_t read_some(int fd, char* out, std::size_t size, const fs::path& path)
     if (count >= 0) return static_cast<std::size_t>(count);
     if (errno != EINTR && errno != EAGAIN) fail_errno("read", path, errno);
   }
-}
-
-fs::path folder_of(const fs::path& path) {
-  const fs::path folder = path.parent_path();
-  return folder.empty() ? fs::path(".") : folder;
 }
 
 /// The file that a write to `path` ends in: symbolic links are followed, so that they survive the rename.
@@ -130,7 +109,16 @@ int write_all(int fd, std::span<const std::byte> bytes) {
   return 0;
 }
 
-/// The rename itself must reach the disk, or a power cut could undo it after we reported success.
+}  // namespace
+
+int Descriptor::close() { return fd_ < 0 ? 0 : ::close(std::exchange(fd_, -1)); }
+
+fs::path folder_of(const fs::path& path) {
+  const fs::path folder = path.parent_path();
+  return folder.empty() ? fs::path(".") : folder;
+}
+
+// The rename itself must reach the disk, or a power cut could undo it after we reported success.
 void flush_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) fail_errno("open folder", folder, errno);
@@ -138,34 +126,20 @@ void flush_folder(const fs::path& folder) {
   if (::fsync(fd.get()) != 0 && errno != EINVAL) fail_errno("flush folder", folder, errno);
 }
 
-}  // namespace
-
-MappedFile::MappedFile(fs::path path) : path_(std::move(path)) {
-  const Descriptor fd = open_to_read(path_);
+MappedFile::MappedFile(const fs::path& path) {
+  const Descriptor fd = open_to_read(path);
   struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) fail_errno("examine", path_, errno);
-  if (S_ISDIR(info.st_mode)) fail_errno("map", path_, EISDIR);
+  if (::fstat(fd.get(), &info) != 0) fail_errno("examine", path, errno);
+  if (S_ISDIR(info.st_mode)) fail_errno("map", path, EISDIR);
   if (!S_ISREG(info.st_mode)) {
-    fail(ErrorKind::kIo, "cannot map '{}': it is a pipe or a device; copy it to a file first", path_.native());
+    fail(ErrorKind::kIo, "cannot map '{}': it is a pipe or a device; copy it to a file first", path.native());
   }
   if (info.st_size == 0) return;  // mmap refuses zero bytes
   const auto size = static_cast<std::size_t>(info.st_size);
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-  if (start == MAP_FAILED) fail_errno("map", path_, errno);
+  if (start == MAP_FAILED) fail_errno("map", path, errno);
+  mapping_ = std::shared_ptr<void>(start, [size](void* mapped) { ::munmap(mapped, size); });
   bytes_ = {static_cast<const std::byte*>(start), size};
-}
-
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  MappedFile taken(std::move(other));  // so that what this one held ends here, not with `other`
-  std::swap(path_, taken.path_);
-  std::swap(bytes_, taken.bytes_);
-  return *this;
 }
 
 std::string read_text_file(const fs::path& path) {
@@ -213,15 +187,15 @@ bool is_stream(const fs::path& path) {
 
 AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(is_stream(path) ? path : follow_links(path)) {
   if (is_stream(path_)) {
-    fd_ = open_stream(path_);
+    fd_ = Descriptor(open_stream(path_));
     return;
   }
   if (!path_.has_filename()) fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path_.native());
   temp_ = temp_sibling(path_);
   std::error_code error;
   if (fs::is_directory(path_, error)) fail_errno("write", path_, EISDIR);
-  fd_ = ::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) {
+  fd_ = Descriptor(::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (fd_.get() < 0) {
     const int cause = errno;
     if (cause == ENOENT || cause == ENOTDIR) {
       fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}' (create it first)", path_.native(), folder_of(path_).native());
@@ -231,47 +205,42 @@ AtomicFileWriter::AtomicFileWriter(const fs::path& path) : path_(is_stream(path)
 }
 
 AtomicFileWriter::~AtomicFileWriter() {
-  if (fd_ < 0) return;
-  ::close(fd_);
-  if (!temp_.empty()) ::unlink(temp_.c_str());
+  if (fd_.get() >= 0 && !temp_.empty()) ::unlink(temp_.c_str());
 }
 
 void AtomicFileWriter::fail_io(std::string_view action, int error) {
-  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  fd_.close();
   if (!temp_.empty()) ::unlink(temp_.c_str());
   fail(ErrorKind::kIo, "cannot {} '{}': {}{}{}", action, path_.native(), std::generic_category().message(error), hint_for(error),
        temp_.empty() ? "" : "; what was there before is unchanged");
 }
 
 void AtomicFileWriter::write(std::span<const std::byte> bytes) {
-  if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is written after it was committed or failed", path_.native());
-  if (const int error = write_all(fd_, bytes); error != 0) fail_io("write", error);
+  if (fd_.get() < 0) fail(ErrorKind::kInternal, "'{}' is written after it was committed or failed", path_.native());
+  if (const int error = write_all(fd_.get(), bytes); error != 0) fail_io("write", error);
 }
 
 void AtomicFileWriter::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
 void AtomicFileWriter::commit() {
-  if (fd_ < 0) fail(ErrorKind::kInternal, "'{}' is committed twice", path_.native());
-  if (!temp_.empty() && ::fsync(fd_) != 0) fail_io("flush", errno);
+  if (fd_.get() < 0) fail(ErrorKind::kInternal, "'{}' is committed twice", path_.native());
+  if (!temp_.empty() && ::fsync(fd_.get()) != 0) fail_io("flush", errno);
   // Network file systems report a full disk here.
-  if (::close(std::exchange(fd_, -1)) != 0) fail_io("close", errno);
+  if (fd_.close() != 0) fail_io("close", errno);
   if (temp_.empty()) return;
   if (::rename(temp_.c_str(), path_.c_str()) != 0) fail_io("rename into place", errno);
   flush_folder(folder_of(path_));
 }
 
 AppendWriter::AppendWriter(fs::path path, std::int64_t kept_bytes) : path_(std::move(path)) {
-  Descriptor fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (fd.get() < 0) fail_errno("write", path_, errno);
-  if (::ftruncate(fd.get(), kept_bytes) != 0) fail_errno("shorten", path_, errno);
-  fd_ = fd.release();
+  fd_ = Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (fd_.get() < 0) fail_errno("write", path_, errno);
+  if (::ftruncate(fd_.get(), kept_bytes) != 0) fail_errno("shorten", path_, errno);
 }
 
-AppendWriter::~AppendWriter() { ::close(fd_); }
-
 void AppendWriter::write(std::string_view text) {
-  if (const int error = write_all(fd_, std::as_bytes(std::span(text))); error != 0) fail_errno("write", path_, error);
-  if (::fdatasync(fd_) != 0) fail_errno("flush", path_, errno);
+  if (const int error = write_all(fd_.get(), std::as_bytes(std::span(text))); error != 0) fail_errno("write", path_, error);
+  if (::fdatasync(fd_.get()) != 0) fail_errno("flush", path_, errno);
 }
 
 void write_file_atomic(const fs::path& path, std::span<const std::byte> bytes) {
@@ -282,44 +251,29 @@ void write_file_atomic(const fs::path& path, std::span<const std::byte> bytes) {
 
 void write_file_atomic(const fs::path& path, std::string_view text) { write_file_atomic(path, std::as_bytes(std::span(text))); }
 
-FileLock::FileLock(fs::path path, std::int64_t wait_ms) : path_(std::move(path)) {
-  Descriptor fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (fd.get() < 0) fail_errno("open lock file", path_, errno);
+FileLock::FileLock(const fs::path& path, std::int64_t wait_ms) : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  if (fd_.get() < 0) fail_errno("open lock file", path, errno);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
   int status = 0;
-  while ((status = ::flock(fd.get(), LOCK_EX | LOCK_NB)) != 0) {
+  while ((status = ::flock(fd_.get(), LOCK_EX | LOCK_NB)) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK || std::chrono::steady_clock::now() >= deadline) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   if (status != 0) {
-    if (errno != EWOULDBLOCK) fail_errno("lock", path_, errno);
+    if (errno != EWOULDBLOCK) fail_errno("lock", path, errno);
     char holder[32] = {};
-    const ssize_t count = ::pread(fd.get(), holder, sizeof(holder) - 1, 0);
+    const ssize_t count = ::pread(fd_.get(), holder, sizeof(holder) - 1, 0);
     std::string_view process(holder, count > 0 ? static_cast<std::size_t>(count) : 0);
     process = process.substr(0, process.find_first_not_of("0123456789"));
-    fail(ErrorKind::kIo, "'{}' is locked by {}{}: another run is using this folder; wait for it to end, or stop it", path_.native(),
+    fail(ErrorKind::kIo, "'{}' is locked by {}{}: another run is using this folder; wait for it to end, or stop it", path.native(),
          process.empty() ? "another process" : "process ", process);
   }
   // For the message above, in the process that comes second. The lock holds without it, so a full disk is no error.
   const std::string self = format("{}\n", static_cast<std::int64_t>(::getpid()));
-  if (::ftruncate(fd.get(), 0) == 0) {
-    [[maybe_unused]] const ssize_t count = ::pwrite(fd.get(), self.data(), self.size(), 0);
+  if (::ftruncate(fd_.get(), 0) == 0) {
+    [[maybe_unused]] const ssize_t count = ::pwrite(fd_.get(), self.data(), self.size(), 0);
   }
-  fd_ = fd.release();
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-FileLock::FileLock(FileLock&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
-
-FileLock& FileLock::operator=(FileLock&& other) noexcept {
-  FileLock taken(std::move(other));
-  std::swap(path_, taken.path_);
-  std::swap(fd_, taken.fd_);
-  return *this;
 }
 
 }  // namespace quiver::io

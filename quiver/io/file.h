@@ -4,31 +4,46 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace quiver::io {
 
-/// A file mapped read-only. Move-only; `bytes()` stays valid until the object is destroyed, moves included.
+/// A file descriptor that closes itself; -1 is none. Move-only.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  ~Descriptor() { close(); }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    close();
+    fd_ = std::exchange(other.fd_, -1);
+    return *this;
+  }
+  int get() const { return fd_; }
+  /// Returns what close(2) returns; 0 where nothing is open.
+  int close();
+
+ private:
+  int fd_;
+};
+
+/// A file mapped read-only. `bytes()` stays valid until the object and its copies are destroyed, moves included.
 /// Nobody may truncate the file in the meantime (the kernel answers with SIGBUS); files replaced by rename, as
 /// AtomicFileWriter does, are safe.
 class MappedFile {
  public:
   /// Throws kNotFound if there is no such file, kIo if it cannot be read or is not a regular file. An empty file
   /// gives empty bytes.
-  explicit MappedFile(std::filesystem::path path);
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  explicit MappedFile(const std::filesystem::path& path);
 
   std::span<const std::byte> bytes() const { return bytes_; }
-  const std::filesystem::path& path() const { return path_; }
 
  private:
-  std::filesystem::path path_;
+  std::shared_ptr<void> mapping_;
   std::span<const std::byte> bytes_;
 };
 
@@ -44,6 +59,11 @@ std::string sha256_file(const std::filesystem::path& path);
 /// A name beside `path`, in the same folder (so that a rename is atomic), that no other call returns:
 /// ".<file name>.<process>-<random>.tmp". Nothing is created.
 std::filesystem::path temp_sibling(const std::filesystem::path& path);
+
+/// The folder that `path` is in, "." for a bare name.
+std::filesystem::path folder_of(const std::filesystem::path& path);
+/// Waits until what was renamed in a folder is on the disk. Throws kIo.
+void flush_folder(const std::filesystem::path& folder);
 
 /// Whether a write to `path` goes to something that takes bytes as they come: a device, a pipe, a socket, or an open stream by name
 /// (/dev/stdout, /dev/fd/2, /proc/self/fd/1). Such a thing is written to, never replaced by a file.
@@ -72,7 +92,7 @@ class AtomicFileWriter {
 
   std::filesystem::path path_;
   std::filesystem::path temp_;  // none for a stream
-  int fd_ = -1;
+  Descriptor fd_;
 };
 
 /// Appends to a file, which is made if need be. Its first `kept_bytes` stay; what lies behind them is cut off.
@@ -80,16 +100,13 @@ class AppendWriter {
  public:
   /// Throws kNotFound if the folder does not exist, kIo.
   AppendWriter(std::filesystem::path path, std::int64_t kept_bytes);
-  ~AppendWriter();
-  AppendWriter(const AppendWriter&) = delete;
-  AppendWriter& operator=(const AppendWriter&) = delete;
 
   /// The text is on the disk when this returns. Throws kIo; a part of the text may then stand at the end of the file.
   void write(std::string_view text);
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  Descriptor fd_;
 };
 
 /// AtomicFileWriter in one call.
@@ -101,18 +118,10 @@ void write_file_atomic(const std::filesystem::path& path, std::span<const std::b
 class FileLock {
  public:
   /// Waits up to `wait_ms` for another holder to end; then throws kIo, naming the process that holds the lock.
-  explicit FileLock(std::filesystem::path path, std::int64_t wait_ms = 0);
-  ~FileLock();
-  FileLock(FileLock&& other) noexcept;
-  FileLock& operator=(FileLock&& other) noexcept;
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
+  explicit FileLock(const std::filesystem::path& path, std::int64_t wait_ms = 0);
 
  private:
-  std::filesystem::path path_;
-  int fd_ = -1;
+  Descriptor fd_;
 };
 
 }  // namespace quiver::io

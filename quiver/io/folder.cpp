@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,20 +23,6 @@ namespace fs = std::filesystem;
 /// "folder/" and "folder" are one folder; its name is needed to make a sibling.
 fs::path without_final_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
-fs::path parent_of(const fs::path& path) {
-  const auto parent = path.parent_path();
-  return parent.empty() ? fs::path(".") : parent;
-}
-
-void flush(const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail_errno("open folder", folder, errno);
-  const int status = ::fsync(fd);
-  const int error = errno;
-  ::close(fd);
-  if (status != 0 && error != EINVAL) fail_errno("flush folder", folder, error);  // EINVAL: nothing to wait for here
-}
-
 void rename_or_fail(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) fail_errno("rename into place", to, errno);
 }
@@ -52,7 +37,7 @@ AtomicFolderWriter::AtomicFolderWriter(const fs::path& path) : path_(without_fin
   if (fs::create_directory(temp_, error)) return;
   if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
     fail(ErrorKind::kNotFound, "cannot create folder '{}': there is no folder '{}' (create it first)", path_.native(),
-         parent_of(path_).native());
+         folder_of(path_).native());
   }
   fail_errno("create folder", path_, error.value());
 }
@@ -64,7 +49,7 @@ AtomicFolderWriter::~AtomicFolderWriter() {
 void AtomicFolderWriter::commit(IfExists if_exists) {
   if (is_done_) fail(ErrorKind::kInternal, "folder '{}' is committed twice", path_.native());
   is_done_ = true;
-  flush(temp_);
+  flush_folder(temp_);
   std::error_code error;
   const bool exists = fs::exists(fs::symlink_status(path_, error));
   const bool is_empty = exists && fs::is_directory(path_, error) && fs::is_empty(path_, error);
@@ -79,7 +64,7 @@ void AtomicFolderWriter::commit(IfExists if_exists) {
     rename_or_fail(temp_, path_);
     remove_tree(old);
   }
-  flush(parent_of(path_));
+  flush_folder(folder_of(path_));
 }
 
 fs::path beside(const fs::path& path, std::string_view suffix) { return without_final_slash(path).native() + std::string(suffix); }

@@ -9,7 +9,6 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/base/utf8.h"
-#include "quiver/io/gguf_internal.h"
 
 namespace quiver::io {
 namespace {
@@ -105,50 +104,11 @@ std::int64_t read_uint64(Cursor& cursor, std::string_view what) {
   return static_cast<std::int64_t>(value);
 }
 
-template <typename T, typename ReadItem>
-std::vector<T> read_items(Cursor& cursor, std::uint64_t count, std::uint64_t item_bytes, std::string_view what, ReadItem&& read_item) {
-  cursor.check_count(count, item_bytes, what);
-  std::vector<T> items;
-  items.reserve(count);
-  for (std::uint64_t i = 0; i < count; ++i) items.push_back(read_item());
-  return items;
-}
-
-[[noreturn]] void fail_value_type(const Cursor& cursor, ValueType type, std::string_view what) {
-  fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
-}
-
-GgufValue read_array(Cursor& cursor, std::string_view what) {
-  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
-  const auto count = cursor.read<std::uint64_t>(what);
-  const auto ints = [&]<typename T>(T) {
-    return read_items<std::int64_t>(cursor, count, sizeof(T), what, [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); });
-  };
-  const auto floats = [&]<typename T>(T) {
-    return read_items<double>(cursor, count, sizeof(T), what, [&] { return static_cast<double>(cursor.read<T>(what)); });
-  };
-  switch (type) {
-    case ValueType::kUint8: return ints(std::uint8_t{});
-    case ValueType::kInt8: return ints(std::int8_t{});
-    case ValueType::kUint16: return ints(std::uint16_t{});
-    case ValueType::kInt16: return ints(std::int16_t{});
-    case ValueType::kUint32: return ints(std::uint32_t{});
-    case ValueType::kInt32: return ints(std::int32_t{});
-    case ValueType::kInt64: return ints(std::int64_t{});
-    case ValueType::kUint64: return read_items<std::int64_t>(cursor, count, 8, what, [&] { return read_uint64(cursor, what); });
-    case ValueType::kFloat32: return floats(float{});
-    case ValueType::kFloat64: return floats(double{});
-    case ValueType::kBool: return read_items<bool>(cursor, count, 1, what, [&] { return read_bool(cursor, what); });
-    case ValueType::kString: return read_items<std::string>(cursor, count, 8, what, [&] { return cursor.read_string(what); });
-    case ValueType::kArray:
-      fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
-  }
-  fail_value_type(cursor, type, what);
-}
-
-GgufValue read_value(Cursor& cursor, std::string_view what) {
-  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
-  const auto integer = [&]<typename T>(T) { return static_cast<std::int64_t>(cursor.read<T>(what)); };
+/// Returns use(item_bytes, read_item) with what reads one value of `type`: an int64, a double, a boolean or a string.
+template <typename Use>
+GgufValue with_reader(Cursor& cursor, ValueType type, std::string_view what, const Use& use) {
+  const auto integer = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); }); };
+  const auto real = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<double>(cursor.read<T>(what)); }); };
   switch (type) {
     case ValueType::kUint8: return integer(std::uint8_t{});
     case ValueType::kInt8: return integer(std::int8_t{});
@@ -157,17 +117,34 @@ GgufValue read_value(Cursor& cursor, std::string_view what) {
     case ValueType::kUint32: return integer(std::uint32_t{});
     case ValueType::kInt32: return integer(std::int32_t{});
     case ValueType::kInt64: return integer(std::int64_t{});
-    case ValueType::kUint64: return read_uint64(cursor, what);
-    case ValueType::kFloat32: return static_cast<double>(cursor.read<float>(what));
-    case ValueType::kFloat64: return cursor.read<double>(what);
-    case ValueType::kBool: return read_bool(cursor, what);
-    case ValueType::kString: return cursor.read_string(what);
-    case ValueType::kArray: return read_array(cursor, what);
+    case ValueType::kUint64: return use(8, [&] { return read_uint64(cursor, what); });
+    case ValueType::kFloat32: return real(float{});
+    case ValueType::kFloat64: return real(double{});
+    case ValueType::kBool: return use(1, [&] { return read_bool(cursor, what); });
+    case ValueType::kString: return use(8, [&] { return cursor.read_string(what); });
+    case ValueType::kArray:
+      fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
   }
-  fail_value_type(cursor, type, what);
+  fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
 }
 
-std::uint32_t read_version(Cursor& cursor) {
+GgufValue read_value(Cursor& cursor, std::string_view what) {
+  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  if (type != ValueType::kArray) {
+    return with_reader(cursor, type, what, [](std::uint64_t, const auto& read_item) { return GgufValue(read_item()); });
+  }
+  const auto item_type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  const auto count = cursor.read<std::uint64_t>(what);
+  return with_reader(cursor, item_type, what, [&](std::uint64_t item_bytes, const auto& read_item) {
+    cursor.check_count(count, item_bytes, what);
+    std::vector<decltype(read_item())> items;
+    items.reserve(count);
+    for (std::uint64_t i = 0; i < count; ++i) items.push_back(read_item());
+    return GgufValue(std::move(items));
+  });
+}
+
+void check_version(Cursor& cursor) {
   if (cursor.remaining() < 4 || cursor.read<std::uint32_t>("the magic number") != 0x46554747) {
     fail(ErrorKind::kBadFormat, "{}: does not begin with \"GGUF\" (is this a GGUF file?)", cursor.origin());
   }
@@ -178,7 +155,6 @@ std::uint32_t read_version(Cursor& cursor) {
   if (version != 2 && version != 3) {
     fail(ErrorKind::kUnsupported, "{}: GGUF version {}; Quiver reads 2 and 3 (convert the model anew)", cursor.origin(), version);
   }
-  return version;
 }
 
 /// A tensor's description, with the offset of its data from the start of the data section.
@@ -207,18 +183,14 @@ std::pair<GgufTensor, std::uint64_t> read_tensor_info(Cursor& cursor) {
 }
 
 /// The bytes of a tensor of whole blocks, or kBadFormat.
-std::uint64_t tensor_bytes(const GgufTensor& tensor, std::string_view origin) {
+std::uint64_t block_bytes(const GgufTensor& tensor, std::string_view origin) {
   const BlockLayout layout = *find_block_layout(tensor.type);
   const std::int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % layout.num_values != 0) {
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' of type {} has rows of {} values, not a multiple of its blocks of {}", origin, tensor.name,
          gguf_type_name(tensor.type), row, layout.num_values);
   }
-  // [0, 2^62, 2^62] holds nothing, but its strides overflow: count with every dimension at least 1.
-  auto bound_shape = tensor.shape;
-  for (auto& dim : bound_shape) dim = std::max<std::int64_t>(dim, 1);
-  const auto bound = byte_count(bound_shape, static_cast<std::uint64_t>(layout.num_bytes));
-  if (!bound || *bound > static_cast<std::uint64_t>(INT64_MAX)) {
+  if (!tensor_bytes(tensor.shape, static_cast<std::uint64_t>(layout.num_bytes))) {
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' has more elements than 64 bits can count", origin, tensor.name);
   }
   return static_cast<std::uint64_t>(tensor.num_elements() / layout.num_values * layout.num_bytes);
@@ -247,7 +219,7 @@ std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t s
     fail(ErrorKind::kBadFormat, "{}: tensor '{}' is at offset {}, which is no multiple of the alignment {}", origin, tensor.name, offset,
          alignment);
   }
-  const std::uint64_t size = tensor_bytes(tensor, origin);
+  const std::uint64_t size = block_bytes(tensor, origin);
   const auto begin = checked_add(start, offset);
   const auto end = begin ? checked_add(*begin, size) : std::nullopt;
   if (!end || (size > 0 && *end > bytes.size())) {
@@ -271,7 +243,7 @@ GgufView GgufView::parse(std::span<const std::byte> bytes, const std::string& or
   Cursor cursor(bytes, origin);
   GgufView view;
   view.origin_ = origin;
-  view.version_ = read_version(cursor);
+  check_version(cursor);
   const auto num_tensors = cursor.read<std::uint64_t>("the number of tensors");
   const auto num_values = cursor.read<std::uint64_t>("the number of metadata keys");
   cursor.check_count(num_values, 8 + 4 + 1, "the metadata");

@@ -16,41 +16,16 @@ namespace quiver::io {
 /// A tensor of more dimensions is refused; ggml has no more.
 inline constexpr std::uint32_t kMaxGgufDims = 4;
 
-/// ggml's tensor types, with ggml's numbers.
-enum class GgufType : std::uint32_t {
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ8_1 = 9,
-  kQ2_K = 10,
-  kQ3_K = 11,
-  kQ4_K = 12,
-  kQ5_K = 13,
-  kQ6_K = 14,
-  kQ8_K = 15,
-  kIQ2_XXS = 16,
-  kIQ2_XS = 17,
-  kIQ3_XXS = 18,
-  kIQ1_S = 19,
-  kIQ4_NL = 20,
-  kIQ3_S = 21,
-  kIQ2_S = 22,
-  kIQ4_XS = 23,
-  kI8 = 24,
-  kI16 = 25,
-  kI32 = 26,
-  kI64 = 27,
-  kF64 = 28,
-  kIQ1_M = 29,
-  kBF16 = 30,
-  kTQ1_0 = 34,
-  kTQ2_0 = 35,
-  kMXFP4 = 39,
+/// ggml's tensor types, with ggml's numbers. A file may hold further ones (gguf_type_name knows them); those that are read have names here.
+enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ8_0 = 8, kBF16 = 30 };
+
+/// A quantised row is a sequence of blocks: `num_values` values in `num_bytes` bytes. Plain types have blocks of one.
+struct BlockLayout {
+  std::int64_t num_values;
+  std::int64_t num_bytes;
 };
+/// nullopt for a number that is no type of ggml.
+std::optional<BlockLayout> find_block_layout(GgufType type);
 
 /// "F32", "Q4_1", ...
 std::string_view gguf_type_name(GgufType type);
@@ -78,7 +53,6 @@ class GgufView {
   /// Throws kBadFormat, or kUnsupported (version 1, big-endian files, nested arrays, integers above 2^63 - 1).
   static GgufView parse(std::span<const std::byte> bytes, const std::string& origin);
 
-  std::uint32_t version() const { return version_; }
   const std::string& origin() const { return origin_; }
   /// In the order of the file.
   std::span<const GgufTensor> tensors() const { return tensors_; }
@@ -91,27 +65,22 @@ class GgufView {
   /// The bytes of a GGUF file with the same metadata and no tensors.
   std::string metadata_file() const;
 
-  // find_*: nullptr or nullopt if the key is absent; kBadFormat if it holds another type. An integer (array) also
-  // serves as a float (array), and an empty array as an array of anything.
+  // find_*: nullptr or nullopt if the key is absent; kBadFormat if it holds another type. An integer also
+  // serves as a float, and an empty array as an array of anything.
   const std::string* find_string(std::string_view key) const;
   std::optional<std::int64_t> find_int(std::string_view key) const;
   std::optional<double> find_float(std::string_view key) const;
   std::optional<bool> find_bool(std::string_view key) const;
   std::optional<std::vector<std::string>> find_string_array(std::string_view key) const;
   std::optional<std::vector<std::int64_t>> find_int_array(std::string_view key) const;
-  std::optional<std::vector<double>> find_float_array(std::string_view key) const;
 
   // require_*: the same, but an absent key is kBadFormat too.
   const std::string& require_string(std::string_view key) const;
   std::int64_t require_int(std::string_view key) const;
   double require_float(std::string_view key) const;
-  bool require_bool(std::string_view key) const;
   std::vector<std::string> require_string_array(std::string_view key) const;
-  std::vector<std::int64_t> require_int_array(std::string_view key) const;
-  std::vector<double> require_float_array(std::string_view key) const;
 
  private:
-  std::uint32_t version_ = 0;
   std::string origin_;
   std::span<const std::byte> head_;  ///< all before the first tensor's description
   std::map<std::string, GgufValue, std::less<>> metadata_;

@@ -1,12 +1,11 @@
 // Names, block layouts and dequantisation of ggml's tensor types.
 
-#include <array>
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "quiver/base/error.h"
 #include "quiver/io/gguf.h"
-#include "quiver/io/gguf_internal.h"
 
 namespace quiver::io {
 namespace {
@@ -14,51 +13,23 @@ namespace {
 constexpr std::int64_t kBlock = 32;  // values in a block of Q4_0, Q4_1 and Q8_0
 
 struct TypeRow {
-  GgufType type;
+  std::uint32_t number;
   std::string_view name;
   BlockLayout layout;
 };
 
-constexpr std::array kTypes = {
-    TypeRow{GgufType::kF32, "F32", {1, 4}},
-    TypeRow{GgufType::kF16, "F16", {1, 2}},
-    TypeRow{GgufType::kBF16, "BF16", {1, 2}},
-    TypeRow{GgufType::kF64, "F64", {1, 8}},
-    TypeRow{GgufType::kI8, "I8", {1, 1}},
-    TypeRow{GgufType::kI16, "I16", {1, 2}},
-    TypeRow{GgufType::kI32, "I32", {1, 4}},
-    TypeRow{GgufType::kI64, "I64", {1, 8}},
-    TypeRow{GgufType::kQ4_0, "Q4_0", {32, 18}},
-    TypeRow{GgufType::kQ4_1, "Q4_1", {32, 20}},
-    TypeRow{GgufType::kQ5_0, "Q5_0", {32, 22}},
-    TypeRow{GgufType::kQ5_1, "Q5_1", {32, 24}},
-    TypeRow{GgufType::kQ8_0, "Q8_0", {32, 34}},
-    TypeRow{GgufType::kQ8_1, "Q8_1", {32, 40}},
-    TypeRow{GgufType::kQ2_K, "Q2_K", {256, 84}},
-    TypeRow{GgufType::kQ3_K, "Q3_K", {256, 110}},
-    TypeRow{GgufType::kQ4_K, "Q4_K", {256, 144}},
-    TypeRow{GgufType::kQ5_K, "Q5_K", {256, 176}},
-    TypeRow{GgufType::kQ6_K, "Q6_K", {256, 210}},
-    TypeRow{GgufType::kQ8_K, "Q8_K", {256, 292}},
-    TypeRow{GgufType::kIQ2_XXS, "IQ2_XXS", {256, 66}},
-    TypeRow{GgufType::kIQ2_XS, "IQ2_XS", {256, 74}},
-    TypeRow{GgufType::kIQ3_XXS, "IQ3_XXS", {256, 98}},
-    TypeRow{GgufType::kIQ1_S, "IQ1_S", {256, 50}},
-    TypeRow{GgufType::kIQ4_NL, "IQ4_NL", {32, 18}},
-    TypeRow{GgufType::kIQ3_S, "IQ3_S", {256, 110}},
-    TypeRow{GgufType::kIQ2_S, "IQ2_S", {256, 82}},
-    TypeRow{GgufType::kIQ4_XS, "IQ4_XS", {256, 136}},
-    TypeRow{GgufType::kIQ1_M, "IQ1_M", {256, 56}},
-    TypeRow{GgufType::kTQ1_0, "TQ1_0", {256, 54}},
-    TypeRow{GgufType::kTQ2_0, "TQ2_0", {256, 66}},
-    TypeRow{GgufType::kMXFP4, "MXFP4", {32, 17}},
-};
+constexpr TypeRow kTypes[] = {{0, "F32", {1, 4}},         {1, "F16", {1, 2}},         {2, "Q4_0", {32, 18}},      {3, "Q4_1", {32, 20}},
+                              {6, "Q5_0", {32, 22}},      {7, "Q5_1", {32, 24}},      {8, "Q8_0", {32, 34}},      {9, "Q8_1", {32, 40}},
+                              {10, "Q2_K", {256, 84}},    {11, "Q3_K", {256, 110}},   {12, "Q4_K", {256, 144}},   {13, "Q5_K", {256, 176}},
+                              {14, "Q6_K", {256, 210}},   {15, "Q8_K", {256, 292}},   {16, "IQ2_XXS", {256, 66}}, {17, "IQ2_XS", {256, 74}},
+                              {18, "IQ3_XXS", {256, 98}}, {19, "IQ1_S", {256, 50}},   {20, "IQ4_NL", {32, 18}},   {21, "IQ3_S", {256, 110}},
+                              {22, "IQ2_S", {256, 82}},   {23, "IQ4_XS", {256, 136}}, {24, "I8", {1, 1}},         {25, "I16", {1, 2}},
+                              {26, "I32", {1, 4}},        {27, "I64", {1, 8}},        {28, "F64", {1, 8}},        {29, "IQ1_M", {256, 56}},
+                              {30, "BF16", {1, 2}},       {34, "TQ1_0", {256, 54}},   {35, "TQ2_0", {256, 66}},   {39, "MXFP4", {32, 17}}};
 
 const TypeRow* find_row(GgufType type) {
-  for (const TypeRow& row : kTypes) {
-    if (row.type == type) return &row;
-  }
-  return nullptr;
+  const auto* row = std::ranges::find(kTypes, static_cast<std::uint32_t>(type), &TypeRow::number);
+  return row == std::end(kTypes) ? nullptr : row;
 }
 
 std::uint16_t load_u16(const std::byte* from) {

@@ -98,16 +98,6 @@ std::optional<std::vector<std::int64_t>> GgufView::find_int_array(std::string_vi
   return find_array_as<std::int64_t>(*this, key, "an integer array");
 }
 
-std::optional<std::vector<double>> GgufView::find_float_array(std::string_view key) const {
-  const GgufValue* value = find_value(*this, key);
-  if (value != nullptr) {
-    if (const auto* ints = std::get_if<std::vector<std::int64_t>>(value)) {
-      return std::vector<double>(ints->begin(), ints->end());
-    }
-  }
-  return find_array_as<double>(*this, key, "a float array");
-}
-
 const std::string& GgufView::require_string(std::string_view key) const {
   const std::string* value = find_string(key);
   if (value == nullptr) fail_absent(*this, key);
@@ -118,12 +108,6 @@ std::int64_t GgufView::require_int(std::string_view key) const { return required
 
 double GgufView::require_float(std::string_view key) const { return required(*this, key, find_float(key)); }
 
-bool GgufView::require_bool(std::string_view key) const { return required(*this, key, find_bool(key)); }
-
 std::vector<std::string> GgufView::require_string_array(std::string_view key) const { return required(*this, key, find_string_array(key)); }
-
-std::vector<std::int64_t> GgufView::require_int_array(std::string_view key) const { return required(*this, key, find_int_array(key)); }
-
-std::vector<double> GgufView::require_float_array(std::string_view key) const { return required(*this, key, find_float_array(key)); }
 
 }  // namespace quiver::io

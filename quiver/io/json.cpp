@@ -42,9 +42,8 @@ std::string reason_of(const std::exception& error) {
     }
   }
   // The quoted token may hold a broken character; the message must not.
-  for (char& c : reason) {
-    if (static_cast<unsigned char>(c) >= 0x80) c = '?';
-  }
+  std::ranges::replace_if(
+      reason, [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
   return reason;
 }
 

@@ -58,16 +58,6 @@ std::string shape_text(std::span<const std::int64_t> shape) {
   return text + "]";
 }
 
-/// byte_count that also refuses [0, 2^62, 2^62]: the strides of such a shape would overflow.
-std::optional<std::uint64_t> tensor_bytes(std::span<const std::int64_t> shape, std::int64_t item_bytes) {
-  const auto bytes = byte_count(shape, static_cast<std::uint64_t>(item_bytes));
-  std::vector<std::int64_t> at_least_one(shape.begin(), shape.end());
-  for (auto& dim : at_least_one) dim = std::max<std::int64_t>(dim, 1);
-  const auto bound = byte_count(at_least_one, static_cast<std::uint64_t>(item_bytes));
-  if (!bytes || !bound || *bound > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
-  return bytes;
-}
-
 std::vector<std::int64_t> read_shape(const json& info, std::string_view where) {
   std::vector<std::int64_t> shape;
   for (const json& dim : require_array(info, "shape", where)) {
@@ -114,7 +104,7 @@ PlacedEntry read_entry(const std::string& name, const json& info, std::span<cons
     fail(ErrorKind::kBadFormat, "{} ends at byte {} of the data, but the file holds only {} (perhaps an incomplete download?)", where,
          placed.end, data.size());
   }
-  const auto expected = tensor_bytes(placed.entry.shape, dtype_bytes(placed.entry.dtype));
+  const auto expected = tensor_bytes(placed.entry.shape, static_cast<std::uint64_t>(dtype_bytes(placed.entry.dtype)));
   if (!expected) {
     fail(ErrorKind::kBadFormat, "{}: shape {} has more elements than 64 bits can count", where, shape_text(placed.entry.shape));
   }
@@ -186,7 +176,7 @@ std::vector<const TensorEntry*> writing_order(std::span<const TensorEntry> entri
   std::vector<const TensorEntry*> order;
   for (const TensorEntry& entry : entries) {
     if (entry.name == kMetadataKey) fail(ErrorKind::kUsage, "no tensor may be called '{}'", kMetadataKey);
-    const auto expected = tensor_bytes(entry.shape, dtype_bytes(entry.dtype));
+    const auto expected = tensor_bytes(entry.shape, static_cast<std::uint64_t>(dtype_bytes(entry.dtype)));
     if (!expected || *expected != entry.data.size()) {
       fail(ErrorKind::kUsage, "tensor '{}' of dtype {} and shape {} does not take {} bytes, the size of its data", entry.name,
            dtype_name(entry.dtype), shape_text(entry.shape), entry.data.size());

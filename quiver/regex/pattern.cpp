@@ -134,11 +134,7 @@ std::string literal(char32_t c) {
 
 std::string literal_pattern(std::string_view text) {
   std::string out;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(text.size());) {
-    const CodePoint point = code_point_at(text, i);
-    out += literal(point.value);
-    i += point.num_bytes;
-  }
+  for_each_character(text, [&](std::string_view, char32_t c) { out += literal(c); });
   return out;
 }
 

@@ -1,19 +1,11 @@
 #include "quiver/regex/python_pattern.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 
 namespace quiver::regex {
-namespace {
-
-bool is_ascii(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
-
-}  // namespace
-
 PythonPattern::PythonPattern(const TranslatedPattern& translated, const std::string& origin)
     : code_(translated.source, origin, kMaxPythonMatchSteps), origin_(origin), ignores_case_(translated.ignores_case) {}
 

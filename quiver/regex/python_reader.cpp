@@ -85,10 +85,6 @@ std::string_view PythonReader::text_since(std::int64_t position) const {
   return std::string_view(text_).substr(static_cast<std::size_t>(position), static_cast<std::size_t>(position_ - position));
 }
 
-bool PythonReader::is_ascii() const {
-  return std::ranges::none_of(text_, [](char byte) { return static_cast<unsigned char>(byte) >= 0x80; });
-}
-
 std::int64_t PythonReader::place() const {
   return std::clamp<std::int64_t>(position_ - num_before_, 0, static_cast<std::int64_t>(pattern_.size()));
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "quiver/base/utf8.h"
 #include "quiver/regex/python_pattern.h"
 
 namespace quiver::regex {
@@ -34,7 +35,7 @@ class PythonReader {
   void back_to(std::int64_t position) { position_ = position; }
   /// What was read from that position on.
   std::string_view text_since(std::int64_t position) const;
-  bool is_ascii() const;
+  bool is_ascii() const { return quiver::is_ascii(text_); }
 
   /// Throws kBadFormat: Python refuses the pattern. `what` stands before the cursor.
   [[noreturn]] void fail_syntax(std::string_view what) const;

@@ -41,13 +41,8 @@ CpuIsa cpu_isa() {
 }
 
 const char* cpu_isa_name(CpuIsa isa) {
-  switch (isa) {
-    case CpuIsa::kV2: return "x86-64-v2";
-    case CpuIsa::kV3: return "x86-64-v3";
-    case CpuIsa::kV4: return "x86-64-v4";
-    case CpuIsa::kV4Bf16: return "x86-64-v4 with bfloat16";
-  }
-  return "x86-64-v2";
+  constexpr const char* kNames[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4 with bfloat16"};
+  return kNames[static_cast<std::size_t>(isa)];
 }
 
 }  // namespace quiver::tensor

@@ -31,9 +31,6 @@ inline void check_layout(const torch::Tensor& t, torch::Device device, torch::Dt
   if (!fits) [[unlikely]]
     refuse_layout(t, device, dtype, what, sizes);
 }
-inline void check_raw(const torch::Tensor& t, torch::Dtype dtype, const char* what, at::OptionalIntArrayRef sizes) {
-  check_layout(t, torch::kCPU, dtype, what, sizes);
-}
 }  // namespace detail
 
 /// Throws kInternal unless `t` is contiguous, on `device`, of `dtype` and of shape `sizes`. The message begins with `what` ("x of
@@ -46,12 +43,12 @@ inline void expect_layout(const torch::Tensor& t, const char* what, torch::Devic
 /// beginning with `what` ("x of rms_norm") and saying what both are. The check costs a few nanoseconds.
 template <typename T>
 const T* raw_data(const torch::Tensor& t, const char* what, at::IntArrayRef sizes) {
-  detail::check_raw(t, element_dtype<T>(), what, sizes);
+  detail::check_layout(t, torch::kCPU, element_dtype<T>(), what, sizes);
   return static_cast<const T*>(t.const_data_ptr());
 }
 template <typename T>
 T* mutable_raw_data(const torch::Tensor& t, const char* what, at::IntArrayRef sizes) {
-  detail::check_raw(t, element_dtype<T>(), what, sizes);
+  detail::check_layout(t, torch::kCPU, element_dtype<T>(), what, sizes);
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
@@ -70,22 +67,22 @@ T* mutable_trusted_data(const torch::Tensor& t) {
 /// Like raw_data, for any shape; the number of elements comes with them.
 template <typename T>
 std::span<const T> elements(const torch::Tensor& t, const char* what) {
-  detail::check_raw(t, element_dtype<T>(), what, std::nullopt);
+  detail::check_layout(t, torch::kCPU, element_dtype<T>(), what, std::nullopt);
   return {static_cast<const T*>(t.const_data_ptr()), static_cast<std::size_t>(t.numel())};
 }
 template <typename T>
 std::span<T> mutable_elements(const torch::Tensor& t, const char* what) {
-  detail::check_raw(t, element_dtype<T>(), what, std::nullopt);
+  detail::check_layout(t, torch::kCPU, element_dtype<T>(), what, std::nullopt);
   return {static_cast<T*>(t.mutable_data_ptr()), static_cast<std::size_t>(t.numel())};
 }
 
 /// The bytes of a contiguous tensor on the CPU, of any dtype and shape.
 inline std::span<const std::byte> raw_bytes(const torch::Tensor& t, const char* what) {
-  detail::check_raw(t, t.scalar_type(), what, std::nullopt);
+  detail::check_layout(t, torch::kCPU, t.scalar_type(), what, std::nullopt);
   return {static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()};
 }
 inline std::span<std::byte> mutable_raw_bytes(const torch::Tensor& t, const char* what) {
-  detail::check_raw(t, t.scalar_type(), what, std::nullopt);
+  detail::check_layout(t, torch::kCPU, t.scalar_type(), what, std::nullopt);
   return {static_cast<std::byte*>(t.mutable_data_ptr()), t.nbytes()};
 }
 

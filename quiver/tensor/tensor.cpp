@@ -40,36 +40,28 @@ void expect_like(const torch::Tensor& tensor, const torch::Tensor& like, const c
   fail(ErrorKind::kInternal, "{}: {}; expected {}", what, describe(tensor), describe(like));
 }
 
+namespace {
+
+constexpr std::pair<io::Dtype, torch::Dtype> kDtypes[] = {{io::Dtype::kF64, torch::kDouble}, {io::Dtype::kF32, torch::kFloat},
+                                                          {io::Dtype::kF16, torch::kHalf},   {io::Dtype::kBF16, torch::kBFloat16},
+                                                          {io::Dtype::kI64, torch::kLong},   {io::Dtype::kI32, torch::kInt},
+                                                          {io::Dtype::kI16, torch::kShort},  {io::Dtype::kI8, torch::kChar},
+                                                          {io::Dtype::kU8, torch::kByte},    {io::Dtype::kBool, torch::kBool}};
+
+}  // namespace
+
 torch::Dtype to_torch_dtype(io::Dtype dtype) {
-  switch (dtype) {
-    case io::Dtype::kF64: return torch::kDouble;
-    case io::Dtype::kF32: return torch::kFloat;
-    case io::Dtype::kF16: return torch::kHalf;
-    case io::Dtype::kBF16: return torch::kBFloat16;
-    case io::Dtype::kI64: return torch::kLong;
-    case io::Dtype::kI32: return torch::kInt;
-    case io::Dtype::kI16: return torch::kShort;
-    case io::Dtype::kI8: return torch::kChar;
-    case io::Dtype::kU8: return torch::kByte;
-    case io::Dtype::kBool: return torch::kBool;
+  for (const auto& [of_file, of_torch] : kDtypes) {
+    if (of_file == dtype) return of_torch;
   }
   fail(ErrorKind::kInternal, "unknown safetensors dtype {}", dtype);
 }
 
 io::Dtype from_torch_dtype(torch::Dtype dtype) {
-  switch (dtype) {
-    case torch::kDouble: return io::Dtype::kF64;
-    case torch::kFloat: return io::Dtype::kF32;
-    case torch::kHalf: return io::Dtype::kF16;
-    case torch::kBFloat16: return io::Dtype::kBF16;
-    case torch::kLong: return io::Dtype::kI64;
-    case torch::kInt: return io::Dtype::kI32;
-    case torch::kShort: return io::Dtype::kI16;
-    case torch::kChar: return io::Dtype::kI8;
-    case torch::kByte: return io::Dtype::kU8;
-    case torch::kBool: return io::Dtype::kBool;
-    default: fail(ErrorKind::kUnsupported, "a tensor of dtype {} cannot be stored as safetensors", c10::toString(dtype));
+  for (const auto& [of_file, of_torch] : kDtypes) {
+    if (of_torch == dtype) return of_file;
   }
+  fail(ErrorKind::kUnsupported, "a tensor of dtype {} cannot be stored as safetensors", c10::toString(dtype));
 }
 
 torch::Tensor to_tensor(const io::TensorEntry& entry) {

@@ -79,16 +79,11 @@ class Bpe::Cache {
   std::array<Shard, 16> shards_;
 };
 
-Bpe::~Bpe() = default;
-Bpe::Bpe(Bpe&&) noexcept = default;
-Bpe& Bpe::operator=(Bpe&&) noexcept = default;
-
-Bpe::Bpe(const BpeSource& source, const std::string& origin) : fuse_unk_(source.fuse_unk), cache_(std::make_unique<Cache>()) {
+Bpe::Bpe(const BpeSource& source, const std::string& origin) : fuse_unk_(source.fuse_unk), cache_(std::make_shared<Cache>()) {
   vocabulary_.reserve(source.vocabulary.size());
   std::unordered_set<std::int32_t> ids;
   ids.reserve(source.vocabulary.size());
   for (const auto& [token, id] : source.vocabulary) {
-    if (id < 0) fail(ErrorKind::kBadFormat, "{}: token '{}' has the id {}; ids start at 0", origin, token, id);
     if (!vocabulary_.emplace(token, id).second) {
       fail(ErrorKind::kBadFormat, "{}: token '{}' is twice in the vocabulary, the second time with id {}", origin, token, id);
     }

@@ -31,12 +31,9 @@ using TokenMap = std::unordered_map<std::string, std::int32_t, StringHash, std::
 /// A byte-level BPE model. Immutable but for a bounded cache of pieces; thread-safe.
 class Bpe {
  public:
-  /// `origin` names the source in messages. Throws kBadFormat if a token or an id comes twice, or if a merge or
+  /// `origin` names the source in messages; ids are 0 or more. Throws kBadFormat if a token or an id comes twice, or if a merge or
   /// unk_token names a token that the vocabulary does not have.
   Bpe(const BpeSource& source, const std::string& origin);
-  ~Bpe();
-  Bpe(Bpe&&) noexcept;
-  Bpe& operator=(Bpe&&) noexcept;
 
   /// Appends the ids of a piece, given as raw bytes: until no pair of neighbours has a merge, the pair of lowest rank,
   /// and of these the leftmost, becomes one token (Sennrich et al. 2016, algorithm 1). O(n log n) in its bytes.
@@ -66,7 +63,7 @@ class Bpe {
   std::optional<std::int32_t> unk_id_;
   bool fuse_unk_ = false;
   std::vector<Merge> merges_;  ///< open addressing, a power of two long
-  std::unique_ptr<Cache> cache_;
+  std::shared_ptr<Cache> cache_;
 };
 
 }  // namespace quiver::text

@@ -28,28 +28,13 @@ NodePtr constant_node(Cursor& cursor, std::int64_t line, Value value) {
 }
 
 NodePtr number_node(Cursor& cursor, const Token& token) {
-  Value value;
-  value.type = token.kind == TokenKind::kFloat ? Type::kFloat : Type::kInt;
-  if (token.kind == TokenKind::kFloat) {
-    value.number = token.number;
-  } else {
-    value.integer = token.integer;
-  }
-  return constant_node(cursor, token.line, value);
+  return constant_node(cursor, token.line, token.kind == TokenKind::kFloat ? Value(token.number) : Value(token.integer));
 }
 
 NodePtr name_node(Cursor& cursor, const Token& token) {
-  Value value;
   const bool is_true = token.text == "true" || token.text == "True";
-  if (is_true || token.text == "false" || token.text == "False") {
-    value.type = Type::kBool;
-    value.boolean = is_true;
-    return constant_node(cursor, token.line, value);
-  }
-  if (token.text == "none" || token.text == "None") {
-    value.type = Type::kNone;
-    return constant_node(cursor, token.line, value);
-  }
+  if (is_true || token.text == "false" || token.text == "False") return constant_node(cursor, token.line, Value(is_true));
+  if (token.text == "none" || token.text == "None") return constant_node(cursor, token.line, Value(Type::kNone));
   if (token.text == "varargs") cursor.saw_varargs = true;
   if (token.text == "kwargs") cursor.saw_kwargs = true;
   if (token.text == "caller" || token.text == "self" || token.text == "super") {
@@ -58,44 +43,30 @@ NodePtr name_node(Cursor& cursor, const Token& token) {
   return cursor.make(Kind::kName, token.line, token.text);
 }
 
-NodePtr parse_list(Cursor& cursor) {
-  NodePtr node = cursor.make(Kind::kList, cursor.next().line);
-  while (!cursor.at_operator("]")) {
+/// The items of a list or a dict, up to the bracket `end`.
+NodePtr parse_items(Cursor& cursor, Kind kind, std::string_view end) {
+  NodePtr node = cursor.make(kind, cursor.next().line);
+  while (!cursor.at_operator(end)) {
     if (!node->children.empty()) cursor.expect_operator(",");
-    if (cursor.at_operator("]")) break;
+    if (cursor.at_operator(end)) break;
     cursor.add(*node, parse_expression(cursor));
-  }
-  cursor.expect_operator("]");
-  return node;
-}
-
-NodePtr parse_dict(Cursor& cursor) {
-  NodePtr node = cursor.make(Kind::kDict, cursor.next().line);
-  while (!cursor.at_operator("}")) {
-    if (!node->children.empty()) cursor.expect_operator(",");
-    if (cursor.at_operator("}")) break;
-    cursor.add(*node, parse_expression(cursor));
+    if (kind == Kind::kList) continue;
     cursor.expect_operator(":");
     cursor.add(*node, parse_expression(cursor));
   }
-  cursor.expect_operator("}");
+  cursor.expect_operator(end);
   return node;
 }
 
 NodePtr parse_parentheses(Cursor& cursor) {
   const std::int64_t line = cursor.next().line;
-  NodePtr node;
-  if (cursor.at_operator(")")) {
-    node = cursor.make(Kind::kTuple, line);
-  } else {
-    node = parse_tuple(cursor);
-  }
+  NodePtr node = cursor.at_operator(")") ? cursor.make(Kind::kTuple, line) : parse_tuple(cursor);
   cursor.expect_operator(")");
   return node;
 }
 
 NodePtr parse_primary(Cursor& cursor) {
-  const Nested nested(cursor);
+  const auto nested = cursor.nested();
   const Token& token = cursor.current();
   switch (token.kind) {
     case TokenKind::kName: return name_node(cursor, cursor.next());
@@ -110,8 +81,8 @@ NodePtr parse_primary(Cursor& cursor) {
     default: break;
   }
   if (cursor.at_operator("(")) return parse_parentheses(cursor);
-  if (cursor.at_operator("[")) return parse_list(cursor);
-  if (cursor.at_operator("{")) return parse_dict(cursor);
+  if (cursor.at_operator("[")) return parse_items(cursor, Kind::kList, "]");
+  if (cursor.at_operator("{")) return parse_items(cursor, Kind::kDict, "}");
   cursor.syntax_error(format("unexpected {}", describe(token)));
 }
 
@@ -126,10 +97,9 @@ void parse_arguments(Cursor& cursor, Node& call) {
     const std::int64_t line = cursor.current().line;
     if (cursor.at_operator("*") || cursor.at_operator("**")) cursor.refuse("an argument after '*'", line);
     if (cursor.current().kind == TokenKind::kName && Cursor::is_operator(cursor.look(), "=")) {
-      NodePtr keyword = cursor.make(Kind::kKeyword, line, cursor.next().text);
+      std::string name = cursor.next().text;
       cursor.next();
-      cursor.add(*keyword, parse_expression(cursor));
-      cursor.add(call, std::move(keyword));
+      cursor.add(call, cursor.make(Kind::kKeyword, line, std::move(name), parse_expression(cursor)));
       has_named = true;
       continue;
     }
@@ -140,8 +110,7 @@ void parse_arguments(Cursor& cursor, Node& call) {
 }
 
 NodePtr parse_call(Cursor& cursor, NodePtr callee) {
-  NodePtr node = cursor.make(Kind::kCall, cursor.current().line);
-  cursor.add(*node, std::move(callee));
+  NodePtr node = cursor.make(Kind::kCall, cursor.current().line, {}, std::move(callee));
   parse_arguments(cursor, *node);
   return node;
 }
@@ -161,29 +130,17 @@ NodePtr parse_index(Cursor& cursor, NodePtr object) {
   if (cursor.at_operator(",")) cursor.refuse("an index of several parts", line);
   cursor.expect_operator("]");
   if (num_colons == 0 && !parts[0]) cursor.syntax_error("an empty index");
-  NodePtr node = cursor.make(num_colons > 0 ? Kind::kSlice : Kind::kItem, line);
-  cursor.add(*node, std::move(object));
-  cursor.add(*node, std::move(parts[0]));
-  if (num_colons > 0) {
-    cursor.add(*node, std::move(parts[1]));
-    cursor.add(*node, std::move(parts[2]));
-  }
-  return node;
+  if (num_colons == 0) return cursor.make(Kind::kItem, line, {}, std::move(object), std::move(parts[0]));
+  return cursor.make(Kind::kSlice, line, {}, std::move(object), std::move(parts[0]), std::move(parts[1]), std::move(parts[2]));
 }
 
 NodePtr parse_dot(Cursor& cursor, NodePtr object) {
   cursor.next();
   const Token token = cursor.next();
-  if (token.kind == TokenKind::kInteger) {
-    NodePtr node = cursor.make(Kind::kItem, token.line);
-    cursor.add(*node, std::move(object));
-    cursor.add(*node, number_node(cursor, token));
-    return node;
-  }
+  if (token.kind == TokenKind::kInteger) return cursor.make(Kind::kItem, token.line, {}, std::move(object), number_node(cursor, token));
   if (token.kind != TokenKind::kName) cursor.syntax_error("expected a name or a number after '.'");
-  NodePtr node = cursor.make(Kind::kAttribute, token.line, token.text);
+  NodePtr node = cursor.make(Kind::kAttribute, token.line, token.text, std::move(object));
   node->value = cursor.constant(token.text);
-  cursor.add(*node, std::move(object));
   return node;
 }
 
@@ -217,9 +174,8 @@ std::string dotted_name(Cursor& cursor) {
 NodePtr parse_test(Cursor& cursor, NodePtr operand) {
   const std::int64_t line = cursor.next().line;
   const bool is_negated = cursor.take_name("not");
-  NodePtr node = cursor.make(Kind::kTest, line, dotted_name(cursor));
+  NodePtr node = cursor.make(Kind::kTest, line, dotted_name(cursor), std::move(operand));
   check_known(cursor, knows_test(node->name), "test", node->name, line);
-  cursor.add(*node, std::move(operand));
   const Token& token = cursor.current();
   const bool is_literal = token.kind == TokenKind::kString || token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat;
   const bool is_word = token.kind == TokenKind::kName && token.text != "else" && token.text != "or" && token.text != "and";
@@ -229,10 +185,7 @@ NodePtr parse_test(Cursor& cursor, NodePtr operand) {
     if (cursor.at_name("is")) cursor.syntax_error("tests cannot be chained with 'is'");
     cursor.add(*node, parse_postfix(cursor, parse_primary(cursor)));
   }
-  if (!is_negated) return node;
-  NodePtr negation = cursor.make(Kind::kNot, line);
-  cursor.add(*negation, std::move(node));
-  return negation;
+  return is_negated ? cursor.make(Kind::kNot, line, {}, std::move(node)) : std::move(node);
 }
 
 NodePtr parse_filter_expression(Cursor& cursor, NodePtr node) {
@@ -250,12 +203,11 @@ NodePtr parse_filter_expression(Cursor& cursor, NodePtr node) {
 }
 
 NodePtr parse_unary(Cursor& cursor, bool with_filters) {
-  const Nested nested(cursor);
+  const auto nested = cursor.nested();
   NodePtr node;
   if (cursor.at_operator("-") || cursor.at_operator("+")) {
     const Token token = cursor.next();
-    node = cursor.make(token.text == "-" ? Kind::kNegate : Kind::kPlus, token.line);
-    cursor.add(*node, parse_unary(cursor, false));
+    node = cursor.make(token.text == "-" ? Kind::kNegate : Kind::kPlus, token.line, {}, parse_unary(cursor, false));
   } else {
     node = parse_primary(cursor);
   }
@@ -268,14 +220,11 @@ template <typename Operand>
 NodePtr parse_chain(Cursor& cursor, std::initializer_list<std::string_view> operators, const Operand& operand) {
   NodePtr left = operand(cursor);
   while (true) {
-    const Token& token = cursor.current();
-    const bool goes_on = token.kind == TokenKind::kOperator && std::ranges::find(operators, token.text) != operators.end();
+    const bool goes_on =
+        cursor.current().kind == TokenKind::kOperator && std::ranges::find(operators, cursor.current().text) != operators.end();
     if (!goes_on) return left;
-    NodePtr node = cursor.make(Kind::kBinary, token.line, token.text);
-    cursor.next();
-    cursor.add(*node, std::move(left));
-    cursor.add(*node, operand(cursor));
-    left = std::move(node);
+    const Token token = cursor.next();
+    left = cursor.make(Kind::kBinary, token.line, token.text, std::move(left), operand(cursor));
   }
 }
 
@@ -287,8 +236,8 @@ NodePtr parse_product(Cursor& cursor) { return parse_chain(cursor, {"*", "/", "/
 NodePtr parse_concatenation(Cursor& cursor) {
   NodePtr first = parse_product(cursor);
   if (!cursor.at_operator("~")) return first;
-  NodePtr node = cursor.make(Kind::kConcat, first->line);
-  cursor.add(*node, std::move(first));
+  const std::int64_t line = first->line;
+  NodePtr node = cursor.make(Kind::kConcat, line, {}, std::move(first));
   while (cursor.take_operator("~")) cursor.add(*node, parse_product(cursor));
   return node;
 }
@@ -314,33 +263,25 @@ NodePtr parse_comparison(Cursor& cursor) {
   NodePtr node;
   const std::int64_t line = first->line;
   for (std::string op = take_comparison(cursor); !op.empty(); op = take_comparison(cursor)) {
-    if (!node) {
-      node = cursor.make(Kind::kCompare, line);
-      cursor.add(*node, std::move(first));
-    }
-    NodePtr operand = cursor.make(Kind::kOperand, line, op);
-    cursor.add(*operand, parse_sum(cursor));
-    cursor.add(*node, std::move(operand));
+    if (!node) node = cursor.make(Kind::kCompare, line, {}, std::move(first));
+    cursor.add(*node, cursor.make(Kind::kOperand, line, op, parse_sum(cursor)));
   }
   return node ? std::move(node) : std::move(first);
 }
 
 NodePtr parse_not(Cursor& cursor) {
   if (!cursor.at_name("not")) return parse_comparison(cursor);
-  const Nested nested(cursor);
-  NodePtr node = cursor.make(Kind::kNot, cursor.next().line);
-  cursor.add(*node, parse_not(cursor));
-  return node;
+  const auto nested = cursor.nested();
+  const std::int64_t line = cursor.next().line;
+  return cursor.make(Kind::kNot, line, {}, parse_not(cursor));
 }
 
 template <typename Operand>
 NodePtr parse_logical(Cursor& cursor, Kind kind, std::string_view word, const Operand& operand) {
   NodePtr left = operand(cursor);
   while (cursor.take_name(word)) {
-    NodePtr node = cursor.make(kind, left->line);
-    cursor.add(*node, std::move(left));
-    cursor.add(*node, operand(cursor));
-    left = std::move(node);
+    const std::int64_t line = left->line;
+    left = cursor.make(kind, line, {}, std::move(left), operand(cursor));
   }
   return left;
 }
@@ -352,9 +293,9 @@ NodePtr parse_condition(Cursor& cursor) {
   NodePtr value = parse_or(cursor);
   while (cursor.take_name("if")) {
     ++cursor.conditions;
-    NodePtr node = cursor.make(Kind::kCondition, value->line);
-    cursor.add(*node, parse_or(cursor));
-    cursor.add(*node, std::move(value));
+    const std::int64_t line = value->line;
+    NodePtr test = parse_or(cursor);
+    NodePtr node = cursor.make(Kind::kCondition, line, {}, std::move(test), std::move(value));
     if (cursor.take_name("else")) cursor.add(*node, parse_expression(cursor));
     --cursor.conditions;
     value = std::move(node);
@@ -365,7 +306,7 @@ NodePtr parse_condition(Cursor& cursor) {
 }  // namespace
 
 NodePtr parse_expression(Cursor& cursor, bool with_condition) {
-  const Nested nested(cursor);
+  const auto nested = cursor.nested();
   return with_condition ? parse_condition(cursor) : parse_or(cursor);
 }
 
@@ -378,8 +319,8 @@ NodePtr parse_tuple(Cursor& cursor, bool with_condition, std::string_view end) {
   if (at_end()) cursor.syntax_error(format("expected an expression, got {}", describe(cursor.current())));
   NodePtr first = parse_expression(cursor, with_condition);
   if (!cursor.at_operator(",")) return first;
-  NodePtr tuple = cursor.make(Kind::kTuple, first->line);
-  cursor.add(*tuple, std::move(first));
+  const std::int64_t line = first->line;
+  NodePtr tuple = cursor.make(Kind::kTuple, line, {}, std::move(first));
   while (cursor.take_operator(",")) {
     if (at_end()) break;
     cursor.add(*tuple, parse_expression(cursor, with_condition));
@@ -391,9 +332,9 @@ NodePtr parse_filters(Cursor& cursor, NodePtr input, bool starts_inline) {
   while (starts_inline || cursor.at_operator("|")) {
     if (!starts_inline) cursor.next();
     starts_inline = false;
-    NodePtr node = cursor.make(Kind::kFilter, cursor.current().line, dotted_name(cursor));
+    std::string name = dotted_name(cursor);
+    NodePtr node = cursor.make(Kind::kFilter, cursor.current().line, std::move(name), std::move(input));
     check_known(cursor, knows_filter(node->name), "filter", node->name, node->line);
-    cursor.add(*node, std::move(input));
     if (cursor.at_operator("(")) parse_arguments(cursor, *node);
     input = std::move(node);
   }

@@ -8,7 +8,7 @@ namespace quiver::text::jinja {
 namespace {
 
 Value make_range(Context& context, const Arguments& arguments) {
-  const auto given = bind(context, "range()", arguments, {"start", "stop", "step"}, 1);
+  const auto given = bind_arguments(context, "range()", arguments, {"start", "stop", "step"}, 1);
   if (!arguments.named.empty()) context.raise("range() takes no named arguments");
   const auto at = [&](std::size_t i, std::int64_t fallback) {
     return given[i] ? require_integer(context, *given[i], "an argument of range()") : fallback;
@@ -71,7 +71,7 @@ std::tm local_time() {
 
 /// strftime, conversion by conversion; those that depend on a time zone are empty, as in Python without one.
 Value format_time(Context& context, const Arguments& arguments) {
-  const Value pattern_value = *bind(context, "strftime_now()", arguments, {"format"}, 1)[0];
+  const Value pattern_value = *bind_arguments(context, "strftime_now()", arguments, {"format"}, 1)[0];
   const std::string& pattern = require_text(context, pattern_value, "the format of strftime_now()");
   const std::tm now = context.options().now ? *context.options().now : local_time();
   std::string out;
@@ -90,7 +90,7 @@ Value format_time(Context& context, const Arguments& arguments) {
     conversion += letter;
     std::array<char, 256> buffer{};
     out.append(buffer.data(), std::strftime(buffer.data(), buffer.size(), conversion.c_str(), &now));
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
     context.work();
   }
   return context.string(std::move(out));
@@ -112,7 +112,7 @@ Value call_function(Context& context, std::string_view name, const Arguments& ar
   if (name == "namespace") return make_namespace(context, arguments);
   if (name == "dict") return context.sequence(Type::kDict, dict_items(context, "dict()", arguments));
   if (name == "strftime_now") return format_time(context, arguments);
-  const Value message = *bind(context, "raise_exception()", arguments, {"message"}, 1)[0];
+  const Value message = *bind_arguments(context, "raise_exception()", arguments, {"message"}, 1)[0];
   fail(ErrorKind::kUsage, "{}: {}", context.origin(), str(context, message));
 }
 

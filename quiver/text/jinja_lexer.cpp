@@ -58,13 +58,7 @@ class Lexer {
     position_ += count;
     if (count > 0) starts_line_ = source_[position_ - 1] == '\n';
   }
-  void skip_space() {
-    while (position_ < source_.size()) {
-      const CodePoint point = code_point_at(source_, static_cast<std::int64_t>(position_));
-      if (!is_space(point.value)) return;
-      step(static_cast<std::size_t>(point.num_bytes));
-    }
-  }
+  void skip_space() { step(after_space(position_) - position_); }
   std::size_t after_space(std::size_t offset) const {
     while (offset < source_.size()) {
       const CodePoint point = code_point_at(source_, static_cast<std::int64_t>(offset));

@@ -62,7 +62,7 @@ bool has_affix(Context& context, const std::string& callee, const std::string& t
 
 Value strip_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool left,
                    bool right) {
-  const auto given = bind(context, callee, arguments, {"chars"});
+  const auto given = bind_arguments(context, callee, arguments, {"chars"});
   if (!given[0] || given[0]->is(Type::kNone)) return context.string(std::string(strip(text, {}, false, left, right)));
   const std::string& set = require_text(context, *given[0], "the argument of " + callee);
   if (set.size() > 1024) context.refuse("more than 1024 bytes of characters for {}", callee);
@@ -103,20 +103,19 @@ std::vector<std::string_view> split_at_space(std::string_view text, std::int64_t
 
 std::vector<std::string_view> split_at(std::string_view text, std::string_view separator, std::int64_t max_splits, bool from_right) {
   std::vector<std::size_t> places;
-  for (std::size_t i = find_text(text, separator); i != std::string_view::npos; i = find_text(text, separator, i + separator.size())) {
-    if (!from_right && max_splits >= 0 && static_cast<std::int64_t>(places.size()) == max_splits) break;
-    places.push_back(i);
-  }
+  const auto is_full = [&] { return max_splits >= 0 && static_cast<std::int64_t>(places.size()) == max_splits; };
   if (from_right && max_splits >= 0) {
-    places.clear();
-    std::size_t end = text.size();
-    while (static_cast<std::int64_t>(places.size()) < max_splits && end >= separator.size()) {
+    for (std::size_t end = text.size(); !is_full() && end >= separator.size(); end = places.back()) {
       const std::size_t place = text.rfind(separator, end - separator.size());
       if (place == std::string_view::npos) break;
       places.push_back(place);
-      end = place;
     }
     std::ranges::reverse(places);
+  } else {
+    for (std::size_t i = find_text(text, separator); i != std::string_view::npos && !is_full();
+         i = find_text(text, separator, i + separator.size())) {
+      places.push_back(i);
+    }
   }
   std::vector<std::string_view> out;
   std::size_t begin = 0;
@@ -135,7 +134,7 @@ Value strings(Context& context, Type type, const auto& parts) {
 }
 
 Value split_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments, bool from_right) {
-  const auto given = bind(context, callee, arguments, {"sep", "maxsplit"});
+  const auto given = bind_arguments(context, callee, arguments, {"sep", "maxsplit"});
   const std::int64_t max_splits = given[1] ? require_integer(context, *given[1], "maxsplit") : -1;
   context.work_bytes(text.size());
   if (!given[0] || given[0]->is(Type::kNone)) {
@@ -175,7 +174,7 @@ std::int64_t count_text(const std::string& text, const std::string& part) {
 }
 
 Value replace_method(Context& context, const std::string& callee, const std::string& text, const Arguments& arguments) {
-  const auto given = bind(context, callee, arguments, {"old", "new", "count"}, 2);
+  const auto given = bind_arguments(context, callee, arguments, {"old", "new", "count"}, 2);
   const std::int64_t count = given[2] ? require_integer(context, *given[2], "count") : -1;
   return context.string(replace(context, text, require_text(context, *given[0], "the first argument of " + callee),
                                 require_text(context, *given[1], "the second argument of " + callee), count));
@@ -189,22 +188,34 @@ Value join_method(Context& context, const std::string& callee, const std::string
     if (!is_first) out += separator;
     is_first = false;
     out += require_text(context, item, "an item of " + callee);
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   return context.string(std::move(out));
 }
 
 bool is_ascii_class(Context& context, const std::string& callee, const std::string& text, bool (*is_member)(char)) {
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) context.refuse("{} on characters other than ASCII", callee);
-  }
+  if (!is_ascii(text)) context.refuse("{} on characters other than ASCII", callee);
   return !text.empty() && std::ranges::all_of(text, is_member);
 }
 
 bool is_decimal(char c) { return c >= '0' && c <= '9'; }
 bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-std::optional<Value> predicate(Context& context, std::string_view name, const std::string& callee, const std::string& text) {
+/// Python's str.title: a letter after something that is no letter is upper case.
+std::string title_case(Context& context, const std::string& text) {
+  std::string out;
+  bool after_letter = false;
+  if (!is_ascii(text)) context.refuse("str.title() on characters other than ASCII");
+  for (const char c : text) {
+    const std::string one(1, c);
+    out += after_letter ? lowercase(one) : upper(context, one);
+    after_letter = is_ascii_letter(c);
+  }
+  return out;
+}
+
+/// Methods without arguments.
+std::optional<Value> simple_method(Context& context, std::string_view name, const std::string& callee, const std::string& text) {
   if (name == "isdigit" || name == "isdecimal" || name == "isnumeric")
     return context.boolean(is_ascii_class(context, callee, text, is_decimal));
   if (name == "isalpha") return context.boolean(is_ascii_class(context, callee, text, is_ascii_letter));
@@ -212,25 +223,8 @@ std::optional<Value> predicate(Context& context, std::string_view name, const st
     return context.boolean(is_ascii_class(context, callee, text, [](char c) { return is_decimal(c) || is_ascii_letter(c); }));
   if (name == "isspace") return context.boolean(!text.empty() && strip(text, {}, false, true, false).empty());
   if (name == "isupper" || name == "islower") return context.boolean(apply_test(context, name.substr(2), context.string(text), {}));
-  return std::nullopt;
-}
-
-/// Python's str.title: a letter after something that is no letter is upper case.
-std::string title_case(Context& context, const std::string& text) {
-  std::string out;
-  bool after_letter = false;
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) context.refuse("str.title() on characters other than ASCII");
-    const std::string one(1, c);
-    out += after_letter ? lower(one) : upper(context, one);
-    after_letter = is_ascii_letter(c);
-  }
-  return out;
-}
-
-std::optional<Value> case_method(Context& context, std::string_view name, const std::string& text) {
   if (name == "upper") return context.string(upper(context, text));
-  if (name == "lower") return context.string(lower(text));
+  if (name == "lower") return context.string(lowercase(text));
   if (name == "capitalize") return context.string(capitalize(context, text));
   if (name == "title") return context.string(title_case(context, text));
   return std::nullopt;
@@ -244,7 +238,7 @@ Value call_string(Context& context, std::string_view name, const Value& receiver
   context.work_bytes(text.size());
   if (name == "split" || name == "rsplit") return split_method(context, callee, text, arguments, name == "rsplit");
   if (name == "splitlines") {
-    const auto given = bind(context, callee, arguments, {"keepends"});
+    const auto given = bind_arguments(context, callee, arguments, {"keepends"});
     return strings(context, Type::kList, split_lines(text, given[0] && truth(*given[0])));
   }
   if (!arguments.named.empty()) context.raise("{} takes no named arguments", callee);
@@ -265,10 +259,7 @@ Value call_string(Context& context, std::string_view name, const Value& receiver
     if (name == "removeprefix") return context.string(text.starts_with(part) ? text.substr(part.size()) : text);
     return context.string(text.ends_with(part) ? text.substr(0, text.size() - part.size()) : text);
   }
-  const auto simple = [&] {
-    auto out = case_method(context, name, text);
-    return out ? out : predicate(context, name, callee, text);
-  }();
+  const auto simple = simple_method(context, name, callee, text);
   if (!simple) context.refuse("{}, which Quiver does not implement", callee);
   if (!arguments.positional.empty()) context.raise("{} takes no arguments", callee);
   return *simple;
@@ -279,19 +270,15 @@ Value call_dict(Context& context, std::string_view name, const Value& dict, cons
   if (!arguments.named.empty()) context.raise("{} takes no named arguments", callee);
   const auto& items = dict.items();
   if (name == "get") {
-    const auto given = bind(context, callee, arguments, {"key", "default"}, 1);
+    const auto given = bind_arguments(context, callee, arguments, {"key", "default"}, 1);
     if (const auto place = find_key(context, items, *given[0])) return items[*place + 1];
     return given[1] ? *given[1] : context.none();
   }
   if (name == "fromkeys") context.refuse("{}, which Quiver does not implement", callee);
   if (!arguments.positional.empty()) context.raise("{} takes no arguments", callee);
   if (name == "copy") return dict;
-  std::vector<Value> out;
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (name == "keys") out.push_back(items[i]);
-    if (name == "values") out.push_back(items[i + 1]);
-    if (name == "items") out.push_back(context.sequence(Type::kTuple, {items[i], items[i + 1]}));
-  }
+  std::vector<Value> out = name == "items" ? pairs(context, dict) : std::vector<Value>{};
+  for (std::size_t i = name == "keys" ? 0 : 1; i < items.size() && name != "items"; i += 2) out.push_back(items[i]);
   return context.sequence(Type::kView, std::move(out), format("dict_{}", name));
 }
 
@@ -331,9 +318,7 @@ std::optional<Value> python_attribute(Context& context, const Value& object, std
       if (is_one_of(name, {"count", "index"})) return context.method(object, name);
       return std::nullopt;
     case Type::kNamespace:
-      for (const auto& [key, value] : object.space->members) {
-        if (key == name) return value;
-      }
+      if (const Value* value = object.space->find(name)) return *value;
       return std::nullopt;
     case Type::kLoop: return loop_attribute(context, object, name);
     default:
@@ -344,7 +329,7 @@ std::optional<Value> python_attribute(Context& context, const Value& object, std
 
 Value get_attribute(Context& context, const Value& object, std::string_view name) {
   context.work();
-  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined, and has no attribute '{}'", object.heap ? object.text() : "", name);
+  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined, and has no attribute '{}'", object.text(), name);
   if (auto attribute = python_attribute(context, object, name)) return *attribute;
   if (object.is(Type::kDict)) {
     if (const Value* member = find_member(context, object, name)) return *member;
@@ -408,7 +393,7 @@ std::string format_string(Context& context, std::string_view pattern, const Argu
     const std::string field(pattern.substr(i + 1, end - i - 1));
     if (field.find('{') != std::string::npos) context.refuse("a field inside a field of str.format()");
     out += str(context, format_field(context, field, arguments, next));
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
     i = end;
   }
   return out;
@@ -444,7 +429,7 @@ std::string percent_format(Context& context, std::string_view pattern, const Val
       if (value.is(Type::kFloat) && !(std::abs(value.number) < 9e18)) context.refuse("an integer beyond 64 bits");
       out += format("{}", value.is(Type::kFloat) ? static_cast<std::int64_t>(value.number) : value.as_integer());
     }
-    if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+    context.check_size(out);
   }
   const bool is_mapping = operand.is(Type::kDict) || operand.is(Type::kList) || operand.is(Type::kRange) || operand.is(Type::kUndefined);
   if (next < values.size() && !is_mapping) context.raise("not all values of a format are used");

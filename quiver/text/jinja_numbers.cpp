@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "quiver/text/jinja_parts.h"
+#include "quiver/text/unicode.h"
 
 namespace quiver::text::jinja {
 namespace {
@@ -30,7 +31,7 @@ std::optional<double> parse_float(std::string_view text) {
   const auto plain = number_text(text);
   if (!plain) return std::nullopt;
   const std::string_view digits = std::string_view(*plain).substr(plain->starts_with('-') ? 1 : 0);
-  const std::string word = lower(digits);
+  const std::string word = lowercase(digits);
   const double sign = plain->starts_with('-') ? -1 : 1;
   if (word == "inf" || word == "infinity") return sign * INFINITY;
   if (word == "nan") return NAN;
@@ -74,10 +75,9 @@ double rounded(double value, std::int64_t precision) {
 
 }  // namespace
 
-Value filter_int(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'int'", arguments, {"default", "base"});
+Value filter_int(Context& context, const Value& input, const Given& given) {
   if (given[1] && !(given[1]->is(Type::kInt) && given[1]->integer == 10)) context.refuse("the filter 'int' with a base");
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+  context.require_defined(input);
   if (input.is_integral()) return context.integer(input.as_integer());
   std::optional<std::int64_t> out;
   if (input.is(Type::kFloat)) {
@@ -95,9 +95,8 @@ Value filter_int(Context& context, const Value& input, const Arguments& argument
   return given[0] ? *given[0] : context.integer(0);
 }
 
-Value filter_float(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'float'", arguments, {"default"});
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+Value filter_float(Context& context, const Value& input, const Given& given) {
+  context.require_defined(input);
   if (input.is_number()) return context.number(input.as_number());
   if (input.is_string()) {
     context.work_bytes(input.text().size());
@@ -106,12 +105,11 @@ Value filter_float(Context& context, const Value& input, const Arguments& argume
   return given[0] ? *given[0] : context.number(0);
 }
 
-Value filter_round(Context& context, const Value& input, const Arguments& arguments) {
-  const auto given = bind(context, "the filter 'round'", arguments, {"precision", "method"});
+Value filter_round(Context& context, const Value& input, const Given& given) {
   const std::int64_t precision = given[0] ? require_integer(context, *given[0], "the precision of the filter 'round'") : 0;
   const std::string method = given[1] ? str(context, *given[1]) : "common";
   if (method != "common" && method != "ceil" && method != "floor") context.raise("the filter 'round' knows no method '{}'", method);
-  if (input.is(Type::kUndefined)) context.raise("'{}' is undefined", input.heap ? input.text() : "");
+  context.require_defined(input);
   if (!input.is_number()) context.raise("{} cannot be rounded", type_name(input));
   if (method == "common") {
     if (input.is(Type::kFloat)) return context.number(rounded(input.number, precision));

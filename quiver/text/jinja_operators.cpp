@@ -8,9 +8,7 @@ namespace quiver::text::jinja {
 namespace {
 
 [[noreturn]] void wrong_operands(Context& context, std::string_view op, const Value& a, const Value& b) {
-  for (const Value* side : {&a, &b}) {
-    if (side->is(Type::kUndefined)) context.raise("'{}' is undefined, as an operand of '{}'", side->heap ? side->text() : "", op);
-  }
+  for (const Value* side : {&a, &b}) context.require_defined(*side, format(", as an operand of '{}'", op));
   context.raise("'{}' does not take {} and {}", op, type_name(a), type_name(b));
 }
 
@@ -150,7 +148,7 @@ Value binary(Context& context, std::string_view op, const Value& a, const Value&
 
 Value negate(Context& context, const Value& value, bool is_plus) {
   if (value.is(Type::kFloat)) return context.number(is_plus ? value.number : -value.number);
-  if (value.is(Type::kUndefined)) context.raise("'{}' is undefined", value.heap ? value.text() : "");
+  context.require_defined(value);
   if (!value.is_integral()) context.raise("{} has no sign", type_name(value));
   if (is_plus) return context.integer(value.as_integer());
   if (value.as_integer() == INT64_MIN) too_big(context);
@@ -163,18 +161,8 @@ bool contains(Context& context, const Value& container, const Value& item) {
       context.work_bytes(container.text().size());
       return find_text(container.text(), require_text(context, item, "what is searched in a string")) != std::string::npos;
     case Type::kDict: return find_key(context, container.items(), item).has_value();
-    case Type::kUndefined:
-    case Type::kList:
-    case Type::kTuple:
-    case Type::kRange:
-    case Type::kView:
-    case Type::kGenerator: {
-      for (const Value& other : iterate(context, container)) {
-        if (equal(context, other, item)) return true;
-      }
-      return false;
-    }
-    default: context.raise("{} is not iterable", type_name(container));
+    case Type::kLoop: context.raise("{} is not iterable", type_name(container));
+    default: return std::ranges::any_of(iterate(context, container), [&](const Value& other) { return equal(context, other, item); });
   }
 }
 
@@ -192,7 +180,7 @@ bool compare(Context& context, std::string_view op, const Value& a, const Value&
 
 Value get_item(Context& context, const Value& object, const Value& index) {
   context.work();
-  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined", object.heap ? object.text() : "");
+  context.require_defined(object);
   const bool is_text = object.is_string();
   if (object.is(Type::kDict)) {
     if (is_hashable(index)) {
@@ -225,7 +213,7 @@ struct Range {
 Range slice_range(Context& context, std::int64_t size, const Value& start, const Value& stop, const Value& step) {
   const auto part = [&](const Value& value, std::int64_t fallback) {
     if (value.is(Type::kNone)) return fallback;
-    if (value.is(Type::kUndefined)) context.raise("'{}' is undefined, as a part of a slice", value.heap ? value.text() : "");
+    context.require_defined(value, ", as a part of a slice");
     return require_integer(context, value, "a part of a slice");
   };
   Range out;
@@ -248,7 +236,7 @@ Range slice_range(Context& context, std::int64_t size, const Value& start, const
 }  // namespace
 
 Value get_slice(Context& context, const Value& object, const Value& start, const Value& stop, const Value& step) {
-  if (object.is(Type::kUndefined)) context.raise("'{}' is undefined", object.heap ? object.text() : "");
+  context.require_defined(object);
   if (object.is(Type::kRange)) context.refuse("a slice of a range");
   if (!is_sequence(object)) context.raise("{} cannot be sliced", type_name(object));
   if (!object.is_string()) {

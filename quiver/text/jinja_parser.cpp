@@ -38,14 +38,6 @@ void Cursor::expect(TokenKind kind, std::string_view what) {
   next();
 }
 
-NodePtr Cursor::make(Kind kind, std::int64_t line, std::string name) const {
-  auto node = std::make_unique<Node>();
-  node->kind = kind;
-  node->line = line;
-  node->name = std::move(name);
-  return node;
-}
-
 void Cursor::add(Node& parent, NodePtr child) const {
   if (child) {
     parent.depth = std::max(parent.depth, child->depth + 1);
@@ -55,8 +47,7 @@ void Cursor::add(Node& parent, NodePtr child) const {
 }
 
 Value Cursor::constant(std::string text) const {
-  Value value;
-  value.type = Type::kString;
+  Value value(Type::kString);
   value.heap = std::make_shared<Heap>();
   value.heap->text = std::move(text);
   return value;
@@ -66,11 +57,6 @@ void Cursor::syntax_error(std::string_view what) const { fail(ErrorKind::kBadFor
 
 void Cursor::refuse(std::string_view what, std::int64_t line) const {
   fail(ErrorKind::kUnsupported, "{}: line {}: {}, which Quiver does not implement", origin_, line, what);
-}
-
-Nested::Nested(Cursor& cursor) : cursor_(cursor) {
-  if (cursor.nesting >= kMaxNesting) cursor.refuse(format("nesting of more than {} levels", kMaxNesting), cursor.current().line);
-  ++cursor.nesting;
 }
 
 namespace {
@@ -135,17 +121,10 @@ NodePtr parse_for(Cursor& cursor, std::int64_t line) {
 NodePtr parse_set(Cursor& cursor, std::int64_t line) {
   NodePtr target = parse_target(cursor, true);
   if (cursor.take_operator("=")) {
-    NodePtr node = cursor.make(Kind::kSet, line);
-    cursor.add(*node, std::move(target));
-    cursor.add(*node, parse_tuple(cursor));
-    return node;
+    return cursor.make(Kind::kSet, line, {}, std::move(target), parse_tuple(cursor));
   }
-  NodePtr node = cursor.make(Kind::kSetBlock, line);
   NodePtr filter = cursor.at_operator("|") ? parse_filters(cursor, cursor.make(Kind::kInput, line), false) : nullptr;
-  cursor.add(*node, std::move(target));
-  cursor.add(*node, std::move(filter));
-  cursor.add(*node, body_until(cursor, "endset", "set", line));
-  return node;
+  return cursor.make(Kind::kSetBlock, line, {}, std::move(target), std::move(filter), body_until(cursor, "endset", "set", line));
 }
 
 NodePtr parse_macro(Cursor& cursor, std::int64_t line) {
@@ -174,10 +153,8 @@ NodePtr parse_macro(Cursor& cursor, std::int64_t line) {
 }
 
 NodePtr parse_filter_block(Cursor& cursor, std::int64_t line) {
-  NodePtr node = cursor.make(Kind::kFilterBlock, line);
-  cursor.add(*node, parse_filters(cursor, cursor.make(Kind::kInput, line), true));
-  cursor.add(*node, body_until(cursor, "endfilter", "filter", line));
-  return node;
+  NodePtr filters = parse_filters(cursor, cursor.make(Kind::kInput, line), true);
+  return cursor.make(Kind::kFilterBlock, line, {}, std::move(filters), body_until(cursor, "endfilter", "filter", line));
 }
 
 NodePtr parse_with(Cursor& cursor, std::int64_t line) {
@@ -211,32 +188,16 @@ NodePtr parse_statement(Cursor& cursor) {
   if (tag == "macro") return parse_macro(cursor, line);
   if (tag == "filter") return parse_filter_block(cursor, line);
   if (tag == "with") return parse_with(cursor, line);
-  if (tag == "print") {
-    NodePtr node = cursor.make(Kind::kPrint, line);
-    cursor.add(*node, parse_tuple(cursor));
-    return node;
-  }
+  if (tag == "print") return cursor.make(Kind::kPrint, line, {}, parse_tuple(cursor));
   if (tag == "break") return parse_jump(cursor, Kind::kBreak, tag, line);
   if (tag == "continue") return parse_jump(cursor, Kind::kContinue, tag, line);
-  if (tag == "generation") {
-    NodePtr node = cursor.make(Kind::kGeneration, line);
-    cursor.add(*node, closed_body(cursor, "endgeneration", "generation", line));
-    return node;
-  }
+  if (tag == "generation") return cursor.make(Kind::kGeneration, line, {}, closed_body(cursor, "endgeneration", "generation", line));
   fail(ErrorKind::kBadFormat, "{}: line {}: an unknown tag '{}'", cursor.origin(), line, tag);
-}
-
-void parse_print(Cursor& cursor, Node& block) {
-  const std::int64_t line = cursor.next().line;
-  NodePtr node = cursor.make(Kind::kPrint, line);
-  cursor.add(*node, parse_tuple(cursor));
-  cursor.expect(TokenKind::kVariableEnd, "'}}'");
-  cursor.add(block, std::move(node));
 }
 
 /// Statements up to a tag of `ends`, whose name becomes the current token; up to the end of the template if there are none.
 NodePtr parse_statements(Cursor& cursor, std::initializer_list<std::string_view> ends, std::string_view tag, std::int64_t line) {
-  const Nested nested(cursor);
+  const auto nested = cursor.nested();
   NodePtr block = cursor.make(Kind::kBlock, cursor.current().line);
   while (true) {
     switch (cursor.current().kind) {
@@ -246,7 +207,12 @@ NodePtr parse_statements(Cursor& cursor, std::initializer_list<std::string_view>
         cursor.add(*block, std::move(node));
         break;
       }
-      case TokenKind::kVariableBegin: parse_print(cursor, *block); break;
+      case TokenKind::kVariableBegin: {
+        const std::int64_t print_line = cursor.next().line;
+        cursor.add(*block, cursor.make(Kind::kPrint, print_line, {}, parse_tuple(cursor)));
+        cursor.expect(TokenKind::kVariableEnd, "'}}'");
+        break;
+      }
       case TokenKind::kBlockBegin: {
         cursor.next();
         const bool is_end = cursor.current().kind == TokenKind::kName && std::ranges::find(ends, cursor.current().text) != ends.end();
@@ -273,7 +239,7 @@ NodePtr parse_body(Cursor& cursor, std::initializer_list<std::string_view> ends,
 NodePtr parse_template(Cursor& cursor) { return parse_statements(cursor, {}, "", 1); }
 
 NodePtr parse_target(Cursor& cursor, bool with_member, std::string_view end) {
-  const Nested nested(cursor);
+  const auto nested = cursor.nested();
   const auto one = [&]() -> NodePtr {
     if (!cursor.take_operator("(")) return target_name(cursor, with_member);
     NodePtr inner = parse_target(cursor, false, end);
@@ -282,8 +248,8 @@ NodePtr parse_target(Cursor& cursor, bool with_member, std::string_view end) {
   };
   NodePtr first = one();
   if (!cursor.at_operator(",")) return first;
-  NodePtr tuple = cursor.make(Kind::kTuple, first->line);
-  cursor.add(*tuple, std::move(first));
+  const std::int64_t line = first->line;
+  NodePtr tuple = cursor.make(Kind::kTuple, line, {}, std::move(first));
   while (cursor.take_operator(",")) {
     if (cursor.at_operator("=") || cursor.at_operator(")") || (!end.empty() && cursor.at_name(end))) break;
     cursor.add(*tuple, one());

@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -85,7 +86,14 @@ struct Value {
   };
   std::shared_ptr<Heap> heap;
 
+  Value() = default;
+  explicit Value(Type t) : type(t) {}
+  explicit Value(bool b) : type(Type::kBool), boolean(b) {}
+  explicit Value(std::int64_t i) : type(Type::kInt), integer(i) {}
+  explicit Value(double d) : type(Type::kFloat), number(d) {}
+
   bool is(Type t) const { return type == t; }
+  bool is_one_of(std::initializer_list<Type> types) const { return std::ranges::find(types, type) != types.end(); }
   bool is_string() const { return type == Type::kString; }
   /// True for bool, int and float.
   bool is_number() const { return type == Type::kBool || type == Type::kInt || type == Type::kFloat; }
@@ -126,9 +134,21 @@ struct Heap {
 inline const std::string& Value::text() const { return heap->text; }
 inline const std::vector<Value>& Value::items() const { return heap->items; }
 
-/// The mutable object that namespace() returns.
+/// The mutable object that namespace() returns, or the names of a scope.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> members;
+
+  Value* find(std::string_view name) {
+    const auto place = std::ranges::find(members, name, &std::pair<std::string, Value>::first);
+    return place == members.end() ? nullptr : &place->second;
+  }
+  void set(std::string_view name, const Value& value) {
+    if (Value* place = find(name)) {
+      *place = value;
+    } else {
+      members.emplace_back(name, value);
+    }
+  }
 };
 
 // Tokens and trees.
@@ -213,6 +233,19 @@ struct Template {
   NodePtr body;
 };
 
+/// Calls a function where the scope ends.
+template <typename Function>
+class AtEnd {
+ public:
+  explicit AtEnd(Function function) : function_(std::move(function)) {}
+  ~AtEnd() { function_(); }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  Function function_;
+};
+
 /// A place in the tokens, and what the parser must know of the surroundings.
 class Cursor {
  public:
@@ -233,7 +266,15 @@ class Cursor {
   static bool is_name(const Token& token, std::string_view text) { return token.kind == TokenKind::kName && token.text == text; }
 
   /// A node of this line that takes `children`; refuses a tree that is too deep.
-  NodePtr make(Kind kind, std::int64_t line, std::string name = {}) const;
+  template <typename... Children>
+  NodePtr make(Kind kind, std::int64_t line, std::string name = {}, Children... children) const {
+    auto node = std::make_unique<Node>();
+    node->kind = kind;
+    node->line = line;
+    node->name = std::move(name);
+    (add(*node, std::move(children)), ...);
+    return node;
+  }
   void add(Node& parent, NodePtr child) const;
   Value constant(std::string text) const;
 
@@ -241,7 +282,13 @@ class Cursor {
   [[noreturn]] void syntax_error(std::string_view what) const;
   [[noreturn]] void refuse(std::string_view what, std::int64_t line) const;
 
-  std::int64_t nesting = 0;
+  /// Counts one level of nesting while what it returns lives.
+  [[nodiscard]] auto nested() {
+    if (nesting_ >= kMaxNesting) refuse(format("nesting of more than {} levels", kMaxNesting), current().line);
+    ++nesting_;
+    return AtEnd([this] { --nesting_; });
+  }
+
   std::int64_t conditions = 0;  ///< `if`s around: jinja2 looks filters up late there
   std::int64_t loops = 0;       ///< loops around that `break` may leave
   bool saw_varargs = false;
@@ -250,19 +297,8 @@ class Cursor {
  private:
   std::vector<Token> tokens_;
   std::size_t position_ = 0;
+  std::int64_t nesting_ = 0;
   const std::string& origin_;
-};
-
-/// Counts one level of nesting while it lives.
-class Nested {
- public:
-  explicit Nested(Cursor& cursor);
-  ~Nested() { --cursor_.nesting; }
-  Nested(const Nested&) = delete;
-  Nested& operator=(const Nested&) = delete;
-
- private:
-  Cursor& cursor_;
 };
 
 NodePtr parse_expression(Cursor& cursor, bool with_condition = true);
@@ -298,17 +334,25 @@ class Context {
   void work(std::int64_t steps = 1);
   /// Counts the work of reading or writing `bytes` bytes.
   void work_bytes(std::size_t bytes) { work(1 + static_cast<std::int64_t>(bytes / 64)); }
+  /// Refuses a string that has grown beyond kMaxOutputBytes.
+  void check_size(const std::string& text) const {
+    if (static_cast<std::int64_t>(text.size()) > kMaxOutputBytes) refuse("a string of more than {} bytes", kMaxOutputBytes);
+  }
+  /// Raises if `value` is undefined; `role` ends the message.
+  void require_defined(const Value& value, std::string_view role = "") const {
+    if (value.is(Type::kUndefined)) raise("'{}' is undefined{}", value.text(), role);
+  }
 
-  Value none() const;
-  Value boolean(bool b) const;
-  Value integer(std::int64_t i) const;
-  Value number(double d) const;
+  static Value none() { return Value(Type::kNone); }
+  static Value boolean(bool b) { return Value(b); }
+  static Value integer(std::int64_t i) { return Value(i); }
+  static Value number(double d) { return Value(d); }
   Value string(std::string text, bool is_markup = false);
   /// A list, tuple, generator, range, view or dict of these items.
   Value sequence(Type type, std::vector<Value> items, std::string text = {});
-  Value undefined(std::string_view name = {});
-  Value method(const Value& receiver, std::string_view name);
-  Value function(std::string_view name);
+  Value undefined(std::string_view name = {}) { return named(Type::kUndefined, std::string(name)); }
+  Value method(const Value& receiver, std::string_view name) { return sequence(Type::kMethod, {receiver}, std::string(name)); }
+  Value function(std::string_view name) { return named(Type::kFunction, std::string(name)); }
   Value make_namespace(std::vector<std::pair<std::string, Value>> members);
   Value from_json(const nlohmann::ordered_json& json);
 
@@ -317,7 +361,8 @@ class Context {
   std::int64_t line = 1;
 
  private:
-  std::shared_ptr<Heap> allocate(std::size_t bytes);
+  Value allocated(Type type, std::size_t bytes);
+  Value named(Type type, std::string text);
 
   const std::string& origin_;
   const JinjaOptions& options_;
@@ -332,8 +377,20 @@ struct Arguments {
 };
 
 /// The arguments of `callee` in the order of `names`, nullopt where none is given. Raises on one too many and on an unknown name.
-std::vector<std::optional<Value>> bind(Context& context, std::string_view callee, const Arguments& arguments,
-                                       std::initializer_list<std::string_view> names, std::size_t num_required = 0);
+using Given = std::vector<std::optional<Value>>;
+Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments, std::span<const std::string_view> names,
+                     std::size_t num_required = 0);
+inline Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments,
+                            std::initializer_list<std::string_view> names, std::size_t num_required = 0) {
+  return bind_arguments(context, callee, arguments, std::span(names.begin(), names.size()), num_required);
+}
+
+/// The row of that `name` in a table, nullptr if there is none.
+template <typename Row, std::size_t size>
+const Row* find_row(const Row (&table)[size], std::string_view name) {
+  const Row* row = std::ranges::find(table, name, &Row::name);
+  return row == std::end(table) ? nullptr : row;
+}
 
 // jinja_value
 std::string_view type_name(const Value& value);
@@ -350,6 +407,8 @@ std::optional<std::int64_t> length(const Value& value);
 bool is_hashable(const Value& value);
 /// The place of `key` in a dict's items, or nullopt. Raises if the key cannot be hashed.
 std::optional<std::size_t> find_key(Context& context, const std::vector<Value>& items, const Value& key);
+/// The (key, value) tuples of a dict.
+std::vector<Value> pairs(Context& context, const Value& dict);
 const Value* find_member(Context& context, const Value& dict, std::string_view key);
 /// Adds or replaces, as d[key] = value does.
 void put(Context& context, std::vector<Value>& items, const Value& key, const Value& value);
@@ -373,7 +432,6 @@ bool is_space(char32_t c);
 std::string_view strip(std::string_view text, std::string_view characters, bool has_characters, bool left, bool right);
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 std::string upper(Context& context, std::string_view text);
-std::string lower(std::string_view text);
 std::string capitalize(Context& context, std::string_view text);
 std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count);
 /// text.find(part, from) in linear time, whatever the two hold.
@@ -405,9 +463,9 @@ Known knows_filter(std::string_view name);
 Known knows_test(std::string_view name);
 Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
 bool apply_test(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
-Value filter_int(Context& context, const Value& input, const Arguments& arguments);
-Value filter_float(Context& context, const Value& input, const Arguments& arguments);
-Value filter_round(Context& context, const Value& input, const Arguments& arguments);
+Value filter_int(Context& context, const Value& input, const Given& given);
+Value filter_float(Context& context, const Value& input, const Given& given);
+Value filter_round(Context& context, const Value& input, const Given& given);
 std::optional<Value> global_function(Context& context, std::string_view name);
 Value call_function(Context& context, std::string_view name, const Arguments& arguments);
 

@@ -6,23 +6,8 @@
 namespace quiver::text::jinja {
 
 /// Names that statements set. jinja2's frames: `if` has none of its own; loops, macros and blocks with an end tag do.
-struct Scope {
-  std::vector<std::pair<std::string, Value>> names;
+struct Scope : Namespace {
   std::shared_ptr<Scope> parent;
-
-  Value* find(std::string_view name) {
-    for (auto& [key, value] : names) {
-      if (key == name) return &value;
-    }
-    return nullptr;
-  }
-  void set(std::string_view name, const Value& value) {
-    if (Value* place = find(name)) {
-      *place = value;
-    } else {
-      names.emplace_back(name, value);
-    }
-  }
 };
 
 const std::optional<Value>& Loop::peek() {
@@ -86,38 +71,21 @@ class Renderer {
   }
 
  private:
-  /// Counts one level of recursion while it lives, and makes `node` the place of messages.
-  class Level {
-   public:
-    Level(Renderer& renderer, const Node& node) : renderer_(renderer) {
-      renderer.context_.line = node.line;
-      if (renderer.depth_ >= kMaxEvaluationDepth) renderer.context_.refuse("recursion of more than {} levels", kMaxEvaluationDepth);
-      ++renderer.depth_;
-      renderer.context_.work();
-    }
-    ~Level() { --renderer_.depth_; }
-    Level(const Level&) = delete;
-    Level& operator=(const Level&) = delete;
+  /// Counts one level of recursion while what it returns lives, and makes `node` the place of messages.
+  [[nodiscard]] auto level(const Node& node) {
+    context_.line = node.line;
+    if (depth_ >= kMaxEvaluationDepth) context_.refuse("recursion of more than {} levels", kMaxEvaluationDepth);
+    ++depth_;
+    context_.work();
+    return AtEnd([this] { --depth_; });
+  }
 
-   private:
-    Renderer& renderer_;
-  };
-
-  /// A scope inside `parent` while it lives; the scope before comes back after.
-  class Inside {
-   public:
-    Inside(Renderer& renderer, std::shared_ptr<Scope> parent) : renderer_(renderer), before_(renderer.scope_) {
-      renderer.scope_ = std::make_shared<Scope>();
-      renderer.scope_->parent = std::move(parent);
-    }
-    ~Inside() { renderer_.scope_ = std::move(before_); }
-    Inside(const Inside&) = delete;
-    Inside& operator=(const Inside&) = delete;
-
-   private:
-    Renderer& renderer_;
-    std::shared_ptr<Scope> before_;
-  };
+  /// A scope inside `parent` while what it returns lives; the scope before comes back after.
+  [[nodiscard]] auto inside(std::shared_ptr<Scope> parent) {
+    auto before = std::exchange(scope_, std::make_shared<Scope>());
+    scope_->parent = std::move(parent);
+    return AtEnd([this, before = std::move(before)] { scope_ = before; });
+  }
 
   // Statements.
 
@@ -130,7 +98,7 @@ class Renderer {
   }
 
   Flow execute(const Node& node) {
-    const Level level(*this, node);
+    const auto counted = level(node);
     switch (node.kind) {
       case Kind::kBlock:
         for (const std::string& name : node.hidden) scope_->set(name, context_.undefined(name));
@@ -148,7 +116,7 @@ class Renderer {
       case Kind::kMacro: define_macro(node); return Flow::kNext;
       case Kind::kWith: return execute_with(node);
       case Kind::kGeneration: {
-        const Inside inside(*this, scope_);
+        const auto inner = inside(scope_);
         return execute(node.child(0));
       }
       case Kind::kBreak: return Flow::kBreak;
@@ -177,7 +145,7 @@ class Renderer {
     const std::shared_ptr<Scope> outer = scope_;
     if (node.has(2)) {
       loop->accepts = [this, &node, outer](const Value& item) {
-        const Inside inside(*this, outer);
+        const auto inner = inside(outer);
         assign(node.child(0), item);
         return truth(evaluate(node.child(2)));
       };
@@ -188,7 +156,7 @@ class Renderer {
     while (loop->advance()) {
       is_empty = false;
       context_.work();
-      const Inside inside(*this, outer);
+      const auto inner = inside(outer);
       assign(node.child(0), loop->current);
       scope_->set("loop", shown);
       if (execute(node.child(3)) == Flow::kBreak) break;
@@ -196,14 +164,14 @@ class Renderer {
     // The loop's own `if` refers to this frame, which a copy of `loop` may outlive.
     loop->accepts = nullptr;
     if (!is_empty || !node.has(4)) return Flow::kNext;
-    const Inside inside(*this, outer);
+    const auto inner = inside(outer);
     return execute(node.child(4));
   }
 
   /// Renders `body` in a scope of its own, apart from the output. `flow`: how it ended.
   std::string captured(const Node& body, Flow& flow) {
     std::string before = std::exchange(out_, {});
-    const Inside inside(*this, scope_);
+    const auto inner = inside(scope_);
     flow = execute(body);
     return std::exchange(out_, std::move(before));
   }
@@ -236,7 +204,7 @@ class Renderer {
     const std::shared_ptr<Scope> outer = scope_;
     std::vector<Value> values;
     for (std::size_t i = 1; i + 1 < node.children.size(); i += 2) values.push_back(evaluate(node.child(i)));
-    const Inside inside(*this, outer);
+    const auto inner = inside(outer);
     for (std::size_t i = 0; i < values.size(); ++i) assign(node.child(2 * i), values[i]);
     return execute(*node.children.back());
   }
@@ -263,20 +231,15 @@ class Renderer {
     const std::string& name = target.value.text();
     if (!space.is(Type::kNamespace)) context_.raise("'{}' is no namespace; only members of one can be set", target.name);
     if (name.starts_with('_')) context_.raise("a namespace cannot have a member '{}'", name);
-    for (auto& [key, old] : space.space->members) {
-      if (key != name) continue;
-      old = value;
-      return;
-    }
-    space.space->members.emplace_back(name, value);
-    context_.work(4);
+    if (space.space->find(name) == nullptr) context_.work(4);
+    space.space->set(name, value);
   }
 
   // Names.
 
   Value lookup(const std::string& name) {
     for (Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get()) {
-      context_.work(1 + static_cast<std::int64_t>(scope->names.size() / 16));
+      context_.work(1 + static_cast<std::int64_t>(scope->members.size() / 16));
       if (const Value* value = scope->find(name)) return *value;
     }
     if (const Value* known = globals_.find(name)) return *known;
@@ -291,7 +254,7 @@ class Renderer {
   // Expressions.
 
   Value evaluate(const Node& node) {
-    const Level level(*this, node);
+    const auto counted = level(node);
     switch (node.kind) {
       case Kind::kConstant: return node.value;
       case Kind::kName: return lookup(node.name);
@@ -349,9 +312,7 @@ class Renderer {
     std::string out;
     for (const NodePtr& child : node.children) {
       out += str(context_, evaluate(*child));
-      if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) {
-        context_.refuse("a string of more than {} bytes", kMaxOutputBytes);
-      }
+      context_.check_size(out);
     }
     return context_.string(std::move(out));
   }
@@ -426,8 +387,7 @@ class Renderer {
       case Type::kMethod: return call_method(context_, callee, arguments);
       case Type::kFunction: return call_function(context_, callee.text(), arguments);
       case Type::kMacro: return call_macro(callee, arguments);
-      case Type::kUndefined: context_.raise("'{}' is undefined, and cannot be called", callee.heap ? callee.text() : "");
-      default: context_.raise("{} cannot be called", type_name(callee));
+      default: context_.require_defined(callee, ", and cannot be called"); context_.raise("{} cannot be called", type_name(callee));
     }
   }
 
@@ -435,10 +395,10 @@ class Renderer {
     const std::shared_ptr<Scope> defined = macro.heap->scope.lock();
     if (!defined) context_.refuse("a call of the macro '{}' outside the block that defines it", macro.text());
     const Node& node = *macro.heap->macro;
-    const Level level(*this, node);
+    const auto counted = level(node);
     const std::size_t num_parameters = node.children.size() - 1;
     std::string before = std::exchange(out_, {});
-    const Inside inside(*this, defined);
+    const auto inner = inside(defined);
     bind_parameters(node, num_parameters, arguments);
     execute(node.child(num_parameters));
     return context_.string(std::exchange(out_, std::move(before)));

@@ -6,23 +6,6 @@
 namespace quiver::text::jinja {
 namespace {
 
-bool is_callable(const Value& value) {
-  return value.is(Type::kUndefined) || value.is(Type::kMacro) || value.is(Type::kMethod) || value.is(Type::kFunction) ||
-         value.is(Type::kLoop);
-}
-
-bool is_python_sequence(const Value& value) {
-  switch (value.type) {
-    case Type::kUndefined:
-    case Type::kString:
-    case Type::kList:
-    case Type::kTuple:
-    case Type::kDict:
-    case Type::kRange: return true;
-    default: return false;
-  }
-}
-
 /// Python's str.isupper or str.islower of ASCII text.
 bool has_case(Context& context, const std::string& text, bool is_upper) {
   bool has_letter = false;
@@ -44,11 +27,9 @@ bool is_same(Context& context, const Value& a, const Value& b) {
   context.refuse("the test 'sameas' for {}", type_name(a));
 }
 
-using UnaryTest = bool (*)(Context&, const Value&);
-
 struct NamedTest {
   std::string_view name;
-  UnaryTest test;
+  bool (*test)(Context&, const Value&);
 };
 
 constexpr NamedTest kUnaryTests[] = {
@@ -63,9 +44,15 @@ constexpr NamedTest kUnaryTests[] = {
     {"number", [](Context&, const Value& v) { return v.is_number(); }},
     {"string", [](Context&, const Value& v) { return v.is_string(); }},
     {"mapping", [](Context&, const Value& v) { return v.is(Type::kDict); }},
-    {"sequence", [](Context&, const Value& v) { return is_python_sequence(v); }},
+    {"sequence",
+     [](Context&, const Value& v) {
+       return v.is_one_of({Type::kUndefined, Type::kString, Type::kList, Type::kTuple, Type::kDict, Type::kRange});
+     }},
     {"iterable", [](Context&, const Value& v) { return is_iterable(v); }},
-    {"callable", [](Context&, const Value& v) { return is_callable(v); }},
+    {"callable",
+     [](Context&, const Value& v) {
+       return v.is_one_of({Type::kUndefined, Type::kMacro, Type::kMethod, Type::kFunction, Type::kLoop});
+     }},
     {"lower", [](Context& c, const Value& v) { return has_case(c, str(c, v), false); }},
     {"upper", [](Context& c, const Value& v) { return has_case(c, str(c, v), true); }},
     {"odd", [](Context& c, const Value& v) { return equal(c, binary(c, "%", v, c.integer(2)), c.integer(1)); }},
@@ -85,12 +72,7 @@ constexpr NamedComparison kComparisons[] = {
 }  // namespace
 
 Known knows_test(std::string_view name) {
-  for (const NamedTest& test : kUnaryTests) {
-    if (test.name == name) return Known::kYes;
-  }
-  for (const NamedComparison& comparison : kComparisons) {
-    if (comparison.name == name) return Known::kYes;
-  }
+  if (find_row(kUnaryTests, name) != nullptr || find_row(kComparisons, name) != nullptr) return Known::kYes;
   if (name == "divisibleby" || name == "sameas") return Known::kYes;
   return name == "filter" || name == "test" || name == "escaped" ? Known::kInJinja : Known::kNo;
 }
@@ -98,20 +80,16 @@ Known knows_test(std::string_view name) {
 bool apply_test(Context& context, std::string_view name, const Value& input, const Arguments& arguments) {
   context.work();
   const std::string callee = format("the test '{}'", name);
-  for (const NamedTest& test : kUnaryTests) {
-    if (test.name != name) continue;
-    bind(context, callee, arguments, {});
-    return test.test(context, input);
+  if (const NamedTest* row = find_row(kUnaryTests, name)) {
+    bind_arguments(context, callee, arguments, {});
+    return row->test(context, input);
   }
   if (knows_test(name) == Known::kNo) context.raise("there is no test '{}'", name);
   if (knows_test(name) != Known::kYes) context.refuse("the test '{}', which Quiver does not implement", name);
-  const Value other = *bind(context, callee, arguments, {"other"}, 1)[0];
+  const Value other = *bind_arguments(context, callee, arguments, {"other"}, 1)[0];
   if (name == "sameas") return is_same(context, input, other);
   if (name == "divisibleby") return equal(context, binary(context, "%", input, other), context.integer(0));
-  for (const NamedComparison& comparison : kComparisons) {
-    if (comparison.name == name) return compare(context, comparison.op, input, other);
-  }
-  context.refuse("the test '{}', which Quiver does not implement", name);
+  return compare(context, find_row(kComparisons, name)->op, input, other);
 }
 
 }  // namespace quiver::text::jinja

@@ -14,21 +14,6 @@ namespace {
 
 CodePoint point_at(std::string_view text, std::size_t offset) { return code_point_at(text, static_cast<std::int64_t>(offset)); }
 
-bool is_printable(char32_t c) {
-  if (c == ' ') return true;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
-  }
-}
-
 std::string hex(char32_t c, std::size_t num_digits) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out(num_digits, '0');
@@ -40,9 +25,7 @@ std::string repr_string(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   const char quote = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, quote);
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    const char32_t c = point.value;
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
     if (c == '\\' || c == static_cast<char32_t>(quote)) {
       out += '\\';
       out += static_cast<char>(c);
@@ -53,42 +36,30 @@ std::string repr_string(std::string_view text) {
     } else if (c == '\t') {
       out += "\\t";
     } else if (is_printable(c)) {
-      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+      out += bytes;
     } else {
       out += c < 0x100 ? "\\x" + hex(c, 2) : c < 0x10000 ? "\\u" + hex(c, 4) : "\\U" + hex(c, 8);
     }
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  });
   return out + quote;
 }
 
 void append_repr(Context& context, const Value& value, std::string& out);
 
-void append_items(Context& context, const std::vector<Value>& items, std::string& out) {
+/// The items between `open` and `close`; those of a dict are keys and values in turn.
+void append_items(Context& context, std::string_view open, const Value& value, std::string_view close, std::string& out) {
+  out += open;
+  const auto& items = value.items();
   for (std::size_t i = 0; i < items.size(); ++i) {
-    if (i > 0) out += ", ";
+    if (i > 0) out += value.is(Type::kDict) && i % 2 == 1 ? ": " : ", ";
     append_repr(context, items[i], out);
   }
-}
-
-void append_dict(Context& context, const std::vector<Value>& items, std::string& out) {
-  out += '{';
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (i > 0) out += ", ";
-    append_repr(context, items[i], out);
-    out += ": ";
-    append_repr(context, items[i + 1], out);
-  }
-  out += '}';
-}
-
-void check_size(Context& context, const std::string& out) {
-  if (static_cast<std::int64_t>(out.size()) > kMaxOutputBytes) context.refuse("a string of more than {} bytes", kMaxOutputBytes);
+  out += close;
 }
 
 void append_repr(Context& context, const Value& value, std::string& out) {
   context.work();
-  check_size(context, out);
+  context.check_size(out);
   switch (value.type) {
     case Type::kUndefined: out += "Undefined"; return;
     case Type::kNone: out += "None"; return;
@@ -99,22 +70,10 @@ void append_repr(Context& context, const Value& value, std::string& out) {
       context.work_bytes(value.text().size());
       out += value.heap->is_markup ? "Markup(" + repr_string(value.text()) + ")" : repr_string(value.text());
       return;
-    case Type::kList:
-      out += '[';
-      append_items(context, value.items(), out);
-      out += ']';
-      return;
-    case Type::kTuple:
-      out += '(';
-      append_items(context, value.items(), out);
-      out += value.items().size() == 1 ? ",)" : ")";
-      return;
-    case Type::kDict: append_dict(context, value.items(), out); return;
-    case Type::kView:
-      out += value.text() + "([";
-      append_items(context, value.items(), out);
-      out += "])";
-      return;
+    case Type::kList: return append_items(context, "[", value, "]", out);
+    case Type::kTuple: return append_items(context, "(", value, value.items().size() == 1 ? ",)" : ")", out);
+    case Type::kDict: return append_items(context, "{", value, "}", out);
+    case Type::kView: return append_items(context, value.text() + "([", value, "])", out);
     case Type::kRange: out += value.text(); return;
     default: context.refuse("the text of a {}", type_name(value));
   }
@@ -124,9 +83,7 @@ void append_json_string(std::string_view text, bool ensure_ascii, std::string& o
   constexpr std::string_view kEscaped = "\"\\\n\r\t\f\b";
   constexpr std::string_view kLetters = "\"\\nrtfb";
   out += '"';
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    const char32_t c = point.value;
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
     const std::size_t simple = c < 0x80 ? kEscaped.find(static_cast<char>(c)) : std::string_view::npos;
     if (simple != std::string_view::npos) {
       out += '\\';
@@ -136,10 +93,9 @@ void append_json_string(std::string_view text, bool ensure_ascii, std::string& o
     } else if (ensure_ascii && c >= 0x10000) {
       out += "\\u" + hex(0xD800 + ((c - 0x10000) >> 10), 4) + "\\u" + hex(0xDC00 + ((c - 0x10000) & 0x3FF), 4);
     } else {
-      out += text.substr(i, static_cast<std::size_t>(point.num_bytes));
+      out += bytes;
     }
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  });
   out += '"';
 }
 
@@ -149,91 +105,71 @@ class JsonWriter {
 
   void write(const Value& value) {
     context_.work();
-    check_size(context_, out_);
-    switch (value.type) {
-      case Type::kNone: out_ += "null"; return;
-      case Type::kBool: out_ += value.boolean ? "true" : "false"; return;
-      case Type::kInt: out_ += format("{}", value.integer); return;
-      case Type::kFloat: out_ += json_float(value.number); return;
-      case Type::kString:
-        context_.work_bytes(value.text().size());
-        append_json_string(value.text(), style_.ensure_ascii, out_);
-        return;
-      case Type::kList:
-      case Type::kTuple: return list(value.items());
-      case Type::kDict: return dict(value.items());
-      default: context_.raise("{} is not JSON serializable", type_name(value));
+    context_.check_size(out_);
+    if (const auto text = scalar(value)) {
+      out_ += *text;
+    } else if (value.is_string()) {
+      context_.work_bytes(value.text().size());
+      append_json_string(value.text(), style_.ensure_ascii, out_);
+    } else if (value.is(Type::kList) || value.is(Type::kTuple)) {
+      container('[', ']', value.items().size(), [&](std::size_t i) { write(value.items()[i]); });
+    } else if (value.is(Type::kDict)) {
+      dict(value.items());
+    } else {
+      context_.raise("{} is not JSON serializable", type_name(value));
     }
   }
   std::string take() { return std::move(out_); }
 
  private:
-  static std::string json_float(double number) {
-    if (std::isnan(number)) return "NaN";
-    if (std::isinf(number)) return number > 0 ? "Infinity" : "-Infinity";
-    return float_repr(number);
+  /// None, a boolean or a number; nothing for other values.
+  static std::optional<std::string> scalar(const Value& value) {
+    if (value.is(Type::kNone)) return "null";
+    if (value.is(Type::kBool)) return value.boolean ? "true" : "false";
+    if (value.is(Type::kInt)) return format("{}", value.integer);
+    if (!value.is(Type::kFloat)) return std::nullopt;
+    if (std::isnan(value.number)) return "NaN";
+    if (std::isinf(value.number)) return value.number > 0 ? "Infinity" : "-Infinity";
+    return float_repr(value.number);
   }
 
   void newline() {
     if (!style_.indent) return;
     out_ += '\n';
     for (std::int64_t i = 0; i < level_; ++i) out_ += *style_.indent;
-    check_size(context_, out_);
+    context_.check_size(out_);
     context_.work_bytes(static_cast<std::size_t>(level_) * style_.indent->size());
   }
 
-  void list(const std::vector<Value>& items) {
-    if (items.empty()) {
-      out_ += "[]";
-      return;
-    }
-    out_ += '[';
+  /// `count` items between brackets; `write_item` writes one.
+  template <typename WriteItem>
+  void container(char open, char close, std::size_t count, const WriteItem& write_item) {
+    out_ += open;
     ++level_;
-    for (std::size_t i = 0; i < items.size(); ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       if (i > 0) out_ += style_.item_separator;
       newline();
-      write(items[i]);
+      write_item(i);
     }
     --level_;
-    newline();
-    out_ += ']';
-  }
-
-  std::string key_text(const Value& key) const {
-    switch (key.type) {
-      case Type::kString: return key.text();
-      case Type::kNone: return "null";
-      case Type::kBool: return key.boolean ? "true" : "false";
-      case Type::kInt: return format("{}", key.integer);
-      case Type::kFloat: return json_float(key.number);
-      default: context_.raise("a key of JSON must be a string or a number, not {}", type_name(key));
-    }
+    if (count > 0) newline();
+    out_ += close;
   }
 
   void dict(const std::vector<Value>& items) {
-    if (items.empty()) {
-      out_ += "{}";
-      return;
-    }
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < items.size(); i += 2) order.push_back(i);
     if (style_.sort_keys) {
       std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return less(context_, items[a], items[b]); });
     }
-    out_ += '{';
-    ++level_;
-    bool is_first = true;
-    for (const std::size_t i : order) {
-      if (!is_first) out_ += style_.item_separator;
-      is_first = false;
-      newline();
-      append_json_string(key_text(items[i]), style_.ensure_ascii, out_);
+    container('{', '}', order.size(), [&](std::size_t i) {
+      const Value& key = items[order[i]];
+      const auto text = key.is_string() ? key.text() : scalar(key);
+      if (!text) context_.raise("a key of JSON must be a string or a number, not {}", type_name(key));
+      append_json_string(*text, style_.ensure_ascii, out_);
       out_ += style_.key_separator;
-      write(items[i + 1]);
-    }
-    --level_;
-    newline();
-    out_ += '}';
+      write(items[order[i] + 1]);
+    });
   }
 
   Context& context_;
@@ -272,7 +208,7 @@ std::string str(Context& context, const Value& value) {
 std::string repr(Context& context, const Value& value) {
   std::string out;
   append_repr(context, value, out);
-  check_size(context, out);
+  context.check_size(out);
   return out;
 }
 
@@ -340,48 +276,22 @@ void append_upper(Context& context, char32_t c, bool is_title, std::string& out)
   append_utf8(out, static_cast<char32_t>(is_title ? utf8proc_totitle(code) : utf8proc_toupper(code)));
 }
 
-/// The lower case of the character at text[i]; a sigma at a word's end has a form of its own.
-void append_lower(std::string_view text, std::size_t i, const CodePoint& point, std::string& out) {
-  if (point.value != 0x3A3) return append_lowercase(out, point.value);
-  const std::size_t after = i + static_cast<std::size_t>(point.num_bytes);
-  const bool follows_letter = i > 0 && is_letter(code_point_before(text, static_cast<std::int64_t>(i)).value);
-  const bool precedes_letter = after < text.size() && is_letter(point_at(text, after).value);
-  append_utf8(out, follows_letter && !precedes_letter ? 0x3C2 : 0x3C3);
-}
-
 }  // namespace
 
 std::string upper(Context& context, std::string_view text) {
   std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_upper(context, point.value, false, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
-  return out;
-}
-
-std::string lower(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_lower(text, i, point, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
+  for_each_character(text, [&](std::string_view, char32_t c) { append_upper(context, c, false, out); });
   return out;
 }
 
 std::string capitalize(Context& context, std::string_view text) {
   if (text.empty()) return {};
-  const CodePoint first = point_at(text, 0);
+  const char32_t first = point_at(text, 0).value;
   std::string out;
-  append_upper(context, first.value, true, out);
-  for (auto i = static_cast<std::size_t>(first.num_bytes); i < text.size();) {
-    const CodePoint point = point_at(text, i);
-    append_lower(text, i, point, out);
-    i += static_cast<std::size_t>(point.num_bytes);
-  }
-  return out;
+  append_upper(context, first, true, out);
+  std::string lower_first;
+  append_lowercase(lower_first, first);
+  return out + lowercase(text).substr(lower_first.size());
 }
 
 std::string replace(Context& context, std::string_view text, std::string_view from, std::string_view to, std::int64_t count) {
@@ -395,14 +305,14 @@ std::string replace(Context& context, std::string_view text, std::string_view fr
     out += text.substr(begin, place - begin);
     out += to;
     context.work_bytes(to.size());
-    check_size(context, out);
+    context.check_size(out);
     begin = place + from.size();
     from_place = begin;
     if (from.empty()) from_place += place < text.size() ? static_cast<std::size_t>(point_at(text, place).num_bytes) : 1;
     if (count > 0) --count;
   }
   if (begin < text.size()) out += text.substr(begin);
-  check_size(context, out);
+  context.check_size(out);
   return out;
 }
 
@@ -414,11 +324,7 @@ std::size_t find_text(std::string_view text, std::string_view part, std::size_t 
 
 std::vector<std::string_view> characters(std::string_view text) {
   std::vector<std::string_view> out;
-  for (std::size_t i = 0; i < text.size();) {
-    const auto size = static_cast<std::size_t>(point_at(text, i).num_bytes);
-    out.push_back(text.substr(i, size));
-    i += size;
-  }
+  for_each_character(text, [&](std::string_view bytes, char32_t) { out.push_back(bytes); });
   return out;
 }
 

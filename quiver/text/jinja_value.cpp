@@ -1,5 +1,5 @@
 // Values: how they are made within the bounds, and Python's truth, equality, order and iteration.
-#include <cmath>
+#include <compare>
 
 #include "quiver/text/jinja_parts.h"
 #include "quiver/text/unicode.h"
@@ -13,59 +13,34 @@ void Context::work(std::int64_t steps) {
   if (steps_ > options_.max_steps) refuse("more than {} steps", options_.max_steps);
 }
 
-std::shared_ptr<Heap> Context::allocate(std::size_t bytes) {
-  auto heap = std::make_shared<Heap>();
+Value Context::allocated(Type type, std::size_t bytes) {
   const auto total = static_cast<std::int64_t>(bytes + sizeof(Heap));
   if (live_->count + total > kMaxLiveBytes) refuse("more than {} bytes of values", kMaxLiveBytes);
+  Value value(type);
+  value.heap = std::make_shared<Heap>();
   live_->count += total;
-  heap->bytes = total;
-  heap->live = live_;
-  return heap;
-}
-
-Value Context::none() const {
-  Value value;
-  value.type = Type::kNone;
+  value.heap->bytes = total;
+  value.heap->live = live_;
   return value;
 }
 
-Value Context::boolean(bool b) const {
-  Value value;
-  value.type = Type::kBool;
-  value.boolean = b;
-  return value;
-}
-
-Value Context::integer(std::int64_t i) const {
-  Value value;
-  value.type = Type::kInt;
-  value.integer = i;
-  return value;
-}
-
-Value Context::number(double d) const {
-  Value value;
-  value.type = Type::kFloat;
-  value.number = d;
+Value Context::named(Type type, std::string text) {
+  Value value = allocated(type, text.size());
+  value.heap->text = std::move(text);
   return value;
 }
 
 Value Context::string(std::string text, bool is_markup) {
-  if (static_cast<std::int64_t>(text.size()) > kMaxOutputBytes) refuse("a string of more than {} bytes", kMaxOutputBytes);
+  check_size(text);
   work_bytes(text.size());
-  Value value;
-  value.type = Type::kString;
-  value.heap = allocate(text.size());
-  value.heap->text = std::move(text);
+  Value value = named(Type::kString, std::move(text));
   value.heap->is_markup = is_markup;
   return value;
 }
 
 Value Context::sequence(Type type, std::vector<Value> items, std::string text) {
   work(1 + static_cast<std::int64_t>(items.size() / 4));
-  Value value;
-  value.type = type;
-  value.heap = allocate(items.size() * sizeof(Value));
+  Value value = allocated(type, items.size() * sizeof(Value));
   value.heap->depth = 1;
   for (const Value& item : items) {
     if (item.heap) value.heap->depth = std::max(value.heap->depth, item.heap->depth + 1);
@@ -76,27 +51,9 @@ Value Context::sequence(Type type, std::vector<Value> items, std::string text) {
   return value;
 }
 
-Value Context::undefined(std::string_view name) {
-  Value value;
-  value.heap = allocate(name.size());
-  value.heap->text = name;
-  return value;
-}
-
-Value Context::method(const Value& receiver, std::string_view name) { return sequence(Type::kMethod, {receiver}, std::string(name)); }
-
-Value Context::function(std::string_view name) {
-  Value value;
-  value.type = Type::kFunction;
-  value.heap = allocate(name.size());
-  value.heap->text = name;
-  return value;
-}
-
 Value Context::make_namespace(std::vector<std::pair<std::string, Value>> members) {
   work(16);
-  Value value;
-  value.type = Type::kNamespace;
+  Value value(Type::kNamespace);
   namespaces_.push_back(std::make_unique<Namespace>());
   namespaces_.back()->members = std::move(members);
   value.space = namespaces_.back().get();
@@ -136,79 +93,47 @@ Value Context::from_json(const nlohmann::ordered_json& json) {
   return sequence(Type::kDict, std::move(items));
 }
 
-std::vector<std::optional<Value>> bind(Context& context, std::string_view callee, const Arguments& arguments,
-                                       std::initializer_list<std::string_view> names, std::size_t num_required) {
-  std::vector<std::optional<Value>> out(names.size());
+Given bind_arguments(Context& context, std::string_view callee, const Arguments& arguments, std::span<const std::string_view> names,
+                     std::size_t num_required) {
+  Given out(names.size());
   if (arguments.positional.size() > names.size()) {
     context.raise("{} takes at most {} arguments, {} given", callee, names.size(), arguments.positional.size());
   }
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) out[i] = arguments.positional[i];
   for (const auto& [name, value] : arguments.named) {
-    const auto place = std::find(names.begin(), names.end(), name);
+    const auto place = std::ranges::find(names, name);
     if (place == names.end()) context.raise("{} has no argument '{}'", callee, name);
     auto& slot = out[static_cast<std::size_t>(place - names.begin())];
     if (slot) context.raise("{} has two values for its argument '{}'", callee, name);
     slot = value;
   }
   for (std::size_t i = 0; i < num_required; ++i) {
-    if (!out[i]) context.raise("{} needs its argument '{}'", callee, *(names.begin() + i));
+    if (!out[i]) context.raise("{} needs its argument '{}'", callee, names[i]);
   }
   return out;
 }
 
 std::string_view type_name(const Value& value) {
-  switch (value.type) {
-    case Type::kUndefined: return "undefined";
-    case Type::kNone: return "None";
-    case Type::kBool: return "bool";
-    case Type::kInt: return "int";
-    case Type::kFloat: return "float";
-    case Type::kString: return "str";
-    case Type::kList: return "list";
-    case Type::kTuple: return "tuple";
-    case Type::kDict: return "dict";
-    case Type::kView: return value.text();
-    case Type::kRange: return "range";
-    case Type::kGenerator: return "generator";
-    case Type::kNamespace: return "namespace";
-    case Type::kMacro: return "macro";
-    case Type::kMethod: return "method";
-    case Type::kFunction: return "function";
-    default: return "loop";
-  }
+  constexpr std::string_view kNames[] = {"undefined", "None",  "bool",      "int",       "float", "str",    "list",     "tuple", "dict",
+                                         "view",      "range", "generator", "namespace", "macro", "method", "function", "loop"};
+  return value.is(Type::kView) ? value.text() : kNames[static_cast<std::size_t>(value.type)];
 }
 
 bool truth(const Value& value) {
-  switch (value.type) {
-    case Type::kUndefined:
-    case Type::kNone: return false;
-    case Type::kBool: return value.boolean;
-    case Type::kInt: return value.integer != 0;
-    case Type::kFloat: return value.number != 0;
-    case Type::kString: return !value.text().empty();
-    case Type::kList:
-    case Type::kTuple:
-    case Type::kDict:
-    case Type::kView:
-    case Type::kRange: return !value.items().empty();
-    case Type::kLoop: return value.heap->loop->num_items() > 0;
-    default: return true;
-  }
+  if (value.is_number()) return value.as_number() != 0;
+  if (value.is_string()) return !value.text().empty();
+  return !value.is(Type::kNone) && length(value).value_or(1) > 0;
 }
 
 namespace {
 
-/// -1, 0, 1, or nullopt if one is not a number. Exact for integers beyond 2^53.
-std::optional<int> compare_numbers(const Value& a, const Value& b) {
-  if (a.is_integral() && b.is_integral()) {
-    return a.as_integer() < b.as_integer() ? -1 : a.as_integer() > b.as_integer() ? 1 : 0;
-  }
-  const auto x = static_cast<long double>(a.is_integral() ? static_cast<long double>(a.as_integer()) : a.number);
-  const auto y = static_cast<long double>(b.is_integral() ? static_cast<long double>(b.as_integer()) : b.number);
-  if (x < y) return -1;
-  if (x > y) return 1;
-  if (x == y) return 0;
-  return std::nullopt;
+/// Exact for integers beyond 2^53.
+std::partial_ordering compare_numbers(const Value& a, const Value& b) {
+  if (a.is_integral() && b.is_integral()) return a.as_integer() <=> b.as_integer();
+  const auto exact = [](const Value& value) {
+    return value.is_integral() ? static_cast<long double>(value.as_integer()) : static_cast<long double>(value.number);
+  };
+  return exact(a) <=> exact(b);
 }
 
 bool equal_dicts(Context& context, const std::vector<Value>& a, const std::vector<Value>& b) {
@@ -220,21 +145,11 @@ bool equal_dicts(Context& context, const std::vector<Value>& a, const std::vecto
   return true;
 }
 
-bool equal_items(Context& context, const std::vector<Value>& a, const std::vector<Value>& b) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (!equal(context, a[i], b[i])) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 bool equal(Context& context, const Value& a, const Value& b) {
   context.work();
-  if (a.is_number() && b.is_number()) {
-    return compare_numbers(a, b) == 0;
-  }
+  if (a.is_number() && b.is_number()) return compare_numbers(a, b) == 0;
   if (a.type != b.type) return false;
   switch (a.type) {
     case Type::kUndefined:
@@ -242,7 +157,9 @@ bool equal(Context& context, const Value& a, const Value& b) {
     case Type::kString: context.work_bytes(a.text().size()); return a.text() == b.text();
     case Type::kList:
     case Type::kTuple:
-    case Type::kRange: return a.heap == b.heap || equal_items(context, a.items(), b.items());
+    case Type::kRange:
+      return a.heap == b.heap ||
+             std::ranges::equal(a.items(), b.items(), [&](const Value& x, const Value& y) { return equal(context, x, y); });
     case Type::kDict: return a.heap == b.heap || equal_dicts(context, a.items(), b.items());
     case Type::kNamespace: return a.space == b.space;
     case Type::kView:
@@ -258,10 +175,8 @@ bool equal(Context& context, const Value& a, const Value& b) {
 
 bool less(Context& context, const Value& a, const Value& b) {
   context.work();
-  if (a.is_number() && b.is_number()) return compare_numbers(a, b) == -1;
-  if (a.is(Type::kUndefined) || b.is(Type::kUndefined)) {
-    context.raise("'{}' is undefined", a.is(Type::kUndefined) ? (a.heap ? a.text() : "") : (b.heap ? b.text() : ""));
-  }
+  if (a.is_number() && b.is_number()) return compare_numbers(a, b) < 0;
+  for (const Value* side : {&a, &b}) context.require_defined(*side);
   if (a.is_string() && b.is_string()) {
     context.work_bytes(std::min(a.text().size(), b.text().size()));
     return a.text() < b.text();
@@ -279,6 +194,7 @@ bool less(Context& context, const Value& a, const Value& b) {
 
 std::vector<Value> iterate(Context& context, const Value& value) {
   std::vector<Value> out;
+  if (value.heap) context.work(static_cast<std::int64_t>(value.items().size() / 4));
   switch (value.type) {
     case Type::kUndefined: return out;
     case Type::kString:
@@ -287,13 +203,11 @@ std::vector<Value> iterate(Context& context, const Value& value) {
     case Type::kList:
     case Type::kTuple:
     case Type::kRange:
-    case Type::kView: context.work(static_cast<std::int64_t>(value.items().size() / 4)); return value.items();
+    case Type::kView: return value.items();
     case Type::kDict:
-      context.work(static_cast<std::int64_t>(value.items().size() / 4));
       for (std::size_t i = 0; i < value.items().size(); i += 2) out.push_back(value.items()[i]);
       return out;
     case Type::kGenerator:
-      context.work(static_cast<std::int64_t>(value.items().size() / 4));
       out.assign(value.items().begin() + static_cast<std::ptrdiff_t>(value.heap->next), value.items().end());
       value.heap->next = value.items().size();
       return out;
@@ -302,20 +216,7 @@ std::vector<Value> iterate(Context& context, const Value& value) {
   }
 }
 
-bool is_iterable(const Value& value) {
-  switch (value.type) {
-    case Type::kUndefined:
-    case Type::kString:
-    case Type::kList:
-    case Type::kTuple:
-    case Type::kDict:
-    case Type::kView:
-    case Type::kRange:
-    case Type::kGenerator:
-    case Type::kLoop: return true;
-    default: return false;
-  }
-}
+bool is_iterable(const Value& value) { return value.is_string() || value.is(Type::kGenerator) || length(value).has_value(); }
 
 std::optional<std::int64_t> length(const Value& value) {
   switch (value.type) {
@@ -349,6 +250,13 @@ std::optional<std::size_t> find_key(Context& context, const std::vector<Value>& 
     }
   }
   return std::nullopt;
+}
+
+std::vector<Value> pairs(Context& context, const Value& dict) {
+  const auto& items = dict.items();
+  std::vector<Value> out;
+  for (std::size_t i = 0; i < items.size(); i += 2) out.push_back(context.sequence(Type::kTuple, {items[i], items[i + 1]}));
+  return out;
 }
 
 const Value* find_member(Context& context, const Value& dict, std::string_view key) {

@@ -14,9 +14,17 @@
 namespace quiver::text {
 namespace {
 
-bool is_ascii(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
+/// A step by its name in tokenizer.json, with utf8proc's options for a normal form.
+struct StepRow {
+  std::string_view name;
+  NormalizerStep step;
+  int options = 0;
+};
+constexpr StepRow kSteps[] = {{"NFC", NormalizerStep::kNfc, UTF8PROC_COMPOSE},
+                              {"NFD", NormalizerStep::kNfd, UTF8PROC_DECOMPOSE},
+                              {"NFKC", NormalizerStep::kNfkc, UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+                              {"NFKD", NormalizerStep::kNfkd, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+                              {"Lowercase", NormalizerStep::kLowercase}};
 
 void append_normal_form(std::string& out, std::string_view text, utf8proc_option_t options) {
   if (text.empty()) return;
@@ -35,49 +43,27 @@ void append_normal_form(std::string& out, std::string_view text, utf8proc_option
 std::string normal_form(std::string_view text, utf8proc_option_t options) {
   std::string out;
   out.reserve(text.size());
-  const auto size = static_cast<std::int64_t>(text.size());
-  const auto cut = [&](std::int64_t from, std::int64_t to) {
-    return text.substr(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
-  };
-  std::int64_t start = 0;
-  for (std::int64_t i = 0; i < size;) {
-    const CodePoint point = code_point_at(text, i);
-    if (is_unknown_to_normal_forms(point.value)) {
-      append_normal_form(out, cut(start, i), options);
-      out.append(cut(i, i + point.num_bytes));
-      start = i + point.num_bytes;
-    }
-    i += point.num_bytes;
-  }
-  append_normal_form(out, cut(start, size), options);
-  return out;
-}
-
-std::string lowercase(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  const auto size = static_cast<std::int64_t>(text.size());
-  for (std::int64_t i = 0; i < size;) {
-    const CodePoint point = code_point_at(text, i);
-    append_lowercase(out, point.value);
-    i += point.num_bytes;
-  }
+  std::string_view rest = text;  // what is not in `out` yet
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
+    if (!is_unknown_to_normal_forms(c)) return;
+    append_normal_form(out, rest.substr(0, static_cast<std::size_t>(bytes.data() - rest.data())), options);
+    out.append(bytes);
+    rest = text.substr(static_cast<std::size_t>(bytes.data() + bytes.size() - text.data()));
+  });
+  append_normal_form(out, rest, options);
   return out;
 }
 
 std::string apply_step(NormalizerStep step, std::string_view text) {
-  constexpr int kBase = UTF8PROC_STABLE;
-  const auto form = [&](int options) { return normal_form(text, static_cast<utf8proc_option_t>(kBase | options)); };
-  if (step == NormalizerStep::kLowercase) return lowercase(text);
-  if (is_ascii(text)) return std::string(text);
-  switch (step) {
-    case NormalizerStep::kNfc: return form(UTF8PROC_COMPOSE);
-    case NormalizerStep::kNfd: return form(UTF8PROC_DECOMPOSE);
-    case NormalizerStep::kNfkc: return form(UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
-    case NormalizerStep::kNfkd: return form(UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
-    case NormalizerStep::kLowercase: break;
+  if (step == NormalizerStep::kLowercase) {
+    std::string out;
+    out.reserve(text.size());
+    for_each_character(text, [&](std::string_view, char32_t c) { append_lowercase(out, c); });
+    return out;
   }
-  fail(ErrorKind::kInternal, "no such normaliser step: {}", step);
+  if (is_ascii(text)) return std::string(text);
+  const auto* row = std::ranges::find(kSteps, step, &StepRow::step);
+  return normal_form(text, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | row->options));
 }
 
 void append_steps(const nlohmann::json& json, const std::string& origin, Normalizer& out) {
@@ -87,16 +73,8 @@ void append_steps(const nlohmann::json& json, const std::string& origin, Normali
     for (const auto& child : io::require_array(json, "normalizers", origin + ": normalizer")) {
       append_steps(child, origin, out);
     }
-  } else if (type == "NFC") {
-    out.push_back(NormalizerStep::kNfc);
-  } else if (type == "NFD") {
-    out.push_back(NormalizerStep::kNfd);
-  } else if (type == "NFKC") {
-    out.push_back(NormalizerStep::kNfkc);
-  } else if (type == "NFKD") {
-    out.push_back(NormalizerStep::kNfkd);
-  } else if (type == "Lowercase") {
-    out.push_back(NormalizerStep::kLowercase);
+  } else if (const auto* row = std::ranges::find(kSteps, type, &StepRow::name); row != std::end(kSteps)) {
+    out.push_back(row->step);
   } else {
     fail(ErrorKind::kUnsupported, "{}: normalizer '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase and Sequence",
          origin, type);

@@ -24,8 +24,6 @@ constexpr std::array<std::string_view, 35> kProperties{
     "L",  "M",  "N",  "P",  "S",  "Z",  "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me",  "Nd",       "Nl",       "No",    "Pc",
     "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Han", "Hiragana", "Katakana", "Hangul"};
 
-std::string hex_escape(char32_t c) { return format("\\x{{{:X}}}", static_cast<std::uint64_t>(c)); }
-
 bool is_alphanumeric(char32_t c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 /// The ranges that `property` gained after Unicode 14, as members of a class.
@@ -34,7 +32,7 @@ std::string recent_members(std::string_view property) {
   for (const RecentRange& range : recent_ranges()) {
     const bool is_member =
         range.property == property || (property.size() == 1 && range.property.size() == 2 && range.property[0] == property[0]);
-    if (is_member) out += hex_escape(range.first) + "-" + hex_escape(range.last);
+    if (is_member) out += literal(range.first) + "-" + literal(range.last);
   }
   return out;
 }
@@ -272,12 +270,8 @@ class Translator {
   void check_case_folding() const {
     if (!has_caseless_) return;
     std::string lower;
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(pattern_.size());) {
-      const CodePoint point = code_point_at(pattern_, i);
-      append_lowercase(lower, point.value);
-      if (point.value >= 0x80) refuse("(?i:...) together with letters outside ASCII");
-      i += point.num_bytes;
-    }
+    if (!is_ascii(pattern_)) refuse("(?i:...) together with letters outside ASCII");
+    for_each_character(pattern_, [&](std::string_view, char32_t c) { append_lowercase(lower, c); });
     for (const std::string_view pair : {"ss", "ff", "fi", "fl", "st"}) {
       if (lower.find(pair) != std::string::npos) refuse("(?i:...) together with '" + std::string(pair) + "'");
     }

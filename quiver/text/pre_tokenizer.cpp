@@ -35,15 +35,13 @@ void cut_at_matches(const SplitStep& step, std::string_view piece, std::vector<P
 void cut_at_digits(std::string_view piece, std::vector<Part>& out) {
   const auto size = static_cast<std::int64_t>(piece.size());
   std::int64_t start = 0;
-  for (std::int64_t i = 0; i < size;) {
-    const CodePoint point = code_point_at(piece, i);
-    if (is_numeric(point.value)) {
-      if (i > start) out.push_back({start, i, false});
-      out.push_back({i, i + point.num_bytes, true});
-      start = i + point.num_bytes;
-    }
-    i += point.num_bytes;
-  }
+  for_each_character(piece, [&](std::string_view bytes, char32_t c) {
+    if (!is_numeric(c)) return;
+    const std::int64_t begin = bytes.data() - piece.data();
+    if (begin > start) out.push_back({start, begin, false});
+    start = begin + std::ssize(bytes);
+    out.push_back({begin, start, true});
+  });
   if (start < size) out.push_back({start, size, false});
 }
 

@@ -11,30 +11,8 @@
 namespace quiver::text {
 namespace {
 
-constexpr char32_t kCapitalSigma = 0x3A3;
-constexpr char32_t kFinalSigma = 0x3C2;
-
 /// \w of Python's regular expressions.
 bool is_python_word(char32_t c) { return is_letter(c) || is_numeric(c) || c == '_'; }
-
-/// valid: UTF-8.
-std::string lowercase(std::string_view valid) {
-  const auto size = static_cast<std::int64_t>(valid.size());
-  std::string lower;
-  bool after_letter = false;
-  for (std::int64_t i = 0; i < size;) {
-    const auto [c, num_bytes] = code_point_at(valid, i);
-    i += num_bytes;
-    const bool before_letter = i < size && is_letter(code_point_at(valid, i).value);
-    if (c == kCapitalSigma && after_letter && !before_letter) {
-      append_utf8(lower, kFinalSigma);
-    } else {
-      append_lowercase(lower, c);
-    }
-    after_letter = is_letter(c);
-  }
-  return lower;
-}
 
 }  // namespace
 

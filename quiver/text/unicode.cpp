@@ -21,6 +21,22 @@ constexpr Range kAfterUnicode9[] = {
 #include "quiver/text/unicode_after9.inc"
 };
 
+/// Categories of utf8proc as bits.
+constexpr std::uint32_t bits_of(std::initializer_list<utf8proc_category_t> categories) {
+  std::uint32_t bits = 0;
+  for (const auto category : categories) bits |= 1U << category;
+  return bits;
+}
+constexpr std::uint32_t kLetters =
+    bits_of({UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LL, UTF8PROC_CATEGORY_LT, UTF8PROC_CATEGORY_LM, UTF8PROC_CATEGORY_LO});
+constexpr std::uint32_t kNumbers = bits_of({UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_NO});
+constexpr std::uint32_t kWords = kLetters | bits_of({UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_MC, UTF8PROC_CATEGORY_ME, UTF8PROC_CATEGORY_ND,
+                                                     UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_PC});
+constexpr std::uint32_t kUnprintable = bits_of({UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CF, UTF8PROC_CATEGORY_CS, UTF8PROC_CATEGORY_CO,
+                                                UTF8PROC_CATEGORY_CN, UTF8PROC_CATEGORY_ZL, UTF8PROC_CATEGORY_ZP, UTF8PROC_CATEGORY_ZS});
+
+bool has_category(char32_t c, std::uint32_t bits) { return (bits >> utf8proc_category(static_cast<utf8proc_int32_t>(c)) & 1U) != 0; }
+
 bool is_recent(char32_t c, std::string_view first_letters, std::string_view categories) {
   if (c < 0x897) return false;  // the first of the table
   for (const RecentRange& range : kRecent) {
@@ -64,48 +80,23 @@ bool is_white_space(char32_t c) {
 
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO: return true;
-    default:
-      // Rust's standard library is of Unicode 17 already, which has two more ranges of digits.
-      return is_recent(c, "N", "") || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
-  }
+  // Rust's standard library is of Unicode 17 already, which has two more ranges of digits.
+  return has_category(c, kNumbers) || is_recent(c, "N", "") || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
 }
 
 bool is_word(char32_t c) {
   if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default:
-      // The symbols with the property Alphabetic, and the join controls.
-      return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-             (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D || is_recent(c, "LM", "Nd Nl Pc");
-  }
+  // The symbols with the property Alphabetic, and the join controls.
+  return has_category(c, kWords) || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+         (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D || is_recent(c, "LM", "Nd Nl Pc");
 }
 
 bool is_letter(char32_t c) {
   if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: return true;
-    default: return is_recent(c, "L", "");
-  }
+  return has_category(c, kLetters) || is_recent(c, "L", "");
 }
+
+bool is_printable(char32_t c) { return c == ' ' || !has_category(c, kUnprintable); }
 
 void append_lowercase(std::string& out, char32_t c) {
   if (c < 0x80) {
@@ -133,6 +124,21 @@ void append_lowercase(std::string& out, char32_t c) {
   append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
 }
 
+std::string lowercase(std::string_view text) {
+  constexpr char32_t kCapitalSigma = 0x3A3;
+  constexpr char32_t kFinalSigma = 0x3C2;
+  std::string out;
+  for_each_character(text, [&](std::string_view bytes, char32_t c) {
+    if (c != kCapitalSigma) return append_lowercase(out, c);
+    const auto begin = bytes.data() - text.data();
+    const auto end = begin + std::ssize(bytes);
+    const bool after_letter = begin > 0 && is_letter(code_point_before(text, begin).value);
+    const bool before_letter = end < std::ssize(text) && is_letter(code_point_at(text, end).value);
+    after_letter && !before_letter ? append_utf8(out, kFinalSigma) : append_lowercase(out, c);
+  });
+  return out;
+}
+
 bool is_unknown_to_normal_forms(char32_t c) {
   if (c < kAfterUnicode9[0].first) return false;
   const auto* next = std::upper_bound(std::begin(kAfterUnicode9), std::end(kAfterUnicode9), c,
@@ -147,14 +153,12 @@ std::string_view byte_spelling(std::uint8_t byte) { return byte_table().spelling
 std::optional<std::string> bytes_of_spelling(std::string_view spelling) {
   const ByteTable& table = byte_table();
   std::string out;
-  const auto size = static_cast<std::int64_t>(spelling.size());
-  for (std::int64_t i = 0; i < size;) {
-    const CodePoint point = code_point_at(spelling, i);
-    if (point.value >= table.byte.size() || table.byte[point.value] < 0) return std::nullopt;
-    out.push_back(static_cast<char>(table.byte[point.value]));
-    i += point.num_bytes;
-  }
-  return out;
+  bool is_known = true;
+  for_each_character(spelling, [&](std::string_view, char32_t c) {
+    is_known = is_known && c < table.byte.size() && table.byte[c] >= 0;
+    if (is_known) out.push_back(static_cast<char>(table.byte[c]));
+  });
+  return is_known ? std::optional(out) : std::nullopt;
 }
 
 }  // namespace quiver::text

@@ -19,6 +19,11 @@ bool is_numeric(char32_t c);
 bool is_word(char32_t c);
 /// Unicode's categories Lu, Ll, Lt, Lm and Lo.
 bool is_letter(char32_t c);
+/// Python's str.isprintable of one character.
+bool is_printable(char32_t c);
+/// `text`, which must be valid UTF-8, in lower case as Python's str.lower gives it: a capital sigma after a letter and not before one
+/// becomes a final sigma.
+std::string lowercase(std::string_view text);
 /// Rust's char::to_lowercase.
 void append_lowercase(std::string& out, char32_t c);
 /// True if the normal forms of `tokenizers`, which are those of Unicode 9, leave `c` alone although later versions of
