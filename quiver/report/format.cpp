@@ -1,5 +1,6 @@
 #include "quiver/report/format.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -169,6 +170,15 @@ std::string escape(std::string_view text) {
     }
   }
   return result;
+}
+
+std::int64_t packed_share(double share) { return std::isnan(share) ? 0 : std::lround(std::clamp(share, 0.0, 1.0) * 4095); }
+
+void append_share(std::string& text, double share) {
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const auto value = static_cast<std::size_t>(packed_share(share));
+  text += kLetters[value / 64];
+  text += kLetters[value % 64];
 }
 
 std::string script_json(const nlohmann::json& value) {

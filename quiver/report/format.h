@@ -40,6 +40,10 @@ std::string shorten(std::string_view text, std::int64_t width);
 /// Text for HTML, in elements and in quoted attributes: & < > " ' escaped, control characters (but
 /// tabs and line breaks) and bytes that are not UTF-8 replaced by U+FFFD.
 std::string escape(std::string_view text);
+/// A share in 4095ths, as scripts of pages read it: NaN is 0.
+std::int64_t packed_share(double share);
+/// Appends it as two letters of 6 bits: a tenth of the size of decimal JSON.
+void append_share(std::string& text, double share);
 /// JSON for a <script> element: no <, > or & remains, so that no text can close the element or open
 /// a comment.
 std::string script_json(const nlohmann::json& value);

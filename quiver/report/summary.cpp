@@ -15,12 +15,6 @@ std::string with_unit(const std::string& value, const Metric& metric) {
   return metric.unit.empty() ? value : value + " " + escape(metric.unit);
 }
 
-std::int64_t count_tasks(const Results& results, std::string_view kind) {
-  std::int64_t count = 0;
-  for (const auto& task : results.tasks) count += task.kind == kind ? 1 : 0;
-  return count;
-}
-
 std::string section_phrase(const Results& results, const std::string& section) {
   const auto tasks = count_tasks(results, section);
   const auto how_many = tasks > 0 ? count_text(tasks) + " " : std::string();

@@ -39,18 +39,18 @@ class Svg {
   /// `description` is read to those who cannot see the picture.
   Svg(double width, double height, std::string_view css_class, std::string_view description);
 
-  Svg& rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title = "");
-  Svg& line(double x1, double y1, double x2, double y2, std::string_view css_class);
-  Svg& circle(double x, double y, double radius, std::string_view css_class, std::string_view title = "");
-  Svg& text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor = Anchor::kStart,
+  void rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title = "");
+  void line(double x1, double y1, double x2, double y2, std::string_view css_class);
+  void circle(double x, double y, double radius, std::string_view css_class, std::string_view title = "");
+  void text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor = Anchor::kStart,
             std::string_view title = "");
   /// Text that reads upwards from (x, y).
-  Svg& upward_text(double x, double y, std::string_view content, std::string_view css_class);
-  Svg& polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title = "");
+  void upward_text(double x, double y, std::string_view content, std::string_view css_class);
+  void polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title = "");
   /// A path of M, h, v, z commands and the like.
-  Svg& path(std::string_view commands, std::string_view css_class);
+  void path(std::string_view commands, std::string_view css_class);
   /// An id and further attributes of the <svg> element, for a script to find it by.
-  Svg& attribute(std::string_view name, std::string_view value);
+  void attribute(std::string_view name, std::string_view value);
 
   std::string str() const;
 

@@ -22,15 +22,9 @@ std::vector<Column> columns_of(const Results& results) {
   std::vector<Column> columns;
   for (const auto& section : sections_of(results)) {
     for (const auto& name : metrics_of(results, section)) {
-      double largest = 0;
-      for (const auto& row : results.summary) {
-        if (row.section == section && row.metric == name && !std::isnan(row.mean)) {
-          largest = std::max(largest, std::abs(row.mean));
-        }
-      }
       columns.push_back({.section = section,
                          .metric = &results.metric(name),
-                         .decimals = decimals_for(largest),
+                         .decimals = decimals_of(results, section, name),
                          .best = best_of(results, section, name)});
     }
   }
@@ -53,10 +47,8 @@ std::string metric_heading(const Metric& metric) {
 }
 
 std::string difference_cell(const Metric& metric, const Difference& d, int decimals) {
-  const bool excludes = d.excludes_zero() && metric.better != Better::kUnknown;
-  const bool better = excludes && metric.prefers(d.mean, 0);
-  const char* css = !excludes ? "unsure" : better ? "better" : "worse";
-  const char* mark = !excludes ? "" : better ? "\xE2\x96\xB2 " : "\xE2\x96\xBC ";
+  const auto css = verdict(metric, d);
+  const char* mark = css == "better" ? "\xE2\x96\xB2 " : css == "worse" ? "\xE2\x96\xBC " : "";
   return format("<div class=\"delta {}\"><b>{}{}</b> <span class=\"ci\">[{}, {}]</span></div>", css, mark, signed_text(d.mean, decimals),
                 signed_text(d.low, decimals), signed_text(d.high, decimals));
 }
@@ -195,12 +187,8 @@ std::string task_tables(const Results& results) {
   std::vector<const Task*> all;
   for (const auto& task : results.tasks) all.push_back(&task);
   for (const auto& task : others) all.push_back(&task);
-  std::vector<std::string> kinds;
-  for (const auto* task : all) {
-    if (std::ranges::find(kinds, task->kind) == kinds.end()) kinds.push_back(task->kind);
-  }
   std::string html;
-  for (const auto& kind : kinds) {
+  for (const auto& kind : distinct(all, &Task::kind)) {
     for (const auto& metric : results.metrics) {
       TaskTable table{.metric = &metric, .tasks = {}, .methods = {}, .rows = {}};
       for (const auto& row : results.per_task) {

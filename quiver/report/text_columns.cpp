@@ -1,5 +1,7 @@
 #include "quiver/report/text_columns.h"
 
+#include "quiver/base/error.h"
+
 namespace quiver::report {
 namespace {
 
@@ -60,6 +62,18 @@ const char* direction(const Metric& metric) {
     case Better::kUnknown: break;
   }
   return "";
+}
+
+std::string mark_of(const Metric& metric, const std::optional<Difference>& difference) {
+  const auto how = difference ? verdict(metric, *difference) : "unsure";
+  return how == "better" ? " \xE2\x96\xB2" : how == "worse" ? " \xE2\x96\xBC" : "  ";
+}
+
+std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals) {
+  const auto& d = difference_of(row);
+  if (!d) return "";
+  return format("{} [{}, {}]{}", signed_text(d->mean, decimals), signed_text(d->low, decimals), signed_text(d->high, decimals),
+                mark_of(metric, d));
 }
 
 }  // namespace quiver::report
