@@ -1,6 +1,5 @@
 #include "quiver/recipes/adapt.h"
 
-#include <algorithm>
 
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"

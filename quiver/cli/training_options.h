@@ -1,7 +1,6 @@
 // The options of everything that trains.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 

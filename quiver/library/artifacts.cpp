@@ -1,5 +1,4 @@
 // The artifacts of a library: tensors that can be computed again.
-#include <algorithm>
 
 #include "quiver/base/error.h"
 #include "quiver/library/library.h"

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "quiver/adapters/lora.h"
 #include "quiver/merge/dare.h"

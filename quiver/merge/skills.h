@@ -8,7 +8,6 @@
 #include <map>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "quiver/adapters/lora.h"
 #include "quiver/base/random.h"

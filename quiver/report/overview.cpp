@@ -1,5 +1,4 @@
 // overview_text of text_columns.h.
-#include <cmath>
 
 #include "quiver/base/error.h"
 #include "quiver/report/text_columns.h"

@@ -1,7 +1,6 @@
 #include "quiver/report/parts.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <numeric>

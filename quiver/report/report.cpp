@@ -1,6 +1,5 @@
 #include "quiver/report/report.h"
 
-#include <cstdint>
 #include <vector>
 
 #include "quiver/base/error.h"

@@ -1,6 +1,5 @@
 // Where the router sends the tasks: routing_part of parts.h.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>

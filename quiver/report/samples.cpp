@@ -1,6 +1,5 @@
 // Generations, settings and the comparison of several results: the rest of tables.h.
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 

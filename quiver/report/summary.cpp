@@ -1,6 +1,5 @@
 // The words of a report: summary_paragraph and facts_line of tables.h.
 #include <cmath>
-#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/report/format.h"

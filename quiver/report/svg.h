@@ -2,7 +2,6 @@
 // class, so that a chart follows the reader's dark or light mode.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
