@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,10 @@ namespace quiver::adapters {
 
 /// alpha / r, or alpha / sqrt(r) if rank-stabilised: the one place where a LoRA's scaling is computed.
 double scaling(double alpha, std::int64_t rank, bool use_rslora);
+
+struct LoraAdapter;
+/// Whether every lora_b is 0: an adapter as it was before its first step of training. A DoRA's magnitude is not looked at.
+bool changes_nothing(const LoraAdapter& adapter);
 
 /// One low-rank update of a linear weight,
 ///
@@ -79,9 +84,6 @@ struct LoraAdapter {
 void refuse_dora(const LoraAdapter& adapter, const char* what);
 /// Throws kUsage, naming the adapter, the path and what was asked of it, for factors that are NaN or infinite.
 void refuse_not_finite(const LoraAdapter& adapter, const char* what);
-
-/// Whether every lora_b is 0: an adapter as it was before its first step of training. A DoRA's magnitude is not looked at.
-bool changes_nothing(const LoraAdapter& adapter);
 
 /// W + delta_w, its rows scaled to the magnitude of a DoRA, computed in float32 (float64 if either is), in the dtype and on the device of
 /// `weight` [d_out, d_in]. Throws kMismatch unless the shapes agree.

@@ -12,8 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Keys that change nothing for a finished adapter over linear layers, or are read below.
-/// init_lora_weights is judged on its own.
+/// Keys that change nothing for a finished adapter over linear layers, or are read below. init_lora_weights is judged on its own.
 constexpr std::string_view kHarmless[] = {"alpha_pattern",
                                           "auto_mapping",
                                           "base_model_name_or_path",

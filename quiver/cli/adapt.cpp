@@ -1,6 +1,5 @@
 #include "quiver/recipes/adapt.h"
 
-
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/method_flags.h"

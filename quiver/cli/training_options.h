@@ -1,6 +1,7 @@
 // The options of everything that trains.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 

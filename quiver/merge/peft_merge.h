@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "quiver/adapters/lora.h"
 #include "quiver/merge/dare.h"

@@ -8,6 +8,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "quiver/adapters/lora.h"
 #include "quiver/base/random.h"

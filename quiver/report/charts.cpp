@@ -191,8 +191,7 @@ std::vector<Line> drawable_lines(const std::vector<const Curve*>& curves) {
   return lines;
 }
 
-/// The labels of the curves' ends: all, or those of the lowest, the median (drawn here) and the
-/// highest.
+/// The labels of the curves' ends: all, or those of the lowest, the median (drawn here) and the highest.
 std::vector<EndLabel> end_labels(Svg& svg, const std::vector<Line>& lines, const Frame& frame) {
   std::vector<EndLabel> labels;
   const auto add = [&](const Points& points, const std::string& text, const char* css_class) {

@@ -19,8 +19,7 @@ struct Range {
   char32_t first, last;
 };
 
-// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a
-// table.
+// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a table.
 constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115F},
                                           {0x2E80, 0x303E},
                                           {0x3041, 0x33FF},

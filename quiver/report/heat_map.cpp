@@ -36,8 +36,7 @@ Layout layout_of(const HeatMap& map) {
   Layout layout{};
   layout.cell_width = std::clamp(std::floor(820 / columns), 3.0, columns <= 16 ? 44.0 : 20.0);
   layout.cell_height = std::clamp(std::floor(1000 / rows), 3.0, 16.0);
-  // Square cells read as a matrix, unless there are so few columns that the map would be a thin
-  // strip.
+  // Square cells read as a matrix, unless there are so few columns that the map would be a thin strip.
   if (columns > 16) layout.cell_width = layout.cell_height = std::max(3.0, std::min(layout.cell_width, 16.0));
   layout.row_names = layout.cell_height >= kSmallestLabelledCell;
   layout.column_names = layout.cell_width >= kSmallestLabelledCell;

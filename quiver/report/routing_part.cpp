@@ -37,8 +37,7 @@ std::int64_t cluster_of(const Results& results, const std::string& adapter) {
   return found == names.end() ? kUnclustered : results.clusters.labels[static_cast<std::size_t>(found - names.begin())];
 }
 
-/// A task's own adapter has its name or, in a library of clusters, that of its cluster: "3" or
-/// "cluster-3".
+/// A task's own adapter has its name or, in a library of clusters, that of its cluster: "3" or "cluster-3".
 bool is_own(const Task* task, const std::string& task_name, const std::string& adapter) {
   if (adapter == task_name) return true;
   if (task == nullptr || task->group.empty() || !adapter.ends_with(task->group)) return false;
@@ -192,8 +191,7 @@ HeatMap first_layer_map(const View& view, const std::string& id, double high) {
   return map;
 }
 
-/// Layers by adapters of one task: drawn here for the first, recoloured by the page's script for
-/// the one selected.
+/// Layers by adapters of one task: drawn here for the first, recoloured by the page's script for the one selected.
 std::string layer_view(const View& view, const std::string& id) {
   const auto& layers = view.rows.front().routing->layers;
   const auto cells = static_cast<std::int64_t>(layers.size() * view.columns.size());

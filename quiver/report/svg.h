@@ -23,16 +23,14 @@ struct Scale {
   double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
 };
 
-/// About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]. Empty
-/// unless low < high.
+/// About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]. Empty unless low < high.
 std::vector<double> round_ticks(double low, double high, int count);
 /// Decimals that tell ticks apart which are `step` apart.
 int tick_decimals(const std::vector<double>& ticks);
 
 enum class Anchor { kStart, kMiddle, kEnd };
 
-/// An SVG picture under construction. Text and titles are escaped here; classes are the caller's
-/// own words.
+/// An SVG picture under construction. Text and titles are escaped here; classes are the caller's own words.
 class Svg {
  public:
   /// `description` is read to those who cannot see the picture.

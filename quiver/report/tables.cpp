@@ -32,12 +32,9 @@ std::vector<Column> columns_of(const Results& results) {
 }
 
 const char* arrow_of(const Metric& metric) {
-  switch (metric.better) {
-    case Better::kLower: return " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>";
-    case Better::kHigher: return " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
-    case Better::kUnknown: break;
-  }
-  return "";
+  if (metric.better == Better::kUnknown) return "";
+  return metric.better == Better::kLower ? " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>"
+                                         : " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
 }
 
 std::string metric_heading(const Metric& metric) {
@@ -131,9 +128,7 @@ std::string task_line(const TaskTable& table, const Task& task, int decimals) {
 
 std::string task_table(const TaskTable& table) {
   double largest = 0;
-  for (const auto& [key, row] : table.rows) {
-    if (!std::isnan(row->mean)) largest = std::max(largest, std::abs(row->mean));
-  }
+  for (const auto& [key, row] : table.rows) largest = std::isnan(row->mean) ? largest : std::max(largest, std::abs(row->mean));
   const int decimals = decimals_for(largest);
   std::string html = "<div class=\"scroll tall\"><table class=\"data sortable\"><thead><tr>";
   html += sort_heading("Task", "first") + sort_heading("n", "num", "samples");
@@ -217,9 +212,8 @@ std::string training_table(const Results& results) {
   if (results.training.empty()) return "";
   std::string html =
       "<details><summary>Every adapter's training</summary><div class=\"scroll tall\"><table class=\"data sortable\"><thead><tr>";
-  html += sort_heading("Adapter", "first") + sort_heading("Kind", "") + sort_heading("Rows", "num") + sort_heading("Tokens", "num") +
-          sort_heading("Time", "num") + sort_heading("Tokens/s", "num") + sort_heading("First loss", "num") +
-          sort_heading("Last loss", "num");
+  html += sort_heading("Adapter", "first") + sort_heading("Kind", "");
+  for (const char* figure : {"Rows", "Tokens", "Time", "Tokens/s", "First loss", "Last loss"}) html += sort_heading(figure, "num");
   html += "</tr></thead><tbody>";
   for (const auto& curve : results.training) {
     const double first = curve.loss.empty() ? std::nan("") : curve.loss.front();

@@ -56,12 +56,7 @@ std::string wrapped(const std::string& text, std::int64_t width) {
 }
 
 const char* direction(const Metric& metric) {
-  switch (metric.better) {
-    case Better::kLower: return " \xE2\x86\x93";
-    case Better::kHigher: return " \xE2\x86\x91";
-    case Better::kUnknown: break;
-  }
-  return "";
+  return metric.better == Better::kLower ? " \xE2\x86\x93" : metric.better == Better::kHigher ? " \xE2\x86\x91" : "";
 }
 
 std::string mark_of(const Metric& metric, const std::optional<Difference>& difference) {

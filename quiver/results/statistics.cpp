@@ -63,8 +63,7 @@ double student_t_upper(double tail, double degrees) {
     high *= 2;
     if (!std::isfinite(high)) return high;  // beyond every number: few degrees of freedom, a tiny tail
   }
-  // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's
-  // method, and sure.
+  // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's method, and sure.
   for (;;) {
     const double middle = low + (high - low) / 2;
     if (middle <= low || middle >= high) return high;
