@@ -2,8 +2,6 @@
 
 #include <torch/utils.h>
 
-#include <utility>
-
 #include "quiver/backend/low_rank.h"
 #include "quiver/base/error.h"
 #include "quiver/tensor/tensor.h"

@@ -66,13 +66,11 @@ nn::LinearMap attach(const nn::LinearMap& linears, const LoraAdapter& adapter) {
       fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
     }
     auto& linear = found->second;
-    nn::UpdatePtr update;
     if (pair.magnitude().defined()) {
-      update = std::make_shared<DoraUpdate>(linear, pair);
+      linear = linear.with(std::make_shared<DoraUpdate>(linear, pair));
     } else {
-      update = std::make_shared<LoraUpdate>(linear, pair);
+      linear = linear.with(std::make_shared<LoraUpdate>(linear, pair));
     }
-    linear = linear.with(std::move(update));
   }
   return adapted;
 }

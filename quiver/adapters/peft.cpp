@@ -8,7 +8,6 @@
 #include <set>
 
 #include "quiver/adapters/peft_config.h"
-#include "quiver/adapters/peft_config_text.h"
 #include "quiver/adapters/peft_names.h"
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
@@ -270,7 +269,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
   if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;
   if (!adapter.prompt_format.empty()) metadata[kPromptFormatKey] = adapter.prompt_format;
-  io::write_file_atomic(folder / kPeftConfigFile, peft_config_text(adapter, module_of));
+  io::write_file_atomic(folder / kPeftConfigFile, peft_config_text(adapter));
   tensor::save_tensors(folder / kPeftTensorsFile, tensors, metadata);
   io::write_file_atomic(folder / "README.md", model_card(adapter));
 }

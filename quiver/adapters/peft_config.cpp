@@ -12,8 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Keys that change nothing for a finished adapter over linear layers, or are read below.
-/// init_lora_weights is judged on its own.
+/// Keys that change nothing for a finished adapter over linear layers, or are read below. init_lora_weights is judged on its own.
 constexpr std::string_view kHarmless[] = {"alpha_pattern",
                                           "auto_mapping",
                                           "base_model_name_or_path",
@@ -211,11 +210,6 @@ void check_layers(const json& config, std::string_view origin) {
   }
 }
 
-std::vector<std::string> sorted(std::vector<std::string> names) {
-  std::ranges::sort(names);
-  return names;
-}
-
 /// "all-linear", in any case, as PEFT reads it.
 bool is_all_linear(const json& config) {
   if (!is_given(config, "target_modules") || !config["target_modules"].is_string()) return false;
@@ -237,6 +231,12 @@ std::optional<std::int64_t> layer_number(std::string_view digits, const std::str
   return number;
 }
 
+template <typename Value>
+Value first_match(const std::vector<ModulePattern<Value>>& patterns, const std::string& module, Value otherwise) {
+  const auto found = std::ranges::find_if(patterns, [&](const auto& entry) { return entry.pattern.match(module); });
+  return found == patterns.end() ? otherwise : found->value;
+}
+
 }  // namespace
 
 bool ModuleSelection::matches(const std::string& path) const {
@@ -244,19 +244,9 @@ bool ModuleSelection::matches(const std::string& path) const {
   return std::ranges::any_of(tails, [&](const auto& tail) { return path == tail || path.ends_with("." + tail); });
 }
 
-std::int64_t PeftConfig::rank_of(const std::string& module) const {
-  for (const auto& entry : rank_pattern) {
-    if (entry.pattern.match(module)) return entry.value;
-  }
-  return options.rank;
-}
+std::int64_t PeftConfig::rank_of(const std::string& module) const { return first_match(rank_pattern, module, options.rank); }
 
-double PeftConfig::alpha_of(const std::string& module) const {
-  for (const auto& entry : alpha_pattern) {
-    if (entry.pattern.match(module)) return entry.value;
-  }
-  return options.alpha;
-}
+double PeftConfig::alpha_of(const std::string& module) const { return first_match(alpha_pattern, module, options.alpha); }
 
 bool PeftConfig::selects(const std::string& module) const {
   if (exclude_modules.matches(module)) return false;
@@ -306,7 +296,8 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
     options.target_modules = {"all-linear"};
   } else if (is_given(config, "target_modules")) {
     result.target_modules = selection(config, "target_modules", origin);
-    options.target_modules = sorted(result.target_modules->tails);
+    options.target_modules = result.target_modules->tails;
+    std::ranges::sort(options.target_modules);
   }
   result.exclude_modules = selection(config, "exclude_modules", origin);
   result.layers_to_transform = integer_list(config, "layers_to_transform", origin);

@@ -1,11 +1,10 @@
-#include "quiver/adapters/peft_config_text.h"
-
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "quiver/adapters/peft_config.h"
+#include "quiver/adapters/peft_names.h"
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 
@@ -57,7 +56,7 @@ struct PairSizes {
   std::map<std::string, PairSize> by_module;
 };
 
-PairSizes sizes_of(const LoraAdapter& adapter, ModuleOf module_of) {
+PairSizes sizes_of(const LoraAdapter& adapter) {
   PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }),
                   .use_dora = std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.second.magnitude().defined(); }),
                   .by_module = {}};
@@ -129,10 +128,10 @@ void set_targets(json& config, const LoraAdapter& adapter, const PairSizes& size
 
 }  // namespace
 
-std::string peft_config_text(const LoraAdapter& adapter, ModuleOf module_of) {
+std::string peft_config_text(const LoraAdapter& adapter) {
   const auto origin = format("the configuration of adapter '{}'", adapter.name);
   auto config = adapter.peft_config.empty() ? default_config() : io::parse_json(adapter.peft_config, origin);
-  const auto sizes = sizes_of(adapter, module_of);
+  const auto sizes = sizes_of(adapter);
   set(config, "use_rslora", sizes.use_rslora);
   set(config, "use_dora", sizes.use_dora);
   set(config, "lora_dropout", adapter.options.dropout);

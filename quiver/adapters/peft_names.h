@@ -1,9 +1,11 @@
-// Names of modules and lists of names, shared by the sources of peft.h.
+// Names of modules, lists of names and the text of a configuration: shared by the sources of peft.h.
 #pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "quiver/adapters/lora.h"
 
 namespace quiver::adapters {
 
@@ -16,5 +18,9 @@ std::string module_of(const std::string& path);
 
 /// "'a', 'b', 'c' and 5 more".
 std::string listed(const std::vector<std::string>& names);
+
+/// adapter_config.json of an adapter, indented as PEFT does, without a final newline. What adapter.peft_config says beyond PeftConfig is
+/// kept, and so are its patterns and targets if they are true of the pairs.
+std::string peft_config_text(const LoraAdapter& adapter);
 
 }  // namespace quiver::adapters

@@ -1,7 +1,5 @@
 #include "quiver/recipes/adapt.h"
 
-#include <algorithm>
-
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/method_flags.h"
@@ -71,10 +69,6 @@ void run(AdaptOptions& options) {
   io::WorkFolder(setup.work).remove();
   auto summary = adapted.summary;
   summary["path"] = options.output;
-  if (options.common.json) {
-    print_json(summary);
-    return;
-  }
   std::string text = format("{} adapted to {} by {}", options.output, setup.training.tasks.front(), setup.method);
   if (summary.contains("training")) {
     const auto& training = summary["training"];
@@ -87,34 +81,28 @@ void run(AdaptOptions& options) {
     text += format(": {} evaluations, objective {:.4f}", summary["search"]["evaluations"].get<std::int64_t>(),
                    summary["search"]["value"].get<double>());
   }
-  print_text(text + "\n");
+  print_result(options.common, summary, text + "\n");
 }
 
 }  // namespace
 
 /// quiver adapt --library L --method mean --data DIR --task T --output DIR
 void add_adapt_command(CLI::App& app) {
-  auto options = std::make_shared<AdaptOptions>();
-  options->training.data = "data/heldout_sni";
-  auto* command =
-      app.add_subcommand("adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  command->add_option("--data", options->training.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
-  command->add_option("--task", options->training.tasks, "The task to adapt to")->required();
-  command
-      ->add_option("--method", options->setup.method,
-                   "fresh, shared, mean, poly, polyz, mhr, mhrz, weights, lorahub or pi-tuning ('quiver methods')")
-      ->capture_default_str();
-  command->add_option("--library", options->training.library, "The library to start from (all but fresh)");
-  command->add_option("--adapters", options->setup.members.names, "Adapters of the library to use (default: the private and imported ones)")
+  auto [command, options] = add_verb<AdaptOptions>(
+      app, "adapt", "Learn a new task from some rows of it, starting from a library; makes one adapter, a PEFT folder", Reads::kText, run);
+  options.training.data = "data/heldout_sni";
+  command.add_option("--data", options.training.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst");
+  command.add_option("--task", options.training.tasks, "The task to adapt to")->default_str("")->required();
+  command.add_option("--method", options.setup.method,
+                     "fresh, shared, mean, poly, polyz, mhr, mhrz, weights, lorahub or pi-tuning ('quiver methods')");
+  command.add_option("--library", options.training.library, "The library to start from (all but fresh)");
+  command.add_option("--adapters", options.setup.members.names, "Adapters of the library to use (default: the private and imported ones)")
       ->delimiter(',');
-  command->add_option("--kind", options->setup.members.kind, "Use the library's adapters of this kind: private, cluster, poly, ...");
-  command->add_option("--output", options->output, "The PEFT folder to write; an interrupted run goes on from OUTPUT.parts")->required();
-  add_method_flags(*command, methods::learning_methods(), options->flags);
-  add_training_settings(*command, options->training);
-  command->parse_complete_callback([command, options] { check_options(*command, *options); });
-  command->callback([options] { run(*options); });
+  command.add_option("--kind", options.setup.members.kind, "Use the library's adapters of this kind: private, cluster, poly, ...");
+  command.add_option("--output", options.output, "The PEFT folder to write; an interrupted run goes on from OUTPUT.parts")->required();
+  add_method_flags(command, methods::learning_methods(), options.flags);
+  add_training_settings(command, options.training);
+  command.parse_complete_callback([&command, &options] { check_options(command, options); });
 }
 
 }  // namespace quiver::cli

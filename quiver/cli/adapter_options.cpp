@@ -91,11 +91,10 @@ void add_member_options(CLI::App& command, methods::AdapterSource& source) {
 
 void add_library_options(CLI::App& command, AdapterOptions& options) {
   add_member_options(command, options.source);
-  command
-      .add_option("--method", options.method,
-                  "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists; with options of its own "
-                  "lag(shortlist=3), and of a kind cluster/lag")
-      ->capture_default_str();
+  command.add_option(
+      "--method", options.method,
+      "How to use the library: lag, arrow, mean, oracle=NAME, or another that 'quiver methods' lists; with options of its own "
+      "lag(shortlist=3), and of a kind cluster/lag");
   add_method_flags(command, methods::reuse_methods(), options.flags);
   command.parse_complete_callback([&command, &options] {
     if (options.source.library.empty()) return check_adapter_options(command, options, {});

@@ -9,10 +9,16 @@ namespace {
 
 using nlohmann::json;
 
+/// A verb's options, and the shape that it measures.
+template <typename Shape>
+struct BenchOptions {
+  CommonOptions common;
+  Shape shape{};
+};
+
 void print(const CommonOptions& common, json result, const std::string& text) {
-  if (!common.json) return print_text(text);
   result["machine"] = diagnostics::describe_machine();
-  print_json(result);
+  print_result(common, result, text);
 }
 
 double number(const json& result, const char* key) { return result.at(key).get<double>(); }
@@ -25,102 +31,86 @@ std::string describe(const json& result) {
                 100 * number(result, "of_gemm"));
 }
 
-void add_gemm(CLI::App& bench) {
-  struct Options {
-    CommonOptions common;
-    std::int64_t rows = 2048;
-  };
-  auto options = std::make_shared<Options>();
-  auto* command = bench.add_subcommand("gemm", "Rate of plain matrix products in the shapes of the default base model");
-  add_common_options(*command, options->common, /*with_base=*/false);
-  command->add_option("--rows", options->rows, "Rows of the left side")->check(at_least(1))->capture_default_str();
-  command->callback([options] {
-    const auto result = diagnostics::bench_gemm(options->common.placement(), options->rows);
-    print(options->common, result,
-          format("{:.0f} GFLOP/s over {} shapes of {} rows\n", number(result, "gflops"), result["shapes"].size(), options->rows));
-  });
+void add_count(CLI::App& command, const char* name, std::int64_t& value, const char* help) {
+  command.add_option(name, value, help)->check(at_least(1));
 }
 
-void add_count(CLI::App& command, const char* name, std::int64_t& value, const char* help) {
-  command.add_option(name, value, help)->check(at_least(1))->capture_default_str();
+void run_gemm(BenchOptions<std::int64_t>& options) {
+  const auto result = diagnostics::bench_gemm(options.common.placement(), options.shape);
+  print(options.common, result,
+        format("{:.0f} GFLOP/s over {} shapes of {} rows\n", number(result, "gflops"), result["shapes"].size(), options.shape));
+}
+
+void run_attention(BenchOptions<diagnostics::AttentionBench>& options) {
+  const auto& s = options.shape;
+  if (s.num_heads % s.num_kv_heads != 0) fail(ErrorKind::kUsage, "{} heads cannot share {} key heads evenly", s.num_heads, s.num_kv_heads);
+  const auto result = diagnostics::bench_attention(options.common.placement(), s);
+  print(options.common, result, format("forward  {}\nbackward {}\n", describe(result["forward"]), describe(result["backward"])));
+}
+
+void run_train(BenchOptions<diagnostics::TrainingBench>& options) {
+  const auto base = options.common.load();
+  const auto result = diagnostics::bench_training(base.lm, options.shape);
+  print(options.common, result,
+        format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
+               number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
+}
+
+void run_routing(BenchOptions<diagnostics::RoutingBench>& options) {
+  const auto base = options.common.load();
+  const auto result = diagnostics::bench_routing(base.lm, options.shape);
+  const auto& over = result["over_base"];
+  print(options.common, result,
+        format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} "
+               "(base {:.0f} ms)\n",
+               options.shape.num_adapters, options.shape.top_k, number(over, "params"), number(over, "outputs"), number(over, "lag"),
+               1e3 * number(result["base"], "median")));
+}
+
+void add_gemm(CLI::App& bench) {
+  auto [command, options] = add_verb<BenchOptions<std::int64_t>>(
+      bench, "gemm", "Rate of plain matrix products in the shapes of the default base model", Reads::kNothing, run_gemm);
+  options.shape = 2048;
+  add_count(command, "--rows", options.shape, "Rows of the left side");
 }
 
 void add_attention(CLI::App& bench) {
-  struct Options {
-    CommonOptions common;
-    diagnostics::AttentionBench shape;
-  };
-  auto options = std::make_shared<Options>();
-  auto& shape = options->shape;
-  auto* command = bench.add_subcommand("attention", "Attention over a forest, forward and backward");
-  add_common_options(*command, options->common, /*with_base=*/false);
-  add_count(*command, "--trees", shape.trees, "Trees of the forest");
-  add_count(*command, "--shared", shape.shared, "Rows at the root of each");
-  add_count(*command, "--children", shape.children, "Segments below it");
-  add_count(*command, "--length", shape.length, "Rows of each");
-  add_count(*command, "--heads", shape.num_heads, "Query heads");
-  add_count(*command, "--kv-heads", shape.num_kv_heads, "Key heads, which divide them");
-  add_count(*command, "--head-dim", shape.head_dim, "Width of a head");
-  command->callback([options] {
-    const auto& s = options->shape;
-    if (s.num_heads % s.num_kv_heads != 0)
-      fail(ErrorKind::kUsage, "{} heads cannot share {} key heads evenly", s.num_heads, s.num_kv_heads);
-    const auto result = diagnostics::bench_attention(options->common.placement(), s);
-    print(options->common, result, format("forward  {}\nbackward {}\n", describe(result["forward"]), describe(result["backward"])));
-  });
+  auto [command, options] = add_verb<BenchOptions<diagnostics::AttentionBench>>(
+      bench, "attention", "Attention over a forest, forward and backward", Reads::kNothing, run_attention);
+  auto& shape = options.shape;
+  add_count(command, "--trees", shape.trees, "Trees of the forest");
+  add_count(command, "--shared", shape.shared, "Rows at the root of each");
+  add_count(command, "--children", shape.children, "Segments below it");
+  add_count(command, "--length", shape.length, "Rows of each");
+  add_count(command, "--heads", shape.num_heads, "Query heads");
+  add_count(command, "--kv-heads", shape.num_kv_heads, "Key heads, which divide them");
+  add_count(command, "--head-dim", shape.head_dim, "Width of a head");
 }
 
 void add_train(CLI::App& bench) {
-  struct Options {
-    CommonOptions common;
-    diagnostics::TrainingBench shape;
-  };
-  auto options = std::make_shared<Options>();
-  auto& shape = options->shape;
-  auto* command = bench.add_subcommand("train", "Optimiser steps on random sequences");
-  add_common_options(*command, options->common);
-  add_count(*command, "--batch-size", shape.batch_size, "Sequences");
-  add_count(*command, "--length", shape.length, "Tokens of each");
-  command->add_option("--shared", shape.shared, "Tokens that begin all of them")->check(at_least(0))->capture_default_str();
-  add_count(*command, "--labels", shape.num_targets, "Label tokens of each");
-  add_count(*command, "--rank", shape.rank, "r of every LoRA");
-  command->add_option("--target-modules", shape.target_modules, "Projections to adapt")->delimiter(',')->capture_default_str();
-  command->add_flag("--checkpoint-activations", shape.checkpoint_activations, "Compute activations twice instead of keeping them");
-  add_count(*command, "--steps", shape.steps, "Measured, after one that is not");
-  command->callback([options] {
-    const auto base = options->common.load();
-    const auto result = diagnostics::bench_training(base.lm, options->shape);
-    print(options->common, result,
-          format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
-                 number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
-  });
+  auto [command, options] =
+      add_verb<BenchOptions<diagnostics::TrainingBench>>(bench, "train", "Optimiser steps on random sequences", Reads::kBase, run_train);
+  auto& shape = options.shape;
+  add_count(command, "--batch-size", shape.batch_size, "Sequences");
+  add_count(command, "--length", shape.length, "Tokens of each");
+  command.add_option("--shared", shape.shared, "Tokens that begin all of them")->check(at_least(0));
+  add_count(command, "--labels", shape.num_targets, "Label tokens of each");
+  add_count(command, "--rank", shape.rank, "r of every LoRA");
+  command.add_option("--target-modules", shape.target_modules, "Projections to adapt")->delimiter(',');
+  command.add_flag("--checkpoint-activations", shape.checkpoint_activations, "Compute activations twice instead of keeping them");
+  add_count(command, "--steps", shape.steps, "Measured, after one that is not");
 }
 
 void add_routing(CLI::App& bench) {
-  struct Options {
-    CommonOptions common;
-    diagnostics::RoutingBench shape;
-  };
-  auto options = std::make_shared<Options>();
-  auto& shape = options->shape;
-  auto* command = bench.add_subcommand("routing", "Scoring with a library of random adapters under Arrow and LAG, against the base alone");
-  add_common_options(*command, options->common);
-  add_count(*command, "--adapters", shape.num_adapters, "Adapters in the library");
-  add_count(*command, "--rank", shape.rank, "r of every LoRA");
-  add_count(*command, "--top-k", shape.top_k, "Adapters per token and projection");
-  add_count(*command, "--batch-size", shape.batch_size, "Sequences");
-  add_count(*command, "--length", shape.length, "Tokens of each");
-  add_count(*command, "--rounds", shape.rounds, "Measured, after one that is not");
-  command->callback([options] {
-    const auto base = options->common.load();
-    const auto result = diagnostics::bench_routing(base.lm, options->shape);
-    const auto& over = result["over_base"];
-    print(options->common, result,
-          format("{} adapters: Arrow, top {}, takes {:.2f} times the base's time with parameters mixed, {:.2f} with outputs; LAG {:.2f} "
-                 "(base {:.0f} ms)\n",
-                 options->shape.num_adapters, options->shape.top_k, number(over, "params"), number(over, "outputs"), number(over, "lag"),
-                 1e3 * number(result["base"], "median")));
-  });
+  auto [command, options] = add_verb<BenchOptions<diagnostics::RoutingBench>>(
+      bench, "routing", "Scoring with a library of random adapters under Arrow and LAG, against the base alone", Reads::kBase, run_routing);
+  auto& shape = options.shape;
+  add_count(command, "--adapters", shape.num_adapters, "Adapters in the library");
+  add_count(command, "--rank", shape.rank, "r of every LoRA");
+  add_count(command, "--top-k", shape.top_k, "Adapters per token and projection");
+  add_count(command, "--batch-size", shape.batch_size, "Sequences");
+  add_count(command, "--length", shape.length, "Tokens of each");
+  add_count(command, "--rounds", shape.rounds, "Measured, after one that is not");
 }
 
 }  // namespace

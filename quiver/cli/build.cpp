@@ -18,14 +18,12 @@ struct BuildOptions {
   TrainingArguments training;
   ClusterArguments cluster;
   std::string recipe = "mbc";
-  std::int64_t cluster_epochs = 0;
-  std::int64_t shared_epochs = 0;
-  std::int64_t budget_epochs = 0;
+  std::optional<std::int64_t> cluster_epochs, shared_epochs, budget_epochs;
   std::int64_t group_samples = 32;
   recipes::SkillSetup skills;
   std::string granularity = "projection";
-  std::int64_t num_heads = 0;
-  double logit_rate = 0;
+  std::optional<std::int64_t> num_heads;
+  std::optional<double> logit_rate;
 };
 
 /// The setup of Poly or MHR: the paper's settings where the user says nothing.
@@ -34,8 +32,8 @@ recipes::SkillSetup resolve_skills(const BuildOptions& options) {
   const bool is_mhr = options.recipe == "mhr";
   skills.kind = is_mhr ? library::AdapterKind::kMhr : library::AdapterKind::kPoly;
   skills.shape.unit = merge::parse_mix_unit(options.granularity);
-  skills.shape.num_heads = is_mhr ? (options.num_heads > 0 ? options.num_heads : 32) : 1;
-  skills.logit_rate = options.logit_rate > 0 ? options.logit_rate : (is_mhr ? 0.5 : 0.1);
+  skills.shape.num_heads = is_mhr ? options.num_heads.value_or(32) : 1;
+  skills.logit_rate = options.logit_rate.value_or(is_mhr ? 0.5 : 0.1);
   skills.initial_spread = is_mhr ? 0 : 1e-3;
   return skills;
 }
@@ -79,11 +77,11 @@ void check_options(const CLI::App& command, const BuildOptions& options) {
   refuse({"mhr"}, {"--heads"});
   refuse_unread(command, options.recipe != "clusters", {"--tasks"}, "recipes that choose tasks",
                 "--recipe clusters, whose groups name theirs");
-  refuse_unread(command, options.budget_epochs == 0, {"--cluster-epochs"}, "builds of no budget", "--budget-epochs");
+  refuse_unread(command, !options.budget_epochs, {"--cluster-epochs"}, "builds of no budget", "--budget-epochs");
   std::string epochs_from;
-  if (options.budget_epochs > 0) epochs_from = "--budget-epochs";
-  if (options.shared_epochs > 0) epochs_from = "--shared-epochs";
-  if (options.cluster_epochs > 0 && options.recipe != "mbc") epochs_from = "--cluster-epochs";
+  if (options.budget_epochs) epochs_from = "--budget-epochs";
+  if (options.shared_epochs) epochs_from = "--shared-epochs";
+  if (options.cluster_epochs && options.recipe != "mbc") epochs_from = "--cluster-epochs";
   check_training_options(command, options.training,
                          {.chosen = chosen, .trains_private = is_one_of({"private", "mbc"}), .epochs_from = epochs_from});
   if (options.training.setup.lora.use_dora && is_one_of({"mbc", "poly", "mhr"})) {
@@ -95,17 +93,16 @@ void append(std::vector<recipes::TrainedAdapter>& all, std::vector<recipes::Trai
   for (auto& adapter : more) all.push_back(std::move(adapter));
 }
 
-void run(const BuildOptions& options) {
+void run(BuildOptions& options) {
   const bool with_mbc = options.recipe == "mbc";
   const auto grouping = find_grouping(options.recipe);
   const bool with_clusters = with_mbc || options.recipe == "clusters" || grouping;
   const bool with_skills = options.recipe == "poly" || options.recipe == "mhr";
   auto setup = options.training.resolve(options.common.seed, options.recipe == "shared");
   auto cluster_epochs = options.cluster_epochs;
-  if (options.budget_epochs > 0) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
-    setup.train.epochs =
-        std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(options.budget_epochs)), 1, options.budget_epochs - 1);
-    cluster_epochs = options.budget_epochs - setup.train.epochs;
+  if (const auto& budget = options.budget_epochs) {  // the paper's shares: 40 % for the private adapters, 60 % for those of the clusters
+    setup.train.epochs = std::clamp<std::int64_t>(std::llround(0.4 * static_cast<double>(*budget)), 1, *budget - 1);
+    cluster_epochs = *budget - setup.train.epochs;
   }
   const auto mbc = options.cluster.resolve(options.common.seed);
   if ((with_mbc || grouping) && mbc.num_clusters > static_cast<std::int64_t>(setup.tasks.size())) {
@@ -119,7 +116,7 @@ void run(const BuildOptions& options) {
   std::vector<recipes::TrainedAdapter> trained;
   if (options.recipe == "shared") {
     auto shared = setup;
-    if (options.shared_epochs > 0) shared.train.epochs = options.shared_epochs;
+    shared.train.epochs = options.shared_epochs.value_or(setup.train.epochs);
     trained.push_back(recipes::train_shared(base, library, shared, progress));
   } else if (options.recipe == "random-examples") {
     append(trained, recipes::train_parts(base, library, setup, mbc.num_clusters, progress));
@@ -139,59 +136,46 @@ void run(const BuildOptions& options) {
   }
   if (with_clusters) {
     auto grouped = setup;
-    if (cluster_epochs > 0) grouped.train.epochs = cluster_epochs;
+    grouped.train.epochs = cluster_epochs.value_or(setup.train.epochs);
     append(trained, recipes::train_clusters(base, library, grouped, progress));
   }
   auto summary = recipes::training_summary(trained);
-  if (options.common.json) {
-    if (with_mbc) summary["clusters"] = clusters;
-    print_json(summary);
-    return;
-  }
-  print_text(format("{}: {} adapters, {} tokens in {:.0f} s of training\n", options.training.library, trained.size(),
-                    summary["total"]["tokens"].get<std::int64_t>(), summary["total"]["seconds"].get<double>()));
+  if (with_mbc) summary["clusters"] = clusters;
+  print_result(options.common, summary,
+               format("{}: {} adapters, {} tokens in {:.0f} s of training\n", options.training.library, trained.size(),
+                      summary["total"]["tokens"].get<std::int64_t>(), summary["total"]["seconds"].get<double>()));
 }
 
 }  // namespace
 
 /// quiver build --recipe NAME --library DIR ...
 void add_build_command(CLI::App& app) {
-  auto options = std::make_shared<BuildOptions>();
-  auto* command = app.add_subcommand(
-      "build", "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
+  auto [command, options] = add_verb<BuildOptions>(
+      app, "build",
+      "A whole recipe into a library: private adapters, a shared one, MBC with an adapter per cluster, or skills that tasks mix",
+      Reads::kText, run);
+  command.add_option(
+      "--recipe", options.recipe,
+      "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
+      "another that 'quiver methods' lists");
+  add_training_options(command, options.training);
+  add_cluster_options(command, options.cluster);
+  command.add_option("--cluster-epochs", options.cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")->check(at_least(1));
+  command.add_option("--shared-epochs", options.shared_epochs, "Epochs of the shared adapter (default: --epochs)")->check(at_least(1));
   command
-      ->add_option(
-          "--recipe", options->recipe,
-          "private, shared, mbc (private adapters, clustering, cluster adapters), clusters (of the groups that are there), poly, mhr, or "
-          "another that 'quiver methods' lists")
-      ->capture_default_str();
-  add_training_options(*command, options->training);
-  add_cluster_options(*command, options->cluster);
-  command->add_option("--cluster-epochs", options->cluster_epochs, "Epochs of the cluster adapters (default: --epochs)")
-      ->check(at_least(1));
-  command->add_option("--shared-epochs", options->shared_epochs, "Epochs of the shared adapter (default: --epochs)")->check(at_least(1));
-  command
-      ->add_option("--budget-epochs", options->budget_epochs,
-                   "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
+      .add_option("--budget-epochs", options.budget_epochs,
+                  "mbc: epochs in all, 40 % of them for the private adapters, 60 % for the clusters'")
       ->check(at_least(2));
-  command->add_option("--group-samples", options->group_samples, "hidden, tf-idf: training rows that stand for a task")
-      ->check(at_least(1))
-      ->capture_default_str();
-  command->add_option("--num-skills", options->skills.num_skills, "poly, mhr: skills that tasks mix")
-      ->check(at_least(1))
-      ->capture_default_str();
-  command->add_option("--granularity", options->granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model")
-      ->capture_default_str();
-  command->add_option("--heads", options->num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")
+  command.add_option("--group-samples", options.group_samples, "hidden, tf-idf: training rows that stand for a task")->check(at_least(1));
+  command.add_option("--num-skills", options.skills.num_skills, "poly, mhr: skills that tasks mix")->check(at_least(1));
+  command.add_option("--granularity", options.granularity, "poly, mhr: what shares one set of weights: projection, block, layer or model");
+  command.add_option("--heads", options.num_heads, "mhr: blocks of a projection with weights of their own (default: 32)")
       ->check(at_least(1));
-  command->add_flag("--sample-weights", options->skills.sample_weights,
-                    "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
-  command->add_option("--logit-lr", options->logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
+  command.add_flag("--sample-weights", options.skills.sample_weights,
+                   "poly, mhr: draw the weights of every step from a relaxed Bernoulli distribution, as Ponti et al. 2023 train Poly");
+  command.add_option("--logit-lr", options.logit_rate, "poly, mhr: peak learning rate of the tasks' logits (default: 0.1, mhr 0.5)")
       ->check(above(0));
-  command->parse_complete_callback([command, options] { check_options(*command, *options); });
-  command->callback([options] { run(*options); });
+  command.parse_complete_callback([&command, &options] { check_options(command, options); });
 }
 
 }  // namespace quiver::cli

@@ -109,16 +109,13 @@ void run(ChatOptions& options) {
 
 /// quiver chat [--library L --method M | --adapter A]
 void add_chat_command(CLI::App& app) {
-  auto options = std::make_shared<ChatOptions>();
-  auto* command = app.add_subcommand("chat", "Talk with the base model, an adapter or a library; every line of input is a message");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_adapter_options(*command, options->adapters);
+  auto [command, options] = add_verb<ChatOptions>(
+      app, "chat", "Talk with the base model, an adapter or a library; every line of input is a message", Reads::kText, run);
+  add_adapter_options(command, options.adapters);
   // /method may turn to any method later.
-  command->parse_complete_callback([command, options] { check_adapter_options(*command, options->adapters, {}); });
-  add_generation_options(*command, options->request);
-  command->footer(kHelp);
-  command->callback([options] { run(*options); });
+  command.parse_complete_callback([&command, &options] { check_adapter_options(command, options.adapters, {}); });
+  add_generation_options(command, options.request);
+  command.footer(kHelp);
 }
 
 }  // namespace quiver::cli

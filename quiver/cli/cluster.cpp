@@ -14,7 +14,6 @@ struct ClusterOptions {
   std::string library;
   std::vector<std::string> adapters;
   std::vector<std::string> folders;
-  bool with_sweep = false;
   std::string sweep;
 };
 
@@ -53,24 +52,18 @@ void run_sweep(const ClusterOptions& options) {
     for (const auto& name : members(library, options)) adapters.push_back(library.load(name));
   }
   const auto sweep = cluster::sweep_clusters(adapters, options.cluster.resolve(options.common.seed), parse_ks(options.sweep));
-  if (options.common.json) {
-    print_json(recipes::to_json(sweep));
-    return;
-  }
-  print_text("   K     inertia  silhouette\n");
+  std::string text = "   K     inertia  silhouette\n";
   for (const auto& entry : sweep.entries) {
     const auto silhouette = entry.silhouette ? format("{:.4f}", *entry.silhouette) : "-";
     const auto* mark = entry.num_clusters == sweep.suggested ? "  suggested" : "";
-    print_text(format("{:>4}  {:>10.4f}  {:>10}{}\n", entry.num_clusters, entry.inertia, silhouette, mark));
+    text += format("{:>4}  {:>10.4f}  {:>10}{}\n", entry.num_clusters, entry.inertia, silhouette, mark);
   }
+  print_result(options.common, recipes::to_json(sweep), text);
 }
 
-void run(const ClusterOptions& options) {
+void run(ClusterOptions& options) {
   options.common.placement();
-  if (options.with_sweep) {
-    run_sweep(options);
-    return;
-  }
+  if (is_given(*options.common.command, "--sweep")) return run_sweep(options);
   const auto mbc = options.cluster.resolve(options.common.seed);
   cluster::MbcResult result;
   if (options.library.empty()) {
@@ -79,41 +72,33 @@ void run(const ClusterOptions& options) {
     auto library = library::Library::open(options.library);
     result = recipes::cluster_library(library, members(library, options), mbc);
   }
-  if (options.common.json) {
-    print_json(recipes::to_json(result));
-    return;
-  }
+  std::string text;
   const auto clusters = result.clusters();
   for (std::size_t k = 0; k < clusters.size(); ++k) {
-    print_text(format("c{} ({} adapters)\n", k, clusters[k].size()));
-    for (const auto& name : clusters[k]) print_text("  " + name + "\n");
+    text += format("c{} ({} adapters)\n", k, clusters[k].size());
+    for (const auto& name : clusters[k]) text += "  " + name + "\n";
   }
-  print_text(format("silhouette {:.3f}\n", result.silhouette));
+  print_result(options.common, recipes::to_json(result), text + format("silhouette {:.3f}\n", result.silhouette));
 }
 
 }  // namespace
 
 /// quiver cluster --library DIR | PEFT_DIR ... [--num-clusters K | --sweep [K,K,...]]
 void add_cluster_command(CLI::App& app) {
-  auto options = std::make_shared<ClusterOptions>();
-  auto* command = app.add_subcommand("cluster", "Group adapters by model-based clustering (MBC); a library keeps the groups");
-  add_common_options(*command, options->common, /*with_base=*/false);
-  auto* library = command->add_option("--library", options->library, "Library whose private and imported adapters to group");
-  command->add_option("--adapters", options->adapters, "Only these adapters of the library")->delimiter(',')->needs(library);
-  add_cluster_options(*command, options->cluster);
-  command->add_option("folders", options->folders, "PEFT adapter folders, instead of a library");
-  auto* sweep = command
-                    ->add_option("--sweep", options->sweep,
-                                 "Compare numbers of clusters instead, all or 2,5,10, by inertia and silhouette; stores no groups")
-                    ->expected(0, 1)
-                    ->excludes("--num-clusters");
-  command->parse_complete_callback([options] {
-    refuse_names_twice("--adapters", options->adapters);
-    if (options->library.empty() == options->folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
-  });
-  command->callback([options, sweep] {
-    options->with_sweep = sweep->count() > 0;
-    run(*options);
+  auto [command, options] = add_verb<ClusterOptions>(
+      app, "cluster", "Group adapters by model-based clustering (MBC); a library keeps the groups", Reads::kNothing, run);
+  auto* library = command.add_option("--library", options.library, "Library whose private and imported adapters to group");
+  command.add_option("--adapters", options.adapters, "Only these adapters of the library")->delimiter(',')->needs(library);
+  add_cluster_options(command, options.cluster);
+  command.add_option("folders", options.folders, "PEFT adapter folders, instead of a library");
+  command
+      .add_option("--sweep", options.sweep,
+                  "Compare numbers of clusters instead, all or 2,5,10, by inertia and silhouette; stores no groups")
+      ->expected(0, 1)
+      ->excludes("--num-clusters");
+  command.parse_complete_callback([&options] {
+    refuse_names_twice("--adapters", options.adapters);
+    if (options.library.empty() == options.folders.empty()) fail(ErrorKind::kUsage, "give either --library or PEFT folders");
   });
 }
 

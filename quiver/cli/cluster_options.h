@@ -25,16 +25,13 @@ struct ClusterArguments {
 };
 
 inline void add_cluster_options(CLI::App& command, ClusterArguments& arguments) {
-  command.add_option("--num-clusters", arguments.mbc.num_clusters, "K of k-means")->check(at_least(1))->capture_default_str();
+  command.add_option("--num-clusters", arguments.mbc.num_clusters, "K of k-means")->check(at_least(1));
   command.add_option("--sparsity", arguments.mbc.sparsity, "Quantile of |x| up to which an adapter's entries count as 0")
-      ->check(between(0, 1))
-      ->capture_default_str();
+      ->check(between(0, 1));
   command.add_option("--svd-components", arguments.mbc.svd_components, "Dimensions of the embedding, at most adapters - 1")
-      ->check(at_least(1))
-      ->capture_default_str();
-  command.add_option("--restarts", arguments.mbc.restarts, "Of k-means")->check(at_least(1))->capture_default_str();
-  command.add_option("--similarity", arguments.similarity, "Compare adapters by their factors (the paper) or by their products B A")
-      ->capture_default_str();
+      ->check(at_least(1));
+  command.add_option("--restarts", arguments.mbc.restarts, "Of k-means")->check(at_least(1));
+  command.add_option("--similarity", arguments.similarity, "Compare adapters by their factors (the paper) or by their products B A");
 }
 
 }  // namespace quiver::cli

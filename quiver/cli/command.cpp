@@ -46,23 +46,18 @@ methods::BaseModel CommonOptions::load(data::TrainOn train_on) const {
   return model;
 }
 
-void add_common_options(CLI::App& command, CommonOptions& options, bool with_base) {
+void add_common_options(CLI::App& command, CommonOptions& options, Reads reads) {
   options.command = &command;
-  if (with_base) {
+  if (reads != Reads::kNothing) {
     command.add_option("--base", options.base, "Base model: a Hugging Face folder or a .gguf file (default: the one 'quiver fetch' gets)");
   }
-  command.add_option("--device", options.device, "auto, cpu or cuda")->capture_default_str();
-  command.add_option("--dtype", options.dtype, "Of the base model: auto (bfloat16 where the hardware multiplies it), float32 or bfloat16")
-      ->capture_default_str();
-  command.add_option("--threads", options.threads, "CPU threads (0: all cores that the process may use)")
-      ->check(between(0, kMostThreads))
-      ->capture_default_str();
-  command.add_option("--seed", options.seed, "Seeds every random choice")->capture_default_str();
+  command.add_option("--device", options.device, "auto, cpu or cuda");
+  command.add_option("--dtype", options.dtype, "Of the base model: auto (bfloat16 where the hardware multiplies it), float32 or bfloat16");
+  command.add_option("--threads", options.threads, "CPU threads (0: all cores that the process may use)")->check(between(0, kMostThreads));
+  command.add_option("--seed", options.seed, "Seeds every random choice");
   command.add_flag("--json", options.json, "Results as JSON");
-}
-
-void add_format_options(CLI::App& command, CommonOptions& options) {
-  options.reads_text = true;
+  options.reads_text = reads == Reads::kText;
+  if (!options.reads_text) return;
   auto* chat = command.add_flag_callback(
       "--chat", [&options] { options.format.chat = true; },
       "Text is the user's message in the base's chat template (the default where the base has one)");
@@ -74,17 +69,18 @@ void add_format_options(CLI::App& command, CommonOptions& options) {
 }
 
 void add_generation_options(CLI::App& command, model::RequestOptions& request) {
-  command.add_option("--max-new-tokens", request.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
+  command.add_option("--max-new-tokens", request.max_new_tokens, "Longest answer")->check(at_least(1));
   auto* temperature =
       command.add_option("--temperature", request.sampler.temperature, "Of sampling; 0 is greedy (of routing: --routing-temperature)");
-  temperature->check(at_least(0))->capture_default_str();
+  temperature->check(at_least(0));
   command.add_option("--sampling-temperature", request.sampler.temperature, "The former name of --temperature")
       ->check(at_least(0))
+      ->default_str("")
       ->excludes(temperature)
       ->each([](const std::string&) {
         std::fputs("quiver: --sampling-temperature is called --temperature now; the next version does not know the former name\n", stderr);
       });
-  command.add_option("--top-p", request.sampler.top_p, "Sample from the smallest set of tokens of this probability")->capture_default_str();
+  command.add_option("--top-p", request.sampler.top_p, "Sample from the smallest set of tokens of this probability");
 }
 
 std::string row_name(const nlohmann::json& row, const std::string& line) {
@@ -100,6 +96,10 @@ void print_text(const std::string& text) {
 }
 
 void print_json(const nlohmann::json& value) { print_text(io::dump_json(value, "result") + "\n"); }
+
+void print_result(const CommonOptions& common, const nlohmann::json& result, const std::string& text) {
+  common.json ? print_json(result) : print_text(text);
+}
 
 bool is_file(const std::string& path) { return !path.empty() && path != "-" && !io::is_stream(path); }
 

@@ -36,10 +36,25 @@ struct CommonOptions {
   methods::BaseModel load(data::TrainOn train_on = data::TrainOn::kAll) const;
 };
 
-/// --device --dtype --threads --seed --json, and --base unless the verb has no model.
-void add_common_options(CLI::App& command, CommonOptions& options, bool with_base = true);
-/// --chat --no-chat --system, for verbs that give text to the model.
-void add_format_options(CLI::App& command, CommonOptions& options);
+/// What a verb works with.
+enum class Reads {
+  kNothing,  ///< no model
+  kBase,     ///< a base model
+  kText,     ///< a base model, and text for it
+};
+/// --device --dtype --threads --seed --json, with a model --base, and with text --chat --no-chat --system.
+void add_common_options(CLI::App& command, CommonOptions& options, Reads reads);
+
+/// A verb with CommonOptions, the member `common` of its Options. They live as long as the verb, which calls run(options).
+template <typename Options>
+std::pair<CLI::App&, Options&> add_verb(CLI::App& app, const char* name, const char* help, Reads reads, void (*run)(Options&)) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand(name, help);
+  add_common_options(command, options->common, reads);
+  command.callback([options, run] { run(*options); });
+  return {command, *options};
+}
+
 /// --max-new-tokens --temperature --top-p
 void add_generation_options(CLI::App& command, model::RequestOptions& request);
 /// Which adapters, and by which method, as the command line says it.
@@ -70,6 +85,8 @@ std::string row_name(const nlohmann::json& row, const std::string& line);
 
 /// One line of JSON on stdout.
 void print_json(const nlohmann::json& value);
+/// With --json the result as JSON, else its text.
+void print_result(const CommonOptions& common, const nlohmann::json& result, const std::string& text);
 /// Text on stdout, checked: a full disk or a closed pipe is an error.
 void print_text(const std::string& text);
 /// Whether an output of this name becomes a file: it is neither stdout (empty or "-") nor a stream (io::is_stream).
@@ -85,23 +102,9 @@ void check_output(const std::string& path, OutputForm form, bool force);
 /// stdout as `path`'s stand-in when it is "-" or empty, else an atomic file that must not exist without `force`.
 void write_output(const std::string& path, const std::string& text, OutputForm form, bool force);
 
-void add_fetch_command(CLI::App& app);
-void add_tokenize_command(CLI::App& app);
-void add_score_command(CLI::App& app);
-void add_generate_command(CLI::App& app);
-void add_chat_command(CLI::App& app);
-void add_train_command(CLI::App& app);
-void add_cluster_command(CLI::App& app);
-void add_build_command(CLI::App& app);
-void add_library_command(CLI::App& app);
-void add_adapt_command(CLI::App& app);
-void add_analyse_command(CLI::App& app);
-void add_eval_command(CLI::App& app);
-void add_report_command(CLI::App& app);
-void add_methods_command(CLI::App& app);
-void add_merge_command(CLI::App& app);
-void add_route_command(CLI::App& app);
-void add_selfcheck_command(CLI::App& app);
-void add_bench_command(CLI::App& app);
+using AddCommand = void(CLI::App& app);
+AddCommand add_fetch_command, add_tokenize_command, add_score_command, add_generate_command, add_chat_command, add_train_command,
+    add_cluster_command, add_build_command, add_library_command, add_adapt_command, add_analyse_command, add_eval_command,
+    add_methods_command, add_merge_command, add_route_command, add_report_command, add_bench_command, add_selfcheck_command;
 
 }  // namespace quiver::cli

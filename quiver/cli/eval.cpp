@@ -127,37 +127,33 @@ void run(EvalOptions& options) {
 
 /// quiver eval --library L --methods all --train-tasks a,b --instruction-tasks all --choice-sets all --output results.json
 void add_eval_command(CLI::App& app) {
-  auto options = std::make_shared<EvalOptions>();
-  auto* command =
-      app.add_subcommand("eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_adapter_options(*command, options->adapters);
-  add_former_temperature(*command, options->adapters.flags);
-  command->parse_complete_callback([command, options] { check_options(*command, *options); });
-  command->add_option(
-      "--methods", options->methods,
+  auto [command, options] = add_verb<EvalOptions>(
+      app, "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice", Reads::kText,
+      run);
+  add_adapter_options(command, options.adapters);
+  add_former_temperature(command, options.adapters.flags);
+  command.parse_complete_callback([&command, &options] { check_options(command, options); });
+  command.add_option(
+      "--methods", options.methods,
       "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean(merge_rank=8), ...; 'quiver methods'), KIND-oracle, and "
       "given: what --adapter or --library and --method say (default: base and given)");
-  command->add_option("--data", options->data, "Folder with train/, heldout_sni/ and heldout_mc/")->capture_default_str();
+  command.add_option("--data", options.data, "Folder with train/, heldout_sni/ and heldout_mc/");
   const auto add_section = [&](const char* name, std::string& tasks, const char* help, const char* rows_name, std::int64_t& rows) {
-    auto* section = command->add_option(name, tasks, help);
-    command->add_option(rows_name, rows, "Rows of each (0: all)")->check(at_least(0))->capture_default_str()->needs(section);
+    auto* section = command.add_option(name, tasks, help);
+    command.add_option(rows_name, rows, "Rows of each (0: all)")->check(at_least(0))->needs(section);
   };
-  add_section("--train-tasks", options->train_tasks, "Tasks of train/ whose test rows to use: names, or all", "--max-train-rows",
-              options->setup.train.max_rows);
-  add_section("--instruction-tasks", options->instruction_tasks, "Tasks of heldout_sni/: names, or all", "--max-instruction-rows",
-              options->setup.instruction.max_rows);
-  add_section("--choice-sets", options->choice_sets, "Sets of heldout_mc/: names, or all", "--max-choice-rows",
-              options->setup.choice.max_rows);
-  command->add_flag("!--no-generation", options->setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
-  command->add_option("--max-new-tokens", options->setup.max_new_tokens, "Longest answer")->check(at_least(1))->capture_default_str();
-  command->add_option("--output", options->output,
-                      "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
-  command->add_option("--work", options->work,
-                      "Keep finished parts in this folder instead, so that another run with the same settings is instant");
-  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
-  command->callback([options] { run(*options); });
+  add_section("--train-tasks", options.train_tasks, "Tasks of train/ whose test rows to use: names, or all", "--max-train-rows",
+              options.setup.train.max_rows);
+  add_section("--instruction-tasks", options.instruction_tasks, "Tasks of heldout_sni/: names, or all", "--max-instruction-rows",
+              options.setup.instruction.max_rows);
+  add_section("--choice-sets", options.choice_sets, "Sets of heldout_mc/: names, or all", "--max-choice-rows",
+              options.setup.choice.max_rows);
+  command.add_flag("!--no-generation", options.setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
+  command.add_option("--max-new-tokens", options.setup.max_new_tokens, "Longest answer")->check(at_least(1));
+  command.add_option("--output", options.output, "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
+  command.add_option("--work", options.work,
+                     "Keep finished parts in this folder instead, so that another run with the same settings is instant");
+  command.add_flag("--force", options.force, "Overwrite the output")->needs("--output");
 }
 
 }  // namespace quiver::cli

@@ -150,24 +150,19 @@ void run(GenerateOptions& options) {
 
 /// quiver generate --prompt TEXT | --input prompts.jsonl
 void add_generate_command(CLI::App& app) {
-  auto options = std::make_shared<GenerateOptions>();
-  auto* command =
-      app.add_subcommand("generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_adapter_options(*command, options->adapters);
-  command->add_option("--prompt", options->prompt,
-                      "The user's message, or with --no-chat text to continue; the answer streams to standard output");
+  auto [command, options] = add_verb<GenerateOptions>(
+      app, "generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file", Reads::kText, run);
+  add_adapter_options(command, options.adapters);
+  command.add_option("--prompt", options.prompt,
+                     "The user's message, or with --no-chat text to continue; the answer streams to standard output");
   auto* input =
-      command->add_option("--input", options->input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
+      command.add_option("--input", options.input, "Lines of {\"prompt\"} or {\"messages\"}, .jsonl or .jsonl.zst; - is standard input");
   command
-      ->add_option("--output", options->output,
-                   "Answers to --input, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts")
-      ->capture_default_str()
+      .add_option("--output", options.output,
+                  "Answers to --input, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts")
       ->needs(input);
-  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
-  add_generation_options(*command, options->request);
-  command->callback([options] { run(*options); });
+  command.add_flag("--force", options.force, "Overwrite the output")->needs("--output");
+  add_generation_options(command, options.request);
 }
 
 }  // namespace quiver::cli

@@ -38,27 +38,24 @@ nlohmann::json assignment_json(const std::vector<cluster::GroupSimilarity>& grou
   return {{"group", groups.front().group}, {"similarities", similarities}};
 }
 
-void list(const LibraryOptions& options) {
+void list(LibraryOptions& options) {
   const auto library = library::Library::open(options.library);
-  if (options.common.json) {
-    nlohmann::json adapters = nlohmann::json::array();
-    for (const auto& [name, entry] : library.adapters()) adapters.push_back(entry_json(entry));
-    print_json({{"base", {{"name", library.base().name}, {"fingerprint", library.base().fingerprint}}},
-                {"adapters", adapters},
-                {"groups", library.groups()}});
-    return;
-  }
+  auto adapters = nlohmann::json::array();
+  std::string text;
   for (const auto& [name, entry] : library.adapters()) {
-    print_text(format("{:<60} {:<9} rank {:<3} {}\n", name, library::kind_name(entry.info.kind), entry.rank, entry.info.group));
+    adapters.push_back(entry_json(entry));
+    text += format("{:<60} {:<9} rank {:<3} {}\n", name, library::kind_name(entry.info.kind), entry.rank, entry.info.group);
   }
+  const nlohmann::json base = {{"name", library.base().name}, {"fingerprint", library.base().fingerprint}};
+  print_result(options.common, {{"base", base}, {"adapters", adapters}, {"groups", library.groups()}}, text);
 }
 
-void show(const LibraryOptions& options) {
+void show(LibraryOptions& options) {
   const auto library = library::Library::open(options.library);
   print_text(entry_json(library.at(options.name)).dump(options.common.json ? -1 : 2) + "\n");
 }
 
-void add(const LibraryOptions& options) {
+void add(LibraryOptions& options) {
   const auto base = options.common.load();
   const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
   auto given = library::read_given(options.folder, of_library, base.lm.linears(), options.allow_other_base);
@@ -74,39 +71,35 @@ void add(const LibraryOptions& options) {
   } else {
     library.add(given, info, options.force);
   }
-  if (options.common.json) {
-    auto entry = entry_json(library.at(name));
-    if (options.assign) entry["assigned"] = assignment_json(groups);
-    print_json(entry);
-    return;
-  }
-  print_text(format("added '{}' to {}\n", name, options.library));
+  auto entry = entry_json(library.at(name));
+  if (options.assign) entry["assigned"] = assignment_json(groups);
+  auto text = format("added '{}' to {}\n", name, options.library);
   for (const auto& group : groups) {
-    print_text(format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
-                      group.group == groups.front().group ? ", joined" : ""));
+    text += format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
+                   group.group == groups.front().group ? ", joined" : "");
   }
+  print_result(options.common, entry, text);
 }
 
-void remove(const LibraryOptions& options) {
+void remove(LibraryOptions& options) {
   auto library = library::Library::open(options.library);
   library.remove(options.name);
   if (options.common.json) print_json({{"removed", options.name}});
 }
 
-void verify(const LibraryOptions& options) {
+void verify(LibraryOptions& options) {
   const auto findings = library::Library::open(options.library).verify();
-  if (options.common.json) {
-    nlohmann::json rows = nlohmann::json::array();
-    for (const auto& finding : findings) rows.push_back({{"where", finding.where}, {"message", finding.message}});
-    print_json({{"findings", rows}});
-  } else {
-    for (const auto& finding : findings) print_text(finding.where + ": " + finding.message + "\n");
+  auto rows = nlohmann::json::array();
+  std::string text;
+  for (const auto& [where, message] : findings) {
+    rows.push_back({{"where", where}, {"message", message}});
+    text += where + ": " + message + "\n";
   }
+  print_result(options.common, {{"findings", rows}}, findings.empty() ? "all is well\n" : text);
   if (!findings.empty()) fail(ErrorKind::kMismatch, "library '{}' has {} faults", options.library, findings.size());
-  if (!options.common.json) print_text("all is well\n");
 }
 
-void export_adapter(const LibraryOptions& options) {
+void export_adapter(LibraryOptions& options) {
   library::Library::open(options.library).export_adapter(options.name, options.folder, options.force);
   if (options.common.json) print_json({{"path", options.folder}});
 }
@@ -117,34 +110,31 @@ void export_adapter(const LibraryOptions& options) {
 void add_library_command(CLI::App& app) {
   auto* command = app.add_subcommand("library", "List, show, add, remove, verify and export the adapters of a library");
   command->require_subcommand(1);
-  const auto verb = [command](const char* name, const char* description, void (*run)(const LibraryOptions&), bool with_base = false) {
-    auto options = std::make_shared<LibraryOptions>();
-    auto* sub = command->add_subcommand(name, description);
-    add_common_options(*sub, options->common, with_base);
-    sub->add_option("--library", options->library, "Library folder")->required();
-    sub->callback([options, run] { run(*options); });
-    return std::pair(sub, options);
+  const auto verb = [command](const char* name, const char* description, void (*run)(LibraryOptions&), Reads reads = Reads::kNothing) {
+    const auto made = add_verb<LibraryOptions>(*command, name, description, reads, run);
+    made.first.add_option("--library", made.second.library, "Library folder")->required();
+    return made;
   };
   verb("ls", "The adapters, a line each", list);
   const auto [show_verb, show_options] = verb("show", "All that is known of one adapter", show);
-  show_verb->add_option("name", show_options->name, "Adapter")->required();
+  show_verb.add_option("name", show_options.name, "Adapter")->required();
   const auto [add_verb, add_options] =
-      verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, /*with_base=*/true);
-  add_verb->add_option("folder", add_options->folder, "PEFT adapter folder")->required();
-  add_verb->add_option("--name", add_options->name, "Its name in the library (default: the folder's)");
-  add_verb->add_option("--tasks", add_options->tasks, "Tasks it serves")->delimiter(',');
-  add_verb->add_flag("--allow-other-base", add_options->allow_other_base, "Although it was made for another base model");
-  add_verb->add_flag("--assign", add_options->assign,
-                     "Put its tasks into the library's group whose adapters are most like it; trains nothing: 'quiver build --recipe "
-                     "clusters --force' does, that group's adapter alone");
-  add_verb->add_flag("--force", add_options->force, "Replace an adapter of this name");
+      verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, Reads::kBase);
+  add_verb.add_option("folder", add_options.folder, "PEFT adapter folder")->required();
+  add_verb.add_option("--name", add_options.name, "Its name in the library (default: the folder's)");
+  add_verb.add_option("--tasks", add_options.tasks, "Tasks it serves")->delimiter(',');
+  add_verb.add_flag("--allow-other-base", add_options.allow_other_base, "Although it was made for another base model");
+  add_verb.add_flag("--assign", add_options.assign,
+                    "Put its tasks into the library's group whose adapters are most like it; trains nothing: 'quiver build --recipe "
+                    "clusters --force' does, that group's adapter alone");
+  add_verb.add_flag("--force", add_options.force, "Replace an adapter of this name");
   const auto [remove_verb, remove_options] = verb("remove", "Delete one adapter", remove);
-  remove_verb->add_option("name", remove_options->name, "Adapter")->required();
+  remove_verb.add_option("name", remove_options.name, "Adapter")->required();
   verb("verify", "Check every file: hashes, shapes, finite numbers, strays", verify);
   const auto [export_verb, export_options] = verb("export", "Write one adapter as a PEFT folder elsewhere", export_adapter);
-  export_verb->add_option("name", export_options->name, "Adapter")->required();
-  export_verb->add_option("folder", export_options->folder, "Folder to make")->required();
-  export_verb->add_flag("--force", export_options->force, "Replace an adapter folder");
+  export_verb.add_option("name", export_options.name, "Adapter")->required();
+  export_verb.add_option("folder", export_options.folder, "Folder to make")->required();
+  export_verb.add_flag("--force", export_options.force, "Replace an adapter folder");
 }
 
 }  // namespace quiver::cli

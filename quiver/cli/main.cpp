@@ -77,24 +77,12 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("'quiver VERB --help' tells more. The whole job on real data: make demo.");
   app.get_formatter()->column_width(34);
-  add_fetch_command(app);
-  add_tokenize_command(app);
-  add_score_command(app);
-  add_generate_command(app);
-  add_chat_command(app);
-  add_train_command(app);
-  add_cluster_command(app);
-  add_build_command(app);
-  add_library_command(app);
-  add_adapt_command(app);
-  add_analyse_command(app);
-  add_eval_command(app);
-  add_methods_command(app);
-  add_merge_command(app);
-  add_route_command(app);
-  add_report_command(app);
-  add_bench_command(app);
-  add_selfcheck_command(app);
+  app.option_defaults()->always_capture_default();
+  for (auto* add :
+       {add_fetch_command, add_tokenize_command, add_score_command, add_generate_command, add_chat_command, add_train_command,
+        add_cluster_command, add_build_command, add_library_command, add_adapt_command, add_analyse_command, add_eval_command,
+        add_methods_command, add_merge_command, add_route_command, add_report_command, add_bench_command, add_selfcheck_command})
+    add(app);
   check_numbers(app);
   catch_interrupts();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other

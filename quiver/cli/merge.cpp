@@ -26,28 +26,22 @@ void run(MergeOptions& options) {
   adapters::save_peft(options.output, merged, options.force);
   std::int64_t rank = 0;
   for (const auto& [path, pair] : merged.pairs) rank = std::max(rank, pair.rank());
-  if (options.common.json) {
-    print_json({{"path", options.output}, {"method", options.adapters.method}, {"rank", rank}});
-  } else {
-    print_text(format("merged {} adapters by {} into {}, rank {}\n", methods::library_members(library, use.source).size(),
+  print_result(options.common, {{"path", options.output}, {"method", options.adapters.method}, {"rank", rank}},
+               format("merged {} adapters by {} into {}, rank {}\n", methods::library_members(library, use.source).size(),
                       options.adapters.method, options.output, rank));
-  }
 }
 
 }  // namespace
 
 /// quiver merge --library L --method ties --output DIR
 void add_merge_command(CLI::App& app) {
-  auto options = std::make_shared<MergeOptions>();
-  options->adapters.method = "mean";
-  auto* command = app.add_subcommand("merge", "Make one adapter, a PEFT folder, of a library's");
-  add_common_options(*command, options->common);
-  add_library_options(*command, options->adapters);
-  add_former_temperature(*command, options->adapters.flags);
-  command->get_option("--library")->required();
-  command->add_option("--output", options->output, "The PEFT folder to write")->required();
-  command->add_flag("--force", options->force, "Replace the folder");
-  command->callback([options] { run(*options); });
+  auto [command, options] = add_verb<MergeOptions>(app, "merge", "Make one adapter, a PEFT folder, of a library's", Reads::kBase, run);
+  options.adapters.method = "mean";
+  add_library_options(command, options.adapters);
+  add_former_temperature(command, options.adapters.flags);
+  command.get_option("--library")->required();
+  command.add_option("--output", options.output, "The PEFT folder to write")->required();
+  command.add_flag("--force", options.force, "Replace the folder");
 }
 
 }  // namespace quiver::cli

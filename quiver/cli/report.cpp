@@ -18,7 +18,7 @@ void add_report_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("report", "One self-contained HTML page from the results of one or more evaluations");
   command->add_option("results", options->results, "Results files of 'quiver eval'")->required();
-  command->add_option("--output", options->output, "The page; - is standard output")->capture_default_str();
+  command->add_option("--output", options->output, "The page; - is standard output");
   command->add_option("--title", options->report.title, "Title of the page");
   command->add_flag("--json", options->json, "Print {\"path\": ...}");
   command->add_flag("--force", options->force, "Overwrite the page");

@@ -22,7 +22,7 @@ struct RouteOptions {
   bool force = false;
 };
 
-void run(const RouteOptions& options) {
+void run(RouteOptions& options) {
   const auto use = options.adapters.use();
   methods::expect_routing(use.method.row());
   check_output(options.html, OutputForm::kPage, options.force);  // before the work
@@ -44,18 +44,14 @@ void run(const RouteOptions& options) {
 
 /// quiver route --library L --prompt TEXT [--trace] [--html FILE]
 void add_route_command(CLI::App& app) {
-  auto options = std::make_shared<RouteOptions>();
-  auto* command = app.add_subcommand("route", "Which adapters of a library a text is routed to");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_library_options(*command, options->adapters);
-  add_former_temperature(*command, options->adapters.flags);
-  command->get_option("--library")->required();
-  command->add_option("--prompt", options->prompt, "The text")->required();
-  command->add_flag("--trace", options->trace, "Show every token, with the adapter favoured in each layer");
-  command->add_option("--html", options->html, "Write a page to click through, token by layer by adapter; - is standard output");
-  command->add_flag("--force", options->force, "Overwrite the page")->needs("--html");
-  command->callback([options] { run(*options); });
+  auto [command, options] = add_verb<RouteOptions>(app, "route", "Which adapters of a library a text is routed to", Reads::kText, run);
+  add_library_options(command, options.adapters);
+  add_former_temperature(command, options.adapters.flags);
+  command.get_option("--library")->required();
+  command.add_option("--prompt", options.prompt, "The text")->required();
+  command.add_flag("--trace", options.trace, "Show every token, with the adapter favoured in each layer");
+  command.add_option("--html", options.html, "Write a page to click through, token by layer by adapter; - is standard output");
+  command.add_flag("--force", options.force, "Overwrite the page")->needs("--html");
 }
 
 }  // namespace quiver::cli

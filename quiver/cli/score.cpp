@@ -91,7 +91,7 @@ void score_all(const methods::AdaptedModel& model, Requests& requests, std::size
   }
 }
 
-void run(const ScoreOptions& options) {
+void run(ScoreOptions& options) {
   LineOutput output(options.output, options.force);  // before the work
   const auto base = options.common.load();
   auto requests = read_requests(base, options.input);
@@ -116,20 +116,15 @@ void run(const ScoreOptions& options) {
 
 /// quiver score --base B --input requests.jsonl [--output scores.jsonl]
 void add_score_command(CLI::App& app) {
-  auto options = std::make_shared<ScoreOptions>();
-  auto* command = app.add_subcommand(
-      "score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_adapter_options(*command, options->adapters);
-  add_former_temperature(*command, options->adapters.flags);
-  command->add_option("--input", options->input, "Requests, .jsonl or .jsonl.zst; - is standard input")->capture_default_str();
-  command
-      ->add_option("--output", options->output,
-                   "Scores, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts")
-      ->capture_default_str();
-  command->add_flag("--force", options->force, "Overwrite the output")->needs("--output");
-  command->callback([options] { run(*options); });
+  auto [command, options] = add_verb<ScoreOptions>(
+      app, "score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in",
+      Reads::kText, run);
+  add_adapter_options(command, options.adapters);
+  add_former_temperature(command, options.adapters.flags);
+  command.add_option("--input", options.input, "Requests, .jsonl or .jsonl.zst; - is standard input");
+  command.add_option("--output", options.output,
+                     "Scores, a JSON line each; - is standard output; an interrupted run goes on from OUTPUT.parts");
+  command.add_flag("--force", options.force, "Overwrite the output")->needs("--output");
 }
 
 }  // namespace quiver::cli

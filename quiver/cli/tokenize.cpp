@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <iostream>
 
 #include "quiver/base/error.h"
@@ -44,7 +43,7 @@ void render_line(const text::Tokenizer& tokenizer, const text::ChatTemplate& cha
   print_json({{"text", text}, {"ids", tokenizer.encode(text)}});
 }
 
-void run(const TokenizeOptions& options) {
+void run(TokenizeOptions& options) {
   if (options.add_generation_prompt && !options.messages) fail(ErrorKind::kUsage, "--add-generation-prompt is for --messages");
   const auto path = methods::base_path_or_default(options.common.base);
   const auto tokenizer = text::load_tokenizer(path);
@@ -76,19 +75,17 @@ void run(const TokenizeOptions& options) {
 
 /// quiver tokenize --base B < text > ids
 void add_tokenize_command(CLI::App& app) {
-  auto options = std::make_shared<TokenizeOptions>();
-  auto* command = app.add_subcommand("tokenize", "Text lines in, {\"ids\":[...]} lines out, without special tokens around them");
-  add_common_options(*command, options->common);
+  auto [command, options] = add_verb<TokenizeOptions>(
+      app, "tokenize", "Text lines in, {\"ids\":[...]} lines out, without special tokens around them", Reads::kBase, run);
   auto* decode =
-      command->add_flag("--decode", options->decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
-  auto* lines = command->add_flag("--json-lines", options->json_lines, "Each line is a JSON string (so that text may hold line breaks)");
+      command.add_flag("--decode", options.decode, "The other way: lines of {\"ids\":[...]} or [...] in, {\"text\":...} lines out");
+  auto* lines = command.add_flag("--json-lines", options.json_lines, "Each line is a JSON string (so that text may hold line breaks)");
   auto* messages =
-      command->add_flag("--messages", options->messages,
-                        "Each line is a JSON list of {\"role\",\"content\"}; the base's chat template makes {\"text\",\"ids\"} of it");
-  command->add_flag("--add-generation-prompt", options->add_generation_prompt, "With --messages: end where the assistant's answer begins");
+      command.add_flag("--messages", options.messages,
+                       "Each line is a JSON list of {\"role\",\"content\"}; the base's chat template makes {\"text\",\"ids\"} of it");
+  command.add_flag("--add-generation-prompt", options.add_generation_prompt, "With --messages: end where the assistant's answer begins");
   for (auto* other : {decode, lines}) messages->excludes(other);
   decode->excludes(lines);
-  command->callback([options] { run(*options); });
 }
 
 }  // namespace quiver::cli

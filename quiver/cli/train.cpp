@@ -33,12 +33,13 @@ nlohmann::json profile_json(double seconds, int threads) {
   return {{"seconds", seconds}, {"threads", threads}, {"thread_seconds", stages}};
 }
 
-void print_profile(const nlohmann::json& profile) {
+std::string profile_text(const nlohmann::json& profile) {
   const double all = profile["seconds"].get<double>() * profile["threads"].get<double>();
-  print_text(format("\n{:.1f} s of training on {} threads:\n", profile["seconds"].get<double>(), profile["threads"].get<int>()));
+  auto text = format("\n{:.1f} s of training on {} threads:\n", profile["seconds"].get<double>(), profile["threads"].get<int>());
   for (const auto& [name, seconds] : profile["thread_seconds"].items()) {
-    print_text(format("  {:<28} {:>5.1f} %\n", name, all > 0 ? 100 * seconds.get<double>() / all : 0.0));
+    text += format("  {:<28} {:>5.1f} %\n", name, all > 0 ? 100 * seconds.get<double>() / all : 0.0);
   }
+  return text;
 }
 
 /// Every option is read by what is trained.
@@ -56,14 +57,14 @@ void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) 
   const auto base = options.common.load(options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
-  if (options.common.json) return print_json(result);
   const auto& training = result["training"];
-  print_text(format("{}: {} parameters, {} steps, {:.0f} tokens/s, loss {:.3f} -> {:.3f}\n", options.full,
-                    result["parameters"].get<std::int64_t>(), training["steps"].get<std::int64_t>(),
-                    training["tokens_per_second"].get<double>(), training.value("first_loss", 0.0), training.value("last_loss", 0.0)));
+  print_result(options.common, result,
+               format("{}: {} parameters, {} steps, {:.0f} tokens/s, loss {:.3f} -> {:.3f}\n", options.full,
+                      result["parameters"].get<std::int64_t>(), training["steps"].get<std::int64_t>(),
+                      training["tokens_per_second"].get<double>(), training.value("first_loss", 0.0), training.value("last_loss", 0.0)));
 }
 
-void run(const TrainOptions& options) {
+void run(TrainOptions& options) {
   auto setup = options.training.resolve(options.common.seed, !options.shared.empty());
   if (!options.full.empty()) {  // all weights move: the paper's small rate
     if (!options.training.learning_rate) setup.train.optimizer.learning_rate = recipes::kPaperRecipe.learning_rate;
@@ -86,36 +87,31 @@ void run(const TrainOptions& options) {
     for (const auto& adapter : trained) seconds += adapter.is_new ? adapter.stats.seconds : 0;
     summary["profile"] = profile_json(seconds, at::get_num_threads());
   }
-  if (options.common.json) {
-    print_json(summary);
-    return;
-  }
+  std::string text;
   for (const auto& adapter : trained) {
-    print_text(format("{:<60} {:>8} tokens {:>7.0f} tokens/s  loss {:.3f} -> {:.3f}{}\n", adapter.name, adapter.stats.tokens,
-                      adapter.stats.seconds > 0 ? static_cast<double>(adapter.stats.tokens) / adapter.stats.seconds : 0.0,
-                      adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.front(),
-                      adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.back(), adapter.is_new ? "" : "  (was there)"));
+    text += format("{:<60} {:>8} tokens {:>7.0f} tokens/s  loss {:.3f} -> {:.3f}{}\n", adapter.name, adapter.stats.tokens,
+                   adapter.stats.seconds > 0 ? static_cast<double>(adapter.stats.tokens) / adapter.stats.seconds : 0.0,
+                   adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.front(),
+                   adapter.stats.losses.empty() ? 0.0 : adapter.stats.losses.back(), adapter.is_new ? "" : "  (was there)");
   }
-  if (options.profile) print_profile(summary["profile"]);
+  if (options.profile) text += profile_text(summary["profile"]);
+  print_result(options.common, summary, text);
 }
 
 }  // namespace
 
 /// quiver train --library DIR [--data DIR --tasks a,b|all --shared NAME ...]
 void add_train_command(CLI::App& app) {
-  auto options = std::make_shared<TrainOptions>();
-  auto* command = app.add_subcommand(
-      "train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself");
-  add_common_options(*command, options->common);
-  add_format_options(*command, options->common);
-  add_training_options(*command, options->training);
-  command->add_option("--shared", options->shared, "Train one adapter of this name on the joint rows of the tasks");
-  command->add_option("--full", options->full,
-                      "Fine-tune the model itself on the joint rows, all its linear maps, into this new Hugging Face folder");
-  command->add_flag("--profile", options->profile, "Show where the time of a step goes, by stage");
-  command->get_option("--library")->required(false);
-  command->parse_complete_callback([command, options] { check_options(*command, *options); });
-  command->callback([options] { run(*options); });
+  auto [command, options] = add_verb<TrainOptions>(
+      app, "train", "Train one private adapter per task, with --shared one adapter on all of them, or with --full the model itself",
+      Reads::kText, run);
+  add_training_options(command, options.training);
+  command.add_option("--shared", options.shared, "Train one adapter of this name on the joint rows of the tasks");
+  command.add_option("--full", options.full,
+                     "Fine-tune the model itself on the joint rows, all its linear maps, into this new Hugging Face folder");
+  command.add_flag("--profile", options.profile, "Show where the time of a step goes, by stage");
+  command.get_option("--library")->required(false);
+  command.parse_complete_callback([&command, &options] { check_options(command, options); });
 }
 
 }  // namespace quiver::cli

@@ -74,8 +74,8 @@ void check_training_options(const CLI::App& command, const TrainingArguments& ar
 }
 
 void add_training_options(CLI::App& command, TrainingArguments& arguments) {
-  command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst")->capture_default_str();
-  command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all")->capture_default_str();
+  command.add_option("--data", arguments.data, "Folder of task files, NAME.jsonl or NAME.jsonl.zst");
+  command.add_option("--tasks", arguments.tasks, "Task names separated by commas, or all");
   command.add_option("--library", arguments.library, "Library folder to train into; made if it does not exist")->required();
   add_training_settings(command, arguments);
 }
@@ -83,13 +83,10 @@ void add_training_options(CLI::App& command, TrainingArguments& arguments) {
 void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
   auto& setup = arguments.setup;
   auto& optimizer = setup.train.optimizer;
-  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")->check(at_least(0))->capture_default_str();
-  command.add_option("--data-share", setup.data_share, "Of those rows, use this share: 0.1, 0.005, ...")
-      ->check(between(0, 1))
-      ->capture_default_str();
+  command.add_option("--max-examples", setup.max_examples, "Training rows per task (0: all)")->check(at_least(0));
+  command.add_option("--data-share", setup.data_share, "Of those rows, use this share: 0.1, 0.005, ...")->check(between(0, 1));
   command.add_option("--max-length", setup.max_length, "Tokens of an example; longer ones are cut from the left")
-      ->check(between(2, 1 << 20))
-      ->capture_default_str();
+      ->check(between(2, 1 << 20));
   using recipes::kPaperRecipe, recipes::kRecipe;
   command.add_flag("--paper", arguments.is_paper,
                    "Take learning rate, epochs and batch size from Ostapenko et al. 2024 where they are not given");
@@ -106,60 +103,41 @@ void add_training_settings(CLI::App& command, TrainingArguments& arguments) {
                   format("Peak learning rate (default: {}, of a shared adapter {}; --paper: {})", kRecipe.learning_rate,
                          kRecipe.shared_learning_rate, kPaperRecipe.learning_rate))
       ->check(above(0));
-  command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")
-      ->check(between(0, 1))
-      ->capture_default_str();
-  command.add_option("--schedule", arguments.schedule, "Of the rate after warm-up: linear or cosine, both to 0, or constant")
-      ->capture_default_str();
-  command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")
-      ->check(above(0))
-      ->capture_default_str();
-  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")->check(at_least(0))->capture_default_str();
-  command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")
-      ->check(at_least(0))
-      ->capture_default_str();
-  command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(at_least(1))->capture_default_str();
-  command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(above(0))->capture_default_str();
-  command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(between(0, 0.99))->capture_default_str();
+  command.add_option("--warmup", optimizer.warmup_fraction, "Share of the steps with rising rate")->check(between(0, 1));
+  command.add_option("--schedule", arguments.schedule, "Of the rate after warm-up: linear or cosine, both to 0, or constant");
+  command.add_option("--lora-plus", optimizer.lora_plus_ratio, "LoRA+: rate of lora_b over that of lora_a")->check(above(0));
+  command.add_option("--weight-decay", optimizer.weight_decay, "AdamW's decoupled weight decay")->check(at_least(0));
+  command.add_option("--max-grad-norm", optimizer.max_grad_norm, "Clips the gradient's norm (0: never)")->check(at_least(0));
+  command.add_option("--rank", setup.lora.rank, "r of every LoRA")->check(at_least(1));
+  command.add_option("--alpha", setup.lora.alpha, "Scaling is alpha / r")->check(above(0));
+  command.add_option("--dropout", setup.lora.dropout, "Of each LoRA's input")->check(between(0, 0.99));
   command.add_flag("--rslora", setup.lora.use_rslora, "Scaling is alpha / sqrt(r)");
   command.add_flag("--dora", setup.lora.use_dora, "Train the norm of each row of the adapted weight too (DoRA)");
-  command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")
-      ->delimiter(',')
-      ->capture_default_str();
-  command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft")->capture_default_str();
-  command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens")
-      ->capture_default_str();
+  command.add_option("--target-modules", setup.lora.target_modules, "Projections to adapt, by last name")->delimiter(',');
+  command.add_option("--init", arguments.init, "Bound of the initial lora_a: mttl (the paper's code) or peft");
+  command.add_option("--loss-mean", arguments.loss_mean, "A batch's loss is the mean over its examples, or its tokens");
   command
       .add_option("--train-on", arguments.train_on, "Of a conversation, learn all messages of the assistant or the last alone: all or last")
-      ->capture_default_str()
       ->excludes("--no-chat");
-  command
-      .add_option("--share-prefixes", arguments.share_prefixes,
-                  "Compute common prefixes of a batch once: on, off, or auto, which is on without dropout")
-      ->capture_default_str();
+  command.add_option("--share-prefixes", arguments.share_prefixes,
+                     "Compute common prefixes of a batch once: on, off, or auto, which is on without dropout");
   command
       .add_option("--micro-batch-tokens", setup.train.micro_batch_tokens,
                   "Compute a step's batch in pieces of at most so many tokens (0: at once); same gradient, less memory")
-      ->check(at_least(0))
-      ->capture_default_str();
+      ->check(at_least(0));
   command.add_flag("--checkpoint-activations", setup.train.checkpoint_activations, "Compute activations twice instead of keeping them");
   command
       .add_option("--validate", setup.max_valid,
                   "Keep the adapter of the lowest loss on so many validation rows of each task (0: the last one)")
-      ->check(at_least(0))
-      ->capture_default_str();
-  command.add_option("--validate-every", setup.train.validate_every, "Steps between validations (0: an epoch)")
-      ->check(at_least(0))
-      ->capture_default_str();
+      ->check(at_least(0));
+  command.add_option("--validate-every", setup.train.validate_every, "Steps between validations (0: an epoch)")->check(at_least(0));
   command.add_option("--patience", setup.train.patience, "Stop after so many validations without a better one (0: never)")
-      ->check(at_least(0))
-      ->capture_default_str();
+      ->check(at_least(0));
   command
       .add_option("--together", setup.together,
                   "Private adapters trained in one batch, each with its own steps: for batches too small for the machine")
-      ->check(at_least(1))
-      ->capture_default_str();
-  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")->check(at_least(0))->capture_default_str();
+      ->check(at_least(1));
+  command.add_option("--checkpoint-seconds", setup.checkpoint_seconds, "Between checkpoints")->check(at_least(0));
   command.add_flag("--force", setup.force, "Train again what the library holds with other settings");
 }
 

@@ -1,5 +1,4 @@
 // The artifacts of a library: tensors that can be computed again.
-#include <algorithm>
 
 #include "quiver/base/error.h"
 #include "quiver/library/library.h"
@@ -33,8 +32,7 @@ std::optional<ArtifactRecord> read_record(const fs::path& path) {
 std::optional<nlohmann::json> Library::find_artifact_meta(const std::string& key) const {
   check_key(key);
   const auto record = read_record(path_ / "artifacts" / (key + ".json"));
-  if (!record.has_value()) return std::nullopt;
-  return record->meta;
+  return record ? std::optional(record->meta) : std::nullopt;
 }
 
 std::optional<tensor::TensorMap> Library::find_artifact(const std::string& key) const {

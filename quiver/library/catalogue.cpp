@@ -1,6 +1,7 @@
 #include "quiver/library/catalogue.h"
 
 #include <algorithm>
+#include <array>
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
@@ -11,6 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kFormatName = "quiver library";
+
 AdapterKind parse_kind(const std::string& name, std::string_view origin) {
   if (const auto kind = find_kind(name)) return *kind;
   fail(ErrorKind::kBadFormat, "{}: kind is '{}', which is not one of {}", origin, name, kind_names());
@@ -54,15 +56,8 @@ AdapterEntry parse_entry(const std::string& name, const json& value, std::string
 }  // namespace
 
 const char* kind_name(AdapterKind kind) {
-  switch (kind) {
-    case AdapterKind::kPrivate: return "private";
-    case AdapterKind::kCluster: return "cluster";
-    case AdapterKind::kShared: return "shared";
-    case AdapterKind::kImported: return "imported";
-    case AdapterKind::kPoly: return "poly";
-    case AdapterKind::kMhr: return "mhr";
-  }
-  fail(ErrorKind::kInternal, "unknown kind of adapter {}", kind);
+  constexpr std::array kNames = {"private", "cluster", "shared", "imported", "poly", "mhr"};
+  return kNames.at(static_cast<std::size_t>(kind));
 }
 
 std::optional<AdapterKind> find_kind(std::string_view name) {

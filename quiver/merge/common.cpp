@@ -38,7 +38,7 @@ void check_pair(const adapters::LoraAdapter& first, const adapters::LoraAdapter&
          "cannot mix the factors of adapters '{}' and '{}': at {} their ranks are {} and {} (mix the products instead)", first.name,
          other.name, path, a.rank(), b.rank());
   }
-  if (a.scaling() != b.scaling()) {
+  if (agreement == Agreement::kFactors && a.scaling() != b.scaling()) {
     fail(ErrorKind::kMismatch,
          "cannot mix the factors of adapters '{}' and '{}': at {} their scalings are {} and {} (mix the products instead)", first.name,
          other.name, path, a.scaling(), b.scaling());
@@ -103,12 +103,9 @@ adapters::LoraAdapter mixture_of(std::span<const adapters::LoraAdapter> adapters
   return result;
 }
 
-void set_options_of_products(adapters::LoraAdapter& mixture) {
-  std::int64_t widest = 1;
-  for (const auto& [path, pair] : mixture.pairs) widest = std::max(widest, pair.rank());
-  mixture.options.rank = widest;
-  mixture.options.alpha = static_cast<double>(widest);
-  mixture.options.use_rslora = false;
+adapters::LoraAdapter renamed(adapters::LoraAdapter adapter, const std::string& name) {
+  adapter.name = name;
+  return adapter;
 }
 
 torch::Dtype common_dtype(std::span<const adapters::LoraAdapter> adapters, const std::string& path) {
@@ -139,6 +136,22 @@ Factors stacked_products(std::span<const adapters::LoraAdapter> adapters, const 
 adapters::LoraPair pair_of(const Factors& factors, torch::Device device, torch::Dtype dtype) {
   const auto rank = static_cast<double>(factors.a.size(0));
   return adapters::LoraPair(factors.a.to(device, dtype).contiguous(), factors.b.to(device, dtype).contiguous(), rank);
+}
+
+adapters::LoraAdapter mixture_of_products(std::span<const adapters::LoraAdapter> adapters, const std::string& name,
+                                          const std::function<Factors(const std::string& path)>& factors) {
+  const torch::NoGradGuard no_grad;
+  auto mixture = mixture_of(adapters, name);
+  std::int64_t widest = 1;
+  for (const auto& [path, first] : adapters.front().pairs) {
+    const auto pair = pair_of(factors(path), first.lora_a().device(), common_dtype(adapters, path));
+    widest = std::max(widest, pair.rank());
+    mixture.pairs.emplace(path, pair);
+  }
+  mixture.options.rank = widest;
+  mixture.options.alpha = static_cast<double>(widest);
+  mixture.options.use_rslora = false;
+  return mixture;
 }
 
 }  // namespace quiver::merge

@@ -3,7 +3,7 @@
 
 #include <torch/types.h>
 
-#include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,8 +12,8 @@
 
 namespace quiver::merge {
 
-/// What the adapters of a mixture must agree on: d_in and d_out alone, or also rank and scaling.
-enum class Agreement { kShapes, kFactors };
+/// What the adapters of a mixture must agree on: d_in and d_out alone, or also the rank, or rank and scaling.
+enum class Agreement { kShapes, kRanks, kFactors };
 
 /// Throws kUsage for no adapters and for factors that are NaN or infinite, kUnsupported for a DoRA, and kMismatch
 /// (naming two adapters) unless all have the same paths, agree as asked and, as far as known, have the same base.
@@ -31,8 +31,8 @@ inline constexpr double kSingularCutoff = 1e-10;
 
 /// A mixture's name, base and options; its pairs are still to come.
 adapters::LoraAdapter mixture_of(std::span<const adapters::LoraAdapter> adapters, const std::string& name);
-/// The options of a mixture whose pairs have scaling 1, of the largest rank among them.
-void set_options_of_products(adapters::LoraAdapter& mixture);
+/// The same adapter by another name.
+adapters::LoraAdapter renamed(adapters::LoraAdapter adapter, const std::string& name);
 
 /// The widest dtype of the adapters' factors at `path`.
 torch::Dtype common_dtype(std::span<const adapters::LoraAdapter> adapters, const std::string& path);
@@ -48,5 +48,10 @@ Factors stacked_products(std::span<const adapters::LoraAdapter> adapters, const 
 
 /// A pair of scaling 1, of the given dtype and on the given device.
 adapters::LoraPair pair_of(const Factors& factors, torch::Device device, torch::Dtype dtype);
+
+/// A mixture whose pairs have scaling 1, each made of the factors for its path, in their widest dtype and on the first adapter's device.
+/// Its options have the largest rank. Without gradients: a mixture is data.
+adapters::LoraAdapter mixture_of_products(std::span<const adapters::LoraAdapter> adapters, const std::string& name,
+                                          const std::function<Factors(const std::string& path)>& factors);
 
 }  // namespace quiver::merge

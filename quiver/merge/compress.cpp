@@ -42,12 +42,8 @@ adapters::LoraPair compressed(const adapters::LoraPair& pair, std::int64_t rank)
 }
 
 adapters::LoraAdapter compressed(const adapters::LoraAdapter& adapter, std::int64_t rank) {
-  check_rank(rank);
-  check_mixable(std::span(&adapter, 1), Agreement::kShapes);
-  auto result = mixture_of(std::span(&adapter, 1), adapter.name);
-  for (const auto& [path, pair] : adapter.pairs) result.pairs.emplace(path, compressed(pair, rank));
-  set_options_of_products(result);
-  return result;
+  const double whole[] = {1};
+  return renamed(compressed_products(std::span(&adapter, 1), whole, rank), adapter.name);
 }
 
 adapters::LoraAdapter compressed_products(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights,
@@ -55,14 +51,8 @@ adapters::LoraAdapter compressed_products(std::span<const adapters::LoraAdapter>
   check_rank(rank);
   check_mixable(adapters, Agreement::kShapes);
   check_weights(adapters, weights);
-  const torch::NoGradGuard no_grad;
-  auto result = mixture_of(adapters, "compressed_products");
-  for (const auto& [path, first] : adapters.front().pairs) {
-    const auto sum = truncated(stacked_products(adapters, path, weights), rank);
-    result.pairs.emplace(path, pair_of(sum, first.lora_a().device(), common_dtype(adapters, path)));
-  }
-  set_options_of_products(result);
-  return result;
+  return mixture_of_products(adapters, "compressed_products",
+                             [&](const std::string& path) { return truncated(stacked_products(adapters, path, weights), rank); });
 }
 
 }  // namespace quiver::merge

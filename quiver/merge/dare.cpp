@@ -61,15 +61,11 @@ adapters::LoraAdapter drop_and_rescale(const adapters::LoraAdapter& adapter, con
 }
 
 adapters::LoraAdapter dare(std::span<const adapters::LoraAdapter> adapters, const DareOptions& options) {
-  auto result = mean_of_factors(dropped(adapters, options));
-  result.name = "dare";
-  return result;
+  return renamed(mean_of_factors(dropped(adapters, options)), "dare");
 }
 
 adapters::LoraAdapter dare_ties(std::span<const adapters::LoraAdapter> adapters, const DareOptions& options) {
-  auto result = ties(dropped(adapters, options), {.density = 1});
-  result.name = "dare_ties";
-  return result;
+  return renamed(ties(dropped(adapters, options), {.density = 1}), "dare_ties");
 }
 
 }  // namespace quiver::merge

@@ -101,14 +101,10 @@ adapters::LoraAdapter knots(std::span<const adapters::LoraAdapter> adapters, con
   if (options.merge == KnotsMerge::kTies) {
     for (std::size_t i = 0; i < adapters.size(); ++i) thresholds.push_back(threshold_of(bases, i, density_of(options)));
   }
-  auto result = mixture_of(adapters, "knots");
-  for (const auto& [path, first] : adapters.front().pairs) {
+  return mixture_of_products(adapters, "knots", [&](const std::string& path) {
     const auto& basis = bases.at(path);
-    const Factors merged = {merged_part(adapters, path, basis, thresholds, options), basis.u};
-    result.pairs.emplace(path, pair_of(merged, first.lora_a().device(), common_dtype(adapters, path)));
-  }
-  set_options_of_products(result);
-  return result;
+    return Factors{merged_part(adapters, path, basis, thresholds, options), basis.u};
+  });
 }
 
 }  // namespace quiver::merge

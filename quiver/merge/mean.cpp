@@ -31,34 +31,23 @@ adapters::LoraAdapter weighted_factors(std::span<const adapters::LoraAdapter> ad
 }
 
 adapters::LoraAdapter mean_of_factors(std::span<const adapters::LoraAdapter> adapters) {
-  auto result = weighted_factors(adapters, equal_weights(adapters.size()));
-  result.name = "mean_of_factors";
-  return result;
+  return renamed(weighted_factors(adapters, equal_weights(adapters.size())), "mean_of_factors");
 }
 
 adapters::LoraAdapter weighted_products(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights) {
   check_mixable(adapters, Agreement::kShapes);
   check_weights(adapters, weights);
-  const torch::NoGradGuard no_grad;
-  auto result = mixture_of(adapters, "weighted_products");
-  for (const auto& [path, first] : adapters.front().pairs) {
-    result.pairs.emplace(path, pair_of(stacked_products(adapters, path, weights), first.lora_a().device(), common_dtype(adapters, path)));
-  }
-  set_options_of_products(result);
-  return result;
+  return mixture_of_products(adapters, "weighted_products",
+                             [&](const std::string& path) { return stacked_products(adapters, path, weights); });
 }
 
 adapters::LoraAdapter mean_of_products(std::span<const adapters::LoraAdapter> adapters) {
-  auto result = weighted_products(adapters, equal_weights(adapters.size()));
-  result.name = "mean_of_products";
-  return result;
+  return renamed(weighted_products(adapters, equal_weights(adapters.size())), "mean_of_products");
 }
 
 adapters::LoraAdapter task_arithmetic(std::span<const adapters::LoraAdapter> adapters, double lambda) {
   if (!std::isfinite(lambda)) fail(ErrorKind::kUsage, "task arithmetic's lambda is {}: it must be finite", lambda);
-  auto result = weighted_products(adapters, std::vector<double>(adapters.size(), lambda));
-  result.name = "task_arithmetic";
-  return result;
+  return renamed(weighted_products(adapters, std::vector<double>(adapters.size(), lambda)), "task_arithmetic");
 }
 
 }  // namespace quiver::merge

@@ -33,26 +33,11 @@ torch::Tensor combined(const torch::Tensor& tasks, const torch::Tensor& c, const
   return (weighted * agrees).sum(0) / agrees.sum(0).clamp_min(1);
 }
 
-void check_ranks(std::span<const adapters::LoraAdapter> adapters) {
-  const auto& first = adapters.front();
-  for (const auto& adapter : adapters) {
-    for (const auto& [path, pair] : first.pairs) {
-      const auto rank = adapter.pairs.at(path).rank();
-      if (rank == pair.rank()) continue;
-      fail(ErrorKind::kMismatch,
-           "cannot mix the factors of adapters '{}' and '{}': at {} their ranks are {} and {} (mix the products instead)", first.name,
-           adapter.name, path, pair.rank(), rank);
-    }
-  }
-}
-
 /// `adapters` are what dropping has left of them.
 adapters::LoraAdapter merge_sparse(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights,
                                    const PeftMergeOptions& options) {
-  const torch::NoGradGuard no_grad;
-  auto result = mixture_of(adapters, "peft_merge");
-  for (const auto& [path, first] : adapters.front().pairs) {
-    const auto device = first.lora_a().device();
+  return mixture_of_products(adapters, "peft_merge", [&](const std::string& path) {
+    const auto device = adapters.front().pairs.at(path).lora_a().device();
     std::vector<torch::Tensor> a, b;
     std::vector<double> c_a, c_b;
     for (std::size_t i = 0; i < adapters.size(); ++i) {
@@ -67,26 +52,15 @@ adapters::LoraAdapter merge_sparse(std::span<const adapters::LoraAdapter> adapte
       }
     }
     const auto on_device = torch::TensorOptions().dtype(torch::kDouble).device(device);
-    const Factors merged = {combined(torch::stack(a), torch::tensor(c_a, on_device), options),
-                            combined(torch::stack(b), torch::tensor(c_b, on_device), options)};
-    result.pairs.emplace(path, pair_of(merged, device, common_dtype(adapters, path)));
-  }
-  set_options_of_products(result);
-  return result;
-}
-
-void check(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights, const PeftMergeOptions& options) {
-  check_density(options.density);
-  check_mixable(adapters, Agreement::kShapes);
-  check_weights(adapters, weights);
-  check_ranks(adapters);
+    return Factors{combined(torch::stack(a), torch::tensor(c_a, on_device), options),
+                   combined(torch::stack(b), torch::tensor(c_b, on_device), options)};
+  });
 }
 
 }  // namespace
 
 adapters::LoraAdapter peft_merge(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights,
                                  const PeftMergeOptions& options) {
-  check(adapters, weights, options);
   std::vector<AdapterMasks> masks;
   if (drops(options.combination)) {
     for (const auto& adapter : adapters) masks.push_back(dare_masks(adapter, {.density = options.density, .seed = options.seed}));
@@ -96,7 +70,9 @@ adapters::LoraAdapter peft_merge(std::span<const adapters::LoraAdapter> adapters
 
 adapters::LoraAdapter peft_merge(std::span<const adapters::LoraAdapter> adapters, std::span<const double> weights,
                                  const PeftMergeOptions& options, std::span<const AdapterMasks> masks) {
-  check(adapters, weights, options);
+  check_density(options.density);
+  check_mixable(adapters, Agreement::kRanks);
+  check_weights(adapters, weights);
   if (adapters.size() == 1) return merge_sparse(adapters, weights, {.combination = PeftCombination::kLinear});
   if (!drops(options.combination)) return merge_sparse(adapters, weights, options);
   if (masks.size() != adapters.size()) {

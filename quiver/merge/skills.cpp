@@ -28,20 +28,22 @@ std::string unit_name(const std::string& path, MixUnit unit) {
   return path;
 }
 
+/// The enumerator of a name.
+template <typename T, std::size_t N>
+T parse(const std::array<const char*, N>& names, const std::string& text, const char* expected) {
+  const auto found = std::ranges::find(names, text);
+  if (found == names.end()) fail(ErrorKind::kUsage, "'{}' is not {}", text, expected);
+  return static_cast<T>(found - names.begin());
+}
+
 }  // namespace
 
 MixRule parse_mix_rule(const std::string& text) {
-  for (std::size_t i = 0; i < kRules.size(); ++i) {
-    if (text == kRules[i]) return static_cast<MixRule>(i);
-  }
-  fail(ErrorKind::kUsage, "'{}' is not a rule of mixing; expected sigmoid, softmax or linear", text);
+  return parse<MixRule>(kRules, text, "a rule of mixing; expected sigmoid, softmax or linear");
 }
 
 MixUnit parse_mix_unit(const std::string& text) {
-  for (std::size_t i = 0; i < kUnits.size(); ++i) {
-    if (text == kUnits[i]) return static_cast<MixUnit>(i);
-  }
-  fail(ErrorKind::kUsage, "'{}' is not a granularity; expected projection, block, layer or model", text);
+  return parse<MixUnit>(kUnits, text, "a granularity; expected projection, block, layer or model");
 }
 
 const char* mix_rule_name(MixRule rule) { return kRules.at(static_cast<std::size_t>(rule)); }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/merge/common.h"
 #include "quiver/merge/mean.h"
 
 namespace quiver::merge {
@@ -18,9 +19,7 @@ adapters::LoraAdapter subtracted(const adapters::LoraAdapter& adapter, std::span
   adapters.insert(adapters.end(), general.begin(), general.end());
   std::vector<double> weights(adapters.size(), -1.0 / static_cast<double>(general.size()));
   weights.front() = 1;
-  auto result = sum(adapters, weights);
-  result.name = adapter.name;
-  return result;
+  return renamed(sum(adapters, weights), adapter.name);
 }
 
 }  // namespace

@@ -56,15 +56,11 @@ Factors solve(std::span<const adapters::LoraAdapter> adapters, const std::string
 
 adapters::LoraAdapter wudi(std::span<const adapters::LoraAdapter> adapters, const WudiOptions& options) {
   check_mixable(adapters, Agreement::kShapes);
-  const torch::NoGradGuard no_grad;
-  auto result = mixture_of(adapters, "wudi");
-  for (const auto& [path, first] : adapters.front().pairs) {
+  return mixture_of_products(adapters, "wudi", [&](const std::string& path) {
     auto solution = solve(adapters, path);
     if (options.divide_by_count) solution.b = solution.b / static_cast<double>(adapters.size());
-    result.pairs.emplace(path, pair_of(solution, first.lora_a().device(), common_dtype(adapters, path)));
-  }
-  set_options_of_products(result);
-  return result;
+    return solution;
+  });
 }
 
 }  // namespace quiver::merge

@@ -19,11 +19,6 @@ struct Bar {
   const SummaryRow* row;
 };
 
-const char* verdict(const Metric& metric, const Difference& difference) {
-  if (!difference.excludes_zero() || metric.better == Better::kUnknown) return "unsure";
-  return metric.prefers(difference.mean, 0) ? "better" : "worse";
-}
-
 std::string difference_title(const Method& method, const Metric& metric, const SummaryRow& row) {
   const auto& difference = *difference_of(row);
   return format("{}: {} {} against the base model, 95 % interval {} to {} (n = {})", method.label, signed_text(difference.mean, 4),
@@ -83,23 +78,23 @@ void spread(std::vector<EndLabel>& labels, double top, double bottom) {
   }
 }
 
+/// Its left, right, bottom and top are those of the scales.
 struct Frame {
   Scale x, y;
-  double left, right, top, bottom;
 };
 
 void draw_axes(Svg& svg, const Frame& frame, const char* x_label) {
   const auto y_ticks = round_ticks(frame.y.low, frame.y.high, 5);
   for (const double tick : y_ticks) {
-    svg.line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid");
-    svg.text(frame.left - 6, frame.y(tick) + 4, number_text(tick, tick_decimals(y_ticks)), "tick", Anchor::kEnd);
+    svg.line(frame.x.from, frame.y(tick), frame.x.to, frame.y(tick), "grid");
+    svg.text(frame.x.from - 6, frame.y(tick) + 4, number_text(tick, tick_decimals(y_ticks)), "tick", Anchor::kEnd);
   }
   const auto x_ticks = round_ticks(frame.x.low, frame.x.high, 4);
   for (const double tick : x_ticks) {
-    svg.text(frame.x(tick), frame.bottom + 16, number_text(tick, tick_decimals(x_ticks)), "tick", Anchor::kMiddle);
+    svg.text(frame.x(tick), frame.y.from + 16, number_text(tick, tick_decimals(x_ticks)), "tick", Anchor::kMiddle);
   }
-  svg.line(frame.left, frame.bottom, frame.right, frame.bottom, "axis");
-  svg.text(frame.right, frame.bottom + 31, x_label, "tick", Anchor::kEnd);
+  svg.line(frame.x.from, frame.y.from, frame.x.to, frame.y.from, "axis");
+  svg.text(frame.x.to, frame.y.from + 31, x_label, "tick", Anchor::kEnd);
 }
 
 }  // namespace
@@ -139,7 +134,7 @@ std::string difference_chart(const Results& results, const std::string& section,
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const auto& difference = *difference_of(*bars[i].row);
     const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
-    const std::string how = verdict(metric, difference);
+    const auto how = verdict(metric, difference);
     const auto title = difference_title(*bars[i].method, metric, *bars[i].row);
     svg.text(kLeft - 10, y + 4, shorten(bars[i].method->label, 20), bars[i].method->is_oracle ? "label oracle" : "label", Anchor::kEnd,
              bars[i].method->label);
@@ -196,8 +191,7 @@ std::vector<Line> drawable_lines(const std::vector<const Curve*>& curves) {
   return lines;
 }
 
-/// The labels of the curves' ends: all, or those of the lowest, the median (drawn here) and the
-/// highest.
+/// The labels of the curves' ends: all, or those of the lowest, the median (drawn here) and the highest.
 std::vector<EndLabel> end_labels(Svg& svg, const std::vector<Line>& lines, const Frame& frame) {
   std::vector<EndLabel> labels;
   const auto add = [&](const Points& points, const std::string& text, const char* css_class) {
@@ -240,12 +234,7 @@ std::string curve_chart(const std::vector<const Curve*>& curves, const std::stri
   if (x_high == x_low) x_high += 1;
   const double pad = (y_high - y_low) * 0.04;
   constexpr double kHeight = 270;
-  const Frame frame{.x = {x_low, x_high, 42, 292},
-                    .y = {y_low - pad, y_high + pad, kHeight - 40, 34},
-                    .left = 42,
-                    .right = 292,
-                    .top = 34,
-                    .bottom = kHeight - 40};
+  const Frame frame{.x = {x_low, x_high, 42, 292}, .y = {y_low - pad, y_high + pad, kHeight - 40, 34}};
 
   const auto heading = format("{} ({} {})", kind.empty() ? "adapters" : kind, lines.size(), lines.size() == 1 ? "adapter" : "adapters");
   Svg svg(kChartWidth, kHeight, "chart", "Training loss: " + heading);
@@ -260,10 +249,10 @@ std::string curve_chart(const std::vector<const Curve*>& curves, const std::stri
     svg.polyline(pixels, lines.size() <= kMostLabelledCurves ? "curve" : "curve many", title);
   }
   auto labels = end_labels(svg, lines, frame);
-  spread(labels, frame.top + 4, frame.bottom);
+  spread(labels, frame.y.to + 4, frame.y.from);
   for (const auto& label : labels) {
-    svg.line(label.x + 2, label.y, frame.right + 10, label.text_y, "leader");
-    svg.text(frame.right + 13, label.text_y + 4, shorten(label.text, 14), label.css_class, Anchor::kStart, label.text);
+    svg.line(label.x + 2, label.y, frame.x.to + 10, label.text_y, "leader");
+    svg.text(frame.x.to + 13, label.text_y + 4, shorten(label.text, 14), label.css_class, Anchor::kStart, label.text);
   }
   return svg.str();
 }

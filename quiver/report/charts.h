@@ -40,8 +40,7 @@ struct HeatMap {
   bool values_are_shares = false;       ///< write them as per cent
 };
 
-/// Above this many cells a map has a tooltip per row, not per cell: the page would grow by
-/// megabytes.
+/// Above this many cells a map has a tooltip per row, not per cell: the page would grow by megabytes.
 inline constexpr std::int64_t kMostCellsWithTitle = 2500;
 
 std::string heat_map(const HeatMap& map);

@@ -1,5 +1,6 @@
 #include "quiver/report/format.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -18,8 +19,7 @@ struct Range {
   char32_t first, last;
 };
 
-// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a
-// table.
+// The blocks that terminals draw two columns wide. Blocks, not single characters: enough to align a table.
 constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115F},
                                           {0x2E80, 0x303E},
                                           {0x3041, 0x33FF},
@@ -169,6 +169,15 @@ std::string escape(std::string_view text) {
     }
   }
   return result;
+}
+
+std::int64_t packed_share(double share) { return std::isnan(share) ? 0 : std::lround(std::clamp(share, 0.0, 1.0) * 4095); }
+
+void append_share(std::string& text, double share) {
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const auto value = static_cast<std::size_t>(packed_share(share));
+  text += kLetters[value / 64];
+  text += kLetters[value % 64];
 }
 
 std::string script_json(const nlohmann::json& value) {

@@ -93,7 +93,8 @@ TEST(PaletteStep, ClampsToThePalette) {
 
 TEST(Svg, EscapesTextAndTitles) {
   Svg svg(10, 20, "chart", "a \"chart\"");
-  svg.rect(1, 2.5, 3, 4.25, "cell", "<tip>").text(0, 0, "x < y", "tick");
+  svg.rect(1, 2.5, 3, 4.25, "cell", "<tip>");
+  svg.text(0, 0, "x < y", "tick");
   EXPECT_EQ(
       svg.str(),
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 10 20\" width=\"10\" height=\"20\" class=\"chart\" role=\"img\" "

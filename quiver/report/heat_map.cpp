@@ -20,9 +20,10 @@ struct Layout {
   bool row_names, column_names;
   double width, height;
   double legend_y;
-};
 
-double at(std::int64_t index, double origin, double cell) { return origin + static_cast<double>(index) * cell; }
+  double x(std::int64_t column) const { return left + static_cast<double>(column) * cell_width; }
+  double y(std::int64_t row) const { return top + static_cast<double>(row) * cell_height; }
+};
 
 double gutter(const std::vector<std::string>& names, double font) {
   std::int64_t widest = 0;
@@ -35,8 +36,7 @@ Layout layout_of(const HeatMap& map) {
   Layout layout{};
   layout.cell_width = std::clamp(std::floor(820 / columns), 3.0, columns <= 16 ? 44.0 : 20.0);
   layout.cell_height = std::clamp(std::floor(1000 / rows), 3.0, 16.0);
-  // Square cells read as a matrix, unless there are so few columns that the map would be a thin
-  // strip.
+  // Square cells read as a matrix, unless there are so few columns that the map would be a thin strip.
   if (columns > 16) layout.cell_width = layout.cell_height = std::max(3.0, std::min(layout.cell_width, 16.0));
   layout.row_names = layout.cell_height >= kSmallestLabelledCell;
   layout.column_names = layout.cell_width >= kSmallestLabelledCell;
@@ -44,7 +44,7 @@ Layout layout_of(const HeatMap& map) {
   layout.left = (layout.row_names ? gutter(map.rows, font) : 8) + (map.row_groups.empty() ? 0 : kGroupGutter);
   layout.top =
       (layout.column_names ? gutter(map.columns, std::min(10.5, layout.cell_width)) : 8) + (map.column_groups.empty() ? 0 : kGroupGutter);
-  layout.legend_y = at(static_cast<std::int64_t>(map.rows.size()), layout.top, layout.cell_height) + 14;
+  layout.legend_y = layout.y(static_cast<std::int64_t>(map.rows.size())) + 14;
   layout.width = std::max(layout.left + columns * layout.cell_width + 14, 330.0);
   layout.height = layout.legend_y + 44;
   return layout;
@@ -71,10 +71,10 @@ void draw_cells_by_colour(Svg& svg, const HeatMap& map, const Layout& layout) {
       std::int64_t end = column + 1;
       while (end < columns && step_at(end) == step) ++end;
       if (step >= 0) {
-        paths[static_cast<std::size_t>(step)] += format("M{} {}h{}v{}h-{}z", coordinate(at(column, layout.left, layout.cell_width)),
-                                                        coordinate(at(static_cast<std::int64_t>(row), layout.top, layout.cell_height)),
-                                                        coordinate(at(end - column, 0, layout.cell_width)), coordinate(layout.cell_height),
-                                                        coordinate(at(end - column, 0, layout.cell_width)));
+        paths[static_cast<std::size_t>(step)] +=
+            format("M{} {}h{}v{}h-{}z", coordinate(layout.x(column)), coordinate(layout.y(static_cast<std::int64_t>(row))),
+                   coordinate(static_cast<double>(end - column) * layout.cell_width), coordinate(layout.cell_height),
+                   coordinate(static_cast<double>(end - column) * layout.cell_width));
       }
       column = end;
     }
@@ -84,8 +84,7 @@ void draw_cells_by_colour(Svg& svg, const HeatMap& map, const Layout& layout) {
     if (!path.empty()) svg.path(path, format("cell q{}", step));
   }
   for (std::size_t row = 0; row < map.row_titles.size(); ++row) {
-    svg.rect(0, at(static_cast<std::int64_t>(row), layout.top, layout.cell_height), layout.width, layout.cell_height, "hover",
-             map.row_titles[row]);
+    svg.rect(0, layout.y(static_cast<std::int64_t>(row)), layout.width, layout.cell_height, "hover", map.row_titles[row]);
   }
 }
 
@@ -101,8 +100,8 @@ void draw_cells(Svg& svg, const HeatMap& map, const Layout& layout) {
     const auto title =
         map.id.empty() ? format("{}, {}: {}", map.rows[i / map.columns.size()], map.columns[i % map.columns.size()], value_text(map, value))
                        : std::string();
-    svg.rect(at(column, layout.left, layout.cell_width), at(row, layout.top, layout.cell_height), layout.cell_width, layout.cell_height,
-             format("cell q{}", palette_step(share_of(map, value))), title);
+    svg.rect(layout.x(column), layout.y(row), layout.cell_width, layout.cell_height, format("cell q{}", palette_step(share_of(map, value))),
+             title);
   }
 }
 
@@ -123,13 +122,13 @@ void draw_names(Svg& svg, const HeatMap& map, const Layout& layout) {
 
 void draw_groups(Svg& svg, const HeatMap& map, const Layout& layout) {
   const auto rows = static_cast<std::int64_t>(map.rows.size()), columns = static_cast<std::int64_t>(map.columns.size());
-  const double right = at(columns, layout.left, layout.cell_width), bottom = at(rows, layout.top, layout.cell_height);
+  const double right = layout.x(columns), bottom = layout.y(rows);
   for (const auto row : map.row_breaks) {
-    const double y = at(row, layout.top, layout.cell_height);
+    const double y = layout.y(row);
     svg.line(layout.left - 4, y, right, y, "break");
   }
   for (const auto column : map.column_breaks) {
-    const double x = at(column, layout.left, layout.cell_width);
+    const double x = layout.x(column);
     svg.line(x, layout.top - 4, x, bottom, "break");
   }
   const auto middles = [](const auto& groups, std::int64_t end, double origin, double cell, auto draw) {
@@ -144,12 +143,11 @@ void draw_groups(Svg& svg, const HeatMap& map, const Layout& layout) {
   middles(map.column_groups, columns, layout.left, layout.cell_width,
           [&](double x, const std::string& name) { svg.text(x, layout.top - 8, shorten(name, 4), "group", Anchor::kMiddle, name); });
   for (const auto& [row, column] : map.marked) {
-    svg.rect(at(column, layout.left, layout.cell_width), at(row, layout.top, layout.cell_height), layout.cell_width, layout.cell_height,
-             "own");
+    svg.rect(layout.x(column), layout.y(row), layout.cell_width, layout.cell_height, "own");
   }
   if (map.marked_column >= 0 || !map.id.empty()) {
     const auto column = std::max<std::int64_t>(map.marked_column, 0);
-    svg.rect(at(column, layout.left, layout.cell_width), layout.top - 3, layout.cell_width, bottom - layout.top + 6,
+    svg.rect(layout.x(column), layout.top - 3, layout.cell_width, bottom - layout.top + 6,
              map.marked_column >= 0 ? "own column" : "own column hidden");
   }
 }

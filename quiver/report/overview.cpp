@@ -1,5 +1,4 @@
 // overview_text of text_columns.h.
-#include <cmath>
 
 #include "quiver/base/error.h"
 #include "quiver/report/text_columns.h"
@@ -8,23 +7,6 @@ namespace quiver::report {
 namespace {
 
 constexpr const char* kHeldOut = "instruction";
-constexpr const char* kBetter = " \xE2\x96\xB2";
-constexpr const char* kWorse = " \xE2\x96\xBC";
-
-/// The methods of a section of the overview, base first as listed.
-std::vector<const Method*> methods_with_results(const Results& results) {
-  std::vector<const Method*> methods;
-  for (const auto& method : results.methods) {
-    if (std::ranges::any_of(results.summary, [&](const SummaryRow& row) { return row.method == method.name; })) methods.push_back(&method);
-  }
-  return methods;
-}
-
-/// Better or worse than the base by an interval without 0, or as wide a blank.
-std::string mark_of(const Metric& metric, const SummaryRow& row) {
-  if (!difference_of(row) || !difference_of(row)->excludes_zero()) return "  ";
-  return metric.prefers(difference_of(row)->mean, 0) ? kBetter : kWorse;
-}
 
 /// A column of the table.
 struct Figure {
@@ -46,7 +28,7 @@ TextColumn means_of(const Results& results, const Figure& figure, const std::vec
     if (row == nullptr) {
       column.cells.push_back(figure.with_interval ? "\xE2\x80\x93" : "\xE2\x80\x93  ");
     } else {
-      column.cells.push_back(number_text(row->mean, 3) + (figure.with_interval ? "" : mark_of(metric, *row)));
+      column.cells.push_back(number_text(row->mean, 3) + (figure.with_interval ? "" : mark_of(metric, difference_of(*row))));
     }
   }
   return column;
@@ -57,13 +39,7 @@ TextColumn differences_of(const Results& results, const Figure& figure, const st
   TextColumn column{.cells = {"from base [95 %]  "}};
   for (const auto* method : methods) {
     const auto* row = results.find_summary(figure.section, method->name, figure.metric);
-    if (row == nullptr || !difference_of(*row)) {
-      column.cells.push_back("");
-      continue;
-    }
-    const auto& d = *difference_of(*row);
-    column.cells.push_back(
-        format("{} [{}, {}]{}", signed_text(d.mean, 3), signed_text(d.low, 3), signed_text(d.high, 3), mark_of(metric, *row)));
+    column.cells.push_back(row == nullptr ? "" : difference_text(metric, *row, 3));
   }
   return column;
 }
@@ -88,10 +64,6 @@ std::string titles_above(const std::vector<std::pair<std::size_t, std::string>>&
     line += std::string(static_cast<std::size_t>(std::max<std::int64_t>(place - display_width(line), 1)), ' ') + title;
   }
   return line + "\n";
-}
-
-std::int64_t count_tasks(const Results& results, std::string_view section) {
-  return std::ranges::count_if(results.tasks, [&](const Task& task) { return task.kind == section; });
 }
 
 /// "Cluster, LAG: Rouge-L 0.300, +0.083 [+0.032, +0.133] against the base."
@@ -123,7 +95,7 @@ std::pair<std::string, std::string> in_a_word(const Method& method) {
 }  // namespace
 
 std::string overview_text(const Results& results, std::int64_t width) {
-  const auto methods = methods_with_results(results);
+  const auto methods = methods_of(results);
   const bool has_base = std::ranges::any_of(methods, &Method::is_base);
   if (!has_base || methods.size() < 2 || results.find_summary(kHeldOut, "base", kAnswerMetric) == nullptr) return "";
   TextColumn labels{.cells = {"method"}};

@@ -7,6 +7,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/report/assets.h"
+#include "quiver/report/format.h"
 #include "quiver/report/svg.h"
 
 namespace quiver::report {
@@ -54,15 +55,26 @@ std::string base64_of_hex(std::string_view hex) {
   return text;
 }
 
-}  // namespace
-
+/// CSS, with the palette classes q0 ... q15 in a light and a dark version.
 std::string page_style() {
   return std::string(kStyleCss) + palette(kLightPalette) + "\n@media screen and (prefers-color-scheme:dark){" + std::string(kStyleDarkCss) +
          palette(kDarkPalette) + "}" + std::string(kStylePrintCss);
 }
 
-std::string content_policy(std::string_view script) {
-  return "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64_of_hex(sha256_hex(script)) + "'";
+}  // namespace
+
+std::string html_page(const std::string& title, std::string_view style, const std::string& body, const std::string& data,
+                      std::string_view script) {
+  const auto name = escape(title), policy = base64_of_hex(sha256_hex(script));
+  return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" "
+         "content=\"default-src "
+         "'none'; style-src 'unsafe-inline'; script-src 'sha256-" +
+         policy +
+         "'\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light "
+         "dark\"><title>" +
+         name + "</title><style>" + page_style() + std::string(style) + "</style></head><body><main><h1>" + name + "</h1>" + body +
+         "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main>" + data + "<script>" +
+         std::string(script) + "</script></body></html>\n";
 }
 
 }  // namespace quiver::report

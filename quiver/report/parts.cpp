@@ -1,7 +1,6 @@
 #include "quiver/report/parts.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -42,17 +41,6 @@ Groups groups_of(const Order& order, const std::vector<std::int64_t>& labels) {
     result.groups.emplace_back(static_cast<std::int64_t>(i), std::to_string(labels[order[i]]));
   }
   return result;
-}
-
-/// The `count` positions of the largest values, largest first, `except` left out.
-std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t count, std::size_t except) {
-  std::vector<std::size_t> positions;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (i != except && !std::isnan(values[i])) positions.push_back(i);
-  }
-  std::ranges::stable_sort(positions, std::greater<>(), [&](std::size_t i) { return values[i]; });
-  positions.resize(std::min(count, positions.size()));
-  return positions;
 }
 
 /// Mean similarity of pairs inside one cluster and across two; NaN where there is no pair.
@@ -112,12 +100,8 @@ std::string difference_part(const Results& results) {
 }
 
 std::string training_part(const Results& results) {
-  std::vector<std::string> kinds;
-  for (const auto& curve : results.training) {
-    if (std::ranges::find(kinds, curve.kind) == kinds.end()) kinds.push_back(curve.kind);
-  }
   std::string charts;
-  for (const auto& kind : kinds) {
+  for (const auto& kind : distinct(results.training, &Curve::kind)) {
     std::vector<const Curve*> curves;
     for (const auto& curve : results.training) {
       if (curve.kind == kind) curves.push_back(&curve);
@@ -153,12 +137,12 @@ std::string similarity_part(const Results& results) {
     for (std::size_t column = 0; column < n; ++column) {
       const double value = clusters.similarity[i * n + order[column]];
       map.values.push_back(value);
-      similarities[order[column]] = value;
+      similarities[order[column]] = row == column ? std::nan("") : value;
       // The diagonal is 1 by definition and would flatten the colours of all others.
       if (row != column && !std::isnan(value)) map.low = std::min(map.low, value), map.high = std::max(map.high, value);
     }
     auto title = format("{} (cluster {}), nearest:", clusters.adapters[i], clusters.labels[i]);
-    for (const auto j : largest(similarities, 4, i)) {
+    for (const auto j : largest(similarities, 4)) {
       title += format("\n{} {} (cluster {})", number_text(similarities[j], 3), clusters.adapters[j], clusters.labels[j]);
     }
     map.row_titles.push_back(title);

@@ -1,5 +1,4 @@
-// The parts of a report that hold charts, each as HTML without its heading; empty if the results
-// have nothing for it.
+// The parts of a report that hold charts, each as HTML without its heading; empty if the results have nothing for it.
 #pragma once
 
 #include <string>
@@ -14,12 +13,10 @@ std::string difference_part(const Results& results);
 std::string training_part(const Results& results);
 /// The similarity of adapters, ordered by cluster.
 std::string similarity_part(const Results& results);
-/// Where tasks are routed: tasks by adapters, and layers by adapters for one task to select.
-/// `prefix` makes ids unique in the page.
+/// Where tasks are routed: tasks by adapters, and layers by adapters for one task to select. `prefix` makes ids unique in the page.
 std::string routing_part(const Results& results, const std::string& prefix);
 
-/// Above this many shares (tasks x layers x adapters) the layers of the first tasks only are in the
-/// page.
+/// Above this many shares (tasks x layers x adapters) the layers of the first tasks only are in the page.
 inline constexpr std::int64_t kMostLayerShares = 2'000'000;
 
 }  // namespace quiver::report

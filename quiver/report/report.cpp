@@ -1,6 +1,5 @@
 #include "quiver/report/report.h"
 
-#include <cstdint>
 #include <vector>
 
 #include "quiver/base/error.h"
@@ -75,12 +74,7 @@ std::string title_of(std::span<const Results> all, const ReportOptions& options)
 
 std::string render_report(std::span<const Results> all, const ReportOptions& options) {
   if (all.empty()) fail(ErrorKind::kUsage, "a report needs at least one results document");
-  const auto title = escape(title_of(all, options));
-  std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kReportJs) + "\">";
-  html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
-  html += "<meta name=\"color-scheme\" content=\"light dark\"><title>" + title + "</title><style>" + page_style() +
-          "</style></head><body><main><h1>" + title + "</h1>";
+  std::string html;
   if (all.size() == 1) {
     html += run_html(all.front(), options, "run1");
   } else {
@@ -91,9 +85,7 @@ std::string render_report(std::span<const Results> all, const ReportOptions& opt
       html += run_html(all[i], options, format("run{}", i + 1));
     }
   }
-  html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main><script>";
-  html += kReportJs;
-  return html + "</script></body></html>\n";
+  return html_page(title_of(all, options), "", html, "", kReportJs);
 }
 
 }  // namespace quiver::report

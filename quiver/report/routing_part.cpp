@@ -1,6 +1,5 @@
 // Where the router sends the tasks: routing_part of parts.h.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -38,8 +37,7 @@ std::int64_t cluster_of(const Results& results, const std::string& adapter) {
   return found == names.end() ? kUnclustered : results.clusters.labels[static_cast<std::size_t>(found - names.begin())];
 }
 
-/// A task's own adapter has its name or, in a library of clusters, that of its cluster: "3" or
-/// "cluster-3".
+/// A task's own adapter has its name or, in a library of clusters, that of its cluster: "3" or "cluster-3".
 bool is_own(const Task* task, const std::string& task_name, const std::string& adapter) {
   if (adapter == task_name) return true;
   if (task == nullptr || task->group.empty() || !adapter.ends_with(task->group)) return false;
@@ -85,22 +83,20 @@ View view_of(const Results& results, const LibraryRouting& library) {
 
 std::string column_name(const View& view, std::size_t column) { return view.library->adapters[view.columns[column]]; }
 
-double highest_share(const View& view) {
+/// 0 where there is none.
+template <typename Rows, typename Share>
+double highest_share(const Rows& rows, Share share) {
   double highest = 0;
-  for (const auto& row : view.rows) {
-    for (const double share : row.share) highest = std::isnan(share) ? highest : std::max(highest, share);
+  for (const auto& row : rows) {
+    for (const double value : row.*share) highest = std::isnan(value) ? highest : std::max(highest, value);
   }
-  return highest > 0 ? highest : 1;
+  return highest;
 }
 
 std::string row_title(const View& view, const Row& row) {
   auto title = row.routing->task + (row.own == kNone ? " (no adapter of its own)" : "");
-  std::vector<std::size_t> order(row.share.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::erase_if(order, [&](std::size_t c) { return std::isnan(row.share[c]); });
-  std::ranges::stable_sort(order, std::greater<>(), [&](std::size_t c) { return row.share[c]; });
-  for (std::size_t i = 0; i < order.size() && i < 5; ++i) {
-    title += format("\n{} {}{}", percent_text(row.share[order[i]], 1), column_name(view, order[i]), order[i] == row.own ? " (own)" : "");
+  for (const auto c : largest(row.share, 5)) {
+    title += format("\n{} {}{}", percent_text(row.share[c], 1), column_name(view, c), c == row.own ? " (own)" : "");
   }
   return title;
 }
@@ -118,7 +114,8 @@ std::string task_map(const View& view) {
   HeatMap map;
   map.description =
       "Share of the routing weight, tasks by adapters of " + (view.library->method.empty() ? view.library->library : view.library->method);
-  map.high = highest_share(view);
+  const double highest = highest_share(view.rows, &Row::share);
+  map.high = highest > 0 ? highest : 1;
   map.square_root = map.values_are_shares = true;
   for (std::size_t c = 0; c < view.columns.size(); ++c) map.columns.push_back(column_name(view, c));
   for (std::size_t r = 0; r < view.rows.size(); ++r) {
@@ -160,30 +157,17 @@ std::string task_map_caption(const View& view) {
   return text;
 }
 
-/// A share in 4095ths, as the page's data has it.
-std::int64_t packed_share(double share) { return std::isnan(share) ? 0 : std::lround(std::clamp(share, 0.0, 1.0) * 4095); }
-
-/// Two letters of 6 bits per share, 4095 meaning 1: a tenth of the size of decimal JSON.
 std::string packed_shares(const View& view, const Row& row) {
-  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   std::string packed;
   for (const auto& layer : row.routing->layers) {
-    for (const auto column : view.columns) {
-      const auto value = static_cast<std::size_t>(packed_share(layer.share[column]));
-      packed += kLetters[value >> 6];
-      packed += kLetters[value & 63];
-    }
+    for (const auto column : view.columns) append_share(packed, layer.share[column]);
   }
   return packed;
 }
 
 double highest_layer_share(const LibraryRouting& library) {
   double highest = 0;
-  for (const auto& task : library.tasks) {
-    for (const auto& layer : task.layers) {
-      for (const double share : layer.share) highest = std::isnan(share) ? highest : std::max(highest, share);
-    }
-  }
+  for (const auto& task : library.tasks) highest = std::max(highest, highest_share(task.layers, &LayerShare::share));
   return highest > 0 ? std::min(highest, 1.0) : 1;
 }
 
@@ -207,8 +191,7 @@ HeatMap first_layer_map(const View& view, const std::string& id, double high) {
   return map;
 }
 
-/// Layers by adapters of one task: drawn here for the first, recoloured by the page's script for
-/// the one selected.
+/// Layers by adapters of one task: drawn here for the first, recoloured by the page's script for the one selected.
 std::string layer_view(const View& view, const std::string& id) {
   const auto& layers = view.rows.front().routing->layers;
   const auto cells = static_cast<std::int64_t>(layers.size() * view.columns.size());

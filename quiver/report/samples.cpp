@@ -1,6 +1,5 @@
 // Generations, settings and the comparison of several results: the rest of tables.h.
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
@@ -25,6 +24,11 @@ std::string cut(std::string_view text, std::int64_t longest) {
 
 std::string_view prediction_of(const Sample& sample) { return sample.prediction ? std::string_view(*sample.prediction) : ""; }
 
+std::string kind_of(const Results& results, const Sample& sample) {
+  const auto* task = results.find_task(sample.task);
+  return task == nullptr ? "" : task->kind;
+}
+
 struct Card {
   std::string task, id;
   std::vector<const Sample*> samples;
@@ -36,8 +40,7 @@ std::vector<Card> cards_of(const Results& results, const std::string& kind) {
   std::vector<Card> tasks;
   std::map<std::pair<std::string, std::string>, std::vector<const Sample*>> groups;
   for (const auto& sample : results.samples) {
-    const auto* task = results.find_task(sample.task);
-    if ((task == nullptr ? std::string() : task->kind) == kind) groups[{sample.task, sample.id}].push_back(&sample);
+    if (kind_of(results, sample) == kind) groups[{sample.task, sample.id}].push_back(&sample);
   }
   for (auto& [key, samples] : groups) {
     std::set<std::string_view> predictions;
@@ -190,14 +193,8 @@ std::string compared_means(std::span<const Results> results, const std::string& 
 }  // namespace
 
 std::string sample_cards(const Results& results, const ReportOptions& options) {
-  std::vector<std::string> kinds;
-  for (const auto& sample : results.samples) {
-    const auto* task = results.find_task(sample.task);
-    const auto kind = task == nullptr ? std::string() : task->kind;
-    if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
-  }
   std::string html;
-  for (const auto& kind : kinds) {
+  for (const auto& kind : distinct(results.samples, [&](const Sample& sample) { return kind_of(results, sample); })) {
     const auto cards = cards_of(results, kind);
     const auto shown = std::min(static_cast<std::int64_t>(cards.size()), options.samples_per_section);
     if (shown <= 0) continue;

@@ -1,6 +1,5 @@
 // The words of a report: summary_paragraph and facts_line of tables.h.
 #include <cmath>
-#include <set>
 
 #include "quiver/base/error.h"
 #include "quiver/report/format.h"
@@ -13,12 +12,6 @@ std::string strong(std::string_view text) { return "<strong>" + escape(text) + "
 
 std::string with_unit(const std::string& value, const Metric& metric) {
   return metric.unit.empty() ? value : value + " " + escape(metric.unit);
-}
-
-std::int64_t count_tasks(const Results& results, std::string_view kind) {
-  std::int64_t count = 0;
-  for (const auto& task : results.tasks) count += task.kind == kind ? 1 : 0;
-  return count;
 }
 
 std::string section_phrase(const Results& results, const std::string& section) {

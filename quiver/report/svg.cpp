@@ -39,74 +39,55 @@ std::string coordinate(double value) {
 }
 
 Svg::Svg(double width, double height, std::string_view css_class, std::string_view description) : width_(width), height_(height) {
-  const auto label = escape(description);
-  head_ = format(" class=\"{}\" role=\"img\" aria-label=\"{}\"", css_class, label);
+  head_ = format(" class=\"{}\" role=\"img\" aria-label=\"{}\"", css_class, escape(description));
 }
 
 void Svg::close(std::string_view name, std::string_view title) {
-  if (title.empty()) {
-    body_ += "/>";
-    return;
-  }
-  body_ += "><title>";
-  body_ += escape(title);
-  body_ += "</title></";
-  body_ += name;
-  body_ += '>';
+  body_ += title.empty() ? "/>" : format("><title>{}</title></{}>", escape(title), name);
 }
 
-Svg& Svg::rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title) {
+void Svg::rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title) {
   body_ += format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"", css_class, coordinate(x), coordinate(y),
                   coordinate(width), coordinate(height));
   close("rect", title);
-  return *this;
 }
 
-Svg& Svg::line(double x1, double y1, double x2, double y2, std::string_view css_class) {
+void Svg::line(double x1, double y1, double x2, double y2, std::string_view css_class) {
   body_ += format("<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"/>", css_class, coordinate(x1), coordinate(y1), coordinate(x2),
                   coordinate(y2));
-  return *this;
 }
 
-Svg& Svg::circle(double x, double y, double radius, std::string_view css_class, std::string_view title) {
+void Svg::circle(double x, double y, double radius, std::string_view css_class, std::string_view title) {
   body_ += format("<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{}\"", css_class, coordinate(x), coordinate(y), coordinate(radius));
   close("circle", title);
-  return *this;
 }
 
-Svg& Svg::text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor, std::string_view title) {
+void Svg::text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor, std::string_view title) {
   constexpr const char* kAnchors[] = {"start", "middle", "end"};
   body_ += format("<text class=\"{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">", css_class, coordinate(x), coordinate(y),
                   kAnchors[static_cast<int>(anchor)]);
   if (!title.empty()) body_ += "<title>" + escape(title) + "</title>";
   body_ += escape(content) + "</text>";
-  return *this;
 }
 
-Svg& Svg::upward_text(double x, double y, std::string_view content, std::string_view css_class) {
+void Svg::upward_text(double x, double y, std::string_view content, std::string_view css_class) {
   body_ += format("<text class=\"{}\" transform=\"translate({} {}) rotate(-90)\">{}</text>", css_class, coordinate(x), coordinate(y),
                   escape(content));
-  return *this;
 }
 
-Svg& Svg::polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title) {
+void Svg::polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title) {
   body_ += format("<polyline class=\"{}\" points=\"", css_class);
   for (const auto& [x, y] : points) body_ += coordinate(x) + "," + coordinate(y) + " ";
   if (!points.empty()) body_.pop_back();
   body_ += '"';
   close("polyline", title);
-  return *this;
 }
 
-Svg& Svg::path(std::string_view commands, std::string_view css_class) {
+void Svg::path(std::string_view commands, std::string_view css_class) {
   body_ += format("<path class=\"{}\" d=\"{}\"/>", css_class, commands);
-  return *this;
 }
 
-Svg& Svg::attribute(std::string_view name, std::string_view value) {
-  head_ += format(" {}=\"{}\"", name, escape(value));
-  return *this;
-}
+void Svg::attribute(std::string_view name, std::string_view value) { head_ += format(" {}=\"{}\"", name, escape(value)); }
 
 std::string Svg::str() const {
   const auto width = coordinate(width_), height = coordinate(height_);

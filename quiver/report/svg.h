@@ -2,7 +2,6 @@
 // class, so that a chart follows the reader's dark or light mode.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,33 +23,31 @@ struct Scale {
   double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
 };
 
-/// About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]. Empty
-/// unless low < high.
+/// About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]. Empty unless low < high.
 std::vector<double> round_ticks(double low, double high, int count);
 /// Decimals that tell ticks apart which are `step` apart.
 int tick_decimals(const std::vector<double>& ticks);
 
 enum class Anchor { kStart, kMiddle, kEnd };
 
-/// An SVG picture under construction. Text and titles are escaped here; classes are the caller's
-/// own words.
+/// An SVG picture under construction. Text and titles are escaped here; classes are the caller's own words.
 class Svg {
  public:
   /// `description` is read to those who cannot see the picture.
   Svg(double width, double height, std::string_view css_class, std::string_view description);
 
-  Svg& rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title = "");
-  Svg& line(double x1, double y1, double x2, double y2, std::string_view css_class);
-  Svg& circle(double x, double y, double radius, std::string_view css_class, std::string_view title = "");
-  Svg& text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor = Anchor::kStart,
+  void rect(double x, double y, double width, double height, std::string_view css_class, std::string_view title = "");
+  void line(double x1, double y1, double x2, double y2, std::string_view css_class);
+  void circle(double x, double y, double radius, std::string_view css_class, std::string_view title = "");
+  void text(double x, double y, std::string_view content, std::string_view css_class, Anchor anchor = Anchor::kStart,
             std::string_view title = "");
   /// Text that reads upwards from (x, y).
-  Svg& upward_text(double x, double y, std::string_view content, std::string_view css_class);
-  Svg& polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title = "");
+  void upward_text(double x, double y, std::string_view content, std::string_view css_class);
+  void polyline(const std::vector<std::pair<double, double>>& points, std::string_view css_class, std::string_view title = "");
   /// A path of M, h, v, z commands and the like.
-  Svg& path(std::string_view commands, std::string_view css_class);
+  void path(std::string_view commands, std::string_view css_class);
   /// An id and further attributes of the <svg> element, for a script to find it by.
-  Svg& attribute(std::string_view name, std::string_view value);
+  void attribute(std::string_view name, std::string_view value);
 
   std::string str() const;
 

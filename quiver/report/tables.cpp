@@ -22,15 +22,9 @@ std::vector<Column> columns_of(const Results& results) {
   std::vector<Column> columns;
   for (const auto& section : sections_of(results)) {
     for (const auto& name : metrics_of(results, section)) {
-      double largest = 0;
-      for (const auto& row : results.summary) {
-        if (row.section == section && row.metric == name && !std::isnan(row.mean)) {
-          largest = std::max(largest, std::abs(row.mean));
-        }
-      }
       columns.push_back({.section = section,
                          .metric = &results.metric(name),
-                         .decimals = decimals_for(largest),
+                         .decimals = decimals_of(results, section, name),
                          .best = best_of(results, section, name)});
     }
   }
@@ -38,12 +32,9 @@ std::vector<Column> columns_of(const Results& results) {
 }
 
 const char* arrow_of(const Metric& metric) {
-  switch (metric.better) {
-    case Better::kLower: return " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>";
-    case Better::kHigher: return " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
-    case Better::kUnknown: break;
-  }
-  return "";
+  if (metric.better == Better::kUnknown) return "";
+  return metric.better == Better::kLower ? " <span class=\"dir\" title=\"lower is better\">\xE2\x86\x93</span>"
+                                         : " <span class=\"dir\" title=\"higher is better\">\xE2\x86\x91</span>";
 }
 
 std::string metric_heading(const Metric& metric) {
@@ -53,10 +44,8 @@ std::string metric_heading(const Metric& metric) {
 }
 
 std::string difference_cell(const Metric& metric, const Difference& d, int decimals) {
-  const bool excludes = d.excludes_zero() && metric.better != Better::kUnknown;
-  const bool better = excludes && metric.prefers(d.mean, 0);
-  const char* css = !excludes ? "unsure" : better ? "better" : "worse";
-  const char* mark = !excludes ? "" : better ? "\xE2\x96\xB2 " : "\xE2\x96\xBC ";
+  const auto css = verdict(metric, d);
+  const char* mark = css == "better" ? "\xE2\x96\xB2 " : css == "worse" ? "\xE2\x96\xBC " : "";
   return format("<div class=\"delta {}\"><b>{}{}</b> <span class=\"ci\">[{}, {}]</span></div>", css, mark, signed_text(d.mean, decimals),
                 signed_text(d.low, decimals), signed_text(d.high, decimals));
 }
@@ -139,9 +128,7 @@ std::string task_line(const TaskTable& table, const Task& task, int decimals) {
 
 std::string task_table(const TaskTable& table) {
   double largest = 0;
-  for (const auto& [key, row] : table.rows) {
-    if (!std::isnan(row->mean)) largest = std::max(largest, std::abs(row->mean));
-  }
+  for (const auto& [key, row] : table.rows) largest = std::isnan(row->mean) ? largest : std::max(largest, std::abs(row->mean));
   const int decimals = decimals_for(largest);
   std::string html = "<div class=\"scroll tall\"><table class=\"data sortable\"><thead><tr>";
   html += sort_heading("Task", "first") + sort_heading("n", "num", "samples");
@@ -195,12 +182,8 @@ std::string task_tables(const Results& results) {
   std::vector<const Task*> all;
   for (const auto& task : results.tasks) all.push_back(&task);
   for (const auto& task : others) all.push_back(&task);
-  std::vector<std::string> kinds;
-  for (const auto* task : all) {
-    if (std::ranges::find(kinds, task->kind) == kinds.end()) kinds.push_back(task->kind);
-  }
   std::string html;
-  for (const auto& kind : kinds) {
+  for (const auto& kind : distinct(all, &Task::kind)) {
     for (const auto& metric : results.metrics) {
       TaskTable table{.metric = &metric, .tasks = {}, .methods = {}, .rows = {}};
       for (const auto& row : results.per_task) {
@@ -229,9 +212,8 @@ std::string training_table(const Results& results) {
   if (results.training.empty()) return "";
   std::string html =
       "<details><summary>Every adapter's training</summary><div class=\"scroll tall\"><table class=\"data sortable\"><thead><tr>";
-  html += sort_heading("Adapter", "first") + sort_heading("Kind", "") + sort_heading("Rows", "num") + sort_heading("Tokens", "num") +
-          sort_heading("Time", "num") + sort_heading("Tokens/s", "num") + sort_heading("First loss", "num") +
-          sort_heading("Last loss", "num");
+  html += sort_heading("Adapter", "first") + sort_heading("Kind", "");
+  for (const char* figure : {"Rows", "Tokens", "Time", "Tokens/s", "First loss", "Last loss"}) html += sort_heading(figure, "num");
   html += "</tr></thead><tbody>";
   for (const auto& curve : results.training) {
     const double first = curve.loss.empty() ? std::nan("") : curve.loss.front();

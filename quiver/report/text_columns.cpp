@@ -1,5 +1,7 @@
 #include "quiver/report/text_columns.h"
 
+#include "quiver/base/error.h"
+
 namespace quiver::report {
 namespace {
 
@@ -54,12 +56,19 @@ std::string wrapped(const std::string& text, std::int64_t width) {
 }
 
 const char* direction(const Metric& metric) {
-  switch (metric.better) {
-    case Better::kLower: return " \xE2\x86\x93";
-    case Better::kHigher: return " \xE2\x86\x91";
-    case Better::kUnknown: break;
-  }
-  return "";
+  return metric.better == Better::kLower ? " \xE2\x86\x93" : metric.better == Better::kHigher ? " \xE2\x86\x91" : "";
+}
+
+std::string mark_of(const Metric& metric, const std::optional<Difference>& difference) {
+  const auto how = difference ? verdict(metric, *difference) : "unsure";
+  return how == "better" ? " \xE2\x96\xB2" : how == "worse" ? " \xE2\x96\xBC" : "  ";
+}
+
+std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals) {
+  const auto& d = difference_of(row);
+  if (!d) return "";
+  return format("{} [{}, {}]{}", signed_text(d->mean, decimals), signed_text(d->low, decimals), signed_text(d->high, decimals),
+                mark_of(metric, d));
 }
 
 }  // namespace quiver::report

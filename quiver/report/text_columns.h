@@ -36,6 +36,11 @@ std::string wrapped(const std::string& text, std::int64_t width);
 /// " ↓", " ↑", or nothing where nobody said which way is better.
 const char* direction(const Metric& metric);
 
+/// " ▲" for a difference that is better, " ▼" for a worse one, or as wide a blank.
+std::string mark_of(const Metric& metric, const std::optional<Difference>& difference);
+/// "+0.083 [+0.032, +0.133] ▲", or nothing where the row has no difference.
+std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals);
+
 /// What a reader wants first: a sentence and one table over all sections, held-out tasks first, and what each method is, in a word. Nothing
 /// for results without a section of held-out instructions, a base, or another method.
 std::string overview_text(const Results& results, std::int64_t width);

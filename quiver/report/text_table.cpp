@@ -19,36 +19,12 @@ std::string mean_text(const SummaryRow& row, int decimals) {
   return text;
 }
 
-std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals) {
-  if (!difference_of(row)) return "";
-  const auto& d = *difference_of(row);
-  const bool sure = d.excludes_zero() && metric.better != Better::kUnknown;
-  const char* mark = !sure ? "  " : metric.prefers(d.mean, 0) ? " \xE2\x96\xB2" : " \xE2\x96\xBC";
-  return format("{} [{}, {}]{}", signed_text(d.mean, decimals), signed_text(d.low, decimals), signed_text(d.high, decimals), mark);
-}
-
-std::vector<const Method*> methods_of(const Results& results, const std::string& section) {
-  std::vector<const Method*> methods;
-  for (const auto& method : results.methods) {
-    const bool used =
-        std::ranges::any_of(results.summary, [&](const SummaryRow& row) { return row.section == section && row.method == method.name; });
-    if (used) methods.push_back(&method);
-  }
-  return methods;
-}
-
 /// The mean, the difference and, if any method has one, the recovered share.
 std::vector<TextColumn> metric_columns(const Results& results, const std::string& section, const std::string& name,
                                        const std::vector<const Method*>& methods) {
   const auto& metric = results.metric(name);
   const auto* best = best_of(results, section, name);
-  double largest = 0;
-  for (const auto& row : results.summary) {
-    if (row.section == section && row.metric == name && !std::isnan(row.mean)) {
-      largest = std::max(largest, std::abs(row.mean));
-    }
-  }
-  const int decimals = decimals_for(largest);
+  const int decimals = decimals_of(results, section, name);
   TextColumn mean, difference, recovered;
   mean.cells.push_back(shorten(printable(metric.label), 20) + direction(metric) + " ");
   difference.cells.push_back("against base [95 %]  ");
@@ -101,8 +77,7 @@ std::string render_text_table(const Results& results, int width) {
   }
   std::string text = overview_text(results, width);
   for (const auto& section : sections_of(results)) {
-    std::int64_t tasks = 0;
-    for (const auto& task : results.tasks) tasks += task.kind == section ? 1 : 0;
+    const auto tasks = count_tasks(results, section);
     text += (text.empty() ? "" : "\n") + shorten(printable(section_label(section)), width - 12);
     if (tasks > 0) text += format(" ({})", tasks);
     text += "\n\n" + section_text(results, section, width);

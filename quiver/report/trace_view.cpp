@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <vector>
 
 #include "quiver/base/error.h"
 #include "quiver/report/assets.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
+#include "quiver/report/view.h"
 
 namespace quiver::report {
 namespace {
@@ -80,10 +80,8 @@ Trace parse(const json& document) {
   } catch (const std::logic_error& error) {
     fail(ErrorKind::kBadFormat, "not a trace: an index or a layer is out of range ({})", error.what());
   }
-  trace.named.resize(trace.adapters.size());
-  std::iota(trace.named.begin(), trace.named.end(), 0);
-  std::ranges::stable_sort(trace.named, std::ranges::greater(), [&](std::size_t n) { return trace.shares[n]; });
-  trace.named.resize(std::min(trace.named.size(), kNamed));
+  trace.shares.resize(trace.adapters.size());
+  trace.named = largest(trace.shares, kNamed);
   return trace;
 }
 
@@ -125,17 +123,12 @@ std::string token_lines(const Trace& trace, const TraceTextOptions& options) {
   return text;
 }
 
-/// Two letters of 6 bits for each layer, token and adapter of `columns`, 4095 meaning 1.
+/// The shares of each layer, token and adapter of `columns`.
 std::string packed(const Trace& trace, const std::vector<std::size_t>& columns) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   std::string text;
   for (const auto& layer : trace.weight) {
     for (const auto& token : layer) {
-      for (const auto n : columns) {
-        const auto value = static_cast<std::size_t>(std::lround(std::clamp(token[n], 0.0, 1.0) * 4095));
-        text += kDigits[value / 64];
-        text += kDigits[value % 64];
-      }
+      for (const auto n : columns) append_share(text, token[n]);
     }
   }
   return text;
@@ -174,14 +167,8 @@ std::string render_trace_text(const json& document, const TraceTextOptions& opti
 
 std::string render_trace_page(const json& document, const std::string& given_title) {
   const auto trace = parse(document);
-  const auto title = escape(given_title.empty() ? "Routes of " + document.value("method", "?") : given_title);
-  std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">";
-  html += "<meta http-equiv=\"Content-Security-Policy\" content=\"" + content_policy(kTraceJs) + "\">";
-  html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">";
-  html +=
-      "<title>" + title + "</title><style>" + page_style() + std::string(kTraceCss) + "</style></head><body><main><h1>" + title + "</h1>";
-  html += format("<p class=\"sub\">{} over {} adapters of {}: {}</p>", escape(document.value("what", "")), trace.adapters.size(),
-                 escape(document.value("base", "")), escape(figures_line(document)));
+  auto html = format("<p class=\"sub\">{} over {} adapters of {}: {}</p>", escape(document.value("what", "")), trace.adapters.size(),
+                     escape(document.value("base", "")), escape(figures_line(document)));
   html += "<ul class=\"legend\">";
   json names = json::array(), colours = json::array();
   for (std::size_t i = 0; i < trace.named.size(); ++i) {
@@ -201,16 +188,13 @@ std::string render_trace_page(const json& document, const std::string& given_tit
   html += "<div class=\"scroll\"><table class=\"data weights\"><thead><tr><th></th>";
   for (const auto n : trace.named) html += "<th class=\"slant\">" + escape(trace.adapters[n]) + "</th>";
   html += "</tr></thead><tbody id=\"weights\"></tbody></table></div>";
-  html += "<footer>Made by Quiver. This page holds everything it shows; it loads nothing.</footer></main>";
-  html += "<script type=\"application/json\" id=\"trace\">" +
-          script_json({{"adapters", names},
-                       {"colours", colours},
-                       {"layers", trace.layers},
-                       {"tokens", trace.tokens.size()},
-                       {"weights", packed(trace, trace.named)}}) +
-          "</script><script>";
-  html += kTraceJs;
-  return html + "</script></body></html>\n";
+  const auto data = script_json({{"adapters", names},
+                                 {"colours", colours},
+                                 {"layers", trace.layers},
+                                 {"tokens", trace.tokens.size()},
+                                 {"weights", packed(trace, trace.named)}});
+  return html_page(given_title.empty() ? "Routes of " + document.value("method", "?") : given_title, kTraceCss, html,
+                   "<script type=\"application/json\" id=\"trace\">" + data + "</script>", kTraceJs);
 }
 
 }  // namespace quiver::report

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "quiver/report/format.h"
+
 namespace quiver::report {
 
 std::string section_label(std::string_view section) {
@@ -33,8 +35,32 @@ std::vector<std::string> metrics_of(const Results& results, std::string_view sec
   return names;
 }
 
+int decimals_of(const Results& results, std::string_view section, std::string_view metric) {
+  double largest = 0;
+  for (const auto& row : results.summary) {
+    if (row.section == section && row.metric == metric && !std::isnan(row.mean)) largest = std::max(largest, std::abs(row.mean));
+  }
+  return decimals_for(largest);
+}
+
+std::vector<const Method*> methods_of(const Results& results, std::string_view section) {
+  std::vector<const Method*> methods;
+  for (const auto& method : results.methods) {
+    const auto is_used = [&](const SummaryRow& row) { return row.method == method.name && (section.empty() || row.section == section); };
+    if (std::ranges::any_of(results.summary, is_used)) methods.push_back(&method);
+  }
+  return methods;
+}
+
+std::int64_t count_tasks(const Results& results, std::string_view kind) { return std::ranges::count(results.tasks, kind, &Task::kind); }
+
 const std::optional<Difference>& difference_of(const SummaryRow& row) {
   return row.section == "instruction" && row.difference_by_task ? row.difference_by_task : row.difference;
+}
+
+std::string verdict(const Metric& metric, const Difference& difference) {
+  if (!difference.excludes_zero() || metric.better == Better::kUnknown) return "unsure";
+  return metric.prefers(difference.mean, 0) ? "better" : "worse";
 }
 
 bool ruins_answers(const Results& results, std::string_view section, std::string_view method) {
@@ -54,6 +80,16 @@ const SummaryRow* best_of(const Results& results, std::string_view section, std:
     if (best == nullptr || how.prefers(row.mean, best->mean)) best = &row;
   }
   return best;
+}
+
+std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t count) {
+  std::vector<std::size_t> positions;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isnan(values[i])) positions.push_back(i);
+  }
+  std::ranges::stable_sort(positions, std::greater<>(), [&](std::size_t i) { return values[i]; });
+  positions.resize(std::min(count, positions.size()));
+  return positions;
 }
 
 }  // namespace quiver::report

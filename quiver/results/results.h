@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "quiver/results/statistics.h"
+
 namespace quiver::results {
 
 /// The version of the document that this code writes, and the only one it reads.
@@ -55,16 +57,6 @@ struct Metric {
 
   /// Is `a` a better value than `b`? False if nobody said which way is better.
   bool prefers(double a, double b) const;
-};
-
-/// A paired difference to the base model with its 95 % interval.
-struct Difference {
-  double mean = 0;
-  double low = 0;
-  double high = 0;
-  std::int64_t count = 0;
-
-  bool excludes_zero() const { return low > 0 || high < 0; }
 };
 
 struct SummaryRow {

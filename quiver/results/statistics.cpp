@@ -63,8 +63,7 @@ double student_t_upper(double tail, double degrees) {
     high *= 2;
     if (!std::isfinite(high)) return high;  // beyond every number: few degrees of freedom, a tiny tail
   }
-  // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's
-  // method, and sure.
+  // The tail falls monotonically: halve until the bounds are neighbours. Slow beside Newton's method, and sure.
   for (;;) {
     const double middle = low + (high - low) / 2;
     if (middle <= low || middle >= high) return high;
@@ -115,7 +114,7 @@ std::vector<double> differences_of(std::span<const double> values, std::span<con
 }
 
 /// Student's interval with num_units - 1 degrees of freedom around an estimate; infinite for one unit.
-PairedDifference interval_around(const Estimate& estimate, double standard_error, std::size_t num_units, double confidence) {
+Difference interval_around(const Estimate& estimate, double standard_error, std::size_t num_units, double confidence) {
   constexpr auto kInfinity = std::numeric_limits<double>::infinity();
   const double reach =
       num_units < 2 ? kInfinity : student_t_quantile((1 + confidence) / 2, static_cast<double>(num_units - 1)) * standard_error;
@@ -124,14 +123,14 @@ PairedDifference interval_around(const Estimate& estimate, double standard_error
 
 }  // namespace
 
-PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence) {
+Difference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence) {
   const auto differences = differences_of(values, baseline, confidence);
   const auto estimate = estimate_mean(differences);
   return interval_around(estimate, estimate.standard_error, differences.size(), confidence);
 }
 
-PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline,
-                                      std::span<const std::string> clusters, double confidence) {
+Difference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
+                                double confidence) {
   const auto differences = differences_of(values, baseline, confidence);
   if (clusters.size() != values.size()) {
     fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", values.size(), clusters.size());

@@ -20,7 +20,8 @@ struct Estimate {
 /// Throws kUsage if the sample is empty or holds a value that is not finite.
 Estimate estimate_mean(std::span<const double> values);
 
-struct PairedDifference {
+/// A paired difference, to the base model in results, with its interval (95 % there).
+struct Difference {
   double mean = 0;
   double low = 0;   ///< -infinity for a single pair
   double high = 0;  ///< +infinity for a single pair
@@ -41,7 +42,7 @@ struct PairedDifference {
 ///
 /// Throws kMismatch if the lengths differ, kUsage if they are zero, a value is not finite, or
 /// confidence is not inside (0, 1).
-PairedDifference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence = 0.95);
+Difference paired_difference(std::span<const double> values, std::span<const double> baseline, double confidence = 0.95);
 
 /// The same mean with an interval for tasks drawn anew, not only their rows,
 ///
@@ -50,8 +51,8 @@ PairedDifference paired_difference(std::span<const double> values, std::span<con
 /// over the G clusters g that `clusters` names, one per value (Cameron and Miller 2015, eq. 6 to 11, for a mean). Rows of one task are
 /// alike, so that an interval by rows is too narrow for a statement about other tasks. With one row a cluster it is paired_difference.
 /// `count` is n. With a single cluster the interval is infinite. Throws as paired_difference, and kMismatch for another number of clusters.
-PairedDifference clustered_difference(std::span<const double> values, std::span<const double> baseline,
-                                      std::span<const std::string> clusters, double confidence = 0.95);
+Difference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
+                                double confidence = 0.95);
 
 /// I_x(a, b), the regularised incomplete beta function (DLMF 8.17), a, b > 0, x in [0, 1]; by its
 /// continued fraction, to ten digits or more for a and b up to 1e6.

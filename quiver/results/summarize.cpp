@@ -31,10 +31,6 @@ Estimate estimate_of(const Values& values) {
   return estimate_mean(list);
 }
 
-Difference as_difference(const PairedDifference& paired) {
-  return {.mean = paired.mean, .low = paired.low, .high = paired.high, .count = paired.count};
-}
-
 /// Sets the differences of the samples that both have: with intervals for other rows, and for other tasks.
 void set_differences(SummaryRow& row, const Values& method, const Values& base) {
   std::vector<double> values, baseline;  // in the same order
@@ -47,8 +43,8 @@ void set_differences(SummaryRow& row, const Values& method, const Values& base) 
     }
   }
   if (values.empty()) return;
-  row.difference = as_difference(paired_difference(values, baseline));
-  row.difference_by_task = as_difference(clustered_difference(values, baseline, tasks));
+  row.difference = paired_difference(values, baseline);
+  row.difference_by_task = clustered_difference(values, baseline, tasks);
 }
 
 /// "private-calibrated-arrow" -> "private-mean", "private-oracle".

@@ -1,0 +1,458 @@
+// Results as a document, and a document checked once, completely, so that what computes with it trusts it. Every member is named once,
+// in `members`, for reading and for writing.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+#include "quiver/results/results.h"
+
+namespace quiver::results {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+
+bool has(const json& object, const char* key) { return object.contains(key) && !object[key].is_null(); }
+
+/// NaN for a number that is not finite.
+double checked_number(double value, const std::string& place) {
+  if (!std::isfinite(value)) return kMissing;
+  if (std::abs(value) > kMaxNumber) fail(ErrorKind::kBadFormat, "{} is {}; at most {} in size is read", place, value, kMaxNumber);
+  return value;
+}
+
+std::vector<double> numbers_in(const json& array, const std::string& where) {
+  if (!array.is_array()) {
+    fail(ErrorKind::kBadFormat, "{} is of type {}; expected a list of numbers", where, array.type_name());
+  }
+  std::vector<double> numbers;
+  numbers.reserve(array.size());
+  for (const auto& item : array) {
+    if (!item.is_number() && !item.is_null()) {
+      fail(ErrorKind::kBadFormat, "{}[{}] is of type {}; expected a number", where, numbers.size(), item.type_name());
+    }
+    numbers.push_back(item.is_null() ? kMissing : checked_number(item.get<double>(), format("{}[{}]", where, numbers.size())));
+  }
+  return numbers;
+}
+
+void check_size(std::size_t got, std::size_t expected, const std::string& where, const char* what, const char* of) {
+  if (got != expected) {
+    fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} {}; expected one each", where, what, got, expected, of);
+  }
+}
+
+/// Numbers without a decimal point where they are whole.
+json whole_number(double value) {
+  constexpr double kMaxExact = 9007199254740992.0;  // 2^53
+  const bool is_whole = value == std::floor(value) && std::abs(value) <= kMaxExact;
+  return is_whole ? json(static_cast<std::int64_t>(value)) : std::isfinite(value) ? json(value) : json(nullptr);
+}
+
+json number(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+
+template <typename T, typename Write>
+json list_of(const std::vector<T>& values, Write write) {
+  auto list = json::array();
+  for (const auto& value : values) list.push_back(write(value));
+  return list;
+}
+
+/// Reads the members of an object, each with what it is where it is missing or null.
+struct Reader {
+  static constexpr bool kReads = true;
+  const json& object;
+  std::string where;
+
+  void name(const char* key, std::string& value) const { value = io::require_string(object, key, where); }
+  void text(const char* key, std::string& value, const std::string& otherwise = "") const {
+    value = io::find_string(object, key, where).value_or(otherwise);
+  }
+  /// A string or a number, as text.
+  void loose(const char* key, std::string& value) const {
+    if (!has(object, key)) return;
+    const auto& found = object[key];
+    value = found.is_string() ? found.get<std::string>() : found.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  void flag(const char* key, bool& value, bool otherwise) const { value = io::find_bool(object, key, where).value_or(otherwise); }
+  void count(const char* key, std::int64_t& value) const { value = io::find_int(object, key, where).value_or(0); }
+  void count(const char* key, std::optional<std::int64_t>& value) const { value = io::find_int(object, key, where); }
+  void number(const char* key, double& value) const {
+    const auto found = io::find_double(object, key, where);
+    value = found ? checked_number(*found, format("{}.{}", where, key)) : kMissing;
+  }
+  void number(const char* key, std::optional<double>& value) const {
+    number(key, value.emplace());
+    if (std::isnan(*value)) value.reset();
+  }
+  void amount(const char* key, double& value) const { number(key, value); }
+  void numbers(const char* key, std::vector<double>& values) const { values = numbers_of(object, key, where); }
+  void amounts(const char* key, std::vector<double>& values) const { numbers(key, values); }
+  void texts(const char* key, std::vector<std::string>& values) const {
+    if (!has(object, key)) return;
+    for (const auto& item : io::require_array(object, key, where)) {
+      if (!item.is_string()) {
+        fail(ErrorKind::kBadFormat, "{}.{}[{}] is of type {}; expected a string", where, key, values.size(), item.type_name());
+      }
+      values.push_back(item.get<std::string>());
+    }
+  }
+  template <typename T>
+  void part(const char* key, std::optional<T>& value) const {
+    if (has(object, key)) members(Reader{io::require_object(object, key, where), format("{}.{}", where, key)}, value.emplace());
+  }
+  /// Calls read(reader) for each object of the array `key`, if there is one.
+  template <typename Read>
+  void for_each(const char* key, Read read) const {
+    if (!has(object, key)) return;
+    const auto& array = io::require_array(object, key, where);
+    for (std::size_t i = 0; i < array.size(); ++i) {
+      const Reader item{array[i], format("{}: {}[{}]", where, key, i)};
+      if (!array[i].is_object()) {
+        fail(ErrorKind::kBadFormat, "{} is of type {}; expected an object", item.where, array[i].type_name());
+      }
+      read(item);
+    }
+  }
+  template <typename T>
+  void parts(const char* key, std::vector<T>& values) const {
+    for_each(key, [&](const Reader& item) { members(item, values.emplace_back()); });
+  }
+};
+
+/// Writes the same members. What is an option, or text that may be missing, is left out where it is empty.
+struct Writer {
+  static constexpr bool kReads = false;
+  json& object;
+
+  void name(const char* key, const std::string& value) const { object[key] = value; }
+  void text(const char* key, const std::string& value, const std::string& = "") const { object[key] = value; }
+  void loose(const char* key, const std::string& value) const { object[key] = value; }
+  void flag(const char* key, bool value, bool) const { object[key] = value; }
+  void count(const char* key, std::int64_t value) const { object[key] = value; }
+  void count(const char* key, const std::optional<std::int64_t>& value) const {
+    if (value) object[key] = *value;
+  }
+  void number(const char* key, double value) const { object[key] = results::number(value); }
+  void number(const char* key, const std::optional<double>& value) const { number(key, value.value_or(kMissing)); }
+  void amount(const char* key, double value) const { object[key] = whole_number(value); }
+  void numbers(const char* key, const std::vector<double>& values) const { object[key] = list_of(values, results::number); }
+  void amounts(const char* key, const std::vector<double>& values) const { object[key] = list_of(values, whole_number); }
+  void texts(const char* key, const std::vector<std::string>& values) const { object[key] = values; }
+  template <typename T>
+  void part(const char* key, const std::optional<T>& value) const {
+    object[key] = value ? written(*value) : json(nullptr);
+  }
+  template <typename T>
+  void parts(const char* key, const std::vector<T>& values) const {
+    object[key] = list_of(values, written<T>);
+  }
+  template <typename T>
+  static json written(const T& value) {
+    auto item = json::object();
+    members(Writer{item}, value);
+    return item;
+  }
+};
+
+template <typename Archive, typename T>
+using Value = std::conditional_t<Archive::kReads, T, const T>;
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Base>& base) {
+  archive.text("name", base.name);
+  archive.text("fingerprint", base.fingerprint);
+  archive.text("content", base.content);
+  archive.count("parameters", base.parameters);
+  archive.text("dtype", base.dtype);
+  if constexpr (Archive::kReads) base.dtype = dtype_name(base.dtype);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Task>& task) {
+  archive.name("name", task.name);
+  archive.text("kind", task.kind);
+  archive.count("num_samples", task.num_samples);
+  if (Archive::kReads || !task.group.empty()) archive.loose("group", task.group);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Method>& method) {
+  archive.name("name", method.name);
+  archive.text("label", method.label, method.name);
+  archive.text("description", method.description);
+  archive.flag("oracle", method.is_oracle, method.name.find("oracle") != std::string::npos);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Metric>& metric) {
+  archive.name("name", metric.name);
+  archive.text("label", metric.label, metric.name);
+  archive.text("unit", metric.unit);
+  std::string better = metric.better == Better::kLower ? "lower" : metric.better == Better::kHigher ? "higher" : "";
+  archive.text("better", better);
+  if constexpr (Archive::kReads) {
+    if (better != "lower" && better != "higher" && !better.empty()) {
+      fail(ErrorKind::kBadFormat, "{}: \"better\" is '{}'; expected 'lower' or 'higher'", archive.where, better);
+    }
+    metric.better = better == "lower" ? Better::kLower : better == "higher" ? Better::kHigher : Better::kUnknown;
+  }
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Difference>& difference) {
+  archive.number("mean", difference.mean);
+  archive.number("low", difference.low);
+  archive.number("high", difference.high);
+  archive.count("n", difference.count);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, SummaryRow>& row) {
+  archive.name("section", row.section);
+  archive.name("method", row.method);
+  archive.name("metric", row.metric);
+  archive.number("mean", row.mean);
+  archive.number("stderr", row.standard_error);
+  archive.count("n", row.count);
+  archive.part("difference", row.difference);
+  archive.part("difference_by_task", row.difference_by_task);
+  archive.number("recovered", row.recovered);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, TaskRow>& row) {
+  archive.name("task", row.task);
+  archive.name("method", row.method);
+  archive.name("metric", row.metric);
+  archive.number("mean", row.mean);
+  archive.number("stderr", row.standard_error);
+  archive.count("n", row.count);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Curve>& curve) {
+  archive.name("adapter", curve.adapter);
+  archive.text("kind", curve.kind);
+  archive.amounts("steps", curve.steps);
+  archive.numbers("loss", curve.loss);
+  archive.amount("tokens", curve.tokens);
+  archive.amount("rows", curve.rows);
+  archive.number("seconds", curve.seconds);
+  archive.number("tokens_per_second", curve.tokens_per_second);
+  if constexpr (Archive::kReads) check_size(curve.loss.size(), curve.steps.size(), archive.where, "\"loss\"", "steps");
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, LayerShare>& layer) {
+  archive.name("layer", layer.layer);
+  archive.numbers("share", layer.share);
+}
+
+/// All but the metrics, whose names are the results' own.
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Sample>& sample) {
+  archive.text("section", sample.section);
+  archive.text("method", sample.method);
+  archive.name("task", sample.task);
+  archive.loose("id", sample.id);
+  archive.count("num_tokens", sample.num_tokens);
+  archive.count("label", sample.label);
+  if (Archive::kReads || !sample.targets.empty()) archive.texts("targets", sample.targets);
+  if (Archive::kReads || !sample.log_probs.empty()) archive.numbers("log_probs", sample.log_probs);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Results>& results) {
+  archive.text("created", results.created);
+  archive.parts("tasks", results.tasks);
+  archive.parts("methods", results.methods);
+  archive.parts("metrics", results.metrics);
+  archive.parts("summary", results.summary);
+  archive.parts("per_task", results.per_task);
+  archive.parts("training", results.training);
+}
+
+void check_same_layers(const TaskRouting& task, const TaskRouting& first, const std::string& where) {
+  const bool same = std::equal(task.layers.begin(), task.layers.end(), first.layers.begin(), first.layers.end(),
+                               [](const LayerShare& a, const LayerShare& b) { return a.layer == b.layer; });
+  if (!same) {
+    fail(ErrorKind::kBadFormat,
+         "{}: task '{}' has {} layers, which are not the {} layers of task '{}' in the same library; write the same layers, in the same "
+         "order, for every task",
+         where, task.task, task.layers.size(), first.layers.size(), first.task);
+  }
+}
+
+void read_routing(const Reader& reader, std::vector<LibraryRouting>& routing) {
+  reader.for_each("routing", [&](const Reader& item) {
+    LibraryRouting read;
+    item.name("library", read.library);
+    item.texts("adapters", read.adapters);
+    item.text("method", read.method);
+    auto library = std::ranges::find_if(
+        routing, [&](const LibraryRouting& known) { return known.library == read.library && known.method == read.method; });
+    if (library == routing.end()) library = routing.insert(routing.end(), read);
+    if (library->adapters != read.adapters) {
+      fail(ErrorKind::kBadFormat,
+           "{}: library '{}' has {} adapters here and {} before, or in another order; write the same list for every task", item.where,
+           read.library, read.adapters.size(), library->adapters.size());
+    }
+    TaskRouting task;
+    item.name("task", task.task);
+    item.for_each("layers", [&](const Reader& layer) {
+      members(layer, task.layers.emplace_back());
+      check_size(task.layers.back().share.size(), read.adapters.size(), layer.where, "\"share\"", "adapters");
+    });
+    if (!library->tasks.empty()) check_same_layers(task, library->tasks.front(), item.where);
+    library->tasks.push_back(std::move(task));
+  });
+}
+
+json routing_json(const std::vector<LibraryRouting>& routing) {
+  auto list = json::array();
+  for (const auto& library : routing) {
+    for (const auto& task : library.tasks) {
+      list.push_back({{"library", library.library},
+                      {"method", library.method},
+                      {"task", task.task},
+                      {"adapters", library.adapters},
+                      {"layers", list_of(task.layers, Writer::written<LayerShare>)}});
+    }
+  }
+  return list;
+}
+
+void read_samples(const Reader& reader, Results& results) {
+  reader.for_each("samples", [&](const Reader& item) {
+    auto& sample = results.samples.emplace_back();
+    members(item, sample);
+    if (has(item.object, "prediction")) item.loose("prediction", sample.prediction.emplace());
+    for (const auto& metric : results.metrics) {
+      const auto found = item.object.find(metric.name);
+      if (found == item.object.end() || !(found->is_number() || found->is_null())) continue;
+      item.number(metric.name.c_str(), sample.metrics.emplace_back(metric.name, kMissing).second);
+    }
+  });
+}
+
+json sample_json(const Sample& sample) {
+  auto item = Writer::written(sample);
+  for (const auto& [name, value] : sample.metrics) item[name] = number(value);
+  if (sample.prediction) item["prediction"] = *sample.prediction;
+  return item;
+}
+
+/// Describes by their name the methods and metrics that rows use and nobody described.
+void describe_the_rest(Results& results) {
+  std::set<std::string, std::less<>> methods, metrics;
+  for (const auto& method : results.methods) methods.insert(method.name);
+  for (const auto& metric : results.metrics) metrics.insert(metric.name);
+  const auto use = [&](const std::string& method, const std::string& metric) {
+    if (methods.insert(method).second) {
+      const bool oracle = method.find("oracle") != std::string::npos;
+      results.methods.push_back({.name = method, .label = method, .description = "", .is_oracle = oracle});
+    }
+    if (!metric.empty() && metrics.insert(metric).second) {
+      results.metrics.push_back({.name = metric, .label = metric, .unit = "", .better = Better::kUnknown});
+    }
+  };
+  for (const auto& row : results.summary) use(row.method, row.metric);
+  for (const auto& row : results.per_task) use(row.method, row.metric);
+  for (const auto& sample : results.samples) use(sample.method, "");
+}
+
+json clusters_json(const Clusters& clusters) {
+  json object = {{"adapters", clusters.adapters}, {"labels", clusters.labels}};
+  if (clusters.similarity.empty()) return object;
+  auto rows = json::array();
+  const auto size = clusters.adapters.size();
+  for (std::size_t i = 0; i < size; ++i) {
+    auto row = json::array();
+    for (std::size_t j = 0; j < size; ++j) row.push_back(number(clusters.similarity[i * size + j]));
+    rows.push_back(std::move(row));
+  }
+  object["similarity"] = std::move(rows);
+  return object;
+}
+
+}  // namespace
+
+std::vector<double> numbers_of(const json& object, std::string_view key, const std::string& origin) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return {};
+  return numbers_in(*found, format("{}.{}", origin, key));
+}
+
+Clusters clusters_of(const json& document, const std::string& origin) {
+  Clusters clusters;
+  if (!has(document, "clusters")) return clusters;
+  const Reader reader{io::require_object(document, "clusters", origin), origin + ": clusters"};
+  const auto& [object, where] = reader;
+  reader.texts("adapters", clusters.adapters);
+  for (const auto& label : numbers_of(object, "labels", where)) {
+    if (!(std::abs(label) <= kMaxLabel) || label != std::floor(label)) {
+      fail(ErrorKind::kBadFormat, "{}.labels holds {}; expected whole numbers up to {}", where, label, kMaxLabel);
+    }
+    clusters.labels.push_back(static_cast<std::int64_t>(label));
+  }
+  const auto n = clusters.adapters.size();
+  check_size(clusters.labels.size(), n, where, "\"labels\"", "adapters");
+  if (!has(object, "similarity")) return clusters;
+  const auto& rows = io::require_array(object, "similarity", where);
+  if (rows.empty()) return clusters;
+  check_size(rows.size(), n, where, "\"similarity\"", "adapters");
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto place = format("{}.similarity[{}]", where, i);
+    const auto row = numbers_in(rows[i], place);
+    check_size(row.size(), n, place, "the row", "adapters");
+    clusters.similarity.insert(clusters.similarity.end(), row.begin(), row.end());
+  }
+  return clusters;
+}
+
+Results from_json(const json& document, std::string_view origin_view) {
+  const std::string origin(origin_view);
+  if (!document.is_object() || !document.contains("quiver_results")) {
+    fail(ErrorKind::kBadFormat, "{} is not a Quiver results file: it has no \"quiver_results\" version", origin);
+  }
+  const auto version = io::require_int(document, "quiver_results", origin);
+  if (version != kVersion) {
+    fail(ErrorKind::kUnsupported,
+         "{} holds results of version {}; this program reads version {} (was it written by another version of Quiver?)", origin, version,
+         kVersion);
+  }
+  Results results;
+  const Reader reader{document, origin};
+  if (has(document, "base")) members(Reader{io::require_object(document, "base", origin), origin + ": base"}, results.base);
+  if (has(document, "machine")) {
+    const Reader machine{io::require_object(document, "machine", origin), origin};
+    for (const auto& [key, value] : machine.object.items()) machine.loose(key.c_str(), results.machine.emplace_back(key, "").second);
+  }
+  if (document.contains("settings")) results.settings = document["settings"];
+  members(reader, results);
+  results.clusters = clusters_of(document, origin);
+  read_routing(reader, results.routing);
+  read_samples(reader, results);
+  describe_the_rest(results);
+  return results;
+}
+
+json to_json(const Results& results) {
+  auto document = Writer::written(results);
+  document.update({{"quiver_results", kVersion},
+                   {"base", Writer::written(results.base)},
+                   {"machine", json::object()},
+                   {"settings", results.settings},
+                   {"routing", routing_json(results.routing)},
+                   {"samples", list_of(results.samples, sample_json)}});
+  for (const auto& [key, value] : results.machine) document["machine"][key] = value;
+  if (!results.clusters.adapters.empty()) document["clusters"] = clusters_json(results.clusters);
+  return document;
+}
+
+}  // namespace quiver::results
