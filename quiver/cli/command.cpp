@@ -122,14 +122,8 @@ bool has_form(const std::filesystem::path& file, OutputForm form) {
   return false;
 }
 
-const char* form_name(OutputForm form) {
-  switch (form) {
-    case OutputForm::kPage: return "an HTML page";
-    case OutputForm::kResults: return "results of 'quiver eval'";
-    case OutputForm::kLines: return "a file of JSON lines";
-  }
-  return "";
-}
+/// By OutputForm.
+constexpr const char* kFormNames[] = {"an HTML page", "results of 'quiver eval'", "a file of JSON lines"};
 
 }  // namespace
 
@@ -144,7 +138,7 @@ void check_output(const std::string& path, OutputForm form, bool force) {
     fail(ErrorKind::kUsage, "cannot write '{}': it names a folder, a file was expected", path);
   if (fs::exists(status) && !force) fail(ErrorKind::kUsage, "'{}' exists already; --force overwrites it", path);
   if (fs::exists(status) && !has_form(file, form)) {
-    fail(ErrorKind::kUsage, "'{}' exists and is not {}: it is not replaced, even by --force", path, form_name(form));
+    fail(ErrorKind::kUsage, "'{}' exists and is not {}: it is not replaced, even by --force", path, kFormNames[static_cast<int>(form)]);
   }
   const auto folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   if (!fs::is_directory(folder, error))

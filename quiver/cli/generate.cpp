@@ -123,14 +123,10 @@ void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput
   auto progress = options.common.progress();
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
   progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.request.max_new_tokens, "tokens at most");
-  try {
+  output.complete(done, total, "prompts", [&] {
     answer_all(options, base, model, prompts, done, output, progress);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kInterrupted) throw;
-    output.fail_stopped(static_cast<std::int64_t>(done), total, "prompts");
-  }
-  progress.end();
-  output.commit();
+    progress.end();
+  });
 }
 
 void run(GenerateOptions& options) {

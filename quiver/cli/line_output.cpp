@@ -33,18 +33,17 @@ void LineOutput::write(const std::string& lines) {
     print_text(lines);
 }
 
-void LineOutput::commit() {
+void LineOutput::complete(const std::size_t& done, std::int64_t total, std::string_view what, const std::function<void()>& make) {
+  try {
+    make();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInterrupted) throw;
+    const auto place = partial_ ? format("kept in '{}', and the same command goes on there", partial_->folder().string())
+                                : std::string("printed, and the same command starts from the first");
+    fail(ErrorKind::kInterrupted, "stopped after {} of {} {}; their lines are {}", done, total, what, place);
+  }
   if (partial_) partial_->commit();
   if (stream_) stream_->commit();
-}
-
-void LineOutput::fail_stopped(std::int64_t done, std::int64_t total, std::string_view what) const {
-  if (partial_) {
-    fail(ErrorKind::kInterrupted, "stopped after {} of {} {}; their lines are kept in '{}', and the same command goes on there", done,
-         total, what, partial_->folder().string());
-  }
-  fail(ErrorKind::kInterrupted, "stopped after {} of {} {}; their lines are printed, and the same command starts from the first", done,
-       total, what);
 }
 
 }  // namespace quiver::cli

@@ -23,10 +23,9 @@ class LineOutput {
   std::int64_t take_up(const std::function<std::string()>& key, Progress& progress);
   /// Whole lines.
   void write(const std::string& lines);
-  /// All lines are there.
-  void commit();
-  /// Throws kInterrupted, saying where the first `done` of `total` lines are and how to go on.
-  [[noreturn]] void fail_stopped(std::int64_t done, std::int64_t total, std::string_view what) const;
+  /// Has `make` write the lines from `done` on, and commits them. Where it is stopped, throws kInterrupted, saying where the first `done`
+  /// of `total` lines are and how to go on.
+  void complete(const std::size_t& done, std::int64_t total, std::string_view what, const std::function<void()>& make);
 
  private:
   std::string path_;

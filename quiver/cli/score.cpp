@@ -102,14 +102,10 @@ void run(ScoreOptions& options) {
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, use, requests); }, progress));
   progress.begin("score", total, "requests");
   progress.resume(static_cast<std::int64_t>(done));
-  try {
+  output.complete(done, total, "requests", [&] {
     score_all(model, requests, done, output, progress);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kInterrupted) throw;
-    output.fail_stopped(static_cast<std::int64_t>(done), total, "requests");
-  }
-  progress.end();
-  output.commit();
+    progress.end();
+  });
 }
 
 }  // namespace

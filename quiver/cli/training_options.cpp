@@ -41,11 +41,8 @@ recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed, bool is_sh
   train.share_prefixes =
       choose<bool>("--share-prefixes", share_prefixes, {{"auto", setup.lora.dropout == 0}, {"on", true}, {"off", false}});
   resolved.init = choose<LoraInit>("--init", init, {{"mttl", LoraInit::kMttl}, {"peft", LoraInit::kPeft}});
-  if (train.patience > 0 && setup.max_valid == 0) {
-    fail(ErrorKind::kUsage, "--patience {} needs rows to validate on: give --validate ROWS", train.patience);
-  }
-  if (train.validate_every > 0 && setup.max_valid == 0) {
-    fail(ErrorKind::kUsage, "--validate-every {} needs rows to validate on: give --validate ROWS", train.validate_every);
+  for (const auto& [flag, value] : {std::pair("--patience", train.patience), std::pair("--validate-every", train.validate_every)}) {
+    if (value > 0 && setup.max_valid == 0) fail(ErrorKind::kUsage, "{} {} needs rows to validate on: give --validate ROWS", flag, value);
   }
   return resolved;
 }
