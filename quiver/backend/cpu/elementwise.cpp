@@ -42,6 +42,7 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
 
 template <CpuIsa kIsa, typename T>
 void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
+  if (2 * cosine.size(1) != x.size(2)) return reference_ops().rotate_into(x, cosine, sine, rotation, out);
   const float sign = rotation == Rotation::kBack ? -1.0f : 1.0f;
   const auto* in = trusted_data<T>(x);
   const auto *c = trusted_data<float>(cosine), *s = trusted_data<float>(sine);
@@ -52,7 +53,8 @@ void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rota
 }
 
 template <CpuIsa kIsa, typename T>
-Tensor swiglu(const Tensor& gate, const Tensor& up) {
+Tensor gated(Activation activation, const Tensor& gate, const Tensor& up) {
+  if (activation != Activation::kSilu) return reference_ops().gated(activation, gate, up);
   auto result = gate.new_empty(gate.sizes());
   const auto *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto* y = mutable_trusted_data<T>(result);
@@ -62,8 +64,9 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
 }
 
 template <CpuIsa kIsa, typename T>
-SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
-  SwigluGradient gradient{gate.new_empty(gate.sizes()), gate.new_empty(gate.sizes())};
+GatedGradient gated_gradient(Activation activation, const Tensor& dy, const Tensor& gate, const Tensor& up) {
+  if (activation != Activation::kSilu) return reference_ops().gated_gradient(activation, dy, gate, up);
+  GatedGradient gradient{gate.new_empty(gate.sizes()), gate.new_empty(gate.sizes())};
   const auto *upstream = trusted_data<T>(dy), *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto *dgate = mutable_trusted_data<T>(gradient.gate), *dup = mutable_trusted_data<T>(gradient.up);
   at::parallel_for(0, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -101,8 +104,8 @@ void add_elementwise(Ops& column, CpuIsa isa, torch::Dtype dtype) {
     column.rms_norm = rms_norm<kIsa, T>;
     column.rms_norm_gradient = rms_norm_gradient<kIsa, T>;
     column.rotate_into = rotate_into<kIsa, T>;
-    column.swiglu = swiglu<kIsa, T>;
-    column.swiglu_gradient = swiglu_gradient<kIsa, T>;
+    column.gated = gated<kIsa, T>;
+    column.gated_gradient = gated_gradient<kIsa, T>;
     column.summarize_logits = summarize_logits<kIsa, T>;
     column.cross_entropy_gradient = cross_entropy_gradient<kIsa, T>;
   });
