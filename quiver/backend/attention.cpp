@@ -88,40 +88,34 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   return plan;
 }
 
-namespace {
-
-/// Adds a block of `plan` whose first query sees the last `most` keys of the block's spans and of its own rows before `first`.
-void add_windowed_block(const AttentionPlan& plan, const AttentionBlock& block, std::int64_t first, std::int64_t length, std::int64_t most,
-                        AttentionPlan& result) {
-  AttentionBlock part{.first_query = block.first_query + first, .first_key = block.first_key + first, .length = length};
-  part.num_visible = std::min(block.num_visible + first, most);
-  auto beyond = block.num_visible + first - part.num_visible;
-  part.spans_begin = std::ssize(result.spans);
-  const auto add = [&](AttentionSpan span) {
-    const auto hidden = std::min(beyond, span.length);
-    beyond -= hidden;
-    if (hidden < span.length) result.spans.push_back({span.first + hidden, span.length - hidden});
-  };
-  for (auto s = block.spans_begin; s < block.spans_end; ++s) add(plan.spans[static_cast<std::size_t>(s)]);
-  add({block.first_key, first});
-  part.spans_end = std::ssize(result.spans);
-  result.blocks.push_back(part);
-}
-
-}  // namespace
-
 AttentionPlanPtr windowed(const AttentionPlanPtr& plan, std::int64_t window) {
   const auto fits = [&](const AttentionBlock& block) { return block.num_visible + block.length <= window; };
   if (window == 0 || std::ranges::all_of(plan->blocks, fits)) return plan;
-  auto result = std::make_shared<AttentionPlan>();
-  result->num_queries = plan->num_queries;
-  result->num_keys = plan->num_keys;
-  const bool is_over_cache = plan->chunks.chunks.empty();
-  for (const auto& block : plan->blocks) {
-    if (!is_over_cache) add_windowed_block(*plan, block, 0, block.length, window - 1, *result);
-    for (std::int64_t i = 0; is_over_cache && i < block.length; ++i) add_windowed_block(*plan, block, i, 1, window - 1, *result);
+  auto result = std::make_shared<AttentionPlan>(*plan);
+  if (!plan->chunks.chunks.empty()) {
+    result->window = window;
+    return result;
   }
-  if (!is_over_cache) result->window = window;
+  // Over a cache: a block for every query, of the spans that it still sees.
+  result->spans.clear();
+  result->blocks.clear();
+  for (const auto& block : plan->blocks) {
+    for (std::int64_t i = 0; i < block.length; ++i) {
+      AttentionBlock one{.first_query = block.first_query + i, .first_key = block.first_key + i, .length = 1};
+      one.num_visible = std::min(block.num_visible + i, window - 1);
+      one.spans_begin = std::ssize(result->spans);
+      auto beyond = block.num_visible + i - one.num_visible;
+      const auto add = [&](AttentionSpan span) {
+        const auto hidden = std::min(beyond, span.length);
+        beyond -= hidden;
+        if (hidden < span.length) result->spans.push_back({span.first + hidden, span.length - hidden});
+      };
+      for (auto s = block.spans_begin; s < block.spans_end; ++s) add(plan->spans[static_cast<std::size_t>(s)]);
+      add({block.first_key, i});
+      one.spans_end = std::ssize(result->spans);
+      result->blocks.push_back(one);
+    }
+  }
   return result;
 }
 

@@ -53,7 +53,7 @@ struct AttentionPlan {
   std::vector<AttentionBlock> blocks;
   std::int64_t num_queries = 0;
   std::int64_t num_keys = 0;
-  std::int64_t window = 0;  ///< a query sees the last `window` keys of its path, its own among them; 0: all. Spans hold no keys beyond.
+  std::int64_t window = 0;  ///< a query sees the last `window` keys of its path, its own among them; 0: all. Spans may hold keys beyond.
   AttentionChunks chunks;   ///< empty in plans over a KV cache
 };
 

@@ -162,6 +162,19 @@ std::vector<LinearSpec> block_linears(const ModelSpec& spec) {
   return linears;
 }
 
+std::vector<std::string> attention_targets(const ModelSpec& spec) {
+  const auto last_name = [](std::string_view name) { return name.substr(name.rfind('.') + 1); };
+  const auto linears = block_linears(spec);
+  std::vector<std::string> targets;
+  for (const auto& linear : linears) {
+    const auto last = last_name(linear.name);
+    const bool is_unique = std::ranges::count_if(linears, [&](const auto& other) { return last_name(other.name) == last; }) == 1;
+    targets.emplace_back(is_unique ? last : linear.name);
+    if (linear.name == spec.names.output) return targets;
+  }
+  return targets;
+}
+
 std::vector<BlockNorm> block_norms(const ModelSpec& spec) {
   const auto& names = spec.names;
   const auto& block = spec.block;

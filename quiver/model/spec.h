@@ -191,6 +191,9 @@ struct LinearSpec {
 };
 std::vector<LinearSpec> block_linears(const ModelSpec& spec);
 
+/// What to adapt where nobody says: the maps of attention, by last name, or by as much of the path as tells them from others.
+std::vector<std::string> attention_targets(const ModelSpec& spec);
+
 /// A norm of a block with its width.
 struct BlockNorm {
   const char* name;

@@ -6,7 +6,6 @@
 
 #include "quiver/backend/cpu/attention_isa.h"
 #include "quiver/backend/cpu/columns.h"
-#include "quiver/backend/reference/reference.h"
 #include "quiver/base/error.h"
 #include "quiver/base/profile.h"
 #include "quiver/tensor/raw_data.h"
@@ -38,9 +37,6 @@ std::vector<QueryBlock> query_blocks(const std::vector<AttentionBlock>& blocks, 
   return result;
 }
 
-/// Caps and windows, which the definition computes.
-bool is_beyond_kernels(const AttentionInput& in) { return in.scores.cap > 0 || in.plan.window > 0; }
-
 template <typename T>
 AttentionUnit<T> unit_of(const AttentionInput& in) {
   AttentionUnit<T> unit{};
@@ -52,6 +48,8 @@ AttentionUnit<T> unit_of(const AttentionInput& in) {
   unit.num_kv_heads = in.k.size(1);
   unit.head_dim = in.q.size(2);
   unit.scale = static_cast<float>(in.scores.scale);
+  unit.cap = static_cast<float>(in.scores.cap);
+  unit.window = in.plan.window;
   return unit;
 }
 
@@ -169,7 +167,6 @@ void run_backward(AttentionUnit<T> unit, const AttentionChunks& work, const Tens
 template <CpuIsa kIsa, typename T>
 Attended attention(const AttentionInput& in) {
   const torch::NoGradGuard no_grad;
-  if (is_beyond_kernels(in)) return reference::attention(in);
   Attended attended{in.q.new_empty(in.q.sizes()), torch::empty({in.q.size(1), in.q.size(0)}, torch::kFloat)};
   run_forward<kIsa>(unit_of<T>(in), in.plan, attended.out, attended.lse);
   return attended;
@@ -178,7 +175,6 @@ Attended attention(const AttentionInput& in) {
 template <CpuIsa kIsa, typename T>
 AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended& attended) {
   const torch::NoGradGuard no_grad;
-  if (is_beyond_kernels(in)) return reference::gradient_by_autograd(reference::attention, dout, in);
   const auto& work = in.plan.chunks;
   if (work.chunks.empty() && in.q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
   AttentionGradient gradient{in.q.new_empty(in.q.sizes()), in.k.new_empty(in.k.sizes()), in.v.new_empty(in.v.sizes())};
