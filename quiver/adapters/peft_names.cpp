@@ -8,7 +8,11 @@ namespace quiver::adapters {
 
 std::string path_of(const std::string& module) { return module.starts_with(kModelPrefix) ? module.substr(kModelPrefix.size()) : module; }
 
-std::string module_of(const std::string& path) { return path == "lm_head" ? path : std::string(kModelPrefix) + path; }
+std::string module_of(const std::string& path) {
+  // The decoders of GPT-2 and GPT-NeoX are called otherwise, and paths begin with their names.
+  const bool is_whole = path == "lm_head" || path.starts_with("transformer.") || path.starts_with("gpt_neox.");
+  return is_whole ? path : std::string(kModelPrefix) + path;
+}
 
 std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 3;

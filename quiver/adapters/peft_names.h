@@ -13,7 +13,7 @@ inline constexpr std::string_view kModelPrefix = "model.";
 
 /// The projection path of a module of transformers: "model.layers.3.self_attn.q_proj" without the leading "model.".
 std::string path_of(const std::string& module);
-/// Inverse of path_of for a causal language model, where only the head lies outside "model".
+/// Inverse of path_of for a causal language model, where only the head lies outside the decoder.
 std::string module_of(const std::string& path);
 
 /// "'a', 'b', 'c' and 5 more".

@@ -2,6 +2,9 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "quiver/backend/table.h"
 #include "quiver/base/error.h"
 #include "quiver/tensor/raw_data.h"
@@ -48,6 +51,18 @@ Tensor dense_mask(const AttentionPlan& plan) {
       rows.narrow(1, span.first, span.length).fill_(true);
     }
     rows.narrow(1, block.first_key, block.length).copy_(torch::ones({block.length, block.length}, torch::kBool).tril());
+    for (std::int64_t i = 0; plan.window > 0 && i < block.length; ++i) {
+      auto beyond = block.num_visible + i + 1 - plan.window;  // keys of the path that the window leaves out
+      const auto hide = [&](std::int64_t first, std::int64_t length) {
+        const auto hidden = std::clamp<std::int64_t>(beyond, 0, length);
+        rows[i].narrow(0, first, hidden).fill_(false);
+        beyond -= hidden;
+      };
+      for (auto s = block.spans_begin; s < block.spans_end; ++s) {
+        hide(plan.spans[static_cast<std::size_t>(s)].first, plan.spans[static_cast<std::size_t>(s)].length);
+      }
+      hide(block.first_key, block.length);
+    }
   }
   return seen;
 }
@@ -73,18 +88,49 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   return plan;
 }
 
+AttentionPlanPtr windowed(const AttentionPlanPtr& plan, std::int64_t window) {
+  const auto fits = [&](const AttentionBlock& block) { return block.num_visible + block.length <= window; };
+  if (window == 0 || std::ranges::all_of(plan->blocks, fits)) return plan;
+  auto result = std::make_shared<AttentionPlan>(*plan);
+  if (!plan->chunks.chunks.empty()) {
+    result->window = window;
+    return result;
+  }
+  // Over a cache: a block for every query, of the spans that it still sees.
+  result->spans.clear();
+  result->blocks.clear();
+  for (const auto& block : plan->blocks) {
+    for (std::int64_t i = 0; i < block.length; ++i) {
+      AttentionBlock one{.first_query = block.first_query + i, .first_key = block.first_key + i, .length = 1};
+      one.num_visible = std::min(block.num_visible + i, window - 1);
+      one.spans_begin = std::ssize(result->spans);
+      auto beyond = block.num_visible + i - one.num_visible;
+      const auto add = [&](AttentionSpan span) {
+        const auto hidden = std::min(beyond, span.length);
+        beyond -= hidden;
+        if (hidden < span.length) result->spans.push_back({span.first + hidden, span.length - hidden});
+      };
+      for (auto s = block.spans_begin; s < block.spans_end; ++s) add(plan->spans[static_cast<std::size_t>(s)]);
+      add({block.first_key, i});
+      one.spans_end = std::ssize(result->spans);
+      result->blocks.push_back(one);
+    }
+  }
+  return result;
+}
+
 Tensor attention_bias(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
   return ops(device, dtype).attention_bias(plan, device, dtype);
 }
 
-Attended forest_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, double scale,
+Attended forest_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlanPtr& plan, AttentionScores scores,
                           const Tensor& bias) {
   const auto in = checked(q, k, v, *plan);
-  return ops_of(q).attention({in.q, in.k, in.v, *plan, scale, bias});
+  return ops_of(q).attention({in.q, in.k, in.v, *plan, scores, bias});
 }
 
 AttentionGradient forest_attention_gradient(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Attended& attended,
-                                            const AttentionPlanPtr& plan, double scale, const Tensor& bias) {
+                                            const AttentionPlanPtr& plan, AttentionScores scores, const Tensor& bias) {
   check_shapes(q, k, v, *plan);
   const auto device = q.device();
   const auto dtype = q.scalar_type();
@@ -94,7 +140,7 @@ AttentionGradient forest_attention_gradient(const Tensor& dout, const Tensor& q,
   expect_layout(k, "k of attention", device, dtype, k.sizes());
   expect_layout(v, "v of attention", device, dtype, k.sizes());
   expect_layout(attended.out, "out of attention", device, dtype, q.sizes());
-  return ops_of(q).attention_gradient(upstream, {q, k, v, *plan, scale, bias}, attended);
+  return ops_of(q).attention_gradient(upstream, {q, k, v, *plan, scores, bias}, attended);
 }
 
 }  // namespace quiver::backend

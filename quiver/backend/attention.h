@@ -18,26 +18,35 @@ using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
 /// Every row of the forest attends to its path; keys are the rows themselves.
 AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 
+/// The plan in which every query sees the last `window` keys of its path alone, 0 being all. The same pointer if no path is longer. A plan
+/// over a KV cache becomes one with a block for every query.
+AttentionPlanPtr windowed(const AttentionPlanPtr& plan, std::int64_t window);
+
 /// The result of attention, [Tq, H, D], and what its gradient needs beside it: the log of each query's softmax denominator, [H, Tq]
 /// float32. lse is undefined where the gradient does without, and not set for plans over a KV cache.
 struct Attended {
   torch::Tensor out, lse;
 };
-/// softmax(scale * q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
+/// What becomes of the scores s = q k^T: scale s, or cap tanh(scale s / cap).
+struct AttentionScores {
+  double scale = 1;
+  double cap = 0;  ///< 0: none
+};
+/// softmax(scores of q k^T restricted to the plan) v, with grouped heads: query head h reads key head h / (H / H_kv).
 ///
 /// Shapes: q [Tq, H, D], k and v [Tk, H_kv, D]. Dtype of q; scores and softmax in float32 (float64 for float64 inputs). `bias` is
 /// attention_bias of the plan, made once for all layers; undefined, it is made where it is needed.
 /// On the CPU in float32 and bfloat16 a kernel that skips what is not visible runs, on all threads, with the same result for any number
 /// of them. On a GPU libtorch's attention runs under a mask, and in float64 the definition, with a dense mask and O(Tq Tk) memory.
 Attended forest_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionPlanPtr& plan,
-                          double scale, const torch::Tensor& bias = {});
+                          AttentionScores scores, const torch::Tensor& bias = {});
 /// The gradients of q, k and v given that of the result.
 struct AttentionGradient {
   torch::Tensor q, k, v;
 };
 AttentionGradient forest_attention_gradient(const torch::Tensor& dout, const torch::Tensor& q, const torch::Tensor& k,
-                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan, double scale,
-                                            const torch::Tensor& bias = {});
+                                            const torch::Tensor& v, const Attended& attended, const AttentionPlanPtr& plan,
+                                            AttentionScores scores, const torch::Tensor& bias = {});
 
 /// What is added to the scores where libtorch's attention runs instead of our kernel, on GPUs: [num_queries, num_keys], 0 where a query
 /// sees a key and -infinity elsewhere. Undefined on the CPU, and for float64.

@@ -53,7 +53,8 @@ struct AttentionPlan {
   std::vector<AttentionBlock> blocks;
   std::int64_t num_queries = 0;
   std::int64_t num_keys = 0;
-  AttentionChunks chunks;  ///< empty in plans over a KV cache
+  std::int64_t window = 0;  ///< a query sees the last `window` keys of its path, its own among them; 0: all. Spans may hold keys beyond.
+  AttentionChunks chunks;   ///< empty in plans over a KV cache
 };
 
 /// Cuts each tree of a plan over the batch's own rows into equal chunks, of `rows` rows or fewer, but never into more

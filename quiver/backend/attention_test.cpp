@@ -74,9 +74,9 @@ TEST(ForestAttention, RefusesShapesThatDoNotFitThePlan) {
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, std::vector<std::int32_t>{1, 2, 3});
   const auto plan = plan_forest(forest);
-  EXPECT_ERROR(forest_attention(torch::zeros({2, 2, 4}), torch::zeros({3, 1, 4}), torch::zeros({3, 1, 4}), plan, 1), ErrorKind::kMismatch,
+  EXPECT_ERROR(forest_attention(torch::zeros({2, 2, 4}), torch::zeros({3, 1, 4}), torch::zeros({3, 1, 4}), plan, {1}), ErrorKind::kMismatch,
                "attention over 3 queries and 3 keys: q is Float [2, 2, 4]");
-  EXPECT_ERROR(forest_attention(torch::zeros({3, 3, 4}), torch::zeros({3, 2, 4}), torch::zeros({3, 2, 4}), plan, 1), ErrorKind::kMismatch,
+  EXPECT_ERROR(forest_attention(torch::zeros({3, 3, 4}), torch::zeros({3, 2, 4}), torch::zeros({3, 2, 4}), plan, {1}), ErrorKind::kMismatch,
                "q is Float [3, 3, 4], k is Float [3, 2, 4]");
 }
 

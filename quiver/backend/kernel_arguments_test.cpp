@@ -58,12 +58,12 @@ TEST(KernelArguments, RotationRefusesOthers) {
 }
 
 TEST(KernelArguments, SwigluRefusesOthers) {
-  EXPECT_THAT(refusal([] { swiglu(kRows, kHalf); }), HasSubstr("up of swiglu: BFloat16 [4, 6]"));
-  EXPECT_THAT(refusal([] { swiglu(kRows, torch::ones({4, 5})); }), HasSubstr("up of swiglu: Float [4, 5]"));
-  EXPECT_THAT(refusal([] { swiglu_gradient(kFlipped, kRows, kRows); }), HasSubstr("dy of swiglu_gradient"));
-  EXPECT_THAT(refusal([] { swiglu_gradient(kRows, kFlipped, kRows); }), HasSubstr("gate of swiglu_gradient"));
-  EXPECT_THAT(refusal([] { swiglu_gradient(kRows, kRows, kFlipped); }), HasSubstr("up of swiglu_gradient"));
-  EXPECT_THAT(refusal([] { swiglu_gradient(kDouble, kRows, kRows); }), HasSubstr("dy of swiglu_gradient: Double [4, 6]"));
+  EXPECT_THAT(refusal([] { gated(Activation::kSilu, kRows, kHalf); }), HasSubstr("up of gated: BFloat16 [4, 6]"));
+  EXPECT_THAT(refusal([] { gated(Activation::kSilu, kRows, torch::ones({4, 5})); }), HasSubstr("up of gated: Float [4, 5]"));
+  EXPECT_THAT(refusal([] { gated_gradient(Activation::kSilu, kFlipped, kRows, kRows); }), HasSubstr("dy of gated_gradient"));
+  EXPECT_THAT(refusal([] { gated_gradient(Activation::kSilu, kRows, kFlipped, kRows); }), HasSubstr("gate of gated_gradient"));
+  EXPECT_THAT(refusal([] { gated_gradient(Activation::kSilu, kRows, kRows, kFlipped); }), HasSubstr("up of gated_gradient"));
+  EXPECT_THAT(refusal([] { gated_gradient(Activation::kSilu, kDouble, kRows, kRows); }), HasSubstr("dy of gated_gradient: Double [4, 6]"));
 }
 
 TEST(KernelArguments, TheLossRefusesTargetsOfAnotherType) {
@@ -79,10 +79,10 @@ TEST(KernelArguments, AttentionRefusesOthers) {
   const auto q = torch::ones({3, 2, 8}), k = torch::ones({3, 1, 8}), lse = torch::ones({2, 3});
   const auto flipped = torch::ones({2, 3, 8}).transpose(0, 1), half = k.to(torch::kBFloat16);
   const auto of = [&](const torch::Tensor& dout, const torch::Tensor& queries, const Attended& attended) {
-    return refusal([&] { forest_attention_gradient(dout, queries, k, k, attended, plan, 1); });
+    return refusal([&] { forest_attention_gradient(dout, queries, k, k, attended, plan, {1}); });
   };
-  EXPECT_THAT(refusal([&] { forest_attention(q, half, half, plan, 1); }), HasSubstr("k of attention: BFloat16 [3, 1, 8]"));
-  EXPECT_THAT(refusal([&] { forest_attention(q, k, half, plan, 1); }), HasSubstr("v of attention: BFloat16 [3, 1, 8]"));
+  EXPECT_THAT(refusal([&] { forest_attention(q, half, half, plan, {1}); }), HasSubstr("k of attention: BFloat16 [3, 1, 8]"));
+  EXPECT_THAT(refusal([&] { forest_attention(q, k, half, plan, {1}); }), HasSubstr("v of attention: BFloat16 [3, 1, 8]"));
   EXPECT_THAT(of(half, q, {q, lse}), HasSubstr("dout of attention"));
   EXPECT_THAT(of(q, flipped, {q, lse}), HasSubstr("q of attention: Float [3, 2, 8]"));
   EXPECT_THAT(of(q, q, {flipped, lse}), HasSubstr("out of attention"));

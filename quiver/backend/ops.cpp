@@ -2,6 +2,8 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
+
 #include "quiver/backend/table.h"
 #include "quiver/base/profile.h"
 #include "quiver/tensor/raw_data.h"
@@ -31,29 +33,64 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
   return ops_of(x).rms_norm_gradient(dy, x, weight, inverse_rms, onto);
 }
 
+LayerNormed layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const StageTimer timer(Stage::kNorm);
+  expect_layout(x, "x of layer_norm", x.device(), x.scalar_type(), {x.size(0), x.size(1)});
+  expect_layout(weight, "weight of layer_norm", x.device(), compute_dtype(x.scalar_type()), {x.size(1)});
+  expect_layout(bias, "bias of layer_norm", x.device(), compute_dtype(x.scalar_type()), {x.size(1)});
+  return ops_of(x).layer_norm(x, weight, bias, epsilon);
+}
+
+Tensor layer_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight, const LayerNormed& normed, const Tensor& onto) {
+  const StageTimer timer(Stage::kNorm);
+  const auto device = x.device();
+  const auto dtype = x.scalar_type(), wide = compute_dtype(dtype);
+  expect_layout(dy, "dy of layer_norm_gradient", device, dtype, {x.size(0), x.size(1)});
+  expect_layout(x, "x of layer_norm_gradient", device, dtype, {x.size(0), x.size(1)});
+  expect_layout(weight, "weight of layer_norm_gradient", device, wide, {x.size(1)});
+  expect_layout(normed.mean, "mean of layer_norm_gradient", device, wide, {x.size(0)});
+  expect_layout(normed.inverse_deviation, "inverse_deviation of layer_norm_gradient", device, wide, {x.size(0)});
+  if (onto.defined()) expect_layout(onto, "onto of layer_norm_gradient", device, dtype, {x.size(0), x.size(1)});
+  return ops_of(x).layer_norm_gradient(dy, x, weight, normed, onto);
+}
+
 void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
   const StageTimer timer(Stage::kRotation);
   expect_layout(x, "x of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
-  expect_layout(cosine, "cosine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), x.size(2) / 2});
-  expect_layout(sine, "sine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), x.size(2) / 2});
+  const auto pairs = std::min(cosine.size(-1), x.size(2) / 2);
+  expect_layout(cosine, "cosine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), pairs});
+  expect_layout(sine, "sine of rotate", x.device(), compute_dtype(x.scalar_type()), {x.size(0), pairs});
   expect_layout(out, "out of rotate", x.device(), x.scalar_type(), {x.size(0), x.size(1), x.size(2)});
   ops_of(x).rotate_into(x, cosine, sine, rotation, out);
 }
 
-Tensor swiglu(const Tensor& gate, const Tensor& up) {
+Tensor gated(Activation activation, const Tensor& gate, const Tensor& up) {
   const StageTimer timer(Stage::kActivation);
   const auto g = gate.contiguous(), u = up.contiguous();
-  expect_layout(g, "gate of swiglu", gate.device(), gate.scalar_type(), gate.sizes());
-  expect_layout(u, "up of swiglu", gate.device(), gate.scalar_type(), gate.sizes());
-  return ops_of(gate).swiglu(g, u);
+  expect_layout(g, "gate of gated", gate.device(), gate.scalar_type(), gate.sizes());
+  expect_layout(u, "up of gated", gate.device(), gate.scalar_type(), gate.sizes());
+  return ops_of(gate).gated(activation, g, u);
 }
 
-SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
+GatedGradient gated_gradient(Activation activation, const Tensor& dy, const Tensor& gate, const Tensor& up) {
   const StageTimer timer(Stage::kActivation);
-  expect_layout(dy, "dy of swiglu_gradient", gate.device(), gate.scalar_type(), gate.sizes());
-  expect_layout(gate, "gate of swiglu_gradient", gate.device(), gate.scalar_type(), gate.sizes());
-  expect_layout(up, "up of swiglu_gradient", gate.device(), gate.scalar_type(), gate.sizes());
-  return ops_of(gate).swiglu_gradient(dy, gate, up);
+  expect_layout(dy, "dy of gated_gradient", gate.device(), gate.scalar_type(), gate.sizes());
+  expect_layout(gate, "gate of gated_gradient", gate.device(), gate.scalar_type(), gate.sizes());
+  expect_layout(up, "up of gated_gradient", gate.device(), gate.scalar_type(), gate.sizes());
+  return ops_of(gate).gated_gradient(activation, dy, gate, up);
+}
+
+Tensor activated(Activation activation, const Tensor& x) {
+  const StageTimer timer(Stage::kActivation);
+  expect_layout(x, "x of activated", x.device(), x.scalar_type(), x.sizes());
+  return ops_of(x).activated(activation, x);
+}
+
+Tensor activated_gradient(Activation activation, const Tensor& dy, const Tensor& x) {
+  const StageTimer timer(Stage::kActivation);
+  expect_layout(dy, "dy of activated_gradient", x.device(), x.scalar_type(), x.sizes());
+  expect_layout(x, "x of activated_gradient", x.device(), x.scalar_type(), x.sizes());
+  return ops_of(x).activated_gradient(activation, dy, x);
 }
 
 LogitsSummary summarize_logits(const Tensor& logits) {

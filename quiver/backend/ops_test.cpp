@@ -157,11 +157,11 @@ Description rotate_op() {
     return Tensors{out};
   };
   return {.name = "rotate",
-          .shapes = {{21, 3, 8}, {0, 1, 2}, {1, 1, 2}, {35, 2, 66}},
+          .shapes = {{21, 3, 8, 4}, {0, 1, 2, 1}, {1, 1, 2, 1}, {35, 2, 66, 33}, {21, 3, 8, 2}, {35, 2, 66, 8}},  // T, H, D, pairs
           .arguments =
               [](const Shape& s) {
-                const auto angles = draw({s[0], s[2] / 2}, 3, 3);
-                return std::vector<Argument>{{draw(s, 4)}, {angles.cos(), Kind::kWide}, {angles.sin(), Kind::kWide}};
+                const auto angles = draw({s[0], s[3]}, 3, 3);
+                return std::vector<Argument>{{draw({s[0], s[1], s[2]}, 4)}, {angles.cos(), Kind::kWide}, {angles.sin(), Kind::kWide}};
               },
           .forward = [turned](const Ops& column, const Tensors& in, const Shape&) { return turned(column, in[0], in, Rotation::kForward); },
           .gradient = [turned](const Ops& column, const Tensors& in, const Tensor& dy,
@@ -169,20 +169,56 @@ Description rotate_op() {
           .tolerance = kRowWise};
 }
 
-Description swiglu_op() {
-  return {.name = "swiglu",
+Description layer_norm_op() {
+  return {.name = "layer_norm",
+          .shapes = {{37, 130}, {0, 8}, {5, 16}, {130, 63}},
+          .arguments =
+              [](const Shape& s) {
+                return std::vector<Argument>{{draw(s, 1) + 0.5}, {draw({s[1]}, 2) + 1, Kind::kWide}, {draw({s[1]}, 3), Kind::kWide}};
+              },
+          .forward =
+              [](const Ops& column, const Tensors& in, const Shape&) {
+                const auto normed = column.layer_norm(in[0], in[1], in[2], 1e-5);
+                return Tensors{normed.y, normed.mean, normed.inverse_deviation};
+              },
+          .gradient =
+              [](const Ops& column, const Tensors& in, const Tensor& dy, const Shape&) {
+                const auto normed = column.layer_norm(in[0], in[1], in[2], 1e-5);
+                const auto dx = column.layer_norm_gradient(dy, in[0], in[1], normed, {});
+                const auto shifted = column.layer_norm_gradient(dy, in[0], in[1], normed, torch::ones_like(dy));
+                const double most = dy.scalar_type() == torch::kBFloat16 ? 5e-2 : 1e-5;
+                EXPECT_TRUE(torch::allclose(in_double(shifted), in_double(dx) + 1, most, most)) << "onto";
+                return Tensors{dx};
+              },
+          .tolerance = kRowWise};
+}
+
+Description gated_op(Activation activation, const std::string& name) {
+  return {.name = "gated " + name,
           .shapes = {{19, 77}, {0, 3}, {1, 1}, {200, 100}},
           .arguments =
               [](const Shape& s) {
                 return std::vector<Argument>{{draw(s, 5, 4)}, {draw(s, 6)}};
               },
-          .forward = [](const Ops& column, const Tensors& in, const Shape&) { return Tensors{column.swiglu(in[0], in[1])}; },
+          .forward = [activation](const Ops& column, const Tensors& in,
+                                  const Shape&) { return Tensors{column.gated(activation, in[0], in[1])}; },
           .gradient =
-              [](const Ops& column, const Tensors& in, const Tensor& dy, const Shape&) {
-                const auto gradient = column.swiglu_gradient(dy, in[0], in[1]);
+              [activation](const Ops& column, const Tensors& in, const Tensor& dy, const Shape&) {
+                const auto gradient = column.gated_gradient(activation, dy, in[0], in[1]);
                 return Tensors{gradient.gate, gradient.up};
               },
           .tolerance = kRowWise};
+}
+
+Description activated_op(Activation activation, const std::string& name) {
+  return {
+      .name = "activated " + name,
+      .shapes = {{19, 77}, {0, 3}, {1, 1}, {200, 100}},
+      .arguments = [](const Shape& s) { return std::vector<Argument>{{draw(s, 5, 4)}}; },
+      .forward = [activation](const Ops& column, const Tensors& in, const Shape&) { return Tensors{column.activated(activation, in[0])}; },
+      .gradient = [activation](const Ops& column, const Tensors& in, const Tensor& dy,
+                               const Shape&) { return Tensors{column.activated_gradient(activation, dy, in[0])}; },
+      .tolerance = kRowWise};
 }
 
 /// weight * -log softmax(logits)[target], and the index of the largest.
@@ -259,8 +295,14 @@ Description attention_op() {
   std::vector<Shape> shapes;
   std::int64_t seed = 0;
   for (const auto& heads : {Shape{9, 3, 64}, {4, 4, 16}, {2, 1, 24}, {3, 1, 5}, {2, 2, 128}, {2, 1, 8}}) {
-    for (const std::int64_t longest : {5, 5, 5, 40, 90}) shapes.push_back({heads[0], heads[1], heads[2], longest, ++seed});
+    for (const std::int64_t longest : {5, 5, 5, 40, 90}) {
+      ++seed;
+      for (const auto& [window, has_cap] : {std::pair<std::int64_t, std::int64_t>{0, 0}, {7, 0}, {0, 1}, {30, 1}}) {
+        shapes.push_back({heads[0], heads[1], heads[2], longest, seed, window, has_cap});
+      }
+    }
   }
+  const auto cap = [](const Shape& s) { return s[6] > 0 ? 0.7 : 0.0; };
   const auto scale = [](const Shape& s) { return 1 / std::sqrt(static_cast<double>(s[2])); };
   return {.name = "attention",
           .shapes = shapes,
@@ -270,14 +312,14 @@ Description attention_op() {
                 return std::vector<Argument>{{draw({rows, s[0], s[2]}, 1)}, {draw({rows, s[1], s[2]}, 2)}, {draw({rows, s[1], s[2]}, 3)}};
               },
           .forward =
-              [scale](const Ops& column, const Tensors& in, const Shape& s) {
-                return Tensors{column.attention({in[0], in[1], in[2], *plan_of(s), scale(s)}).out};
+              [scale, cap](const Ops& column, const Tensors& in, const Shape& s) {
+                return Tensors{column.attention({in[0], in[1], in[2], *windowed(plan_of(s), s[5]), {scale(s), cap(s)}}).out};
               },
           .gradient =
-              [scale](const Ops& column, const Tensors& in, const Tensor& dout, const Shape& s) {
-                const auto plan = plan_of(s);
+              [scale, cap](const Ops& column, const Tensors& in, const Tensor& dout, const Shape& s) {
+                const auto plan = windowed(plan_of(s), s[5]);
                 const auto bias = column.attention_bias(*plan, dout.device(), dout.scalar_type());
-                const AttentionInput input{in[0], in[1], in[2], *plan, scale(s), bias};
+                const AttentionInput input{in[0], in[1], in[2], *plan, {scale(s), cap(s)}, bias};
                 const auto gradient = column.attention_gradient(dout, input, column.attention(input));
                 return Tensors{gradient.q, gradient.k, gradient.v};
               },
@@ -420,9 +462,12 @@ TEST_P(Table, EqualsTheDefinitionOnAnotherDevice) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Operations, Table,
-                         ::testing::Values(rms_norm_op(), rotate_op(), swiglu_op(), cross_entropy_op(), shrink_op(), expand_op(),
-                                           attention_op(), decoding_op(), frozen_product_op(), route_op(), shrink_routed_op(),
-                                           add_routed_op()),
+                         ::testing::Values(rms_norm_op(), rotate_op(), layer_norm_op(), gated_op(Activation::kSilu, "silu"),
+                                           gated_op(Activation::kGelu, "gelu"), gated_op(Activation::kGeluTanh, "gelu tanh"),
+                                           activated_op(Activation::kSilu, "silu"), activated_op(Activation::kGelu, "gelu"),
+                                           activated_op(Activation::kGeluTanh, "gelu tanh"), activated_op(Activation::kRelu, "relu"),
+                                           cross_entropy_op(), shrink_op(), expand_op(), attention_op(), decoding_op(), frozen_product_op(),
+                                           route_op(), shrink_routed_op(), add_routed_op()),
                          [](const auto& param) {
                            auto name = param.param.name;
                            std::ranges::replace(name, ' ', '_');
@@ -445,7 +490,7 @@ TEST(Ops, ANanIsNeverLost) {
     auto gate = draw({2, 16}, 9).to(dtype);
     gate[1][3] = std::nan("");
     for (const auto* column : all_ops(torch::kCPU, dtype)) {
-      EXPECT_TRUE(column->swiglu(gate, gate).isnan().equal(gate.isnan())) << column->name;
+      EXPECT_TRUE(column->gated(Activation::kSilu, gate, gate).isnan().equal(gate.isnan())) << column->name;
     }
   }
 }

@@ -22,7 +22,7 @@ using torch::Tensor;
 struct AttentionInput {
   const Tensor &q, &k, &v;
   const AttentionPlan& plan;
-  double scale;
+  AttentionScores scores;
   Tensor bias = {};
 };
 
@@ -37,9 +37,13 @@ struct Ops {
 
   decltype(&backend::rms_norm) rms_norm;
   decltype(&backend::rms_norm_gradient) rms_norm_gradient;
+  decltype(&backend::layer_norm) layer_norm;
+  decltype(&backend::layer_norm_gradient) layer_norm_gradient;
   decltype(&backend::rotate_into) rotate_into;
-  decltype(&backend::swiglu) swiglu;
-  decltype(&backend::swiglu_gradient) swiglu_gradient;
+  decltype(&backend::gated) gated;
+  decltype(&backend::gated_gradient) gated_gradient;
+  decltype(&backend::activated) activated;
+  decltype(&backend::activated_gradient) activated_gradient;
   decltype(&backend::summarize_logits) summarize_logits;
   /// logits <- weight * (softmax(logits) - onehot(target)), given the log-sum-exp of each row.
   void (*cross_entropy_gradient)(Tensor& logits, const Tensor& log_sum_exp, const Tensor& target, const Tensor& weight);

@@ -127,10 +127,10 @@ json bench_attention(tensor::Placement placement, const AttentionBench& bench) {
   const double scale = 1 / std::sqrt(static_cast<double>(bench.head_dim));
   backend::Attended attended;
   const auto forward = time_runs(25, [&] {
-    attended = backend::forest_attention(q, k, v, plan, scale);
+    attended = backend::forest_attention(q, k, v, plan, {scale});
     wait_for(attended.out);
   });
-  const auto backward = time_runs(25, [&] { wait_for(backend::forest_attention_gradient(dout, q, k, v, attended, plan, scale).q); });
+  const auto backward = time_runs(25, [&] { wait_for(backend::forest_attention_gradient(dout, q, k, v, attended, plan, {scale}).q); });
   const double unit = num_pairs(*plan) * static_cast<double>(bench.num_heads * bench.head_dim);
   json result = {{"dtype", dtype_name(placement)},
                  {"shapes",
@@ -170,7 +170,7 @@ json bench_training(const model::Model& base, const TrainingBench& bench) {
   for (const auto& [path, linear] : base.linears()) {
     body += static_cast<double>(linear.in_features() * linear.out_features());
   }
-  const double head = static_cast<double>(base.head().in_features() * base.head().out_features());
+  const double head = static_cast<double>(base.head().linear.in_features() * base.head().linear.out_features());
   const double labels = static_cast<double>(bench.batch_size * bench.num_targets);
   auto result = rated({{"dtype", dtype_name(base.placement())},
                        {"model", base.spec().name},

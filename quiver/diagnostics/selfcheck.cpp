@@ -26,11 +26,12 @@ model::Model tiny_model() {
   spec.family = "llama";
   spec.vocab_size = kVocab;
   spec.hidden_size = 48;
-  spec.num_layers = 2;
+  spec.layers.resize(2);
   spec.max_positions = 256;
   spec.tie_word_embeddings = true;
   spec.block.attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 12};
   spec.block.mlp = {.intermediate_size = 80};
+  spec.ropes = {{.rotary_dim = 12}};
   tensor::TensorMap weights;
   const auto add = [&](const std::string& name, torch::IntArrayRef shape, double bound, double shift = 0) {
     RandomStream random(7, "selfcheck/" + name);

@@ -43,7 +43,9 @@ BaseModel load_base(const std::string& path, tensor::Placement placement) {
 
 adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
                                       std::uint64_t seed, adapters::LoraInit init) {
-  auto adapter = adapters::initial_adapter(name, options, base.lm.linears(), seed, init);
+  auto of_family = options;
+  if (options.target_modules == adapters::LoraOptions().target_modules) of_family.target_modules = model::attention_targets(base.lm.spec());
+  auto adapter = adapters::initial_adapter(name, of_family, base.lm.linears(), seed, init);
   mark_base(adapter, base);
   return adapter;
 }

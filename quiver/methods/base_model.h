@@ -54,7 +54,8 @@ std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std:
 /// Throws kMismatch if the tokenizer has more tokens than the model.
 BaseModel load_base(const std::string& path, tensor::Placement placement);
 
-/// adapters::initial_adapter with what is known of the base and its format of prompts.
+/// adapters::initial_adapter with what is known of the base and its format of prompts. Default target modules become the names that
+/// attention's maps have in the base's family.
 adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& name, const adapters::LoraOptions& options,
                                       std::uint64_t seed, adapters::LoraInit init = adapters::LoraInit::kMttl);
 

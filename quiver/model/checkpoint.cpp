@@ -109,11 +109,12 @@ std::int64_t paired_heads(const ModelSpec& spec, const std::string& name) {
   return name.ends_with(".attn_k.weight") ? spec.block.attention.num_kv_heads : 0;
 }
 
-Model load_gguf(const fs::path& path, tensor::Placement placement) {
+Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
   const io::MappedFile file(path);
   const auto gguf = io::GgufView::parse(file.bytes(), path.string());
   auto spec = spec_from_gguf(gguf);
   if (spec.name.empty()) spec.name = path.stem().string();
+  set_context(spec, context, path.string());
   Fingerprint fingerprint;
   ContentHash content;
   tensor::TensorMap weights;
@@ -164,13 +165,22 @@ std::string name_of(const fs::path& folder) {
   return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }
 
-Model load_folder(const fs::path& folder, tensor::Placement placement) {
+/// A tensor's name in a file as TensorNames has it. Some files leave out the name of the decoder that all other tensors begin with.
+std::string path_of_tensor(const ModelSpec& spec, const std::string& name) {
+  const std::string_view prefix = spec.names.prefix, blocks = spec.names.blocks;
+  if (!prefix.empty()) return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+  const auto decoder = blocks.substr(0, blocks.find('.') + 1);  // "transformer."
+  return name.starts_with(decoder) || name.starts_with(spec.names.head) ? name : std::string(decoder) + name;
+}
+
+Model load_folder(const fs::path& folder, tensor::Placement placement, std::optional<std::int64_t> context) {
   const auto config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
   auto spec = spec_from_json(io::read_json_file(config_path), config_path.string());
   spec.name = name_of(fs::absolute(folder).lexically_normal());
+  set_context(spec, context, config_path.string());
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;
@@ -179,7 +189,7 @@ Model load_folder(const fs::path& folder, tensor::Placement placement) {
     const io::MappedFile file(path);
     const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
     for (const auto& entry : view.entries()) {
-      const auto name = entry.name.starts_with("model.") ? entry.name.substr(6) : entry.name;
+      const auto name = path_of_tensor(spec, entry.name);
       if (!origin.emplace(name, path.string()).second) {
         fail(ErrorKind::kBadFormat, "tensor '{}' is in both '{}' and '{}'", entry.name, origin[name], path.string());
       }
@@ -192,8 +202,14 @@ Model load_folder(const fs::path& folder, tensor::Placement placement) {
       one.add(name, c10::toString(type), entry.shape, entry.data);
       digests.emplace(name, one.hex());
       content.add(name, c10::toString(type), entry.shape, entry.data);
-      const auto values = tensor::to_tensor(entry);
+      const auto values = as_stored(spec, name, tensor::to_tensor(entry));
       weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
+    }
+  }
+  if (spec.edges.has_positions) {  // a shorter context needs the first of them
+    const auto found = weights.find(std::string(spec.names.positions) + ".weight");
+    if (found != weights.end() && found->second.dim() == 2 && found->second.size(0) > spec.max_positions) {
+      found->second = found->second.narrow(0, 0, spec.max_positions);
     }
   }
   Sha256 all;  // in name order, so that sharding does not matter
@@ -202,6 +218,12 @@ Model load_folder(const fs::path& folder, tensor::Placement placement) {
 }
 
 }  // namespace
+
+torch::Tensor as_stored(const ModelSpec& spec, const std::string& name, const torch::Tensor& weight) {
+  if (!family_of(spec).has_transposed_weights || weight.dim() != 2 || !name.ends_with(".weight")) return weight;
+  const std::string_view blocks = spec.names.blocks;
+  return name.starts_with(blocks) ? weight.t().contiguous() : weight;
+}
 
 std::string weights_hash(const tensor::TensorMap& weights) {
   ContentHash content;
@@ -213,12 +235,12 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   return content.hex();
 }
 
-Model load_model(const fs::path& path, tensor::Placement placement) {
+Model load_model(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
   if (!fs::exists(path)) {
     fail(ErrorKind::kNotFound,
          "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
   }
-  return fs::is_directory(path) ? load_folder(path, placement) : load_gguf(path, placement);
+  return fs::is_directory(path) ? load_folder(path, placement, context) : load_gguf(path, placement, context);
 }
 
 }  // namespace quiver::model

@@ -4,6 +4,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -76,19 +77,24 @@ class DecoderPass {
         wanted_(std::move(wanted)),
         keep_(keep),
         embedded_(model.embed(rows)),
-        bias_(backend::attention_bias(*rows.plan, embedded_.x.device(), embedded_.x.scalar_type())),
         parts_(num_rows(), embedded_.x.is_cpu()),
         last_parts_(wanted_.defined() ? wanted_.size(0) : num_rows(), embedded_.x.is_cpu()),
         plans_(keep == Keep::kNothing ? std::vector<GradientPlan>(blocks_.size()) : plan_gradients(blocks_)),
         layers_(blocks_.size()) {
+    for (const auto& [window, rope] : model.spec().layers) {
+      if (attention_.contains(window)) continue;
+      const auto plan = backend::windowed(rows.plan, window);
+      attention_.emplace(window, Attention{plan, backend::attention_bias(*plan, embedded_.x.device(), embedded_.x.scalar_type())});
+    }
     const auto* groups = rows_.groups.empty() ? nullptr : rows_.groups.data();
     for (std::int64_t i = 0; i < parts_.size(); ++i) {
       const auto part = parts_.at(i);
-      contexts_.push_back({{part.begin, {}, groups}, of_part(embedded_.cosine, part), of_part(embedded_.sine, part)});
+      contexts_.push_back({{part.begin, {}, groups}, {}});
+      for (const auto& [cosine, sine] : embedded_.angles) contexts_.back().angles.push_back({of_part(cosine, part), of_part(sine, part)});
     }
     for (std::int64_t i = 0; i < last_parts_.size(); ++i) {
       const auto part = last_parts_.at(i);
-      last_contexts_.push_back({{part.begin, wanted_.defined() ? of_part(wanted_, part) : Tensor(), groups}, {}, {}});
+      last_contexts_.push_back({{part.begin, wanted_.defined() ? of_part(wanted_, part) : Tensor(), groups}, {}});
     }
   }
 
@@ -116,8 +122,9 @@ class DecoderPass {
     if (keep_ == Keep::kInputs) compute_again(blocks_.size() - 1, /*with_after=*/false);
     for (auto layer = blocks_.size() - 1; plans_[layer].needs_attention_gradient(); --layer) {
       auto& state = layers_[layer];
-      const auto dqkv = backend::forest_attention_gradient(dattended.view_as(state.q), state.q, state.k, state.v, state.attention,
-                                                           rows_.plan, model_.attention_scale(), bias_);
+      const auto& [plan, bias] = attention_of(layer);
+      const auto dqkv = backend::forest_attention_gradient(dattended.view_as(state.q), state.q, state.k, state.v, state.attention, plan,
+                                                           model_.attention_scores(), bias);
       const bool goes_on = plans_[layer].requires_grad_of(kInput);
       if (goes_on && keep_ == Keep::kInputs) compute_again(layer - 1, /*with_after=*/true);
       auto next_dattended = torch::empty_like(dattended);
@@ -144,6 +151,13 @@ class DecoderPass {
 
  private:
   using Gradients = std::vector<Tensor>;  // by slot
+
+  /// Which keys rows see, and the bias that says so on devices that need one.
+  struct Attention {
+    backend::AttentionPlanPtr plan;
+    Tensor bias;
+  };
+  const Attention& attention_of(std::size_t layer) const { return attention_.at(model_.spec().layers[layer].window); }
 
   std::int64_t num_rows() const { return embedded_.x.size(0); }
   const RowContext& context(const RowPart& part) const { return contexts_[at(part.index)]; }
@@ -198,7 +212,8 @@ class DecoderPass {
   void attend(std::size_t layer) {
     auto& state = layers_[layer];
     update_cache(rows_, layer, state.k, state.v);
-    state.attention = backend::forest_attention(state.q, state.k, state.v, rows_.plan, model_.attention_scale(), bias_);
+    const auto& [plan, bias] = attention_of(layer);
+    state.attention = backend::forest_attention(state.q, state.k, state.v, plan, model_.attention_scores(), bias);
   }
 
   /// One part of the rows, from what attention gave to what leaves the block.
@@ -308,7 +323,7 @@ class DecoderPass {
   Tensor wanted_;  // [W] int64
   Keep keep_;
   Model::Embedded embedded_;
-  Tensor bias_;  // of attention, on devices that need one
+  std::map<std::int64_t, Attention> attention_;  // by window
   backend::RowParts parts_, last_parts_;
   std::vector<GradientPlan> plans_;
   std::vector<LayerState> layers_;
@@ -370,14 +385,14 @@ std::int64_t loss_gradient_bytes(const TrainedModel& trained, std::int64_t num_r
     if (plan.needs_attention_gradient() || plan.saved_after[kAttended]) bytes += (2 * q + 2 * kv) * element + attention.num_heads * 4;
     for (const auto* program : {&model.blocks()[layer].before, &model.blocks()[layer].after}) {
       for (const auto& step : program->steps()) {
-        if (std::holds_alternative<nn::NormStep>(step)) bytes += 4;  // inverse_rms
+        if (const auto* norm = std::get_if<nn::NormStep>(&step)) bytes += norm->num_groups * (norm->norm.bias.defined() ? 8 : 4);
         if (const auto* linear = std::get_if<nn::LinearStep>(&step)) bytes += linear->linear.saved_bytes_per_row();
       }
     }
     all += bytes;
     largest = std::max(largest, bytes);
   }
-  const auto kept = options.checkpoint_activations ? spec.num_layers * d * element + 2 * largest : all;
+  const auto kept = options.checkpoint_activations ? spec.num_layers() * d * element + 2 * largest : all;
   // In passing: gradients of one layer, and attention's of keys and values by chunk in float32.
   const auto passing = (4 * mlp + 4 * d) * element + 4 * kv * 4;
   const auto logits = 2 * std::min<std::int64_t>(num_targets, 128 * ::at::get_num_threads()) * spec.vocab_size * element;

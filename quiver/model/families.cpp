@@ -11,7 +11,21 @@ namespace quiver::model {
 /// The table: a row for each family, whose function stands in families/.
 #define QUIVER_FAMILIES(ROW) \
   ROW(llama)                 \
-  ROW(mistral)
+  ROW(mistral)               \
+  ROW(qwen2)                 \
+  ROW(qwen3)                 \
+  ROW(smollm3)               \
+  ROW(granite)               \
+  ROW(olmo2)                 \
+  ROW(phi)                   \
+  ROW(phi3)                  \
+  ROW(stablelm)              \
+  ROW(gpt_neox)              \
+  ROW(gpt_neo)               \
+  ROW(gpt2)                  \
+  ROW(gemma)                 \
+  ROW(gemma2)                \
+  ROW(gemma3_text)
 
 #define QUIVER_DECLARE(name) Family name();
 QUIVER_FAMILIES(QUIVER_DECLARE)
@@ -81,6 +95,10 @@ ModelSpec spec_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
-nlohmann::json spec_to_json(const ModelSpec& spec) { return family_of(spec).to_json(spec); }
+nlohmann::json spec_to_json(const ModelSpec& spec) {
+  const auto& family = family_of(spec);
+  if (family.to_json == nullptr) fail(ErrorKind::kUnsupported, "no config.json is written for models of family '{}'", spec.family);
+  return family.to_json(spec);
+}
 
 }  // namespace quiver::model

@@ -12,15 +12,17 @@ namespace quiver::model {
 
 /// How one family's checkpoints are read and written. Everything else about a model is its ModelSpec.
 struct Family {
-  const char* model_type;         ///< of a Hugging Face config.json
-  const char* gguf_architecture;  ///< of a GGUF file; null: none of its own
+  const char* model_type;                   ///< of a Hugging Face config.json
+  const char* gguf_architecture = nullptr;  ///< of a GGUF file; null: none that is read
   /// Both throw kBadFormat for missing values and kUnsupported, by key and value, for what Quiver does not compute.
   ModelSpec (*from_json)(const nlohmann::json& config, const std::string& origin);
-  ModelSpec (*from_gguf)(const io::GgufView& gguf);
-  /// A config.json that from_json reads back, name aside.
-  nlohmann::json (*to_json)(const ModelSpec& spec);
+  ModelSpec (*from_gguf)(const io::GgufView& gguf) = nullptr;
+  /// A config.json that from_json reads back, name aside: for models that come without one.
+  nlohmann::json (*to_json)(const ModelSpec& spec) = nullptr;
   /// Whether GGUF files hold the rows of q and k with the members of a rotary pair side by side.
   bool has_paired_gguf_rows = false;
+  /// Whether safetensors files hold the weights of linear maps as [in, out].
+  bool has_transposed_weights = false;
 };
 
 /// All families, one row each.
@@ -32,7 +34,7 @@ const Family& family_of(const ModelSpec& spec);
 ModelSpec spec_from_json(const nlohmann::json& config, const std::string& origin);
 /// From the metadata of a GGUF file. Throws kUnsupported for an unknown architecture, else as the family.
 ModelSpec spec_from_gguf(const io::GgufView& gguf);
-/// A Hugging Face config.json that spec_from_json reads back, name aside.
+/// A Hugging Face config.json that spec_from_json reads back, name aside. Throws kUnsupported for a family that writes none.
 nlohmann::json spec_to_json(const ModelSpec& spec);
 
 }  // namespace quiver::model

@@ -50,8 +50,7 @@ class WeightReader {
     }
     std::vector<std::string> unknown;
     for (const auto& [name, value] : weights_) {
-      // Old checkpoints store the rotary frequencies, which follow from the configuration.
-      if (std::ranges::find(taken_, name) == taken_.end() && !name.ends_with("rotary_emb.inv_freq")) unknown.push_back(name);
+      if (std::ranges::find(taken_, name) == taken_.end() && !is_buffer(name)) unknown.push_back(name);
     }
     if (!unknown.empty()) {
       fail(ErrorKind::kUnsupported, "the base model has {} tensors that a model of family '{}' has no use for: {}", unknown.size(), family_,
@@ -60,18 +59,26 @@ class WeightReader {
   }
 
  private:
+  /// Old checkpoints store what follows from the configuration: rotary frequencies and masks of attention.
+  static bool is_buffer(const std::string& name) {
+    constexpr std::string_view kBuffers[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                             ".attention.masked_bias"};
+    return std::ranges::any_of(kBuffers, [&](std::string_view ending) { return name.ends_with(ending); });
+  }
+
   const tensor::TensorMap& weights_;
   std::string family_;
   std::vector<std::string> taken_, missing_;
 };
 
-std::vector<Block> compile_blocks(const ModelSpec& spec, const nn::LinearMap& linears, const tensor::TensorMap& norms) {
+std::vector<Block> compile_blocks(const ModelSpec& spec, const nn::LinearMap& linears, const NormMap& norms) {
   std::vector<Block> blocks;
-  for (std::int64_t layer = 0; layer < spec.num_layers; ++layer) blocks.push_back(compile_block(spec, layer, linears, norms));
+  for (std::int64_t layer = 0; layer < spec.num_layers(); ++layer) blocks.push_back(compile_block(spec, layer, linears, norms));
   return blocks;
 }
 
 std::string weight_of(const std::string& path) { return path + ".weight"; }
+std::string bias_of(const std::string& path) { return path + ".bias"; }
 
 }  // namespace
 
@@ -89,26 +96,32 @@ ForwardRows forest_rows(const forest::TokenForest& forest) {
 Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity)
     : spec_(std::move(spec)), placement_(placement), identity_(std::move(identity)) {
   if (identity_.content.empty()) fail(ErrorKind::kInternal, "the weights of '{}' come without a hash of their content", spec_.name);
-  content_hash_ = sha256_hex(spec_to_json(spec_).dump() + identity_.content);
+  content_hash_ = sha256_hex(essence(spec_).dump() + identity_.content);
   WeightReader reader(weights, spec_.family);
   const auto& names = spec_.names;
   const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
-  const auto take_norm = [&](const std::string& path) {  // norms stay in float32: they are small, and computed in it
-    const auto weight = reader.take(weight_of(path), {spec_.hidden_size});
-    norms_.emplace(path, weight.to(placement_.device, tensor::compute_dtype(placement_.dtype)).contiguous());
+  const auto take_norm = [&](const std::string& path, std::int64_t width) {  // norms stay in float32: they are small, and computed in it
+    const auto take = [&](const std::string& name) {
+      return reader.take(name, {width}).to(placement_.device, tensor::compute_dtype(placement_.dtype)).contiguous();
+    };
+    nn::Norm norm{.weight = take(weight_of(path)), .bias = {}, .epsilon = spec_.block.norm.epsilon};
+    if (spec_.block.norm.offset != 0) norm.weight = norm.weight + spec_.block.norm.offset;
+    if (spec_.block.norm.kind == NormSpec::Kind::kLayer) norm.bias = take(bias_of(path));
+    norms_.emplace(path, norm);
   };
   embedding_ = place(reader.take(weight_of(names.embedding), {spec_.vocab_size, spec_.hidden_size}));
-  for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+  for (std::int64_t layer = 0; layer < spec_.num_layers(); ++layer) {
     for (const auto& linear : block_linears(spec_)) {
       const auto path = block_path(spec_, layer, linear.name);
       const auto weight = place(reader.take(weight_of(path), {linear.out, linear.in}));
-      const auto bias = linear.has_bias ? place(reader.take(path + ".bias", {linear.out})) : torch::Tensor();
+      const auto bias = linear.has_bias ? place(reader.take(bias_of(path), {linear.out})) : torch::Tensor();
       if (weight.dim() == 2 && (!linear.has_bias || bias.numel() > 0)) linears_.emplace(path, nn::Linear(weight, bias));
     }
-    take_norm(block_path(spec_, layer, names.attention_norm));
-    take_norm(block_path(spec_, layer, names.mlp_norm));
+    for (const auto& norm : block_norms(spec_)) take_norm(block_path(spec_, layer, norm.name), norm.width);
   }
-  take_norm(names.final_norm);
+  take_norm(names.final_norm, spec_.hidden_size);
+  if (spec_.edges.has_positions) positions_ = place(reader.take(weight_of(names.positions), {spec_.max_positions, spec_.hidden_size}));
+  const auto head_bias = spec_.edges.has_head_bias ? place(reader.take(bias_of(names.head), {spec_.vocab_size})) : torch::Tensor();
   auto head = embedding_;
   // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
   // transformers 5.
@@ -122,8 +135,10 @@ Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement
         format("warning: the configuration of base '{}' says tie_word_embeddings, but its {} has values of its own: these are used",
                spec_.name, weight_of(names.head)));
   }
-  head_ = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head);
-  frequencies_ = torch::tensor(rope_frequencies(spec_.block.attention.rope, spec_.block.attention.head_dim), torch::kDouble);
+  head_ = {.linear = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head, head_bias),
+           .divisor = spec_.edges.logit_divisor,
+           .cap = spec_.edges.logit_cap};
+  for (const auto& rope : spec_.ropes) frequencies_.push_back(torch::tensor(rope_frequencies(rope, spec_.max_positions), torch::kDouble));
   blocks_ = compile_blocks(spec_, linears_, norms_);
 }
 
@@ -149,15 +164,16 @@ const std::string& Model::content_hash() const {
 
 std::int64_t Model::num_parameters() const {
   std::int64_t count = embedding_.numel();
-  if (!spec_.tie_word_embeddings) count += head_.num_parameters();
+  if (!spec_.tie_word_embeddings) count += head_.linear.num_parameters();
+  if (positions_.defined()) count += positions_.numel();
   for (const auto& [path, linear] : linears_) count += linear.num_parameters();
-  for (const auto& [path, norm] : norms_) count += norm.numel();
+  for (const auto& [path, norm] : norms_) count += norm.weight.numel() + (norm.bias.defined() ? norm.bias.numel() : 0);
   return count;
 }
 
 KvCache Model::make_cache(std::int64_t capacity) const {
   const auto& attention = spec_.block.attention;
-  return make_kv_cache(spec_.num_layers, capacity, attention.num_kv_heads, attention.head_dim, placement_);
+  return make_kv_cache(spec_.num_layers(), capacity, attention.num_kv_heads, attention.head_dim, placement_);
 }
 
 void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, torch::Tensor& v) {
@@ -170,7 +186,9 @@ void update_cache(const ForwardRows& rows, std::size_t layer, torch::Tensor& k, 
   v = rows.cache->values[layer];
 }
 
-double Model::attention_scale() const { return 1 / std::sqrt(static_cast<double>(spec_.block.attention.head_dim)); }
+backend::AttentionScores Model::attention_scores() const {
+  return {.scale = spec_.block.attention.score_scale(), .cap = spec_.block.attention.cap};
+}
 
 Model::Embedded Model::embed(const ForwardRows& rows) const {
   const auto num_rows = static_cast<std::int64_t>(rows.tokens.size());
@@ -191,24 +209,38 @@ Model::Embedded Model::embed(const ForwardRows& rows) const {
     token_ids[static_cast<std::size_t>(i)] = token;
     places[static_cast<std::size_t>(i)] = static_cast<double>(position);
   }
-  const auto angles = positions.unsqueeze(1) * frequencies_;  // [T, D/2], float64: exact at any position
+  Embedded embedded{.x = embedding_.index_select(0, tokens.to(placement_.device)), .angles = {}};
+  if (spec_.edges.embedding_scale != 1) {
+    // The scale is rounded to the embeddings' dtype first, as transformers does.
+    embedded.x.mul_(torch::tensor(spec_.edges.embedding_scale, torch::TensorOptions(placement_.dtype)).item<double>());
+  }
+  if (positions_.defined()) embedded.x.add_(positions_.index_select(0, positions.to(torch::kLong).to(placement_.device)));
   const auto wide = tensor::compute_dtype(placement_.dtype);
-  return {embedding_.index_select(0, tokens.to(placement_.device)), angles.cos().to(placement_.device, wide),
-          angles.sin().to(placement_.device, wide)};
+  for (std::size_t i = 0; i < frequencies_.size(); ++i) {
+    const auto angles = positions.unsqueeze(1) * frequencies_[i];  // [T, n / 2], float64: exact at any position
+    const double factor = spec_.ropes[i].attention_factor;
+    embedded.angles.push_back({(angles.cos() * factor).to(placement_.device, wide), (angles.sin() * factor).to(placement_.device, wide)});
+  }
+  return embedded;
 }
 
 tensor::TensorMap Model::weights() const {
   tensor::TensorMap weights;
-  const auto add = [&](const std::string& path, const char* kind, const torch::Tensor& value) {
-    weights.emplace("model." + path + kind, value);
+  const auto add = [&](const std::string& name, const torch::Tensor& value) {
+    if (value.defined()) weights.emplace(spec_.names.prefix + name, value);
   };
-  add(spec_.names.embedding, ".weight", embedding_);
-  for (const auto& [path, norm] : norms_) add(path, ".weight", norm);
-  for (const auto& [path, linear] : linears_) {
-    add(path, ".weight", linear.weight().dense());
-    if (linear.bias().defined()) add(path, ".bias", linear.bias());
+  add(weight_of(spec_.names.embedding), embedding_);
+  if (positions_.defined()) add(weight_of(spec_.names.positions), positions_);
+  for (const auto& [path, norm] : norms_) {
+    add(weight_of(path), spec_.block.norm.offset == 0 ? norm.weight : norm.weight - spec_.block.norm.offset);
+    add(bias_of(path), norm.bias);
   }
-  if (!spec_.tie_word_embeddings) weights.emplace(weight_of(spec_.names.head), head_.weight().dense());
+  for (const auto& [path, linear] : linears_) {
+    add(weight_of(path), linear.weight().dense());
+    add(bias_of(path), linear.bias());
+  }
+  if (!spec_.tie_word_embeddings) weights.emplace(weight_of(spec_.names.head), head_.linear.weight().dense());
+  if (head_.linear.bias().defined()) weights.emplace(bias_of(spec_.names.head), head_.linear.bias());
   return weights;
 }
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "quiver/model/block.h"
 #include "quiver/model/kv_cache.h"
 #include "quiver/model/spec.h"
+#include "quiver/nn/head_loss.h"
 #include "quiver/nn/linear.h"
 #include "quiver/tensor/tensor.h"
 
@@ -69,24 +71,24 @@ class Model {
   /// The same model with other linear maps. Throws kMismatch unless the paths are the same.
   Model with_linears(nn::LinearMap linears) const;
 
-  /// The output embedding, [d] -> [V]: hidden states to logits.
-  const nn::Linear& head() const { return head_; }
+  /// Hidden states to logits.
+  const nn::Head& head() const { return head_; }
   /// An empty cache for `capacity` rows.
   KvCache make_cache(std::int64_t capacity) const;
-  /// All weights under the family's Hugging Face names ("model.layers.0.mlp.up_proj.weight"), in the dtypes the model computes in, without
-  /// any update. The head only if it is not the embedding.
+  /// All weights as linear maps [out, in], under the family's Hugging Face names ("model.layers.0.mlp.up_proj.weight"), in the dtypes the
+  /// model computes in, without any update. The head only if it is not the embedding.
   tensor::TensorMap weights() const;
 
   // The parts, for passes over them.
   const std::vector<Block>& blocks() const { return blocks_; }
-  /// What enters the first block: the rows' embeddings [T, d], and the cosine and sine [T, D/2] of their positions.
+  /// What enters the first block: the rows' embeddings [T, d], and the angles of their positions for each of the spec's rotations.
   /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
   struct Embedded {
-    torch::Tensor x, cosine, sine;
+    torch::Tensor x;
+    std::vector<nn::Angles> angles;
   };
   Embedded embed(const ForwardRows& rows) const;
-  /// The scale of attention's scores: 1 / sqrt(D).
-  double attention_scale() const;
+  backend::AttentionScores attention_scores() const;
 
  private:
   ModelSpec spec_;
@@ -94,10 +96,11 @@ class Model {
   WeightIdentity identity_;
   std::string content_hash_;  // empty with other linear maps
   std::vector<std::string> warnings_;
-  torch::Tensor embedding_;    // [V, d]
-  tensor::TensorMap norms_;    // by path, [d] float32 (float64)
-  torch::Tensor frequencies_;  // [D / 2] float64
-  nn::Linear head_;
+  torch::Tensor embedding_;                 // [V, d]
+  torch::Tensor positions_;                 // [max_positions, d], or undefined
+  NormMap norms_;                           // float32 (float64), with the offset of the spec's norms added
+  std::vector<torch::Tensor> frequencies_;  // of each rotation, [n / 2] float64
+  nn::Head head_;
   nn::LinearMap linears_;
   std::vector<Block> blocks_;
 };
@@ -116,7 +119,11 @@ class TrainedModel {
 
 /// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
-Model load_model(const std::filesystem::path& path, tensor::Placement placement);
+/// `context` is set_context's.
+Model load_model(const std::filesystem::path& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
+
+/// A weight by its path as safetensors files of the family hold it, or back: the transposed of some linear maps, else the weight.
+torch::Tensor as_stored(const ModelSpec& spec, const std::string& path, const torch::Tensor& weight);
 
 /// WeightIdentity::content of tensors in memory.
 std::string weights_hash(const tensor::TensorMap& weights);

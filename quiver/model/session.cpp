@@ -290,7 +290,7 @@ ForwardRows Session::next_rows() {
 }
 
 Session::Logits Session::logits_of(std::span<const Running> running, const torch::Tensor& hidden) const {
-  const auto logits = model_.head().forward(hidden);
+  const auto logits = model_.head().logits(hidden);
   const auto places = logits.argmax(1);  // of a NaN, if there is one
   const bool is_greedy = std::ranges::all_of(running, [](const Running& one) { return one.sampler.is_greedy(); });
   return {places.cpu(), logits.gather(1, places.unsqueeze(1)).squeeze(1).isfinite().cpu(), is_greedy ? torch::Tensor() : logits.cpu()};

@@ -27,7 +27,7 @@ Tokens decode_alone(const Model& model, const Request& request) {
   while (std::ssize(answer) < request.options.max_new_tokens && std::ssize(tokens) < model.spec().max_positions) {
     forest::TokenForest forest;
     forest.add_segment(forest::kNoParent, tokens);
-    answer.push_back(sampler.choose(model.head().forward(hidden_of_all(model, forest_rows(forest)))[-1]));
+    answer.push_back(sampler.choose(model.head().logits(hidden_of_all(model, forest_rows(forest)))[-1]));
     tokens.push_back(answer.back());
     if (std::ranges::find(request.options.stop_ids, answer.back()) != request.options.stop_ids.end()) break;
   }

@@ -23,17 +23,51 @@ std::size_t at(Slot slot) { return static_cast<std::size_t>(slot); }
 std::vector<Slot> gradient_reads(const Step& step) {
   return std::visit(Overloaded{[](const NormStep& s) { return std::vector<Slot>{s.in}; },
                                [](const LinearStep& s) { return s.linear.is_trained() ? std::vector<Slot>{s.in} : std::vector<Slot>{}; },
-                               [](const RotateStep&) { return std::vector<Slot>{}; },
+                               [](const ActivateStep& s) { return std::vector<Slot>{s.in}; },
                                [](const GateStep& s) {
                                  return std::vector<Slot>{s.gate, s.up};
-                               }},
+                               },
+                               [](const auto&) { return std::vector<Slot>{}; }},
                     step);
 }
 
+/// Whether the step's result is cheaper to compute again than to keep.
+bool is_activation(const Step& step) { return std::holds_alternative<GateStep>(step) || std::holds_alternative<ActivateStep>(step); }
+
+/// Whether the step leaves more than its result for its backward pass.
+bool has_record(const Step& step) { return is_trained(step) || std::holds_alternative<NormStep>(step); }
+
+/// x [T, groups * width] as [T * groups, width]; an undefined tensor stays so.
+Tensor grouped(const Tensor& x, std::int64_t num_groups) {
+  return x.defined() && num_groups > 1 ? x.view({x.size(0) * num_groups, -1}) : x;
+}
+
+/// The columns that a step takes, [T, heads, head_dim], as a view.
+Tensor taken(const TakeStep& step, const Tensor& x) {
+  return x.as_strided({x.size(0), step.num_heads, step.head_dim}, {x.stride(0), step.stride, 1}, x.storage_offset() + step.first);
+}
+
 void forward(const NormStep& step, RowState& state, StepRecord& record, const RowContext&) {
-  auto normed = backend::rms_norm(state.slots[at(step.in)], step.weight, step.epsilon);
-  state.slots[at(step.out)] = std::move(normed.y);
-  record.inverse_rms = std::move(normed.inverse_rms);
+  const auto& [weight, bias, epsilon] = step.norm;
+  const auto& x = state.slots[at(step.in)];
+  const auto rows = grouped(x, step.num_groups);
+  Tensor y;
+  if (bias.defined()) {
+    auto normed = backend::layer_norm(rows, weight, bias, epsilon);
+    record.mean = std::move(normed.mean);
+    record.inverse = std::move(normed.inverse_deviation);
+    y = std::move(normed.y);
+  } else {
+    auto normed = backend::rms_norm(rows, weight, epsilon);
+    record.inverse = std::move(normed.inverse_rms);
+    y = std::move(normed.y);
+  }
+  state.slots[at(step.out)] = y.view_as(x);
+}
+
+void forward(const TakeStep& step, RowState& state, StepRecord&, const RowContext&) {
+  const auto& x = state.slots[at(step.in)];
+  state.slots[at(step.out)] = taken(step, x).reshape({x.size(0), -1}).contiguous();
 }
 
 void forward(const LinearStep& step, RowState& state, StepRecord& record, const RowContext& context) {
@@ -46,11 +80,20 @@ void forward(const RotateStep& step, RowState& state, StepRecord&, const RowCont
   auto& out = state.slots[at(step.out)];
   if (!out.defined()) out = torch::empty_like(x);
   const auto heads = [&](const Tensor& t) { return t.view({t.size(0), step.num_heads, -1}); };
-  backend::rotate_into(heads(x), context.cosine, context.sine, backend::Rotation::kForward, heads(out));
+  const auto& [cosine, sine] = context.angles[static_cast<std::size_t>(step.rope)];
+  backend::rotate_into(heads(x), cosine, sine, backend::Rotation::kForward, heads(out));
 }
 
 void forward(const GateStep& step, RowState& state, StepRecord&, const RowContext&) {
-  state.slots[at(step.out)] = backend::swiglu(state.slots[at(step.gate)], state.slots[at(step.up)]);
+  state.slots[at(step.out)] = backend::gated(step.activation, state.slots[at(step.gate)], state.slots[at(step.up)]);
+}
+
+void forward(const ActivateStep& step, RowState& state, StepRecord&, const RowContext&) {
+  state.slots[at(step.out)] = backend::activated(step.activation, state.slots[at(step.in)]);
+}
+
+void forward(const AddStep& step, RowState& state, StepRecord&, const RowContext&) {
+  state.slots[at(step.out)] = torch::add(state.slots[at(step.onto)], state.slots[at(step.in)], step.scale);
 }
 
 void forward(const Step& step, RowState& state, StepRecord& record, const RowContext& context) {
@@ -72,8 +115,13 @@ struct Backward {
   bool requires_grad_of(Slot slot) const { return requires_grad[at(slot)]; }
 
   void operator()(const NormStep& step) const {
+    const auto& x = value(step.in);
     auto& dx = gradient(step.in);
-    dx = backend::rms_norm_gradient(gradient(step.out), value(step.in), step.weight, record.inverse_rms, dx);
+    const auto dy = grouped(gradient(step.out), step.num_groups), rows = grouped(x, step.num_groups), onto = grouped(dx, step.num_groups);
+    const auto& [weight, bias, epsilon] = step.norm;
+    dx = (bias.defined() ? backend::layer_norm_gradient(dy, rows, weight, {{}, record.mean, record.inverse}, onto)
+                         : backend::rms_norm_gradient(dy, rows, weight, record.inverse, onto))
+             .view_as(x);
   }
   void operator()(const LinearStep& step) const {
     const auto dy = gradient(step.out);
@@ -84,21 +132,36 @@ struct Backward {
     const auto& dy = gradient(step.out);
     auto dx = torch::empty_like(dy, torch::MemoryFormat::Contiguous);
     const auto heads = [&](const Tensor& t) { return t.view({t.size(0), step.num_heads, -1}); };
-    backend::rotate_into(heads(dy), context.cosine, context.sine, backend::Rotation::kBack, heads(dx));
+    const auto& [cosine, sine] = context.angles[static_cast<std::size_t>(step.rope)];
+    backend::rotate_into(heads(dy), cosine, sine, backend::Rotation::kBack, heads(dx));
     add_to(gradient(step.in), dx);
   }
+  void operator()(const TakeStep& step) const {
+    const auto& dy = gradient(step.out);
+    auto& dx = gradient(step.in);
+    if (!dx.defined()) dx = torch::zeros({dy.size(0), step.in_width}, dy.options());
+    taken(step, dx).add_(dy.view({dy.size(0), step.num_heads, step.head_dim}));
+  }
   void operator()(const GateStep& step) const {
-    const auto [dgate, dup] = backend::swiglu_gradient(gradient(step.out), value(step.gate), value(step.up));
+    const auto [dgate, dup] = backend::gated_gradient(step.activation, gradient(step.out), value(step.gate), value(step.up));
     add_to(gradient(step.gate), dgate);
     add_to(gradient(step.up), dup);
   }
+  void operator()(const ActivateStep& step) const {
+    add_to(gradient(step.in), backend::activated_gradient(step.activation, gradient(step.out), value(step.in)));
+  }
+  void operator()(const AddStep& step) const {
+    const auto dy = gradient(step.out);
+    if (requires_grad_of(step.onto)) add_to(gradient(step.onto), dy);
+    if (requires_grad_of(step.in)) add_to(gradient(step.in), step.scale == 1 ? dy : dy * step.scale);
+  }
 };
 
-/// Computes a slot again where it was released and a GateStep writes it.
+/// Computes a slot again where it was released and an activation writes it.
 void restore(const RowProgram& program, Slot slot, RowState& state, const RowContext& context) {
   if (state.slots[at(slot)].defined()) return;
   for (const auto& step : program.steps()) {
-    if (writes(step) != slot || !std::holds_alternative<GateStep>(step)) continue;
+    if (writes(step) != slot || !is_activation(step)) continue;
     StepRecord none;
     forward(step, state, none, context);
   }
@@ -107,14 +170,16 @@ void restore(const RowProgram& program, Slot slot, RowState& state, const RowCon
 }  // namespace
 
 std::vector<Slot> reads(const Step& step) {
-  return std::visit(Overloaded{[](const NormStep& s) { return std::vector<Slot>{s.in}; },
-                               [](const LinearStep& s) {
+  return std::visit(Overloaded{[](const LinearStep& s) {
                                  return s.onto == kNoSlot ? std::vector<Slot>{s.in} : std::vector<Slot>{s.in, s.onto};
                                },
-                               [](const RotateStep& s) { return std::vector<Slot>{s.in}; },
                                [](const GateStep& s) {
                                  return std::vector<Slot>{s.gate, s.up};
-                               }},
+                               },
+                               [](const AddStep& s) {
+                                 return std::vector<Slot>{s.in, s.onto};
+                               },
+                               [](const auto& s) { return std::vector<Slot>{s.in}; }},
                     step);
 }
 
@@ -144,7 +209,7 @@ SlotSet saved_slots(const RowProgram& program, const SlotSet& requires_grad) {
   }
   const auto& steps = program.steps();
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    if (!std::holds_alternative<GateStep>(*step) || !saved[at(writes(*step))]) continue;
+    if (!is_activation(*step) || !saved[at(writes(*step))]) continue;
     saved[at(writes(*step))] = false;
     for (const auto slot : reads(*step)) saved[at(slot)] = true;
   }
@@ -188,7 +253,7 @@ void run_again(const RowProgram& program, RowState& state, const RowContext& con
   auto is_needed = keep;
   std::vector<bool> is_run(steps.size());
   for (auto i = steps.size(); i-- > 0;) {
-    is_run[i] = is_needed[at(writes(steps[i]))] || is_trained(steps[i]);
+    is_run[i] = is_needed[at(writes(steps[i]))] || has_record(steps[i]);
     if (!is_run[i]) continue;
     for (const auto slot : reads(steps[i])) is_needed[at(slot)] = true;
   }

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "quiver/backend/ops.h"
 #include "quiver/nn/linear.h"
 
 namespace quiver::nn {
@@ -21,11 +22,17 @@ inline constexpr Slot kNoSlot = -1;
 /// A set of slots, by number.
 using SlotSet = std::vector<bool>;
 
-/// out = rms_norm(in) with a frozen weight [width] (backend::rms_norm).
+/// A frozen norm: backend::layer_norm where there is a bias, else backend::rms_norm.
+struct Norm {
+  torch::Tensor weight;  ///< [width / num_groups] in compute_dtype
+  torch::Tensor bias;
+  double epsilon;
+};
+/// out = norm(in), of each of num_groups parts of a row on its own.
 struct NormStep {
   Slot in, out;
-  torch::Tensor weight;
-  double epsilon;
+  Norm norm;
+  std::int64_t num_groups = 1;
 };
 /// out = onto + linear(in).
 struct LinearStep {
@@ -33,16 +40,33 @@ struct LinearStep {
   Slot onto = kNoSlot;
   Linear linear;
 };
+/// out = some columns of in: of each head h, the head_dim columns from first + h * stride on.
+struct TakeStep {
+  Slot in, out;
+  std::int64_t in_width, first, stride, num_heads, head_dim;
+};
 /// out = in with every head rotated by its row's position (backend::rotate_into). The slot of `out` may hold the tensor to write.
 struct RotateStep {
   Slot in, out;
   std::int64_t num_heads;
+  std::int64_t rope = 0;  ///< index in RowContext::angles
 };
-/// out = silu(gate) * up.
+/// out = activation(gate) * up.
 struct GateStep {
   Slot gate, up, out;
+  backend::Activation activation = backend::Activation::kSilu;
 };
-using Step = std::variant<NormStep, LinearStep, RotateStep, GateStep>;
+/// out = activation(in).
+struct ActivateStep {
+  Slot in, out;
+  backend::Activation activation;
+};
+/// out = onto + scale * in.
+struct AddStep {
+  Slot in, onto, out;
+  double scale;
+};
+using Step = std::variant<NormStep, LinearStep, TakeStep, RotateStep, GateStep, ActivateStep, AddStep>;
 
 /// The slots that a step reads, and the one that it writes.
 std::vector<Slot> reads(const Step& step);
@@ -66,19 +90,23 @@ class RowProgram {
 
 /// Adds to `requires_grad` every slot that depends on a trained parameter: autograd's rule.
 void mark_requires_grad(const RowProgram& program, SlotSet& requires_grad);
-/// The slots whose values run_backward reads. A slot that a GateStep writes is computed again instead.
+/// The slots whose values run_backward reads. A slot that an activation writes is computed again instead.
 SlotSet saved_slots(const RowProgram& program, const SlotSet& requires_grad);
 
-/// Which rows a program computes, and their rotary angles, cosine and sine [T, D/2].
+/// Rotary angles of rows, [T, n/2] in compute_dtype.
+struct Angles {
+  torch::Tensor cosine, sine;
+};
+/// Which rows a program computes, and their angles for each kind of rotation.
 struct RowContext {
   Rows rows;
-  torch::Tensor cosine, sine;
+  std::vector<Angles> angles;
 };
 
 /// What one step leaves for its backward pass.
 struct StepRecord {
-  torch::Tensor inverse_rms;  ///< of a NormStep
-  LinearRecord linear;        ///< of a LinearStep
+  torch::Tensor mean, inverse;  ///< of a NormStep: 1 / rms of each group, or the mean and 1 / deviation
+  LinearRecord linear;          ///< of a LinearStep
 };
 /// The tensors of some rows while a program runs over them.
 struct RowState {
@@ -88,7 +116,7 @@ struct RowState {
 
 /// Runs the program over the slots. A slot not in `keep` is released after the last step that reads it.
 void run_forward(const RowProgram& program, RowState& state, const RowContext& context, const SlotSet& keep);
-/// Runs the program once more for its backward pass: without the steps that neither `keep` nor a trained step's record needs.
+/// Runs the program once more for its backward pass: without the steps that neither `keep` nor a record needs.
 void run_again(const RowProgram& program, RowState& state, const RowContext& context, const SlotSet& keep);
 /// Walks the program in reverse: from the gradients of the slots that it wrote to those of the slots that it read. `gradients` has an
 /// entry for every slot; one is undefined where it is zero. Only gradients of slots in `requires_grad` are computed. Leaves the gradients

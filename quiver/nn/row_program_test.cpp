@@ -49,9 +49,29 @@ void expect_equals_autograd(const Step& step, const RowContext& context,
 }
 
 TEST(NormStep, EqualsAutograd) {
-  const auto weight = draw({kWidth}, 20).to(torch::kDouble);
-  expect_equals_autograd(NormStep{kA, kB, weight, 1e-5}, RowContext(),
-                         [&](const auto& in) { return in[0] / (in[0].square().mean(1, /*keepdim=*/true) + 1e-5).sqrt() * weight; });
+  const auto weight = draw({kWidth}, 20).to(torch::kDouble), bias = draw({kWidth}, 19).to(torch::kDouble);
+  const auto rms = [](const Tensor& x) { return x / (x.square().mean(-1, /*keepdim=*/true) + 1e-5).sqrt(); };
+  expect_equals_autograd(NormStep{kA, kB, {weight, {}, 1e-5}}, RowContext(), [&](const auto& in) { return rms(in[0]) * weight; });
+  expect_equals_autograd(NormStep{kA, kB, {weight, bias, 1e-5}}, RowContext(),
+                         [&](const auto& in) { return rms(in[0] - in[0].mean(1, /*keepdim=*/true)) * weight + bias; });
+  expect_equals_autograd(NormStep{kA, kB, {weight.narrow(0, 0, 4), {}, 1e-5}, 2}, RowContext(), [&](const auto& in) {
+    return (rms(in[0].view({kRows, 2, 4})) * weight.narrow(0, 0, 4)).view({kRows, kWidth});
+  });
+}
+
+TEST(TakeStep, EqualsAutograd) {
+  // Columns 1 and 2, 5 and 6.
+  expect_equals_autograd(TakeStep{kA, kB, kWidth, 1, 4, 2, 2}, RowContext(), [](const auto& in) {
+    return in[0].view({kRows, 2, 4}).narrow(2, 1, 2).reshape({kRows, 4});
+  });
+}
+
+TEST(ActivateStep, EqualsAutograd) {
+  expect_equals_autograd(ActivateStep{kA, kB, backend::Activation::kGelu}, RowContext(), [](const auto& in) { return torch::gelu(in[0]); });
+}
+
+TEST(AddStep, EqualsAutograd) {
+  expect_equals_autograd(AddStep{kA, kB, kC, 0.3}, RowContext(), [](const auto& in) { return in[1] + 0.3 * in[0]; });
 }
 
 TEST(LinearStep, EqualsAutogradWithAndWithoutWhatItIsAddedTo) {
@@ -66,8 +86,7 @@ TEST(LinearStep, EqualsAutogradWithAndWithoutWhatItIsAddedTo) {
 TEST(RotateStep, EqualsAutograd) {
   const auto angles = draw({kRows, 2}, 23).to(torch::kDouble);
   RowContext context;
-  context.cosine = angles.cos();
-  context.sine = angles.sin();
+  context.angles = {{angles.cos(), angles.sin()}};
   expect_equals_autograd(RotateStep{kA, kB, 2}, context, [&](const auto& in) {
     const auto x = in[0].view({kRows, 2, 4});
     const auto a = x.narrow(2, 0, 2), b = x.narrow(2, 2, 2), c = angles.cos().unsqueeze(1), s = angles.sin().unsqueeze(1);

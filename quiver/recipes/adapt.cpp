@@ -99,7 +99,7 @@ class Adaptation {
   }
 
   LoraAdapter fresh() const {
-    return adapters::initial_adapter(task_, setup_.training.lora, base_.lm.linears(), setup_.training.train.seed, setup_.training.init);
+    return methods::initial_adapter(base_, task_, setup_.training.lora, setup_.training.train.seed, setup_.training.init);
   }
 
   std::vector<LoraAdapter> load() const {

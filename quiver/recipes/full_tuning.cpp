@@ -70,8 +70,18 @@ nlohmann::json full_fine_tuning(const methods::BaseModel& base, const TrainingSe
   io::AtomicFolderWriter writer(folder);
   copy_files(base, writer.temp());
   tensor::TensorMap tensors;
-  for (const auto& [name, weight] : weights->weights(trainer.result())) tensors.emplace("model." + name, weight.to(placement.dtype));
-  for (const auto& [name, weight] : base.lm.weights()) tensors.emplace(name, weight.to(placement.dtype));  // those not trained
+  const auto& spec = base.lm.spec();
+  const std::string prefix = spec.names.prefix;
+  const auto add = [&](const std::string& path, const torch::Tensor& weight) {
+    tensors.emplace(prefix + path, model::as_stored(spec, path, weight.to(placement.dtype)));
+  };
+  for (const auto& [path, weight] : weights->weights(trainer.result())) add(path, weight);
+  for (const auto& [name, weight] : base.lm.weights()) {  // those not trained
+    if (name.starts_with(spec.names.head))
+      tensors.emplace(name, weight.to(placement.dtype));
+    else
+      add(name.substr(prefix.size()), weight);
+  }
   tensor::save_tensors(writer.temp() / kWeightsFile, tensors, {{"format", "pt"}, {kWrittenBy, "full_fine_tuning"}});
   writer.commit(setup.force ? io::IfExists::kReplace : io::IfExists::kRefuse);
   work.remove();

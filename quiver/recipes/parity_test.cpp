@@ -26,7 +26,7 @@ torch::Tensor logits_of(const model::Model& model, const std::vector<std::int32_
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().weight().dense().t());
+  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().linear.weight().dense().t());
 }
 
 TEST(PeftAdapters, GiveTheLogitsOfPeft) {

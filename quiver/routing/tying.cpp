@@ -12,7 +12,7 @@
 namespace quiver::routing {
 namespace {
 
-/// The names of each set read the same rows.
+/// The names of each set read the same rows, in every family that has them.
 const std::set<std::string> kOfOneInput[] = {{"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}};
 
 /// Which of the sets a name is in.

@@ -32,6 +32,9 @@ LinearDefinitions adapter_definitions(const adapters::LoraAdapter& adapter);
 /// Differentiable in whatever the definitions use. Shares no code with the passes: one operation after another, a dense mask, all rows.
 torch::Tensor reference_hidden(const model::Model& model, const forest::TokenForest& forest, const LinearDefinitions& definitions = {});
 
+/// The logits of hidden states [T, d] float64, [T, V].
+torch::Tensor reference_logits(const model::Model& model, const torch::Tensor& hidden);
+
 /// sum_n weight_n * -log softmax(head(hidden[row_n]))[token_n], a float64 scalar.
 torch::Tensor reference_loss(const model::Model& model, const forest::TokenForest& forest, const model::LossTargets& targets,
                              const LinearDefinitions& definitions = {});

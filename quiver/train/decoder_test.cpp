@@ -136,7 +136,7 @@ model::Model with_biases() {
   tensor::TensorMap weights;
   for (const auto& [name, weight] : base.weights()) weights.emplace(name.starts_with("model.") ? name.substr(6) : name, weight);
   std::uint64_t seed = 0;
-  for (std::int64_t layer = 0; layer < spec.num_layers; ++layer) {
+  for (std::int64_t layer = 0; layer < spec.num_layers(); ++layer) {
     for (const auto& linear : model::block_linears(spec)) {
       weights.emplace(model::block_path(spec, layer, linear.name) + ".bias", testing::draw({linear.out}, ++seed, 0.5));
     }

@@ -82,7 +82,7 @@ namespace {
 
 /// Lays out the weights for the backward pass, on all threads.
 void prepare_backward(const model::Model& model) {
-  std::vector<const nn::Linear*> all = {&model.head()};
+  std::vector<const nn::Linear*> all = {&model.head().linear};
   for (const auto& [path, linear] : model.linears()) all.push_back(&linear);
   at::parallel_for(0, static_cast<std::int64_t>(all.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) all[static_cast<std::size_t>(i)]->prepare_backward();

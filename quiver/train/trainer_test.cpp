@@ -79,13 +79,13 @@ TEST_P(ForestDepth, LogitsEqualThoseOneByOne) {
     const auto base = tiny(dtype);
     const auto sequences = nested_sequences(GetParam(), 11);
     const auto batch = forest::build_batch(sequences, {.min_shared_tokens = 1});
-    const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().weight().dense().t());
+    const auto logits = model::hidden_of_all(base, model::forest_rows(batch.forest)).matmul(base.head().linear.weight().dense().t());
     std::size_t next = 0;
     for (const auto& sequence : sequences) {
       SCOPED_TRACE(::testing::PrintToString(sequence.tokens));
       forest::TokenForest alone;
       alone.add_segment(forest::kNoParent, sequence.tokens);
-      const auto expected = testing::reference_hidden(base, alone).matmul(base.head().weight().dense().to(torch::kDouble).t());
+      const auto expected = testing::reference_hidden(base, alone).matmul(base.head().linear.weight().dense().to(torch::kDouble).t());
       for (auto p = static_cast<std::int64_t>(sequence.tokens.size()) - sequence.num_targets;
            p < static_cast<std::int64_t>(sequence.tokens.size()); ++p) {
         SCOPED_TRACE(p);

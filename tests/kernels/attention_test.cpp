@@ -41,6 +41,7 @@ AttentionPlan random_plan(Draw& draw) {
   for (auto trees = draw.size(0, 2); trees >= 0; --trees) add_segments(draw, plan, {}, 2);
   plan.num_keys = plan.num_queries;
   plan.chunks = backend::cut_into_chunks(plan, draw.size(1, 80));
+  plan.window = draw.coin() ? draw.size(1, 40) : 0;
   return plan;
 }
 
@@ -61,18 +62,29 @@ std::vector<std::vector<std::int64_t>> visible_keys(const AttentionPlan& plan) {
         for (std::int64_t j = 0; j < span.length; ++j) keys.push_back(span.first + j);
       }
       for (std::int64_t j = 0; j <= i; ++j) keys.push_back(block.first_key + j);
+      if (plan.window > 0 && std::ssize(keys) > plan.window) keys.erase(keys.begin(), keys.end() - plan.window);
     }
   }
   return of_query;
 }
 
-/// softmax(scale Q K^T) V and its gradients in float64. q, out, dout, dq [Tq, H, D]; k, v, dk, dv [Tk, H_kv, D]; lse [H, Tq].
+/// A score s is scale s, or with a cap, cap tanh(scale s / cap).
+struct Scores {
+  double scale, cap;
+  explicit Scores(Draw& draw, const Shape& shape)
+      : scale(static_cast<float>(1 / std::sqrt(static_cast<double>(shape.dim)))), cap(draw.coin() ? 0 : 1.5) {}
+  double of(double s) const { return cap > 0 ? cap * std::tanh(scale * s / cap) : scale * s; }
+  /// The derivative, given the score.
+  double slope(double score) const { return cap > 0 ? scale * (1 - score * score / (cap * cap)) : scale; }
+};
+
+/// softmax(scores of Q K^T) V and its gradients in float64. q, out, dout, dq [Tq, H, D]; k, v, dk, dv [Tk, H_kv, D]; lse [H, Tq].
 template <typename T>
 struct Definition {
   const Exact<T>&q, &k, &v, &dout;
   Expected out, lse, dq, dk, dv;
 
-  Definition(const AttentionPlan& plan, const Shape& shape, double scale, const Exact<T>& queries, const Exact<T>& keys,
+  Definition(const AttentionPlan& plan, const Shape& shape, Scores score_of, const Exact<T>& queries, const Exact<T>& keys,
              const Exact<T>& values, const Exact<T>& gradient)
       : q(queries), k(keys), v(values), dout(gradient) {
     out.resize(q.all().size());
@@ -83,7 +95,7 @@ struct Definition {
     const auto seen = visible_keys(plan);
     for (std::int64_t i = 0; i < plan.num_queries; ++i) {
       for (std::int64_t h = 0; h < shape.heads(); ++h) {
-        add(seen[static_cast<std::size_t>(i)], shape, scale, (i * shape.heads() + h) * shape.dim, h / shape.group,
+        add(seen[static_cast<std::size_t>(i)], shape, score_of, (i * shape.heads() + h) * shape.dim, h / shape.group,
             lse[static_cast<std::size_t>(h * plan.num_queries + i)]);
       }
     }
@@ -91,7 +103,7 @@ struct Definition {
 
  private:
   /// One query of one head, whose elements begin at `at`.
-  void add(const std::vector<std::int64_t>& keys, const Shape& shape, double scale, std::int64_t at, std::int64_t kv_head,
+  void add(const std::vector<std::int64_t>& keys, const Shape& shape, Scores score_of, std::int64_t at, std::int64_t kv_head,
            double& log_sum) {
     const auto row = [&](std::int64_t key) { return (key * shape.kv_heads + kv_head) * shape.dim; };
     const auto dot = [&](const Exact<T>& left, const Exact<T>& right, std::int64_t r) {
@@ -100,8 +112,11 @@ struct Definition {
       return sum;
     };
     double highest = -std::numeric_limits<double>::infinity(), sum = 0, delta = 0;
-    std::vector<double> p;
-    for (const auto key : keys) p.push_back(scale * dot(q, k, row(key)));
+    std::vector<double> p, slopes;
+    for (const auto key : keys) {
+      p.push_back(score_of.of(dot(q, k, row(key))));
+      slopes.push_back(score_of.slope(p.back()));
+    }
     for (const double score : p) highest = std::max(highest, score);
     for (double& score : p) sum += score = std::exp(score - highest);
     log_sum = highest + std::log(sum);
@@ -116,7 +131,7 @@ struct Definition {
     }
     for (std::size_t j = 0; j < keys.size(); ++j) {
       const auto r = row(keys[j]);
-      const double ds = scale * p[j] * (dot(dout, v, r) - delta);
+      const double ds = slopes[j] * p[j] * (dot(dout, v, r) - delta);
       for (std::int64_t d = 0; d < shape.dim; ++d) {
         dq[static_cast<std::size_t>(at + d)] += ds * k.at(r + d);
         dk[static_cast<std::size_t>(r + d)] += ds * q.at(at + d);
@@ -165,7 +180,7 @@ void for_chunks(const AttentionUnit<T>& unit, const AttentionChunks& work, F f) 
 }
 
 template <typename T>
-AttentionUnit<T> unit_of(const Shape& shape, std::int64_t num_queries, double scale, const Exact<T>& q, const Exact<T>& k,
+AttentionUnit<T> unit_of(const Shape& shape, std::int64_t num_queries, const Scores& scores, const Exact<T>& q, const Exact<T>& k,
                          const Exact<T>& v) {
   AttentionUnit<T> unit{};
   unit.q = q.data();
@@ -175,7 +190,8 @@ AttentionUnit<T> unit_of(const Shape& shape, std::int64_t num_queries, double sc
   unit.num_heads = shape.heads();
   unit.num_kv_heads = shape.kv_heads;
   unit.head_dim = shape.dim;
-  unit.scale = static_cast<float>(scale);
+  unit.scale = static_cast<float>(scores.scale);
+  unit.cap = static_cast<float>(scores.cap);
   return unit;
 }
 
@@ -228,17 +244,18 @@ TYPED_TEST(Attention, OverAForestAndItsGradientsAreTheirDefinitions) {
   for_rounds("attention", [](Draw& draw) {
     const Shape shape(draw);
     const auto plan = random_plan(draw);
-    const double scale = 1 / std::sqrt(static_cast<double>(shape.dim));
+    const Scores scores(draw, shape);
     const auto count = plan.num_queries;
     const auto q = draw.values<T>(count * shape.heads() * shape.dim), dout = draw.values<T>(count * shape.heads() * shape.dim);
     const auto k = draw.values<T>(count * shape.kv_heads * shape.dim), v = draw.values<T>(count * shape.kv_heads * shape.dim);
-    const Definition<T> definition(plan, shape, static_cast<float>(scale), q, k, v, dout);
+    const Definition<T> definition(plan, shape, scores, q, k, v, dout);
     Exact<T> out_in(std::ssize(definition.out));
     Exact<float> lse_in(std::ssize(definition.lse));
     for (std::size_t i = 0; i < definition.out.size(); ++i) from_double(definition.out[i], out_in.all()[i]);
     for (std::size_t i = 0; i < definition.lse.size(); ++i) from_double(definition.lse[i], lse_in.all()[i]);
     for (const auto isa : instruction_sets()) {
-      auto unit = unit_of(shape, count, scale, q, k, v);
+      auto unit = unit_of(shape, count, scores, q, k, v);
+      unit.window = plan.window;
       auto out = draw.untouched<T>(std::ssize(definition.out)), dq = draw.untouched<T>(std::ssize(definition.out));
       auto dk = draw.untouched<T>(std::ssize(definition.dk)), dv = draw.untouched<T>(std::ssize(definition.dk));
       auto lse = draw.untouched<float>(std::ssize(definition.lse));
@@ -279,15 +296,15 @@ TYPED_TEST(Attention, DecodingOverACacheIsItsDefinition) {
     block.length = draw.size(1, std::min<std::int64_t>(3, plan.num_keys - block.first_key));
     plan.blocks = {block};
     plan.num_queries = block.first_query + block.length;
-    const double scale = 1 / std::sqrt(static_cast<double>(shape.dim));
+    const Scores scores(draw, shape);
     const auto q = draw.values<T>(plan.num_queries * shape.heads() * shape.dim);
     const auto k = draw.values<T>(plan.num_keys * shape.kv_heads * shape.dim),
                v = draw.values<T>(plan.num_keys * shape.kv_heads * shape.dim);
-    auto expected = Definition<T>(plan, shape, static_cast<float>(scale), q, k, v, q).out;
+    auto expected = Definition<T>(plan, shape, scores, q, k, v, q).out;
     std::fill_n(expected.begin(), block.first_query * shape.heads() * shape.dim, kUntouched);
     for (const auto isa : instruction_sets()) {
       auto out = draw.untouched<T>(std::ssize(expected));
-      auto unit = unit_of(shape, plan.num_queries, scale, q, k, v);
+      auto unit = unit_of(shape, plan.num_queries, scores, q, k, v);
       const auto spans = key_spans(plan.spans);
       const auto blocks = query_blocks(plan.blocks, spans);
       Exact<float> scratch(kernel::decode_scratch_floats(block.num_visible + block.length, shape.dim, shape.group));

@@ -47,7 +47,9 @@ AttentionUnit<T> unit_of(const AttentionInput& in) {
   unit.num_heads = in.q.size(1);
   unit.num_kv_heads = in.k.size(1);
   unit.head_dim = in.q.size(2);
-  unit.scale = static_cast<float>(in.scale);
+  unit.scale = static_cast<float>(in.scores.scale);
+  unit.cap = static_cast<float>(in.scores.cap);
+  unit.window = in.plan.window;
   return unit;
 }
 

@@ -83,35 +83,52 @@ QUIVER_INLINE void for_each_tile(const AttentionUnit<T>& unit, F f) {
   }
 }
 
-/// Calls f(first key, number of keys, column) for every run of keys that rows [row, row + end) of the
-/// block may see. Returns the number of columns. A run's columns are as far from a cell's border as its keys are, and
-/// cells are not shared: so some columns are no key's; compute_scores fills them.
+/// The rows of a tile: [row, row + count) of a block.
+struct Tile {
+  const QueryBlock& block;
+  std::int64_t row, count;
+  std::int64_t window;
+
+  /// Keys of the path, from its root on, that row i does not see any more.
+  std::int64_t hidden(std::int64_t i) const {
+    const auto beyond = block.num_visible + row + i + 1 - window;
+    return window > 0 && beyond > 0 ? beyond : 0;
+  }
+};
+
+/// Calls f(first key, number of keys, column) for every run of keys that a row of the tile may see. Returns the number of columns. A run's
+/// columns are as far from a cell's border as its keys are, and cells are not shared: so some columns are no key's; compute_scores fills
+/// them.
 template <int kDepth, typename F>
-QUIVER_INLINE std::int64_t for_each_run(const QueryBlock& block, std::int64_t end, F f) {
-  std::int64_t column = 0;
+QUIVER_INLINE std::int64_t for_each_run(const Tile& tile, F f) {
+  std::int64_t column = 0, hidden = tile.hidden(0);
   const auto visit = [&](std::int64_t first, std::int64_t length) {
-    column += first % kDepth;
-    f(first, length, column);
-    column = cells(column + length, kDepth) * kDepth;
+    const auto skipped = hidden < length ? hidden : length;
+    hidden -= skipped;
+    if (skipped == length) return;
+    column += (first + skipped) % kDepth;
+    f(first + skipped, length - skipped, column);
+    column = cells(column + length - skipped, kDepth) * kDepth;
   };
-  for (std::int64_t s = 0; s < block.num_spans; ++s) visit(block.spans[s].first, block.spans[s].length);
-  visit(block.first_key, end);
+  for (std::int64_t s = 0; s < tile.block.num_spans; ++s) visit(tile.block.spans[s].first, tile.block.spans[s].length);
+  visit(tile.block.first_key, tile.row + tile.count);
   return column;
 }
 
 /// scores [count, columns] = left K^T, `keys_t` being K^T; `fill` in columns that are no key's, or that a row does not
-/// see yet, up to whole vectors. Returns the number of columns.
+/// see yet or any more, up to whole vectors. Returns the number of columns.
 template <typename T>
-std::int64_t compute_scores(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count,
-                            const typename Workspace<T>::Cell* left, const typename Workspace<T>::Cell* keys_t, float fill, float* scores) {
+std::int64_t compute_scores(const Workspace<T>& w, const Tile& tile, const typename Workspace<T>::Cell* left,
+                            const typename Workspace<T>::Cell* keys_t, float fill, float* scores) {
   using C = typename Workspace<T>::C;
-  std::int64_t last_column = 0;
-  const auto columns = for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+  const auto count = tile.count;
+  std::int64_t end_of_last = 0;
+  const auto columns = for_each_run<C::kDepth>(tile, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
     gemm<C>(count, length, w.depth, {left, w.depth, 1}, keys_t + first, w.keys_ld, scores + column, w.scores_ld, false);
-    last_column = column;
+    end_of_last = column + length;
   });
   if constexpr (C::kDepth > 1) {
-    for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    for_each_run<C::kDepth>(tile, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
       for (std::int64_t i = 0; i < count; ++i) {
         if (first % C::kDepth != 0) scores[i * w.scores_ld + column - 1] = fill;
         if ((column + length) % C::kDepth != 0) scores[i * w.scores_ld + column + length] = fill;
@@ -119,34 +136,37 @@ std::int64_t compute_scores(const Workspace<T>& w, const QueryBlock& block, std:
     });
   }
   for (std::int64_t i = 0; i < count; ++i) {
-    for (auto j = last_column + row + i + 1; j < columns + 2 * kPad; ++j) scores[i * w.scores_ld + j] = fill;
+    for (auto j = end_of_last - count + i + 1; j < columns + 2 * kPad; ++j) scores[i * w.scores_ld + j] = fill;
+    auto more_hidden = tile.hidden(i) - tile.hidden(0);
+    if (more_hidden == 0) continue;
+    for_each_run<C::kDepth>(tile, [&](std::int64_t, std::int64_t length, std::int64_t column) {
+      for (std::int64_t j = 0; j < length && more_hidden > 0; ++j, --more_hidden) scores[i * w.scores_ld + column + j] = fill;
+    });
   }
   return columns;
 }
 
 /// The tile's rows of `left`, over the columns of compute_scores, times the keys in w.down: into w.tile.
 template <typename T>
-void multiply_values(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count,
-                     const typename Workspace<T>::Cell* left) {
+void multiply_values(const Workspace<T>& w, const Tile& tile, const typename Workspace<T>::Cell* left) {
   using C = typename Workspace<T>::C;
   bool accumulate = false;
-  for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+  for_each_run<C::kDepth>(tile, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
     const auto begin = column / C::kDepth, end = cells(column + length, C::kDepth);
-    gemm<C>(count, w.width, end - begin, {left + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width, w.tile,
-            w.width, accumulate);
+    gemm<C>(tile.count, w.width, end - begin, {left + begin, w.scores_ld / C::kDepth, 1}, w.down + first / C::kDepth * w.width, w.width,
+            w.tile, w.width, accumulate);
     accumulate = true;
   });
 }
 
 /// sums [keys, width] += left^T right, `left` being the tile's rows as floats and rounded, `right` the tile's rows down.
 template <typename T>
-void add_transposed_product(const Workspace<T>& w, const QueryBlock& block, std::int64_t row, std::int64_t count, std::int64_t columns,
-                            float* left, const typename Workspace<T>::Cell* rounded, const typename Workspace<T>::Cell* right,
-                            float* sums) {
+void add_transposed_product(const Workspace<T>& w, const Tile& tile, std::int64_t columns, float* left,
+                            const typename Workspace<T>::Cell* rounded, const typename Workspace<T>::Cell* right, float* sums) {
   using C = typename Workspace<T>::C;
-  const auto* down = C::round_down(left, count, columns, w.scores_ld, rounded, w.rounded_down);
-  for_each_run<C::kDepth>(block, row + count, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
-    gemm<C>(length, w.width, cells(count, C::kDepth), {down + column, 1, w.scores_ld}, right, w.width, sums + first * w.width, w.width,
+  const auto* down = C::round_down(left, tile.count, columns, w.scores_ld, rounded, w.rounded_down);
+  for_each_run<C::kDepth>(tile, [&](std::int64_t first, std::int64_t length, std::int64_t column) {
+    gemm<C>(length, w.width, cells(tile.count, C::kDepth), {down + column, 1, w.scores_ld}, right, w.width, sums + first * w.width, w.width,
             true);
   });
 }
@@ -174,6 +194,18 @@ QUIVER_INLINE RowSum exponentiate(float* p, std::int64_t columns, float scale) {
   return {sum, highest + __builtin_logf(sum)};
 }
 
+/// Scaled scores s become cap tanh(s / cap), but for those that no row sees.
+QUIVER_INLINE void cap_scores(float* p, std::int64_t columns, float scale, float cap) {
+  const Vec nothing = splat(-__builtin_inff());
+  for (std::int64_t j = 0; j < columns; j += kLanes) {
+    const Vec x = load(p + j);
+    const Vec s = x * (scale / cap);
+    const Vec z = exp_negative(-2.0f * (s < Vec{} ? -s : s));
+    const Vec t = cap * (1.0f - z) / (1.0f + z);
+    store(p + j, x == nothing ? x : s < Vec{} ? -t : t);
+  }
+}
+
 }  // namespace
 
 template <typename T>
@@ -188,15 +220,17 @@ void attention_forward(const AttentionUnit<T>& unit) {
   const auto stride = unit.num_heads * w.dim;
   for_each_tile(unit, [&](const QueryBlock& block, std::int64_t row, std::int64_t count, std::int64_t head, std::int64_t offset) {
     C::pack_across(unit.q + offset, stride, count, w.dim, w.queries);
-    const auto columns = compute_scores(w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
+    const Tile tile{block, row, count, unit.window};
+    const auto columns = compute_scores(w, tile, w.queries, w.transposed, -__builtin_inff(), w.scores);
     float inverse[kQueryTile];
     for (std::int64_t i = 0; i < count; ++i) {
-      const auto [sum, lse] = exponentiate(w.scores + i * w.scores_ld, columns, unit.scale);
+      if (unit.cap > 0) cap_scores(w.scores + i * w.scores_ld, columns, unit.scale, unit.cap);
+      const auto [sum, lse] = exponentiate(w.scores + i * w.scores_ld, columns, unit.cap > 0 ? 1.0f : unit.scale);
       inverse[i] = 1.0f / sum;
       unit.lse[head * unit.num_queries + block.first_query + row + i] = lse;
     }
     const auto* p = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
-    multiply_values<T>(w, block, row, count, p);
+    multiply_values<T>(w, tile, p);
     for (std::int64_t i = 0; i < count; ++i) {
       for_vectors(0, w.dim, [&](std::int64_t d, std::int64_t some) {
         store_some(unit.out + offset + i * stride + d, some, load(w.tile + i * w.width + d) * inverse[i]);
@@ -225,8 +259,9 @@ void attention_backward(const AttentionUnit<T>& unit) {
     C::pack_down(w.queries, count, w.width, w.queries_down);
     C::pack_across(unit.dout + offset, stride, count, w.dim, w.douts);
     C::pack_down(w.douts, count, w.width, w.douts_down);
-    const auto columns = compute_scores(w, block, row, count, w.queries, w.transposed, -__builtin_inff(), w.scores);
-    compute_scores(w, block, row, count, w.douts, w.transposed2, 0.0f, w.gradients);  // dP = dO V^T
+    const Tile tile{block, row, count, unit.window};
+    const auto columns = compute_scores(w, tile, w.queries, w.transposed, -__builtin_inff(), w.scores);
+    compute_scores(w, tile, w.douts, w.transposed2, 0.0f, w.gradients);  // dP = dO V^T
     for (std::int64_t i = 0; i < count; ++i) {
       float* p = w.scores + i * w.scores_ld;
       float* g = w.gradients + i * w.scores_ld;
@@ -236,6 +271,17 @@ void attention_backward(const AttentionUnit<T>& unit) {
       });
       const float delta = sum_lanes(dots);  // rowsum(dO O)
       const float lse = unit.lse[head * unit.num_queries + block.first_query + row + i];
+      if (unit.cap > 0) {
+        cap_scores(p, columns, unit.scale, unit.cap);
+        for (std::int64_t j = 0; j < columns; j += kLanes) {
+          const Vec score = load(p + j), share = score / unit.cap;
+          const Vec probability = exp_negative(score - lse);
+          const Vec slope = probability > Vec{} ? 1.0f - share * share : Vec{};  // a score that no row sees is infinite
+          store(p + j, probability);
+          store(g + j, probability * (load(g + j) - delta) * slope * unit.scale);
+        }
+        continue;
+      }
       for (std::int64_t j = 0; j < columns; j += kLanes) {
         const Vec probability = exp_negative(load(p + j) * unit.scale - lse);
         store(p + j, probability);
@@ -244,10 +290,10 @@ void attention_backward(const AttentionUnit<T>& unit) {
     }
     // P is done with once it is down, and leaves its place to dS.
     const auto* p_across = C::round_rows(w.scores, count, columns, w.scores_ld, w.rounded);
-    add_transposed_product<T>(w, block, row, count, columns, w.scores, p_across, w.douts_down, unit.dv);
+    add_transposed_product<T>(w, tile, columns, w.scores, p_across, w.douts_down, unit.dv);
     const auto* g_across = C::round_rows(w.gradients, count, columns, w.scores_ld, w.rounded);
-    add_transposed_product<T>(w, block, row, count, columns, w.gradients, g_across, w.queries_down, unit.dk);
-    multiply_values<T>(w, block, row, count, g_across);  // dQ = dS K
+    add_transposed_product<T>(w, tile, columns, w.gradients, g_across, w.queries_down, unit.dk);
+    multiply_values<T>(w, tile, g_across);  // dQ = dS K
     for (std::int64_t i = 0; i < count; ++i) {
       for_vectors(0, w.dim, [&](std::int64_t d, std::int64_t some) {
         store_some(unit.dq + offset + i * stride + d, some, load(w.tile + i * w.width + d));
@@ -309,7 +355,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
         for (std::int64_t d = 0; d < width; d += kLanes) dots += load(queries + g * width + d) * load(row_values + d);
         float score = 0;
         for (int l = 0; l < kLanes; ++l) score += dots[l];
-        scores[g * most + column] = score;
+        scores[g * most + column] = unit.cap > 0 ? unit.cap * __builtin_tanhf(score / unit.cap) : score;
       }
     });
     for (std::int64_t g = 0; g < group; ++g) {

@@ -37,7 +37,9 @@ struct AttentionUnit {
   std::int64_t num_blocks;
   std::int64_t most_spans;  ///< of a block
   float scale;
-  float* scratch;  ///< scratch_floats(num_keys, most_spans, head_dim) floats, 64-byte aligned
+  float cap;            ///< scaled scores s become cap tanh(s / cap); 0: they do not
+  std::int64_t window;  ///< a query sees the last `window` keys of its path; 0: all
+  float* scratch;       ///< scratch_floats(num_keys, most_spans, head_dim) floats, 64-byte aligned
 };
 
 /// What another unit found for rows [first, first + length) of this one: [length, padded(D)].

@@ -41,18 +41,79 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
 }
 
 template <CpuIsa kIsa, typename T>
+LayerNormed layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const auto statistics = torch::empty({2, x.size(0)}, torch::kFloat);
+  LayerNormed normed{x.new_empty(x.sizes()), statistics[0], statistics[1]};
+  const auto* in = trusted_data<T>(x);
+  const auto *w = trusted_data<float>(weight), *b = trusted_data<float>(bias);
+  auto* y = mutable_trusted_data<T>(normed.y);
+  auto *mean = mutable_trusted_data<float>(normed.mean), *inverse = mutable_trusted_data<float>(normed.inverse_deviation);
+  at::parallel_for(0, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    QUIVER_ON_ISA(kIsa, kernel, layer_norm_forward<T>, begin, end, x.size(1), static_cast<float>(epsilon), in, w, b, y, mean, inverse);
+  });
+  return normed;
+}
+
+template <CpuIsa kIsa, typename T>
+Tensor layer_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight, const LayerNormed& normed, const Tensor& onto) {
+  auto result = x.new_empty(x.sizes());
+  const auto *upstream = trusted_data<T>(dy), *in = trusted_data<T>(x), *start = onto.defined() ? trusted_data<T>(onto) : nullptr;
+  const auto *w = trusted_data<float>(weight), *mean = trusted_data<float>(normed.mean);
+  const auto* inverse = trusted_data<float>(normed.inverse_deviation);
+  auto* dx = mutable_trusted_data<T>(result);
+  at::parallel_for(0, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    QUIVER_ON_ISA(kIsa, kernel, layer_norm_backward<T>, begin, end, x.size(1), upstream, in, w, mean, inverse, start, dx);
+  });
+  return result;
+}
+
+template <CpuIsa kIsa, typename T>
 void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
   const float sign = rotation == Rotation::kBack ? -1.0f : 1.0f;
   const auto* in = trusted_data<T>(x);
   const auto *c = trusted_data<float>(cosine), *s = trusted_data<float>(sine);
   auto* y = mutable_trusted_data<T>(out);
   at::parallel_for(0, x.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    QUIVER_ON_ISA(kIsa, kernel, rotate<T>, begin, end, x.size(1), x.size(2), sign, in, c, s, y);
+    QUIVER_ON_ISA(kIsa, kernel, rotate<T>, begin, end, x.size(1), x.size(2), cosine.size(1), sign, in, c, s, y);
   });
 }
 
+/// act(gate) * up, or act(gate) where `up` is undefined.
 template <CpuIsa kIsa, typename T>
-Tensor swiglu(const Tensor& gate, const Tensor& up) {
+Tensor activate(Activation activation, const Tensor& gate, const Tensor& up) {
+  auto result = gate.new_empty(gate.sizes());
+  const auto *g = trusted_data<T>(gate), *u = up.defined() ? trusted_data<T>(up) : nullptr;
+  auto* y = mutable_trusted_data<T>(result);
+  at::parallel_for(0, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end) {
+    QUIVER_ON_ISA(kIsa, kernel, activation_forward<T>, activation, begin, end, g, u, y);
+  });
+  return result;
+}
+
+template <CpuIsa kIsa, typename T>
+GatedGradient activate_gradient(Activation activation, const Tensor& dy, const Tensor& gate, const Tensor& up) {
+  GatedGradient gradient{gate.new_empty(gate.sizes()), up.defined() ? gate.new_empty(gate.sizes()) : Tensor()};
+  const auto *upstream = trusted_data<T>(dy), *g = trusted_data<T>(gate), *u = up.defined() ? trusted_data<T>(up) : nullptr;
+  auto *dgate = mutable_trusted_data<T>(gradient.gate), *dup = up.defined() ? mutable_trusted_data<T>(gradient.up) : nullptr;
+  at::parallel_for(0, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end) {
+    QUIVER_ON_ISA(kIsa, kernel, activation_backward<T>, activation, begin, end, upstream, g, u, dgate, dup);
+  });
+  return gradient;
+}
+
+template <CpuIsa kIsa, typename T>
+Tensor activated(Activation activation, const Tensor& x) {
+  return activate<kIsa, T>(activation, x, {});
+}
+
+template <CpuIsa kIsa, typename T>
+Tensor activated_gradient(Activation activation, const Tensor& dy, const Tensor& x) {
+  return activate_gradient<kIsa, T>(activation, dy, x, {}).gate;
+}
+
+template <CpuIsa kIsa, typename T>
+Tensor gated(Activation activation, const Tensor& gate, const Tensor& up) {
+  if (activation != Activation::kSilu) return activate<kIsa, T>(activation, gate, up);
   auto result = gate.new_empty(gate.sizes());
   const auto *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto* y = mutable_trusted_data<T>(result);
@@ -62,8 +123,9 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
 }
 
 template <CpuIsa kIsa, typename T>
-SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
-  SwigluGradient gradient{gate.new_empty(gate.sizes()), gate.new_empty(gate.sizes())};
+GatedGradient gated_gradient(Activation activation, const Tensor& dy, const Tensor& gate, const Tensor& up) {
+  if (activation != Activation::kSilu) return activate_gradient<kIsa, T>(activation, dy, gate, up);
+  GatedGradient gradient{gate.new_empty(gate.sizes()), gate.new_empty(gate.sizes())};
   const auto *upstream = trusted_data<T>(dy), *g = trusted_data<T>(gate), *u = trusted_data<T>(up);
   auto *dgate = mutable_trusted_data<T>(gradient.gate), *dup = mutable_trusted_data<T>(gradient.up);
   at::parallel_for(0, gate.numel(), kElementGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -100,9 +162,13 @@ void add_elementwise(Ops& column, CpuIsa isa, torch::Dtype dtype) {
   with_column(isa, dtype, [&]<CpuIsa kIsa, typename T>() {
     column.rms_norm = rms_norm<kIsa, T>;
     column.rms_norm_gradient = rms_norm_gradient<kIsa, T>;
+    column.layer_norm = layer_norm<kIsa, T>;
+    column.layer_norm_gradient = layer_norm_gradient<kIsa, T>;
     column.rotate_into = rotate_into<kIsa, T>;
-    column.swiglu = swiglu<kIsa, T>;
-    column.swiglu_gradient = swiglu_gradient<kIsa, T>;
+    column.gated = gated<kIsa, T>;
+    column.gated_gradient = gated_gradient<kIsa, T>;
+    column.activated = activated<kIsa, T>;
+    column.activated_gradient = activated_gradient<kIsa, T>;
     column.summarize_logits = summarize_logits<kIsa, T>;
     column.cross_entropy_gradient = cross_entropy_gradient<kIsa, T>;
   });

@@ -16,6 +16,11 @@ namespace {
 constexpr std::int64_t kBiasAlignment = 16;
 
 Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dtype dtype) {
+  if (plan.window > 0) {
+    const auto hidden = dense_mask(plan).to(device).logical_not();
+    return torch::zeros(hidden.sizes(), torch::TensorOptions(dtype).device(device))
+        .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+  }
   const auto num_blocks = static_cast<std::int64_t>(plan.blocks.size());
   const auto counts = torch::TensorOptions(torch::kLong);
   auto of_block = torch::zeros({num_blocks, plan.num_keys}, torch::kBool);  // the keys of the spans
@@ -45,12 +50,13 @@ Tensor bias_of(const AttentionPlan& plan, torch::Device device, torch::Dtype dty
 
 /// libtorch's attention, whose GPU kernels keep no scores.
 Attended attention(const AttentionInput& in) {
+  if (in.scores.cap > 0) return reference::attention(in);
   const auto mask = in.bias.defined() ? in.bias : bias_of(in.plan, in.q.device(), in.q.scalar_type());
   const auto group = in.q.size(1) / in.k.size(1);
   const auto heads_first = [](const Tensor& t) { return t.transpose(0, 1).unsqueeze(0); };  // [1, H, T, D]
   const auto out = torch::scaled_dot_product_attention(heads_first(in.q), heads_first(in.k).repeat_interleave(group, 1),
                                                        heads_first(in.v).repeat_interleave(group, 1), mask, /*dropout_p=*/0.0,
-                                                       /*is_causal=*/false, in.scale);
+                                                       /*is_causal=*/false, in.scores.scale);
   return {out.squeeze(0).transpose(0, 1).contiguous(), {}};
 }
 

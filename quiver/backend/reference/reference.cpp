@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numbers>
 #include <utility>
 
 #include "quiver/tensor/raw_data.h"
@@ -32,20 +33,77 @@ Tensor rms_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight
   return onto.defined() ? onto + dx : dx;
 }
 
-void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
-  const auto wide = compute_dtype(x.scalar_type());
-  const auto c = cosine.to(wide).unsqueeze(1);  // [T, 1, D/2]
-  const auto s = (rotation == Rotation::kBack ? -sine : sine).to(wide).unsqueeze(1);
-  const auto halves = x.to(wide).chunk(2, -1);
-  out.copy_(torch::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x.scalar_type()));
+LayerNormed layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const auto wide = x.to(compute_dtype(x.scalar_type()));
+  const auto mean = wide.mean(-1);
+  const auto centered = wide - mean.unsqueeze(-1);
+  const auto inverse = (centered.square().mean(-1) + epsilon).rsqrt();
+  const auto y = centered * inverse.unsqueeze(-1) * weight.to(wide.scalar_type()) + bias.to(wide.scalar_type());
+  return {y.to(x.scalar_type()), mean, inverse};
 }
 
-Tensor swiglu(const Tensor& gate, const Tensor& up) { return torch::silu(gate) * up; }
+// With n = (x - mean) / deviation: dx = (w dy - mean(w dy) - n mean(w dy n)) / deviation.
+Tensor layer_norm_gradient(const Tensor& dy, const Tensor& x, const Tensor& weight, const LayerNormed& normed, const Tensor& onto) {
+  const auto wide = compute_dtype(x.scalar_type());
+  const auto inverse = normed.inverse_deviation.to(wide).unsqueeze(1);
+  const auto scaled = dy.to(wide) * weight.to(wide), n = (x.to(wide) - normed.mean.to(wide).unsqueeze(1)) * inverse;
+  const auto dx = (scaled - scaled.mean(-1, /*keepdim=*/true) - n * (scaled * n).mean(-1, /*keepdim=*/true)) * inverse;
+  return onto.defined() ? onto + dx.to(x.scalar_type()) : dx.to(x.scalar_type());
+}
 
-// silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g).
-SwigluGradient swiglu_gradient(const Tensor& dy, const Tensor& gate, const Tensor& up) {
-  const auto s = gate.sigmoid();
-  return {dy * up * s * (1 + gate * (1 - s)), dy * gate * s};
+void rotate_into(const Tensor& x, const Tensor& cosine, const Tensor& sine, Rotation rotation, const Tensor& out) {
+  const auto wide = compute_dtype(x.scalar_type());
+  const auto n = 2 * cosine.size(1), rest = x.size(2) - n;
+  const auto c = cosine.to(wide).unsqueeze(1);  // [T, 1, n/2]
+  const auto s = (rotation == Rotation::kBack ? -sine : sine).to(wide).unsqueeze(1);
+  const auto halves = x.narrow(2, 0, n).to(wide).chunk(2, -1);
+  out.narrow(2, 0, n).copy_(torch::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x.scalar_type()));
+  if (rest > 0) out.narrow(2, n, rest).copy_(x.narrow(2, n, rest));
+}
+
+Tensor act(Activation activation, const Tensor& x) {
+  switch (activation) {
+    case Activation::kSilu: return torch::silu(x);
+    case Activation::kGelu: return torch::gelu(x);
+    case Activation::kGeluTanh: return torch::gelu(x, "tanh");
+    case Activation::kRelu: return torch::relu(x);
+  }
+  return {};
+}
+
+Tensor act_gradient(Activation activation, const Tensor& x) {
+  constexpr double kRootHalf = std::numbers::sqrt2 / 2, kRootTwoOverPi = 0.79788456080286535588;
+  switch (activation) {
+    case Activation::kSilu: {
+      const auto s = x.sigmoid();
+      return s * (1 + x * (1 - s));
+    }
+    case Activation::kGelu:  // Phi(x) + x phi(x)
+      return (1 + (x * kRootHalf).erf()) / 2 + x * (-x.square() / 2).exp() * (kRootTwoOverPi / 2);
+    case Activation::kGeluTanh: {
+      const auto t = (kRootTwoOverPi * (x + 0.044715 * x.pow(3))).tanh();
+      return (1 + t) / 2 + x * (1 - t.square()) * kRootTwoOverPi * (1 + 3 * 0.044715 * x.square()) / 2;
+    }
+    case Activation::kRelu: return (x > 0).to(x.scalar_type());
+  }
+  return {};
+}
+
+Tensor wide_of(const Tensor& x) { return x.to(compute_dtype(x.scalar_type())); }
+
+Tensor gated(Activation activation, const Tensor& gate, const Tensor& up) {
+  return (act(activation, wide_of(gate)) * wide_of(up)).to(gate.scalar_type());
+}
+
+GatedGradient gated_gradient(Activation activation, const Tensor& dy, const Tensor& gate, const Tensor& up) {
+  const auto wide = wide_of(gate), upstream = wide_of(dy);
+  return {(upstream * wide_of(up) * act_gradient(activation, wide)).to(gate.scalar_type()),
+          (upstream * act(activation, wide)).to(gate.scalar_type())};
+}
+
+Tensor activated(Activation activation, const Tensor& x) { return act(activation, wide_of(x)).to(x.scalar_type()); }
+Tensor activated_gradient(Activation activation, const Tensor& dy, const Tensor& x) {
+  return (wide_of(dy) * act_gradient(activation, wide_of(x))).to(x.scalar_type());
 }
 
 LogitsSummary summarize_logits(const Tensor& logits) {
@@ -74,6 +132,8 @@ Tensor outer_product(const Tensor& z, const Tensor& x) { return z.t().mm(x.to(z.
 
 Tensor bias_of(const AttentionPlan&, torch::Device, torch::Dtype) { return {}; }  // the definition makes its own mask
 
+}  // namespace
+
 Attended attention(const AttentionInput& in) {
   const auto group = in.q.size(1) / in.k.size(1);
   const auto compute = compute_dtype(in.q.scalar_type());
@@ -82,10 +142,13 @@ Attended attention(const AttentionInput& in) {
   const auto keys = heads_first(in.k).repeat_interleave(group, 0);          // [H, Tk, D]
   const auto values = heads_first(in.v).repeat_interleave(group, 0);        // [H, Tk, D]
   const auto hidden = dense_mask(in.plan).to(in.q.device()).logical_not();  // [Tq, Tk]
-  auto scores = queries.matmul(keys.transpose(1, 2)) * in.scale;            // [H, Tq, Tk]
+  auto scores = queries.matmul(keys.transpose(1, 2)) * in.scores.scale;     // [H, Tq, Tk]
+  if (in.scores.cap > 0) scores = (scores / in.scores.cap).tanh() * in.scores.cap;
   scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
   return {scores.softmax(-1).matmul(values).transpose(0, 1).to(in.q.scalar_type()).contiguous(), {}};
 }
+
+namespace {
 
 AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended&) {
   return gradient_by_autograd(attention, dout, in);
@@ -191,7 +254,7 @@ void add_routed(const RoutedAdapters& adapters, const Tensor& x, const Chosen& c
 AttentionGradient gradient_by_autograd(decltype(Ops::attention) attention, const Tensor& dout, const AttentionInput& in) {
   const torch::AutoGradMode with_grad(true);
   const std::vector<Tensor> inputs = {in.q.detach().requires_grad_(), in.k.detach().requires_grad_(), in.v.detach().requires_grad_()};
-  const auto result = attention({inputs[0], inputs[1], inputs[2], in.plan, in.scale, in.bias}).out;
+  const auto result = attention({inputs[0], inputs[1], inputs[2], in.plan, in.scores, in.bias}).out;
   const auto gradients = torch::autograd::grad({result}, inputs, {dout});
   return {gradients[0].contiguous(), gradients[1].contiguous(), gradients[2].contiguous()};
 }
@@ -200,9 +263,13 @@ Ops column() {
   return {.name = "reference",
           .rms_norm = rms_norm,
           .rms_norm_gradient = rms_norm_gradient,
+          .layer_norm = layer_norm,
+          .layer_norm_gradient = layer_norm_gradient,
           .rotate_into = rotate_into,
-          .swiglu = swiglu,
-          .swiglu_gradient = swiglu_gradient,
+          .gated = gated,
+          .gated_gradient = gated_gradient,
+          .activated = activated,
+          .activated_gradient = activated_gradient,
           .summarize_logits = summarize_logits,
           .cross_entropy_gradient = cross_entropy_gradient,
           .shrink = shrink,

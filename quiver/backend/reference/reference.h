@@ -7,6 +7,9 @@ namespace quiver::backend::reference {
 
 Ops column();
 
+/// The definition, for columns whose kernels lack a case.
+Attended attention(const AttentionInput& in);
+
 /// The gradient of an attention that is made of torch operations: computes it once more, under autograd.
 AttentionGradient gradient_by_autograd(decltype(Ops::attention) attention, const Tensor& dout, const AttentionInput& in);
 

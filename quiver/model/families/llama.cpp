@@ -1,7 +1,6 @@
-// Llama 2 and 3, Mistral without a window, and what is built like them: RMSNorm, SwiGLU, rotary positions, no biases.
+// Llama 2 and 3, and Mistral.
 #include <nlohmann/json.hpp>
 
-#include "quiver/io/json.h"
 #include "quiver/model/families/common.h"
 
 namespace quiver::model {
@@ -9,22 +8,32 @@ namespace {
 
 using nlohmann::json;
 
-ModelSpec llama_from_json(const json& config, const std::string& origin) {
-  for (const char* key : {"attention_bias", "mlp_bias"}) refuse(io::find_bool(config, key, origin).value_or(false), origin, key);
-  return common_from_json(config, origin, "llama");
+ModelSpec llama_from_json(const json& values, const std::string& origin) {
+  return common_from_json(Config(values, origin), {.family = "llama"});
 }
 
 ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(gguf, "llama", "llama"); }
 
 json llama_to_json(const ModelSpec& spec) {
   auto config = common_to_json(spec, "llama", "LlamaForCausalLM");
-  config["attention_bias"] = config["mlp_bias"] = false;
+  config["attention_bias"] = spec.block.attention.has_qkv_bias;
+  config["mlp_bias"] = spec.block.mlp.has_bias;
   return config;
+}
+
+/// A window on all layers, of 4096 where the key is absent; null is none. "layer_types" says otherwise.
+ModelSpec mistral_from_json(const json& values, const std::string& origin) {
+  const Config config(values, origin);
+  auto spec = common_from_json(config, {.family = "mistral", .max_positions = 131072, .num_kv_heads = 8});
+  spec.block.attention.has_qkv_bias = spec.block.attention.has_output_bias = spec.block.mlp.has_bias = false;
+  const auto window = config.has("sliding_window") ? config.count("sliding_window", 0) : 4096;
+  set_windows(spec, window, sliding_layers(config, spec.num_layers()).value_or(std::vector<bool>(spec.layers.size(), true)));
+  return spec;
 }
 
 }  // namespace
 
 Family llama() { return {"llama", "llama", llama_from_json, llama_from_gguf, llama_to_json, /*has_paired_gguf_rows=*/true}; }
-Family mistral() { return {"mistral", nullptr, llama_from_json, nullptr, llama_to_json}; }
+Family mistral() { return {"mistral", nullptr, mistral_from_json}; }
 
 }  // namespace quiver::model

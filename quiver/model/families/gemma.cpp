@@ -1,0 +1,83 @@
+// Gemma 1, 2 and the text of 3: norm weights are stored as offsets from 1, embeddings are scaled by sqrt(d).
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "quiver/io/json.h"
+#include "quiver/model/families/common.h"
+
+namespace quiver::model {
+namespace {
+
+using nlohmann::json;
+
+ModelSpec gemma_common(const Config& config, Defaults defaults) {
+  config.refuse_switches({"use_bidirectional_attention"});
+  defaults.activation = "gelu_pytorch_tanh";
+  defaults.head_dim = 256;
+  defaults.is_tied = true;
+  auto spec = common_from_json(config, defaults);
+  spec.block.norm.offset = 1;
+  spec.block.mlp.has_bias = false;
+  spec.edges.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
+  return spec;
+}
+
+ModelSpec gemma_from_json(const json& values, const std::string& origin) {
+  const Config config(values, origin);
+  const char* key = config.has_value("hidden_activation") ? "hidden_activation" : "hidden_act";
+  return gemma_common(config, {.family = "gemma", .max_positions = 8192, .num_kv_heads = 16, .activation_key = key});
+}
+
+/// What Gemma 2 and 3 share: norms on both sides of the branches, the scale of scores, caps and windows.
+ModelSpec gemma_later(const Config& config, const Defaults& defaults, double logit_cap, std::int64_t pattern) {
+  auto spec = gemma_common(config, defaults);
+  spec.block.places = NormPlaces::kBeforeAndAfter;
+  spec.block.attention.scale = 1 / std::sqrt(config.number("query_pre_attn_scalar", 256));
+  spec.edges.logit_cap = config.has("final_logit_softcapping") ? config.number("final_logit_softcapping", 0) : logit_cap;
+  spec.names.attention_post_norm = "post_attention_layernorm";
+  spec.names.mlp_norm = "pre_feedforward_layernorm";
+  spec.names.mlp_post_norm = "post_feedforward_layernorm";
+  std::vector<bool> is_sliding;  // all but every `pattern`-th
+  refuse(pattern < 1, config.origin(), "a sliding_window_pattern below 1");
+  for (std::int64_t i = 0; i < spec.num_layers(); ++i) is_sliding.push_back((i + 1) % pattern != 0);
+  set_windows(spec, config.has("sliding_window") ? config.count("sliding_window", 0) : 4096,
+              sliding_layers(config, spec.num_layers()).value_or(is_sliding));
+  return spec;
+}
+
+ModelSpec gemma2_from_json(const json& values, const std::string& origin) {
+  const Config config(values, origin);
+  auto spec =
+      gemma_later(config, {.family = "gemma2", .max_positions = 8192, .num_kv_heads = 4, .activation_key = "hidden_activation"}, 30, 2);
+  spec.block.attention.cap = config.has("attn_logit_softcapping") ? config.number("attn_logit_softcapping", 0) : 50;
+  return spec;
+}
+
+/// Layers without a window have a rotation of their own. transformers reads no attn_logit_softcapping here.
+ModelSpec gemma3_from_json(const json& values, const std::string& origin) {
+  auto plain = values;
+  const auto ropes = values.value("rope_parameters", json());
+  for (const char* key : {"rope_parameters", "rope_scaling", "rope_theta"}) plain.erase(key);
+  const Config config(values, origin), without_ropes(plain, origin);
+  auto spec = gemma_later(without_ropes,
+                          {.family = "gemma3_text", .max_positions = 131072, .num_kv_heads = 4, .activation_key = "hidden_activation"}, 0,
+                          config.count("sliding_window_pattern", config.count("_sliding_window_pattern", 6)));
+  spec.block.attention.qk_norm = QkNorm::kHead;
+  const auto rope = [&](const char* layers, const char* scaling, const char* theta_key, double theta) {
+    json given = ropes.is_object() ? ropes.value(layers, json::object()) : json::object();
+    if (scaling != nullptr && config.has_value(scaling)) given.update(io::require_object(values, scaling, origin));
+    if (!given.contains("rope_theta")) given["rope_theta"] = config.number(theta_key, theta);
+    return rope_from_json(without_ropes, given, {.head_dim = spec.block.attention.head_dim, .max_positions = spec.max_positions});
+  };
+  spec.ropes = {rope("full_attention", "rope_scaling", "rope_theta", 1e6), rope("sliding_attention", nullptr, "rope_local_base_freq", 1e4)};
+  for (auto& layer : spec.layers) layer.rope = layer.window > 0 ? 1 : 0;
+  return spec;
+}
+
+}  // namespace
+
+Family gemma() { return {"gemma", nullptr, gemma_from_json}; }
+Family gemma2() { return {"gemma2", nullptr, gemma2_from_json}; }
+Family gemma3_text() { return {"gemma3_text", nullptr, gemma3_from_json}; }
+
+}  // namespace quiver::model

@@ -1,0 +1,113 @@
+// GPT-2 and GPT-Neo: learned positions, LayerNorms, a plain MLP.
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/io/json.h"
+#include "quiver/model/families/common.h"
+
+namespace quiver::model {
+namespace {
+
+using nlohmann::json;
+
+/// The configuration by Llama's keys.
+json gpt_renamed(const json& values, std::initializer_list<std::pair<const char*, const char*>> names) {
+  json renamed = values;
+  for (const auto& [theirs, ours] : names) {
+    if (values.contains(theirs)) renamed[ours] = values.at(theirs);
+  }
+  if (renamed.value("intermediate_size", json()).is_null() && renamed.value("hidden_size", json()).is_number_integer()) {
+    renamed["intermediate_size"] = 4 * renamed["hidden_size"].get<std::int64_t>();
+  }
+  for (const char* key : {"num_key_value_heads", "head_dim"}) renamed.erase(key);
+  return renamed;
+}
+
+ModelSpec gpt_common(const Config& config, const char* family, std::int64_t max_positions) {
+  auto spec = common_from_json(config, {.family = family,
+                                        .epsilon = 1e-5,
+                                        .epsilon_key = "layer_norm_epsilon",
+                                        .max_positions = max_positions,
+                                        .activation = "gelu_new",
+                                        .activation_key = "activation_function",
+                                        .is_tied = true});
+  spec.block.norm.kind = NormSpec::Kind::kLayer;
+  spec.block.attention.has_output_bias = spec.block.mlp.has_bias = true;
+  spec.block.mlp.is_gated = false;
+  spec.edges.has_positions = true;
+  spec.ropes.clear();
+  for (auto& layer : spec.layers) layer.rope = kNoRope;
+  spec.names.prefix = "";
+  spec.names.embedding = "transformer.wte";
+  spec.names.positions = "transformer.wpe";
+  spec.names.blocks = "transformer.h";
+  spec.names.final_norm = "transformer.ln_f";
+  spec.names.attention_norm = "ln_1";
+  spec.names.mlp_norm = "ln_2";
+  spec.names.up = "mlp.c_fc";
+  spec.names.down = "mlp.c_proj";
+  return spec;
+}
+
+ModelSpec gpt2_from_json(const json& values, const std::string& origin) {
+  const auto renamed = gpt_renamed(values, {{"n_embd", "hidden_size"},
+                                            {"n_layer", "num_hidden_layers"},
+                                            {"n_head", "num_attention_heads"},
+                                            {"n_positions", "max_position_embeddings"},
+                                            {"n_inner", "intermediate_size"}});
+  const Config config(renamed, origin);
+  config.refuse_switches({"scale_attn_by_inverse_layer_idx", "add_cross_attention"});
+  auto spec = gpt_common(config, "gpt2", 1024);
+  spec.block.attention.rows = QkvRows::kStacked;
+  spec.block.attention.has_qkv_bias = true;
+  if (!config.flag("scale_attn_weights", true)) spec.block.attention.scale = 1;
+  spec.names.qkv = "attn.c_attn";
+  spec.names.output = "attn.c_proj";
+  return spec;
+}
+
+/// Whether each layer has a window: [[["global", "local"], 2]] is global, local, global, local.
+std::vector<bool> gpt_neo_local(const Config& config) {
+  std::vector<bool> is_local;
+  for (const auto& item : io::require_array(config.values(), "attention_types", config.origin())) {
+    const bool has_form = item.is_array() && item.size() == 2 && item[0].is_array() && item[1].is_number_integer();
+    if (!has_form || item[1] < 0 || item[1] > kMaxLayers || item[0].size() > static_cast<std::size_t>(kMaxLayers)) {
+      fail(ErrorKind::kBadFormat, "{}: attention_types holds {}; expected [[\"global\", \"local\"], COUNT]", config.origin(),
+           item.dump().substr(0, 80));
+    }
+    for (std::int64_t i = 0; i < item[1].get<std::int64_t>(); ++i) {
+      for (const auto& type : item[0]) {
+        refuse(type != "global" && type != "local", config.origin(), "attention of type " + type.dump());
+        is_local.push_back(type == "local");
+        if (std::ssize(is_local) > kMaxLayers) return is_local;
+      }
+    }
+  }
+  return is_local;
+}
+
+ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
+  const auto renamed = gpt_renamed(values, {{"num_layers", "num_hidden_layers"}, {"num_heads", "num_attention_heads"}});
+  const Config config(renamed, origin);
+  auto spec = gpt_common(config, "gpt_neo", 2048);
+  spec.block.attention.has_qkv_bias = false;
+  spec.block.attention.scale = 1;
+  const auto is_local = gpt_neo_local(config);
+  if (is_local.size() != spec.layers.size()) {
+    fail(ErrorKind::kBadFormat, "{}: attention_types describes {} layers of {}; expected one each", origin, is_local.size(),
+         spec.num_layers());
+  }
+  set_windows(spec, config.count("window_size", 256), is_local);
+  spec.names.query = "attn.attention.q_proj";
+  spec.names.key = "attn.attention.k_proj";
+  spec.names.value = "attn.attention.v_proj";
+  spec.names.output = "attn.attention.out_proj";
+  return spec;
+}
+
+}  // namespace
+
+Family gpt2() { return {.model_type = "gpt2", .from_json = gpt2_from_json, .has_transposed_weights = true}; }
+Family gpt_neo() { return {"gpt_neo", nullptr, gpt_neo_from_json}; }
+
+}  // namespace quiver::model

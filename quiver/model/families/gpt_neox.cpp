@@ -1,0 +1,42 @@
+// GPT-NeoX and Pythia: attention and MLP side by side, queries, keys and values of a head together.
+#include <nlohmann/json.hpp>
+
+#include "quiver/model/families/common.h"
+
+namespace quiver::model {
+namespace {
+
+using nlohmann::json;
+
+ModelSpec gpt_neox_from_json(const json& values, const std::string& origin) {
+  // The rotation has keys of its own here, outside of the rope object.
+  auto changed = values;
+  changed["rope_theta"] = values.value("rotary_emb_base", json(10000));
+  changed["partial_rotary_factor"] = values.value("rotary_pct", json(0.25));
+  changed.erase("num_key_value_heads");
+  const Config config(changed, origin);
+  auto spec = common_from_json(
+      config, {.family = "gpt_neox", .epsilon = 1e-5, .epsilon_key = "layer_norm_eps", .activation = "gelu", .rotary_fraction = 0.25});
+  spec.block.norm.kind = NormSpec::Kind::kLayer;
+  spec.block.topology = config.flag("use_parallel_residual", true) ? Topology::kParallel : Topology::kSequential;
+  spec.block.attention.rows = QkvRows::kByHead;
+  spec.block.attention.has_qkv_bias = spec.block.attention.has_output_bias = config.flag("attention_bias", true);
+  spec.block.mlp.is_gated = false;
+  spec.block.mlp.has_bias = true;
+  spec.names.prefix = "";
+  spec.names.blocks = "gpt_neox.layers";
+  spec.names.embedding = "gpt_neox.embed_in";
+  spec.names.final_norm = "gpt_neox.final_layer_norm";
+  spec.names.head = "embed_out";
+  spec.names.qkv = "attention.query_key_value";
+  spec.names.output = "attention.dense";
+  spec.names.up = "mlp.dense_h_to_4h";
+  spec.names.down = "mlp.dense_4h_to_h";
+  return spec;
+}
+
+}  // namespace
+
+Family gpt_neox() { return {"gpt_neox", nullptr, gpt_neox_from_json}; }
+
+}  // namespace quiver::model

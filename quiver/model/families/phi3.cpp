@@ -1,0 +1,35 @@
+// Phi-3, 3.5 and 4-mini: Llama with fused maps, and LongRoPE.
+#include <nlohmann/json.hpp>
+
+#include "quiver/model/families/common.h"
+
+namespace quiver::model {
+namespace {
+
+using nlohmann::json;
+
+ModelSpec phi3_from_json(const json& values, const std::string& origin) {
+  // "su" and "yarn" are older names of longrope here, and the original context stands outside of the rope object.
+  auto changed = values;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (!changed.contains(key) || !changed[key].is_object()) continue;
+    auto& rope = changed[key];
+    const auto type = rope.value("rope_type", rope.value("type", json("default")));
+    if (type != "su" && type != "yarn" && type != "longrope") continue;
+    rope["rope_type"] = "longrope";
+    rope["original_max_position_embeddings"] = values.value("original_max_position_embeddings", json(4096));
+  }
+  const Config config(changed, origin);
+  auto spec = common_from_json(config, {.family = "phi3", .epsilon = 1e-5, .max_positions = 4096, .rotary_fraction = 1});
+  spec.block.attention.rows = QkvRows::kStacked;
+  spec.block.attention.has_qkv_bias = spec.block.attention.has_output_bias = spec.block.mlp.has_bias = false;
+  spec.block.mlp.is_fused = true;
+  set_windows(spec, config.count("sliding_window", 0), std::vector<bool>(spec.layers.size(), true));
+  return spec;
+}
+
+}  // namespace
+
+Family phi3() { return {"phi3", nullptr, phi3_from_json}; }
+
+}  // namespace quiver::model
