@@ -37,7 +37,7 @@ tensor::Placement CommonOptions::placement() const {
 }
 
 methods::BaseModel CommonOptions::load(data::TrainOn train_on) const {
-  auto model = methods::load_base(base, placement());
+  auto model = methods::load_base(base, placement(), context);
   for (const auto& warning : model.warnings) progress().message(warning);
   if (!reads_text) return model;
   auto choice = format;
@@ -50,6 +50,7 @@ void add_common_options(CLI::App& command, CommonOptions& options, Reads reads) 
   options.command = &command;
   if (reads != Reads::kNothing) {
     command.add_option("--base", options.base, "Base model: a Hugging Face folder or a .gguf file (default: the one 'quiver fetch' gets)");
+    command.add_option("--context", options.context, "Longest text in tokens (default: the base's own; of LongRoPE, its original context)");
   }
   command.add_option("--device", options.device, "auto, cpu or cuda");
   command.add_option("--dtype", options.dtype, "Of the base model: auto (bfloat16 where the hardware multiplies it), float32 or bfloat16");

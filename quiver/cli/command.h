@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -22,6 +23,7 @@ struct CommonOptions {
   std::string base;
   std::string device = "auto";
   std::string dtype = "auto";
+  std::optional<std::int64_t> context;
   int threads = 0;
   std::uint64_t seed = 42;
   bool json = false;
