@@ -342,7 +342,7 @@ Description decoding_op() {
                 plan.spans = {{0, 20}, {30, 4}, {0, 20}};
                 plan.blocks = {{.first_query = 0, .first_key = 34, .length = 2, .spans_begin = 0, .spans_end = 2, .num_visible = 24},
                                {.first_query = 2, .first_key = 22, .length = 1, .spans_begin = 2, .spans_end = 3, .num_visible = 20}};
-                return Tensors{column.attention({in[0], in[1], in[2], plan, 0.3}).out};
+                return Tensors{column.attention({in[0], in[1], in[2], plan, {0.3}}).out};
               },
           .tolerance = rounding({1e-5, 1e-5}, {3e-2, 3e-2})};
 }

@@ -200,6 +200,9 @@ TEST(Families, RefuseByKeyAndValueWhatIsNotComputed) {
           "partial_rotary_factor is 1.5; expected a number above 0 and at most 1");
   refuses("phi3-short", {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0}}, {"long_factor", {1.0}}}}}, ErrorKind::kBadFormat,
           "1 rope factors for 4 frequencies");
+  refuses("gemma3_text", {{"rope_parameters", {{"full_attention", 3}}}}, ErrorKind::kBadFormat, "full_attention");
+  refuses("gpt2", {{"n_embd", std::int64_t{1} << 62}, {"n_inner", nullptr}}, ErrorKind::kBadFormat, "intermediate_size");
+  refuses("llama", {{"head_dim", std::int64_t{1} << 62}}, ErrorKind::kBadFormat, "head size is 4611686018427387904; expected 1 to");
   refuses("gpt_neox", {{"num_attention_heads", 7}}, ErrorKind::kBadFormat,
           "3 of the 13 numbers of a head are rotated; expected an even number of 2 to 13");
 }

@@ -38,6 +38,9 @@ class Checker {
     positive("rope factor", rope.factor);
     positive("rope attention_factor", rope.attention_factor);
     positive_or_none("rope original_max_position_embeddings", rope.original_context);
+    if (!rope.long_divisors.empty() && rope.original_context < 1) {
+      fail(ErrorKind::kBadFormat, "{}: rope original_max_position_embeddings is {}; expected 1 or more", origin_, rope.original_context);
+    }
     const auto pairs = static_cast<std::size_t>(rope.rotary_dim / 2);
     for (const auto* list : {&rope.divisors, &rope.long_divisors}) {
       if (list->empty() && (list == &rope.long_divisors || rope.type != RopeSpec::Type::kDivided)) continue;
@@ -115,7 +118,9 @@ void set_context(ModelSpec& spec, std::optional<std::int64_t> wanted, const std:
   }
   auto usual = spec.max_positions;
   for (const auto& rope : spec.ropes) {
-    if (!rope.long_divisors.empty()) usual = std::min(usual, static_cast<std::int64_t>(rope.original_context));
+    if (!rope.long_divisors.empty() && rope.original_context < static_cast<double>(usual)) {
+      usual = static_cast<std::int64_t>(rope.original_context);
+    }
   }
   spec.max_positions = wanted.value_or(usual);
 }

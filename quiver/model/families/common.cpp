@@ -96,7 +96,9 @@ RopeSpec rope_from_json(const Config& config, const json& given, const RopeDefau
   if (!(fraction > 0 && fraction <= 1)) {
     fail(ErrorKind::kBadFormat, "{}: partial_rotary_factor is {}; expected a number above 0 and at most 1", origin, fraction);
   }
-  rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(defaults.head_dim) * fraction);
+  if (defaults.head_dim > 0 && defaults.head_dim <= kMaxDimension) {  // else the description is refused
+    rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(defaults.head_dim) * fraction);
+  }
   constexpr std::string_view kTypes[] = {"default", "linear", "dynamic", "llama3", "yarn", "longrope"};
   if (std::ranges::find(kTypes, name) == std::end(kTypes)) {
     fail(ErrorKind::kUnsupported, "{}: rope type '{}' is not supported; expected default, linear, dynamic, llama3, yarn or longrope",

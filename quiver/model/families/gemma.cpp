@@ -64,7 +64,7 @@ ModelSpec gemma3_from_json(const json& values, const std::string& origin) {
                           config.count("sliding_window_pattern", config.count("_sliding_window_pattern", 6)));
   spec.block.attention.qk_norm = QkNorm::kHead;
   const auto rope = [&](const char* layers, const char* scaling, const char* theta_key, double theta) {
-    json given = ropes.is_object() ? ropes.value(layers, json::object()) : json::object();
+    json given = ropes.is_object() && ropes.contains(layers) ? io::require_object(ropes, layers, origin) : json::object();
     if (scaling != nullptr && config.has_value(scaling)) given.update(io::require_object(values, scaling, origin));
     if (!given.contains("rope_theta")) given["rope_theta"] = config.number(theta_key, theta);
     return rope_from_json(without_ropes, given, {.head_dim = spec.block.attention.head_dim, .max_positions = spec.max_positions});

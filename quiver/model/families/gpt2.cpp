@@ -16,8 +16,9 @@ json gpt_renamed(const json& values, std::initializer_list<std::pair<const char*
   for (const auto& [theirs, ours] : names) {
     if (values.contains(theirs)) renamed[ours] = values.at(theirs);
   }
-  if (renamed.value("intermediate_size", json()).is_null() && renamed.value("hidden_size", json()).is_number_integer()) {
-    renamed["intermediate_size"] = 4 * renamed["hidden_size"].get<std::int64_t>();
+  const auto width = renamed.value("hidden_size", json());
+  if (renamed.value("intermediate_size", json()).is_null() && width.is_number_integer() && width <= kMaxDimension && width > 0) {
+    renamed["intermediate_size"] = 4 * width.get<std::int64_t>();
   }
   for (const char* key : {"num_key_value_heads", "head_dim"}) renamed.erase(key);
   return renamed;
