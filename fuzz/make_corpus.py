@@ -242,6 +242,9 @@ def model_config_seeds():
     yield "other_model", llama_config(model_type="mamba")
     yield "wrong_types", llama_config(rope_scaling=[1], tie_word_embeddings="yes")
     yield "no_object", b"3"
+    for case in sorted((GOLDEN / "families").iterdir()):
+        for spelling in ("config", "saved") if case.is_dir() else ():
+            yield f"{case.name}-{spelling}", (case / f"{spelling}.json").read_bytes()
 
 
 def gguf_string(key, value):

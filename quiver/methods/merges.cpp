@@ -56,7 +56,7 @@ std::int64_t widest_rank(Adapters adapters) {
 /// of adapters and options.
 template <typename... Groups>
 Method row(const MethodText& text, const char* needs, const auto& merge) {
-  return merge_method<OptionsOf<Groups..., MergeRank>>(text, needs, [merge](Adapters adapters, const auto& options) {
+  return merge_method<OptionsOf<Groups..., MergeRank>>(text, needs, [merge](Adapters adapters, [[maybe_unused]] const auto& options) {
     if constexpr (requires { merge(adapters); }) {
       return merge(adapters);
     } else if constexpr (requires { options.weights; }) {
