@@ -80,5 +80,69 @@ TEST(ForestAttention, RefusesShapesThatDoNotFitThePlan) {
                "q is Float [3, 3, 4], k is Float [3, 2, 4]");
 }
 
+/// Shapes are heads, key heads, head_dim, longest segment and seed; no rows but those of a forest.
+AttentionPlanPtr plan_of(const Shape& s) {
+  RandomStream random(static_cast<std::uint64_t>(s[4]), "attention");
+  return plan_forest(random_forest(random, static_cast<std::uint64_t>(s[3])));
+}
+
+Description attention_op() {
+  std::vector<Shape> shapes;
+  std::int64_t seed = 0;
+  for (const auto& heads : {Shape{9, 3, 64}, {4, 4, 16}, {2, 1, 24}, {3, 1, 5}, {2, 2, 128}, {2, 1, 8}}) {
+    for (const std::int64_t longest : {5, 5, 5, 40, 90}) {
+      ++seed;
+      for (const auto& [window, has_cap] : {std::pair<std::int64_t, std::int64_t>{0, 0}, {7, 0}, {0, 1}, {30, 1}}) {
+        shapes.push_back({heads[0], heads[1], heads[2], longest, seed, window, has_cap});
+      }
+    }
+  }
+  const auto cap = [](const Shape& s) { return s[6] > 0 ? 0.7 : 0.0; };
+  const auto scale = [](const Shape& s) { return 1 / std::sqrt(static_cast<double>(s[2])); };
+  return {.name = "attention",
+          .shapes = shapes,
+          .arguments =
+              [](const Shape& s) {
+                const auto rows = plan_of(s)->num_queries;
+                return std::vector<Argument>{{draw({rows, s[0], s[2]}, 1)}, {draw({rows, s[1], s[2]}, 2)}, {draw({rows, s[1], s[2]}, 3)}};
+              },
+          .forward =
+              [scale, cap](const Ops& column, const Tensors& in, const Shape& s) {
+                return Tensors{column.attention({in[0], in[1], in[2], *windowed(plan_of(s), s[5]), {scale(s), cap(s)}}).out};
+              },
+          .gradient =
+              [scale, cap](const Ops& column, const Tensors& in, const Tensor& dout, const Shape& s) {
+                const auto plan = windowed(plan_of(s), s[5]);
+                const auto bias = column.attention_bias(*plan, dout.device(), dout.scalar_type());
+                const AttentionInput input{in[0], in[1], in[2], *plan, {scale(s), cap(s)}, bias};
+                const auto gradient = column.attention_gradient(dout, input, column.attention(input));
+                return Tensors{gradient.q, gradient.k, gradient.v};
+              },
+          .tolerance = rounding({2e-5, 2e-5}, {3e-2, 3e-2})};
+}
+
+/// Against a KV cache. No gradient.
+Description decoding_op() {
+  return {.name = "attention over a cache",
+          .shapes = {{6, 2, 20}, {3, 3, 64}},
+          .arguments =
+              [](const Shape& s) {
+                return std::vector<Argument>{{draw({3, s[0], s[2]}, 1)}, {draw({40, s[1], s[2]}, 2)}, {draw({40, s[1], s[2]}, 3)}};
+              },
+          .forward =
+              [](const Ops& column, const Tensors& in, const Shape&) {
+                AttentionPlan plan;
+                plan.num_queries = 3;
+                plan.num_keys = 40;
+                plan.spans = {{0, 20}, {30, 4}, {0, 20}};
+                plan.blocks = {{.first_query = 0, .first_key = 34, .length = 2, .spans_begin = 0, .spans_end = 2, .num_visible = 24},
+                               {.first_query = 2, .first_key = 22, .length = 1, .spans_begin = 2, .spans_end = 3, .num_visible = 20}};
+                return Tensors{column.attention({in[0], in[1], in[2], plan, {0.3}}).out};
+              },
+          .tolerance = rounding({1e-5, 1e-5}, {3e-2, 3e-2})};
+}
+
+INSTANTIATE_TEST_SUITE_P(Attention, Table, ::testing::Values(attention_op(), decoding_op()), name_of);
+
 }  // namespace
 }  // namespace quiver::backend

@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 
 #include "quiver/backend/cpu/packed_matrix.h"
+#include "quiver/backend/test_support.h"
 #include "quiver/base/error.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
@@ -90,6 +91,30 @@ TEST(FrozenMatrix, KeepsItsValuesInEveryLayout) {
     EXPECT_TRUE(torch::allclose(wide(matrix.transposed().product(dy)), wide(dy).matmul(wide(weight)), tolerance, tolerance));
   }
 }
+
+/// Products by a laid out W [N, K] and by W^T: [T, K, N].
+Description frozen_product_op() {
+  return {.name = "frozen product",
+          .shapes = {{0, 16, 24}, {1, 1, 1}, {5, 40, 48}, {13, 33, 50}, {130, 800, 97}},
+          .arguments =
+              [](const Shape& s) {
+                return std::vector<Argument>{{draw({s[2], s[1]}, 1)}, {draw({s[0], s[1]}, 2)}, {draw({s[2]}, 3)}, {draw({s[0], s[2]}, 4)}};
+              },
+          .forward =
+              [](const Ops& column, const Tensors& in, const Shape&) {
+                const auto layout = column.lay_out(in[0]), transposed = column.lay_out(in[0].t());
+                return Tensors{layout->product(in[1], {}, {}),
+                               layout->product(in[1], in[2], {}),
+                               layout->product(in[1], {}, in[3]),
+                               layout->product(in[1], in[2], in[3]),
+                               transposed->product(in[3], {}, {}),
+                               layout->dense(),
+                               transposed->dense()};
+              },
+          .tolerance = rounding({1e-4, 1e-3}, {5e-2, 5e-2})};
+}
+
+INSTANTIATE_TEST_SUITE_P(FrozenMatrix, Table, ::testing::Values(frozen_product_op()), name_of);
 
 }  // namespace
 }  // namespace quiver::backend

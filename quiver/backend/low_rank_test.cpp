@@ -1,0 +1,54 @@
+#include "quiver/backend/low_rank.h"
+
+#include <gtest/gtest.h>
+#include <torch/utils.h>
+
+#include "quiver/backend/test_support.h"
+
+namespace quiver::backend {
+namespace {
+
+/// x [T, d] factor [r, d]^T; its gradients are the two other small products.
+Description shrink_op() {
+  std::vector<Shape> shapes;
+  for (const std::int64_t rows : {0, 1, 7, 33}) {
+    for (const std::int64_t dim : {1, 15, 16, 40, 96}) {
+      for (const std::int64_t rank : {1, 3, 4, 8, 13}) shapes.push_back({rows, dim, rank});
+    }
+  }
+  return {.name = "shrink",
+          .shapes = shapes,
+          .arguments =
+              [](const Shape& s) {
+                return std::vector<Argument>{{draw({s[0], s[1]}, 1)}, {draw({s[2], s[1]}, 3), Kind::kWide}};
+              },
+          .forward = [](const Ops& column, const Tensors& in, const Shape&) { return Tensors{column.shrink(in[0], in[1])}; },
+          .gradient =
+              [](const Ops& column, const Tensors& in, const Tensor& dz, const Shape&) {
+                return Tensors{column.expand(dz, in[1], {}, in[0].scalar_type()), column.outer_product(dz, in[0])};
+              },
+          .tolerance = kProducts};
+}
+
+/// onto [T, d] + z [T, r] factor [r, d]
+Description expand_op() {
+  return {.name = "expand",
+          .shapes = shrink_op().shapes,
+          .arguments =
+              [](const Shape& s) {
+                return std::vector<Argument>{
+                    {draw({s[0], s[2]}, 4), Kind::kWide}, {draw({s[2], s[1]}, 3), Kind::kWide}, {draw({s[0], s[1]}, 2)}};
+              },
+          .forward = [](const Ops& column, const Tensors& in,
+                        const Shape&) { return Tensors{column.expand(in[0], in[1], in[2], in[2].scalar_type())}; },
+          .gradient =
+              [](const Ops& column, const Tensors& in, const Tensor& dy, const Shape&) {
+                return Tensors{column.shrink(dy, in[1]), column.outer_product(in[0], dy)};
+              },
+          .tolerance = kProducts};
+}
+
+INSTANTIATE_TEST_SUITE_P(LowRank, Table, ::testing::Values(shrink_op(), expand_op()), name_of);
+
+}  // namespace
+}  // namespace quiver::backend
