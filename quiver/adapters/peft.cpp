@@ -194,27 +194,6 @@ fs::path tensors_file(const fs::path& folder) {
   return path;
 }
 
-/// A short model card with the front matter that model hubs read.
-std::string model_card(const LoraAdapter& adapter) {
-  std::string text = "---\n";
-  // A JSON string is a YAML string too, and needs no thought about what must be quoted.
-  if (!adapter.base_model.empty()) {
-    text += format("base_model: {}\n", io::dump_json(adapter.base_model, "the base model's name"));
-  }
-  text += "library_name: peft\ntags:\n- lora\n---\n\n";
-  std::set<std::string> names;
-  for (const auto& [path, pair] : adapter.pairs) names.insert(path.substr(path.rfind('.') + 1));
-  std::string targets;
-  for (const auto& name : names) targets += (targets.empty() ? "" : ", ") + name;
-  const auto& first = adapter.pairs.begin()->second;
-  text += format("# LoRA adapter{}\n\n", adapter.base_model.empty() ? std::string() : format(" for {}", adapter.base_model));
-  text += format("A {} of rank {} and alpha {} on {}, written by Quiver.\n\n", first.magnitude().defined() ? "DoRA" : "LoRA", first.rank(),
-                 first.alpha(), targets);
-  if (!adapter.prompt_format.empty()) text += format("Format of the prompts it was trained on: {}.\n\n", adapter.prompt_format);
-  text += "```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, folder)\n```\n";
-  return text;
-}
-
 }  // namespace
 
 LoraAdapter load_peft(const fs::path& folder) {
@@ -255,7 +234,7 @@ LoraAdapter load_peft(const fs::path& folder) {
   return adapter;
 }
 
-void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
+void write_peft_files(const fs::path& folder, const LoraAdapter& adapter, const CardFacts& facts) {
   if (adapter.pairs.empty()) {
     fail(ErrorKind::kMismatch, "adapter '{}' has no LoRA pairs: there is nothing to save", adapter.name);
   }
@@ -271,7 +250,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter) {
   if (!adapter.prompt_format.empty()) metadata[kPromptFormatKey] = adapter.prompt_format;
   io::write_file_atomic(folder / kPeftConfigFile, peft_config_text(adapter));
   tensor::save_tensors(folder / kPeftTensorsFile, tensors, metadata);
-  io::write_file_atomic(folder / "README.md", model_card(adapter));
+  io::write_file_atomic(folder / "README.md", adapter_card(adapter, facts));
 }
 
 void check_may_write(const fs::path& folder, bool force) {
@@ -292,10 +271,10 @@ void check_holds_only_peft(const fs::path& folder) {
   if (fs::is_directory(folder, error)) io::check_holds_only(folder, kPeftFiles);
 }
 
-void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force) {
+void save_peft(const fs::path& folder, const LoraAdapter& adapter, bool force, const CardFacts& facts) {
   check_may_write(folder, force);
   io::AtomicFolderWriter writer(folder);
-  write_peft_files(writer.temp(), adapter);
+  write_peft_files(writer.temp(), adapter, facts);
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quiver/adapters/lora.h"
+#include "quiver/adapters/model_card.h"
 #include "quiver/nn/linear.h"
 
 namespace quiver::adapters {
@@ -25,9 +26,9 @@ LoraAdapter load_peft(const std::filesystem::path& folder);
 
 /// Writes the folder, all of it or nothing. An existing folder is replaced only with `force`, and only if it is an
 /// adapter folder that holds no other files; an empty one is always filled. The same adapter gives the same bytes; what
-/// load_peft read beyond the pairs (task_type, revision, ...) is written back. Throws kUsage, kNotFound if the parent
+/// load_peft read beyond the pairs (task_type, revision, ...) is written back. `facts` go into its README.md. Throws kUsage, kNotFound if the parent
 /// folder does not exist, kIo, or kMismatch for an adapter without pairs.
-void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, bool force = false);
+void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, bool force = false, const CardFacts& facts = {});
 
 /// Throws kUsage unless save_peft may write to `folder`: there is nothing, an empty folder, or with `force` an adapter.
 void check_may_write(const std::filesystem::path& folder, bool force);
@@ -35,7 +36,7 @@ void check_may_write(const std::filesystem::path& folder, bool force);
 void check_holds_only_peft(const std::filesystem::path& folder);
 
 /// The three files alone, into an existing folder.
-void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& adapter);
+void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& adapter, const CardFacts& facts = {});
 
 /// Whether two names of a base surely mean different models, as far as names can tell: false if either tells nothing.
 /// Only the last part of the path counts, in lower case, without ".gguf" and without what tells of packing at its end ("-q8_0",

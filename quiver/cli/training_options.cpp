@@ -4,25 +4,11 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/cli/choices.h"
 #include "quiver/cli/unread_options.h"
 #include "quiver/data/tasks.h"
 
 namespace quiver::cli {
-
-namespace {
-
-/// What `word` stands for among the choices of an option.
-template <typename T>
-T choose(const char* option, const std::string& word, std::initializer_list<std::pair<const char*, T>> choices) {
-  std::string known;
-  for (const auto& [name, value] : choices) {
-    if (word == name) return value;
-    known += (known.empty() ? "" : ", ") + std::string(name);
-  }
-  fail(ErrorKind::kUsage, "{} '{}' is not one of {}", option, word, known);
-}
-
-}  // namespace
 
 recipes::TrainingSetup TrainingArguments::resolve(std::uint64_t seed, bool is_shared) const {
   using train::LossMean, train::Schedule, adapters::LoraInit;

@@ -1,0 +1,104 @@
+#include "quiver/recipes/model_folder.h"
+
+#include <torch/utils.h>
+
+#include <nlohmann/json.hpp>
+
+#include "quiver/base/error.h"
+#include "quiver/io/file.h"
+#include "quiver/io/folder.h"
+#include "quiver/io/gguf.h"
+#include "quiver/io/json.h"
+#include "quiver/io/safetensors.h"
+#include "quiver/model/families.h"
+
+namespace quiver::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWrittenBy = "quiver.written_by";  // in the weights' metadata
+constexpr const char* kWeightsFile = "model.safetensors";
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kCardFile = "README.md";
+constexpr const char* kTextFiles[] = {"generation_config.json",  "tokenizer.json",      "tokenizer_config.json",
+                                      "special_tokens_map.json", "chat_template.jinja", text::kGgufTokenizerFile};
+
+std::vector<std::string_view> all_files() {
+  std::vector<std::string_view> files(std::begin(kTextFiles), std::end(kTextFiles));
+  files.insert(files.end(), {kConfigFile, kWeightsFile, kCardFile});
+  return files;
+}
+
+bool is_ours(const fs::path& folder) {
+  std::error_code error;
+  const auto weights = folder / kWeightsFile;
+  if (!fs::is_directory(folder, error) || !fs::exists(weights, error)) return false;
+  const io::MappedFile file(weights);
+  return io::SafetensorsView::parse(file.bytes(), weights.string()).metadata().contains(kWrittenBy);
+}
+
+/// The base's configuration, of weights in `dtype`.
+std::string config_text(const methods::BaseModel& base, torch::Dtype dtype) {
+  auto config = fs::is_directory(base.path) ? io::read_json_file(base.path / kConfigFile) : model::spec_to_json(base.lm.spec());
+  config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype == torch::kBFloat16 ? "bfloat16"
+                                                               : dtype == torch::kHalf   ? "float16"
+                                                                                         : "float32";
+  return io::dump_json(config, kConfigFile, 2) + "\n";
+}
+
+void copy_tokenizer(const methods::BaseModel& base, const fs::path& folder) {
+  if (!fs::is_directory(base.path)) {
+    const io::MappedFile file(base.path);
+    io::write_file_atomic(folder / text::kGgufTokenizerFile, io::GgufView::parse(file.bytes(), base.path.string()).metadata_file());
+    return;
+  }
+  for (const auto* name : kTextFiles) {
+    if (fs::exists(base.path / name)) io::write_file_atomic(folder / name, io::read_text_file(base.path / name));
+  }
+}
+
+}  // namespace
+
+void check_may_write_model(const fs::path& folder, bool force) {
+  std::error_code error;
+  if (!fs::exists(folder, error) || fs::is_empty(folder, error)) return;
+  if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or `force=true` replaces it", folder.string());
+  if (!is_ours(folder)) {
+    fail(ErrorKind::kUsage,
+         "'{}' exists and is no model that was made by `full_fine_tuning` or an export: it is not replaced, even by force",
+         folder.string());
+  }
+  io::check_holds_only(folder, all_files());
+}
+
+tensor::TensorMap stored_weights(const methods::BaseModel& base, const tensor::TensorMap& changed, torch::Dtype dtype) {
+  const auto& spec = base.lm.spec();
+  const std::string prefix = spec.names.prefix;
+  tensor::TensorMap stored;
+  const auto add = [&](const std::string& path, const torch::Tensor& weight) {
+    stored.emplace(prefix + path, model::as_stored(spec, path, weight.to(dtype)));
+  };
+  for (const auto& [path, weight] : changed) add(path, weight);
+  for (const auto& [name, weight] : base.lm.weights()) {
+    if (stored.contains(name)) continue;
+    if (name.starts_with(spec.names.head))
+      stored.emplace(name, weight.to(dtype));
+    else
+      add(name.substr(prefix.size()), weight);
+  }
+  return stored;
+}
+
+void write_model_folder(const fs::path& folder, const methods::BaseModel& base, const tensor::TensorMap& weights, const std::string& card,
+                        bool force) {
+  check_may_write_model(folder, force);
+  io::AtomicFolderWriter writer(folder);
+  copy_tokenizer(base, writer.temp());
+  io::write_file_atomic(writer.temp() / kConfigFile, config_text(base, weights.begin()->second.scalar_type()));
+  if (!card.empty()) io::write_file_atomic(writer.temp() / kCardFile, card);
+  tensor::save_tensors(writer.temp() / kWeightsFile, weights, {{"format", "pt"}, {kWrittenBy, "quiver"}});
+  writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
+}
+
+}  // namespace quiver::recipes
