@@ -142,6 +142,13 @@ MappedFile::MappedFile(const fs::path& path) {
   bytes_ = {static_cast<const std::byte*>(start), size};
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(part.data()) + part.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 std::string read_text_file(const fs::path& path) {
   const Descriptor fd = open_to_read(path);
   std::string text;

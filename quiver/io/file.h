@@ -41,6 +41,9 @@ class MappedFile {
   explicit MappedFile(const std::filesystem::path& path);
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Takes the pages that lie whole in `part` out of this process's memory. They are read from the file again where they are looked at
+  /// again. Thread-safe.
+  void release(std::span<const std::byte> part) const;
 
  private:
   std::shared_ptr<void> mapping_;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "quiver/base/error.h"
+#include "quiver/io/hub_cache.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
 
@@ -11,7 +12,8 @@ namespace quiver::methods {
 namespace fs = std::filesystem;
 
 fs::path base_path_or_default(const std::string& path) {
-  if (!path.empty()) return path;
+  if (!path.empty() && (fs::exists(path) || !io::is_hub_model(path))) return path;
+  if (!path.empty()) return io::hub_snapshot(path);
   const auto cached = default_base_path();
   if (!fs::exists(cached)) {
     fail(ErrorKind::kNotFound, "no `base` is given and the default base model is not at '{}'; run 'quiver fetch'", cached.string());

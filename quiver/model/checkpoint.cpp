@@ -14,6 +14,7 @@
 #include "quiver/io/safetensors.h"
 #include "quiver/model/families.h"
 #include "quiver/model/model.h"
+#include "quiver/tensor/mapped.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -131,7 +132,7 @@ Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional
     // Kept in the final dtype already: the whole model in float32 would need twice the memory.
     weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
   }
-  return Model(std::move(spec), weights, placement, {fingerprint.hex(), content.hex()});
+  return Model(std::move(spec), std::move(weights), placement, {fingerprint.hex(), content.hex()});
 }
 
 std::vector<fs::path> safetensors_files(const fs::path& folder) {
@@ -202,8 +203,8 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
       one.add(name, c10::toString(type), entry.shape, entry.data);
       digests.emplace(name, one.hex());
       content.add(name, c10::toString(type), entry.shape, entry.data);
-      const auto values = as_stored(spec, name, tensor::to_tensor(entry));
-      weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
+      file.release(entry.data);
+      weights.emplace(name, as_stored(spec, name, tensor::mapped_tensor(entry, file)));
     }
   }
   if (spec.edges.has_positions) {  // a shorter context needs the first of them
@@ -214,7 +215,7 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
   }
   Sha256 all;  // in name order, so that sharding does not matter
   for (const auto& [name, digest] : digests) all.update(digest);
-  return Model(std::move(spec), weights, placement, {all.hex(), content.hex()});
+  return Model(std::move(spec), std::move(weights), placement, {all.hex(), content.hex()});
 }
 
 }  // namespace
@@ -222,7 +223,7 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
 torch::Tensor as_stored(const ModelSpec& spec, const std::string& name, const torch::Tensor& weight) {
   if (!family_of(spec).has_transposed_weights || weight.dim() != 2 || !name.ends_with(".weight")) return weight;
   const std::string_view blocks = spec.names.blocks;
-  return name.starts_with(blocks) ? weight.t().contiguous() : weight;
+  return name.starts_with(blocks) ? weight.t() : weight;
 }
 
 std::string weights_hash(const tensor::TensorMap& weights) {

@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/model/families.h"
+#include "quiver/tensor/mapped.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -25,7 +26,9 @@ std::string join(const std::vector<std::string>& names) {
 /// Hands out weights by name, remembering what was asked for, so that nothing is missing or left over unnoticed.
 class WeightReader {
  public:
-  WeightReader(const tensor::TensorMap& weights, std::string family) : weights_(weights), family_(std::move(family)) {}
+  WeightReader(tensor::TensorMap weights, std::string family) : weights_(std::move(weights)), family_(std::move(family)) {}
+
+  bool has(const std::string& name) const { return weights_.contains(name); }
 
   torch::Tensor take(const std::string& name, torch::IntArrayRef shape) {
     const auto found = weights_.find(name);
@@ -33,14 +36,15 @@ class WeightReader {
       missing_.push_back(name);
       return torch::empty({0});
     }
-    taken_.push_back(name);
     if (!found->second.sizes().equals(shape)) {
       std::ostringstream expected;
       expected << shape;
       fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name, tensor::describe(found->second),
            expected.str());
     }
-    return found->second;
+    auto weight = std::move(found->second);
+    weights_.erase(found);
+    return weight;
   }
 
   void finish() const {
@@ -49,7 +53,7 @@ class WeightReader {
     }
     std::vector<std::string> unknown;
     for (const auto& [name, value] : weights_) {
-      if (std::ranges::find(taken_, name) == taken_.end() && !is_buffer(name)) unknown.push_back(name);
+      if (!is_buffer(name)) unknown.push_back(name);
     }
     if (!unknown.empty()) {
       fail(ErrorKind::kUnsupported, "the base model has {} tensors that a model of family '{}' has no use for: {}", unknown.size(), family_,
@@ -65,9 +69,9 @@ class WeightReader {
     return std::ranges::any_of(kBuffers, [&](std::string_view ending) { return name.ends_with(ending); });
   }
 
-  const tensor::TensorMap& weights_;
+  tensor::TensorMap weights_;  // those that nobody took yet
   std::string family_;
-  std::vector<std::string> taken_, missing_;
+  std::vector<std::string> missing_;
 };
 
 std::vector<Block> compile_blocks(const ModelSpec& spec, const nn::LinearMap& linears, const NormMap& norms) {
@@ -92,11 +96,11 @@ ForwardRows forest_rows(const forest::TokenForest& forest) {
   return rows;
 }
 
-Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity)
+Model::Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placement, WeightIdentity identity)
     : spec_(std::move(spec)), placement_(placement), identity_(std::move(identity)) {
   if (identity_.content.empty()) fail(ErrorKind::kInternal, "the weights of '{}' come without a hash of their content", spec_.name);
   content_hash_ = sha256_hex(essence(spec_).dump() + identity_.content);
-  WeightReader reader(weights, spec_.family);
+  WeightReader reader(std::move(weights), spec_.family);
   const auto& names = spec_.names;
   const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
   const auto take_norm = [&](const std::string& path, std::int64_t width) {  // norms stay in float32: they are small, and computed in it
@@ -109,6 +113,27 @@ Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement
     norms_.emplace(path, norm);
   };
   embedding_ = place(reader.take(weight_of(names.embedding), {spec_.vocab_size, spec_.hidden_size}));
+  // The head comes before the layers: what is in memory twice meanwhile must not meet all of them.
+  const auto head_bias = spec_.edges.has_head_bias ? place(reader.take(bias_of(names.head), {spec_.vocab_size})) : torch::Tensor();
+  auto head = embedding_;
+  // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
+  // transformers 5.
+  if (!spec_.tie_word_embeddings || reader.has(weight_of(names.head))) {
+    head = place(reader.take(weight_of(names.head), {spec_.vocab_size, spec_.hidden_size}));
+  }
+  const bool is_there = head.dim() == 2 && (!spec_.edges.has_head_bias || head_bias.numel() > 0);  // else finish() says so
+  if (is_there && spec_.tie_word_embeddings && !torch::equal(head, embedding_)) {
+    spec_.tie_word_embeddings = false;
+    warnings_.push_back(
+        format("warning: the configuration of base '{}' says tie_word_embeddings, but its {} has values of its own: these are used",
+               spec_.name, weight_of(names.head)));
+  }
+  if (is_there) {
+    head_ = {.linear = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head, head_bias),
+             .divisor = spec_.edges.logit_divisor,
+             .cap = spec_.edges.logit_cap};
+  }
+  tensor::release_pages(embedding_);  // it was read for the head; from now on a row at a time is
   for (std::int64_t layer = 0; layer < spec_.num_layers(); ++layer) {
     for (const auto& linear : block_linears(spec_)) {
       const auto path = block_path(spec_, layer, linear.name);
@@ -120,23 +145,7 @@ Model::Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement
   }
   take_norm(names.final_norm, spec_.hidden_size);
   if (spec_.edges.has_positions) positions_ = place(reader.take(weight_of(names.positions), {spec_.max_positions, spec_.hidden_size}));
-  const auto head_bias = spec_.edges.has_head_bias ? place(reader.take(bias_of(names.head), {spec_.vocab_size})) : torch::Tensor();
-  auto head = embedding_;
-  // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
-  // transformers 5.
-  if (!spec_.tie_word_embeddings || weights.contains(weight_of(names.head))) {
-    head = place(reader.take(weight_of(names.head), {spec_.vocab_size, spec_.hidden_size}));
-  }
   reader.finish();
-  if (spec_.tie_word_embeddings && !torch::equal(head, embedding_)) {
-    spec_.tie_word_embeddings = false;
-    warnings_.push_back(
-        format("warning: the configuration of base '{}' says tie_word_embeddings, but its {} has values of its own: these are used",
-               spec_.name, weight_of(names.head)));
-  }
-  head_ = {.linear = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head, head_bias),
-           .divisor = spec_.edges.logit_divisor,
-           .cap = spec_.edges.logit_cap};
   for (const auto& rope : spec_.ropes) frequencies_.push_back(torch::tensor(rope_frequencies(rope, spec_.max_positions), torch::kDouble));
   blocks_ = compile_blocks(spec_, linears_, norms_);
 }

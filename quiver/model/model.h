@@ -51,7 +51,8 @@ class Model {
  public:
   /// From tensors by the family's names (TensorNames): embed_tokens.weight, layers.0.mlp.up_proj.weight, norm.weight, lm_head.weight unless
   /// tied. Throws kMismatch, naming all that are missing, unknown or of another shape.
-  Model(ModelSpec spec, const tensor::TensorMap& weights, tensor::Placement placement, WeightIdentity identity);
+  /// Every tensor of `weights` is let go as soon as it is in its place.
+  Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placement, WeightIdentity identity);
 
   const ModelSpec& spec() const { return spec_; }
   /// Names the weights: a SHA-256 over shapes and samples of every tensor as stored (docs/formats.md).
