@@ -186,10 +186,12 @@ bool is_there(const fs::path& path) {
 fs::path tensors_file(const fs::path& folder) {
   const auto path = folder / kPeftTensorsFile;
   if (!is_there(path) && is_there(folder / "adapter_model.bin")) {
-    fail(ErrorKind::kUnsupported,
-         "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code): load it with PEFT and "
-         "save it again, which writes {}",
-         folder.string(), kPeftTensorsFile);
+    fail(
+        ErrorKind::kUnsupported,
+        "'{}' holds its weights as adapter_model.bin, a Python pickle, which is not read (it may run any code). This command "
+        "converts it: python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{}/adapter_model.bin', weights_only=True), "
+        "'{}')\"",
+        folder.string(), folder.string(), path.string());
   }
   return path;
 }

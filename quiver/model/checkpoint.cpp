@@ -138,6 +138,13 @@ Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional
 std::vector<fs::path> safetensors_files(const fs::path& folder) {
   const auto index_path = folder / "model.safetensors.index.json";
   if (fs::exists(folder / "model.safetensors")) return {folder / "model.safetensors"};
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (fs::exists(index_path) || !fs::exists(folder / pickle)) continue;
+    fail(ErrorKind::kUnsupported,
+         "'{}' holds its weights as {}, a Python pickle, which is not read (it may run any code). This command converts it: python -c "
+         "\"from transformers import AutoModelForCausalLM as A; A.from_pretrained('{}', dtype='auto').save_pretrained('{}')\"",
+         folder.string(), pickle, folder.string(), folder.string());
+  }
   if (!fs::exists(index_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds neither model.safetensors nor model.safetensors.index.json", folder.string());
   }
@@ -166,6 +173,18 @@ std::string name_of(const fs::path& folder) {
   return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }
 
+/// The name that a tensor of a checkpoint of text and images has in one of the text alone; empty for tensors of images.
+std::string name_in_text(const std::string& name) {
+  for (const std::string_view images : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."}) {
+    if (name.starts_with(images)) return {};
+  }
+  for (const std::string_view text : {"language_model.model.", "model.language_model."}) {
+    if (name.starts_with(text)) return "model." + name.substr(text.size());
+  }
+  constexpr std::string_view kOuter = "language_model.";  // of the head
+  return name.starts_with(kOuter) ? name.substr(kOuter.size()) : name;
+}
+
 /// A tensor's name in a file as TensorNames has it. Some files leave out the name of the decoder that all other tensors begin with.
 std::string path_of_tensor(const ModelSpec& spec, const std::string& name) {
   const std::string_view prefix = spec.names.prefix, blocks = spec.names.blocks;
@@ -179,7 +198,9 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
-  auto spec = spec_from_json(io::read_json_file(config_path), config_path.string());
+  const auto config = io::read_json_file(config_path);
+  auto spec = spec_from_json(config, config_path.string());
+  const bool has_images = config.contains("text_config");
   spec.name = name_of(fs::absolute(folder).lexically_normal());
   set_context(spec, context, config_path.string());
   std::map<std::string, std::string> origin;  // for duplicates between shards
@@ -190,7 +211,9 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
     const io::MappedFile file(path);
     const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
     for (const auto& entry : view.entries()) {
-      const auto name = path_of_tensor(spec, entry.name);
+      const auto text_name = has_images ? name_in_text(entry.name) : entry.name;
+      if (text_name.empty()) continue;
+      const auto name = path_of_tensor(spec, text_name);
       if (!origin.emplace(name, path.string()).second) {
         fail(ErrorKind::kBadFormat, "tensor '{}' is in both '{}' and '{}'", entry.name, origin[name], path.string());
       }

@@ -66,7 +66,17 @@ const Family& family_of(const ModelSpec& spec) {
   return *family;
 }
 
-ModelSpec spec_from_json(const nlohmann::json& config, const std::string& origin) {
+nlohmann::json text_config(const nlohmann::json& config, const std::string& origin) {
+  if (io::find_string(config, "model_type", origin).value_or("") != "gemma3") return config;
+  nlohmann::json text = {{"model_type", "gemma3_text"}, {"vocab_size", 262208},    {"hidden_size", 2304},
+                         {"intermediate_size", 9216},   {"num_hidden_layers", 26}, {"num_attention_heads", 8}};
+  text.update(io::require_object(config, "text_config", origin));
+  text["final_logit_softcapping"] = nullptr;  // transformers' model of text and images does not read it
+  return text;
+}
+
+ModelSpec spec_from_json(const nlohmann::json& given, const std::string& origin) {
+  const auto config = text_config(given, origin);
   const auto type = io::require_string(config, "model_type", origin);
   const auto* family = find_family(&Family::model_type, type);
   if (family == nullptr) {

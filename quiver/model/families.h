@@ -30,6 +30,10 @@ std::span<const Family> families();
 /// The family that a description is of.
 const Family& family_of(const ModelSpec& spec);
 
+/// The configuration of the text of a model of text and images ("gemma3"), whose absent keys have defaults of their own. Any other
+/// configuration as it is. Throws kBadFormat.
+nlohmann::json text_config(const nlohmann::json& config, const std::string& origin);
+
 /// From a Hugging Face config.json (transformers 4 and 5 spellings). Throws kUnsupported for an unknown model_type, else as the family.
 ModelSpec spec_from_json(const nlohmann::json& config, const std::string& origin);
 /// From the metadata of a GGUF file. Throws kUnsupported for an unknown architecture, else as the family.

@@ -40,7 +40,8 @@ bool is_ours(const fs::path& folder) {
 
 /// The base's configuration, of weights in `dtype`.
 std::string config_text(const methods::BaseModel& base, torch::Dtype dtype) {
-  auto config = fs::is_directory(base.path) ? io::read_json_file(base.path / kConfigFile) : model::spec_to_json(base.lm.spec());
+  auto config = fs::is_directory(base.path) ? model::text_config(io::read_json_file(base.path / kConfigFile), kConfigFile)
+                                            : model::spec_to_json(base.lm.spec());
   config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype == torch::kBFloat16 ? "bfloat16"
                                                                : dtype == torch::kHalf   ? "float16"
                                                                                          : "float32";

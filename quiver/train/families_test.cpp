@@ -211,6 +211,26 @@ TEST_P(Families, EveryKnobIsFelt) {
   }
 }
 
+/// transformers 4.52 and later name the text of a model of text and images otherwise in memory, and some files follow.
+TEST(Gemma3, ReadsBothNamesOfTheText) {
+  const auto source = kFamilies / "gemma3", folder = fs::path(::testing::TempDir()) / "quiver-gemma3";
+  fs::create_directories(folder);
+  fs::copy_file(source / "config.json", folder / "config.json", fs::copy_options::overwrite_existing);
+  tensor::TensorMap renamed;
+  constexpr std::string_view kText = "language_model.model.";
+  for (const auto& [name, value] : tensor::load_tensors(source / "model.safetensors")) {
+    renamed.emplace("model." + (name.starts_with(kText) ? "language_model." + name.substr(kText.size()) : name), value);
+  }
+  tensor::save_tensors(folder / "model.safetensors", renamed);
+  const auto golden = golden_of("gemma3");
+  const auto forest = forest_of(golden.tokens);
+  const auto load = [](const fs::path& path) { return model::load_model(path, {torch::kCPU, torch::kDouble}); };
+  EXPECT_TRUE(fused_logits(load(folder), forest).equal(fused_logits(load(source), forest)));
+  fs::remove(folder / "config.json");
+  fs::remove(folder / "model.safetensors");
+  fs::remove(folder);
+}
+
 std::string test_name(const ::testing::TestParamInfo<std::string>& param) {
   auto name = param.param;
   std::ranges::replace(name, '-', '_');

@@ -89,6 +89,15 @@ CASES = {
     "gemma": dict(BASE, model_type="gemma", head_dim=16),
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    # Text and images: keys of the text that are absent have defaults of their own.
+    "gemma3": dict(
+        IDS, model_type="gemma3", image_token_index=96, boi_token_index=95, eoi_token_index=94, mm_tokens_per_image=4,
+        text_config={k: v for k, v in dict(GEMMA3, num_hidden_layers=3, num_attention_heads=8).items() if k not in IDS and k not in ("num_attention_heads", "num_key_value_heads")},
+        vision_config=dict(
+            model_type="siglip_vision_model", hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28,
+            patch_size=14,
+        ),
+    ),
 }  # fmt: skip
 # One case of each set of names: adapters on every linear map.
 WITH_ADAPTER = "llama qwen3 olmo2 phi3 phi stablelm gpt_neox gpt_neo gpt2 gemma2 gemma3_text granite smollm3-window".split()
