@@ -3,6 +3,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/diagnostics/machine.h"
+#include "quiver/diagnostics/random_model.h"
 
 namespace quiver::cli {
 namespace {
@@ -48,9 +49,17 @@ void run_attention(BenchOptions<diagnostics::AttentionBench>& options) {
   print(options.common, result, format("forward  {}\nbackward {}\n", describe(result["forward"]), describe(result["backward"])));
 }
 
-void run_train(BenchOptions<diagnostics::TrainingBench>& options) {
-  const auto base = options.common.load();
-  const auto result = diagnostics::bench_training(base.lm, options.shape);
+struct TrainOptions : BenchOptions<diagnostics::TrainingBench> {
+  std::string spec;
+};
+
+void run_train(TrainOptions& options) {
+  if (!options.spec.empty() && !options.common.base.empty()) {
+    fail(ErrorKind::kUsage, "--base '{}' and --spec '{}' exclude each other", options.common.base, options.spec);
+  }
+  const auto base = options.spec.empty() ? options.common.load().lm
+                                         : diagnostics::random_model(options.spec, options.common.placement(), options.common.seed);
+  const auto result = diagnostics::bench_training(base, options.shape);
   print(options.common, result,
         format("step {}\n{:.0f} tokens/s, {:.0f} rows/s computed, {:.0f} MiB at the most\n", describe(result),
                number(result, "tokens_per_second"), number(result, "rows_per_second"), result.value("peak_bytes", 0.0) / (1 << 20)));
@@ -88,9 +97,9 @@ void add_attention(CLI::App& bench) {
 }
 
 void add_train(CLI::App& bench) {
-  auto [command, options] =
-      add_verb<BenchOptions<diagnostics::TrainingBench>>(bench, "train", "Optimiser steps on random sequences", Reads::kBase, run_train);
+  auto [command, options] = add_verb<TrainOptions>(bench, "train", "Optimiser steps on random sequences", Reads::kBase, run_train);
   auto& shape = options.shape;
+  command.add_option("--spec", options.spec, "Instead of a base, random weights: a config.json that describes the model");
   add_count(command, "--batch-size", shape.batch_size, "Sequences");
   add_count(command, "--length", shape.length, "Tokens of each");
   command.add_option("--shared", shape.shared, "Tokens that begin all of them")->check(at_least(0));

@@ -150,13 +150,26 @@ json bench_attention(tensor::Placement placement, const AttentionBench& bench) {
   return result;
 }
 
+/// Pairs of a query and a key that it sees, of all layers, in a batch whose sequences share `bench.shared` tokens.
+double attended_pairs(const model::ModelSpec& spec, const TrainingBench& bench) {
+  double pairs = 0;
+  for (const auto& layer : spec.layers) {
+    const auto window = layer.window > 0 ? layer.window : bench.length;
+    double shared = 0, own = 0;
+    for (std::int64_t i = 0; i < bench.length; ++i) (i < bench.shared ? shared : own) += static_cast<double>(std::min(i + 1, window));
+    pairs += shared + own * static_cast<double>(bench.batch_size);
+  }
+  return pairs;
+}
+
 json bench_training(const model::Model& base, const TrainingBench& bench) {
   if (bench.shared >= bench.length || bench.num_targets >= bench.length) {
     fail(ErrorKind::kUsage, "sequences of {} tokens cannot have {} in common and {} labels; expected fewer", bench.length, bench.shared,
          bench.num_targets);
   }
   const auto gemm = bench_gemm(base.placement(), 2048).at("gflops").get<double>();
-  const auto initial = adapters::initial_adapter("bench", {.rank = bench.rank, .target_modules = bench.target_modules}, base.linears(), 42);
+  const auto targets = bench.target_modules.empty() ? model::attention_targets(base.spec()) : bench.target_modules;
+  const auto initial = adapters::initial_adapter("bench", {.rank = bench.rank, .target_modules = targets}, base.linears(), 42);
   train::TrainOptions options{.epochs = bench.steps + 1,
                               .batch_size = bench.batch_size,
                               .share_prefixes = bench.shared > 0,
@@ -180,10 +193,13 @@ json bench_training(const model::Model& base, const TrainingBench& bench) {
                          {"shared", bench.shared},
                          {"labels", bench.num_targets},
                          {"rank", bench.rank},
-                         {"target_modules", bench.target_modules},
+                         {"target_modules", targets},
                          {"checkpoint_activations", bench.checkpoint_activations}}}},
                       seconds, 4 * (body * rows + head * labels));
   compare_with_gemm(result, gemm);
+  const double attention = 14 * attended_pairs(base.spec(), bench) *
+                           static_cast<double>(base.spec().block.attention.num_heads * base.spec().block.attention.head_dim);
+  result["gflops_with_attention"] = result.at("gflops").get<double>() * (1 + attention / (4 * (body * rows + head * labels)));
   result["tokens_per_second"] = tokens / median(seconds);
   result["rows_per_second"] = rows / median(seconds);
   if (const auto peak = peak_memory()) result["peak_bytes"] = *peak;

@@ -32,12 +32,13 @@ struct TrainingBench {
   std::int64_t batch_size = 16, length = 512, shared = 0;
   std::int64_t num_targets = 32;  ///< label tokens of a sequence, its last
   std::int64_t rank = 4;
-  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  std::vector<std::string> target_modules;  ///< none: attention's maps, by the names of the base's family
   bool checkpoint_activations = false;
   std::int64_t steps = 5;  ///< measured, after one that is not
 };
 /// Optimiser steps on one batch. Operations: 4 for each parameter of the blocks' linear maps and row computed, 4 for each of
-/// the head's and label (forward, and backward to the activations). Also "tokens_per_second" of the sequences,
+/// the head's and label (forward, and backward to the activations). "gflops_with_attention" counts 14 H D for each pair of a query and a
+/// key that it sees, too, so that architectures can be compared. Also "tokens_per_second" of the sequences,
 /// "rows_per_second" of what is computed, "peak_bytes" of the process.
 nlohmann::json bench_training(const model::Model& base, const TrainingBench& bench);
 
