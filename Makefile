@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering clean
 
 all: build
@@ -33,6 +33,14 @@ base: build
 ## The main job on real data: a library of adapters, a table of what helps, runs/demo/report.html
 demo: build $(if $(BASE),,base)
 	@scripts/demo.sh $(BUILD)/quiver "$(BASE)"
+
+## A small model of FAMILY (scripts/tiny_base.py lists them), trained for some minutes: runs/tiny/FAMILY, for `make demo BASE=runs/tiny/FAMILY`
+tiny-base: setup-test build base
+	@mkdir -p runs/tiny
+	@$(PYTHON) scripts/tiny_base.py --family $(FAMILY) --output runs/tiny/$(FAMILY)-untrained --quiver $(BUILD)/quiver
+	@$(BUILD)/quiver train --base runs/tiny/$(FAMILY)-untrained --full runs/tiny/$(FAMILY) --data data/train --tasks all \
+	  --max-examples $${EXAMPLES:-24} --epochs 2 --batch-size 16 --lr 1e-3 --force
+	@rm -r runs/tiny/$(FAMILY)-untrained
 
 ## The demo by three seeds, other adapters and other rows with each, into docs/study/demo.md; an hour or less
 demo-seeds: setup-study build $(if $(BASE),,base)

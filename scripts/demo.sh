@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 quiver=$1
 base=${2:-}
-out=${OUT:-runs/demo}
+out=${OUT:-runs/demo${base:+-$(basename "$base" .gguf)}}  # a library is of one base
 mkdir -p "$out"
 
 seed=${SEED:-1}

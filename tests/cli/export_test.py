@@ -1,0 +1,77 @@
+"""`quiver export`: what PEFT and transformers compute with what it wrote."""
+
+import json
+import subprocess
+import unittest
+
+from test_support import PYTHON, ROOT, TINY, Case, main, make_tasks, run
+
+ADAPTER = ROOT / "tests/golden/peft/all-linears"
+
+COMPARE = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, exported, form = sys.argv[1:5]
+options = dict(dtype=torch.float32, attn_implementation="eager")
+tokens = torch.tensor([[3, 10, 20, 31, 7, 54, 200, 9]])
+with torch.no_grad():
+    expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), adapter).eval()(tokens).logits
+    if form == "peft":
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), exported).eval()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(exported, **options)
+    print(((model(tokens).logits - expected).abs().max() / expected.abs().max()).item())
+"""
+
+
+class Export(Case):
+    def export(self, form, *more, adapter=("--adapter", ADAPTER), check=0):
+        other = ["--allow-other-base"] if adapter else []
+        return run("export", "--base", TINY, *adapter, *other, "--format", form, "--output", self.tmp / form, "--json", *more, check=check)
+
+    def difference(self, form):
+        done = subprocess.run([str(PYTHON), "-c", COMPARE, str(TINY), str(ADAPTER), str(self.tmp / form), form], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    def test_transformers_computes_with_a_merged_model_what_peft_computes(self):
+        result = json.loads(self.export("hf", "--type", "f32").stdout)
+        self.assertEqual((result["form"], result["type"]), ("hf", "F32"))
+        self.assertLess(self.difference("hf"), 1e-5)
+        card = (self.tmp / "hf" / "README.md").read_text()
+        self.assertIn("library_name: transformers", card)
+        self.assertIn("base_model:", card)
+
+    def test_peft_computes_the_same_with_an_exported_adapter(self):
+        self.export("peft")
+        self.assertLess(self.difference("peft"), 1e-5)
+
+    def test_a_card_names_tasks_and_losses(self):
+        library = self.tmp / "library"
+        run("train", "--base", TINY, "--data", make_tasks(self.tmp / "train", names=("alpha",)), "--library", library, "--dtype", "float32",
+            "--epochs", 1, "--validate", 4)
+        self.export("peft", adapter=("--library", library, "--method", "oracle=alpha"))
+        card = (self.tmp / "peft" / "README.md").read_text()
+        for line in ('datasets:\n- "alpha"', "metrics:\n- eval_loss\n- train_loss", "model-index:", "type: train_loss", "tags:\n- lora"):
+            self.assertIn(line, card)
+
+    def test_what_is_there_is_kept(self):
+        self.export("hf")
+        self.assertIn("--force", self.export("hf", check=2).stderr)
+        self.export("hf", "--force")
+        (self.tmp / "hf" / "mine.txt").write_text("mine")
+        self.assertIn("mine.txt", self.export("hf", "--force", check=2).stderr)
+        (self.tmp / "peft").mkdir()
+        (self.tmp / "peft" / "mine.txt").write_text("mine")
+        self.assertIn("no adapter folder", self.export("peft", "--force", check=2).stderr)
+
+    def test_what_cannot_be_written_is_refused_before_the_work(self):
+        self.assertIn("give --adapter or --library", self.export("peft", adapter=(), check=2).stderr)
+        self.assertIn("--format 'onnx' is not one of peft, gguf-lora, hf, gguf", self.export("onnx", check=2).stderr)
+        self.assertIn("--type 'q4_0' is not one of", self.export("hf", "--type", "q4_0", check=2).stderr)
+        self.assertIn("safetensors files hold no Q8_0", self.export("hf", "--type", "q8_0", check=2).stderr)
+        self.assertIn("it does not make one adapter", self.export("hf", adapter=("--library", self.tmp, "--method", "arrow"), check=2).stderr)
+
+
+if __name__ == "__main__":
+    main()
