@@ -48,6 +48,22 @@ fs::path path_of(const fs::path& folder, const Piece& piece, std::int64_t number
   return folder / (piece.stem + "-" + padded(number) + "-of-" + padded(piece.count) + std::string(kExtension));
 }
 
+void check_all_exist(const fs::path& path, const Piece& piece) {
+  constexpr int kMostNamed = 6;
+  int missing = 0;
+  std::string names;
+  for (std::int64_t number = 1; number <= piece.count; ++number) {
+    const auto file = path_of(path.parent_path(), piece, number);
+    if (fs::exists(file) || ++missing > kMostNamed) continue;
+    names += format("{}'{}'", names.empty() ? "" : ", ", file.filename().string());
+  }
+  if (missing > kMostNamed) names += format(" and {} more", missing - kMostNamed);
+  if (missing > 0) {
+    fail(ErrorKind::kNotFound, "{}: the model has {} pieces, of which {} are missing beside it: {} (an incomplete download?)",
+         path.string(), piece.count, missing, names);
+  }
+}
+
 /// Refuses a file that does not say that it is the piece that its name says.
 void check_piece(const GgufView& view, const Piece& piece, std::int64_t number) {
   const auto expect = [&](const char* key, std::int64_t expected) {
@@ -71,19 +87,14 @@ GgufModel::GgufModel(const fs::path& path) {
   if (!named || named->count == 1) {
     view_ = GgufView::parse(files_.emplace_back(path).bytes(), path.string());
     if (const auto count = view_.find_int("split.count").value_or(1); count > 1) {
-      fail(ErrorKind::kBadFormat, "{}: is one of {} pieces of a model, by 'split.count', but its name does not end in -00001-of-{}{}.gguf",
-           path.string(), count, std::string(kDigits - std::min(kDigits, std::to_string(count).size()), '0'), count);
+      fail(ErrorKind::kBadFormat,
+           "{}: is one of {} pieces of a model ('split.count'), but its name does not end like those of pieces, -00001-of-00002.gguf; were "
+           "they renamed?",
+           path.string(), count);
     }
     return;
   }
-  std::string missing;
-  for (std::int64_t number = 1; number <= named->count; ++number) {
-    const auto piece_path = path_of(path.parent_path(), *named, number);
-    if (!fs::exists(piece_path)) missing += format("{}'{}'", missing.empty() ? "" : ", ", piece_path.filename().string());
-  }
-  if (!missing.empty()) {
-    fail(ErrorKind::kNotFound, "{}: pieces of the model are missing beside it: {} (an incomplete download?)", path.string(), missing);
-  }
+  check_all_exist(path, *named);
   for (std::int64_t number = 1; number <= named->count; ++number) {
     const auto piece_path = path_of(path.parent_path(), *named, number);
     auto view = GgufView::parse(files_.emplace_back(piece_path).bytes(), piece_path.string());
@@ -96,8 +107,8 @@ GgufModel::GgufModel(const fs::path& path) {
   }
   const auto expected = view_.find_int("split.tensors.count").value_or(static_cast<std::int64_t>(view_.tensors().size()));
   if (std::ssize(view_.tensors()) != expected) {
-    fail(ErrorKind::kBadFormat, "{}: 'split.tensors.count' is {}, but the {} pieces hold {} tensors", view_.origin(), expected, named->count,
-         view_.tensors().size());
+    fail(ErrorKind::kBadFormat, "{}: 'split.tensors.count' is {}, but the {} pieces hold {} tensors", view_.origin(), expected,
+         named->count, view_.tensors().size());
   }
 }
 
