@@ -109,6 +109,9 @@ class GgufView {
 /// True for the types that dequantize() knows: those of GgufType.
 bool can_dequantize(GgufType type);
 
+/// Their names: "F32, F16, ... and IQ4_XS".
+std::string readable_gguf_types();
+
 /// Writes the tensor's values as float32, row-major; `out` must hold exactly its elements (kUsage otherwise).
 /// Throws kUnsupported, naming tensor and type, for a type that can_dequantize() refuses.
 void dequantize(const GgufTensor& tensor, std::span<float> out);

@@ -268,17 +268,6 @@ const TypeRow* find_row(GgufType type) {
   return row == std::end(kTypes) ? nullptr : row;
 }
 
-/// "F32, F16, ... and IQ4_XS".
-std::string readable_types() {
-  std::vector<std::string_view> names;
-  for (const auto& row : kTypes) {
-    if (row.unpack != nullptr) names.push_back(row.name);
-  }
-  std::string text(names.front());
-  for (std::size_t i = 1; i < names.size(); ++i) text += std::string(i + 1 < names.size() ? ", " : " and ") + std::string(names[i]);
-  return text;
-}
-
 }  // namespace
 
 std::optional<BlockLayout> find_block_layout(GgufType type) {
@@ -297,10 +286,20 @@ bool can_dequantize(GgufType type) {
   return row != nullptr && row->unpack != nullptr;
 }
 
+std::string readable_gguf_types() {
+  std::vector<std::string_view> names;
+  for (const auto& row : kTypes) {
+    if (row.unpack != nullptr) names.push_back(row.name);
+  }
+  std::string text(names.front());
+  for (std::size_t i = 1; i < names.size(); ++i) text += std::string(i + 1 < names.size() ? ", " : " and ") + std::string(names[i]);
+  return text;
+}
+
 void dequantize(const GgufTensor& tensor, std::span<float> out) {
   if (!can_dequantize(tensor.type)) {
     fail(ErrorKind::kUnsupported, "tensor '{}' is {}; Quiver reads {} (choose a file quantised so, such as one named Q4_K_M or Q8_0)",
-         tensor.name, gguf_type_name(tensor.type), readable_types());
+         tensor.name, gguf_type_name(tensor.type), readable_gguf_types());
   }
   if (static_cast<std::int64_t>(out.size()) != tensor.num_elements()) {
     fail(ErrorKind::kUsage, "tensor '{}' has {} values, but there is room for {}", tensor.name, tensor.num_elements(), out.size());
@@ -310,7 +309,7 @@ void dequantize(const GgufTensor& tensor, std::span<float> out) {
 
 void dequantize(GgufType type, std::span<const std::byte> data, std::span<float> out) {
   if (!can_dequantize(type)) {
-    fail(ErrorKind::kUnsupported, "cannot read values of type {}; Quiver reads {}", gguf_type_name(type), readable_types());
+    fail(ErrorKind::kUnsupported, "cannot read values of type {}; Quiver reads {}", gguf_type_name(type), readable_gguf_types());
   }
   const auto& [number, name, layout, unpack] = *find_row(type);
   const std::size_t block_values = static_cast<std::size_t>(layout.num_values);
