@@ -231,6 +231,22 @@ std::span<const std::byte> tensor_data(const GgufTensor& tensor, std::uint64_t s
   return size == 0 ? std::span<const std::byte>{} : bytes.subspan(*begin, size);
 }
 
+/// Refuses tensors that share bytes: no writer makes such a file.
+void check_overlaps(std::span<const GgufTensor> tensors, std::span<const std::uint64_t> offsets, std::string_view origin) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!tensors[i].data.empty()) order.push_back(i);
+  }
+  std::ranges::sort(order, {}, [&](std::size_t i) { return offsets[i]; });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const auto before = order[i - 1], after = order[i];
+    if (offsets[after] - offsets[before] < tensors[before].data.size()) {
+      fail(ErrorKind::kBadFormat, "{}: tensor '{}' begins at offset {} of the data, inside tensor '{}' of {} bytes at {}", origin,
+           tensors[after].name, offsets[after], tensors[before].name, tensors[before].data.size(), offsets[before]);
+    }
+  }
+}
+
 }  // namespace
 
 std::int64_t GgufTensor::num_elements() const {
@@ -271,7 +287,17 @@ GgufView GgufView::parse(std::span<const std::byte> bytes, const std::string& or
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     view.tensors_[i].data = tensor_data(view.tensors_[i], start, offsets[i], alignment, bytes, origin);
   }
+  check_overlaps(view.tensors_, offsets, origin);
   return view;
+}
+
+void GgufView::append(const GgufView& other) {
+  for (const GgufTensor& tensor : other.tensors_) {
+    if (!index_.emplace(tensor.name, tensors_.size()).second) {
+      fail(ErrorKind::kBadFormat, "{}: tensor '{}' is in an earlier piece of the model, too", other.origin_, tensor.name);
+    }
+    tensors_.push_back(tensor);
+  }
 }
 
 std::string GgufView::metadata_file() const {

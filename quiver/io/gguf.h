@@ -17,7 +17,23 @@ namespace quiver::io {
 inline constexpr std::uint32_t kMaxGgufDims = 4;
 
 /// ggml's tensor types, with ggml's numbers. A file may hold further ones (gguf_type_name knows them); those that are read have names here.
-enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ8_0 = 8, kBF16 = 30 };
+enum class GgufType : std::uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kBF16 = 30,
+};
 
 /// A quantised row is a sequence of blocks: `num_values` values in `num_bytes` bytes. Plain types have blocks of one.
 struct BlockLayout {
@@ -62,6 +78,8 @@ class GgufView {
   const GgufTensor& at(std::string_view name) const;
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+  /// Adds the tensors of `other`, whose bytes must outlive this view, too. Throws kBadFormat for a name that is there already.
+  void append(const GgufView& other);
   /// The bytes of a GGUF file with the same metadata and no tensors.
   std::string metadata_file() const;
 
@@ -88,8 +106,11 @@ class GgufView {
   std::map<std::string, std::size_t, std::less<>> index_;  ///< name to position in tensors_
 };
 
-/// True for the types that dequantize() knows: F32, F16, BF16, Q4_0, Q4_1, Q8_0.
+/// True for the types that dequantize() knows: those of GgufType.
 bool can_dequantize(GgufType type);
+
+/// Their names: "F32, F16, ... and IQ4_XS".
+std::string readable_gguf_types();
 
 /// Writes the tensor's values as float32, row-major; `out` must hold exactly its elements (kUsage otherwise).
 /// Throws kUnsupported, naming tensor and type, for a type that can_dequantize() refuses.

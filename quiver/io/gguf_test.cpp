@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "quiver/io/file.h"
+#include "quiver/io/gguf_test_support.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/io/test_support.h"
 
@@ -21,35 +22,6 @@ GgufView parse(std::string_view bytes) { return GgufView::parse(std::as_bytes(st
 
 std::string parse_error_of(std::string_view bytes) {
   return error_of([&] { parse(bytes); });
-}
-
-template <typename T>
-std::string raw(T value) {
-  return std::string(reinterpret_cast<const char*>(&value), sizeof(T));
-}
-
-std::string raw_string(std::string_view text) { return raw<std::uint64_t>(text.size()) + std::string(text); }
-
-/// The first bytes of a file, up to its metadata.
-std::string head(std::uint64_t num_tensors, std::uint64_t num_values, std::uint32_t version = 3) {
-  return "GGUF" + raw(version) + raw(num_tensors) + raw(num_values);
-}
-
-std::string tensor_info(std::string_view name, const std::vector<std::uint64_t>& dims, std::uint32_t type, std::uint64_t offset) {
-  std::string info = raw_string(name) + raw(static_cast<std::uint32_t>(dims.size()));
-  for (const auto dim : dims) info += raw(dim);
-  return info + raw(type) + raw(offset);
-}
-
-/// A file of one tensor and `data_bytes` of data.
-std::string file_of(const std::string& info, std::size_t data_bytes) {
-  std::string file = head(1, 0) + info;
-  file.resize((file.size() + 31) / 32 * 32, '\0');
-  return file.append(data_bytes, '\0');
-}
-
-std::string value_of(std::string_view key, std::uint32_t type, const std::string& value) {
-  return head(0, 1) + raw_string(key) + raw(type) + value;
 }
 
 TEST(GgufView, ReadsMetadataOfEveryType) {
@@ -121,13 +93,15 @@ TEST(GgufView, GivesShapesRowsFirst) {
   EXPECT_THAT(error_of([&] { view.at("random.q4_2"); }), AllOf(StartsWith("not found: "), HasSubstr("'random.q4_2'")));
 }
 
+constexpr const char* kBlocks = "tests/golden/gguf/blocks.gguf";
+
 /// Compares with the values that the Python package computed, bit for bit.
-void expect_golden_values(const char* path) {
+void expect_golden_values(const char* path, const char* expected_path = "tests/golden/gguf/every_type.expected.safetensors") {
   const MappedFile file(path);
-  const MappedFile expected_file("tests/golden/gguf/every_type.expected.safetensors");
+  const MappedFile expected_file(expected_path);
   const auto view = GgufView::parse(file.bytes(), path);
   const auto expected = SafetensorsView::parse(expected_file.bytes(), "expected");
-  ASSERT_EQ(view.tensors().size(), expected.entries().size() + 1);  // one is unsupported
+  ASSERT_EQ(view.tensors().size(), expected.entries().size() + 1);  // one is not read
   for (const TensorEntry& entry : expected.entries()) {
     const GgufTensor& tensor = view.at(entry.name);
     EXPECT_EQ(tensor.shape, entry.shape) << entry.name;
@@ -139,6 +113,10 @@ void expect_golden_values(const char* path) {
 }
 
 TEST(Dequantize, MatchesThePythonPackageBitForBit) { expect_golden_values(kGolden); }
+
+TEST(Dequantize, MatchesThePythonPackageOnRandomBlocksBitForBit) {
+  expect_golden_values(kBlocks, "tests/golden/gguf/blocks.expected.safetensors");
+}
 
 TEST(Dequantize, MatchesUnderAnotherAlignment) { expect_golden_values("tests/golden/gguf/alignment_64.gguf"); }
 
@@ -163,13 +141,14 @@ TEST(Dequantize, FollowsTheDefinitionOfEveryHalf) {
 }
 
 TEST(Dequantize, RefusesOtherTypesByName) {
-  const MappedFile file(kGolden);
-  const auto view = GgufView::parse(file.bytes(), "every_type");
-  std::vector<float> values(512);
-  EXPECT_THAT(error_of([&] { dequantize(view.at("unsupported.q6_k"), values); }),
-              StartsWith("unsupported: tensor 'unsupported.q6_k' is Q6_K; Quiver reads F32, F16, BF16, Q4_0, Q4_1 and"));
-  EXPECT_THAT(error_of([&] { dequantize(view.at("unsupported.q6_k").type, view.at("unsupported.q6_k").data, values); }),
-              AllOf(StartsWith("unsupported: "), HasSubstr("Q6_K")));
+  const MappedFile file(kBlocks);
+  const auto view = GgufView::parse(file.bytes(), kBlocks);
+  const auto& tensor = view.at("unsupported.iq2_xxs");
+  std::vector<float> values(256);
+  EXPECT_EQ(error_of([&] { dequantize(tensor, values); }),
+            "unsupported: tensor 'unsupported.iq2_xxs' is IQ2_XXS; Quiver reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, "
+            "Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS (choose a file quantised so, such as one named Q4_K_M or Q8_0)");
+  EXPECT_THAT(error_of([&] { dequantize(tensor.type, tensor.data, values); }), AllOf(StartsWith("unsupported: "), HasSubstr("IQ2_XXS")));
 }
 
 TEST(Dequantize, RefusesTheWrongAmountOfRoom) {
@@ -227,6 +206,11 @@ TEST(GgufView, RefusesBadTensors) {
   EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {33, 2}, 2, 0), 99)),
               HasSubstr("tensor 'w' of type Q4_0 has rows of 33 values, not a multiple of its blocks of 32"));
   EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {2, 32}, 2, 0), 99)), HasSubstr("rows of 2 values"));
+  EXPECT_EQ(parse_error_of(file_of(tensor_info("w", {256, 2}, 12, 0), 288)), "no error");
+  EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {256, 2}, 12, 0), 287)),
+              HasSubstr("tensor 'w' takes 288 bytes at offset 0 of the data, but the file ends 287 bytes after"));
+  EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {128, 2}, 14, 0), 999)),
+              HasSubstr("tensor 'w' of type Q6_K has rows of 128 values, not a multiple of its blocks of 256"));
   EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {1}, 0, 4), 99)),
               HasSubstr("tensor 'w' is at offset 4, which is no multiple of the alignment 32"));
   EXPECT_THAT(parse_error_of(file_of(tensor_info("w", {1}, 0, UINT64_MAX - 31), 99)), HasSubstr("at offset"));
@@ -240,6 +224,16 @@ TEST(GgufView, RefusesBadTensors) {
   EXPECT_THAT(parse_error_of(file_of(tensor_info("\xc0\x80", {1}, 0, 0), 99)), HasSubstr("name is not UTF-8"));
   const std::string one = tensor_info("w", {1}, 0, 0);
   EXPECT_THAT(parse_error_of(head(2, 0) + one + one), HasSubstr("two tensors are called 'w'"));
+}
+
+TEST(GgufView, RefusesTensorsThatOverlap) {
+  const auto message = [](std::uint64_t offset, std::size_t data_bytes) {
+    std::string file = head(2, 0) + tensor_info("late", {32}, 0, offset) + tensor_info("early", {9}, 0, 0);
+    file.resize((file.size() + 31) / 32 * 32, '\0');
+    return parse_error_of(file.append(data_bytes, '\0'));
+  };
+  EXPECT_EQ(message(64, 192), "no error");
+  EXPECT_EQ(message(32, 192), "bad format: a.gguf: tensor 'late' begins at offset 32 of the data, inside tensor 'early' of 36 bytes at 0");
 }
 
 TEST(GgufView, RefusesAFileCutAnywhere) {

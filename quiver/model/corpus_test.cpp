@@ -15,9 +15,7 @@ TEST(GgufConfig, RefusesByName) {
     const io::MappedFile file(std::filesystem::path("fuzz/corpus/gguf_config") / name);
     EXPECT_ERROR(spec_from_gguf(io::GgufView::parse(file.bytes(), name)), kind, part);
   };
-  refuses("shards", ErrorKind::kUnsupported, "shards: is one of 2 parts of a model; join them to one file first");
-  refuses("experts", ErrorKind::kUnsupported, "a mixture of experts is not supported");
-  refuses("yarn", ErrorKind::kUnsupported, "yarn");
+  refuses("experts", ErrorKind::kUnsupported, "llama.expert_count is 8, which is not supported; expected 0");
   refuses("theta", ErrorKind::kBadFormat, "rope theta is nan; expected a positive, finite number");
   refuses("huge", ErrorKind::kBadFormat, "hidden size is 4611686018427387904; expected 1 to");
   refuses("other_architecture", ErrorKind::kUnsupported, "architecture 'mamba' is not supported");

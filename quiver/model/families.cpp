@@ -95,11 +95,13 @@ ModelSpec spec_from_gguf(const io::GgufView& gguf) {
     fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; expected {}", origin, architecture,
          alternatives(&Family::gguf_architecture));
   }
-  if (const auto shards = gguf.find_int("split.count").value_or(1); shards > 1) {
-    fail(ErrorKind::kUnsupported, "{}: is one of {} parts of a model; join them to one file first (llama.cpp's gguf-split does)", origin,
-         shards);
-  }
   auto spec = family->from_gguf(gguf);
+  for (const auto& rope : spec.ropes) {
+    if (family->has_paired_gguf_rows && rope.rotary_dim != spec.block.attention.head_dim) {
+      fail(ErrorKind::kUnsupported, "{}: rotary embedding of a part of a head ({}.rope.dimension_count) is not supported", origin,
+           architecture);
+    }
+  }
   if (const auto* name = gguf.find_string("general.name")) spec.name = *name;
   check(spec, origin);
   return spec;

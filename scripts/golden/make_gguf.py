@@ -1,4 +1,4 @@
-"""Writes tests/golden/gguf: a small GGUF file made by the Python package `gguf`, and its values dequantised by it.
+"""Writes tests/golden/gguf: small GGUF files made by the Python package `gguf`, and their values dequantised by it.
 
     .venv/bin/python scripts/golden/make_gguf.py
 """
@@ -7,12 +7,17 @@ import importlib.metadata
 import pathlib
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
 from safetensors.numpy import save_file
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "gguf"
 SEED = 20240517
 QUANTISED = ("F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
+# Where the scales of a block stand, halves all. Any bytes at all are a block, as long as these are finite.
+SCALES = {
+    "Q5_0": (0,), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
+}  # fmt: skip
 
 
 def write_metadata(writer):
@@ -71,23 +76,51 @@ def write_file(path, alignment=None):
     writer.close()
 
 
-def main():
-    OUT.mkdir(parents=True, exist_ok=True)
-    write_file(OUT / "every_type.gguf")
-    write_file(OUT / "alignment_64.gguf", alignment=64)
+def write_blocks(path):
+    """Four rows of random blocks of each type of SCALES, and a tensor of a type that is not read."""
+    writer = GGUFWriter(path, "llama")
+    rng = np.random.default_rng(SEED + 1)
+    for name, places in SCALES.items():
+        kind = GGMLQuantizationType[name]
+        size = quants.quant_shape_to_byte_shape((4, 256), kind)
+        blocks = rng.integers(0, 256, size, dtype=np.uint8).reshape(-1, GGML_QUANT_SIZES[kind][1])
+        scales = rng.standard_normal((len(blocks), len(places))).astype(np.float16)
+        scales[0] = (-0.0, 6e-8)[: len(places)]  # a negative zero, a subnormal
+        for column, place in enumerate(places):
+            blocks[:, place : place + 2] = scales[:, column : column + 1].copy().view(np.uint8)
+        writer.add_tensor(f"bytes.{name.lower()}", blocks.reshape(size), raw_dtype=kind)
+    kind = GGMLQuantizationType.IQ2_XXS
+    blocks = rng.integers(0, 256, quants.quant_shape_to_byte_shape((1, 256), kind), dtype=np.uint8)
+    writer.add_tensor("unsupported.iq2_xxs", blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def save_expected(name):
     expected = {}
-    for tensor in GGUFReader(OUT / "every_type.gguf").tensors:
+    for tensor in GGUFReader(OUT / f"{name}.gguf").tensors:
         if tensor.name.startswith("unsupported"):
             continue
         values = quants.dequantize(np.asarray(tensor.data), tensor.tensor_type)
         shape = [int(dim) for dim in reversed(tensor.shape)]
         expected[tensor.name] = np.ascontiguousarray(values, dtype=np.float32).reshape(shape)
-    save_file(expected, OUT / "every_type.expected.safetensors")
+    save_file(expected, OUT / f"{name}.expected.safetensors")
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_file(OUT / "every_type.gguf")
+    write_file(OUT / "alignment_64.gguf", alignment=64)
+    save_expected("every_type")
+    write_blocks(OUT / "blocks.gguf")
+    save_expected("blocks")
 
     (OUT / "README.md").write_text(
         "`every_type.gguf` was written by the Python package `gguf`, and `every_type.expected.safetensors` holds its\n"
         "tensors as that package dequantises them, to be matched bit for bit. `alignment_64.gguf` is the same with\n"
-        "another alignment.\n\n"
+        "another alignment. `blocks.gguf` holds random blocks of the types that the others lack.\n\n"
         f"Made by `scripts/golden/make_gguf.py` with gguf {importlib.metadata.version('gguf')}, "
         f"numpy {np.__version__}, seed {SEED}.\n"
     )

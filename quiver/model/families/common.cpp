@@ -191,42 +191,6 @@ void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& 
   for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = is_sliding[i] ? window : 0;
 }
 
-ModelSpec common_from_gguf(const io::GgufView& gguf, const std::string& prefix, const char* family) {
-  const auto key = [&](const char* name) { return prefix + "." + name; };
-  const auto& origin = gguf.origin();
-  ModelSpec spec;
-  spec.family = family;
-  auto& attention = spec.block.attention;
-  spec.hidden_size = gguf.require_int(key("embedding_length"));
-  spec.layers = equal_layers(gguf.require_int(key("block_count")), origin);
-  attention.num_heads = gguf.require_int(key("attention.head_count"));
-  attention.num_kv_heads = gguf.find_int(key("attention.head_count_kv")).value_or(attention.num_heads);
-  attention.head_dim =
-      gguf.find_int(key("attention.key_length")).value_or(attention.num_heads > 0 ? spec.hidden_size / attention.num_heads : 0);
-  spec.block.mlp.intermediate_size = gguf.require_int(key("feed_forward_length"));
-  spec.max_positions = gguf.require_int(key("context_length"));
-  spec.block.norm.epsilon = gguf.require_float(key("attention.layer_norm_rms_epsilon"));
-  RopeSpec rope;
-  rope.theta = gguf.find_float(key("rope.freq_base")).value_or(10000.0);
-  rope.rotary_dim = attention.head_dim;
-  refuse(gguf.find_int(key("expert_count")).value_or(0) > 0, origin, "a mixture of experts");
-  refuse(gguf.find_int(key("rope.dimension_count")).value_or(attention.head_dim) != attention.head_dim, origin,
-         "rotary embedding of a part of a head (" + key("rope.dimension_count") + ")");
-  refuse(gguf.find("rope_freqs.weight") != nullptr, origin, "rope scaling by the tensor 'rope_freqs.weight'");
-  const auto* scaling = gguf.find_string(key("rope.scaling.type"));
-  if (scaling != nullptr && *scaling == "linear") {
-    rope.type = RopeSpec::Type::kLinear;
-    rope.factor = gguf.require_float(key("rope.scaling.factor"));
-  } else if (scaling != nullptr && *scaling != "none") {
-    fail(ErrorKind::kUnsupported, "{}: rope scaling '{}' is not supported; expected none or linear", origin, *scaling);
-  }
-  spec.ropes = {rope};
-  spec.tie_word_embeddings = gguf.find("output.weight") == nullptr;
-  const auto& embedding = gguf.at("token_embd.weight");
-  spec.vocab_size = embedding.shape.size() == 2 ? embedding.shape[0] : 0;
-  return spec;
-}
-
 namespace {
 
 /// Empty for kDefault.

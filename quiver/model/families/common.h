@@ -76,8 +76,6 @@ std::optional<std::vector<bool>> sliding_layers(const Config& config, std::int64
 /// Gives the layers that are true in `is_sliding` the window.
 void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& is_sliding);
 
-/// Sizes and rotary positions from the keys "<prefix>.embedding_length" and so on. Refuses mixtures of experts.
-ModelSpec common_from_gguf(const io::GgufView& gguf, const std::string& prefix, const char* family);
 /// The configuration that common_from_json reads back.
 nlohmann::json common_to_json(const ModelSpec& spec, const char* model_type, const char* architecture);
 

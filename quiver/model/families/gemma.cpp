@@ -4,11 +4,22 @@
 
 #include "quiver/io/json.h"
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
 
 using nlohmann::json;
+
+double gemma_embedding_scale(const ModelSpec& spec) { return std::sqrt(static_cast<double>(spec.hidden_size)); }
+
+/// What no configuration says of Gemma 2 and 3.
+void set_gemma_later(ModelSpec& spec) {
+  spec.block.places = NormPlaces::kBeforeAndAfter;
+  spec.names.attention_post_norm = "post_attention_layernorm";
+  spec.names.mlp_norm = "pre_feedforward_layernorm";
+  spec.names.mlp_post_norm = "post_feedforward_layernorm";
+}
 
 ModelSpec gemma_common(const Config& config, Defaults defaults) {
   config.refuse_switches({"use_bidirectional_attention"});
@@ -18,7 +29,7 @@ ModelSpec gemma_common(const Config& config, Defaults defaults) {
   auto spec = common_from_json(config, defaults);
   spec.block.norm.offset = 1;
   spec.block.mlp.has_bias = false;
-  spec.edges.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
+  spec.edges.embedding_scale = gemma_embedding_scale(spec);
   return spec;
 }
 
@@ -31,12 +42,9 @@ ModelSpec gemma_from_json(const json& values, const std::string& origin) {
 /// What Gemma 2 and 3 share: norms on both sides of the branches, the scale of scores, caps and windows.
 ModelSpec gemma_later(const Config& config, const Defaults& defaults, double logit_cap, std::int64_t pattern) {
   auto spec = gemma_common(config, defaults);
-  spec.block.places = NormPlaces::kBeforeAndAfter;
+  set_gemma_later(spec);
   spec.block.attention.scale = 1 / std::sqrt(config.number("query_pre_attn_scalar", 256));
   spec.edges.logit_cap = config.has("final_logit_softcapping") ? config.number("final_logit_softcapping", 0) : logit_cap;
-  spec.names.attention_post_norm = "post_attention_layernorm";
-  spec.names.mlp_norm = "pre_feedforward_layernorm";
-  spec.names.mlp_post_norm = "post_feedforward_layernorm";
   std::vector<bool> is_sliding;  // all but every `pattern`-th
   refuse(pattern < 1, config.origin(), "a sliding_window_pattern below 1");
   for (std::int64_t i = 0; i < spec.num_layers(); ++i) is_sliding.push_back((i + 1) % pattern != 0);
@@ -53,7 +61,12 @@ ModelSpec gemma2_from_json(const json& values, const std::string& origin) {
   return spec;
 }
 
-/// Layers without a window have a rotation of their own. transformers reads no attn_logit_softcapping here.
+/// Layers without a window have a rotation of their own, the first.
+void set_gemma3_ropes(ModelSpec& spec) {
+  for (auto& layer : spec.layers) layer.rope = layer.window > 0 ? 1 : 0;
+}
+
+/// transformers reads no attn_logit_softcapping here.
 ModelSpec gemma3_from_json(const json& values, const std::string& origin) {
   auto plain = values;
   const auto ropes = values.value("rope_parameters", json());
@@ -70,14 +83,59 @@ ModelSpec gemma3_from_json(const json& values, const std::string& origin) {
     return rope_from_json(without_ropes, given, {.head_dim = spec.block.attention.head_dim, .max_positions = spec.max_positions});
   };
   spec.ropes = {rope("full_attention", "rope_scaling", "rope_theta", 1e6), rope("sliding_attention", nullptr, "rope_local_base_freq", 1e4)};
-  for (auto& layer : spec.layers) layer.rope = layer.window > 0 ? 1 : 0;
+  set_gemma3_ropes(spec);
+  return spec;
+}
+
+/// Norm weights in GGUF files have the 1 in them.
+ModelSpec gemma_common_from_gguf(const GgufConfig& config, const char* family) {
+  auto spec = common_from_gguf(config, family);
+  spec.block.mlp.activation = backend::Activation::kGeluTanh;
+  spec.edges.embedding_scale = gemma_embedding_scale(spec);
+  return spec;
+}
+
+ModelSpec gemma_from_gguf(const io::GgufView& gguf) { return gemma_common_from_gguf(GgufConfig(gguf), "gemma"); }
+
+/// A file has no query_pre_attn_scalar. It is the head size in all models but the one of `wide_layers` layers, where it is the share of a
+/// head.
+ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, std::int64_t wide_layers) {
+  auto spec = gemma_common_from_gguf(config, family);
+  set_gemma_later(spec);
+  auto& attention = spec.block.attention;
+  if (!attention.scale && spec.num_layers() == wide_layers && attention.num_heads > 0) {
+    attention.scale = 1 / std::sqrt(static_cast<double>(spec.hidden_size / attention.num_heads));
+  }
+  return spec;
+}
+
+ModelSpec gemma2_from_gguf(const io::GgufView& gguf) {
+  const GgufConfig config(gguf);
+  auto spec = gemma_later_from_gguf(config, "gemma2", 46);
+  spec.block.attention.cap = config.number("attn_logit_softcapping", 50);
+  spec.edges.logit_cap = config.number("final_logit_softcapping", 30);
+  set_windows(spec, config.count("attention.sliding_window", 4096), sliding_layers_of_gguf(config, spec.num_layers(), 2));
+  return spec;
+}
+
+ModelSpec gemma3_from_gguf(const io::GgufView& gguf) {
+  const GgufConfig config(gguf);
+  auto spec = gemma_later_from_gguf(config, "gemma3_text", 62);
+  spec.block.attention.qk_norm = QkNorm::kHead;
+  spec.edges.logit_cap = config.number("final_logit_softcapping", 0);
+  set_windows(spec, config.count("attention.sliding_window", 0), sliding_layers_of_gguf(config, spec.num_layers(), 6));
+  RopeSpec local;
+  local.theta = config.number("rope.freq_base_swa", 10000);
+  local.rotary_dim = spec.ropes.front().rotary_dim;
+  spec.ropes.push_back(local);
+  set_gemma3_ropes(spec);
   return spec;
 }
 
 }  // namespace
 
-Family gemma() { return {"gemma", nullptr, gemma_from_json}; }
-Family gemma2() { return {"gemma2", nullptr, gemma2_from_json}; }
-Family gemma3_text() { return {"gemma3_text", nullptr, gemma3_from_json}; }
+Family gemma() { return {"gemma", "gemma", gemma_from_json, gemma_from_gguf}; }
+Family gemma2() { return {"gemma2", "gemma2", gemma2_from_json, gemma2_from_gguf}; }
+Family gemma3_text() { return {"gemma3_text", "gemma3", gemma3_from_json, gemma3_from_gguf}; }
 
 }  // namespace quiver::model

@@ -4,6 +4,7 @@
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -24,16 +25,9 @@ json gpt_renamed(const json& values, std::initializer_list<std::pair<const char*
   return renamed;
 }
 
-ModelSpec gpt_common(const Config& config, const char* family, std::int64_t max_positions) {
-  auto spec = common_from_json(config, {.family = family,
-                                        .epsilon = 1e-5,
-                                        .epsilon_key = "layer_norm_epsilon",
-                                        .max_positions = max_positions,
-                                        .activation = "gelu_new",
-                                        .activation_key = "activation_function",
-                                        .is_tied = true});
+/// What no configuration says.
+void set_gpt(ModelSpec& spec) {
   spec.block.norm.kind = NormSpec::Kind::kLayer;
-  spec.block.attention.has_output_bias = spec.block.mlp.has_bias = true;
   spec.block.mlp.is_gated = false;
   spec.edges.has_positions = true;
   spec.ropes.clear();
@@ -47,6 +41,24 @@ ModelSpec gpt_common(const Config& config, const char* family, std::int64_t max_
   spec.names.mlp_norm = "ln_2";
   spec.names.up = "mlp.c_fc";
   spec.names.down = "mlp.c_proj";
+}
+
+void set_gpt2(ModelSpec& spec) {
+  spec.block.attention.rows = QkvRows::kStacked;
+  spec.names.qkv = "attn.c_attn";
+  spec.names.output = "attn.c_proj";
+}
+
+ModelSpec gpt_common(const Config& config, const char* family, std::int64_t max_positions) {
+  auto spec = common_from_json(config, {.family = family,
+                                        .epsilon = 1e-5,
+                                        .epsilon_key = "layer_norm_epsilon",
+                                        .max_positions = max_positions,
+                                        .activation = "gelu_new",
+                                        .activation_key = "activation_function",
+                                        .is_tied = true});
+  spec.block.attention.has_output_bias = spec.block.mlp.has_bias = true;
+  set_gpt(spec);
   return spec;
 }
 
@@ -59,11 +71,17 @@ ModelSpec gpt2_from_json(const json& values, const std::string& origin) {
   const Config config(renamed, origin);
   config.refuse_switches({"scale_attn_by_inverse_layer_idx", "add_cross_attention"});
   auto spec = gpt_common(config, "gpt2", 1024);
-  spec.block.attention.rows = QkvRows::kStacked;
   spec.block.attention.has_qkv_bias = true;
   if (!config.flag("scale_attn_weights", true)) spec.block.attention.scale = 1;
-  spec.names.qkv = "attn.c_attn";
-  spec.names.output = "attn.c_proj";
+  set_gpt2(spec);
+  return spec;
+}
+
+ModelSpec gpt2_from_gguf(const io::GgufView& gguf) {
+  auto spec = common_from_gguf(GgufConfig(gguf), "gpt2", NormSpec::Kind::kLayer);
+  spec.block.mlp.activation = backend::Activation::kGeluTanh;
+  set_gpt(spec);
+  set_gpt2(spec);
   return spec;
 }
 
@@ -108,7 +126,13 @@ ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
 
 }  // namespace
 
-Family gpt2() { return {.model_type = "gpt2", .from_json = gpt2_from_json, .has_transposed_weights = true}; }
-Family gpt_neo() { return {"gpt_neo", nullptr, gpt_neo_from_json}; }
+Family gpt2() {
+  return {.model_type = "gpt2",
+          .gguf_architecture = "gpt2",
+          .from_json = gpt2_from_json,
+          .from_gguf = gpt2_from_gguf,
+          .has_transposed_weights = true};
+}
+Family gpt_neo() { return {.model_type = "gpt_neo", .from_json = gpt_neo_from_json}; }  // llama.cpp has no such architecture
 
 }  // namespace quiver::model

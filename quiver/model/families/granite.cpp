@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -16,8 +17,25 @@ ModelSpec granite_from_json(const nlohmann::json& values, const std::string& ori
   return spec;
 }
 
+ModelSpec granite_from_gguf(const io::GgufView& gguf) {
+  const GgufConfig config(gguf);
+  config.expect_flag("rope.scaling.finetuned", true);  // else nothing is rotated
+  refuse(gguf.metadata().contains(config.key("deepstack_mapping")), gguf.origin(), config.key("deepstack_mapping"));
+  auto spec = common_from_gguf(config, "granite");
+  spec.block.residual_scale = config.number("residual_scale", 1);
+  spec.edges.embedding_scale = config.number("embedding_scale", 1);
+  spec.edges.logit_divisor = config.number("logit_scale", 1);
+  return spec;
+}
+
 }  // namespace
 
-Family granite() { return {"granite", nullptr, granite_from_json}; }
+Family granite() {
+  return {.model_type = "granite",
+          .gguf_architecture = "granite",
+          .from_json = granite_from_json,
+          .from_gguf = granite_from_gguf,
+          .has_paired_gguf_rows = true};
+}
 
 }  // namespace quiver::model

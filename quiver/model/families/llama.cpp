@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -12,7 +13,8 @@ ModelSpec llama_from_json(const json& values, const std::string& origin) {
   return common_from_json(Config(values, origin), {.family = "llama"});
 }
 
-ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(gguf, "llama", "llama"); }
+/// Also of Mistral's files, which do not tell that they are.
+ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(GgufConfig(gguf), "llama"); }
 
 json llama_to_json(const ModelSpec& spec) {
   auto config = common_to_json(spec, "llama", "LlamaForCausalLM");
@@ -33,7 +35,14 @@ ModelSpec mistral_from_json(const json& values, const std::string& origin) {
 
 }  // namespace
 
-Family llama() { return {"llama", "llama", llama_from_json, llama_from_gguf, llama_to_json, /*has_paired_gguf_rows=*/true}; }
-Family mistral() { return {"mistral", nullptr, mistral_from_json}; }
+Family llama() {
+  return {.model_type = "llama",
+          .gguf_architecture = "llama",
+          .from_json = llama_from_json,
+          .from_gguf = llama_from_gguf,
+          .to_json = llama_to_json,
+          .has_paired_gguf_rows = true};
+}
+Family mistral() { return {.model_type = "mistral", .from_json = mistral_from_json}; }
 
 }  // namespace quiver::model

@@ -2,23 +2,37 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
 
-ModelSpec olmo2_from_json(const nlohmann::json& values, const std::string& origin) {
-  auto spec = common_from_json(Config(values, origin), {.family = "olmo2", .epsilon = 1e-5});
+/// What no configuration says.
+void set_olmo2(ModelSpec& spec) {
   spec.block.places = NormPlaces::kAfter;
   spec.block.attention.qk_norm = QkNorm::kWidth;
-  spec.block.mlp.has_bias = false;
   spec.names.attention_norm = spec.names.mlp_norm = nullptr;
   spec.names.attention_post_norm = "post_attention_layernorm";
   spec.names.mlp_post_norm = "post_feedforward_layernorm";
+}
+
+ModelSpec olmo2_from_json(const nlohmann::json& values, const std::string& origin) {
+  auto spec = common_from_json(Config(values, origin), {.family = "olmo2", .epsilon = 1e-5});
+  spec.block.mlp.has_bias = false;
+  set_olmo2(spec);
+  return spec;
+}
+
+ModelSpec olmo2_from_gguf(const io::GgufView& gguf) {
+  const GgufConfig config(gguf);
+  config.expect_count("attention.sliding_window", 0);  // OLMo 3 has windows, and rotates differently in their layers
+  auto spec = common_from_gguf(config, "olmo2");
+  set_olmo2(spec);
   return spec;
 }
 
 }  // namespace
 
-Family olmo2() { return {"olmo2", nullptr, olmo2_from_json}; }
+Family olmo2() { return {"olmo2", "olmo2", olmo2_from_json, olmo2_from_gguf}; }
 
 }  // namespace quiver::model

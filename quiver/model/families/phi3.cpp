@@ -2,11 +2,18 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
 
 using nlohmann::json;
+
+/// What no configuration says.
+void set_phi3(ModelSpec& spec) {
+  spec.block.attention.rows = QkvRows::kStacked;
+  spec.block.mlp.is_fused = true;
+}
 
 ModelSpec phi3_from_json(const json& values, const std::string& origin) {
   // "su" and "yarn" are older names of longrope here, and the original context stands outside of the rope object.
@@ -21,15 +28,21 @@ ModelSpec phi3_from_json(const json& values, const std::string& origin) {
   }
   const Config config(changed, origin);
   auto spec = common_from_json(config, {.family = "phi3", .epsilon = 1e-5, .max_positions = 4096, .rotary_fraction = 1});
-  spec.block.attention.rows = QkvRows::kStacked;
+  set_phi3(spec);
   spec.block.attention.has_qkv_bias = spec.block.attention.has_output_bias = spec.block.mlp.has_bias = false;
-  spec.block.mlp.is_fused = true;
   set_windows(spec, config.count("sliding_window", 0), std::vector<bool>(spec.layers.size(), true));
+  return spec;
+}
+
+/// The window of a file counts, as in transformers. llama.cpp leaves it out.
+ModelSpec phi3_from_gguf(const io::GgufView& gguf) {
+  auto spec = common_from_gguf(GgufConfig(gguf), "phi3");
+  set_phi3(spec);
   return spec;
 }
 
 }  // namespace
 
-Family phi3() { return {"phi3", nullptr, phi3_from_json}; }
+Family phi3() { return {"phi3", "phi3", phi3_from_json, phi3_from_gguf}; }
 
 }  // namespace quiver::model

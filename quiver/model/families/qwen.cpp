@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -35,9 +36,17 @@ ModelSpec qwen3_from_json(const json& values, const std::string& origin) {
   return spec;
 }
 
+ModelSpec qwen2_from_gguf(const io::GgufView& gguf) { return common_from_gguf(GgufConfig(gguf), "qwen2"); }
+
+ModelSpec qwen3_from_gguf(const io::GgufView& gguf) {
+  auto spec = common_from_gguf(GgufConfig(gguf), "qwen3");
+  spec.block.attention.qk_norm = QkNorm::kHead;
+  return spec;
+}
+
 }  // namespace
 
-Family qwen2() { return {"qwen2", nullptr, qwen2_from_json}; }
-Family qwen3() { return {"qwen3", nullptr, qwen3_from_json}; }
+Family qwen2() { return {"qwen2", "qwen2", qwen2_from_json, qwen2_from_gguf}; }
+Family qwen3() { return {"qwen3", "qwen3", qwen3_from_json, qwen3_from_gguf}; }
 
 }  // namespace quiver::model

@@ -3,6 +3,7 @@
 
 #include "quiver/io/json.h"
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -38,8 +39,21 @@ ModelSpec smollm3_from_json(const json& values, const std::string& origin) {
   return spec;
 }
 
+/// A file does not say which layers rotate: all but every fourth.
+ModelSpec smollm3_from_gguf(const io::GgufView& gguf) {
+  auto spec = common_from_gguf(GgufConfig(gguf), "smollm3");
+  for (std::size_t i = 3; i < spec.layers.size(); i += 4) spec.layers[i].rope = kNoRope;
+  return spec;
+}
+
 }  // namespace
 
-Family smollm3() { return {"smollm3", nullptr, smollm3_from_json}; }
+Family smollm3() {
+  return {.model_type = "smollm3",
+          .gguf_architecture = "smollm3",
+          .from_json = smollm3_from_json,
+          .from_gguf = smollm3_from_gguf,
+          .has_paired_gguf_rows = true};
+}
 
 }  // namespace quiver::model

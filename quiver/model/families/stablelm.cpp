@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "quiver/model/families/common.h"
+#include "quiver/model/families/gguf.h"
 
 namespace quiver::model {
 namespace {
@@ -22,8 +23,17 @@ ModelSpec stablelm_from_json(const nlohmann::json& values, const std::string& or
   return spec;
 }
 
+/// Whether the branches stand side by side is told by the norm of the MLP, which these models lack.
+ModelSpec stablelm_from_gguf(const io::GgufView& gguf) {
+  const GgufConfig config(gguf);
+  config.refuse_in_block("attn_q_norm");
+  auto spec = common_from_gguf(config, "stablelm", NormSpec::Kind::kLayer);
+  if (!config.has_tensor("blk.0.ffn_norm.weight")) spec.block.topology = Topology::kParallelShared;
+  return spec;
+}
+
 }  // namespace
 
-Family stablelm() { return {"stablelm", nullptr, stablelm_from_json}; }
+Family stablelm() { return {"stablelm", "stablelm", stablelm_from_json, stablelm_from_gguf}; }
 
 }  // namespace quiver::model
