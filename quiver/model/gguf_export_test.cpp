@@ -1,0 +1,85 @@
+// Models written as GGUF files and read again.
+#include "quiver/model/gguf_export.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+
+#include "quiver/model/decoder.h"
+#include "quiver/model/families.h"
+#include "quiver/model/test_support.h"
+#include "quiver/testing/message_of.h"
+
+namespace quiver::model {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+const fs::path kFamilies = "tests/golden/families";
+
+/// Model::weights() without the prefix.
+tensor::TensorMap by_path(const Model& model) {
+  tensor::TensorMap weights;
+  const std::string prefix = model.spec().names.prefix;
+  for (const auto& [name, weight] : model.weights()) {
+    const bool is_head = name.starts_with(model.spec().names.head);
+    weights.emplace(is_head ? name : name.substr(prefix.size()), weight);
+  }
+  return weights;
+}
+
+torch::Tensor exported_logits(const Model& model) {
+  forest::TokenForest forest;
+  forest.add_segment(forest::kNoParent, std::vector<std::int32_t>{5, 17, 3, 88, 41, 41, 9, 60, 2, 71, 33, 8});
+  const torch::NoGradGuard no_grad;
+  return model.head().logits(hidden_of_all(model, forest_rows(forest)));
+}
+
+std::vector<std::string> exported_cases() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kFamilies)) {
+    const auto name = entry.path().filename().string();
+    // GPT-Neo is not known to llama.cpp, and a file does not tell which layers of SmolLM3 rotate.
+    if (fs::exists(entry.path() / "config.json") && !name.starts_with("gpt_neo-") && name != "gpt_neo" && name != "smollm3-window") {
+      names.push_back(name);
+    }
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+class GgufExport : public ::testing::TestWithParam<std::string> {
+ protected:
+  ~GgufExport() override { fs::remove(file_); }
+  Model written(const Model& model, io::GgufType type) const {
+    io::write_gguf(file_, gguf_description(model.spec()), gguf_tensors(model.spec(), by_path(model), type));
+    return load_model(file_, {torch::kCPU, torch::kDouble});
+  }
+  const fs::path file_ = fs::path(::testing::TempDir()) / ("quiver-export-" + GetParam() + ".gguf");
+};
+
+TEST_P(GgufExport, IsReadAsTheModelThatItWas) {
+  const auto model = load_model(kFamilies / GetParam(), {torch::kCPU, torch::kDouble});
+  const auto expected = exported_logits(model), found = exported_logits(written(model, io::GgufType::kF32));
+  // Epsilons, scales and thetas are float32 in a file.
+  EXPECT_LT(((found - expected).abs().max() / expected.abs().max()).item<double>(), 2e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, GgufExport, ::testing::ValuesIn(exported_cases()), [](const auto& param) {
+  auto name = param.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
+
+TEST(GgufExportErrors, SayWhatAFileCannotHold) {
+  const auto spec_of = [](const char* name) { return load_model(kFamilies / name, {torch::kCPU, torch::kFloat}).spec(); };
+  EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("gpt_neo")); }),
+              HasSubstr("no architecture for models of family 'gpt_neo'"));
+  EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("smollm3-window")); }), HasSubstr("does not tell which layers rotate"));
+}
+
+}  // namespace
+}  // namespace quiver::model
