@@ -166,17 +166,16 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions
   const TokenizerCore& core = *parts_->core;
   std::string storage;
   if (!is_valid_utf8(text)) text = storage = replace_invalid_utf8(text);
-  const auto start = options.is_continuation ? TextPlace::kContinued : TextPlace::kStart;
   std::vector<std::int32_t> ids;
   ids.reserve(text.size() / 3 + 4);
   if (!options.add_special_tokens) {
-    encode_segments(core, text, start, ids);
+    encode_segments(core, text, options.place, ids);
     check_rows(*parts_, ids);
     return ids;
   }
   for (const TemplateItem& item : core.post_processor) {
     if (item.is_text) {
-      encode_segments(core, text, start, ids);
+      encode_segments(core, text, options.place, ids);
     } else {
       ids.insert(ids.end(), item.ids.begin(), item.ids.end());
     }

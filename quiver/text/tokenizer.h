@@ -23,8 +23,9 @@ struct EncodeOptions {
   /// Applies the template of the post-processor (for example a BOS token in front), as Python's
   /// `encode(text, add_special_tokens=True)` does. Off by default: prompts say themselves what they need.
   bool add_special_tokens = false;
-  /// The text goes on from text that was encoded before. Tokenizers of SentencePiece's kind put a space before a text; not here.
-  bool is_continuation = false;
+  /// What stands before the text, which is encoded alone. Tokenizers of SentencePiece's kind put a space before a text, but not before
+  /// one that goes on.
+  TextPlace place = TextPlace::kStart;
 };
 
 struct TokenizerParts;
