@@ -6,7 +6,7 @@ PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
 .PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
-  asan-kernels kernel-fuzz tsan format layering clean
+  asan-kernels kernel-fuzz tsan format layering tokenizer-long clean
 
 all: build
 
@@ -62,6 +62,10 @@ test: setup-test configure
 	@rm -rf $(BUILD)/test-results
 	@cd $(BUILD) && ctest --output-on-failure
 	@scripts/skipped_tests.py $(BUILD)/test-results
+
+## A million texts by every real vocabulary, and as many lists of ids; an hour
+tokenizer-long: setup-test build
+	@$(PYTHON) scripts/check_tokenizer.py --program $(BUILD)/quiver --random 1000000 --vocabularies
 
 ## Formatting, layers, clang-tidy, every source compiled alone; minutes, a changed source alone the next time
 lint: setup-test

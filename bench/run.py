@@ -10,6 +10,7 @@ Parts, all of them or those named by --only:
   memory     the most memory that a process holds which trains on batches of 16 x 512 random tokens, and its seconds a step
   start      from the command to the first step, between two tasks, and 96 adapters in one process against 96 processes
   scoring    the multiple-choice sets, requests per second, start and loading left out on both sides
+  tokens     encoding the data pack's training texts by SmolLM2's vocabulary and by two of SentencePiece's kind, one thread, loading left out
   busy       training, scoring, evaluation and decoding, alone, beside a busy process per core, and as three copies at once
 
 Peers run as people use them, and with the head at label positions only, the one large saving a careful user could add
@@ -30,7 +31,7 @@ ALL_TASKS = sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "dat
 TASKS = ALL_TASKS[::12]  # eight of the 96 by name, whatever their length
 # SmolLM2-135M's linear maps. Forward of all rows, backward to the activations: two products of the frozen weights each.
 BODY_PARAMETERS = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536)
-PARTS = ("training", "float32", "memory", "start", "scoring", "busy")
+PARTS = ("training", "float32", "memory", "start", "scoring", "tokens", "busy")
 
 
 def call(command):
@@ -140,6 +141,40 @@ class Bench:
                                   *more])["requests_per_second"]
         return figures
 
+    def vocabularies(self):
+        """name -> file, those that scripts/setup.sh --test could fetch."""
+        folder = pathlib.Path(self.base).parent
+        files = {"smollm2": pathlib.Path(self.base), "mistral": folder / "vocabularies/llama2/tokenizer.json",
+                 "gemma3": folder / "vocabularies/gemma3/tokenizer.json"}
+        return {name: file for name, file in files.items() if file.exists()}
+
+    def texts(self):
+        """The strings of the training files' first rows, a JSON string each."""
+        for task in ALL_TASKS:
+            text = subprocess.run(["zstd", "-dc", str(ROOT / f"data/train/{task}.jsonl.zst")], capture_output=True, text=True, check=True).stdout
+            for line in text.splitlines()[:60]:
+                yield from (json.dumps(value) + "\n" for value in json.loads(line).values() if isinstance(value, str))
+
+    def tokens(self):
+        lines = list(self.texts())
+        megabytes = sum(len(json.loads(line).encode()) for line in lines) / 1e6
+
+        def seconds(file, some):
+            started = time.monotonic()
+            subprocess.run([str(self.options.quiver), "tokenize", "--base", str(file), "--json-lines"], input="".join(some).encode(),
+                           check=True, capture_output=True)
+            return time.monotonic() - started
+
+        figures = {}
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.writelines(lines)
+            file.flush()
+            for name, path in self.vocabularies().items():
+                # Quiver's time has reading and writing JSON in it, the peer's has not.
+                figures[f"{name}_quiver"] = megabytes / (seconds(path, lines) - seconds(path, lines[:1]))
+                figures[f"{name}_tokenizers"] = call([self.options.python, ROOT / "bench/peers/tokenizers_encode.py", "--tokenizer", path,
+                                                      "--texts", file.name])["megabytes_per_second"]
+        return figures
 
     def busy_jobs(self, folder):
         """name -> command, each some seconds long alone; `{copy}` in a path is replaced by the copy's number."""
@@ -215,6 +250,15 @@ def show_start(f):
     print(f"{'  96 adapters, 96 processes':62} {f['many_processes']:8.1f} {f['many_processes'] / f['one_process']:9.1f}x")
 
 
+def show_tokens(f):
+    for name, title in (("smollm2", "SmolLM2, bytes"), ("mistral", "Mistral, SentencePiece"), ("gemma3", "Gemma 3, SentencePiece")):
+        if f"{name}_quiver" not in f:
+            print(f"encoding, {title}: not measured, its vocabulary was not fetched")
+            continue
+        show(f"encoding, {title}, one thread", "MB/s", [("Quiver", f[f"{name}_quiver"], False), ("tokenizers", f[f"{name}_tokenizers"], True)],
+             f[f"{name}_quiver"])
+
+
 def show_busy(f, threads):
     print(f"{'on a busy machine':40} {'alone, s':>9} {f'beside {threads} busy':>15} {'three copies':>15}")
     for name in ("training", "scoring", "evaluation", "decoding"):
@@ -261,6 +305,8 @@ def main():
         show(f"scoring multiple choice in {bench.dtype}", "requests/s", [
             ("Quiver", f["quiver"], False), ("transformers, batches of 16", f["transformers"], True),
             ("transformers, head at continuations only", f["transformers_label_head"], True)], f["quiver"])
+    if "tokens" in medians:
+        show_tokens(medians["tokens"])
     if "busy" in medians:
         show_busy(medians["busy"], options.threads)
 

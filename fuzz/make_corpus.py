@@ -153,6 +153,81 @@ def tokenizer_paths_seeds():
     yield "ignore_merges", case(4, 2, chain, b"\0" * 8)
 
 
+def marked(text=b"", **changes):
+    """A tokenizer.json of SentencePiece's kind with few bytes to fall back to, members changed or added, a zero byte, and a text."""
+    tokens = ["<unk>", "<0xC3>", "<0xA9>", "\u2581", "a", "b", "\u2581a", "ab"]
+    model = {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)}, "merges": [["\u2581", "a"], ["a", "b"]],
+             "byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>", **changes.pop("model", {})}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    members = {"model": model, "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace]}}
+    members["decoder"] = {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip_of(" ", 1, 0)]}
+    return json.dumps({**members, **changes}, separators=(",", ":"), ensure_ascii=False).encode() + b"\0" + text
+
+
+def strip_of(content, start, stop):
+    return {"type": "Strip", "content": content, "start": start, "stop": stop}
+
+
+def marked_seeds():
+    """Seeds of the target tokenizer, for the components that SentencePiece's kind has."""
+    words = "ab  a\u2581b éa\u65e5é \xfc<unk> <0xC3>\n".encode()
+    yield "marked", marked(words)
+    yield "marked_bytes", marked(words, model={"fuse_unk": False, "unk_token": None})
+    for scheme in ("first", "always", "never"):
+        space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": scheme != "first"}
+        yield f"metaspace_{scheme}", marked(words, normalizer=None, pre_tokenizer=space, decoder=space)
+    yield "metaspace_old", marked(words, pre_tokenizer={"type": "Metaspace", "replacement": "_", "add_prefix_space": True})
+    yield "strips", marked(words, normalizer={"type": "Strip", "strip_left": True, "strip_right": True}, decoder={
+        "type": "Sequence", "decoders": [{"type": "ByteFallback"}, strip_of("a", 1, 1), {"type": "ByteLevel"}, strip_of("b", 2, 3)]})
+    yield "marked_added", marked(words, added_tokens=[added("\u2581a", 6, normalized=True), added("b", 5, rstrip=True), added("b a", 8)])
+    yield "growth", marked(b"aaaa", normalizer={"type": "Sequence", "normalizers": [
+        {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"}] * 6})
+
+
+def sentencepiece_seeds():
+    """Bytes of fuzz/sentencepiece.h: options, characters with a token, byte tokens and merges; pairs; the text."""
+    everything = bytes(range(8)) * 12
+    yield "merges", bytes([1 | 4 | 16, 0x1F, 0x60 | 0xF, 9, 8, 10, 10, 8, 9, 13, 9, 14, 14, 8, 8]) + everything
+    yield "scores", bytes([1 | 2 | 4 | 8, 0x3F, 0x70, 2, 0, 0, 1, 2, 2, 6, 7, 3, 4, 0, 0, 8, 9]) + everything
+    yield "pending_unk", bytes([1 | 4 | 16, 0x03, 0x00]) + b"\3\4\3\4\0\3\3"
+    yield "fused_unk", bytes([1 | 2 | 4 | 16, 0x03, 0x00]) + b"\3\4\3\4\0\3\3"
+    yield "dropped", bytes([0, 0x05, 0x20, 1, 2, 2, 1]) + everything
+    yield "run", bytes([8, 0x07, 0xF0, *([0, 0] * 15)]) + b"\0" * 190
+    yield "marks", bytes([12, 0x07, 0xF0, 2, 2, 3, 3, 2, 0, 0, 1, 4, 1, *([2, 2] * 10)]) + b"\2\2\2\0\1\2\0\1\2\2" * 9
+    yield "text", "the \u2581\u2581 th\xe9a\u0301\U0001f999 \n\n  aaaa".encode() + b"\xff\xe2\x96"
+
+
+def gguf_array(kind, values):
+    """An array of a GGUF file's metadata."""
+    pack = {5: "<i", 6: "<f"}
+    packed = b"".join(text(value.encode()) if kind == 8 else struct.pack(pack[kind], value) for value in values)
+    return struct.pack("<IIQ", 9, kind, len(values)) + packed
+
+
+def gguf_tokenizer_seeds():
+    key = lambda name, value: text(f"tokenizer.ggml.{name}".encode()) + value  # noqa: E731
+    word = lambda value: struct.pack("<I", 8) + text(value.encode())  # noqa: E731
+    flag = lambda value: struct.pack("<IB", 7, value)  # noqa: E731
+    number = lambda value: struct.pack("<II", 4, value)  # noqa: E731
+    spm = ["<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "\u2581", "a", "b", "\u2581a", "ab", "[PAD]", "<|end|>"]
+    types = [2, 3, 3, 6, 6, 1, 1, 1, 1, 1, 2, 4]
+    scores = [0, 0, 0, 0, 0, -5, -6, -7, -1, -1, 0, 0]
+    base = [key("model", word("llama")), key("tokens", gguf_array(8, spm)), key("token_type", gguf_array(5, types))]
+    yield "scores", gguf([*base, key("scores", gguf_array(6, scores))])
+    yield "no_prefix", gguf([*base, key("scores", gguf_array(6, scores)), key("add_space_prefix", flag(0)), key("unknown_token_id", number(4))])
+    yield "phi3", gguf([text(b"general.architecture") + word("phi3"), *base, key("scores", gguf_array(6, scores))])
+    yield "few_scores", gguf([*base, key("scores", gguf_array(6, scores[:3]))])
+    yield "nan", gguf([*base, key("scores", gguf_array(6, [float("nan"), *scores[1:]]))])
+    yield "equal_scores", gguf([*base, key("scores", gguf_array(6, [0] * 12)), key("bos_token_id", number(11)), key("add_eos_token", flag(1))])
+    merges = gguf_array(8, ["\u2581 a", "a b"])
+    yield "gemma4", gguf([key("model", word("gemma4")), key("tokens", gguf_array(8, [*spm, "\n", "\n\n"])),
+                          key("token_type", gguf_array(5, [*types, 1, 1])), key("merges", merges)])
+    letters = ["a", "b", "ab", "\u0120", "1", "A"]
+    for pre in ("gpt-2", "gpt-4o", "tekken", "default", "nobody"):
+        yield pre, gguf([key("model", word("gpt2")), key("pre", word(pre)), key("tokens", gguf_array(8, letters)), key("merges", gguf_array(8, ["a b"]))])
+
+
 def jinja_seeds():
     """A template, and after a zero byte its variables as JSON if there are any."""
     rows = json.loads((GOLDEN / "chat_template" / "constructs.json").read_text())
@@ -424,7 +499,10 @@ def main():
         ("gguf", gguf_seeds),
         ("jsonl", jsonl_seeds),
         ("tokenizer", tokenizer_seeds),
+        ("tokenizer", marked_seeds),
         ("tokenizer_paths", tokenizer_paths_seeds),
+        ("sentencepiece", sentencepiece_seeds),
+        ("gguf_tokenizer", gguf_tokenizer_seeds),
         ("jinja", jinja_seeds),
         ("python_pattern", python_pattern_seeds),
         ("peft_config", peft_config_seeds),

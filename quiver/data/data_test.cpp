@@ -176,6 +176,25 @@ TEST(EncodeBare, StartsWithBosWhereTheTokenizerDoes) {
   EXPECT_EQ(encode_request(tokenizer, "", "yes").tokens.front(), kLlama3Bos);
 }
 
+TEST(EncodeBare, CountsTheTargetsOfAMarkedVocabularyAsTheyStandInTheText) {
+  // A vocabulary as SentencePiece makes it, which puts a mark before each text: alone, " b" would be two tokens.
+  const auto tokenizer =
+      text::Tokenizer::from_tokenizer_json(
+          {{"model",
+            {{"type", "BPE"}, {"vocab", {{"</s>", 0}, {"a", 1}, {"b", 2}, {"▁", 3}, {"▁a", 4}, {"▁b", 5}}}, {"merges", {"▁ a", "▁ b"}}}},
+           {"normalizer",
+            {{"type", "Sequence"},
+             {"normalizers",
+              {{{"type", "Prepend"}, {"prepend", "▁"}}, {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}}}}}},
+           {"decoder", {{"type", "Fuse"}}}},
+          "test")
+          .with_special_ids({}, {0}, {});
+  const auto example = encode_example(tokenizer, "a", "b", 0);
+  EXPECT_EQ(example.tokens, (std::vector<std::int32_t>{4, 5, 0}));
+  EXPECT_EQ(example.num_targets, 2);  // "▁b" and EOS
+  EXPECT_EQ(encode_request(tokenizer, "a", " b").num_targets, 1);
+}
+
 TEST_F(Encode, RequestsKeepContextAndContinuationApart) {
   const auto request = encode_request(tokenizer_, "The answer is  ", "yes");
   EXPECT_EQ(request.tokens, tokenizer_.encode("The answer is  yes"));

@@ -69,7 +69,7 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_vi
   forest::Sequence sequence;
   sequence.tokens = encode_text(tokenizer, head + tail);
   sequence.tokens.push_back(*eos);
-  sequence.num_targets = static_cast<std::int64_t>(tokenizer.encode(tail).size()) + 1;
+  sequence.num_targets = static_cast<std::int64_t>(tokenizer.encode(tail, {.place = text::TextPlace::kContinued}).size()) + 1;
   cut_left(sequence.tokens, max_length, start_of(tokenizer).size());
   sequence.num_targets = std::min(sequence.num_targets, static_cast<std::int64_t>(sequence.tokens.size()) - 1);
   return sequence;

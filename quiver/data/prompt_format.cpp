@@ -49,6 +49,12 @@ std::optional<std::size_t> message_end(const Tokenizer& tokenizer, const Ids& id
   return std::nullopt;
 }
 
+/// Where a text stands that goes on after `ids`.
+text::TextPlace place_after(const Tokenizer& tokenizer, const Ids& ids) {
+  if (ids.empty()) return text::TextPlace::kStart;
+  return tokenizer.is_special(ids.back()) ? text::TextPlace::kAfterToken : text::TextPlace::kContinued;
+}
+
 /// How a message about the row that `where` names begins.
 std::string begins(const std::string& where) { return where.empty() ? "" : where + ": "; }
 
@@ -114,7 +120,7 @@ forest::Sequence encode_turns(const Tokenizer& tokenizer, const std::string& who
   for (std::size_t t = 0; t < turns.size(); ++t) {
     const bool is_last = t + 1 == turns.size();
     const auto rest = std::string_view(whole).substr(turns[t].begin, is_last ? std::string::npos : turns[t + 1].begin - turns[t].begin);
-    auto ids = tokenizer.encode(rest);
+    auto ids = tokenizer.encode(rest, {.place = place_after(tokenizer, sequence.tokens)});
     auto end = message_end(tokenizer, ids, rest, turns[t].content);
     if (is_last && end) ids.resize(*end);
     if (is_last && !end) {
@@ -217,7 +223,7 @@ forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& 
                                 std::string_view continuation, const std::string& where) {
   if (continuation.empty()) fail(ErrorKind::kUsage, "{}the continuation is empty", begins(where));
   forest::Sequence sequence{.tokens = encode_messages(tokenizer, format, std::move(messages), where)};
-  const auto answer = tokenizer.encode(continuation);
+  const auto answer = tokenizer.encode(continuation, {.place = place_after(tokenizer, sequence.tokens)});
   append(sequence.tokens, answer);
   sequence.num_targets = static_cast<std::int64_t>(answer.size());
   sequence.name = where;

@@ -171,6 +171,8 @@ std::vector<std::byte> quantise(std::span<const float> values, GgufType type) {
   return bytes;
 }
 
+std::string gguf_metadata_file(const GgufMetadata& metadata) { return preamble(metadata, {}); }
+
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, std::span<const GgufSource> tensors) {
   AtomicFileWriter writer(path);
   writer.write(preamble(metadata, tensors));

@@ -37,6 +37,9 @@ std::int64_t quantised_bytes(GgufType type, std::span<const std::int64_t> shape)
 /// whole number of blocks.
 std::vector<std::byte> quantise(std::span<const float> values, GgufType type);
 
+/// The bytes of a GGUF file without tensors. Throws as write_gguf.
+std::string gguf_metadata_file(const GgufMetadata& metadata);
+
 /// Writes a GGUF file of version 3, atomically. Throws kUsage for an integer beyond its type, a duplicate name, a key or shape that the
 /// format does not hold; kInternal where a source gives other bytes than its shape has; kIo.
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, std::span<const GgufSource> tensors);

@@ -34,10 +34,7 @@ BaseModel load_base(const std::string& path, tensor::Placement placement, std::o
   const auto where = base_path_or_default(path);
   BaseModel base{where, model::load_model(where, placement, context), text::load_tokenizer(where)};
   if (base.lm.fingerprint() == DefaultBase::kFingerprint) base.lm.rename(DefaultBase::kName);
-  if (base.tokenizer.vocab_size() > base.lm.spec().vocab_size) {
-    fail(ErrorKind::kMismatch, "'{}': the tokenizer has {} tokens, the model's vocabulary {}", where.string(), base.tokenizer.vocab_size(),
-         base.lm.spec().vocab_size);
-  }
+  base.tokenizer = base.tokenizer.with_model_rows(base.lm.spec().vocab_size);
   base.warnings = base.lm.warnings();
   base.warnings.insert(base.warnings.end(), base.tokenizer.warnings().begin(), base.tokenizer.warnings().end());
   return base;

@@ -52,7 +52,8 @@ data::PromptFormat prompt_format(const std::filesystem::path& path, const text::
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens);
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
-/// Throws kMismatch if the tokenizer has more tokens than the model. `context` is model::set_context's.
+/// The tokenizer may have more tokens than the model has rows; it refuses texts with one of those (text::Tokenizer::with_model_rows).
+/// `context` is model::set_context's.
 BaseModel load_base(const std::string& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
 
 /// adapters::initial_adapter with what is known of the base and its format of prompts. Default target modules become the names that

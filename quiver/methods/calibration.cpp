@@ -36,7 +36,8 @@ Frame frame_of(const BaseModel& base) {
          "{}: the template does not write the user's text as it is, so prompts cannot be sampled; give `calibration=FILE`",
          base.format.chat->origin());
   }
-  return {base.tokenizer.encode(text.substr(0, place)), base.tokenizer.encode(text.substr(place + mark.size()))};
+  return {base.tokenizer.encode(text.substr(0, place)),
+          base.tokenizer.encode(text.substr(place + mark.size()), {.place = text::TextPlace::kContinued})};
 }
 
 /// What the base's own text is sampled from.

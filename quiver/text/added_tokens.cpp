@@ -34,17 +34,14 @@ std::size_t skip_spaces(std::string_view text, std::size_t end) {
 
 }  // namespace
 
-TokenFinder::TokenFinder(const std::vector<AddedToken>& tokens, const Normalizer& normalizer) {
+TokenFinder::TokenFinder(const std::vector<AddedToken>& tokens, const Normalizer& normalizer) : by_first_byte_(256) {
   for (const AddedToken& token : tokens) {
     std::string content = normalize(normalizer, token.content);
     if (!content.empty()) entries_.push_back({std::move(content), token});
   }
-  std::ranges::stable_sort(entries_, [](const Entry& a, const Entry& b) {
-    const auto byte_a = first_byte(a.content);
-    const auto byte_b = first_byte(b.content);
-    return byte_a != byte_b ? byte_a < byte_b : a.content.size() > b.content.size();
-  });
-  by_first_byte_.assign(256, {0, 0});
+  std::ranges::stable_sort(entries_, {}, &Entry::content);
+  const auto twice = std::ranges::unique(entries_, {}, &Entry::content);
+  entries_.erase(twice.begin(), twice.end());
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     auto& [begin, end] = by_first_byte_[first_byte(entries_[i].content)];
     if (begin == end) begin = i;
@@ -53,11 +50,20 @@ TokenFinder::TokenFinder(const std::vector<AddedToken>& tokens, const Normalizer
 }
 
 const TokenFinder::Entry* TokenFinder::longest_at(std::string_view text, std::size_t offset) const {
-  const auto [begin, end] = by_first_byte_[first_byte(text.substr(offset))];
-  for (std::size_t i = begin; i < end; ++i) {
-    if (text.substr(offset).starts_with(entries_[i].content)) return &entries_[i];
+  // Entries [begin, end) begin with the `length` bytes at `offset`.
+  auto [begin, end] = by_first_byte_[first_byte(text.substr(offset))];
+  const Entry* longest = nullptr;
+  for (std::size_t length = 1; begin < end; ++length) {
+    if (entries_[begin].content.size() == length) longest = &entries_[begin++];
+    if (offset + length == text.size()) break;
+    const auto byte_of = [length](const Entry& entry) { return static_cast<std::uint8_t>(entry.content[length]); };
+    const auto next = static_cast<std::uint8_t>(text[offset + length]);
+    const auto first = entries_.begin() + static_cast<std::ptrdiff_t>(begin), last = entries_.begin() + static_cast<std::ptrdiff_t>(end);
+    const auto range = std::ranges::equal_range(first, last, next, {}, byte_of);
+    begin = static_cast<std::size_t>(range.begin() - entries_.begin());
+    end = static_cast<std::size_t>(range.end() - entries_.begin());
   }
-  return nullptr;
+  return longest;
 }
 
 void TokenFinder::split(std::string_view text, std::vector<Segment>& out) const {

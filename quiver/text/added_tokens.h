@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "quiver/text/normalizer.h"
@@ -44,7 +45,7 @@ class TokenFinder {
   };
   const Entry* longest_at(std::string_view text, std::size_t offset) const;
 
-  std::vector<Entry> entries_;                                      ///< by first byte, then longest first
+  std::vector<Entry> entries_;                                      ///< in the order of their bytes, of equals the first alone
   std::vector<std::pair<std::size_t, std::size_t>> by_first_byte_;  ///< 256 ranges of entries_
 };
 

@@ -1,4 +1,4 @@
-// Against jinja2's renderings in tests/golden/chat_template, and of real templates where scripts/setup.sh --test fetched them.
+// Against jinja2's renderings in tests/golden/chat_template, and of real templates where scripts/setup.sh --test could fetch them.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -90,7 +90,8 @@ TEST(JinjaGolden, RendersRealTemplatesAsJinja2Does) {
   for (std::size_t i = 1; i < rows.size(); ++i) {
     num_equal += num_differences(rows[i], rows[0].at("variables")) == 0 ? 1 : 0;
   }
-  EXPECT_EQ(num_equal, 70);
+  EXPECT_GE(num_equal, 70);
+  EXPECT_EQ(num_equal, static_cast<std::int64_t>(rows.size()) - 1);
   RecordProperty("templates_equal", static_cast<int>(num_equal));
 }
 

@@ -14,17 +14,17 @@
 namespace quiver::text {
 namespace {
 
-/// A step by its name in tokenizer.json, with utf8proc's options for a normal form.
-struct StepRow {
+/// A form by its name in tokenizer.json, with utf8proc's options.
+struct FormRow {
   std::string_view name;
-  NormalizerStep step;
+  NormalForm form;
   int options = 0;
 };
-constexpr StepRow kSteps[] = {{"NFC", NormalizerStep::kNfc, UTF8PROC_COMPOSE},
-                              {"NFD", NormalizerStep::kNfd, UTF8PROC_DECOMPOSE},
-                              {"NFKC", NormalizerStep::kNfkc, UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
-                              {"NFKD", NormalizerStep::kNfkd, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
-                              {"Lowercase", NormalizerStep::kLowercase}};
+constexpr FormRow kForms[] = {{"NFC", NormalForm::kNfc, UTF8PROC_COMPOSE},
+                              {"NFD", NormalForm::kNfd, UTF8PROC_DECOMPOSE},
+                              {"NFKC", NormalForm::kNfkc, UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+                              {"NFKD", NormalForm::kNfkd, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+                              {"Lowercase", NormalForm::kLowercase}};
 
 void append_normal_form(std::string& out, std::string_view text, utf8proc_option_t options) {
   if (text.empty()) return;
@@ -54,30 +54,64 @@ std::string normal_form(std::string_view text, utf8proc_option_t options) {
   return out;
 }
 
-std::string apply_step(NormalizerStep step, std::string_view text) {
-  if (step == NormalizerStep::kLowercase) {
+std::string applied(NormalForm form, std::string_view text) {
+  if (form == NormalForm::kLowercase) {
     std::string out;
     out.reserve(text.size());
     for_each_character(text, [&](std::string_view, char32_t c) { append_lowercase(out, c); });
     return out;
   }
   if (is_ascii(text)) return std::string(text);
-  const auto* row = std::ranges::find(kSteps, step, &StepRow::step);
+  const auto* row = std::ranges::find(kForms, form, &FormRow::form);
   return normal_form(text, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | row->options));
+}
+
+std::string applied(const PrependStep& step, std::string_view text) {
+  std::string out;
+  if (!text.empty()) out.append(step.text).append(text);
+  return out;
+}
+
+std::string applied(const ReplaceStep& step, std::string_view text) {
+  std::string out;
+  append_replaced(out, text, step);
+  return out;
+}
+
+std::string applied(const StripStep& step, std::string_view text) {
+  std::size_t begin = 0, end = text.size();
+  while (step.left && begin < end) {
+    const auto point = code_point_at(text, static_cast<std::int64_t>(begin));
+    if (!is_white_space(point.value)) break;
+    begin += static_cast<std::size_t>(point.num_bytes);
+  }
+  while (step.right && begin < end) {
+    const auto point = code_point_before(text, static_cast<std::int64_t>(end));
+    if (!is_white_space(point.value)) break;
+    end -= static_cast<std::size_t>(point.num_bytes);
+  }
+  return std::string(text.substr(begin, end - begin));
 }
 
 void append_steps(const nlohmann::json& json, const std::string& origin, Normalizer& out) {
   if (json.is_null()) return;
-  const std::string type = io::require_string(json, "type", origin + ": normalizer");
+  const std::string where = origin + ": normalizer";
+  const std::string type = io::require_string(json, "type", where);
   if (type == "Sequence") {
-    for (const auto& child : io::require_array(json, "normalizers", origin + ": normalizer")) {
+    for (const auto& child : io::require_array(json, "normalizers", where)) {
       append_steps(child, origin, out);
     }
-  } else if (const auto* row = std::ranges::find(kSteps, type, &StepRow::name); row != std::end(kSteps)) {
-    out.push_back(row->step);
+  } else if (const auto* row = std::ranges::find(kForms, type, &FormRow::name); row != std::end(kForms)) {
+    out.emplace_back(row->form);
+  } else if (type == "Prepend") {
+    out.emplace_back(PrependStep{require_short_string(json, "prepend", where)});
+  } else if (type == "Replace") {
+    out.emplace_back(parse_replace(json, where));
+  } else if (type == "Strip") {
+    out.emplace_back(StripStep{.left = io::require_bool(json, "strip_left", where), .right = io::require_bool(json, "strip_right", where)});
   } else {
-    fail(ErrorKind::kUnsupported, "{}: normalizer '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase and Sequence",
-         origin, type);
+    fail(ErrorKind::kUnsupported,
+         "{} '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and Sequence", where, type);
   }
 }
 
@@ -89,10 +123,44 @@ Normalizer parse_normalizer(const nlohmann::json& json, const std::string& origi
   return normalizer;
 }
 
-std::string normalize(const Normalizer& normalizer, std::string_view text) {
+std::string normalize(const Normalizer& normalizer, std::string_view text, TextPlace place) {
   std::string out(text);
-  for (const NormalizerStep step : normalizer) out = apply_step(step, out);
+  for (const NormalizerStep& step : normalizer) {
+    if (place == TextPlace::kContinued && std::holds_alternative<PrependStep>(step)) continue;
+    out = std::visit([&](const auto& one) { return applied(one, out); }, step);
+    if (out.size() > kMaxGrowth * (text.size() + kMaxStepBytes)) {
+      fail(ErrorKind::kUnsupported, "the normalizer makes {} bytes of a text of {}; at most {} times as many are implemented", out.size(),
+           text.size(), kMaxGrowth);
+    }
+  }
   return out;
+}
+
+void append_replaced(std::string& out, std::string_view text, const ReplaceStep& step) {
+  std::size_t done = 0;
+  for (auto found = text.find(step.pattern); found != std::string_view::npos; found = text.find(step.pattern, done)) {
+    out.append(text.substr(done, found - done)).append(step.content);
+    done = found + step.pattern.size();
+  }
+  out.append(text.substr(done));
+}
+
+ReplaceStep parse_replace(const nlohmann::json& json, const std::string& where) {
+  const auto& pattern = io::require_object(json, "pattern", where);
+  const auto literal = io::find_string(pattern, "String", where + ": pattern");
+  if (!literal || literal->empty()) {
+    fail(ErrorKind::kUnsupported, "{}: a Replace of {} is not implemented; Quiver knows patterns that are a 'String'", where,
+         literal ? "an empty pattern" : "a regular expression");
+  }
+  return {.pattern = *literal, .content = require_short_string(json, "content", where)};
+}
+
+std::string require_short_string(const nlohmann::json& json, std::string_view key, const std::string& where) {
+  auto text = io::require_string(json, key, where);
+  if (text.size() > kMaxStepBytes) {
+    fail(ErrorKind::kUnsupported, "{}: '{}' has {} bytes; at most {} are implemented", where, key, text.size(), kMaxStepBytes);
+  }
+  return text;
 }
 
 }  // namespace quiver::text

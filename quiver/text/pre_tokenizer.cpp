@@ -72,15 +72,48 @@ void join_parts(SplitBehavior behavior, std::vector<Part>& parts) {
   parts = std::move(joined);
 }
 
+/// Cuts before every mark.
+void cut_at_marks(std::string_view mark, std::string_view piece, std::vector<Part>& out) {
+  std::size_t begin = 0;
+  while (begin < piece.size()) {
+    const auto end = std::min(piece.find(mark, begin + 1), piece.size());
+    out.push_back({static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end), false});
+    begin = end;
+  }
+}
+
 void apply_step(const PreTokenizerStep& step, std::string_view piece, std::vector<Part>& parts) {
   parts.clear();
   if (const auto* split = std::get_if<SplitStep>(&step)) {
     cut_at_matches(*split, piece, parts);
     join_parts(split->behavior, parts);
-  } else {
+  } else if (const auto* digits = std::get_if<DigitsStep>(&step)) {
     cut_at_digits(piece, parts);
-    const bool individual = std::get<DigitsStep>(step).individual;
-    join_parts(individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, parts);
+    join_parts(digits->individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, parts);
+  } else if (const auto* marks = std::get_if<MetaspaceStep>(&step); marks != nullptr && marks->cuts) {
+    cut_at_marks(marks->mark, piece, parts);
+  } else {
+    parts.push_back({0, std::ssize(piece), false});
+  }
+}
+
+/// What a step puts in front of pieces and in place of spaces, before it cuts.
+void rewrite_pieces(const PreTokenizerStep& step, TextPlace place, Pieces& pieces) {
+  const auto* marks = std::get_if<MetaspaceStep>(&step);
+  if (marks == nullptr && !std::holds_alternative<PrefixSpaceStep>(step)) return;
+  const auto scheme = marks == nullptr ? PrependScheme::kAlways : marks->scheme;
+  for (std::string_view& piece : pieces.views) {
+    const bool is_first = &piece == &pieces.views.front();
+    const bool is_wanted = scheme == PrependScheme::kAlways ? !is_first || place != TextPlace::kContinued
+                                                            : scheme == PrependScheme::kFirst && is_first && place == TextPlace::kStart;
+    if (marks == nullptr) {
+      if (is_wanted && !piece.starts_with(' ')) piece = pieces.owned.emplace_back(" " + std::string(piece));
+      continue;
+    }
+    const bool is_marked = piece.starts_with(' ') || piece.starts_with(marks->mark);
+    std::string text = is_wanted && !is_marked ? marks->mark : "";
+    append_replaced(text, piece, {.pattern = " ", .content = marks->mark});
+    piece = pieces.owned.emplace_back(std::move(text));
   }
 }
 
@@ -107,29 +140,29 @@ SplitStep parse_split(const nlohmann::json& json, const std::string& origin) {
           .invert = io::find_bool(json, "invert", origin).value_or(false)};
 }
 
-/// `saw_bytes`: a ByteLevel has been read; its bytes are nothing that a further step could split.
-void append_steps(const nlohmann::json& json, const std::string& origin, PreTokenizer& out, bool& saw_bytes) {
+void append_steps(const nlohmann::json& json, const std::string& origin, PreTokenizer& out) {
   const std::string where = origin + ": pre_tokenizer";
   const std::string type = io::require_string(json, "type", where);
   if (type == "Sequence") {
-    for (const auto& child : io::require_array(json, "pretokenizers", where)) {
-      append_steps(child, origin, out, saw_bytes);
-    }
+    for (const auto& child : io::require_array(json, "pretokenizers", where)) append_steps(child, origin, out);
     return;
   }
-  if (saw_bytes) fail(ErrorKind::kUnsupported, "{}: '{}' after ByteLevel is not implemented", where, type);
+  // The bytes of a ByteLevel are nothing that a further step could split.
+  if (out.is_byte_level) fail(ErrorKind::kUnsupported, "{}: '{}' after ByteLevel is not implemented", where, type);
   if (type == "Split") {
     out.steps.emplace_back(parse_split(json, where));
   } else if (type == "Digits") {
     out.steps.emplace_back(DigitsStep{io::find_bool(json, "individual_digits", where).value_or(false)});
+  } else if (type == "Metaspace") {
+    out.steps.emplace_back(parse_metaspace(json, where));
   } else if (type == "ByteLevel") {
-    saw_bytes = true;
+    out.is_byte_level = true;
     if (io::require_bool(json, "add_prefix_space", where)) out.steps.emplace_back(PrefixSpaceStep{});
     if (io::find_bool(json, "use_regex", where).value_or(true)) {
       out.steps.emplace_back(isolate_pattern(gpt2_pattern(), where));
     }
   } else {
-    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel, Split, Digits and Sequence", where, type);
+    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel, Metaspace, Split, Digits and Sequence", where, type);
   }
 }
 
@@ -141,18 +174,35 @@ SplitStep isolate_pattern(std::string_view pattern, const std::string& origin) {
   return {.pattern = regex::Pattern(translate_pattern(pattern, origin), origin)};
 }
 
+MetaspaceStep parse_metaspace(const nlohmann::json& json, const std::string& where) {
+  MetaspaceStep step{.mark = io::require_string(json, "replacement", where)};
+  if (!is_valid_utf8(step.mark) || count_code_points(step.mark) != 1) {
+    fail(ErrorKind::kBadFormat, "{}: the replacement '{}' of a Metaspace is not one character", where, step.mark);
+  }
+  // Files older than prepend_scheme say whether a mark is put in front at all.
+  const bool has_prefix = io::find_bool(json, "add_prefix_space", where).value_or(true);
+  const auto scheme = io::find_string(json, "prepend_scheme", where).value_or(has_prefix ? "always" : "never");
+  if (!has_prefix && scheme != "never") {
+    fail(ErrorKind::kBadFormat, "{}: add_prefix_space is false, but prepend_scheme '{}'", where, scheme);
+  }
+  if (scheme == "first") {
+    step.scheme = PrependScheme::kFirst;
+  } else if (scheme == "never") {
+    step.scheme = PrependScheme::kNever;
+  } else if (scheme != "always") {
+    fail(ErrorKind::kUnsupported, "{}: prepend_scheme '{}' is not implemented; Quiver knows always, first and never", where, scheme);
+  }
+  step.cuts = io::find_bool(json, "split", where).value_or(true);
+  return step;
+}
+
 PreTokenizer parse_pre_tokenizer(const nlohmann::json& json, const std::string& origin) {
   PreTokenizer out;
-  bool saw_bytes = false;
-  if (!json.is_null()) append_steps(json, origin, out, saw_bytes);
-  if (!saw_bytes) {
-    fail(ErrorKind::kUnsupported, "{}: a pre_tokenizer without ByteLevel is not implemented; Quiver reads byte-level BPE tokenizers only",
-         origin);
-  }
+  if (!json.is_null()) append_steps(json, origin, out);
   return out;
 }
 
-void pre_tokenize(const PreTokenizer& pre_tokenizer, std::string_view text, Pieces& out) {
+void pre_tokenize(const PreTokenizer& pre_tokenizer, std::string_view text, Pieces& out, TextPlace place) {
   out.views.clear();
   out.owned.clear();
   if (text.empty()) return;
@@ -160,12 +210,7 @@ void pre_tokenize(const PreTokenizer& pre_tokenizer, std::string_view text, Piec
   std::vector<std::string_view> next;
   std::vector<Part> parts;
   for (const PreTokenizerStep& step : pre_tokenizer.steps) {
-    if (std::holds_alternative<PrefixSpaceStep>(step)) {
-      for (std::string_view& piece : out.views) {
-        if (!piece.starts_with(' ')) piece = out.owned.emplace_back(" " + std::string(piece));
-      }
-      continue;
-    }
+    rewrite_pieces(step, place, out);
     next.clear();
     for (const std::string_view piece : out.views) {
       apply_step(step, piece, parts);

@@ -55,10 +55,10 @@ void set_spelling(TokenizerCore& core, std::int32_t id, const std::string& token
   const auto index = static_cast<std::size_t>(id);
   if (core.spellings.size() <= index) {
     core.spellings.resize(index + 1);
-    core.bytes.resize(index + 1);
+    core.texts.resize(index + 1);
   }
   core.spellings[index] = token;
-  core.bytes[index] = bytes_of_spelling(token).value_or(token);
+  core.texts[index] = text_of_token(core.decoder, token, /*is_first=*/false);
 }
 
 std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
@@ -78,20 +78,20 @@ void check_special_id(const TokenizerCore& core, std::string_view role, std::opt
   fail(ErrorKind::kMismatch, "{}: the {} token has the id {}, outside the vocabulary of {} ids", core.origin, role, *id, size);
 }
 
-Tokenizer with_checked_ids(std::shared_ptr<const TokenizerCore> core, SpecialIds ids) {
+Tokenizer with_checked_ids(std::shared_ptr<const TokenizerCore> core, SpecialIds ids, std::int64_t num_rows = kMaxTokenId + 1) {
   check_special_id(*core, "bos", ids.bos);
   check_special_id(*core, "pad", ids.pad);
   for (const std::int32_t id : ids.eos) check_special_id(*core, "eos", id);
-  return Tokenizer(std::make_shared<const TokenizerParts>(TokenizerParts{std::move(core), std::move(ids)}));
+  return Tokenizer(std::make_shared<const TokenizerParts>(TokenizerParts{std::move(core), std::move(ids), num_rows}));
 }
 
-void encode_text(const TokenizerCore& core, std::string_view text, std::vector<std::int32_t>& out) {
+void encode_text(const TokenizerCore& core, std::string_view text, TextPlace place, std::vector<std::int32_t>& out) {
   Pieces pieces;
-  pre_tokenize(core.pre_tokenizer, text, pieces);
+  pre_tokenize(core.pre_tokenizer, text, pieces, place);
   for (const std::string_view piece : pieces.views) core.bpe.encode(piece, out);
 }
 
-void encode_segments(const TokenizerCore& core, std::string_view text, std::vector<std::int32_t>& out) {
+void encode_segments(const TokenizerCore& core, std::string_view text, TextPlace start, std::vector<std::int32_t>& out) {
   std::vector<Segment> segments;
   std::vector<Segment> inner;
   core.raw_tokens.split(text, segments);
@@ -100,18 +100,30 @@ void encode_segments(const TokenizerCore& core, std::string_view text, std::vect
       out.push_back(*segment.id);
       continue;
     }
+    const auto place = segment.text.data() == text.data() ? start : TextPlace::kAfterToken;
     std::string storage;
     std::string_view normalized = segment.text;
-    if (!core.normalizer.empty()) normalized = storage = normalize(core.normalizer, segment.text);
+    if (!core.normalizer.empty()) normalized = storage = normalize(core.normalizer, segment.text, place);
     inner.clear();
     core.normalized_tokens.split(normalized, inner);
     for (const Segment& part : inner) {
       if (part.id) {
         out.push_back(*part.id);
       } else {
-        encode_text(core, part.text, out);
+        encode_text(core, part.text, part.text.data() == normalized.data() ? place : TextPlace::kAfterToken, out);
       }
     }
+  }
+}
+
+/// Throws for the first id, from `begin` on, that the model has no row for.
+void check_rows(const TokenizerParts& parts, std::span<const std::int32_t> ids) {
+  for (const std::int32_t id : ids) {
+    if (id < parts.num_rows) continue;
+    const auto& spelling = parts.core->spellings[static_cast<std::size_t>(id)];
+    fail(ErrorKind::kMismatch,
+         "the text has the token '{}' of id {}, but the model has rows for ids below {} alone; leave it out of the text",
+         spelling.value_or(""), id, parts.num_rows);
   }
 }
 
@@ -128,12 +140,13 @@ Tokenizer make_tokenizer(TokenizerSource source) {
                                                     .bpe = std::move(bpe),
                                                     .normalizer = source.normalizer,
                                                     .pre_tokenizer = std::move(source.pre_tokenizer),
+                                                    .decoder = std::move(source.decoder),
                                                     .raw_tokens = TokenFinder(select(source.added_tokens, false), {}),
                                                     .normalized_tokens = TokenFinder(select(source.added_tokens, true), source.normalizer),
                                                     .post_processor = std::move(source.post_processor),
                                                     .added_ids = {},
                                                     .spellings = {},
-                                                    .bytes = {},
+                                                    .texts = {},
                                                     .special = {},
                                                     .warnings = std::move(source.warnings)});
   for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
@@ -156,32 +169,26 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions
   std::vector<std::int32_t> ids;
   ids.reserve(text.size() / 3 + 4);
   if (!options.add_special_tokens) {
-    encode_segments(core, text, ids);
+    encode_segments(core, text, options.place, ids);
+    check_rows(*parts_, ids);
     return ids;
   }
   for (const TemplateItem& item : core.post_processor) {
     if (item.is_text) {
-      encode_segments(core, text, ids);
+      encode_segments(core, text, options.place, ids);
     } else {
       ids.insert(ids.end(), item.ids.begin(), item.ids.end());
     }
   }
+  check_rows(*parts_, ids);
   return ids;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
-  std::string bytes;
-  for (const std::int32_t id : ids) {
-    if (skip_special && is_special(id)) continue;
-    bytes.append(token_bytes(id));
-  }
-  return is_valid_utf8(bytes) ? bytes : replace_invalid_utf8(bytes);
-}
-
-std::string_view Tokenizer::token_bytes(std::int32_t id) const {
-  const auto& bytes = parts_->core->bytes;
-  if (id < 0 || static_cast<std::size_t>(id) >= bytes.size()) return {};
-  return bytes[static_cast<std::size_t>(id)];
+  StreamDecoder decoder(*this, skip_special);
+  std::string text;
+  for (const std::int32_t id : ids) decoder.append(id, text);
+  return text + decoder.finish();
 }
 
 std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(parts_->core->spellings.size()); }
@@ -215,7 +222,20 @@ std::span<const std::string> Tokenizer::warnings() const { return parts_->core->
 
 Tokenizer Tokenizer::with_special_ids(std::optional<std::int32_t> bos, std::vector<std::int32_t> eos,
                                       std::optional<std::int32_t> pad) const {
-  return with_checked_ids(parts_->core, {bos, std::move(eos), pad});
+  return with_checked_ids(parts_->core, {bos, std::move(eos), pad}, parts_->num_rows);
+}
+
+Tokenizer Tokenizer::with_model_rows(std::int64_t num_rows) const {
+  const auto& [bos, eos, pad] = parts_->special_ids;
+  const auto check = [&](std::string_view role, std::optional<std::int32_t> id) {
+    if (!id || *id < num_rows) return;
+    fail(ErrorKind::kMismatch, "{}: the {} token '{}' has the id {}, but the model has rows for ids below {} alone", parts_->core->origin,
+         role, token(*id).value_or(""), *id, num_rows);
+  };
+  check("bos", bos);
+  check("pad", pad);
+  for (const std::int32_t id : eos) check("eos", id);
+  return with_checked_ids(parts_->core, parts_->special_ids, num_rows);
 }
 
 std::string Tokenizer::sha256() const {
@@ -226,18 +246,23 @@ std::string Tokenizer::sha256() const {
   return hash.hex();
 }
 
+void StreamDecoder::append(std::int32_t id, std::string& text) {
+  const TokenizerCore& core = *tokenizer_.parts_->core;
+  const auto index = static_cast<std::size_t>(id);
+  if (id < 0 || index >= core.spellings.size() || !core.spellings[index]) return;
+  if (skip_special_ && core.special.contains(id)) return;
+  joiner_.push(core.decoder, *core.spellings[index], core.texts[index], text);
+}
+
 std::string StreamDecoder::push(std::int32_t id) {
-  if (skip_special_ && tokenizer_.is_special(id)) return {};
-  pending_.append(tokenizer_.token_bytes(id));
-  const std::size_t num_complete = pending_.size() - static_cast<std::size_t>(incomplete_tail(pending_));
-  std::string text = replace_invalid_utf8(std::string_view(pending_).substr(0, num_complete));
-  pending_.erase(0, num_complete);
+  std::string text;
+  append(id, text);
   return text;
 }
 
 std::string StreamDecoder::finish() {
-  std::string text = replace_invalid_utf8(pending_);
-  pending_.clear();
+  std::string text;
+  joiner_.finish(tokenizer_.parts_->core->decoder, text);
   return text;
 }
 

@@ -1,10 +1,13 @@
 // Against the values of `tokenizers` in tests/golden/tokenizer; see the README there.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/regex/pattern.h"
 #include "quiver/text/normalizer.h"
@@ -69,14 +72,98 @@ TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
 INSTANTIATE_TEST_SUITE_P(Styles, GoldenTokenizer, ::testing::Values("gpt2", "llama3", "smollm", "odd"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
-TEST(Tokenizer, GivesTheIdsOfSmolLM2) {
+/// What comes out when ids are pushed one by one; every part must be text by itself.
+std::string streamed(const Tokenizer& tokenizer, const Ids& ids, bool skip_special) {
+  StreamDecoder decoder(tokenizer, skip_special);
+  std::string text;
+  for (const std::int32_t id : ids) {
+    text += decoder.push(id);
+    EXPECT_TRUE(is_valid_utf8(text)) << json(ids);
+  }
+  return text + decoder.finish();
+}
+
+TEST(GoldenComponents, GiveTheSameIdsAndTexts) {
+  std::int64_t num_tokenizers = 0, num_decoded = 0;
+  for (const json& row : read_rows(kGolden / "components.jsonl.zst")) {
+    SCOPED_TRACE(row.at("name").get<std::string>());
+    const auto tokenizer = Tokenizer::from_tokenizer_json(row.at("tokenizer"), "golden");
+    Differences differences;
+    for (const json& text : row.at("texts")) {
+      differences.check(text[0], tokenizer.encode(text[0].get<std::string>()), text[1].get<Ids>());
+      differences.check(text[0], tokenizer.encode(text[0].get<std::string>(), {.add_special_tokens = true}), text[2].get<Ids>());
+    }
+    EXPECT_EQ(differences.count(), 0);
+    for (const json& decoded : row.at("decoded")) {
+      const auto ids = decoded[0].get<Ids>();
+      ASSERT_EQ(json(streamed(tokenizer, ids, /*skip_special=*/false)), decoded[1]) << decoded[0];
+      ASSERT_EQ(json(streamed(tokenizer, ids, /*skip_special=*/true)), decoded[2]) << decoded[0];
+      ASSERT_EQ(json(tokenizer.decode(ids)), decoded[1]) << decoded[0];
+      ++num_decoded;
+    }
+    ++num_tokenizers;
+  }
+  EXPECT_EQ(num_tokenizers, 36);
+  EXPECT_GE(num_decoded, 7000);
+}
+
+/// Where `quiver fetch` and scripts/setup.sh --test put what they download.
+fs::path cache_folder() {
   const char* cache = std::getenv("QUIVER_CACHE");
   const char* xdg = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
-  const fs::path folder = cache != nullptr ? fs::path(cache)
-                          : xdg != nullptr ? fs::path(xdg) / "quiver"
-                                           : fs::path(home != nullptr ? home : "") / ".cache" / "quiver";
-  const fs::path path = folder / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  return cache != nullptr ? fs::path(cache)
+         : xdg != nullptr ? fs::path(xdg) / "quiver"
+                          : fs::path(home != nullptr ? home : "") / ".cache" / "quiver";
+}
+
+/// The texts between the separators of llama.cpp's file of test inputs.
+std::vector<std::string> vector_texts(const std::string& file) {
+  constexpr std::string_view kSeparator = "\n__ggml_vocab_test__\n";
+  std::vector<std::string> texts;
+  std::size_t begin = 0;
+  for (auto end = file.find(kSeparator); end != std::string::npos; end = file.find(kSeparator, begin)) {
+    texts.push_back(file.substr(begin, end - begin));
+    begin = end + kSeparator.size();
+  }
+  texts.push_back(file.substr(begin));
+  return texts;
+}
+
+/// A vocabulary of llama.cpp's with texts and the ids that Hugging Face's tokenizer of the model gave.
+class GgufVectors : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GgufVectors, GivesTheIdsOfHuggingFace) {
+  const auto path = cache_folder() / "vocabularies/llama.cpp" / ("ggml-vocab-" + std::string(GetParam()) + ".gguf");
+  if (!fs::exists(path)) GTEST_SKIP() << path.string() << " is missing; scripts/setup.sh --test gets it";
+  const Tokenizer tokenizer = load_tokenizer(path);
+  std::istringstream lines(io::read_text_file(path.string() + ".out"));
+  Differences differences;
+  std::int64_t num_texts = 0;
+  for (const auto& text : vector_texts(io::read_text_file(path.string() + ".inp"))) {
+    std::string line;
+    std::getline(lines, line);
+    std::istringstream numbers(line);
+    Ids ids;
+    for (std::int32_t id = 0; numbers >> id;) ids.push_back(id);
+    differences.check(text, tokenizer.encode(text), ids);
+    ++num_texts;
+  }
+  EXPECT_EQ(differences.count(), 0);
+  EXPECT_GE(num_texts, 46);
+}
+
+INSTANTIATE_TEST_SUITE_P(Vectors, GgufVectors,
+                         ::testing::Values("llama-spm", "phi-3", "gemma-4", "llama-bpe", "gpt-2", "qwen2", "mpt", "starcoder", "refact",
+                                           "command-r"),
+                         [](const auto& param_info) {
+                           std::string name = param_info.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+TEST(Tokenizer, GivesTheIdsOfSmolLM2) {
+  const fs::path path = cache_folder() / "SmolLM2-135M-Instruct.Q4_1.gguf";
   if (!fs::exists(path)) GTEST_SKIP() << path.string() << " is not there; 'quiver fetch' gets it";
   const Tokenizer tokenizer = load_tokenizer(path);
   EXPECT_EQ(tokenizer.vocab_size(), 49152);

@@ -6,6 +6,7 @@
 #include "quiver/base/hash.h"
 #include "quiver/io/json.h"
 #include "quiver/text/tokenizer_parts.h"
+#include "quiver/text/unicode.h"
 
 namespace quiver::text {
 namespace {
@@ -43,26 +44,25 @@ std::pair<std::string, std::string> parse_merge(const json& merge, std::size_t r
 void refuse_affix(const json& model, const char* key, const std::string& where) {
   const auto value = io::find_string(model, key, where);
   if (value && !value->empty()) {
-    fail(ErrorKind::kUnsupported, "{}: {} '{}' is not implemented; byte-level tokenizers have none", where, key, *value);
+    fail(ErrorKind::kUnsupported, "{}: {} '{}' is not implemented; Quiver reads tokenizers that have none", where, key, *value);
   }
 }
 
-BpeSource parse_model(const json& model, const std::string& origin) {
+BpeSource parse_model(const json& model, const PreTokenizer& pre_tokenizer, const std::string& origin) {
   const std::string where = origin + ": model";
   // Files older than the member "type" tell a BPE model by its merges.
   const auto type = io::find_string(model, "type", where);
   if (type.value_or("BPE") != "BPE") {
-    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver reads byte-level BPE tokenizers only", where, *type);
+    fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver reads BPE tokenizers only", where, *type);
   }
   refuse_affix(model, "continuing_subword_prefix", where);
   refuse_affix(model, "end_of_word_suffix", where);
   if (io::find_double(model, "dropout", where).value_or(0) != 0) {
     fail(ErrorKind::kUnsupported, "{}: dropout, which makes tokens random, is not implemented", where);
   }
-  if (io::find_bool(model, "byte_fallback", where).value_or(false)) {
-    fail(ErrorKind::kUnsupported, "{}: byte_fallback is not implemented; byte-level tokenizers need none", where);
-  }
   BpeSource out;
+  out.symbols = pre_tokenizer.is_byte_level ? BpeSymbols::kBytes : BpeSymbols::kCharacters;
+  out.byte_fallback = io::find_bool(model, "byte_fallback", where).value_or(false);
   out.unk_token = io::find_string(model, "unk_token", where);
   out.fuse_unk = io::find_bool(model, "fuse_unk", where).value_or(false);
   out.ignore_merges = io::find_bool(model, "ignore_merges", where).value_or(false);
@@ -72,6 +72,16 @@ BpeSource parse_model(const json& model, const std::string& origin) {
   }
   for (const json& merge : io::require_array(model, "merges", where)) {
     out.merges.push_back(parse_merge(merge, out.merges.size(), where));
+  }
+  if (out.symbols == BpeSymbols::kBytes && out.byte_fallback) {
+    const TokenMap tokens(out.vocabulary.begin(), out.vocabulary.end());
+    for (int byte = 0; byte < 256; ++byte) {
+      const auto spelling = byte_spelling(static_cast<std::uint8_t>(byte));
+      if (tokens.contains(spelling)) continue;
+      fail(ErrorKind::kUnsupported,
+           "{}: byte_fallback for the byte {}, '{}' in the spelling of ByteLevel, is not implemented; give it a token", where, byte,
+           spelling);
+    }
   }
   return out;
 }
@@ -136,21 +146,6 @@ void parse_post_processor(const json& processor, const std::string& origin, bool
   }
 }
 
-void check_decoder(const json& decoder, const std::string& origin) {
-  const std::string where = origin + ": decoder";
-  if (decoder.is_null()) {
-    fail(ErrorKind::kUnsupported, "{} null, which puts spaces between tokens, is not implemented; give ByteLevel", where);
-  }
-  const std::string type = io::require_string(decoder, "type", where);
-  if (type == "ByteLevel") return;
-  if (type == "Sequence") {
-    const json& children = io::require_array(decoder, "decoders", where);
-    if (children.size() == 1) return check_decoder(children[0], origin);
-    fail(ErrorKind::kUnsupported, "{}: a Sequence of {} decoders is not implemented; give ByteLevel alone", where, children.size());
-  }
-  fail(ErrorKind::kUnsupported, "{} '{}' is not implemented; Quiver knows ByteLevel", where, type);
-}
-
 }  // namespace
 
 Tokenizer Tokenizer::from_tokenizer_json(const nlohmann::json& json, const std::string& origin) {
@@ -161,13 +156,13 @@ Tokenizer Tokenizer::from_tokenizer_json(const nlohmann::json& json, const std::
   source.origin = origin;
   const auto description = nlohmann::json::to_cbor(json);
   source.sha256 = Sha256().update(std::as_bytes(std::span(description))).hex();
-  source.bpe = parse_model(io::require_object(json, "model", origin), origin);
   source.normalizer = parse_normalizer(member_or_null(json, "normalizer"), origin);
   source.pre_tokenizer = parse_pre_tokenizer(member_or_null(json, "pre_tokenizer"), origin);
+  source.bpe = parse_model(io::require_object(json, "model", origin), source.pre_tokenizer, origin);
   source.added_tokens = parse_added_tokens(member_or_null(json, "added_tokens"), origin);
   bool has_template = false;
   parse_post_processor(member_or_null(json, "post_processor"), origin, has_template, source.post_processor);
-  check_decoder(member_or_null(json, "decoder"), origin);
+  source.decoder = parse_decoder(member_or_null(json, "decoder"), origin);
   return make_tokenizer(std::move(source));
 }
 

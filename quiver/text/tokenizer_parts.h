@@ -9,6 +9,7 @@
 
 #include "quiver/text/added_tokens.h"
 #include "quiver/text/bpe.h"
+#include "quiver/text/decoder.h"
 #include "quiver/text/normalizer.h"
 #include "quiver/text/pre_tokenizer.h"
 #include "quiver/text/tokenizer.h"
@@ -28,6 +29,7 @@ struct TokenizerSource {
   BpeSource bpe;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
+  Decoder decoder{.is_byte_level = true};
   std::vector<AddedToken> added_tokens;  ///< in the order of their ids
   std::vector<TemplateItem> post_processor{{.is_text = true, .ids = {}}};
   std::optional<std::int32_t> bos_id;
@@ -48,12 +50,13 @@ struct TokenizerCore {
   Bpe bpe;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
+  Decoder decoder;
   TokenFinder raw_tokens;         ///< added tokens that are looked for in the text as it is
   TokenFinder normalized_tokens;  ///< and those looked for in the normalised text
   std::vector<TemplateItem> post_processor;
   TokenMap added_ids;
   std::vector<std::optional<std::string>> spellings;  ///< by id
-  std::vector<std::string> bytes;                     ///< by id
+  std::vector<TokenText> texts;                       ///< by id, where the token is not the first
   std::unordered_set<std::int32_t> special;
   std::vector<std::string> warnings;
 };
@@ -61,6 +64,7 @@ struct TokenizerCore {
 struct TokenizerParts {
   std::shared_ptr<const TokenizerCore> core;
   SpecialIds special_ids;
+  std::int64_t num_rows = kMaxTokenId + 1;  ///< of the model; greater ids are refused
 };
 
 /// Validates and assembles. Throws kBadFormat or kMismatch.

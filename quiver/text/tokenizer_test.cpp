@@ -143,6 +143,32 @@ TEST(Tokenizer, RecognisesAddedTokensInTheText) {
   EXPECT_EQ(tokenizer.decode(Ids{256, 257, 258}, /*skip_special=*/true), "ab<s><s>");
 }
 
+TEST(Tokenizer, RefusesTokensThatTheModelHasNoRowFor) {
+  json description = tiny_tokenizer({{"a", "b"}});
+  description["added_tokens"] = {added("<s>", 257, true), added("<image>", 258, true)};
+  const Tokenizer tokenizer = make(description).with_model_rows(258);
+  EXPECT_THAT(tokenizer.encode("ab<s>"), ElementsAre(256, 257));
+  expect_error(ErrorKind::kMismatch, "the text has the token '<image>' of id 258, but the model has rows for ids below 258",
+               [&] { tokenizer.encode("ab<image>"); });
+  EXPECT_EQ(tokenizer.decode(Ids{258}), "<image>");
+  expect_error(ErrorKind::kMismatch, "the eos token '<image>' has the id 258, but the model has rows for ids below 258",
+               [&] { make(description).with_special_ids(257, {258}, {}).with_model_rows(258); });
+}
+
+TEST(Tokenizer, PutsNoSpaceBeforeAContinuation) {
+  json description = tiny_tokenizer({});
+  description["pre_tokenizer"]["add_prefix_space"] = true;
+  EXPECT_THAT(make(description).encode("a"), ElementsAre(' ', 'a'));
+  EXPECT_THAT(make(description).encode("a", {.place = TextPlace::kContinued}), ElementsAre('a'));
+}
+
+TEST(Tokenizer, BoundsWhatTheNormalizerMakesOfAText) {
+  json description = tiny_tokenizer({});
+  const json doubled = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  description["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::vector<json>(40, doubled)}};
+  expect_error(ErrorKind::kUnsupported, "the normalizer makes", [&] { make(description).encode("aaa"); });
+}
+
 TEST(Tokenizer, PutsTheTemplateAroundTheTextOnlyWhenAsked) {
   json description = tiny_tokenizer({});
   description["added_tokens"] = {added("<s>", 256, true)};
@@ -166,12 +192,24 @@ TEST(Tokenizer, RefusesWhatItDoesNotImplementByName) {
   };
   const auto unsupported = ErrorKind::kUnsupported;
   expect_refused(with("/model/type", "Unigram"), unsupported, "model 'Unigram'");
-  expect_refused(with("/model/byte_fallback", true), unsupported, "byte_fallback");
+  json no_bytes = with("/model/byte_fallback", true);
+  no_bytes["model"]["vocab"].erase("Ġ");
+  expect_refused(no_bytes, unsupported, "byte_fallback for the byte 32, 'Ġ' in the spelling of ByteLevel");
   expect_refused(with("/model/dropout", 0.1), unsupported, "dropout");
   expect_refused(with("/model/end_of_word_suffix", "</w>"), unsupported, "end_of_word_suffix '</w>'");
   expect_refused(with("/normalizer", {{"type", "Precompiled"}}), unsupported, "normalizer 'Precompiled'");
-  expect_refused(with("/pre_tokenizer", {{"type", "Metaspace"}}), unsupported, "pre_tokenizer 'Metaspace'");
-  expect_refused(with("/pre_tokenizer", nullptr), unsupported, "without ByteLevel");
+  const json regex = {{"type", "Replace"}, {"pattern", {{"Regex", " +"}}}, {"content", " "}};
+  expect_refused(with("/normalizer", regex), unsupported, "a Replace of a regular expression");
+  expect_refused(with("/normalizer", {{"type", "Prepend"}, {"prepend", std::string(300, 'a')}}), unsupported, "'prepend' has 300 bytes");
+  expect_refused(with("/pre_tokenizer", {{"type", "Whitespace"}}), unsupported, "pre_tokenizer 'Whitespace'");
+  const json scheme = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "last"}};
+  expect_refused(with("/pre_tokenizer", scheme), unsupported, "prepend_scheme 'last'");
+  const json contrary = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"add_prefix_space", false}};
+  expect_refused(with("/pre_tokenizer", contrary), ErrorKind::kBadFormat, "add_prefix_space is false, but prepend_scheme 'first'");
+  const json fused = {{"type", "Sequence"}, {"decoders", {{{"type", "Fuse"}}, {{"type", "ByteFallback"}}}}};
+  expect_refused(with("/decoder", fused), unsupported, "'ByteFallback' after the tokens are joined");
+  expect_refused(with("/decoder", {{"type", "Strip"}, {"content", " "}, {"start", 1000}, {"stop", 0}}), unsupported,
+                 "a Strip of 1000 and 0");
   expect_refused(with("/decoder", {{"type", "WordPiece"}}), unsupported, "decoder 'WordPiece'");
   expect_refused(with("/decoder", nullptr), unsupported, "decoder null");
   expect_refused(with("/post_processor", {{"type", "BertProcessing"}}), unsupported, "post_processor 'BertProcessing'");

@@ -1,7 +1,7 @@
 """Golden renderings of chat templates. Writes tests/golden/chat_template/constructs.json: small templates of our own, one per construct.
 
 Run:  python scripts/golden/make_chat_templates.py                     (jinja2 3.1.6, transformers 5.23.0)
-      python scripts/golden/make_chat_templates.py --real FOLDER OUT   cases.json of the *.jinja files of a folder; not committed
+      python scripts/golden/make_chat_templates.py --real FOLDER OUT   cases.json of what scripts/setup.sh fetched; not committed
 
 Both render with the environment that transformers compiles chat templates with.
 """
@@ -313,13 +313,22 @@ def real_variables():
         yield {"messages": messages, "add_generation_prompt": True, **own}
 
 
+def real_templates(folder: Path):
+    """(name, source): the files *.jinja, and the templates inside the configurations of tokenizers."""
+    for path in sorted(folder.glob("*/templates/*.jinja")):
+        yield path.stem, path.read_text(encoding="utf-8")
+    for path in sorted(folder.glob("*/tokenizer_config.json")):
+        templates = json.loads(path.read_text(encoding="utf-8")).get("chat_template") or []
+        for entry in [{"name": "default", "template": templates}] if isinstance(templates, str) else templates:
+            yield f"{path.parent.name}/{entry['name']}", entry["template"]
+
+
 def real(folder: Path) -> list[dict]:
     variables = list(real_variables())
     out = []
-    for path in sorted(folder.glob("*.jinja")):
-        source = path.read_text(encoding="utf-8")
+    for name, source in real_templates(folder):
         cases = [{"variables": i, **rendered(source, given)} for i, given in enumerate(variables)]
-        out.append({"name": path.stem, "template": source, "cases": cases})
+        out.append({"name": name, "template": source, "cases": cases})
     return [{"variables": variables}, *out]
 
 

@@ -1,12 +1,13 @@
 """Golden tokenizers, ids, splits, normal forms and character classes. Writes tests/golden/tokenizer/.
 
-Run:  python scripts/golden/make_tokenizer.py [--data DIR]      (tokenizers 0.23.3)
+Run:  python scripts/golden/make_tokenizer.py [--data DIR] [--only components]      (tokenizers 0.23.3)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import unicodedata
 from pathlib import Path
@@ -258,11 +259,133 @@ def write_normal_forms(texts: list[str]) -> None:
     save_jsonl_zst(OUT / "normal_forms.jsonl.zst", rows)
 
 
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+MARK = "\u2581"
+PIECES = ["a", "b", "e", "h", "t", "é", "日", "'", "1", "2", MARK, MARK + "a", MARK + "b", "ab", MARK + "ab", "th", "the", MARK + "the",
+          MARK * 2, MARK * 4, "\n", "\n\n", "aa", "12", "é日", "b" + MARK]
+MERGES = [(MARK, MARK), ("t", "h"), ("th", "e"), ("a", "b"), (MARK, "a"), (MARK, "the"), (MARK, "ab"), (MARK, "b"), ("\n", "\n"), ("a", "a"),
+          (MARK * 2, MARK * 2), ("1", "2"), ("é", "日"), (MARK + "a", "b")]
+
+
+def marked_model(bytes_=BYTES, merges=MERGES, **options) -> models.BPE:
+    """A vocabulary as SentencePiece has it."""
+    options = {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>", **options}
+    tokens = ["<unk>", "<s>", "</s>", *bytes_, *PIECES]
+    return models.BPE({token: i for i, token in enumerate(tokens)}, list(merges), **options)
+
+
+def legacy_normalizer(*before):
+    return normalizers.Sequence([*before, normalizers.Prepend(MARK), normalizers.Replace(" ", MARK)])
+
+
+def legacy_decoder(*after):
+    return decoders.Sequence([decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse(), *after])
+
+
+def components() -> dict[str, Tokenizer]:
+    """A tiny tokenizer for every component of a tokenizer of SentencePiece's kind."""
+    out: dict[str, Tokenizer] = {}
+
+    def add(name, model=None, normalizer=None, pre_tokenizer=None, decoder=None, tokens=(), special=("<s>", "</s>")):
+        tokenizer = Tokenizer(marked_model() if model is None else model)
+        if normalizer is not None:
+            tokenizer.normalizer = normalizer
+        if pre_tokenizer is not None:
+            tokenizer.pre_tokenizer = pre_tokenizer
+        tokenizer.decoder = legacy_decoder(decoders.Strip(" ", 1, 0)) if decoder is None else decoder
+        tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+        tokenizer.add_tokens(list(tokens))
+        if special:
+            tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))])
+        out[name] = tokenizer
+
+    odd_tokens = [
+        AddedToken("<l>", lstrip=True, normalized=False), AddedToken("<r>", rstrip=True, normalized=False),
+        AddedToken("<w>", single_word=True, normalized=False), AddedToken("<n>", normalized=True),
+        AddedToken("b a", normalized=True), AddedToken(MARK * 3, normalized=False), AddedToken("the", normalized=True, single_word=True),
+    ]
+    few = [byte for byte in BYTES if not "<0xC0>" <= byte < "<0xE0>"]  # characters of two bytes have no tokens
+    add("legacy", normalizer=legacy_normalizer())
+    add("legacy_added", normalizer=legacy_normalizer(), tokens=odd_tokens)
+    add("legacy_nfkc", normalizer=legacy_normalizer(normalizers.NFKC()))
+    add("replace_alone", normalizer=normalizers.Replace(" ", MARK), pre_tokenizer=pre_tokenizers.Split(" ", "merged_with_previous"),
+        decoder=legacy_decoder(), tokens=odd_tokens)
+    add("replace_twice", normalizer=normalizers.Sequence([normalizers.Replace("aa", "b"), normalizers.Replace("bb", "the ")]))
+    add("nothing", decoder=decoders.Fuse())
+    for left, right in [(True, False), (False, True), (True, True)]:
+        add(f"strip_{left}_{right}", normalizer=legacy_normalizer(normalizers.Strip(left, right)), tokens=odd_tokens)
+    for scheme in ["always", "first", "never"]:
+        for split in [True, False]:
+            add(f"metaspace_{scheme}_{split}", pre_tokenizer=pre_tokenizers.Metaspace(MARK, prepend_scheme=scheme, split=split),
+                decoder=decoders.Metaspace(MARK, prepend_scheme=scheme, split=split), tokens=odd_tokens)
+        add(f"metaspace_{scheme}_after_split", decoder=decoders.Metaspace(MARK, prepend_scheme=scheme), pre_tokenizer=pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(r"\p{N}+"), "isolated"), pre_tokenizers.Metaspace(MARK, prepend_scheme=scheme)]))
+    add("metaspace_other_mark", pre_tokenizer=pre_tokenizers.Metaspace("b"), decoder=decoders.Metaspace("b"))
+    add("digits", pre_tokenizer=pre_tokenizers.Sequence([pre_tokenizers.Metaspace(MARK), pre_tokenizers.Digits(True)]))
+    for fuse in [True, False]:
+        add(f"few_bytes_fuse_{fuse}", marked_model(few, fuse_unk=fuse), legacy_normalizer())
+        add(f"no_bytes_fuse_{fuse}", marked_model([], fuse_unk=fuse), legacy_normalizer())
+        add(f"no_fallback_fuse_{fuse}", marked_model(byte_fallback=False, fuse_unk=fuse), legacy_normalizer())
+        add(f"few_bytes_no_unk_{fuse}", marked_model(few, unk_token=None, fuse_unk=fuse), legacy_normalizer())
+    add("no_unk_no_fallback", marked_model(byte_fallback=False, unk_token=None), legacy_normalizer())
+    add("ignore_merges", marked_model(merges=MERGES[:3], ignore_merges=True), pre_tokenizer=pre_tokenizers.Metaspace(MARK))
+    add("merges_of_bytes", marked_model(merges=[*MERGES, ("b", MARK)]), legacy_normalizer())
+    add("strip_ends", normalizer=legacy_normalizer(), decoder=legacy_decoder(decoders.Strip(" ", 2, 1), decoders.Strip("a", 1, 2)))
+    add("strip_tokens", normalizer=legacy_normalizer(), decoder=decoders.Sequence(
+        [decoders.Replace(MARK, " "), decoders.Strip(" ", 1, 0), decoders.ByteFallback(), decoders.Strip("b", 1, 0)]))
+    add("bytes_first", normalizer=legacy_normalizer(), decoder=decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Replace(MARK, "_"), decoders.Metaspace("a", prepend_scheme="always"), decoders.Fuse()]))
+    add("metaspace_first", normalizer=legacy_normalizer(), decoder=decoders.Sequence(
+        [decoders.Metaspace(MARK, prepend_scheme="first"), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]))
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    add("byte_level_strip", models.BPE({**{c: i for i, c in enumerate(letters)}, "<s>": 256, "</s>": 257}, [], byte_fallback=True),
+        pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True), decoder=decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)]))
+    return out
+
+
+def component_texts(rng: random.Random, count: int) -> list[str]:
+    units = ["a", "b", "e", "the", " ", "  ", "\n", "1", "12", "é", "日", "日本", "ü", "🦙", "'", MARK, MARK * 2, "<s>", "</s>", "<l>", "<r>", "<w>",
+             "<n>", "b a", "<0x41>", "<unk>", "\t", "\u00a0", "\u0301", "\0", "x", "aa", "bb", "ab"]
+    fixed = ["", " ", "a", " a", "  a", "<s>a", "<s> a", "a</s> a", "a</s>a", "é日é", "ü日üa", "a b ", " <n> ", "b a", "ab " * 30, "日" * 40]
+    return fixed + ["".join(rng.choice(units) for _ in range(rng.randint(1, 12))) for _ in range(count - len(fixed))]
+
+
+def component_ids(rng: random.Random, tokenizer: Tokenizer, count: int) -> list[list[int]]:
+    """Ids as no text gives them: half of them byte tokens, of which many make no character."""
+    size = tokenizer.get_vocab_size()
+    byte_ids = [i for i in map(tokenizer.token_to_id, BYTES) if i is not None] or list(range(size))
+    likely = [i for i in map(tokenizer.token_to_id, ["<0xC3>", "<0xA9>", "<0xE6>", "<0x97>", "<0xA5>", "<0x61>", MARK, "a", MARK + "a", "b", "<s>"]) if i is not None]
+    draw = [lambda: rng.choice(byte_ids), lambda: rng.choice(likely or byte_ids), lambda: rng.randrange(size)]
+    return [[rng.choice(draw)() for _ in range(rng.randint(0, 9))] for _ in range(count)]
+
+
+def write_components() -> None:
+    rows = []
+    for name, tokenizer in components().items():
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        rng = random.Random(name)
+        texts = [[text, ids_of(tokenizer, text), ids_of(tokenizer, text, True)] for text in component_texts(rng, 150)]
+        lists = [ids for _, _, ids in texts[::3]] + component_ids(rng, tokenizer, 150)
+        decoded = []
+        for ids in lists:
+            try:
+                decoded.append([ids, *(tokenizer.decode(ids, skip_special_tokens=skip) for skip in (False, True))])
+            except BaseException as error:  # a Strip of more than the text panics in `tokenizers`
+                if type(error).__name__ != "PanicException":
+                    raise
+        rows.append({"name": name, "tokenizer": json.loads(tokenizer.to_str()), "texts": texts, "decoded": decoded})
+    save_jsonl_zst(OUT / "components.jsonl.zst", rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", choices=["components"])
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
+    write_components()
+    if args.only:
+        return
     corpus = data_texts(args.data, every=97, limit=1500)
     texts = random_text.texts(1, 2000) + [text[:2000] for text in data_texts(args.data, every=131)[::17][:300]]
     made = {"gpt2": gpt2(corpus), "llama3": llama3(corpus), "smollm": smollm(corpus), "odd": odd(corpus)}
