@@ -2,13 +2,19 @@
 
 #include <torch/utils.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
+#include "quiver/io/file.h"
+#include "quiver/io/gguf_model.h"
 #include "quiver/io/json.h"
+#include "quiver/model/checkpoint.h"
+#include "quiver/model/gguf_export.h"
 #include "quiver/recipes/model_folder.h"
+#include "quiver/text/gguf_tokenizer.h"
 
 namespace quiver::recipes {
 namespace {
@@ -28,6 +34,91 @@ io::GgufType stored_type(const methods::BaseModel& base) {
   const auto config = io::read_json_file(base.path / "config.json");
   const auto name = config.value("dtype", config.value("torch_dtype", std::string("bfloat16")));
   return name == "float32" ? io::GgufType::kF32 : name == "float16" ? io::GgufType::kF16 : io::GgufType::kBF16;
+}
+
+constexpr std::pair<io::GgufType, std::int64_t> kFileTypes[] = {  // general.file_type
+    {io::GgufType::kF32, 0},
+    {io::GgufType::kF16, 1},
+    {io::GgufType::kQ8_0, 7},
+    {io::GgufType::kBF16, 32}};
+
+/// Throws kUsage unless a file may be written to `path`: there is nothing, or with `force` a GGUF file.
+void check_may_write_gguf(const fs::path& path, bool force) {
+  if (!fs::exists(path)) return;
+  if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or `force=true` replaces it", path.string());
+  const bool is_gguf = fs::is_regular_file(path) && [&] {
+    const io::MappedFile file(path);
+    constexpr std::string_view kMagic = "GGUF";
+    const auto bytes = file.bytes();
+    return bytes.empty() || (bytes.size() >= 4 && std::memcmp(bytes.data(), kMagic.data(), 4) == 0);
+  }();
+  if (!is_gguf) fail(ErrorKind::kUsage, "'{}' exists and is no GGUF file: it is not replaced, even by force", path.string());
+}
+
+/// Model::weights() without the prefix of the names, those in `changed` in place of the base's.
+tensor::TensorMap weights_by_path(const model::Model& base, const tensor::TensorMap& changed) {
+  auto weights = changed;
+  const auto& names = base.spec().names;
+  for (const auto& [name, weight] : base.weights()) {
+    const bool is_head = name.starts_with(names.head);
+    weights.emplace(is_head ? name : name.substr(std::string_view(names.prefix).size()), weight);
+  }
+  return weights;
+}
+
+/// The metadata of a merged model: the base's own where it is a GGUF file, else its description and tokenizer.
+io::GgufMetadata model_metadata(const methods::BaseModel& base, io::GgufType type) {
+  io::GgufMetadata metadata;
+  if (fs::is_directory(base.path)) {
+    const auto& spec = base.lm.spec();
+    metadata = model::gguf_description(spec);
+    metadata.merge(text::gguf_tokenizer(base.path, model::gguf_architecture(spec), spec.vocab_size));
+  } else {
+    metadata = io::GgufModel(base.path).view().metadata();
+    std::erase_if(metadata, [](const auto& item) { return item.first.starts_with("split.") || item.first.starts_with("quantize."); });
+  }
+  metadata["general.file_type"] = std::ranges::find(kFileTypes, type, &std::pair<io::GgufType, std::int64_t>::first)->second;
+  metadata["general.quantization_version"] = std::int64_t{2};
+  return metadata;
+}
+
+/// The pairs as tensors of an adapter file of llama.cpp, whose scaling is alpha / rank for all.
+std::vector<io::GgufSource> lora_tensors(const model::ModelSpec& spec, const adapters::LoraAdapter& adapter, double alpha,
+                                         io::GgufType type) {
+  std::map<std::string, model::GgufSlot> slots;
+  for (const auto& slot : model::gguf_slots(spec)) slots.emplace(slot.name, slot);
+  std::vector<io::GgufSource> tensors;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto slot = slots.find(path);
+    if (slot == slots.end()) fail(ErrorKind::kUnsupported, "adapter '{}' adapts '{}', which GGUF files do not name", adapter.name, path);
+    const auto wide = pair.to(torch::kCPU, torch::kFloat);
+    const double ratio = pair.scaling() * static_cast<double>(pair.rank()) / alpha;
+    const auto lora_b = model::to_gguf_rows(slot->second, wide.lora_b() * ratio, adapter.name);
+    tensors.push_back(model::gguf_source(slot->second.gguf + ".weight.lora_a", wide.lora_a(), type));
+    tensors.push_back(model::gguf_source(slot->second.gguf + ".weight.lora_b", lora_b, type));
+  }
+  return tensors;
+}
+
+nlohmann::json export_gguf_lora(const methods::BaseModel& base, const adapters::LoraAdapter& adapter, const ExportOptions& options,
+                                const fs::path& path) {
+  adapters::refuse_dora(adapter, "write it as a GGUF file");
+  const auto spec = model::gguf_form(base.lm.spec());
+  const auto type = options.type.value_or(io::GgufType::kF32);
+  const double alpha = adapter.pairs.begin()->second.alpha();
+  io::GgufMetadata metadata = {{"general.architecture", model::gguf_architecture(spec)},
+                               {"general.type", "adapter"},
+                               {"adapter.type", "lora"},
+                               {"adapter.lora.alpha", alpha}};
+  if (!adapter.name.empty()) metadata["general.name"] = adapter.name;
+  if (!spec.name.empty()) {
+    metadata["general.base_model.count"] = std::int64_t{1};
+    metadata["general.base_model.0.name"] = spec.name;
+  }
+  metadata["general.file_type"] = std::ranges::find(kFileTypes, type, &std::pair<io::GgufType, std::int64_t>::first)->second;
+  const auto tensors = lora_tensors(spec, adapter, alpha, type);
+  io::write_gguf(path, metadata, tensors);
+  return {{"path", path.string()}, {"form", "gguf-lora"}, {"type", io::gguf_type_name(type)}, {"modules", adapter.pairs.size()}};
 }
 
 /// The weights that the adapter changes, merged, by path.
@@ -66,11 +157,15 @@ void check_export(const fs::path& path, const ExportOptions& options) {
     if (options.type) torch_dtype(*options.type);
     check_may_write_model(path, options.force);
   }
+  if (options.form == ExportForm::kGguf || options.form == ExportForm::kGgufLora) check_may_write_gguf(path, options.force);
+  if (options.form == ExportForm::kGgufLora && options.type == io::GgufType::kQ8_0)
+    fail(ErrorKind::kUsage, "adapters are not written as Q8_0; choose f32, f16 or bf16");
 }
 
 nlohmann::json export_adapter(const methods::BaseModel& base, const adapters::LoraAdapter& adapter, const adapters::CardFacts& facts,
                               const ExportOptions& options, const fs::path& path) {
   check_export(path, options);
+  if (options.form == ExportForm::kGgufLora) return export_gguf_lora(base, adapter, options, path);
   auto named = adapter;
   named.base_model = base.lm.spec().name;
   named.base_fingerprint = base.lm.fingerprint();
@@ -84,6 +179,13 @@ nlohmann::json export_model(const methods::BaseModel& base, const adapters::Lora
                             const ExportOptions& options, const fs::path& path) {
   check_export(path, options);
   const auto changed = adapter == nullptr ? tensor::TensorMap() : merged_weights(base, *adapter);
+  if (options.form == ExportForm::kGguf) {
+    const auto type = options.type.value_or(io::GgufType::kF16);
+    auto metadata = model_metadata(base, type);
+    if (adapter != nullptr && !adapter->name.empty()) metadata["general.finetune"] = adapter->name;
+    io::write_gguf(path, metadata, model::gguf_tensors(base.lm.spec(), weights_by_path(base.lm, changed), type));
+    return {{"path", path.string()}, {"form", "gguf"}, {"type", io::gguf_type_name(type)}, {"merged", changed.size()}};
+  }
   const auto card = adapter == nullptr ? std::string() : adapters::merged_card(base.lm.spec().name, *adapter, facts);
   const auto type = options.type.value_or(stored_type(base));
   write_model_folder(path, base, stored_weights(base, changed, torch_dtype(type)), card, options.force);

@@ -6,6 +6,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/io/gguf.h"
+#include "quiver/text/gguf_pre_names.h"
 #include "quiver/text/tokenizer_parts.h"
 
 namespace quiver::text {
@@ -235,6 +236,13 @@ void read_gemma4(const io::GgufView& gguf, TokenizerSource& source) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> gguf_pre_names() {
+  std::vector<std::string_view> names;
+  for (const PreRow& row : kPreRows) names.push_back(row.name);
+  std::ranges::rotate(names, names.begin() + 1);
+  return names;
+}
 
 Tokenizer Tokenizer::from_gguf(const io::GgufView& gguf) {
   TokenizerSource source;

@@ -1,10 +1,11 @@
 """`quiver export`: what PEFT and transformers compute with what it wrote."""
 
 import json
+import shutil
 import subprocess
 import unittest
 
-from test_support import PYTHON, ROOT, TINY, Case, main, make_tasks, run
+from test_support import PYTHON, ROOT, TINY, Case, main, make_tasks, run, write_jsonl
 
 ADAPTER = ROOT / "tests/golden/peft/all-linears"
 
@@ -19,6 +20,8 @@ with torch.no_grad():
     expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), adapter).eval()(tokens).logits
     if form == "peft":
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), exported).eval()
+    elif form == "gguf":
+        model = AutoModelForCausalLM.from_pretrained(exported.rpartition("/")[0], gguf_file="gguf", **options)
     else:
         model = AutoModelForCausalLM.from_pretrained(exported, **options)
     print(((model(tokens).logits - expected).abs().max() / expected.abs().max()).item())
@@ -41,6 +44,30 @@ class Export(Case):
         card = (self.tmp / "hf" / "README.md").read_text()
         self.assertIn("library_name: transformers", card)
         self.assertIn("base_model:", card)
+
+    def test_transformers_reads_a_merged_gguf_file(self):
+        for kind, tolerance in (("f32", 1e-5), ("q8_0", 0.1)):
+            with self.subTest(kind):
+                self.export("gguf", "--type", kind, "--force")
+                self.assertLess(self.difference("gguf"), tolerance)
+        # And Quiver, with the same tokenizer.
+        self.export("gguf", "--type", "f32", "--force")
+        whole = self.tmp / "whole.gguf"
+        shutil.copy(self.tmp / "gguf", whole)
+        requests = self.tmp / "requests.jsonl"
+        write_jsonl(requests, [{"context": "read the review", "continuation": " positive"}])
+        scores = [json.loads(run("score", "--input", requests, "--dtype", "float32", "--no-chat", *with_base).stdout)["logprob"]
+                  for with_base in (("--base", TINY, "--adapter", ADAPTER, "--allow-other-base"), ("--base", whole))]
+        self.assertAlmostEqual(*scores, delta=1e-4)
+
+    def test_a_gguf_file_may_become_another(self):
+        base = ROOT / "tests/golden/model/llama-mixed.gguf"
+        whole = self.tmp / "whole.gguf"
+        run("export", "--base", base, "--format", "gguf", "--type", "f32", "--output", whole)
+        requests = self.tmp / "requests.jsonl"
+        write_jsonl(requests, [{"context": "read the review", "continuation": " positive"}])
+        scores = [json.loads(run("score", "--input", requests, "--dtype", "float32", "--base", path).stdout) for path in (base, whole)]
+        self.assertEqual(*scores)
 
     def test_peft_computes_the_same_with_an_exported_adapter(self):
         self.export("peft")
@@ -70,6 +97,9 @@ class Export(Case):
         self.assertIn("--format 'onnx' is not one of peft, gguf-lora, hf, gguf", self.export("onnx", check=2).stderr)
         self.assertIn("--type 'q4_0' is not one of", self.export("hf", "--type", "q4_0", check=2).stderr)
         self.assertIn("safetensors files hold no Q8_0", self.export("hf", "--type", "q8_0", check=2).stderr)
+        (self.tmp / "gguf").write_text("mine")
+        self.assertIn("is no GGUF file", self.export("gguf", "--force", check=2).stderr)
+        self.assertIn("adapters are not written as Q8_0", self.export("gguf-lora", "--type", "q8_0", check=2).stderr)
         self.assertIn("it does not make one adapter", self.export("hf", adapter=("--library", self.tmp, "--method", "arrow"), check=2).stderr)
 
 
