@@ -5,13 +5,14 @@
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
+#include "quiver/io/gguf_model.h"
 
 namespace quiver::methods {
 
 namespace fs = std::filesystem;
 
 fs::path base_path_or_default(const std::string& path) {
-  if (!path.empty()) return path;
+  if (!path.empty()) return io::first_gguf_piece(path);
   const auto cached = default_base_path();
   if (!fs::exists(cached)) {
     fail(ErrorKind::kNotFound, "no `base` is given and the default base model is not at '{}'; run 'quiver fetch'", cached.string());

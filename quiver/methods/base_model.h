@@ -63,7 +63,8 @@ adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& 
 /// Says in the adapter what base and format of prompts it is of.
 void mark_base(adapters::LoraAdapter& adapter, const BaseModel& base);
 
-/// The path that load_base loads: `path`, or where the default base model is. Throws kNotFound if that was not fetched.
+/// The path that load_base loads: `path`, the first piece where that is a piece of a model in GGUF, or where the default base model is.
+/// Throws kNotFound if that was not fetched.
 std::filesystem::path base_path_or_default(const std::string& path);
 
 }  // namespace quiver::methods
