@@ -51,6 +51,13 @@ def gguf_seeds():
     every_type = (GOLDEN / "gguf" / "every_type.gguf").read_bytes()
     yield "every_type", every_type
     yield "truncated", every_type[:1500]
+    blocks = (GOLDEN / "gguf" / "blocks.gguf").read_bytes()
+    yield "blocks", blocks
+    yield "blocks_truncated", blocks[:-300]
+    yield "overlap", gguf([], [(b"a", [32], 0, 0), (b"b", [256], 12, 32)], bytes(256))
+    for kind, size in ((6, 22), (7, 24), (20, 18), (23, 136), (10, 84), (11, 110), (12, 144), (13, 176), (14, 210)):
+        values = 32 if size < 32 else 256
+        yield f"nan_scales_{kind}", gguf([], [(b"w", [values, 2], kind, 0)], b"\xff" * (2 * size))
     yield "nothing", gguf()
     yield "version_2", gguf([text(b"k") + struct.pack("<IB", 7, 1)], [(b"w", [32, 1], 3, 0)], bytes(20), version=2)
     yield "absurd_array", gguf([text(b"k") + struct.pack("<IIQ", 9, 8, 2**61)])
@@ -343,9 +350,11 @@ def llama_gguf(extra=(), **changes):
 
 
 def gguf_config_seeds():
+    """The others are made by scripts/golden/make_gguf_models.py: one of each architecture."""
     yield "plain", llama_gguf([gguf_string(b"general.name", b"tiny")])
     yield "linear", llama_gguf([gguf_string(b"llama.rope.scaling.type", b"linear"), gguf_float(b"llama.rope.scaling.factor", 4)])
     yield "yarn", llama_gguf([gguf_string(b"llama.rope.scaling.type", b"yarn")])
+    yield "yarn_factor", llama_gguf([gguf_string(b"llama.rope.scaling.type", b"yarn"), gguf_float(b"llama.rope.scaling.factor", 4)])
     yield "key_length", llama_gguf([gguf_int(b"llama.attention.key_length", 32), gguf_int(b"llama.rope.dimension_count", 32)])
     yield "theta", llama_gguf([gguf_float(b"llama.rope.freq_base", float("nan"))])
     yield "bad_name", llama_gguf([gguf_string(b"general.name", b"\xff")])

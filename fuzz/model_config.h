@@ -2,12 +2,15 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "fuzz/support.h"
 #include "quiver/base/error.h"
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
 #include "quiver/model/families.h"
+#include "quiver/model/gguf_slots.h"
 
 namespace quiver::fuzz {
 
@@ -34,7 +37,11 @@ inline void run_model_config(std::span<const std::byte> bytes) {
 
 inline void run_gguf_config(std::span<const std::byte> bytes) {
   try {
-    check_model_config(model::spec_from_gguf(io::GgufView::parse(bytes, "fuzz")));
+    const auto spec = model::spec_from_gguf(io::GgufView::parse(bytes, "fuzz"));
+    check_model_config(spec);
+    std::set<std::string> names;
+    for (const auto& slot : model::gguf_slots(spec)) expect(names.insert(slot.gguf).second, "two tensors of a model have one name in GGUF");
+    for (const auto& slot : model::gguf_fused_slots(spec)) expect(names.insert(slot.gguf).second, "a fused map has the name of another");
   } catch (const Error&) {
   }
 }

@@ -1,19 +1,38 @@
 #include "quiver/methods/base_model.h"
 
 #include <cstdlib>
+#include <set>
 
 #include "quiver/base/error.h"
-#include "quiver/io/hub_cache.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
+#include "quiver/io/gguf_model.h"
+#include "quiver/io/hub_cache.h"
 
 namespace quiver::methods {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// A snapshot of the Hugging Face cache, or the one model in GGUF that it holds instead.
+fs::path model_in(const fs::path& snapshot) {
+  if (fs::exists(snapshot / "config.json")) return snapshot;
+  std::set<fs::path> models;
+  for (const auto& entry : fs::directory_iterator(snapshot)) {
+    if (entry.path().extension() == ".gguf") models.insert(io::first_gguf_piece(entry.path()));
+  }
+  if (models.size() <= 1) return models.empty() ? snapshot : *models.begin();
+  std::string names;
+  for (const auto& model : models) names += (names.empty() ? "" : ", ") + model.filename().string();
+  fail(ErrorKind::kUsage, "'{}' holds {} models in GGUF: give one of them as the base: {}", snapshot.string(), models.size(), names);
+}
+
+}  // namespace
+
 fs::path base_path_or_default(const std::string& path) {
-  if (!path.empty() && (fs::exists(path) || !io::is_hub_model(path))) return path;
-  if (!path.empty()) return io::hub_snapshot(path);
+  if (!path.empty() && !fs::exists(path) && io::is_hub_model(path)) return model_in(io::hub_snapshot(path));
+  if (!path.empty()) return io::first_gguf_piece(path);
   const auto cached = default_base_path();
   if (!fs::exists(cached)) {
     fail(ErrorKind::kNotFound, "no `base` is given and the default base model is not at '{}'; run 'quiver fetch'", cached.string());

@@ -64,8 +64,9 @@ adapters::LoraAdapter initial_adapter(const BaseModel& base, const std::string& 
 /// Says in the adapter what base and format of prompts it is of.
 void mark_base(adapters::LoraAdapter& adapter, const BaseModel& base);
 
-/// The path that load_base loads: `path`, or the snapshot in the Hugging Face cache of a model of that name (io/hub_cache.h), or for an empty
-/// one where the default base model is. Throws kNotFound if the cache has no such model and if the default one was not fetched.
+/// The path that load_base loads: `path`, or the first piece where that is a piece of a model in GGUF; the snapshot in the Hugging Face
+/// cache of a model of that name (io/hub_cache.h); for an empty one, where the default base model is. Throws kNotFound if the cache has no
+/// such model and if the default one was not fetched, kUsage for a snapshot of several models in GGUF.
 std::filesystem::path base_path_or_default(const std::string& path);
 
 }  // namespace quiver::methods

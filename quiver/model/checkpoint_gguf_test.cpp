@@ -2,12 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "quiver/io/file.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/gguf_model.h"
+#include "quiver/io/gguf_test_support.h"
 #include "quiver/io/json.h"
 #include "quiver/model/checkpoint.h"
 #include "quiver/model/decoder.h"
@@ -19,6 +23,8 @@ namespace quiver::model {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 const fs::path kGgufModels = "tests/golden/gguf_models";
 const tensor::Placement kExact{torch::kCPU, torch::kDouble};
@@ -52,11 +58,15 @@ class GgufModels : public ::testing::TestWithParam<std::string> {
 TEST_P(GgufModels, HaveTheWeightsOfTheFolder) {
   const auto expected = folder_.weights(), found = file_.weights();
   ASSERT_EQ(found.size(), expected.size());
-  const double offset = folder_.spec().block.norm.offset;  // the file has it in the weights
+  const double offset = folder_.spec().block.norm.offset;
+  const std::string prefix = folder_.spec().names.prefix;
+  std::set<std::string> norms;
+  for (const auto& slot : gguf_slots(folder_.spec())) {
+    if (slot.is_norm) norms.insert(prefix + slot.name + ".weight");
+  }
   for (const auto& [name, weight] : expected) {
     ASSERT_TRUE(found.contains(name)) << name;
-    const bool is_norm = weight.dim() == 1 && name.ends_with("norm.weight");
-    EXPECT_TRUE(torch::equal(found.at(name), is_norm ? weight + offset : weight)) << name;
+    EXPECT_TRUE(torch::equal(found.at(name), norms.contains(name) ? weight + offset : weight)) << name;
   }
 }
 
@@ -132,6 +142,56 @@ TEST(GgufModels, CoverEveryArchitecture) {
     covered.push_back(io::GgufModel(gguf_file(name)).view().require_string("general.architecture"));
   }
   EXPECT_THAT(covered, ::testing::IsSupersetOf(architectures));
+}
+
+/// A copy of a golden file with changes, opened.
+class ChangedGguf : public ::testing::Test {
+ protected:
+  ChangedGguf() { fs::create_directories(folder_); }
+  ~ChangedGguf() override { io::remove_tree(folder_); }
+
+  /// The message for the file of a case in which each text of the first kind is the second instead.
+  std::string error(const std::string& name, const std::vector<std::pair<std::string, std::string>>& changes) {
+    auto bytes = io::read_text_file(kGgufModels / name / "model.gguf");
+    for (const auto& [from, to] : changes) {
+      const auto place = bytes.find(from);
+      EXPECT_NE(place, std::string::npos) << from;
+      EXPECT_EQ(from.size(), to.size());
+      bytes.replace(place, from.size(), to);
+    }
+    io::write_file_atomic(folder_ / "changed.gguf", bytes);
+    return testing::error_of([&] { load_model(folder_ / "changed.gguf", kExact); });
+  }
+  /// A tensor's description in a file: its name, dimensions (innermost first) and type.
+  static std::string info(const std::string& name, const std::vector<std::uint64_t>& dims, std::uint32_t type) {
+    const auto bytes = io::tensor_info(name, dims, type, 0);
+    return bytes.substr(0, bytes.size() - sizeof(std::uint64_t));
+  }
+  fs::path folder_ = fs::path(::testing::TempDir()) / ("quiver-gguf-" + std::to_string(::getpid()));
+};
+
+constexpr std::uint32_t kBf16 = 30;
+
+TEST_F(ChangedGguf, IsRefusedByTensorAndFile) {
+  EXPECT_THAT(error("llama-linear", {{"blk.1.ffn_gate.weight", "blk.1.ffn_gape.weight"}}),
+              HasSubstr("changed.gguf: tensor 'blk.1.ffn_gape.weight' has no place in a model of family 'llama'"));
+  EXPECT_THAT(error("llama-linear", {{"blk.1.ffn_gate.weight", "blk.9.ffn_gate.weight"}}),
+              HasSubstr("changed.gguf: tensor 'blk.9.ffn_gate.weight' has no place"));
+  EXPECT_THAT(error("llama-linear", {{info("output_norm.weight", {16}, 0), info("output_norm.weight", {16}, 24)}}),
+              AllOf(HasSubstr("unsupported: "), HasSubstr("changed.gguf: tensor 'output_norm.weight' is I8; Quiver reads F32, F16, ")));
+  EXPECT_THAT(error("llama-linear", {{info("blk.0.attn_q.weight", {16, 16}, kBf16), info("blk.0.attn_q.weight", {16, 15}, kBf16)}}),
+              HasSubstr("changed.gguf: tensor 'blk.0.attn_q' has 15 rows, which do not divide into 4"));
+  EXPECT_THAT(error("llama-linear", {{info("blk.0.attn_v.weight", {16, 8}, kBf16), info("blk.0.attn_v.weight", {16, 7}, kBf16)}}),
+              HasSubstr("tensor 'layers.0.self_attn.v_proj.weight' of the base model is"));
+}
+
+TEST_F(ChangedGguf, OfFusedMapsIsRefusedWhereTheirRowsAreOthers) {
+  EXPECT_THAT(error("llama-fused", {{info("blk.0.attn_qkv.weight", {16, 48}, kBf16), info("blk.0.attn_qkv.weight", {16, 47}, kBf16)}}),
+              HasSubstr("changed.gguf: tensor 'blk.0.attn_qkv.weight' has 47 rows; q, k and v have 48"));
+  EXPECT_THAT(error("llama-fused", {{"blk.0.ffn_gate.bias", "blk.0.attn_q.weight"}}),
+              HasSubstr("changed.gguf: tensor 'blk.0.attn_q.weight' is there twice: alone, and as a part of a fused one"));
+  EXPECT_THAT(error("gpt_neox", {{info("blk.0.attn_qkv.bias", {48}, 0), info("blk.0.attn_qkv.bias", {47}, 0)}}),
+              HasSubstr("changed.gguf: tensor 'blk.0.attn_qkv' has 47 rows, which do not divide into 6"));
 }
 
 }  // namespace

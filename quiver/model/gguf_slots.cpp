@@ -1,5 +1,7 @@
 #include "quiver/model/gguf_slots.h"
 
+#include <string_view>
+
 #include "quiver/base/error.h"
 #include "quiver/model/families.h"
 
@@ -40,6 +42,7 @@ bool is_used(const ModelSpec& spec, const char* TensorNames::*name) {
 GgufSlot block_slot(const ModelSpec& spec, std::int64_t layer, const Row& row) {
   const auto& attention = spec.block.attention;
   GgufSlot slot{format("blk.{}.{}", layer, row.gguf), block_path(spec, layer, spec.names.*row.name)};
+  slot.is_norm = std::string_view(row.gguf).ends_with("_norm");
   const bool is_paired = family_of(spec).has_paired_gguf_rows;
   if (row.name == &TensorNames::query && is_paired) {
     slot.rows = GgufRows::kPaired;
@@ -64,7 +67,7 @@ std::vector<GgufSlot> gguf_slots(const ModelSpec& spec) {
       if (is_used(spec, row.name)) slots.push_back(block_slot(spec, layer, row));
     }
   }
-  slots.push_back({"output_norm", spec.names.final_norm});
+  slots.push_back({.gguf = "output_norm", .name = spec.names.final_norm, .is_norm = true});
   slots.push_back({"output", spec.names.head});
   return slots;
 }

@@ -21,6 +21,7 @@ struct GgufSlot {
   std::string name;  ///< as Model takes it: "layers.3.self_attn.q_proj"
   GgufRows rows = GgufRows::kSame;
   std::int64_t num_heads = 0;  ///< of kPaired and kByPart
+  bool is_norm = false;        ///< a file holds what the norm multiplies by: the family's weight plus its NormSpec::offset
 };
 
 /// The slots of a model of this description, in the order of GGUF files. A file may lack some: the head is absent where it is tied, and a

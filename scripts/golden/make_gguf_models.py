@@ -1,5 +1,5 @@
 """Tiny models of every GGUF architecture, as Hugging Face folders and as the files that llama.cpp's converter makes of them
--> tests/golden/gguf_models.
+-> tests/golden/gguf_models. What of a file makes a description is a seed of the fuzzer, too -> fuzz/corpus/gguf_config.
 
     .venv/bin/python scripts/golden/make_gguf_models.py [CASE ...]
 
@@ -9,6 +9,7 @@ The cases are those of make_families.py, smaller, without what a GGUF file canno
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 
@@ -22,6 +23,8 @@ import common
 
 VOCAB, LENGTH = 41, 24
 OUT = common.GOLDEN / "gguf_models"
+SEEDS = common.ROOT / "fuzz" / "corpus" / "gguf_config"
+DESCRIBES = re.compile(r"token_embd.weight|output\.(weight|bias)|blk\.0\.(.*\.bias|ffn_norm.weight)")
 SIZES = dict(vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=1.3, beta_fast=16, beta_slow=2)
 
@@ -159,7 +162,8 @@ def write_rope(writer, family: str, config, head_dim: int, extra: dict) -> None:
     if family == "gemma3_text":
         writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
         rope = rope["full_attention"]
-    writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
+    if not family.startswith(("gemma", "qwen", "olmo2")):
+        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
     if family not in ("phi", "gpt_neox", "stablelm", "gemma", "gemma2"):
         writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] == "linear":
@@ -231,7 +235,14 @@ def write(name: str, model) -> None:
         tensors[in_file] = changed(in_file, values, family, config)
     if name in FUSED:
         tensors = fused(tensors)
-    for key, values in (extra | tensors).items():
+    write_tensors(writer, extra | tensors)
+    writer = gguf.GGUFWriter(SEEDS / name, ARCHITECTURE.get(family, family))
+    write_keys(writer, family, config, {})
+    write_tensors(writer, extra | {key: values.new_zeros([1] * values.dim()) for key, values in tensors.items() if DESCRIBES.fullmatch(key)})
+
+
+def write_tensors(writer, tensors: dict) -> None:
+    for key, values in tensors.items():
         if values.dim() == 1:
             writer.add_tensor(key, values.float().numpy())
         else:
@@ -270,6 +281,9 @@ Each folder is a case, twice the same model:
 * `config.json`, `model.safetensors`: as the hub would hold it.
 * `model.gguf`, or its pieces `model-0000N-of-0000M.gguf`: as llama.cpp's converter would write it, matrices in BF16.
 * `golden.json`, `golden.safetensors`: `tokens` (24), and their `logits` [24, 41] by transformers.
+
+llama.cpp's own converter, of the package llama-cpp-python 0.3.36, makes the same tensors and keys of these folders, but for
+`rope_freqs` (it takes 8192 for the original context whatever the folder says) and `phi2.feed_forward_length` (always 4 d).
 
 Tolerances, of the largest logit: 1e-5 in float64. Weights of both forms are equal.
 """

@@ -194,7 +194,7 @@ void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& 
 namespace {
 
 /// Empty for kDefault.
-json rope_to_json(const RopeSpec& rope) {
+json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
   using Type = RopeSpec::Type;
   switch (rope.type) {
     case Type::kDefault: return json::object();
@@ -213,12 +213,12 @@ json rope_to_json(const RopeSpec& rope) {
               {"truncate", rope.truncate},
               {"attention_factor", rope.attention_factor},
               {"original_max_position_embeddings", rope.original_context}};
-    case Type::kDivided:
+    case Type::kDivided:  // where one list serves all contexts, both are it
       return {{"rope_type", "longrope"},
               {"short_factor", rope.divisors},
               {"long_factor", rope.long_divisors.empty() ? rope.divisors : rope.long_divisors},
               {"attention_factor", rope.attention_factor},
-              {"original_max_position_embeddings", rope.original_context}};
+              {"original_max_position_embeddings", rope.original_context > 0 ? rope.original_context : static_cast<double>(max_positions)}};
   }
   return {};
 }
@@ -242,7 +242,7 @@ json common_to_json(const ModelSpec& spec, const char* model_type, const char* a
                  {"hidden_act", "silu"},
                  {"tie_word_embeddings", spec.tie_word_embeddings},
                  {"rope_theta", rope.theta}};
-  if (auto scaling = rope_to_json(rope); !scaling.empty()) config["rope_scaling"] = std::move(scaling);
+  if (auto scaling = rope_to_json(rope, spec.max_positions); !scaling.empty()) config["rope_scaling"] = std::move(scaling);
   return config;
 }
 

@@ -88,8 +88,8 @@ ModelSpec gemma3_from_json(const json& values, const std::string& origin) {
 }
 
 /// Norm weights in GGUF files have the 1 in them.
-ModelSpec gemma_common_from_gguf(const GgufConfig& config, const char* family) {
-  auto spec = common_from_gguf(config, family);
+ModelSpec gemma_common_from_gguf(const GgufConfig& config, const char* family, const std::optional<GgufWindows>& windows = {}) {
+  auto spec = common_from_gguf(config, family, NormSpec::Kind::kRms, windows);
   spec.block.mlp.activation = backend::Activation::kGeluTanh;
   spec.edges.embedding_scale = gemma_embedding_scale(spec);
   return spec;
@@ -99,9 +99,10 @@ ModelSpec gemma_from_gguf(const io::GgufView& gguf) { return gemma_common_from_g
 
 /// A file has no query_pre_attn_scalar. It is the head size in all models but the one of `wide_layers` layers, where it is the share of a
 /// head.
-ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, std::int64_t wide_layers) {
-  auto spec = gemma_common_from_gguf(config, family);
+ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, const GgufWindows& windows, std::int64_t wide_layers) {
+  auto spec = gemma_common_from_gguf(config, family, windows);
   set_gemma_later(spec);
+  read_attention_scale(config, spec);
   auto& attention = spec.block.attention;
   if (!attention.scale && spec.num_layers() == wide_layers && attention.num_heads > 0) {
     attention.scale = 1 / std::sqrt(static_cast<double>(spec.hidden_size / attention.num_heads));
@@ -111,19 +112,17 @@ ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, st
 
 ModelSpec gemma2_from_gguf(const io::GgufView& gguf) {
   const GgufConfig config(gguf);
-  auto spec = gemma_later_from_gguf(config, "gemma2", 46);
+  auto spec = gemma_later_from_gguf(config, "gemma2", {.window = 4096, .period = 2}, 46);
   spec.block.attention.cap = config.number("attn_logit_softcapping", 50);
   spec.edges.logit_cap = config.number("final_logit_softcapping", 30);
-  set_windows(spec, config.count("attention.sliding_window", 4096), sliding_layers_of_gguf(config, spec.num_layers(), 2));
   return spec;
 }
 
 ModelSpec gemma3_from_gguf(const io::GgufView& gguf) {
   const GgufConfig config(gguf);
-  auto spec = gemma_later_from_gguf(config, "gemma3_text", 62);
+  auto spec = gemma_later_from_gguf(config, "gemma3_text", {.period = 6}, 62);
   spec.block.attention.qk_norm = QkNorm::kHead;
   spec.edges.logit_cap = config.number("final_logit_softcapping", 0);
-  set_windows(spec, config.count("attention.sliding_window", 0), sliding_layers_of_gguf(config, spec.num_layers(), 6));
   RopeSpec local;
   local.theta = config.number("rope.freq_base_swa", 10000);
   local.rotary_dim = spec.ropes.front().rotary_dim;

@@ -85,6 +85,29 @@ RopeSpec rope_from_gguf(const GgufConfig& config, std::int64_t head_dim) {
   return rope;
 }
 
+/// The layers with a window: "attention.sliding_window_pattern" lists them, or is the period.
+std::vector<bool> sliding_layers(const GgufConfig& config, std::int64_t num_layers, std::int64_t period) {
+  const auto key = config.key("attention.sliding_window_pattern");
+  const auto found = config.gguf().metadata().find(key);
+  std::vector<bool> is_sliding;
+  if (found != config.gguf().metadata().end()) {
+    if (const auto* flags = std::get_if<std::vector<bool>>(&found->second)) {
+      is_sliding = *flags;
+    } else if (const auto* counts = std::get_if<std::vector<std::int64_t>>(&found->second)) {
+      for (const auto value : *counts) is_sliding.push_back(value != 0);
+    } else {
+      period = config.count("attention.sliding_window_pattern");
+    }
+    if (!std::holds_alternative<std::int64_t>(found->second) && std::ssize(is_sliding) != num_layers) {
+      fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} layers; expected one each", config.origin(), key, is_sliding.size(),
+           num_layers);
+    }
+  }
+  if (period < 0) fail(ErrorKind::kBadFormat, "{}: {} is {}; expected 0 or more", config.origin(), key, period);
+  for (auto i = std::ssize(is_sliding); i < num_layers; ++i) is_sliding.push_back(period == 0 || (i + 1) % period != 0);
+  return is_sliding;
+}
+
 }  // namespace
 
 bool GgufConfig::require_flag(const char* name) const {
@@ -112,29 +135,7 @@ void GgufConfig::refuse_in_block(const char* name) const {
          "the tensor '" + first + "' in a model of architecture '" + gguf_.require_string("general.architecture") + "'");
 }
 
-std::vector<bool> sliding_layers_of_gguf(const GgufConfig& config, std::int64_t num_layers, std::int64_t period) {
-  const auto key = config.key("attention.sliding_window_pattern");
-  const auto found = config.gguf().metadata().find(key);
-  std::vector<bool> is_sliding;
-  if (found != config.gguf().metadata().end()) {
-    if (const auto* flags = std::get_if<std::vector<bool>>(&found->second)) {
-      is_sliding = *flags;
-    } else if (const auto* counts = std::get_if<std::vector<std::int64_t>>(&found->second)) {
-      for (const auto value : *counts) is_sliding.push_back(value != 0);
-    } else {
-      period = config.count("attention.sliding_window_pattern");
-    }
-    if (!std::holds_alternative<std::int64_t>(found->second) && std::ssize(is_sliding) != num_layers) {
-      fail(ErrorKind::kBadFormat, "{}: {} has {} entries for {} layers; expected one each", config.origin(), key, is_sliding.size(),
-           num_layers);
-    }
-  }
-  if (period < 0) fail(ErrorKind::kBadFormat, "{}: {} is {}; expected 0 or more", config.origin(), key, period);
-  for (auto i = std::ssize(is_sliding); i < num_layers; ++i) is_sliding.push_back(period == 0 || (i + 1) % period != 0);
-  return is_sliding;
-}
-
-ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpec::Kind kind) {
+ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpec::Kind kind, const std::optional<GgufWindows>& windows) {
   const auto& origin = config.origin();
   ModelSpec spec;
   spec.family = family;
@@ -152,7 +153,6 @@ ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpe
   spec.block.norm.kind = kind;
   spec.block.norm.epsilon =
       config.number(kind == NormSpec::Kind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon");
-  if (const double scale = config.number("attention.scale", 0); scale != 0) attention.scale = scale;
   attention.has_qkv_bias = config.has_tensor("blk.0.attn_q.bias") || config.has_tensor("blk.0.attn_qkv.bias");
   attention.has_output_bias = config.has_tensor("blk.0.attn_output.bias");
   spec.block.mlp.has_bias = config.has_tensor("blk.0.ffn_down.bias");
@@ -160,9 +160,18 @@ ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpe
   spec.tie_word_embeddings = !config.has_tensor("output.weight");
   const auto& embedding = config.gguf().at("token_embd.weight");
   spec.vocab_size = embedding.shape.size() == 2 ? embedding.shape[0] : 0;
-  set_windows(spec, config.count("attention.sliding_window", 0), sliding_layers_of_gguf(config, spec.num_layers(), 0));
+  if (windows) {
+    set_windows(spec, config.count("attention.sliding_window", windows->window),
+                sliding_layers(config, spec.num_layers(), windows->period));
+  } else {
+    config.expect_count("attention.sliding_window", 0);
+  }
   spec.ropes = {rope_from_gguf(config, attention.head_dim)};
   return spec;
+}
+
+void read_attention_scale(const GgufConfig& config, ModelSpec& spec) {
+  if (const double scale = config.number("attention.scale", 0); scale != 0) spec.block.attention.scale = scale;
 }
 
 }  // namespace quiver::model

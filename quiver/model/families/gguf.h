@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "quiver/io/gguf.h"
 #include "quiver/model/spec.h"
@@ -37,12 +36,18 @@ class GgufConfig {
   std::string prefix_;
 };
 
-/// Sizes, epsilon, rotation, windows, scale of scores, biases and head, for all families alike: what Llama has where the file says nothing.
-/// Biases are those whose tensors are there.
-ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpec::Kind kind = NormSpec::Kind::kRms);
+/// What holds for the windows of a family where a file says nothing.
+struct GgufWindows {
+  std::int64_t window = 0;  ///< 0: none
+  std::int64_t period = 0;  ///< every so many layers one is without; 0: none is
+};
 
-/// The layers with a window: by "attention.sliding_window_pattern", a list, or a period p that leaves every p-th layer without, `period`
-/// where the key is absent. 0: all layers.
-std::vector<bool> sliding_layers_of_gguf(const GgufConfig& config, std::int64_t num_layers, std::int64_t period);
+/// Sizes, epsilon, rotation, windows, biases and head, for all families alike. All else is as in Llama. Biases are those whose tensors are
+/// there. Without `windows`, a file that says that layers have some is refused.
+ModelSpec common_from_gguf(const GgufConfig& config, const char* family, NormSpec::Kind kind = NormSpec::Kind::kRms,
+                           const std::optional<GgufWindows>& windows = {});
+
+/// Sets the scale of scores, where the file says it.
+void read_attention_scale(const GgufConfig& config, ModelSpec& spec);
 
 }  // namespace quiver::model

@@ -22,6 +22,7 @@ ModelSpec granite_from_gguf(const io::GgufView& gguf) {
   config.expect_flag("rope.scaling.finetuned", true);  // else nothing is rotated
   refuse(gguf.metadata().contains(config.key("deepstack_mapping")), gguf.origin(), config.key("deepstack_mapping"));
   auto spec = common_from_gguf(config, "granite");
+  read_attention_scale(config, spec);
   spec.block.residual_scale = config.number("residual_scale", 1);
   spec.edges.embedding_scale = config.number("embedding_scale", 1);
   spec.edges.logit_divisor = config.number("logit_scale", 1);

@@ -1,6 +1,7 @@
 // Llama 2 and 3, and Mistral.
 #include <nlohmann/json.hpp>
 
+#include "quiver/base/error.h"
 #include "quiver/model/families/common.h"
 #include "quiver/model/families/gguf.h"
 
@@ -17,6 +18,9 @@ ModelSpec llama_from_json(const json& values, const std::string& origin) {
 ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(GgufConfig(gguf), "llama"); }
 
 json llama_to_json(const ModelSpec& spec) {
+  if (spec.block.attention.has_qkv_bias != spec.block.attention.has_output_bias) {
+    fail(ErrorKind::kUnsupported, "no config.json says that '{}' has biases in some maps of attention only", spec.name);
+  }
   auto config = common_to_json(spec, "llama", "LlamaForCausalLM");
   config["attention_bias"] = spec.block.attention.has_qkv_bias;
   config["mlp_bias"] = spec.block.mlp.has_bias;

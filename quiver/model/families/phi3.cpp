@@ -36,7 +36,7 @@ ModelSpec phi3_from_json(const json& values, const std::string& origin) {
 
 /// The window of a file counts, as in transformers. llama.cpp leaves it out.
 ModelSpec phi3_from_gguf(const io::GgufView& gguf) {
-  auto spec = common_from_gguf(GgufConfig(gguf), "phi3");
+  auto spec = common_from_gguf(GgufConfig(gguf), "phi3", NormSpec::Kind::kRms, GgufWindows{});
   set_phi3(spec);
   return spec;
 }
