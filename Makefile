@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench check-llama-cpp curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long clean
 
 all: build
@@ -74,6 +74,12 @@ lint: setup-test
 ## Side by side with PEFT and transformers; minutes
 bench: setup-test build base
 	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
+
+## Models and adapters that `quiver export` writes, computed by llama.cpp; a quarter of an hour, and as much once to compile it
+check-llama-cpp: setup-test build base
+	@[ -x .venv-llama/bin/python ] || $(PYTHON) -m venv .venv-llama
+	@.venv-llama/bin/python -c "import llama_cpp" 2> /dev/null || .venv-llama/bin/python -m pip install --quiet llama-cpp-python==0.3.36
+	@.venv-llama/bin/python scripts/check_llama_cpp.py --quiver $(BUILD)/quiver --python $(PYTHON)
 
 ## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
 curve: setup-test build base

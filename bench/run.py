@@ -11,6 +11,8 @@ Parts, all of them or those named by --only:
   start      from the command to the first step, between two tasks, and 96 adapters in one process against 96 processes
   scoring    the multiple-choice sets, requests per second, start and loading left out on both sides
   tokens     encoding the data pack's training texts by SmolLM2's vocabulary and by two of SentencePiece's kind, one thread, loading left out
+  families   optimiser steps of models of bench/specs, of SmolLM2's size and random weights: the rate by their operations, against Llama's
+  opening    the most memory that a program holds which opens a model of 1.1 GiB in bfloat16 and scores a text
   busy       training, scoring, evaluation and decoding, alone, beside a busy process per core, and as three copies at once
 
 Peers run as people use them, and with the head at label positions only, the one large saving a careful user could add
@@ -19,7 +21,9 @@ by hand. Rounds alternate; medians are shown.
 
 import argparse
 import json
+import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,7 +35,7 @@ ALL_TASKS = sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "dat
 TASKS = ALL_TASKS[::12]  # eight of the 96 by name, whatever their length
 # SmolLM2-135M's linear maps. Forward of all rows, backward to the activations: two products of the frozen weights each.
 BODY_PARAMETERS = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536)
-PARTS = ("training", "float32", "memory", "start", "scoring", "tokens", "busy")
+PARTS = ("training", "float32", "memory", "start", "scoring", "tokens", "families", "opening", "busy")
 
 
 def call(command):
@@ -176,6 +180,26 @@ class Bench:
                                                       "--texts", file.name])["megabytes_per_second"]
         return figures
 
+    def families(self):
+        figures = {}
+        for spec in sorted((ROOT / "bench/specs").glob("*.json")):
+            result = self.quiver_bench("train", "--spec", spec, "--dtype", self.dtype, "--steps", 5)
+            figures |= {f"{spec.stem}_gflops": result["gflops_with_attention"], f"{spec.stem}_tokens": result["tokens_per_second"]}
+        return figures
+
+    def opening(self):
+        with tempfile.TemporaryDirectory() as folder:
+            size = call([self.options.python, ROOT / "bench/peers/random_llama.py", folder])["bytes"]
+            shutil.copy(ROOT / "tests/golden/model/llama-tied/tokenizer.json", folder)
+            request = pathlib.Path(folder) / "one.jsonl"
+            request.write_text(json.dumps({"context": "read the", "continuation": " review"}) + "\n")
+            done = subprocess.Popen([str(self.options.quiver), "score", "--no-chat", "--base", folder, "--dtype", "bfloat16", "--input", str(request)],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(done.pid, 0)
+            if status != 0:
+                sys.exit("failed: opening")
+            return {"model_bytes": size, "quiver_bytes": usage.ru_maxrss * 1024}
+
     def busy_jobs(self, folder):
         """name -> command, each some seconds long alone; `{copy}` in a path is replaced by the copy's number."""
         requests = folder / "requests.jsonl"
@@ -259,6 +283,18 @@ def show_tokens(f):
              f[f"{name}_quiver"])
 
 
+def show_families(f):
+    names = sorted(key.removesuffix("_gflops") for key in f if key.endswith("_gflops"))
+    print(f"{'training steps on 16 x 512 tokens, by architecture':62} {'GFLOP/s':>8} {'of Llama':>10} {'tokens/s':>10}")
+    for name in names:
+        print(f"{'  ' + name:62} {f[name + '_gflops']:8.0f} {100 * f[name + '_gflops'] / f['llama_gflops']:8.0f} % {f[name + '_tokens']:10.0f}")
+
+
+def show_opening(f):
+    ratio = f["quiver_bytes"] / f["model_bytes"]
+    print(f"{'opening a model in bfloat16 and scoring a text':62} {f['quiver_bytes'] / 2**20:6.0f} MiB, {ratio:.2f} times its weights")
+
+
 def show_busy(f, threads):
     print(f"{'on a busy machine':40} {'alone, s':>9} {f'beside {threads} busy':>15} {'three copies':>15}")
     for name in ("training", "scoring", "evaluation", "decoding"):
@@ -307,6 +343,10 @@ def main():
             ("transformers, head at continuations only", f["transformers_label_head"], True)], f["quiver"])
     if "tokens" in medians:
         show_tokens(medians["tokens"])
+    if "families" in medians:
+        show_families(medians["families"])
+    if "opening" in medians:
+        show_opening(medians["opening"])
     if "busy" in medians:
         show_busy(medians["busy"], options.threads)
 

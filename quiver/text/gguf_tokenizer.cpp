@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "quiver/base/error.h"
+#include "quiver/io/file.h"
 #include "quiver/io/json.h"
 #include "quiver/text/chat_template.h"
 #include "quiver/text/gguf_pre_names.h"
@@ -147,6 +148,12 @@ void add_scored(const Tokenizer& tokenizer, const Vocabulary& vocabulary, const 
 }  // namespace
 
 GgufMetadata gguf_tokenizer(const fs::path& folder, const std::string& architecture, std::int64_t num_rows) {
+  if (!fs::exists(folder / "tokenizer.json") && fs::exists(folder / kGgufTokenizerFile)) {
+    const io::MappedFile file(folder / kGgufTokenizerFile);
+    auto given = io::GgufView::parse(file.bytes(), (folder / kGgufTokenizerFile).string()).metadata();
+    std::erase_if(given, [](const auto& item) { return !item.first.starts_with("tokenizer."); });
+    return given;
+  }
   const auto tokenizer = load_tokenizer(folder);
   const auto origin = (folder / "tokenizer.json").string();
   const auto description = io::read_json_file(folder / "tokenizer.json");

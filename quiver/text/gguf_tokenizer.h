@@ -8,7 +8,7 @@
 
 namespace quiver::text {
 
-/// The tokenizer.ggml.* metadata of the tokenizer in a Hugging Face folder, and tokenizer.chat_template where it has one. `architecture` is
+/// The tokenizer.ggml.* metadata of the tokenizer in a model folder, from tokenizer.json or as tokenizer.gguf has it, and tokenizer.chat_template where it has one. `architecture` is
 /// that of the model (general.architecture), which has `num_rows` tokens: ids that the tokenizer leaves out become unused tokens, and tokens without a row are
 /// left out.
 ///
