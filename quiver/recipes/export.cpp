@@ -42,8 +42,10 @@ constexpr std::pair<io::GgufType, std::int64_t> kFileTypes[] = {  // general.fil
     {io::GgufType::kQ8_0, 7},
     {io::GgufType::kBF16, 32}};
 
-/// Throws kUsage unless a file may be written to `path`: there is nothing, or with `force` a GGUF file.
+/// Throws kUsage unless a file may be written to `path`: there is nothing, or with `force` a GGUF file. kNotFound without its folder.
 void check_may_write_gguf(const fs::path& path, bool force) {
+  const auto folder = io::folder_of(path);
+  if (!fs::is_directory(folder)) fail(ErrorKind::kNotFound, "cannot write '{}': there is no folder '{}'", path.string(), folder.string());
   if (!fs::exists(path)) return;
   if (!force) fail(ErrorKind::kUsage, "'{}' exists already: choose another name, or `force=true` replaces it", path.string());
   const bool is_gguf = fs::is_regular_file(path) && [&] {

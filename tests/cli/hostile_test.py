@@ -21,6 +21,7 @@ TRAIN = [*FULL, "--library", "{tmp}/new"]
 BUILD = ["build", *BASE, "--data", "{data}", "--library", "{tmp}/new", "--recipe"]
 LEARN = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--library", "{library}", "--output", "{tmp}/new", "--method"]
 ROUTE = ["route", *BASE, "--library", "{library}", "--prompt", "a"]
+EXPORT = ["export", *BASE, "--adapter", "{library}/adapters/alpha"]
 MERGE = ["merge", *BASE, "--library", "{library}", "--output", "{tmp}/new"]
 
 # Name, command, exit code, words of the message.
@@ -29,11 +30,26 @@ ROWS = [
     ("adapt takes no folder for its own", [*ADAPT, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("train --full takes no folder for its own", [*FULL, "--full", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
-    ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["was not made by --full"]),
-    ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["was not made by --full"]),
+    ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["is no model that was made by --full or an export"]),
+    ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["is no model that was made by --full or an export"]),
     ("adapt replaces no folder with more in it", [*ADAPT, "--output", "{tmp}/adapter", "--force"], 2, ["holds 'notes.txt'"]),
     ("merge replaces no library", ["merge", *BASE, "--library", "{library}", "--output", "{library}", "--force"], 2, ["is no adapter folder"]),
+    ("export replaces no folder", [*EXPORT, "--format", "hf", "--output", "{tmp}/keep", "--force"], 2, ["is no model that was made by"]),
+    ("export replaces no library", [*EXPORT, "--format", "hf", "--output", "{library}", "--force"], 2, ["is no model that was made by"]),
+    ("export replaces no adapter with more in it", [*EXPORT, "--output", "{tmp}/adapter", "--force"], 2, ["holds 'notes.txt'"]),
+    ("export replaces no text", [*EXPORT, "--format", "gguf", "--output", "{tmp}/keep/thesis.tex", "--force"], 2, ["is no GGUF file"]),
+    ("export writes into no library", [*EXPORT, "--output", "{library}/adapters/new"], 2, ["is a place for adapters of library"]),
     # What can be told at once is told at once.
+    ("an export into no folder", [*EXPORT, "--format", "gguf-lora", "--output", "{tmp}/none/x.gguf"], 3, ["there is no folder"]),
+    ("an export of nothing", ["export", *BASE, "--output", "{tmp}/new"], 2, ["--format peft is of an adapter: give --adapter or --library"]),
+    ("an export of a router", ["export", *BASE, "--library", "{library}", "--method", "arrow", "--output", "{tmp}/new"], 2, ["it does not make one adapter"]),
+    ("a form that there is not", [*EXPORT, "--format", "onnx", "--output", "{tmp}/new"], 2, ["--format 'onnx' is not one of peft, gguf-lora, hf, gguf"]),
+    ("a type that safetensors lack", [*EXPORT, "--format", "hf", "--type", "q8_0", "--output", "{tmp}/new"], 2, ["safetensors files hold no Q8_0"]),
+    ("a name that the cache lacks", ["score", "--base", "nobody/nothing", "--input", "{tmp}/requests.jsonl"], 3,
+     ["model 'nobody/nothing' is neither a file or folder nor in the Hugging Face cache", "HF_HOME"]),
+    ("pickled weights", ["score", "--base", "{tmp}/pickled", "--input", "{tmp}/requests.jsonl"], 3,
+     ["pytorch_model.bin, a Python pickle", "python -c", "save_pretrained"]),
+    ("a base beside random weights", ["bench", "train", *BASE, "--spec", "{tmp}/pickled/config.json"], 2, ["--base", "--spec", "exclude each other"]),
     ("a result in no folder", [*SCORE, "--output", "{tmp}/none/x"], 3, ["there is no folder"]),
     ("train keeps files that are not Quiver's", ["train", *BASE, "--data", "{data}", "--library", "{tmp}/noted", "--rank", "2", "--force"], 2,
      ["noted/adapters/alpha' holds 'notes.txt'", "neither replaced nor removed"]),
@@ -253,6 +269,8 @@ class Hostile(Case):
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "bare/adapters/beta")
         run("library", "add", *BASE, "--library", self.tmp / "named", "--name", "poly-0", self.library / "adapters/alpha")
         os.mkfifo(self.tmp / "pipe")
+        shutil.copytree(TINY, self.tmp / "pickled")
+        (self.tmp / "pickled/model.safetensors").rename(self.tmp / "pickled/pytorch_model.bin")
         (self.tmp / "loop").symlink_to("loop")
         shutil.copytree(self.library / "adapters/alpha", self.tmp / "huge")
         config = json.loads((self.tmp / "huge/adapter_config.json").read_text())
