@@ -18,8 +18,10 @@ struct GivenAdapter {
   std::vector<std::string> warnings;
 };
 
-/// Reads a PEFT folder, and checks that it is an adapter of `base`, whose model has these projections (adapters::check_fits). Warnings tell
-/// of a base of another name, of what PEFT would warn of, and of an adapter that changes nothing. Throws as load_peft and check_fits.
-GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections, bool allow_other_base);
+/// Reads a PEFT folder, and checks that it is an adapter of `base`, whose model has these projections and `outer` maps
+/// (adapters::check_fits). Warnings tell of a base of another name, of what PEFT would warn of, and of an adapter that changes nothing.
+/// Throws as load_peft and check_fits.
+GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections, bool allow_other_base,
+                        const adapters::MapSizes& outer = {});
 
 }  // namespace quiver::library

@@ -52,8 +52,8 @@ data::PromptFormat prompt_format(const std::filesystem::path& path, const text::
 std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std::int64_t max_new_tokens);
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
-/// Throws kMismatch if the tokenizer has more tokens than the model. `context` is model::set_context's.
-BaseModel load_base(const std::string& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
+/// Throws kMismatch if the tokenizer has more tokens than the model.
+BaseModel load_base(const std::string& path, tensor::Placement placement, const model::LoadOptions& options = {});
 
 /// adapters::initial_adapter with what is known of the base and its format of prompts. Default target modules become the names that
 /// attention's maps have in the base's family.

@@ -109,12 +109,12 @@ std::int64_t paired_heads(const ModelSpec& spec, const std::string& name) {
   return name.ends_with(".attn_k.weight") ? spec.block.attention.num_kv_heads : 0;
 }
 
-Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
+Model load_gguf(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {
   const io::MappedFile file(path);
   const auto gguf = io::GgufView::parse(file.bytes(), path.string());
   auto spec = spec_from_gguf(gguf);
   if (spec.name.empty()) spec.name = path.stem().string();
-  set_context(spec, context, path.string());
+  set_context(spec, options.context, path.string());
   Fingerprint fingerprint;
   ContentHash content;
   tensor::TensorMap weights;
@@ -131,6 +131,7 @@ Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional
     // Kept in the final dtype already: the whole model in float32 would need twice the memory.
     weights.emplace(name, values.dim() == 1 ? values : values.to(placement.dtype));
   }
+  set_fusion(spec, weights, options.fusion);
   return Model(std::move(spec), weights, placement, {fingerprint.hex(), content.hex()});
 }
 
@@ -173,14 +174,20 @@ std::string path_of_tensor(const ModelSpec& spec, const std::string& name) {
   return name.starts_with(decoder) || name.starts_with(spec.names.head) ? name : std::string(decoder) + name;
 }
 
-Model load_folder(const fs::path& folder, tensor::Placement placement, std::optional<std::int64_t> context) {
+/// The description in the folder's config.json.
+ModelSpec spec_of_folder(const fs::path& folder) {
   const auto config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
   auto spec = spec_from_json(io::read_json_file(config_path), config_path.string());
   spec.name = name_of(fs::absolute(folder).lexically_normal());
-  set_context(spec, context, config_path.string());
+  return spec;
+}
+
+Model load_folder(const fs::path& folder, tensor::Placement placement, const LoadOptions& options) {
+  auto spec = spec_of_folder(folder);
+  set_context(spec, options.context, (folder / "config.json").string());
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;
@@ -214,7 +221,14 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
   }
   Sha256 all;  // in name order, so that sharding does not matter
   for (const auto& [name, digest] : digests) all.update(digest);
+  set_fusion(spec, weights, options.fusion);
   return Model(std::move(spec), weights, placement, {all.hex(), content.hex()});
+}
+
+void check_exists(const fs::path& path) {
+  if (fs::exists(path)) return;
+  fail(ErrorKind::kNotFound,
+       "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
 }
 
 }  // namespace
@@ -235,12 +249,16 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   return content.hex();
 }
 
-Model load_model(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
-  if (!fs::exists(path)) {
-    fail(ErrorKind::kNotFound,
-         "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
-  }
-  return fs::is_directory(path) ? load_folder(path, placement, context) : load_gguf(path, placement, context);
+Model load_model(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {
+  check_exists(path);
+  return fs::is_directory(path) ? load_folder(path, placement, options) : load_gguf(path, placement, options);
+}
+
+ModelSpec load_spec(const fs::path& path) {
+  check_exists(path);
+  if (fs::is_directory(path)) return spec_of_folder(path);
+  const io::MappedFile file(path);
+  return spec_from_gguf(io::GgufView::parse(file.bytes(), path.string()));
 }
 
 }  // namespace quiver::model

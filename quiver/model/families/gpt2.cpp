@@ -63,6 +63,9 @@ ModelSpec gpt2_from_json(const json& values, const std::string& origin) {
   spec.block.attention.has_qkv_bias = true;
   if (!config.flag("scale_attn_weights", true)) spec.block.attention.scale = 1;
   spec.names.qkv = "attn.c_attn";
+  spec.names.query = "attn.q_proj";
+  spec.names.key = "attn.k_proj";
+  spec.names.value = "attn.v_proj";
   spec.names.output = "attn.c_proj";
   return spec;
 }
@@ -102,6 +105,7 @@ ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
   spec.names.query = "attn.attention.q_proj";
   spec.names.key = "attn.attention.k_proj";
   spec.names.value = "attn.attention.v_proj";
+  spec.names.qkv = "attn.attention.qkv_proj";
   spec.names.output = "attn.attention.out_proj";
   return spec;
 }

@@ -29,6 +29,9 @@ ModelSpec gpt_neox_from_json(const json& values, const std::string& origin) {
   spec.names.final_norm = "gpt_neox.final_layer_norm";
   spec.names.head = "embed_out";
   spec.names.qkv = "attention.query_key_value";
+  spec.names.query = "attention.q_proj";
+  spec.names.key = "attention.k_proj";
+  spec.names.value = "attention.v_proj";
   spec.names.output = "attention.dense";
   spec.names.up = "mlp.dense_h_to_4h";
   spec.names.down = "mlp.dense_4h_to_h";
