@@ -61,6 +61,33 @@ def gguf_seeds():
     yield "big_alignment", gguf([text(b"general.alignment") + struct.pack("<IQ", 10, 2**62)], [(b"w", [1], 0, 0)])
 
 
+def gguf_lora(kind=b"adapter", alpha=8.0, tensors=None, more=()):
+    """A LoRA file of llama.cpp: names, dimensions as the file stores them, and float32 data."""
+    values = [text(b"general.type") + struct.pack("<I", 8) + text(kind), text(b"adapter.type") + struct.pack("<I", 8) + text(b"lora")]
+    values += [text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")]
+    values += [text(b"adapter.lora.alpha") + struct.pack("<If", 6, alpha), *more]
+    if tensors is None:
+        tensors = [(b"blk.0.attn_q.weight.lora_a", [8, 2]), (b"blk.0.attn_q.weight.lora_b", [2, 8])]
+    offset, rows = 0, []
+    for name, dims in tensors:
+        rows.append((name, dims, 0, offset))
+        offset += -(-4 * dims[0] * dims[-1] // 32) * 32
+    return gguf(values, rows, struct.pack("<f", 0.5) * (offset // 4))
+
+
+def gguf_lora_seeds():
+    yield "plain", gguf_lora()
+    yield "embedding", gguf_lora(tensors=[(b"token_embd.weight.lora_a", [2, 8]), (b"token_embd.weight.lora_b", [2, 4])])
+    yield "no_alpha", gguf_lora(alpha=0.0)
+    yield "infinite_alpha", gguf_lora(alpha=float("inf"))
+    yield "a_model", gguf_lora(kind=b"model")
+    yield "no_partner", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8, 2])])
+    yield "other_rank", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8, 3]), (b"blk.0.attn_q.weight.lora_b", [2, 8])])
+    yield "a_norm", gguf_lora(tensors=[(b"blk.0.attn_norm.weight", [8, 1])])
+    yield "a_vector", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8]), (b"blk.0.attn_q.weight.lora_b", [2, 8])])
+    yield "activated", gguf_lora(more=[text(b"adapter.alora.invocation_tokens") + struct.pack("<IIQI", 9, 4, 1, 7)])
+
+
 def zstd(data):
     library = ctypes.CDLL(ctypes.util.find_library("zstd"))
     library.ZSTD_compress.restype = ctypes.c_size_t
@@ -422,6 +449,7 @@ def main():
     for name, seeds in (
         ("safetensors", safetensors_seeds),
         ("gguf", gguf_seeds),
+        ("gguf_lora", gguf_lora_seeds),
         ("jsonl", jsonl_seeds),
         ("tokenizer", tokenizer_seeds),
         ("tokenizer_paths", tokenizer_paths_seeds),

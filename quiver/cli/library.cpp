@@ -4,6 +4,7 @@
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
+#include "quiver/methods/load_adapter.h"
 #include "quiver/recipes/assign_group.h"
 
 namespace quiver::cli {
@@ -71,8 +72,17 @@ void show(LibraryOptions& options) {
 /// Adapters that are read, checked and added at once: their tensors are in memory meanwhile.
 constexpr std::size_t kAddedAtOnce = 128;
 
+/// A PEFT folder as it is; a LoRA file of llama.cpp becomes one.
 library::GivenAdapter read_given(const LibraryOptions& options, const methods::BaseModel& base, const std::string& folder) {
   const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
+  if (methods::is_gguf_file(folder)) {
+    library::GivenAdapter given{.adapter = methods::load_adapter(base, folder)};
+    methods::check_fits_base(given.adapter, base, options.allow_other_base);
+    given.adapter.base_model = of_library.name;
+    given.adapter.base_fingerprint = of_library.fingerprint;
+    if (!options.name.empty()) given.adapter.name = options.name;
+    return given;
+  }
   auto given = library::read_given(folder, of_library, base.lm.linears(), options.allow_other_base, methods::outer_sizes(base.lm));
   if (!options.name.empty()) given.adapter.name = options.name;
   return given;
@@ -153,9 +163,8 @@ void add_library_command(CLI::App& app) {
   show_verb.add_option("name", show_options.name, "Adapter")->required();
   show_verb.add_flag("--report", show_options.report,
                      "Also what was read of its files: rank and scaling of every projection, and what is unused");
-  const auto [add_verb, add_options] =
-      verb("add", "Copy PEFT adapter folders into the library, which is made if need be", add, Reads::kBase);
-  add_verb.add_option("folder", add_options.folders, "PEFT adapter folders")->required();
+  const auto [add_verb, add_options] = verb("add", "Copy adapters into the library, which is made if need be", add, Reads::kBase);
+  add_verb.add_option("folder", add_options.folders, "PEFT adapter folders, or LoRA files of llama.cpp (.gguf)")->required();
   add_verb.add_option("--name", add_options.name, "The name of one in the library (default: the folder's)");
   add_verb.add_option("--tasks", add_options.tasks, "Tasks it serves")->delimiter(',');
   add_verb.add_flag("--allow-other-base", add_options.allow_other_base, "Although it was made for another base model");

@@ -12,7 +12,7 @@ namespace quiver::library {
 
 /// A PEFT folder that was read for a library.
 struct GivenAdapter {
-  std::filesystem::path folder;
+  std::filesystem::path folder;   ///< empty for an adapter that comes as something else: Quiver writes its files
   adapters::LoraAdapter adapter;  ///< of the library's base, whatever its files say
   std::string tensors_sha256;     ///< of adapter_model.safetensors, as it was read
   std::vector<std::string> warnings;

@@ -216,6 +216,8 @@ void Library::publish(std::span<const Publication> all, const AdapterInfo& info,
 }
 
 Library::Publication Library::publication_of(const GivenAdapter& given) {
+  if (given.folder.empty())
+    return {given.adapter, Files::kOfQuiver, [&given](const fs::path& folder) { adapters::write_peft_files(folder, given.adapter); }};
   return {given.adapter, Files::kAsGiven, [&given](const fs::path& folder) {
             io::write_file_atomic(folder / adapters::kPeftConfigFile, given.adapter.peft_config);  // the text as it was read
             copy_bytes(given.folder / adapters::kPeftTensorsFile, folder / adapters::kPeftTensorsFile);

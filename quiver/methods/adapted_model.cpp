@@ -12,6 +12,7 @@
 #include "quiver/merge/subtract.h"
 #include "quiver/methods/adapter_form.h"
 #include "quiver/methods/in_parallel.h"
+#include "quiver/methods/load_adapter.h"
 #include "quiver/methods/merges.h"
 #include "quiver/methods/table.h"
 
@@ -39,6 +40,10 @@ void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseM
 }
 
 void add_adapter_files(ArtifactKey& key, const std::filesystem::path& folder) {
+  if (is_gguf_file(folder)) {
+    key.add(io::sha256_file(folder));
+    return;
+  }
   for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) key.add(io::sha256_file(folder / file));
 }
 
@@ -292,7 +297,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
     fail(ErrorKind::kUsage, "`adapter` '{}' and `library` '{}' exclude each other", source.adapter, source.library);
   }
   if (!source.adapter.empty()) {
-    const auto adapter = in_form_of(base.lm.spec(), adapters::load_peft(source.adapter));
+    const auto adapter = load_adapter(base, source.adapter);
     if (const auto warning = check_fits_base(adapter, base, source.allow_other_base)) progress.message(*warning);
     for (const auto& warning : adapters::peft_warnings(adapter, base.lm.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);

@@ -8,9 +8,15 @@
 #include "quiver/adapters/peft.h"
 #include "quiver/adapters/rows.h"
 #include "quiver/base/error.h"
+#include "quiver/methods/load_adapter.h"
 
 namespace quiver::methods {
 namespace {
+
+/// A GGUF file names maps as the checkpoint has them.
+void add_folder_paths(const std::string& folder, std::set<std::string>& paths) {
+  if (!is_gguf_file(folder)) paths.merge(adapters::peft_paths(folder));
+}
 
 void add_library_paths(const AdapterSource& source, std::set<std::string>& paths) {
   const auto library = library::Library::open(source.library);
@@ -45,8 +51,8 @@ void add_target_paths(const model::ModelSpec& spec, const std::vector<std::strin
 model::Fusion fusion_for(const std::string& path, const NamedMaps& maps) {
   const bool names_targets = !maps.target_modules.empty() && maps.target_modules != adapters::LoraOptions().target_modules;
   std::set<std::string> paths;
-  if (!maps.adapters.adapter.empty()) paths = adapters::peft_paths(maps.adapters.adapter);
-  for (const auto& folder : maps.folders) paths.merge(adapters::peft_paths(folder));
+  if (!maps.adapters.adapter.empty()) add_folder_paths(maps.adapters.adapter, paths);
+  for (const auto& folder : maps.folders) add_folder_paths(folder, paths);
   if (!maps.adapters.library.empty()) add_library_paths(maps.adapters, paths);
   if (paths.empty() && !names_targets) return model::Fusion::kAsStored;
   const auto spec = model::load_spec(base_path_or_default(path));
