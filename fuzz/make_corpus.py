@@ -228,10 +228,11 @@ def peft_config(**changes):
 
 
 def peft_config_seeds():
-    for name in ("plain", "patterns", "regex-targets", "one-layer", "dora", "modules-to-save"):
+    for name in ("plain", "patterns", "regex-targets", "one-layer", "dora", "modules-to-save", "lora-bias", "tokens"):
         yield name, (GOLDEN / "peft" / name / "adapter_config.json").read_bytes()
     yield "layers", peft_config(layers_to_transform=[1, 12], layers_pattern="layers")
     yield "layers_patterns", peft_config(layers_to_transform=3, layers_pattern=["experts", r"l(a)\1?yers"])
+    yield "tokens_by_name", peft_config(trainable_token_indices={"embed_tokens": [3, 7], "lm_head": 4, "": [2**62]}, ensure_weight_tying=True)
     yield "layers_empty", peft_config(layers_to_transform=[1], layers_pattern="")
     yield "layers_of_expression", peft_config(target_modules=".*", layers_to_transform=[1])
     yield "all_linear", peft_config(target_modules="ALL-linear", exclude_modules=r".*\.\d+\.mlp.*")

@@ -128,12 +128,18 @@ void set_targets(json& config, const LoraAdapter& adapter, const PairSizes& size
   }
 }
 
+/// Whether the base stores its weights as [in, out], which PEFT calls fan_in_fan_out: GPT-2, whose attention has these names.
+bool is_of_gpt2(const LoraAdapter& adapter) {
+  return std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.first.find(".attn.c_") != std::string::npos; });
+}
+
 }  // namespace
 
 std::string peft_config_text(const LoraAdapter& adapter) {
   const auto origin = format("the configuration of adapter '{}'", adapter.name);
   auto config = adapter.peft_config.empty() ? default_config() : io::parse_json(adapter.peft_config, origin);
   const auto sizes = sizes_of(adapter);
+  if (adapter.peft_config.empty() && is_of_gpt2(adapter)) config["fan_in_fan_out"] = true;
   set(config, "use_rslora", sizes.use_rslora);
   set(config, "use_dora", sizes.use_dora);
   if (sizes.has_bias || config.contains("lora_bias")) set(config, "lora_bias", sizes.has_bias);

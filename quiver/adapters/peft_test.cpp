@@ -189,6 +189,19 @@ TEST(LoadPeft, SharesOneLoraAOfQueryKeyValue) {
   EXPECT_TRUE(torch::equal(named.pairs.at("layers.0.self_attn.o_proj").lora_a(), a));
 }
 
+TEST(SavePeft, SaysFanInFanOutOfGpt2Alone) {
+  const TempFolder temp;
+  const auto saved = [&](const std::string& path) {
+    LoraAdapter adapter{.name = "a", .options = {.target_modules = {"all-linear"}}, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
+    adapter.pairs.emplace(path, LoraPair(torch::rand({2, 6}), torch::rand({8, 2}), 4));
+    save_peft(temp.path() / "a", adapter, /*force=*/true);
+    return config_of(temp.path() / "a").at("fan_in_fan_out").get<bool>();
+  };
+  EXPECT_TRUE(saved("transformer.h.0.attn.c_attn"));
+  EXPECT_FALSE(saved("transformer.h.0.attn.attention.q_proj"));
+  EXPECT_FALSE(saved("layers.0.self_attn.q_proj"));
+}
+
 TEST(LoadReport, TellsWhatWasReadAndWhatIsIdle) {
   const TempFolder temp;
   const auto folder = with_config(temp, random_adapter("a"), {{"rank_pattern", {{"up_proj", 7}}}, {"colour", "red"}});
