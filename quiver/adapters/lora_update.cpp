@@ -58,7 +58,7 @@ void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const
 void LoraUpdate::add_gradients(const std::vector<torch::Tensor>& gradients, nn::GradientSink& sink) const {
   sink.sums.at(0).add_(gradients.at(0));
   sink.sums.at(1).add_(gradients.at(1).t(), pair_.scaling());
-  if (gradients.size() > 2) sink.sums.at(2).add_(gradients[2], pair_.scaling());
+  if (scaled_bias_.defined()) sink.sums.at(2).add_(gradients[2], pair_.scaling());
 }
 
 std::int64_t LoraUpdate::saved_bytes_per_row() const { return pair_.rank() * static_cast<std::int64_t>(sizeof(float)); }

@@ -189,7 +189,7 @@ TEST(FusionFor, ALibraryOfBothFormsIsSeparate) {
   EXPECT_EQ(form({"fused"}), Fusion::kFused);
   EXPECT_EQ(form({"separate"}), Fusion::kAsStored);
   EXPECT_THAT(message_of(ErrorKind::kMismatch, [&] { in_form_of(fused.spec(), library.load("separate")); }),
-              HasSubstr("'layers.0.self_attn.k_proj', which the model holds within 'layers.0.self_attn.qkv_proj'"));
+              HasSubstr("'layers.0.self_attn.q_proj', which the model holds within 'layers.0.self_attn.qkv_proj'"));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/model/families.h"
 
 namespace quiver::model {
 namespace {
@@ -86,7 +87,7 @@ std::vector<FusedMap> fused_maps(const ModelSpec& spec) {
   const auto& attention = spec.block.attention;
   const auto& mlp = spec.block.mlp;
   const auto q = attention.query_width(), kv = attention.key_width(), head = attention.head_dim, f = mlp.intermediate_size;
-  const bool is_by_head = attention.rows == QkvRows::kByHead;
+  const bool is_by_head = family_of(spec).has_qkv_by_head;
   const auto part = [&](const char* name, std::int64_t num_heads, std::int64_t first, std::int64_t first_of_head) {
     return FusedPart{name, is_by_head ? first_of_head : first, is_by_head ? 3 * head : head, num_heads, head};
   };
@@ -152,7 +153,8 @@ void set_fusion(ModelSpec& spec, tensor::TensorMap& weights, Fusion fusion) {
     }
   }
   auto& rows = spec.block.attention.rows;
-  if (is_wanted_fused != (rows != QkvRows::kSeparate)) rows = is_wanted_fused ? QkvRows::kStacked : QkvRows::kSeparate;
+  if (is_wanted_fused != (rows != QkvRows::kSeparate))
+    rows = !is_wanted_fused ? QkvRows::kSeparate : family_of(spec).has_qkv_by_head ? QkvRows::kByHead : QkvRows::kStacked;
   spec.block.mlp.is_fused = is_wanted_fused && spec.block.mlp.is_gated;
 }
 

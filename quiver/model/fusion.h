@@ -16,7 +16,7 @@ namespace quiver::model {
 enum class Fusion {
   kAsStored,
   kSeparate,  ///< a map for each of q, k, v and of gate, up
-  kFused,     ///< one map [q; k; v] and one [gate; up]; what a checkpoint holds by head stays so
+  kFused,     ///< one map [q; k; v] and one [gate; up], rows by head in a family that has them so
 };
 const char* fusion_name(Fusion fusion);
 

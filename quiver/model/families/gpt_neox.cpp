@@ -40,6 +40,6 @@ ModelSpec gpt_neox_from_json(const json& values, const std::string& origin) {
 
 }  // namespace
 
-Family gpt_neox() { return {"gpt_neox", nullptr, gpt_neox_from_json}; }
+Family gpt_neox() { return {.model_type = "gpt_neox", .from_json = gpt_neox_from_json, .has_qkv_by_head = true}; }
 
 }  // namespace quiver::model
