@@ -68,6 +68,33 @@ def gguf_seeds():
     yield "big_alignment", gguf([text(b"general.alignment") + struct.pack("<IQ", 10, 2**62)], [(b"w", [1], 0, 0)])
 
 
+def gguf_lora(kind=b"adapter", alpha=8.0, tensors=None, more=()):
+    """A LoRA file of llama.cpp: names, dimensions as the file stores them, and float32 data."""
+    values = [text(b"general.type") + struct.pack("<I", 8) + text(kind), text(b"adapter.type") + struct.pack("<I", 8) + text(b"lora")]
+    values += [text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")]
+    values += [text(b"adapter.lora.alpha") + struct.pack("<If", 6, alpha), *more]
+    if tensors is None:
+        tensors = [(b"blk.0.attn_q.weight.lora_a", [8, 2]), (b"blk.0.attn_q.weight.lora_b", [2, 8])]
+    offset, rows = 0, []
+    for name, dims in tensors:
+        rows.append((name, dims, 0, offset))
+        offset += -(-4 * dims[0] * dims[-1] // 32) * 32
+    return gguf(values, rows, struct.pack("<f", 0.5) * (offset // 4))
+
+
+def gguf_lora_seeds():
+    yield "plain", gguf_lora()
+    yield "embedding", gguf_lora(tensors=[(b"token_embd.weight.lora_a", [2, 8]), (b"token_embd.weight.lora_b", [2, 4])])
+    yield "no_alpha", gguf_lora(alpha=0.0)
+    yield "infinite_alpha", gguf_lora(alpha=float("inf"))
+    yield "a_model", gguf_lora(kind=b"model")
+    yield "no_partner", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8, 2])])
+    yield "other_rank", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8, 3]), (b"blk.0.attn_q.weight.lora_b", [2, 8])])
+    yield "a_norm", gguf_lora(tensors=[(b"blk.0.attn_norm.weight", [8, 1])])
+    yield "a_vector", gguf_lora(tensors=[(b"blk.0.attn_q.weight.lora_a", [8]), (b"blk.0.attn_q.weight.lora_b", [2, 8])])
+    yield "activated", gguf_lora(more=[text(b"adapter.alora.invocation_tokens") + struct.pack("<IIQI", 9, 4, 1, 7)])
+
+
 def zstd(data):
     library = ctypes.CDLL(ctypes.util.find_library("zstd"))
     library.ZSTD_compress.restype = ctypes.c_size_t
@@ -283,10 +310,11 @@ def peft_config(**changes):
 
 
 def peft_config_seeds():
-    for name in ("plain", "patterns", "regex-targets", "one-layer", "dora", "modules-to-save"):
+    for name in ("plain", "patterns", "regex-targets", "one-layer", "dora", "modules-to-save", "lora-bias", "tokens"):
         yield name, (GOLDEN / "peft" / name / "adapter_config.json").read_bytes()
     yield "layers", peft_config(layers_to_transform=[1, 12], layers_pattern="layers")
     yield "layers_patterns", peft_config(layers_to_transform=3, layers_pattern=["experts", r"l(a)\1?yers"])
+    yield "tokens_by_name", peft_config(trainable_token_indices={"embed_tokens": [3, 7], "lm_head": 4, "": [2**62]}, ensure_weight_tying=True)
     yield "layers_empty", peft_config(layers_to_transform=[1], layers_pattern="")
     yield "layers_of_expression", peft_config(target_modules=".*", layers_to_transform=[1])
     yield "all_linear", peft_config(target_modules="ALL-linear", exclude_modules=r".*\.\d+\.mlp.*")
@@ -506,6 +534,7 @@ def main():
     for name, seeds in (
         ("safetensors", safetensors_seeds),
         ("gguf", gguf_seeds),
+        ("gguf_lora", gguf_lora_seeds),
         ("jsonl", jsonl_seeds),
         ("tokenizer", tokenizer_seeds),
         ("tokenizer", marked_seeds),

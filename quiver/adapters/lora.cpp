@@ -10,8 +10,13 @@
 
 namespace quiver::adapters {
 
-LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora, torch::Tensor magnitude)
-    : lora_a_(std::move(lora_a)), lora_b_(std::move(lora_b)), magnitude_(std::move(magnitude)), alpha_(alpha), use_rslora_(use_rslora) {
+LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, bool use_rslora, torch::Tensor magnitude, torch::Tensor bias)
+    : lora_a_(std::move(lora_a)),
+      lora_b_(std::move(lora_b)),
+      magnitude_(std::move(magnitude)),
+      bias_(std::move(bias)),
+      alpha_(alpha),
+      use_rslora_(use_rslora) {
   const bool is_pair = lora_a_.defined() && lora_b_.defined() && lora_a_.dim() == 2 && lora_b_.dim() == 2 && lora_a_.is_floating_point() &&
                        lora_a_.scalar_type() == lora_b_.scalar_type() && lora_a_.size(0) == lora_b_.size(1) && lora_a_.size(0) >= 1;
   if (!is_pair) {
@@ -21,20 +26,30 @@ LoraPair::LoraPair(torch::Tensor lora_a, torch::Tensor lora_b, double alpha, boo
          tensor::describe(lora_a_), tensor::describe(lora_b_));
   }
   if (!std::isfinite(alpha_)) fail(ErrorKind::kMismatch, "not a LoRA pair: alpha is {}, which is not finite", alpha_);
-  if (magnitude_.defined() &&
-      (magnitude_.dim() != 1 || magnitude_.size(0) != lora_b_.size(0) || magnitude_.scalar_type() != lora_a_.scalar_type())) {
+  const auto is_of_rows = [&](const torch::Tensor& t) {
+    return t.dim() == 1 && t.size(0) == lora_b_.size(0) && t.scalar_type() == lora_a_.scalar_type();
+  };
+  if (magnitude_.defined() && !is_of_rows(magnitude_)) {
     fail(ErrorKind::kMismatch, "not a DoRA: the magnitude is {}, lora_b is {}; expected [d_out] of the factors' dtype",
          tensor::describe(magnitude_), tensor::describe(lora_b_));
+  }
+  if (bias_.defined() && (magnitude_.defined() || !is_of_rows(bias_))) {
+    fail(ErrorKind::kMismatch,
+         "not a LoRA with a bias: the bias is {}, lora_b is {}{}; expected [d_out] of the factors' dtype, and no DoRA",
+         tensor::describe(bias_), tensor::describe(lora_b_), magnitude_.defined() ? ", a magnitude is there" : "");
   }
 }
 
 std::vector<torch::Tensor> LoraPair::tensors() const {
-  if (!magnitude_.defined()) return {lora_a_, lora_b_};
-  return {lora_a_, lora_b_, magnitude_};
+  if (magnitude_.defined()) return {lora_a_, lora_b_, magnitude_};
+  if (bias_.defined()) return {lora_a_, lora_b_, bias_};
+  return {lora_a_, lora_b_};
 }
 
 LoraPair LoraPair::with_tensors(const std::vector<torch::Tensor>& tensors) const {
-  return LoraPair(tensors.at(0), tensors.at(1), alpha_, use_rslora_, tensors.size() > 2 ? tensors[2] : torch::Tensor());
+  const auto third = tensors.size() > 2 ? tensors[2] : torch::Tensor();
+  if (bias_.defined()) return LoraPair(tensors.at(0), tensors.at(1), alpha_, use_rslora_, {}, third);
+  return LoraPair(tensors.at(0), tensors.at(1), alpha_, use_rslora_, third);
 }
 
 double LoraPair::scaling() const { return adapters::scaling(alpha_, rank(), use_rslora_); }
@@ -46,7 +61,9 @@ torch::Tensor LoraPair::apply(const torch::Tensor& x) const {
          tensor::describe(x), in_features());
   }
   const auto hidden = torch::matmul(x.to(lora_a_.scalar_type()), lora_a_.t());  // [..., r]
-  return (torch::matmul(hidden, lora_b_.t()) * scaling()).to(x.scalar_type());
+  auto y = torch::matmul(hidden, lora_b_.t());
+  if (bias_.defined()) y = y + bias_;
+  return (y * scaling()).to(x.scalar_type());
 }
 
 torch::Tensor LoraPair::delta() const { return torch::matmul(lora_b_, lora_a_) * scaling(); }
@@ -76,13 +93,17 @@ void check(const LoraOptions& options) {
   }
 }
 
-void refuse_dora(const LoraAdapter& adapter, const char* what) {
+void refuse_more_than_lora(const LoraAdapter& adapter, const char* what) {
+  const auto refuse = [&](const std::string& is, const std::string& path) {
+    fail(ErrorKind::kUnsupported, "adapter '{}' {} (at {}): it cannot be used to {}, only alone (`adapter`, or `method=oracle=NAME`)",
+         adapter.name, is, path, what);
+  };
   for (const auto& [path, pair] : adapter.pairs) {
-    if (!pair.magnitude().defined()) continue;
-    fail(ErrorKind::kUnsupported,
-         "adapter '{}' is a DoRA (at {}): it cannot be used to {}, only alone (`adapter`, or `method=oracle=NAME`)", adapter.name, path,
-         what);
+    if (pair.magnitude().defined()) refuse("is a DoRA", path);
+    if (pair.bias().defined()) refuse("has biases of its own, lora_bias", path);
   }
+  if (!adapter.whole.empty()) refuse("holds whole weights, modules_to_save", adapter.whole.begin()->first);
+  if (!adapter.tokens.empty()) refuse("holds rows of single tokens, trainable_token_indices", adapter.tokens.begin()->first);
 }
 
 void refuse_not_finite(const LoraAdapter& adapter, const char* what) {
@@ -98,6 +119,13 @@ void refuse_not_finite(const LoraAdapter& adapter, const char* what) {
 
 bool changes_nothing(const LoraAdapter& adapter) {
   return std::ranges::none_of(adapter.pairs, [](const auto& entry) { return entry.second.lora_b().any().template item<bool>(); });
+}
+
+torch::Tensor merged_bias(const torch::Tensor& bias, const LoraPair& pair) {
+  if (!pair.bias().defined()) return bias;
+  const torch::NoGradGuard no_grad;
+  const auto added = pair.bias().to(torch::promote_types(torch::kFloat, pair.bias().scalar_type())) * pair.scaling();
+  return bias.defined() ? (bias.to(added.scalar_type()) + added.to(bias.device())).to(bias.scalar_type()) : added;
 }
 
 torch::Tensor merged_weight(const torch::Tensor& weight, const LoraPair& pair) {

@@ -24,6 +24,7 @@ void LoraUpdate::update() {
   const torch::NoGradGuard no_grad;
   a_ = pair_.lora_a().detach().to(dtype_).contiguous();
   scaled_b_t_ = (pair_.lora_b().detach().to(dtype_) * pair_.scaling()).t().contiguous();
+  if (pair_.bias().defined()) scaled_bias_ = pair_.bias().detach().to(dtype_) * pair_.scaling();
 }
 
 torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
@@ -31,7 +32,9 @@ torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x
   const auto mask = nn::take_rows(dropout_mask_, rows, x.size(0));
   const auto z = backend::shrink(mask.defined() ? x * mask : x, a_);  // [T, r]
   record.saved = {z};
-  return below.forward(x, backend::expand(z, scaled_b_t_, onto, x.scalar_type()));
+  auto update = backend::expand(z, scaled_b_t_, onto, x.scalar_type());
+  if (scaled_bias_.defined()) update = update + scaled_bias_.to(update.scalar_type());
+  return below.forward(x, update);
 }
 
 void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,
@@ -40,6 +43,7 @@ void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const
   const auto dz = backend::shrink(dy, scaled_b_t_);                               // [T, r]
   record.gradients = {backend::outer_product(dz, mask.defined() ? x * mask : x),  // dA [r, d_in]
                       backend::outer_product(record.saved[0], dy)};               // dB^T / scaling [r, d_out]
+  if (scaled_bias_.defined()) record.gradients.push_back(dy.to(dtype_).sum(0));   // dc / scaling [d_out]
   if (dx != nullptr) {
     if (mask.defined()) {
       const auto masked = backend::expand(dz, a_, {}, dy.scalar_type()).mul_(mask);
@@ -54,9 +58,15 @@ void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const
 void LoraUpdate::add_gradients(const std::vector<torch::Tensor>& gradients, nn::GradientSink& sink) const {
   sink.sums.at(0).add_(gradients.at(0));
   sink.sums.at(1).add_(gradients.at(1).t(), pair_.scaling());
+  if (scaled_bias_.defined()) sink.sums.at(2).add_(gradients[2], pair_.scaling());
 }
 
 std::int64_t LoraUpdate::saved_bytes_per_row() const { return pair_.rank() * static_cast<std::int64_t>(sizeof(float)); }
+
+nn::UpdatePtr update_of(const nn::Linear& below, const LoraPair& pair) {
+  if (pair.magnitude().defined()) return std::make_shared<DoraUpdate>(below, pair);
+  return std::make_shared<LoraUpdate>(below, pair);
+}
 
 nn::LinearMap attach(const nn::LinearMap& linears, const LoraAdapter& adapter) {
   auto adapted = linears;
@@ -66,11 +76,7 @@ nn::LinearMap attach(const nn::LinearMap& linears, const LoraAdapter& adapter) {
       fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the base model does not have", adapter.name, path);
     }
     auto& linear = found->second;
-    if (pair.magnitude().defined()) {
-      linear = linear.with(std::make_shared<DoraUpdate>(linear, pair));
-    } else {
-      linear = linear.with(std::make_shared<LoraUpdate>(linear, pair));
-    }
+    linear = linear.with(update_of(linear, pair));
   }
   return adapted;
 }

@@ -8,10 +8,10 @@
 
 namespace quiver::adapters {
 
-/// y = below(x) + scaling * dropout(x) A^T B^T  (Hu et al. 2021, eq. 3).
+/// y = below(x) + scaling * (dropout(x) A^T B^T + c)  (Hu et al. 2021, eq. 3; c is PEFT's lora_bias).
 ///
 /// Shapes: x [T, d_in], A [r, d_in] and B [d_out, r] float32 (float64 for float64 bases) -> [T, d_out] in x's dtype.
-/// The parameters are A and B, and their gradients are of their dtype.
+/// The parameters are A, B and c, and their gradients are of their dtype.
 class LoraUpdate final : public nn::TrainableUpdate {
  public:
   /// Shares A and B with the caller, who may train them. Throws kMismatch unless they fit the map below.
@@ -21,7 +21,7 @@ class LoraUpdate final : public nn::TrainableUpdate {
                         nn::UpdateRecord& record) const override;
   void backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,
                 nn::UpdateRecord& record) const override;
-  /// sink.sums are of A and of B.
+  /// sink.sums are of A, of B, and of c if there is one.
   void add_gradients(const std::vector<torch::Tensor>& gradients, nn::GradientSink& sink) const override;
   std::int64_t saved_bytes_per_row() const override;
   /// Makes the packed copies of A and B. Call it after they change and before the next pass.
@@ -36,10 +36,13 @@ class LoraUpdate final : public nn::TrainableUpdate {
   torch::Dtype dtype_;  // of the factors in passes: compute_dtype of the map below
   torch::Tensor dropout_mask_;
   torch::Tensor a_, scaled_b_t_;  // as passes read them: [r, d_in] and [r, d_out], rows contiguous
+  torch::Tensor scaled_bias_;     // [d_out], or undefined
 };
 
-/// The linear maps under the adapter's updates: LoRA, or where a pair has a magnitude DoRA (dora_update.h). Throws kMismatch for a path
-/// that the model does not have or a pair that does not fit.
+/// The update of a map by a pair: LoRA, or with a magnitude DoRA (dora_update.h). Throws kMismatch for a pair that does not fit.
+nn::UpdatePtr update_of(const nn::Linear& below, const LoraPair& pair);
+/// The linear maps under the adapter's updates. Throws kMismatch for a path that the model does not have or a pair that does
+/// not fit.
 nn::LinearMap attach(const nn::LinearMap& linears, const LoraAdapter& adapter);
 
 }  // namespace quiver::adapters

@@ -9,6 +9,7 @@
 
 #include "quiver/adapters/peft_config.h"
 #include "quiver/adapters/peft_names.h"
+#include "quiver/adapters/peft_tensors.h"
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
 #include "quiver/io/folder.h"
@@ -21,96 +22,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPeftPrefix = "base_model.model.";
-constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kFactorA = ".lora_A";
 constexpr std::string_view kFactorB = ".lora_B";
 constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
+constexpr std::string_view kTokens = ".token_adapter.trainable_tokens_delta";
 constexpr const char* kFingerprintKey = "quiver.base_fingerprint";
 constexpr const char* kPromptFormatKey = "quiver.prompt_format";
-
-/// The factors of a module, as found in the file, and a DoRA's magnitude.
-struct FactorEntries {
-  const io::TensorEntry* lora_a = nullptr;
-  const io::TensorEntry* lora_b = nullptr;
-  const io::TensorEntry* magnitude = nullptr;
-};
-
-using FactorMember = const io::TensorEntry* FactorEntries::*;
-
-/// What the name of a tensor says.
-struct FactorName {
-  std::string module;
-  FactorMember member;
-  std::string adapter;  ///< of a state that was saved without PEFT's clean-up: the name after lora_A, as a rule "default"
-};
-
-/// "base_model.model.<module>.lora_A.weight", or "....lora_A.<adapter>.weight"; ".lora_magnitude_vector" with or without ".weight". Nothing
-/// for other names.
-std::optional<FactorName> parse_factor_name(std::string_view name) {
-  static constexpr std::pair<std::string_view, FactorMember> kKinds[] = {
-      {kFactorA, &FactorEntries::lora_a}, {kFactorB, &FactorEntries::lora_b}, {kMagnitude, &FactorEntries::magnitude}};
-  if (!name.starts_with(kPeftPrefix)) return std::nullopt;
-  name.remove_prefix(kPeftPrefix.size());
-  const bool has_weight = name.ends_with(kWeight);
-  if (has_weight) name.remove_suffix(kWeight.size());
-  for (const auto& [kind, member] : kKinds) {
-    if (!has_weight && kind != kMagnitude) continue;
-    if (name.ends_with(kind)) return FactorName{std::string(name.substr(0, name.size() - kind.size())), member, ""};
-    const auto dot = name.rfind('.');
-    if (dot != std::string_view::npos && name.substr(0, dot).ends_with(kind)) {
-      return FactorName{std::string(name.substr(0, dot - kind.size())), member, std::string(name.substr(dot + 1))};
-    }
-  }
-  return std::nullopt;
-}
-
-/// Every tensor of the file, sorted into factors by module.
-std::map<std::string, FactorEntries> find_factors(const io::SafetensorsView& view) {
-  std::map<std::string, FactorEntries> modules;
-  std::vector<std::string> strangers;
-  std::set<std::string> adapters;
-  for (const auto& entry : view.entries()) {
-    const auto name = parse_factor_name(entry.name);
-    if (!name) {
-      strangers.push_back(entry.name);
-      continue;
-    }
-    adapters.insert(name->adapter);
-    auto& member = modules[name->module].*(name->member);
-    if (member != nullptr)
-      fail(ErrorKind::kBadFormat, "{}: '{}' and '{}' are one factor told twice", view.origin(), member->name, entry.name);
-    member = &entry;
-  }
-  if (adapters.size() > 1) {
-    fail(ErrorKind::kUnsupported, "{}: holds {} adapters, {}; save each in a file of its own", view.origin(), adapters.size(),
-         listed({adapters.begin(), adapters.end()}));
-  }
-  if (std::ranges::any_of(strangers, [](const std::string& name) { return name.ends_with(".bias"); })) {
-    fail(ErrorKind::kUnsupported,
-         "{}: {} tensors are no LoRA factors, biases among them: {}; biases that were trained with the adapter cannot be used",
-         view.origin(), strangers.size(), listed(strangers));
-  }
-  if (!strangers.empty()) {
-    fail(ErrorKind::kUnsupported,
-         "{}: {} tensors are no LoRA factors of linear layers: {}; expected only base_model.model.<module>.lora_A.weight, .lora_B.weight "
-         "and .lora_magnitude_vector",
-         view.origin(), strangers.size(), listed(strangers));
-  }
-  if (modules.empty()) fail(ErrorKind::kBadFormat, "{}: holds no LoRA factors at all", view.origin());
-  std::vector<std::string> single;
-  for (const auto& [module, factors] : modules) {
-    if (factors.lora_a == nullptr || factors.lora_b == nullptr) {
-      const auto* lone = factors.lora_a != nullptr ? factors.lora_a : factors.lora_b != nullptr ? factors.lora_b : factors.magnitude;
-      single.push_back(lone->name);
-    }
-  }
-  if (!single.empty()) {
-    fail(ErrorKind::kBadFormat, "{}: {} LoRA factors lack their partner: {} (is the file incomplete?)", view.origin(), single.size(),
-         listed(single));
-  }
-  return modules;
-}
 
 /// Throws kBadFormat with the name and the place of the first number that is not finite.
 void check_finite(const io::TensorEntry& entry, const torch::Tensor& values, const io::SafetensorsView& view) {
@@ -131,6 +48,9 @@ LoraPair make_pair(const std::string& module, const FactorEntries& factors, cons
   const auto context = [&] { return format("{}: module '{}'", view.origin(), module); };
   auto lora_a = tensor::to_tensor(*factors.lora_a);
   auto lora_b = tensor::to_tensor(*factors.lora_b);
+  if (factors.is_embedding && factors.magnitude != nullptr) {
+    fail(ErrorKind::kUnsupported, "{} is an embedding with a DoRA, which is not supported; expected a LoRA", context());
+  }
   for (const auto& [entry, factor] : {std::pair(factors.lora_a, lora_a), std::pair(factors.lora_b, lora_b)}) {
     if (factor.numel() == 0) {
       fail(ErrorKind::kBadFormat,
@@ -159,20 +79,58 @@ LoraPair make_pair(const std::string& module, const FactorEntries& factors, cons
     fail(ErrorKind::kMismatch, "{} has {} lora_magnitude_vector, but use_dora is {} in {}", context(),
          factors.magnitude != nullptr ? "a" : "no", config.options.use_dora, kPeftConfigFile);
   }
-  auto magnitude = factors.magnitude != nullptr ? tensor::to_tensor(*factors.magnitude) : torch::Tensor();
-  if (magnitude.defined()) {
-    check_finite(*factors.magnitude, magnitude, view);
-    magnitude = magnitude.to(lora_a.scalar_type());
+  if (config.has_lora_bias != (factors.bias != nullptr)) {
+    fail(ErrorKind::kMismatch, "{} has {} lora_B.bias, but lora_bias is {} in {}", context(), factors.bias != nullptr ? "a" : "no",
+         config.has_lora_bias, kPeftConfigFile);
   }
+  const auto of_rows = [&](const io::TensorEntry* entry) {
+    if (entry == nullptr) return torch::Tensor();
+    const auto values = tensor::to_tensor(*entry);
+    check_finite(*entry, values, view);
+    return values.to(lora_a.scalar_type());
+  };
   const auto scale = static_cast<float>(scaling(config.alpha_of(module), rank, config.options.use_rslora));
   if (!std::isfinite(scale)) {
     fail(ErrorKind::kBadFormat, "{} has lora_alpha {}, which makes a scaling beyond float32; expected a smaller one in {}", context(),
          config.alpha_of(module), kPeftConfigFile);
   }
   try {
-    return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora, magnitude);
+    return LoraPair(std::move(lora_a), std::move(lora_b), config.alpha_of(module), config.options.use_rslora, of_rows(factors.magnitude),
+                    of_rows(factors.bias));
   } catch (const Error& error) {
     fail(error.kind(), "{}: {}", context(), error.what());
+  }
+}
+
+/// Whole weights and rows of single tokens.
+void read_beside_factors(const PeftTensors& tensors, const PeftConfig& config, const io::SafetensorsView& view, LoraAdapter& adapter) {
+  const auto values_of = [&](const io::TensorEntry& entry) {
+    const auto values = tensor::to_tensor(entry);
+    if (!values.is_floating_point()) {
+      fail(ErrorKind::kUnsupported, "{}: tensor '{}' is {}; expected floating-point weights", view.origin(), entry.name,
+           tensor::describe(values));
+    }
+    check_finite(entry, values, view);
+    return values;
+  };
+  for (const auto& [name, whole] : tensors.whole)
+    adapter.whole.emplace(path_of(name), WholeWeight{values_of(*whole.entry), whole.is_of_tied_head});
+  if (config.ensures_weight_tying &&
+      (!tensors.whole.empty() || std::ranges::any_of(tensors.factors, [](const auto& e) { return e.second.is_embedding; }))) {
+    fail(ErrorKind::kUnsupported, "{}: ensure_weight_tying is true for an adapter of embeddings, which is not supported", view.origin());
+  }
+  for (const auto& [module, entry] : tensors.tokens) {
+    auto ids = config.trainable_tokens.find("");  // a list without a name is of the embedding
+    if (!is_embedding(module)) ids = config.trainable_tokens.end();
+    for (auto it = config.trainable_tokens.begin(); it != config.trainable_tokens.end(); ++it) {
+      if (!it->first.empty() && ModuleSelection{{it->first}, {}}.matches(module)) ids = it;
+    }
+    auto rows = values_of(*entry);
+    if (ids == config.trainable_tokens.end() || rows.dim() != 2 || rows.size(0) != std::ssize(ids->second)) {
+      fail(ErrorKind::kMismatch, "{}: '{}' is {}, but trainable_token_indices of {} has {} tokens for it", view.origin(), entry->name,
+           tensor::describe(rows), kPeftConfigFile, ids == config.trainable_tokens.end() ? 0 : ids->second.size());
+    }
+    adapter.tokens.emplace(path_of(module), TokenRows{ids->second, rows});
   }
 }
 
@@ -196,14 +154,17 @@ fs::path tensors_file(const fs::path& folder) {
   return path;
 }
 
+void check_is_adapter(const fs::path& folder) {
+  if (is_there(folder / kPeftConfigFile)) return;
+  fail(ErrorKind::kNotFound, "'{}' is no PEFT adapter folder: it has no {}{}", folder.string(), kPeftConfigFile,
+       is_there(folder) ? "" : " (there is no such folder)");
+}
+
 }  // namespace
 
 LoraAdapter load_peft(const fs::path& folder) {
+  check_is_adapter(folder);
   const auto config_path = folder / kPeftConfigFile;
-  if (!is_there(config_path)) {
-    fail(ErrorKind::kNotFound, "'{}' is no PEFT adapter folder: it has no {}{}", folder.string(), kPeftConfigFile,
-         is_there(folder) ? "" : " (there is no such folder)");
-  }
   LoraAdapter adapter;
   adapter.peft_config = io::read_text_file(config_path);
   auto file = io::MappedFile(tensors_file(folder));
@@ -222,7 +183,9 @@ LoraAdapter load_peft(const fs::path& folder) {
     adapter.base_fingerprint = found->second;
   }
   if (const auto found = view.metadata().find(kPromptFormatKey); found != view.metadata().end()) adapter.prompt_format = found->second;
-  for (const auto& [module, factors] : find_factors(view)) {
+  const auto tensors = sort_tensors(view, config);
+  read_beside_factors(tensors, config, view, adapter);
+  for (const auto& [module, factors] : tensors.factors) {
     const auto [place, is_new] = adapter.pairs.emplace(path_of(module), make_pair(module, factors, config, view));
     if (!is_new) {
       fail(ErrorKind::kBadFormat, "{}: '{}' is there twice, with and without a leading '{}'", view.origin(), place->first, kModelPrefix);
@@ -236,6 +199,21 @@ LoraAdapter load_peft(const fs::path& folder) {
   return adapter;
 }
 
+std::set<std::string> peft_paths(const fs::path& folder) {
+  check_is_adapter(folder);
+  const io::MappedFile file(tensors_file(folder));
+  const auto view = io::SafetensorsView::parse(file.bytes(), (folder / kPeftTensorsFile).string());
+  std::set<std::string> paths;
+  for (const auto& entry : view.entries()) {
+    std::string_view name = entry.name;
+    const auto end = name.find(".lora_B");
+    if (name.starts_with(kPeftPrefix) && end != std::string_view::npos) {
+      paths.insert(path_of(std::string(name.substr(kPeftPrefix.size(), end - kPeftPrefix.size()))));
+    }
+  }
+  return paths;
+}
+
 void write_peft_files(const fs::path& folder, const LoraAdapter& adapter, const CardFacts& facts) {
   if (adapter.pairs.empty()) {
     fail(ErrorKind::kMismatch, "adapter '{}' has no LoRA pairs: there is nothing to save", adapter.name);
@@ -243,9 +221,20 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter, const 
   tensor::TensorMap tensors;
   for (const auto& [path, pair] : adapter.pairs) {
     const auto stem = std::string(kPeftPrefix) + module_of(path);
-    tensors.emplace(format("{}{}{}", stem, kFactorA, kWeight), pair.lora_a());
-    tensors.emplace(format("{}{}{}", stem, kFactorB, kWeight), pair.lora_b());
+    const auto* weight = is_embedding(path) ? "" : ".weight";
+    tensors.emplace(format("{}{}{}", stem, is_embedding(path) ? ".lora_embedding_A" : kFactorA, weight), pair.lora_a());
+    tensors.emplace(format("{}{}{}", stem, is_embedding(path) ? ".lora_embedding_B" : kFactorB, weight), pair.lora_b());
     if (pair.magnitude().defined()) tensors.emplace(format("{}{}", stem, kMagnitude), pair.magnitude());
+    if (pair.bias().defined()) tensors.emplace(format("{}{}.bias", stem, kFactorB), pair.bias());
+  }
+  for (const auto& [name, weight] : adapter.whole) {
+    const auto dot = name.rfind('.');
+    const auto path = name.substr(0, dot);
+    const auto* base = weight.is_of_tied_head && adapter.pairs.contains(path) ? ".base_layer" : "";
+    tensors.emplace(format("{}{}{}{}", kPeftPrefix, module_of(path), base, name.substr(dot)), weight.value);
+  }
+  for (const auto& [path, tokens] : adapter.tokens) {
+    tensors.emplace(format("{}{}{}", kPeftPrefix, module_of(path), kTokens), tokens.rows);
   }
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
   if (!adapter.base_fingerprint.empty()) metadata[kFingerprintKey] = adapter.base_fingerprint;

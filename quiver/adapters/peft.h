@@ -3,8 +3,11 @@
 // of unknown keys in its configuration.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,9 +23,12 @@ inline constexpr const char* kPeftTensorsFile = "adapter_model.safetensors";
 /// Reads a PEFT adapter folder; the adapter is named after the folder. Rank and alpha of every pair are those that PEFT
 /// computes from r, lora_alpha, rank_pattern, alpha_pattern and use_rslora. fan_in_fan_out needs no care: it concerns
 /// the base weight only. Throws kNotFound; kBadFormat for a broken file or a factor without its partner; kUnsupported
-/// for adapters that are not LoRAs or DoRAs of linear layers (trained biases, whole modules, ...); kMismatch if the
-/// tensors contradict the configuration, so that PEFT would refuse or ignore them.
+/// for adapters that are not LoRAs or DoRAs (trained biases of the base, ...); kMismatch if the tensors contradict the configuration, so
+/// that PEFT would refuse or ignore them.
 LoraAdapter load_peft(const std::filesystem::path& folder);
+
+/// The paths that an adapter folder's tensors adapt, from the head of the file alone. Throws kNotFound and kBadFormat as load_peft.
+std::set<std::string> peft_paths(const std::filesystem::path& folder);
 
 /// Writes the folder, all of it or nothing. An existing folder is replaced only with `force`, and only if it is an
 /// adapter folder that holds no other files; an empty one is always filled. The same adapter gives the same bytes; what
@@ -45,12 +51,33 @@ void write_peft_files(const std::filesystem::path& folder, const LoraAdapter& ad
 /// its model.
 bool base_names_differ(const std::string& a, const std::string& b);
 
-/// Throws kMismatch unless the adapter can be used on a model with these projections: every pair has its projection
+/// Input and output features of maps outside of the blocks, by path.
+struct MapSize {
+  std::int64_t in, out;
+};
+using MapSizes = std::map<std::string, MapSize>;
+
+/// Throws kMismatch unless the adapter can be used on a model with these projections and `outer` maps: every pair has its projection
 /// (else naming it and the nearest one) of the same d_in and d_out, and the fingerprints of the bases agree where both are
 /// known. Where one is not, and the names differ (base_names_differ), shapes decide: returns a warning that names both. `allow_other_base`
 /// leaves fingerprints and names out.
 std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::LinearMap& projections, const std::string& base_name,
-                                      const std::string& base_fingerprint, bool allow_other_base = false);
+                                      const std::string& base_fingerprint, bool allow_other_base = false, const MapSizes& outer = {});
+
+/// What was read of an adapter.
+struct LoadReport {
+  struct Projection {
+    std::string path;
+    std::int64_t rank;
+    double alpha, scaling;
+    std::string kind;   ///< "LoRA", "LoRA with bias", "DoRA"
+    std::string dtype;  ///< of the factors, "Float"
+  };
+  std::vector<Projection> projections;
+  std::vector<std::string> whole;   ///< weights that it brings in place of the base's, and rows of tokens
+  std::vector<std::string> unused;  ///< what its configuration says in vain, a line each
+};
+LoadReport load_report(const LoraAdapter& adapter);
 
 /// Warnings that PEFT gives, too, when it loads the adapter into a model with these projections: tensors that are missing for projections
 /// which the configuration targets, keys of rank_pattern and alpha_pattern that match none of these, and exclude_modules that match no

@@ -29,8 +29,10 @@ constexpr std::string_view kHarmless[] = {"alpha_pattern",
                                           "corda_config",
                                           "lora_ga_config",
                                           "lora_alpha",
+                                          "lora_bias",
                                           "lora_dropout",
                                           "megatron_core",
+                                          "modules_to_save",
                                           "peft_type",
                                           "peft_version",
                                           "qalora_group_size",
@@ -40,6 +42,7 @@ constexpr std::string_view kHarmless[] = {"alpha_pattern",
                                           "runtime_config",
                                           "target_modules",
                                           "task_type",
+                                          "trainable_token_indices",
                                           "use_dora",
                                           "use_rslora",
                                           "velora_config"};
@@ -50,10 +53,7 @@ struct Refusal {
   const char* reason;
 };
 constexpr Refusal kRefused[] = {
-    {"modules_to_save", "whole modules would replace those of the base"},
-    {"lora_bias", "the update would have a bias"},
     {"target_parameters", "LoRA on bare parameters (mixtures of experts) is not implemented"},
-    {"trainable_token_indices", "retrained token embeddings are not implemented"},
     {"layer_replication", "the base would have other layers"},
     {"alora_invocation_tokens", "activated LoRA, switched on by a token sequence, is not implemented"},
     {"use_qalora", "QALoRA pools its input"},
@@ -154,6 +154,20 @@ std::vector<std::int64_t> integer_list(const json& config, const char* key, std:
     result.push_back(item.get<std::int64_t>());
   }
   return result;
+}
+
+/// trainable_token_indices: a list, of the embedding, or lists by the name of a module.
+std::map<std::string, std::vector<std::int64_t>> trainable_tokens(const json& config, std::string_view origin) {
+  constexpr const char* kKey = "trainable_token_indices";
+  std::map<std::string, std::vector<std::int64_t>> tokens;
+  if (!is_given(config, kKey) || is_unset(config[kKey])) return tokens;
+  if (!config[kKey].is_object()) {
+    tokens[""] = integer_list(config, kKey, origin);
+    return tokens;
+  }
+  check_size(config[kKey].size(), kKey, origin);
+  for (const auto& [name, ids] : config[kKey].items()) tokens[name] = integer_list(config[kKey], name.c_str(), origin);
+  return tokens;
 }
 
 /// The expressions by which PEFT finds a layer's index: after one of layers_pattern, or where that is empty after any name but the first.
@@ -299,6 +313,13 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
     options.target_modules = result.target_modules->tails;
     std::ranges::sort(options.target_modules);
   }
+  result.has_lora_bias = io::find_bool(config, "lora_bias", origin).value_or(false);
+  if (result.has_lora_bias && options.use_dora) {
+    fail(ErrorKind::kBadFormat, "{}: lora_bias and use_dora are both true, which PEFT refuses", origin);
+  }
+  result.ensures_weight_tying = io::find_bool(config, "ensure_weight_tying", origin).value_or(false);
+  result.modules_to_save = string_list(config, "modules_to_save", origin);
+  result.trainable_tokens = trainable_tokens(config, origin);
   result.exclude_modules = selection(config, "exclude_modules", origin);
   result.layers_to_transform = integer_list(config, "layers_to_transform", origin);
   result.layer_indices = layer_indices(config, origin);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,7 +49,12 @@ struct PeftConfig {
   ModuleSelection exclude_modules;
   std::vector<std::int64_t> layers_to_transform;    ///< empty: all
   std::vector<regex::PythonPattern> layer_indices;  ///< each finds the layer's index in a path, as its last group
-  std::vector<std::string> unknown_keys;            ///< "key=value", left out as PEFT does
+  bool has_lora_bias = false;
+  bool ensures_weight_tying = false;
+  std::vector<std::string> modules_to_save;  ///< ends of the names of modules whose weights the file holds whole
+  /// Tokens whose rows the file holds, by the tail of a module; "" is the embedding.
+  std::map<std::string, std::vector<std::int64_t>> trainable_tokens;
+  std::vector<std::string> unknown_keys;  ///< "key=value", left out as PEFT does
 
   /// The rank and alpha PEFT gives to a module: those of the first pattern that matches.
   std::int64_t rank_of(const std::string& module) const;

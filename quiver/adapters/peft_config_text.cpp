@@ -53,12 +53,14 @@ struct PairSize {
 struct PairSizes {
   bool use_rslora;
   bool use_dora;
+  bool has_bias;
   std::map<std::string, PairSize> by_module;
 };
 
 PairSizes sizes_of(const LoraAdapter& adapter) {
   PairSizes sizes{.use_rslora = std::ranges::all_of(adapter.pairs, [](const auto& e) { return e.second.use_rslora(); }),
                   .use_dora = std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.second.magnitude().defined(); }),
+                  .has_bias = std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.second.bias().defined(); }),
                   .by_module = {}};
   for (const auto& [path, pair] : adapter.pairs) {
     const bool is_told_as_is = pair.use_rslora() == sizes.use_rslora;
@@ -126,14 +128,21 @@ void set_targets(json& config, const LoraAdapter& adapter, const PairSizes& size
   }
 }
 
+/// Whether the base stores its weights as [in, out], which PEFT calls fan_in_fan_out: GPT-2, whose attention has these names.
+bool is_of_gpt2(const LoraAdapter& adapter) {
+  return std::ranges::any_of(adapter.pairs, [](const auto& e) { return e.first.find(".attn.c_") != std::string::npos; });
+}
+
 }  // namespace
 
 std::string peft_config_text(const LoraAdapter& adapter) {
   const auto origin = format("the configuration of adapter '{}'", adapter.name);
   auto config = adapter.peft_config.empty() ? default_config() : io::parse_json(adapter.peft_config, origin);
   const auto sizes = sizes_of(adapter);
+  if (adapter.peft_config.empty() && is_of_gpt2(adapter)) config["fan_in_fan_out"] = true;
   set(config, "use_rslora", sizes.use_rslora);
   set(config, "use_dora", sizes.use_dora);
+  if (sizes.has_bias || config.contains("lora_bias")) set(config, "lora_bias", sizes.has_bias);
   set(config, "lora_dropout", adapter.options.dropout);
   set(config, "base_model_name_or_path", adapter.base_model.empty() ? json(nullptr) : json(adapter.base_model));
   set_sizes(config, adapter, sizes, origin);

@@ -38,27 +38,28 @@ std::string essential_name(const std::string& name) {
   return endings.empty() ? last : last.substr(0, static_cast<std::size_t>(endings.front().begin));
 }
 
-/// The module names that a projection may have: of a causal language model, and of a bare decoder.
-std::vector<std::string> modules_of(const std::string& path) {
-  const auto module = module_of(path);
-  return module == path ? std::vector{path} : std::vector{module, path};
-}
-
 bool selects_any(const PeftConfig& config, const std::string& path) {
   return std::ranges::any_of(modules_of(path), [&](const auto& module) { return config.selects(module); });
+}
+
+/// Keys that match none of the paths.
+template <typename Value>
+std::vector<std::string> idle_keys(const std::vector<ModulePattern<Value>>& patterns, const std::vector<std::string>& paths) {
+  std::vector<std::string> idle;
+  for (const auto& entry : patterns) {
+    const bool is_used = std::ranges::any_of(paths, [&](const auto& path) {
+      return std::ranges::any_of(modules_of(path), [&](const auto& module) { return entry.pattern.match(module); });
+    });
+    if (!is_used) idle.push_back(regex::excerpt(entry.key));
+  }
+  return idle;
 }
 
 /// The warning of keys that match no projection the adapter targets, if there are any.
 template <typename Value>
 void warn_of_keys(const std::vector<ModulePattern<Value>>& patterns, const char* table, const std::vector<std::string>& targeted,
                   const std::string& name, std::vector<std::string>& warnings) {
-  std::vector<std::string> idle;
-  for (const auto& entry : patterns) {
-    const bool is_used = std::ranges::any_of(targeted, [&](const auto& path) {
-      return std::ranges::any_of(modules_of(path), [&](const auto& module) { return entry.pattern.match(module); });
-    });
-    if (!is_used) idle.push_back(regex::excerpt(entry.key));
-  }
+  const auto idle = idle_keys(patterns, targeted);
   if (idle.empty()) return;
   warnings.push_back(format("warning: adapter '{}' has {} keys in {} that match none of its target modules, and do nothing: {}", name,
                             idle.size(), table, listed(idle)));
@@ -84,21 +85,21 @@ bool base_names_differ(const std::string& a, const std::string& b) {
 }
 
 std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::LinearMap& projections, const std::string& base_name,
-                                      const std::string& base_fingerprint, bool allow_other_base) {
+                                      const std::string& base_fingerprint, bool allow_other_base, const MapSizes& outer) {
   std::vector<std::string> unknown;
   for (const auto& [path, pair] : adapter.pairs) {
     const auto found = projections.find(path);
-    if (found == projections.end()) {
+    const auto found_outer = outer.find(path);
+    if (found == projections.end() && found_outer == outer.end()) {
       unknown.push_back(path);
       continue;
     }
-    const auto& projection = found->second;
-    if (projection.in_features() != pair.in_features() || projection.out_features() != pair.out_features()) {
+    const auto size = found == projections.end() ? found_outer->second : MapSize{found->second.in_features(), found->second.out_features()};
+    if (size.in != pair.in_features() || size.out != pair.out_features()) {
       fail(ErrorKind::kMismatch,
            "adapter '{}' does not fit model '{}': at {} it maps {} to {} features, the model maps {} to {} (was it trained on another "
            "base, '{}'?)",
-           adapter.name, base_name, path, pair.in_features(), pair.out_features(), projection.in_features(), projection.out_features(),
-           adapter.base_model);
+           adapter.name, base_name, path, pair.in_features(), pair.out_features(), size.in, size.out, adapter.base_model);
     }
   }
   for (const char* whole : {"lm_head", "embed_tokens"}) {
@@ -124,6 +125,33 @@ std::optional<std::string> check_fits(const LoraAdapter& adapter, const nn::Line
   if (both_known || !base_names_differ(adapter.base_model, base_name)) return std::nullopt;
   return format("warning: adapter '{}' names base '{}', the model is called '{}'; its shapes fit", adapter.name, adapter.base_model,
                 base_name);
+}
+
+LoadReport load_report(const LoraAdapter& adapter) {
+  LoadReport report;
+  std::vector<std::string> paths;
+  for (const auto& [path, pair] : adapter.pairs) {
+    const auto* kind = pair.magnitude().defined() ? "DoRA" : pair.bias().defined() ? "LoRA with bias" : "LoRA";
+    report.projections.push_back({path, pair.rank(), pair.alpha(), pair.scaling(), kind, c10::toString(pair.lora_a().scalar_type())});
+    paths.push_back(path);
+  }
+  for (const auto& [name, weight] : adapter.whole) report.whole.push_back(name);
+  for (const auto& [path, rows] : adapter.tokens) report.whole.push_back(format("{} rows of {}", rows.tokens.size(), path));
+  if (adapter.peft_config.empty()) return report;
+  const auto config = parse_peft_config(adapter.peft_config, format("the configuration of adapter '{}'", adapter.name));
+  for (const auto& key : config.unknown_keys) report.unused.push_back(format("unknown key {}", key));
+  for (const auto& key : idle_keys(config.rank_pattern, paths)) report.unused.push_back(format("rank_pattern '{}' matches no tensor", key));
+  for (const auto& key : idle_keys(config.alpha_pattern, paths))
+    report.unused.push_back(format("alpha_pattern '{}' matches no tensor", key));
+  if (!config.target_modules) return report;
+  for (const auto& tail : config.target_modules->tails) {
+    const ModuleSelection one{{tail}, {}};
+    const bool is_used = std::ranges::any_of(paths, [&](const auto& path) {
+      return std::ranges::any_of(modules_of(path), [&](const auto& module) { return one.matches(module); });
+    });
+    if (!is_used) report.unused.push_back(format("target module '{}' has no tensor", tail));
+  }
+  return report;
 }
 
 std::vector<std::string> peft_warnings(const LoraAdapter& adapter, const nn::LinearMap& projections) {

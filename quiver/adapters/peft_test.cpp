@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "quiver/adapters/rows.h"
 #include "quiver/adapters/test_support.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
@@ -107,7 +108,8 @@ TEST(LoadPeft, ReadsOneFolderWhileItIsReplaced) {
 class SupportedFolders : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Peft, SupportedFolders,
                          ::testing::Values("plain", "bf16", "one-module", "patterns", "rslora", "rslora-patterns", "all-linears",
-                                           "regex-targets", "one-layer", "fan-in-fan-out", "dora"));
+                                           "regex-targets", "one-layer", "fan-in-fan-out", "dora", "lora-bias", "modules-to-save",
+                                           "embedding", "head", "saved-embedding", "saved-head", "tokens"));
 
 TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
   const TempFolder temp;
@@ -120,9 +122,112 @@ TEST_P(SupportedFolders, KeepTheirConfigurationThroughQuiver) {
 
 TEST(LoadPeft, RefusesByName) {
   const auto refusal = [](const char* name) { return message_of(ErrorKind::kUnsupported, [&] { load_peft(kGolden / name); }); };
-  EXPECT_THAT(refusal("lora-bias"), HasSubstr("lora_bias is true"));
-  EXPECT_THAT(refusal("modules-to-save"), HasSubstr("modules_to_save is ["));
-  EXPECT_THAT(refusal("embedding"), HasSubstr("embed_tokens.lora_embedding_A"));
+  EXPECT_THAT(refusal("tied-embedding"), HasSubstr("ensure_weight_tying is true"));
+  EXPECT_THAT(refusal("dora-embedding"), HasSubstr("'model.embed_tokens' is an embedding with a DoRA"));
+}
+
+TEST(LoadPeft, ReadsWhatIsBesideTheFactors) {
+  const TempFolder temp;
+  for (const char* name : {"modules-to-save", "saved-embedding", "saved-head", "tokens"}) {
+    SCOPED_TRACE(name);
+    const auto adapter = load_peft(kGolden / name);
+    save_peft(temp.path() / name, adapter);
+    const auto given = tensor::load_tensors(kGolden / name / kPeftTensorsFile),
+               kept = tensor::load_tensors(temp.path() / name / kPeftTensorsFile);
+    EXPECT_EQ(given.size(), kept.size());
+    for (const auto& [key, value] : given) EXPECT_TRUE(kept.contains(key) && torch::equal(kept.at(key), value)) << key;
+  }
+  EXPECT_EQ(load_peft(kGolden / "modules-to-save").whole.size(), 5u);  // all norms: PEFT looks for the end of a name
+  EXPECT_FALSE(load_peft(kGolden / "saved-embedding").whole.at("embed_tokens.weight").is_of_tied_head);
+  EXPECT_THAT(load_peft(kGolden / "tokens").tokens.at("embed_tokens").tokens, ElementsAre(3, 71, 72, 110));
+  EXPECT_THAT(
+      message_of(ErrorKind::kUnsupported, [&] { refuse_more_than_lora(load_peft(kGolden / "tokens"), "route by"); }),
+      HasSubstr("adapter 'tokens' holds rows of single tokens, trainable_token_indices (at embed_tokens): it cannot be used to route by"));
+}
+
+TEST(LoadPeft, ReadsNamesOfMicrosoftsPhi) {
+  const TempFolder temp;
+  tensor::TensorMap tensors;
+  const auto add = [&](const std::string& module, std::int64_t out) {
+    tensors.emplace("base_model.model." + module + ".lora_A.weight", torch::rand({2, 6}));
+    tensors.emplace("base_model.model." + module + ".lora_B.weight", torch::rand({out, 2}));
+  };
+  add("transformer.h.3.mixer.Wqkv", 18);
+  add("transformer.h.3.mixer.out_proj", 6);
+  add("transformer.h.3.mlp.fc1", 24);
+  const auto folder = with_tensors(temp, tensors);
+  auto config = config_of(folder);
+  config["target_modules"] = {"Wqkv", "out_proj", "fc1", "fc2"};
+  io::write_file_atomic(folder / kPeftConfigFile, config.dump());
+  const auto adapter = load_peft(folder);
+  std::vector<std::string> paths;
+  for (const auto& [path, pair] : adapter.pairs) paths.push_back(path);
+  EXPECT_THAT(paths, ElementsAre("layers.3.mlp.fc1", "layers.3.self_attn.dense", "layers.3.self_attn.qkv_proj"));
+  EXPECT_EQ(peft_paths(folder), std::set<std::string>(paths.begin(), paths.end()));
+  EXPECT_THAT(load_report(adapter).unused, ElementsAre("target module 'fc2' has no tensor"));
+}
+
+TEST(LoadPeft, SharesOneLoraAOfQueryKeyValue) {
+  const TempFolder temp;
+  const std::string block = "base_model.model.model.layers.0.self_attn.";
+  const auto a = torch::rand({2, 6});
+  tensor::TensorMap tensors = {{block + "k_proj.lora_A.weight", a}};
+  for (const char* name : {"q_proj", "k_proj", "v_proj"}) tensors.emplace(block + name + ".lora_B.weight", torch::rand({4, 2}));
+  const auto load = [&](const std::map<std::string, std::string>& metadata) {
+    const auto folder = with_tensors(temp, {{block + "q_proj.lora_A.weight", a}});
+    tensor::save_tensors(folder / kPeftTensorsFile, tensors, metadata);
+    auto config = config_of(folder);
+    config["target_modules"] = {"q_proj", "k_proj", "v_proj", "o_proj"};
+    io::write_file_atomic(folder / kPeftConfigFile, config.dump());
+    return load_peft(folder);
+  };
+  for (const auto& [path, pair] : load({}).pairs) EXPECT_TRUE(torch::equal(pair.lora_a(), a)) << path;
+  // Of another module only by name, as safetensors' save_model says it.
+  tensors.emplace(block + "o_proj.lora_B.weight", torch::rand({4, 2}));
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [&] { load({}); }), HasSubstr("lack their partner: '" + block + "o_proj.lora_B.weight'"));
+  const auto named = load({{block + "o_proj.lora_A.weight", block + "k_proj.lora_A.weight"}});
+  EXPECT_TRUE(torch::equal(named.pairs.at("layers.0.self_attn.o_proj").lora_a(), a));
+}
+
+TEST(SavePeft, SaysFanInFanOutOfGpt2Alone) {
+  const TempFolder temp;
+  const auto saved = [&](const std::string& path) {
+    LoraAdapter adapter{.name = "a", .options = {.target_modules = {"all-linear"}}, .base_model = {}, .base_fingerprint = {}, .pairs = {}};
+    adapter.pairs.emplace(path, LoraPair(torch::rand({2, 6}), torch::rand({8, 2}), 4));
+    save_peft(temp.path() / "a", adapter, /*force=*/true);
+    return config_of(temp.path() / "a").at("fan_in_fan_out").get<bool>();
+  };
+  EXPECT_TRUE(saved("transformer.h.0.attn.c_attn"));
+  EXPECT_FALSE(saved("transformer.h.0.attn.attention.q_proj"));
+  EXPECT_FALSE(saved("layers.0.self_attn.q_proj"));
+}
+
+TEST(LoadReport, TellsWhatWasReadAndWhatIsIdle) {
+  const TempFolder temp;
+  const auto folder = with_config(temp, random_adapter("a"), {{"rank_pattern", {{"up_proj", 7}}}, {"colour", "red"}});
+  const auto report = load_report(load_peft(folder));
+  EXPECT_EQ(report.projections.size(), 4u);
+  EXPECT_EQ(report.projections[0].path, "layers.0.self_attn.q_proj");
+  EXPECT_EQ(report.projections[0].rank, 2);
+  EXPECT_EQ(report.projections[0].scaling, 2.0);
+  EXPECT_THAT(report.unused, ElementsAre("unknown key colour=\"red\"", "rank_pattern 'up_proj' matches no tensor"));
+  EXPECT_EQ(load_report(load_peft(kGolden / "lora-bias")).projections[0].kind, "LoRA with bias");
+  EXPECT_THAT(load_report(load_peft(kGolden / "tokens")).whole, ElementsAre("4 rows of embed_tokens"));
+}
+
+TEST(Complete, GivesWhatIsMissingAsNoChange) {
+  std::vector<LoraAdapter> adapters = {random_adapter("a", 2, 4), random_adapter("b", 3, 6)};
+  std::erase_if(adapters[0].pairs, [](const auto& entry) { return entry.first.ends_with("v_proj"); });
+  std::erase_if(adapters[1].pairs, [](const auto& entry) { return entry.first == kPath; });
+  complete(adapters);
+  EXPECT_EQ(adapters[0].pairs.size(), 4u);
+  EXPECT_EQ(adapters[1].pairs.size(), 4u);
+  const auto& added = adapters[0].pairs.at("layers.0.self_attn.v_proj");
+  EXPECT_EQ(added.rank(), 3);
+  EXPECT_EQ(added.out_features(), 4);
+  EXPECT_FALSE(added.delta().any().item<bool>());
+  EXPECT_EQ(adapters[1].pairs.at(kPath).scaling(), adapters[0].pairs.at(kPath).scaling());
+  EXPECT_TRUE(adapters[1].pairs.at("layers.0.self_attn.q_proj").delta().any().item<bool>());
 }
 
 TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
@@ -134,7 +239,6 @@ TEST(LoadPeft, RefusesConfigurationsThatMeanMore) {
   EXPECT_THAT(refusal({{"init_lora_weights", "pissa_niter_16"}}), HasSubstr("changes the base weight"));
   EXPECT_THAT(refusal({{"init_lora_weights", "olora"}}), HasSubstr("\"olora\""));
   EXPECT_THAT(refusal({{"target_parameters", {"experts.up"}}}), HasSubstr("target_parameters"));
-  EXPECT_THAT(refusal({{"trainable_token_indices", {1, 2}}}), HasSubstr("trainable_token_indices"));
   EXPECT_THAT(refusal({{"layer_replication", nlohmann::json::parse("[[0, 2]]")}}), HasSubstr("layer_replication"));
   EXPECT_THAT(refusal({{"alora_invocation_tokens", {7}}}), HasSubstr("alora_invocation_tokens"));
   EXPECT_THAT(refusal({{"target_modules", "(?x) .*"}}), HasSubstr("regular expression '(?x) .*' has the flag 'x'"));

@@ -62,7 +62,7 @@ recipes::AdaptSetup resolve(AdaptOptions& options) {
 void run(AdaptOptions& options) {
   const auto setup = resolve(options);
   library::check_may_write(options.output, options.training.setup.force);  // before the work
-  const auto base = options.common.load(options.training.resolve_train_on());
+  const auto base = options.common.load({setup.members, setup.training.lora.target_modules}, options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto adapted = recipes::adapt(base, setup, progress);
   adapters::save_peft(options.output, adapted.adapter, options.training.setup.force);

@@ -104,7 +104,7 @@ void add_library_options(CLI::App& command, AdapterOptions& options) {
 }
 
 void add_adapter_options(CLI::App& command, AdapterOptions& options) {
-  command.add_option("--adapter", options.source.adapter, "One adapter: a PEFT folder");
+  command.add_option("--adapter", options.source.adapter, "One adapter: a PEFT folder, or a LoRA file of llama.cpp (.gguf)");
   add_library_options(command, options);
 }
 

@@ -40,7 +40,7 @@ std::string figure(const json& value) { return value.is_number() ? format("{:>9.
 void run_routing(AnalyseOptions& options) {
   const auto setup = resolve(options);
   methods::expect_routing(setup.use.method.row());
-  const auto base = options.common.load();
+  const auto base = options.common.load({setup.use.source});
   auto progress = options.common.progress();
   const auto result = recipes::analyse_routing(base, setup, progress);
   std::string text = format("{:<44}  entropy  of ln N    margin agreement  own task\n",
@@ -56,7 +56,7 @@ void run_routing(AnalyseOptions& options) {
 
 void run_norms(AnalyseOptions& options) {
   const auto setup = resolve(options);
-  const auto base = options.common.load();
+  const auto base = options.common.load({setup.use.source});
   auto progress = options.common.progress();
   const auto result = recipes::analyse_norms(base, setup, progress);
   std::string text = "norm of the own adapter's update over that of another (figure 5 of Ostapenko et al. 2024)\n";
@@ -81,7 +81,8 @@ void run_transfer(TransferOptions& options) {
   setup.analysis = resolve(options);
   setup.analysis.use.source.library = options.training.library;
   setup.training = options.training.resolve(options.common.seed);
-  const auto base = options.common.load(options.training.resolve_train_on());
+  const auto base =
+      options.common.load({.target_modules = options.training.setup.lora.target_modules}, options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto result = recipes::analyse_transfer(base, setup, progress);
   std::string text = "  cosine      gain  of one adapter on both tasks over their own (figure 2 of Ostapenko et al. 2024)\n";

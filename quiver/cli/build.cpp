@@ -110,7 +110,8 @@ void run(BuildOptions& options) {
   }
   std::optional<recipes::SkillSetup> skills;
   if (with_skills) skills = resolve_skills(options);
-  const auto base = options.common.load(options.training.resolve_train_on());
+  const auto base =
+      options.common.load({.target_modules = options.training.setup.lora.target_modules}, options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.lm.spec().name, base.lm.fingerprint()});
   auto progress = options.common.progress();
   std::vector<recipes::TrainedAdapter> trained;

@@ -79,7 +79,7 @@ bool run_command(recipes::ChatSession& session, const std::string& line, const A
 void run(ChatOptions& options) {
   if (options.common.format.chat == false)
     fail(ErrorKind::kUsage, "--no-chat: a conversation needs the chat template; 'quiver generate --no-chat' continues text");
-  const auto base = options.common.load();
+  const auto base = options.common.load({options.adapters.source});
   auto progress = options.common.progress();
   options.request.sampler.seed = options.common.seed;
   recipes::ChatSession session(base, options.adapters.use(), options.request, progress);

@@ -36,8 +36,8 @@ tensor::Placement CommonOptions::placement() const {
   return tensor::resolve_placement(device, dtype);
 }
 
-methods::BaseModel CommonOptions::load(data::TrainOn train_on) const {
-  auto model = methods::load_base(base, placement(), context);
+methods::BaseModel CommonOptions::load(const methods::NamedMaps& maps, data::TrainOn train_on) const {
+  auto model = methods::load_base(base, placement(), {.context = context, .fusion = methods::fusion_for(base, maps)});
   for (const auto& warning : model.warnings) progress().message(warning);
   if (!reads_text) return model;
   auto choice = format;

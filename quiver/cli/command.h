@@ -12,6 +12,7 @@
 #include "quiver/cli/ranges.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/methods/adapted_model.h"
+#include "quiver/methods/adapter_form.h"
 #include "quiver/methods/base_model.h"
 #include "quiver/model/generate.h"
 
@@ -34,8 +35,8 @@ struct CommonOptions {
   TerminalProgress progress() const { return TerminalProgress(*command); }
   /// Sets libtorch's threads and resolves where to compute.
   tensor::Placement placement() const;
-  /// The base model, with a format of prompts where the verb reads text.
-  methods::BaseModel load(data::TrainOn train_on = data::TrainOn::kAll) const;
+  /// The base model in the form that has the named maps, with a format of prompts where the verb reads text.
+  methods::BaseModel load(const methods::NamedMaps& maps = {}, data::TrainOn train_on = data::TrainOn::kAll) const;
 };
 
 /// What a verb works with.

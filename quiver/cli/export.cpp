@@ -1,9 +1,9 @@
 #include "quiver/recipes/export.h"
 
-#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/choices.h"
 #include "quiver/cli/command.h"
+#include "quiver/methods/load_adapter.h"
 #include "quiver/methods/table.h"
 
 namespace quiver::cli {
@@ -42,7 +42,7 @@ std::optional<Chosen> chosen_adapter(const ExportVerb& options, const methods::B
   const auto use = options.adapters.use();
   std::optional<Chosen> chosen;
   if (!source.adapter.empty()) {
-    chosen = {adapters::load_peft(source.adapter), {}};
+    chosen = {methods::load_adapter(base, source.adapter), {}};
   } else if (!source.library.empty()) {
     const auto library = library::Library::open(source.library);
     const auto* argument = use.method.row().argument();
@@ -63,9 +63,12 @@ void run(ExportVerb& options) {
   if (!options.adapters.source.library.empty()) methods::expect_merge(options.adapters.use().method.row());
   recipes::check_export(options.output, choice);
   if (options.common.dtype == "auto") options.common.dtype = "float32";  // rounded once, when written
-  const auto base = options.common.load();
+  auto base = options.common.load({options.adapters.source});
   auto progress = options.common.progress();
   const auto chosen = chosen_adapter(options, base, progress);
+  // Adapters are read in their own form, models written in that of their checkpoint.
+  if (!is_adapter && methods::fusion_for(options.common.base, {options.adapters.source}) != model::Fusion::kAsStored)
+    base = options.common.load();
   const auto facts = chosen ? chosen->facts : adapters::CardFacts();
   const auto result = is_adapter ? recipes::export_adapter(base, chosen->adapter, facts, choice, options.output)
                                  : recipes::export_model(base, chosen ? &chosen->adapter : nullptr, facts, choice, options.output);

@@ -132,7 +132,7 @@ void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput
 void run(GenerateOptions& options) {
   if (options.prompt.has_value() == !options.input.empty()) fail(ErrorKind::kUsage, "give either --prompt or --input");
   LineOutput output(options.output, options.force);  // before the work
-  const auto base = options.common.load();
+  const auto base = options.common.load({options.adapters.source});
   Prompts prompts;
   if (!options.input.empty()) prompts = read_prompts(base, options.input);
   auto progress = options.common.progress();

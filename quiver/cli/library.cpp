@@ -1,8 +1,10 @@
 #include "quiver/library/library.h"
 
+#include "quiver/adapters/peft.h"
 #include "quiver/base/error.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
+#include "quiver/methods/load_adapter.h"
 #include "quiver/recipes/assign_group.h"
 
 namespace quiver::cli {
@@ -13,10 +15,12 @@ struct LibraryOptions {
   std::string library;
   std::string name;
   std::string folder;
+  std::vector<std::string> folders;
   std::vector<std::string> tasks;
   bool allow_other_base = false;
   bool force = false;
   bool assign = false;
+  bool report = false;
 };
 
 nlohmann::json entry_json(const library::AdapterEntry& entry) {
@@ -30,6 +34,14 @@ nlohmann::json entry_json(const library::AdapterEntry& entry) {
           {"as_given", entry.is_as_given},
           {"created", entry.info.created},
           {"training", entry.info.training}};
+}
+
+nlohmann::json report_json(const adapters::LoadReport& report) {
+  auto projections = nlohmann::json::array();
+  for (const auto& [path, rank, alpha, scaling, kind, dtype] : report.projections) {
+    projections.push_back({{"path", path}, {"rank", rank}, {"alpha", alpha}, {"scaling", scaling}, {"kind", kind}, {"dtype", dtype}});
+  }
+  return {{"projections", projections}, {"whole", report.whole}, {"unused", report.unused}};
 }
 
 nlohmann::json assignment_json(const std::vector<cluster::GroupSimilarity>& groups) {
@@ -52,33 +64,64 @@ void list(LibraryOptions& options) {
 
 void show(LibraryOptions& options) {
   const auto library = library::Library::open(options.library);
-  print_text(entry_json(library.at(options.name)).dump(options.common.json ? -1 : 2) + "\n");
+  auto entry = entry_json(library.at(options.name));
+  if (options.report) entry["report"] = report_json(adapters::load_report(library.load(options.name)));
+  print_text(entry.dump(options.common.json ? -1 : 2) + "\n");
+}
+
+/// Adapters that are read, checked and added at once: their tensors are in memory meanwhile.
+constexpr std::size_t kAddedAtOnce = 128;
+
+/// A PEFT folder as it is; a LoRA file of llama.cpp becomes one.
+library::GivenAdapter read_given(const LibraryOptions& options, const methods::BaseModel& base, const std::string& folder) {
+  const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
+  if (methods::is_gguf_file(folder)) {
+    library::GivenAdapter given{.adapter = methods::load_adapter(base, folder)};
+    methods::check_fits_base(given.adapter, base, options.allow_other_base);
+    given.adapter.base_model = of_library.name;
+    given.adapter.base_fingerprint = of_library.fingerprint;
+    if (!options.name.empty()) given.adapter.name = options.name;
+    return given;
+  }
+  auto given = library::read_given(folder, of_library, base.lm.linears(), options.allow_other_base, methods::outer_sizes(base.lm));
+  if (!options.name.empty()) given.adapter.name = options.name;
+  return given;
 }
 
 void add(LibraryOptions& options) {
-  const auto base = options.common.load();
-  const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
-  auto given = library::read_given(options.folder, of_library, base.lm.linears(), options.allow_other_base);
+  const bool is_one = options.folders.size() == 1;
+  for (const auto& [flag, is_used] :
+       {std::pair("--name", !options.name.empty()), {"--tasks", !options.tasks.empty()}, {"--assign", options.assign}}) {
+    if (!is_one && is_used) fail(ErrorKind::kUsage, "{} is of one adapter, not of {}", flag, options.folders.size());
+  }
+  const auto base = options.common.load({.folders = options.folders});
   auto progress = options.common.progress();
-  for (const auto& warning : given.warnings) progress.message(warning);
-  if (!options.name.empty()) given.adapter.name = options.name;
-  const auto& name = given.adapter.name;
-  auto library = library::Library::open_or_create(options.library, of_library);
   const library::AdapterInfo info{.kind = library::AdapterKind::kImported, .tasks = options.tasks};
-  std::vector<cluster::GroupSimilarity> groups;  // nearest first
-  if (options.assign) {
-    groups = recipes::add_and_assign(library, given, info, options.force);
-  } else {
-    library.add(given, info, options.force);
+  auto entries = nlohmann::json::array();
+  std::string text;
+  std::vector<library::GivenAdapter> given;
+  for (std::size_t i = 0; i < options.folders.size(); ++i) {
+    given.push_back(read_given(options, base, options.folders[i]));
+    for (const auto& warning : given.back().warnings) progress.message(warning);
+    if (given.size() < kAddedAtOnce && i + 1 < options.folders.size()) continue;
+    auto library = library::Library::open_or_create(options.library, {base.lm.spec().name, base.lm.fingerprint()});
+    std::vector<cluster::GroupSimilarity> groups;  // nearest first
+    if (options.assign)
+      groups = recipes::add_and_assign(library, given.front(), info, options.force);
+    else
+      library.add(given, info, options.force);
+    for (const auto& [folder, adapter, sha256, warnings] : given) {
+      entries.push_back(entry_json(library.at(adapter.name)));
+      text += format("added '{}' to {}\n", adapter.name, options.library);
+    }
+    if (options.assign) entries.back()["assigned"] = assignment_json(groups);
+    for (const auto& group : groups) {
+      text += format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
+                     group.group == groups.front().group ? ", joined" : "");
+    }
+    given.clear();
   }
-  auto entry = entry_json(library.at(name));
-  if (options.assign) entry["assigned"] = assignment_json(groups);
-  auto text = format("added '{}' to {}\n", name, options.library);
-  for (const auto& group : groups) {
-    text += format("  {:<6} mean cosine {:.3f} with {} adapters{}\n", group.group, group.mean, group.cosines.size(),
-                   group.group == groups.front().group ? ", joined" : "");
-  }
-  print_result(options.common, entry, text);
+  print_result(options.common, is_one ? entries.front() : nlohmann::json{{"added", entries}}, text);
 }
 
 void remove(LibraryOptions& options) {
@@ -118,10 +161,11 @@ void add_library_command(CLI::App& app) {
   verb("ls", "The adapters, a line each", list);
   const auto [show_verb, show_options] = verb("show", "All that is known of one adapter", show);
   show_verb.add_option("name", show_options.name, "Adapter")->required();
-  const auto [add_verb, add_options] =
-      verb("add", "Copy a PEFT adapter folder into the library, which is made if need be", add, Reads::kBase);
-  add_verb.add_option("folder", add_options.folder, "PEFT adapter folder")->required();
-  add_verb.add_option("--name", add_options.name, "Its name in the library (default: the folder's)");
+  show_verb.add_flag("--report", show_options.report,
+                     "Also what was read of its files: rank and scaling of every projection, and what is unused");
+  const auto [add_verb, add_options] = verb("add", "Copy adapters into the library, which is made if need be", add, Reads::kBase);
+  add_verb.add_option("folder", add_options.folders, "PEFT adapter folders, or LoRA files of llama.cpp (.gguf)")->required();
+  add_verb.add_option("--name", add_options.name, "The name of one in the library (default: the folder's)");
   add_verb.add_option("--tasks", add_options.tasks, "Tasks it serves")->delimiter(',');
   add_verb.add_flag("--allow-other-base", add_options.allow_other_base, "Although it was made for another base model");
   add_verb.add_flag("--assign", add_options.assign,

@@ -18,7 +18,7 @@ void run(MergeOptions& options) {
   methods::expect_merge(use.method.row());  // before the work
   if (use.method.row().has("seed") && !use.method.options.contains("seed")) use.method.options["seed"] = options.common.seed;
   library::check_may_write(options.output, options.force);
-  const auto base = options.common.load();
+  const auto base = options.common.load({use.source});
   const auto library = library::Library::open(use.source.library);
   auto merged = methods::merged_adapter(base, library, use);
   merged.base_model = base.lm.spec().name;

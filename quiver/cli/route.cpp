@@ -26,7 +26,7 @@ void run(RouteOptions& options) {
   const auto use = options.adapters.use();
   methods::expect_routing(use.method.row());
   check_output(options.html, OutputForm::kPage, options.force);  // before the work
-  const auto base = options.common.load();
+  const auto base = options.common.load({use.source});
   auto progress = options.common.progress();
   const auto trace = recipes::trace_routes(base, use, options.prompt, progress);
   if (!options.html.empty()) write_output(options.html, report::render_trace_page(trace, ""), OutputForm::kPage, options.force);

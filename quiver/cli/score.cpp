@@ -93,7 +93,7 @@ void score_all(const methods::AdaptedModel& model, Requests& requests, std::size
 
 void run(ScoreOptions& options) {
   LineOutput output(options.output, options.force);  // before the work
-  const auto base = options.common.load();
+  const auto base = options.common.load({options.adapters.source});
   auto requests = read_requests(base, options.input);
   auto progress = options.common.progress();
   const auto use = options.adapters.use();

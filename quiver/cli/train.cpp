@@ -54,7 +54,7 @@ void check_options(const CLI::App& command, const TrainOptions& options) {
 }
 
 void run_full(const TrainOptions& options, const recipes::TrainingSetup& setup) {
-  const auto base = options.common.load(options.training.resolve_train_on());
+  const auto base = options.common.load({}, options.training.resolve_train_on());
   auto progress = options.common.progress();
   const auto result = recipes::full_fine_tuning(base, setup, options.full, progress);
   const auto& training = result["training"];
@@ -71,7 +71,8 @@ void run(TrainOptions& options) {
     return run_full(options, setup);
   }
   if (options.profile) Profile::enable();
-  const auto base = options.common.load(options.training.resolve_train_on());
+  const auto base =
+      options.common.load({.target_modules = options.training.setup.lora.target_modules}, options.training.resolve_train_on());
   auto library = library::Library::open_or_create(options.training.library, {base.lm.spec().name, base.lm.fingerprint()});
   auto progress = options.common.progress();
   std::vector<recipes::TrainedAdapter> trained;

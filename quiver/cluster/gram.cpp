@@ -30,7 +30,7 @@ constexpr std::int64_t kBlockEntries = std::int64_t{1} << 22;
 }
 
 void check_values(const LoraAdapter& adapter) {
-  adapters::refuse_dora(adapter, "cluster");
+  adapters::refuse_more_than_lora(adapter, "cluster");
   adapters::refuse_not_finite(adapter, "cluster");
 }
 

@@ -5,7 +5,8 @@
 
 namespace quiver::library {
 
-GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections, bool allow_other_base) {
+GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, const nn::LinearMap& projections, bool allow_other_base,
+                        const adapters::MapSizes& outer) {
   GivenAdapter given{.folder = folder};
   // Before they are read: whoever copies them later can tell whether they are still what was read.
   std::error_code error;
@@ -13,7 +14,7 @@ GivenAdapter read_given(const std::filesystem::path& folder, const Base& base, c
   if (std::filesystem::is_regular_file(tensors, error)) given.tensors_sha256 = io::sha256_file(tensors);
   given.adapter = adapters::load_peft(folder);
   auto& adapter = given.adapter;
-  if (const auto warning = adapters::check_fits(adapter, projections, base.name, base.fingerprint, allow_other_base)) {
+  if (const auto warning = adapters::check_fits(adapter, projections, base.name, base.fingerprint, allow_other_base, outer)) {
     given.warnings.push_back(*warning);
   }
   for (auto& text : adapters::peft_warnings(adapter, projections)) given.warnings.push_back(std::move(text));

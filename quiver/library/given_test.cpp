@@ -55,6 +55,23 @@ TEST(Given, StaysAsItIsByteForByte) {
   EXPECT_EQ(findings_of(reopened), "");
 }
 
+TEST(Given, ManyAreAddedInOneWritingOrNone) {
+  const TempFolder temp;
+  auto library = new_library(temp);
+  std::vector<GivenAdapter> given;
+  for (const char* name : {"one", "two", "three"}) given.push_back(given_of(foreign_folder(temp, name)));
+  library.add(given, {.kind = AdapterKind::kImported});
+  EXPECT_THAT(Library::open(temp / "lib").adapter_names(), ElementsAre("one", "three", "two"));
+  EXPECT_EQ(findings_of(library), "");
+
+  std::vector<GivenAdapter> more = {given_of(foreign_folder(temp, "four")), given.front()};
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(more, {}); }), HasSubstr("has an adapter 'one' already"));
+  more[1].adapter.name = "four";
+  EXPECT_THAT(message_of(ErrorKind::kUsage, [&] { library.add(more, {}); }), HasSubstr("would both be adapter 'four'"));
+  EXPECT_EQ(Library::open(temp / "lib").adapters().size(), 3u);
+  EXPECT_EQ(findings_of(library), "");
+}
+
 TEST(Given, IsOfTheLibrarysBaseWhateverItsFilesSay) {
   const TempFolder temp;
   auto library = new_library(temp);

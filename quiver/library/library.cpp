@@ -183,50 +183,71 @@ void Library::check_base(const adapters::LoraAdapter& adapter) const {
 
 void Library::check_own_folder(const std::string& name) const { adapters::check_holds_only_peft(adapter_folder(name)); }
 
-void Library::publish(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force, Files files,
-                      const std::function<void(const fs::path&)>& fill) {
-  const auto folder = adapter_folder(adapter.name);
+void Library::publish(std::span<const Publication> all, const AdapterInfo& info, bool force) {
   const auto guard = lock();
   refresh();
-  check_base(adapter);
-  if (find(adapter.name) != nullptr && !force) {
-    fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or `force=true` replaces it", path_.string(),
-         adapter.name);
-  }
-  check_own_folder(adapter.name);
-  io::AtomicFolderWriter writer(folder);
-  fill(writer.temp());
-  auto entry = make_entry(adapter, info, writer.temp());
-  entry.is_as_given = files == Files::kAsGiven;
-  if (is_there(folder) && !force) {
-    const auto leftover = folder / adapters::kPeftTensorsFile;
-    if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
-      fail(ErrorKind::kUsage,
-           "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or `force=true` replaces it",
-           folder.string());
-    }
-  }
   auto changed = catalogue_;
-  changed.adapters[adapter.name] = entry;
+  std::vector<std::unique_ptr<io::AtomicFolderWriter>> writers;
+  for (const auto& [adapter, files, fill] : all) {
+    const auto folder = adapter_folder(adapter.name);
+    check_base(adapter);
+    if (find(adapter.name) != nullptr && !force) {
+      fail(ErrorKind::kUsage, "library '{}' has an adapter '{}' already: choose another name, or `force=true` replaces it", path_.string(),
+           adapter.name);
+    }
+    check_own_folder(adapter.name);
+    auto& writer = *writers.emplace_back(std::make_unique<io::AtomicFolderWriter>(folder));
+    fill(writer.temp());
+    auto entry = make_entry(adapter, info, writer.temp());
+    entry.is_as_given = files == Files::kAsGiven;
+    if (is_there(folder) && !force) {
+      const auto leftover = folder / adapters::kPeftTensorsFile;
+      if (!is_there(leftover) || io::sha256_file(leftover) != entry.sha256) {
+        fail(ErrorKind::kUsage,
+             "'{}' is there, but not in the catalogue, and holds something else: adopt it, remove it, or `force=true` replaces it",
+             folder.string());
+      }
+    }
+    changed.adapters[adapter.name] = std::move(entry);
+  }
   catalogue_text(changed);  // what cannot be written is refused before anything is replaced
-  writer.commit(io::IfExists::kReplace);
+  for (const auto& writer : writers) writer->commit(io::IfExists::kReplace);
   write(changed);
 }
 
-void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
-  publish(adapter, info, force, Files::kOfQuiver, [&](const fs::path& folder) { adapters::write_peft_files(folder, adapter); });
+Library::Publication Library::publication_of(const GivenAdapter& given) {
+  if (given.folder.empty())
+    return {given.adapter, Files::kOfQuiver, [&given](const fs::path& folder) { adapters::write_peft_files(folder, given.adapter); }};
+  return {given.adapter, Files::kAsGiven, [&given](const fs::path& folder) {
+            io::write_file_atomic(folder / adapters::kPeftConfigFile, given.adapter.peft_config);  // the text as it was read
+            copy_bytes(given.folder / adapters::kPeftTensorsFile, folder / adapters::kPeftTensorsFile);
+            if (io::sha256_file(folder / adapters::kPeftTensorsFile) != given.tensors_sha256) {
+              fail(ErrorKind::kMismatch, "{} of '{}' changed while the adapter was added: add it again", adapters::kPeftTensorsFile,
+                   given.folder.string());
+            }
+            if (is_there(given.folder / kReadme)) copy_bytes(given.folder / kReadme, folder / kReadme);
+          }};
 }
 
-void Library::add(const GivenAdapter& given, const AdapterInfo& info, bool force) {
-  publish(given.adapter, info, force, Files::kAsGiven, [&](const fs::path& folder) {
-    io::write_file_atomic(folder / adapters::kPeftConfigFile, given.adapter.peft_config);  // the text as it was read
-    copy_bytes(given.folder / adapters::kPeftTensorsFile, folder / adapters::kPeftTensorsFile);
-    if (io::sha256_file(folder / adapters::kPeftTensorsFile) != given.tensors_sha256) {
-      fail(ErrorKind::kMismatch, "{} of '{}' changed while the adapter was added: add it again", adapters::kPeftTensorsFile,
-           given.folder.string());
+void Library::add(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force) {
+  const Publication one{adapter, Files::kOfQuiver, [&](const fs::path& folder) { adapters::write_peft_files(folder, adapter); }};
+  publish(std::span(&one, 1), info, force);
+}
+
+void Library::add(const GivenAdapter& given, const AdapterInfo& info, bool force) { add(std::span(&given, 1), info, force); }
+
+void Library::add(std::span<const GivenAdapter> given, const AdapterInfo& info, bool force) {
+  std::map<std::string, fs::path> folders;
+  std::vector<Publication> all;
+  for (const auto& one : given) {
+    const auto [first, is_new] = folders.emplace(one.adapter.name, one.folder);
+    if (!is_new) {
+      fail(ErrorKind::kUsage, "'{}' and '{}' would both be adapter '{}': add one of them by another name", first->second.string(),
+           one.folder.string(), one.adapter.name);
     }
-    if (is_there(given.folder / kReadme)) copy_bytes(given.folder / kReadme, folder / kReadme);
-  });
+    all.push_back(publication_of(one));
+  }
+  publish(all, info, force);
 }
 
 void Library::adopt(const std::string& name, const AdapterInfo& info) {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,8 @@ class Library {
   /// The same for a PEFT folder: its configuration and tensors, and a README.md, are copied byte for byte. Throws kMismatch if the files
   /// are not those that were read.
   void add(const GivenAdapter& given, const AdapterInfo& info, bool force = false);
+  /// The same for many, in one writing of the catalogue: if one cannot be added, nothing is. Throws also kUsage for two of one name.
+  void add(std::span<const GivenAdapter> given, const AdapterInfo& info, bool force = false);
   /// Enters a PEFT folder that was put into adapters/ by hand into the catalogue, as it is. Errors as add.
   void adopt(const std::string& name, const AdapterInfo& info);
   /// An adapter whose files are as given is one of the library's base, whatever they say. Throws kNotFound, or what load_peft throws.
@@ -135,9 +138,15 @@ class Library {
   void write(const Catalogue& catalogue);
   void check_base(const adapters::LoraAdapter& adapter) const;
   enum class Files { kOfQuiver, kAsGiven };
-  /// Publishes a folder that `fill` writes the adapter's files into, and the entry of it.
-  void publish(const adapters::LoraAdapter& adapter, const AdapterInfo& info, bool force, Files files,
-               const std::function<void(const std::filesystem::path&)>& fill);
+  /// An adapter whose files `fill` writes into a folder.
+  struct Publication {
+    const adapters::LoraAdapter& adapter;
+    Files files;
+    std::function<void(const std::filesystem::path&)> fill;
+  };
+  static Publication publication_of(const GivenAdapter& given);
+  /// Publishes the folders, and the entries of them.
+  void publish(std::span<const Publication> all, const AdapterInfo& info, bool force);
 
   std::filesystem::path path_;
   Catalogue catalogue_;

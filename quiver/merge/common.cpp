@@ -49,7 +49,7 @@ void check_pair(const adapters::LoraAdapter& first, const adapters::LoraAdapter&
 
 void check_mixable(std::span<const adapters::LoraAdapter> adapters, Agreement agreement) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to mix: give at least one");
-  for (const auto& adapter : adapters) refuse_dora(adapter, "mix with others");
+  for (const auto& adapter : adapters) refuse_more_than_lora(adapter, "mix with others");
   const adapters::LoraAdapter* known_base = nullptr;
   for (const auto& adapter : adapters) {
     if (!adapter.base_fingerprint.empty()) {

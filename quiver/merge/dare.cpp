@@ -41,7 +41,7 @@ AdapterMasks dare_masks(const adapters::LoraAdapter& adapter, const DareOptions&
 
 adapters::LoraAdapter drop_and_rescale(const adapters::LoraAdapter& adapter, const AdapterMasks& masks, double density) {
   check_density(density);
-  refuse_dora(adapter, "drop entries of");
+  refuse_more_than_lora(adapter, "drop entries of");
   const torch::NoGradGuard no_grad;
   auto result = adapter;
   result.peft_config.clear();

@@ -5,10 +5,14 @@
 
 #include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
+#include "quiver/adapters/rows.h"
 #include "quiver/base/error.h"
 #include "quiver/data/tasks.h"
 #include "quiver/io/file.h"
 #include "quiver/merge/subtract.h"
+#include "quiver/methods/adapter_form.h"
+#include "quiver/methods/in_parallel.h"
+#include "quiver/methods/load_adapter.h"
 #include "quiver/methods/merges.h"
 #include "quiver/methods/table.h"
 
@@ -36,7 +40,46 @@ void warn_of_format(std::span<const adapters::LoraAdapter> adapters, const BaseM
 }
 
 void add_adapter_files(ArtifactKey& key, const std::filesystem::path& folder) {
+  if (is_gguf_file(folder)) {
+    key.add(io::sha256_file(folder));
+    return;
+  }
   for (const char* file : {"adapter_model.safetensors", "adapter_config.json"}) key.add(io::sha256_file(folder / file));
+}
+
+/// A name of the model's weights for a name of an adapter's: the head is "lm_head" there.
+std::string weight_name(const model::ModelSpec& spec, const std::string& name) {
+  return name.starts_with("lm_head.") ? spec.names.head + name.substr(name.find('.')) : name;
+}
+
+/// The weights that an adapter brings in place of the base's, by the model's names.
+tensor::TensorMap replaced_weights(const model::Model& base, const adapters::LoraAdapter& adapter) {
+  const auto& spec = base.spec();
+  const auto embedding = std::string(spec.names.embedding) + ".weight", head = std::string(spec.names.head) + ".weight";
+  tensor::TensorMap weights;
+  for (const auto& [name, whole] : adapter.whole) {
+    weights.insert_or_assign(weight_name(spec, name), whole.value);
+    if (whole.is_of_tied_head && name == embedding && spec.tie_word_embeddings) weights.emplace(head, whole.value);
+  }
+  for (const auto& [path, rows] : adapter.tokens) {
+    const auto name = weight_name(spec, path + ".weight");
+    if (name != embedding && name != head) {
+      fail(ErrorKind::kUnsupported, "adapter '{}' has rows of single tokens for '{}'; expected the embedding or the head", adapter.name,
+           path);
+    }
+    const auto found = weights.find(name);
+    const auto whole = found != weights.end() ? found->second : name == head ? base.head().linear.weight().dense() : base.embedding();
+    for (const auto token : rows.tokens) {
+      if (token < 0 || token >= whole.size(0)) {
+        fail(ErrorKind::kMismatch, "adapter '{}' has a row for token {}; the model's vocabulary is {}", adapter.name, token, whole.size(0));
+      }
+    }
+    const auto at = torch::tensor(rows.tokens, torch::kLong).to(whole.device());
+    const auto changed = whole.index_copy(0, at, rows.rows.to(whole.device(), whole.scalar_type()));
+    weights.insert_or_assign(name, changed);
+    if (name == embedding && spec.tie_word_embeddings) weights.insert_or_assign(head, changed);
+  }
+  return weights;
 }
 
 /// All adapters, since which of them a method takes depends on their kinds and tasks; and how tasks mix the skills of `kind`.
@@ -137,18 +180,28 @@ std::vector<std::string> library_members(const library::Library& library, const 
 }
 
 std::optional<std::string> check_fits_base(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base) {
-  return adapters::check_fits(adapter, base.lm.linears(), base.lm.spec().name, base.lm.fingerprint(), allow_other_base);
+  return adapters::check_fits(adapter, base.lm.linears(), base.lm.spec().name, base.lm.fingerprint(), allow_other_base,
+                              outer_sizes(base.lm));
+}
+
+adapters::MapSizes outer_sizes(const model::Model& model) {
+  const auto& spec = model.spec();
+  return {{spec.names.embedding, {spec.vocab_size, spec.hidden_size}}, {"lm_head", {spec.hidden_size, spec.vocab_size}}};
 }
 
 std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const library::Library& library, const AdapterSource& source) {
-  std::vector<adapters::LoraAdapter> adapters;
-  for (const auto& name : library_members(library, source)) {
-    adapters.push_back(library.load(name));
-    check_fits_base(adapters.back(), base, source.allow_other_base);
-  }
+  auto names = library_members(library, source);
+  const auto num_members = names.size();
+  names.insert(names.end(), source.general.begin(), source.general.end());
+  std::vector<adapters::LoraAdapter> adapters(names.size());
+  in_parallel(names.size(), [&](std::size_t i) {
+    adapters[i] = in_form_of(base.lm.spec(), library.load(names[i]));
+    if (i < num_members) check_fits_base(adapters[i], base, source.allow_other_base);
+  });
+  adapters::complete(adapters);
   if (source.general.empty()) return adapters;
-  std::vector<adapters::LoraAdapter> general;
-  for (const auto& name : source.general) general.push_back(library.load(name));
+  const std::vector<adapters::LoraAdapter> general(adapters.begin() + static_cast<std::ptrdiff_t>(num_members), adapters.end());
+  adapters.resize(num_members);
   for (auto& adapter : adapters) {
     adapter = source.general_by_factors ? merge::subtract_factors(adapter, general) : merge::subtract_products(adapter, general);
   }
@@ -164,6 +217,17 @@ LibraryContext context_of(const BaseModel& base, const library::Library& library
   LibraryContext in{base, library, use.source, {}, progress};
   if (method.reads_members()) in.adapters = load_members(base, library, use.source);
   return in;
+}
+
+/// Routers decide at the maps of the blocks.
+void refuse_outer_maps(const LibraryContext& in) {
+  for (const auto& adapter : in.adapters) {
+    for (const auto& [path, sizes] : outer_sizes(in.base.lm)) {
+      const auto found = adapter.pairs.find(path);
+      if (found == adapter.pairs.end() || !found->second.lora_a().any().item<bool>()) continue;  // adapters::complete
+      fail(ErrorKind::kUnsupported, "adapter '{}' adapts '{}': it cannot be routed, only serve alone or merged", adapter.name, path);
+    }
+  }
 }
 
 }  // namespace
@@ -185,13 +249,25 @@ RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& li
   const auto& method = use.method.row();
   expect_routing(method);
   const auto in = context_of(base, library, use, progress);
+  refuse_outer_maps(in);
   warn_of_format(in.adapters, base, progress);
   return std::get<MakeRouted>(method.make)(in, use.method.options);
 }
 
 model::Model with_adapter(const model::Model& base, adapters::LoraAdapter adapter) {
   for (auto& [path, pair] : adapter.pairs) pair = pair.to(base.placement().device, torch::kFloat);
-  return base.with_linears(adapters::attach(base.linears(), adapter));
+  const auto& names = base.spec().names;
+  auto model = adapter.whole.empty() && adapter.tokens.empty() ? base : base.with_weights(replaced_weights(base, adapter));
+  if (const auto found = adapter.pairs.find(names.embedding); found != adapter.pairs.end()) {
+    const auto& pair = found->second;
+    model = model.with_embedding(pair.lora_a().t(), pair.lora_b() * pair.scaling());
+    adapter.pairs.erase(found);
+  }
+  if (const auto found = adapter.pairs.find("lm_head"); found != adapter.pairs.end()) {
+    model = model.with_head(adapters::update_of(model.head().linear, found->second));
+    adapter.pairs.erase(found);
+  }
+  return model.with_linears(adapters::attach(model.linears(), adapter));
 }
 
 std::vector<routing::GroupLease> AdaptedModel::groups_of(std::span<const Prompt> prompts, Progress& progress) const {
@@ -221,7 +297,7 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
     fail(ErrorKind::kUsage, "`adapter` '{}' and `library` '{}' exclude each other", source.adapter, source.library);
   }
   if (!source.adapter.empty()) {
-    const auto adapter = adapters::load_peft(source.adapter);
+    const auto adapter = load_adapter(base, source.adapter);
     if (const auto warning = check_fits_base(adapter, base, source.allow_other_base)) progress.message(*warning);
     for (const auto& warning : adapters::peft_warnings(adapter, base.lm.linears())) progress.message(warning);
     warn_of_format(std::span(&adapter, 1), base, progress);

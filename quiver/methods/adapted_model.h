@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quiver/adapters/peft.h"
 #include "quiver/library/library.h"
 #include "quiver/methods/artifact_key.h"
 #include "quiver/methods/composed_name.h"
@@ -43,6 +44,9 @@ std::vector<adapters::LoraAdapter> load_members(const BaseModel& base, const lib
 /// A warning, or nothing. Throws as adapters::check_fits.
 std::optional<std::string> check_fits_base(const adapters::LoraAdapter& adapter, const BaseModel& base, bool allow_other_base);
 
+/// The embedding and the head, as maps that adapters may adapt.
+adapters::MapSizes outer_sizes(const model::Model& model);
+
 /// One adapter of the library, by a method of the family kMerge. Throws kUsage for another method, and for weights in name order where the
 /// source names the adapters in another order.
 adapters::LoraAdapter merged_adapter(const BaseModel& base, const library::Library& library, const AdapterUse& use);
@@ -50,7 +54,8 @@ adapters::LoraAdapter merged_adapter(const BaseModel& base, const library::Libra
 /// has them and stored there where it has not. Throws kUsage for another method, kNotFound where task data is missing, and as calibrate.
 RoutedAdapters routed_adapters(const BaseModel& base, const library::Library& library, const AdapterUse& use, Progress& progress);
 
-/// The base computing with one adapter, on the base's device in float32.
+/// The base computing with one adapter, on the base's device in float32: of linear maps, embedding and head, with the whole weights and
+/// rows of tokens that it brings.
 model::Model with_adapter(const model::Model& base, adapters::LoraAdapter adapter);
 
 /// A model that computes with adapters. Immutable but for what its chooser remembers; thread-safe.

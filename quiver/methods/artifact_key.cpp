@@ -26,6 +26,8 @@ ArtifactKey& ArtifactKey::add(const BaseModel& base) {
 }
 
 ArtifactKey& ArtifactKey::add(const adapters::LoraAdapter& adapter) {
+  for (const auto& [name, whole] : adapter.whole) add("whole weight").add(name).add(whole.value).add_value(whole.is_of_tied_head);
+  for (const auto& [path, rows] : adapter.tokens) add("rows of tokens").add(path).add_values(rows.tokens).add(rows.rows);
   begin("adapter", adapter.pairs.size());
   for (const auto& [path, pair] : adapter.pairs) {
     add(path);
@@ -39,7 +41,7 @@ ArtifactKey& ArtifactKey::add(const adapters::LoraAdapter& adapter) {
 
 ArtifactKey& ArtifactKey::add_initial(const adapters::LoraAdapter& adapter) {
   // The name of the base and the file that an adapter came from leave no trace in what is trained; the fingerprint is of the key's model.
-  const auto& [name, options, base_model, base_fingerprint, pairs, peft_config, prompt_format] = adapter;
+  const auto& [name, options, base_model, base_fingerprint, pairs, peft_config, prompt_format, whole, tokens] = adapter;
   begin("initial adapter", 4);
   return add(name).add(prompt_format).add(options).add(adapter);
 }

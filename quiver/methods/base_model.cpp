@@ -49,9 +49,9 @@ fs::path default_base_path() {
   fail(ErrorKind::kUsage, "none of QUIVER_CACHE, XDG_CACHE_HOME and HOME is set, so there is no place for downloads");
 }
 
-BaseModel load_base(const std::string& path, tensor::Placement placement, std::optional<std::int64_t> context) {
+BaseModel load_base(const std::string& path, tensor::Placement placement, const model::LoadOptions& options) {
   const auto where = base_path_or_default(path);
-  BaseModel base{where, model::load_model(where, placement, context), text::load_tokenizer(where)};
+  BaseModel base{where, model::load_model(where, placement, options), text::load_tokenizer(where)};
   if (base.lm.fingerprint() == DefaultBase::kFingerprint) base.lm.rename(DefaultBase::kName);
   base.tokenizer = base.tokenizer.with_model_rows(base.lm.spec().vocab_size);
   base.warnings = base.lm.warnings();

@@ -53,8 +53,7 @@ std::int64_t longest_prompt(const BaseModel& base, std::int64_t max_length, std:
 
 /// Loads a Hugging Face folder or GGUF file; an empty path is the default base model, which must have been fetched.
 /// The tokenizer may have more tokens than the model has rows; it refuses texts with one of those (text::Tokenizer::with_model_rows).
-/// `context` is model::set_context's.
-BaseModel load_base(const std::string& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
+BaseModel load_base(const std::string& path, tensor::Placement placement, const model::LoadOptions& options = {});
 
 /// adapters::initial_adapter with what is known of the base and its format of prompts. Default target modules become the names that
 /// attention's maps have in the base's family.

@@ -11,6 +11,7 @@
 #include "quiver/base/progress.h"
 #include "quiver/library/library.h"
 #include "quiver/methods/artifact_key.h"
+#include "quiver/methods/in_parallel.h"
 
 namespace quiver::methods {
 
@@ -34,16 +35,17 @@ std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, cons
                                            std::vector<tensor::TensorMap> (*compute)(std::span<const Inputs* const>, Progress&),
                                            Progress& progress) {
   std::vector<tensor::TensorMap> results(inputs.size());
-  std::vector<std::string> keys;
+  std::vector<std::string> keys(inputs.size());
+  std::vector<char> is_found(inputs.size(), false);
+  in_parallel(inputs.size(), [&](std::size_t i) {
+    keys[i] = ArtifactKey(what).add(inputs[i]).hex();
+    auto found = library.find_artifact(keys[i]);
+    if (found) results[i] = *std::move(found);
+    is_found[i] = found.has_value();
+  });
   std::vector<const Inputs*> missing;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    keys.push_back(ArtifactKey(what).add(inputs[i]).hex());
-    auto found = library.find_artifact(keys[i]);
-    if (found) {
-      results[i] = *std::move(found);
-    } else {
-      missing.push_back(&inputs[i]);
-    }
+    if (!is_found[i]) missing.push_back(&inputs[i]);
   }
   if (missing.empty()) return results;
   auto computed = compute(missing, progress);

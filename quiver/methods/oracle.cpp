@@ -1,5 +1,6 @@
 // One adapter of the library, named.
 #include "quiver/methods/adapted_model.h"
+#include "quiver/methods/adapter_form.h"
 #include "quiver/methods/method.h"
 
 namespace quiver::methods {
@@ -11,7 +12,7 @@ struct OracleOptions {
 };
 
 adapters::LoraAdapter make_oracle(const LibraryContext& in, const OracleOptions& options) {
-  auto adapter = in.library.load(options.name);
+  auto adapter = in_form_of(in.base.lm.spec(), in.library.load(options.name));
   check_fits_base(adapter, in.base, in.source.allow_other_base);
   return adapter;
 }

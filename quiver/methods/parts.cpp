@@ -24,11 +24,15 @@ std::int64_t resolve_top_k(const std::optional<std::int64_t>& given, std::int64_
 routing::PrototypeMap library_prototypes(const library::Library& library, std::span<const LoraAdapter> adapters) {
   NoProgress quiet;
   routing::PrototypeMap stacked;
-  std::vector<routing::PrototypeMap> each;
-  for (const auto& adapter : adapters) {
-    const auto compute = [](const LoraAdapter& of, Progress&) -> tensor::TensorMap { return routing::adapter_prototypes(of); };
-    each.push_back(kept_in(library, "arrow-prototypes-3", {{"adapter", adapter.name}}, adapter, compute, quiet));
-  }
+  std::vector<nlohmann::json> about;
+  for (const auto& adapter : adapters) about.push_back({{"adapter", adapter.name}});
+  const auto compute = [](std::span<const LoraAdapter* const> missing, Progress&) {
+    std::vector<tensor::TensorMap> computed(missing.size());
+    in_parallel(missing.size(), [&](std::size_t i) { computed[i] = routing::adapter_prototypes(*missing[i]); });
+    return computed;
+  };
+  const std::vector<LoraAdapter> inputs(adapters.begin(), adapters.end());
+  const auto each = kept_all_in<LoraAdapter>(library, "arrow-prototypes-3", std::move(about), inputs, compute, quiet);
   for (const auto& [path, first] : each.at(0)) {
     std::vector<torch::Tensor> rows;
     for (const auto& map : each) {
@@ -43,7 +47,9 @@ routing::PrototypeMap library_prototypes(const library::Library& library, std::s
 
 routing::PrototypeMap prototypes_of(const LibraryContext& in, const Ties& ties) {
   auto own = library_prototypes(in.library, in.adapters);
-  return ties.tie.empty() ? own : routing::tie_prototypes(in.adapters, std::move(own), ties.tie, ties.tie_by);
+  return ties.tie.empty()
+             ? own
+             : routing::tie_prototypes(in.adapters, std::move(own), model::maps_of_one_input(in.base.lm.spec()), ties.tie, ties.tie_by);
 }
 
 const std::vector<std::string>& tasks_of(const library::Library& library, const std::string& adapter, std::string_view missing) {

@@ -5,6 +5,7 @@
 #include "quiver/base/near.h"
 #include "quiver/merge/skills.h"
 #include "quiver/methods/adapted_model.h"
+#include "quiver/methods/adapter_form.h"
 #include "quiver/methods/parts.h"
 
 namespace quiver::methods {
@@ -20,7 +21,7 @@ adapters::LoraAdapter make_task_mixture(const LibraryContext& in, const MixtureO
   if (kind != library::AdapterKind::kPoly && kind != library::AdapterKind::kMhr) {
     fail(ErrorKind::kUsage, "method 'task={}' mixes the skills of `kind=poly` or `kind=mhr`; give one of them", options.name);
   }
-  auto adapter = task_mixture(in.library, *kind, options.name);
+  auto adapter = in_form_of(in.base.lm.spec(), task_mixture(in.library, *kind, options.name));
   check_fits_base(adapter, in.base, in.source.allow_other_base);
   return adapter;
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "quiver/model/fusion.h"
+
 namespace quiver::model {
 namespace {
 
@@ -18,26 +20,17 @@ class BlockCompiler {
 
   std::vector<nn::Step> before() {
     const auto& attention = spec_.block.attention;
-    const auto q = attention.query_width(), kv = attention.key_width(), head = attention.head_dim;
-    const bool is_by_head = attention.rows == QkvRows::kByHead;
+    const auto fused = fused_maps(spec_).front();
     const auto input = spec_.block.has_pre_norms() ? norm(kInput, kNormed, spec_.names.attention_norm) : kInput;
-    if (attention.rows != QkvRows::kSeparate) linear(input, kQkv, spec_.names.qkv);
-    // Where each part of kQkv begins, and how far its heads are apart.
-    const auto project = [&](Slot out, const char* name, std::int64_t num_heads, std::int64_t first, std::int64_t first_of_head) {
-      if (attention.rows == QkvRows::kSeparate) return linear(input, out, name);
-      steps_.push_back(nn::TakeStep{.in = kQkv,
-                                    .out = out,
-                                    .in_width = q + 2 * kv,
-                                    .first = is_by_head ? first_of_head : first,
-                                    .stride = is_by_head ? 3 * head : head,
-                                    .num_heads = num_heads,
-                                    .head_dim = head});
+    if (fused.is_fused) linear(input, kQkv, fused.name);
+    const auto project = [&](Slot out, const FusedPart& part) {
+      fused.is_fused ? take(kQkv, out, fused, part) : linear(input, out, part.name);
     };
     const auto in_place_of = [&](Slot projected, Slot result) { return has_qk_norm() || rotates() ? projected : result; };
-    project(kValue, spec_.names.value, attention.num_kv_heads, q + kv, 2 * head);
-    project(in_place_of(kKeyProjected, kKey), spec_.names.key, attention.num_kv_heads, q, head);
+    project(kValue, fused.parts[2]);
+    project(in_place_of(kKeyProjected, kKey), fused.parts[1]);
     norm_and_rotate({kKeyProjected, kKeyNormed, kKey}, spec_.names.key_norm, attention.num_kv_heads);
-    project(in_place_of(kQueryProjected, kQuery), spec_.names.query, attention.num_heads, 0, 0);
+    project(in_place_of(kQueryProjected, kQuery), fused.parts[0]);
     norm_and_rotate({kQueryProjected, kQueryNormed, kQuery}, spec_.names.query_norm, attention.num_heads);
     return std::move(steps_);
   }
@@ -50,13 +43,11 @@ class BlockCompiler {
     const auto input = block.topology == Topology::kParallelShared ? static_cast<Slot>(kNormed)
                        : block.has_pre_norms()                     ? norm(source, kMlpNormed, names.mlp_norm)
                                                                    : source;
-    const auto f = block.mlp.intermediate_size;
     if (block.mlp.is_gated && block.mlp.is_fused) {
-      linear(input, kGateUp, names.gate_up);
-      for (const auto& [out, first] : {std::pair<Slot, std::int64_t>{kUp, f}, {kGate, 0}}) {
-        steps_.push_back(
-            nn::TakeStep{.in = kGateUp, .out = out, .in_width = 2 * f, .first = first, .stride = f, .num_heads = 1, .head_dim = f});
-      }
+      const auto fused = fused_maps(spec_).back();
+      linear(input, kGateUp, fused.name);
+      take(kGateUp, kUp, fused, fused.parts[1]);
+      take(kGateUp, kGate, fused, fused.parts[0]);
     } else {
       linear(input, kUp, names.up);
       if (block.mlp.is_gated) linear(input, kGate, names.gate);
@@ -78,6 +69,15 @@ class BlockCompiler {
 
   void linear(Slot in, Slot out, const char* name, Slot onto = nn::kNoSlot) {
     steps_.push_back(nn::LinearStep{in, out, onto, linears_.at(path(name))});
+  }
+  void take(Slot in, Slot out, const FusedMap& map, const FusedPart& part) {
+    steps_.push_back(nn::TakeStep{.in = in,
+                                  .out = out,
+                                  .in_width = map.num_rows(),
+                                  .first = part.first,
+                                  .stride = part.stride,
+                                  .num_heads = part.num_heads,
+                                  .head_dim = part.head_dim});
   }
   Slot norm(Slot in, Slot out, const char* name, std::int64_t num_groups = 1) {
     steps_.push_back(nn::NormStep{in, out, norms_.at(path(name)), num_groups});

@@ -7,6 +7,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/io/file.h"
+#include "quiver/io/gguf_model.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/model/checkpoint.h"
@@ -79,16 +80,20 @@ std::string path_of_tensor(const ModelSpec& spec, const std::string& name) {
   return name.starts_with(decoder) || name.starts_with(spec.names.head) ? name : std::string(decoder) + name;
 }
 
-Model load_folder(const fs::path& folder, tensor::Placement placement, std::optional<std::int64_t> context) {
+/// The description in the folder's config.json.
+ModelSpec spec_of_folder(const fs::path& folder) {
   const auto config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     fail(ErrorKind::kNotFound, "'{}' holds no config.json; expected a Hugging Face model folder or a .gguf file", folder.string());
   }
-  const auto config = io::read_json_file(config_path);
-  auto spec = spec_from_json(config, config_path.string());
-  const bool has_images = config.contains("text_config");
+  auto spec = spec_from_json(io::read_json_file(config_path), config_path.string());
   spec.name = name_of(fs::absolute(folder).lexically_normal());
-  set_context(spec, context, config_path.string());
+  return spec;
+}
+
+Model load_folder(const fs::path& folder, tensor::Placement placement, const LoadOptions& options) {
+  auto spec = spec_of_folder(folder);
+  set_context(spec, options.context, (folder / "config.json").string());
   std::map<std::string, std::string> origin;  // for duplicates between shards
   tensor::TensorMap weights;
   std::map<std::string, std::string> digests;
@@ -97,7 +102,7 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
     const io::MappedFile file(path);
     const auto view = io::SafetensorsView::parse(file.bytes(), path.string());
     for (const auto& entry : view.entries()) {
-      const auto text_name = has_images ? name_in_text(entry.name) : entry.name;
+      const auto text_name = spec.family == "gemma3_text" ? name_in_text(entry.name) : entry.name;
       if (text_name.empty()) continue;
       const auto name = path_of_tensor(spec, text_name);
       if (!origin.emplace(name, path.string()).second) {
@@ -119,7 +124,14 @@ Model load_folder(const fs::path& folder, tensor::Placement placement, std::opti
   limit_positions(spec, weights);
   Sha256 all;  // in name order, so that sharding does not matter
   for (const auto& [name, digest] : digests) all.update(digest);
+  set_fusion(spec, weights, options.fusion);
   return Model(std::move(spec), std::move(weights), placement, {all.hex(), content.hex()});
+}
+
+void check_exists(const fs::path& path) {
+  if (fs::exists(path)) return;
+  fail(ErrorKind::kNotFound,
+       "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
 }
 
 }  // namespace
@@ -148,12 +160,15 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   return content.hex();
 }
 
-Model load_model(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
-  if (!fs::exists(path)) {
-    fail(ErrorKind::kNotFound,
-         "base model '{}' does not exist; give a Hugging Face folder or a .gguf file ('quiver fetch' gets the default one)", path.string());
-  }
-  return fs::is_directory(path) ? load_folder(path, placement, context) : load_gguf(path, placement, context);
+Model load_model(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {
+  check_exists(path);
+  return fs::is_directory(path) ? load_folder(path, placement, options) : load_gguf(path, placement, options);
+}
+
+ModelSpec load_spec(const fs::path& path) {
+  check_exists(path);
+  if (fs::is_directory(path)) return spec_of_folder(path);
+  return spec_from_gguf(io::GgufModel(path).view());
 }
 
 }  // namespace quiver::model

@@ -4,7 +4,6 @@
 #include <torch/types.h>
 
 #include <filesystem>
-#include <optional>
 
 #include "quiver/model/gguf_slots.h"
 #include "quiver/model/model.h"
@@ -12,7 +11,7 @@
 namespace quiver::model {
 
 /// load_model of a GGUF file, or of any piece of a model in several.
-Model load_gguf(const std::filesystem::path& path, tensor::Placement placement, std::optional<std::int64_t> context);
+Model load_gguf(const std::filesystem::path& path, tensor::Placement placement, const LoadOptions& options);
 
 /// A weight or bias [rows, ...] of a GGUF file, with its rows in the order of models. Throws kBadFormat, beginning with `origin`, for rows
 /// that are no whole heads.

@@ -164,15 +164,16 @@ torch::Tensor to_gguf_rows(const GgufSlot& slot, const torch::Tensor& values, co
   return values;
 }
 
-Model load_gguf(const fs::path& path, tensor::Placement placement, std::optional<std::int64_t> context) {
+Model load_gguf(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {
   const io::GgufModel file(path);
   const auto& gguf = file.view();
   auto spec = spec_from_gguf(gguf);
   if (spec.name.empty()) spec.name = path.stem().string();
-  set_context(spec, context, path.string());
+  set_context(spec, options.context, path.string());
   Reader reader(spec, placement.dtype, path.string());
   for (const auto& stored : gguf.tensors()) reader.add(stored);
   limit_positions(spec, reader.weights());
+  set_fusion(spec, reader.weights(), options.fusion);
   return Model(std::move(spec), std::move(reader.weights()), placement, reader.identity());
 }
 

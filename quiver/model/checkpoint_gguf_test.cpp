@@ -51,8 +51,8 @@ class GgufModels : public ::testing::TestWithParam<std::string> {
  protected:
   const std::string name_ = GetParam();
   const std::optional<std::int64_t> context_ = name_ == "phi3-long" ? std::optional<std::int64_t>(128) : std::nullopt;
-  const Model folder_ = load_model(kGgufModels / name_, kExact, context_);
-  const Model file_ = load_model(gguf_file(name_), kExact, context_);
+  const Model folder_ = load_model(kGgufModels / name_, kExact, {.context = context_});
+  const Model file_ = load_model(gguf_file(name_), kExact, {.context = context_});
 };
 
 TEST_P(GgufModels, HaveTheWeightsOfTheFolder) {

@@ -23,6 +23,8 @@ struct Family {
   bool has_paired_gguf_rows = false;
   /// Whether safetensors files hold the weights of linear maps as [in, out].
   bool has_transposed_weights = false;
+  /// Whether one map to queries, keys and values has its rows by head.
+  bool has_qkv_by_head = false;
 };
 
 /// All families, one row each.

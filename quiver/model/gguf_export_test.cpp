@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kFamilies = "tests/golden/families";
+const fs::path kExportedFamilies = "tests/golden/families";
 
 /// Model::weights() without the prefix.
 tensor::TensorMap by_path(const Model& model) {
@@ -40,7 +40,7 @@ torch::Tensor exported_logits(const Model& model) {
 
 std::vector<std::string> exported_cases() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kFamilies)) {
+  for (const auto& entry : fs::directory_iterator(kExportedFamilies)) {
     const auto name = entry.path().filename().string();
     // GPT-Neo is not known to llama.cpp, and a file does not tell which layers of SmolLM3 rotate.
     if (fs::exists(entry.path() / "config.json") && !name.starts_with("gpt_neo-") && name != "gpt_neo" && name != "smollm3-window") {
@@ -62,7 +62,7 @@ class GgufExport : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(GgufExport, IsReadAsTheModelThatItWas) {
-  const auto model = load_model(kFamilies / GetParam(), {torch::kCPU, torch::kDouble});
+  const auto model = load_model(kExportedFamilies / GetParam(), {torch::kCPU, torch::kDouble});
   const auto expected = exported_logits(model), found = exported_logits(written(model, io::GgufType::kF32));
   // Epsilons, scales and thetas are float32 in a file.
   EXPECT_LT(((found - expected).abs().max() / expected.abs().max()).item<double>(), 2e-6);
@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(Golden, GgufExport, ::testing::ValuesIn(exported_cases(
 });
 
 TEST(GgufExportErrors, SayWhatAFileCannotHold) {
-  const auto spec_of = [](const char* name) { return load_model(kFamilies / name, {torch::kCPU, torch::kFloat}).spec(); };
+  const auto spec_of = [](const char* name) { return load_model(kExportedFamilies / name, {torch::kCPU, torch::kFloat}).spec(); };
   EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("gpt_neo")); }),
               HasSubstr("no architecture for models of family 'gpt_neo'"));
   EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("smollm3-window")); }), HasSubstr("does not tell which layers rotate"));

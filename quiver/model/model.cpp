@@ -162,6 +162,68 @@ Model Model::with_linears(nn::LinearMap linears) const {
   return copy;
 }
 
+Model Model::with_weights(const tensor::TensorMap& weights) const {
+  Model copy = *this;
+  copy.content_hash_.clear();
+  const auto& names = spec_.names;
+  for (const auto& [name, value] : weights) {
+    const auto expect = [&name = name, &value = value](torch::IntArrayRef shape) {
+      if (value.sizes().equals(shape)) return;
+      std::ostringstream expected;
+      expected << shape;
+      fail(ErrorKind::kMismatch, "weight '{}' is {}, the model's is {}", name, tensor::describe(value), expected.str());
+    };
+    const auto placed = [&](torch::Dtype dtype) { return value.to(placement_.device, dtype).contiguous(); };
+    const bool is_bias = name.ends_with(".bias");
+    const auto path = name.substr(0, name.rfind('.'));
+    if (name == weight_of(names.embedding)) {
+      expect(embedding_.sizes());
+      copy.embedding_ = placed(placement_.dtype);
+      copy.spec_.tie_word_embeddings = false;
+    } else if (path == names.head && (!is_bias || head_.linear.bias().defined())) {
+      const auto& head = copy.head_.linear;
+      expect(is_bias ? head.bias().sizes() : torch::IntArrayRef({spec_.vocab_size, spec_.hidden_size}));
+      copy.head_.linear =
+          is_bias ? nn::Linear(head.weight().dense(), placed(placement_.dtype)) : nn::Linear(placed(placement_.dtype), head.bias());
+      copy.spec_.tie_word_embeddings = false;
+    } else if (const auto norm = copy.norms_.find(path); norm != copy.norms_.end() && (!is_bias || norm->second.bias.defined())) {
+      auto& own = is_bias ? norm->second.bias : norm->second.weight;
+      expect(own.sizes());
+      own = placed(tensor::compute_dtype(placement_.dtype)) + (is_bias ? 0 : spec_.block.norm.offset);
+    } else if (const auto linear = copy.linears_.find(path);
+               linear != copy.linears_.end() && (!is_bias || linear->second.bias().defined())) {
+      const auto& own = linear->second;
+      expect(is_bias ? own.bias().sizes() : torch::IntArrayRef({own.out_features(), own.in_features()}));
+      linear->second =
+          is_bias ? nn::Linear(own.weight().dense(), placed(placement_.dtype)) : nn::Linear(placed(placement_.dtype), own.bias());
+    } else {
+      fail(ErrorKind::kMismatch, "the model has no weight '{}' that could be replaced", name);
+    }
+  }
+  copy.blocks_ = compile_blocks(copy.spec_, copy.linears_, copy.norms_);
+  return copy;
+}
+
+Model Model::with_head(nn::UpdatePtr update) const {
+  Model copy = *this;
+  copy.content_hash_.clear();
+  copy.head_.linear = head_.linear.with(std::move(update));
+  return copy;
+}
+
+Model Model::with_embedding(const torch::Tensor& a, const torch::Tensor& b) const {
+  if (a.dim() != 2 || b.dim() != 2 || a.size(0) != spec_.vocab_size || b.size(0) != spec_.hidden_size || a.size(1) != b.size(1)) {
+    fail(ErrorKind::kMismatch, "an update of the embedding by {} and {} does not fit a model of {} tokens and width {}",
+         tensor::describe(a), tensor::describe(b), spec_.vocab_size, spec_.hidden_size);
+  }
+  Model copy = *this;
+  copy.content_hash_.clear();
+  const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, tensor::compute_dtype(placement_.dtype)).contiguous(); };
+  copy.embedding_a_ = place(a);
+  copy.embedding_b_ = place(b.t());
+  return copy;
+}
+
 const std::string& Model::content_hash() const {
   if (content_hash_.empty()) {
     fail(ErrorKind::kInternal, "model '{}' computes with other projections than its weights': the weights' hash does not name it",
@@ -218,6 +280,10 @@ Model::Embedded Model::embed(const ForwardRows& rows) const {
     places[static_cast<std::size_t>(i)] = static_cast<double>(position);
   }
   Embedded embedded{.x = embedding_.index_select(0, tokens.to(placement_.device)), .angles = {}};
+  if (embedding_a_.defined()) {
+    const auto update = embedding_a_.index_select(0, tokens.to(placement_.device)).matmul(embedding_b_);
+    embedded.x = (embedded.x.to(update.scalar_type()) + update).to(placement_.dtype);
+  }
   if (spec_.edges.embedding_scale != 1) {
     // The scale is rounded to the embeddings' dtype first, as transformers does.
     embedded.x.mul_(torch::tensor(spec_.edges.embedding_scale, torch::TensorOptions(placement_.dtype)).item<double>());
@@ -257,6 +323,7 @@ TrainedModel::TrainedModel(const Model& base, const nn::TrainedUpdates& updates)
   for (const auto& [path, linear] : linears) {
     if (linear.has_updates()) fail(ErrorKind::kInternal, "'{}' has an update already: a base is trained without any", path);
   }
+  if (base.head().linear.has_updates()) fail(ErrorKind::kInternal, "the head has an update: a base is trained without any");
   for (const auto& [path, update] : updates) {
     const auto found = linears.find(path);
     if (found == linears.end()) fail(ErrorKind::kMismatch, "the base model has no projection '{}' to train", path);

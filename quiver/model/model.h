@@ -12,6 +12,7 @@
 #include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/block.h"
+#include "quiver/model/fusion.h"
 #include "quiver/model/kv_cache.h"
 #include "quiver/model/spec.h"
 #include "quiver/nn/head_loss.h"
@@ -74,6 +75,15 @@ class Model {
 
   /// Hidden states to logits.
   const nn::Head& head() const { return head_; }
+
+  /// The same model with other weights, named as the constructor's: of the embedding, norms, linear maps and the head. A tied head keeps
+  /// its own. Throws kMismatch for a name that the model does not have, and for another shape.
+  Model with_weights(const tensor::TensorMap& weights) const;
+  /// The same model whose head computes with one more update.
+  Model with_head(nn::UpdatePtr update) const;
+  /// The same model whose embedding of token t is E_t + B A_t before any scale, of `a` [V, r] and `b` [d, r]. Throws kMismatch for other
+  /// shapes.
+  Model with_embedding(const torch::Tensor& a, const torch::Tensor& b) const;
   /// An empty cache for `capacity` rows.
   KvCache make_cache(std::int64_t capacity) const;
   /// All weights as linear maps [out, in], under the family's Hugging Face names ("model.layers.0.mlp.up_proj.weight"), in the dtypes the
@@ -90,6 +100,8 @@ class Model {
   };
   Embedded embed(const ForwardRows& rows) const;
   backend::AttentionScores attention_scores() const;
+  /// [V, d], without any scale or update.
+  const torch::Tensor& embedding() const { return embedding_; }
 
  private:
   ModelSpec spec_;
@@ -97,10 +109,11 @@ class Model {
   WeightIdentity identity_;
   std::string content_hash_;  // empty with other linear maps
   std::vector<std::string> warnings_;
-  torch::Tensor embedding_;                 // [V, d]
-  torch::Tensor positions_;                 // [max_positions, d], or undefined
-  NormMap norms_;                           // float32 (float64), with the offset of the spec's norms added
-  std::vector<torch::Tensor> frequencies_;  // of each rotation, [n / 2] float64
+  torch::Tensor embedding_;                  // [V, d]
+  torch::Tensor embedding_a_, embedding_b_;  // with_embedding's [V, r] and [r, d] in compute_dtype, or undefined
+  torch::Tensor positions_;                  // [max_positions, d], or undefined
+  NormMap norms_;                            // float32 (float64), with the offset of the spec's norms added
+  std::vector<torch::Tensor> frequencies_;   // of each rotation, [n / 2] float64
   nn::Head head_;
   nn::LinearMap linears_;
   std::vector<Block> blocks_;
@@ -118,10 +131,17 @@ class TrainedModel {
   Model model_;
 };
 
+struct LoadOptions {
+  std::optional<std::int64_t> context = {};  ///< set_context's
+  Fusion fusion = Fusion::kAsStored;         ///< changes neither the fingerprint nor what the model computes
+};
+
 /// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
-/// `context` is set_context's.
-Model load_model(const std::filesystem::path& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
+Model load_model(const std::filesystem::path& path, tensor::Placement placement, const LoadOptions& options = {});
+
+/// The description of the model that load_model loads, as it is stored. Throws as load_model.
+ModelSpec load_spec(const std::filesystem::path& path);
 
 /// A weight by its path as safetensors files of the family hold it, or back: the transposed of some linear maps, else the weight.
 torch::Tensor as_stored(const ModelSpec& spec, const std::string& path, const torch::Tensor& weight);

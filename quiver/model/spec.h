@@ -145,6 +145,7 @@ struct TensorNames {
   const char* mlp_post_norm = nullptr;
   const char* query_norm = "self_attn.q_norm";
   const char* key_norm = "self_attn.k_norm";
+  // The maps of q, k, v and of gate, up stand in a checkpoint as one or as several; the other names are those of the other form (fusion.h).
   const char* query = "self_attn.q_proj";
   const char* key = "self_attn.k_proj";
   const char* value = "self_attn.v_proj";

@@ -11,6 +11,8 @@
 #include "quiver/io/file.h"
 #include "quiver/io/gguf_model.h"
 #include "quiver/io/json.h"
+#include "quiver/methods/adapted_model.h"
+#include "quiver/methods/adapter_form.h"
 #include "quiver/model/checkpoint.h"
 #include "quiver/model/gguf_export.h"
 #include "quiver/recipes/model_folder.h"
@@ -91,21 +93,23 @@ std::vector<io::GgufSource> lora_tensors(const model::ModelSpec& spec, const ada
   for (const auto& slot : model::gguf_slots(spec)) slots.emplace(slot.name, slot);
   std::vector<io::GgufSource> tensors;
   for (const auto& [path, pair] : adapter.pairs) {
-    const auto slot = slots.find(path);
+    const auto slot = slots.find(path == "lm_head" ? std::string(spec.names.head) : path);
     if (slot == slots.end()) fail(ErrorKind::kUnsupported, "adapter '{}' adapts '{}', which GGUF files do not name", adapter.name, path);
     const auto wide = pair.to(torch::kCPU, torch::kFloat);
     const double ratio = pair.scaling() * static_cast<double>(pair.rank()) / alpha;
     const auto lora_b = model::to_gguf_rows(slot->second, wide.lora_b() * ratio, adapter.name);
-    tensors.push_back(model::gguf_source(slot->second.gguf + ".weight.lora_a", wide.lora_a(), type));
+    const bool is_embedding = path == spec.names.embedding;  // whose rows are those of tokens
+    tensors.push_back(model::gguf_source(slot->second.gguf + ".weight.lora_a", is_embedding ? wide.lora_a().t() : wide.lora_a(), type));
     tensors.push_back(model::gguf_source(slot->second.gguf + ".weight.lora_b", lora_b, type));
   }
   return tensors;
 }
 
-nlohmann::json export_gguf_lora(const methods::BaseModel& base, const adapters::LoraAdapter& adapter, const ExportOptions& options,
+nlohmann::json export_gguf_lora(const methods::BaseModel& base, const adapters::LoraAdapter& given, const ExportOptions& options,
                                 const fs::path& path) {
-  adapters::refuse_dora(adapter, "write it as a GGUF file");
-  const auto spec = model::gguf_form(base.lm.spec());
+  adapters::refuse_more_than_lora(given, "write it as a GGUF file");
+  const auto spec = model::gguf_form(model::load_spec(base.path));
+  const auto adapter = methods::stacked_in_form_of(spec, given);
   const auto type = options.type.value_or(io::GgufType::kF32);
   const double alpha = adapter.pairs.begin()->second.alpha();
   io::GgufMetadata metadata = {{"general.architecture", model::gguf_architecture(spec)},
@@ -123,13 +127,43 @@ nlohmann::json export_gguf_lora(const methods::BaseModel& base, const adapters::
   return {{"path", path.string()}, {"form", "gguf-lora"}, {"type", io::gguf_type_name(type)}, {"modules", adapter.pairs.size()}};
 }
 
-/// The weights that the adapter changes, merged, by path.
-tensor::TensorMap merged_weights(const methods::BaseModel& base, const adapters::LoraAdapter& adapter) {
+/// Embedding and head with the adapter's LoRAs of them. The head is there unless it is the embedding.
+void add_outer_weights(const model::Model& base, const adapters::LoraAdapter& adapter, tensor::TensorMap& merged) {
+  const auto& names = base.spec().names;
+  auto embedding = base.embedding(), head = base.head().linear.weight().dense();
+  if (const auto found = adapter.pairs.find(names.embedding); found != adapter.pairs.end()) {
+    embedding = embedding + found->second.delta().t().to(embedding.scalar_type());
+  }
+  if (const auto found = adapter.pairs.find("lm_head"); found != adapter.pairs.end()) head = adapters::merged_weight(head, found->second);
+  merged[names.embedding + std::string(".weight")] = embedding;
+  if (!base.spec().tie_word_embeddings || !embedding.equal(head)) merged[names.head + std::string(".weight")] = head;
+}
+
+/// The base's weights and biases that the adapter changes, merged, by path, embedding and head among them.
+tensor::TensorMap merged_weights(const model::Model& base, adapters::LoraAdapter adapter) {
+  adapter = methods::stacked_in_form_of(base.spec(), std::move(adapter));
   tensor::TensorMap merged;
+  add_outer_weights(base, adapter, merged);
   for (const auto& [path, pair] : adapter.pairs) {
-    merged.emplace(path + ".weight", adapters::merged_weight(base.lm.linears().at(path).weight().dense(), pair));
+    const auto found = base.linears().find(path);
+    if (found == base.linears().end()) continue;  // the outer ones
+    const auto& linear = found->second;
+    merged.emplace(path + ".weight", adapters::merged_weight(linear.weight().dense(), pair));
+    const auto bias = adapters::merged_bias(linear.bias(), pair);
+    if (!bias.defined()) continue;
+    if (!linear.bias().defined())
+      fail(ErrorKind::kUnsupported, "adapter '{}' has a bias for '{}', which has none in the base: models of its family hold none",
+           adapter.name, path);
+    merged.emplace(path + ".bias", bias);
   }
   return merged;
+}
+
+/// The base with the adapter's whole weights and rows of tokens in the place of its own.
+methods::BaseModel with_whole_weights(methods::BaseModel base, adapters::LoraAdapter adapter) {
+  adapter.pairs.clear();
+  base.lm = methods::with_adapter(base.lm, std::move(adapter));
+  return base;
 }
 
 }  // namespace
@@ -180,18 +214,20 @@ nlohmann::json export_adapter(const methods::BaseModel& base, const adapters::Lo
 nlohmann::json export_model(const methods::BaseModel& base, const adapters::LoraAdapter* adapter, const adapters::CardFacts& facts,
                             const ExportOptions& options, const fs::path& path) {
   check_export(path, options);
-  const auto changed = adapter == nullptr ? tensor::TensorMap() : merged_weights(base, *adapter);
+  const auto num_merged = adapter == nullptr ? 0 : adapter->pairs.size() + adapter->whole.size() + adapter->tokens.size();
+  const auto whole = adapter == nullptr ? base : with_whole_weights(base, *adapter);
+  const auto changed = adapter == nullptr ? tensor::TensorMap() : merged_weights(whole.lm, *adapter);
   if (options.form == ExportForm::kGguf) {
     const auto type = options.type.value_or(io::GgufType::kF16);
     auto metadata = model_metadata(base, type);
     if (adapter != nullptr && !adapter->name.empty()) metadata["general.finetune"] = adapter->name;
-    io::write_gguf(path, metadata, model::gguf_tensors(base.lm.spec(), weights_by_path(base.lm, changed), type));
-    return {{"path", path.string()}, {"form", "gguf"}, {"type", io::gguf_type_name(type)}, {"merged", changed.size()}};
+    io::write_gguf(path, metadata, model::gguf_tensors(base.lm.spec(), weights_by_path(whole.lm, changed), type));
+    return {{"path", path.string()}, {"form", "gguf"}, {"type", io::gguf_type_name(type)}, {"merged", num_merged}};
   }
   const auto card = adapter == nullptr ? std::string() : adapters::merged_card(base.lm.spec().name, *adapter, facts);
   const auto type = options.type.value_or(stored_type(base));
-  write_model_folder(path, base, stored_weights(base, changed, torch_dtype(type)), card, options.force);
-  return {{"path", path.string()}, {"form", "hf"}, {"type", io::gguf_type_name(type)}, {"merged", changed.size()}};
+  write_model_folder(path, base, stored_weights(whole, changed, torch_dtype(type)), card, options.force);
+  return {{"path", path.string()}, {"form", "hf"}, {"type", io::gguf_type_name(type)}, {"merged", num_merged}};
 }
 
 }  // namespace quiver::recipes

@@ -19,11 +19,11 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kFamilies = "tests/golden/families";
+const fs::path kExportedFamilies = "tests/golden/families";
 
 std::vector<std::string> cases() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kFamilies)) {
+  for (const auto& entry : fs::directory_iterator(kExportedFamilies)) {
     if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
   }
   std::ranges::sort(names);
@@ -52,12 +52,12 @@ class Export : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(Export, AMergedModelComputesWhatBaseAndAdapterCompute) {
-  const auto base = load(kFamilies / name_, torch::kFloat);
-  const auto exact = load(kFamilies / name_, torch::kDouble);
+  const auto base = load(kExportedFamilies / name_, torch::kFloat);
+  const auto exact = load(kExportedFamilies / name_, torch::kDouble);
   std::optional<adapters::LoraAdapter> adapter;
   auto expected = logits(exact.lm);
-  if (fs::exists(kFamilies / name_ / "adapter")) {
-    adapter = adapters::load_peft(kFamilies / name_ / "adapter");
+  if (fs::exists(kExportedFamilies / name_ / "adapter")) {
+    adapter = adapters::load_peft(kExportedFamilies / name_ / "adapter");
     auto wide = *adapter;
     for (auto& [path, pair] : wide.pairs) pair = pair.to(torch::kCPU, torch::kDouble);
     expected = logits(exact.lm.with_linears(adapters::attach(exact.lm.linears(), wide)));
@@ -70,9 +70,9 @@ TEST_P(Export, AMergedModelComputesWhatBaseAndAdapterCompute) {
 }
 
 TEST_P(Export, TheBaseAloneIsTheSameToTheBit) {
-  const auto base = load(kFamilies / name_, torch::kFloat);
+  const auto base = load(kExportedFamilies / name_, torch::kFloat);
   export_model(base, nullptr, {}, {.form = ExportForm::kHuggingFace, .type = io::GgufType::kBF16}, folder_);
-  const auto before = tensor::load_tensors(kFamilies / name_ / "model.safetensors");
+  const auto before = tensor::load_tensors(kExportedFamilies / name_ / "model.safetensors");
   const auto after = tensor::load_tensors(folder_ / "model.safetensors");
   for (const auto& [key, weight] : after) {
     const auto found = before.contains(key) ? before.find(key) : before.find("language_model." + key);

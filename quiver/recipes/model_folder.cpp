@@ -39,12 +39,13 @@ bool is_ours(const fs::path& folder) {
 }
 
 /// The base's configuration, of weights in `dtype`.
-std::string config_text(const methods::BaseModel& base, torch::Dtype dtype) {
+std::string config_text(const methods::BaseModel& base, torch::Dtype dtype, bool is_tied) {
   auto config = fs::is_directory(base.path) ? model::text_config(io::read_json_file(base.path / kConfigFile), kConfigFile)
                                             : model::spec_to_json(base.lm.spec());
   config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype == torch::kBFloat16 ? "bfloat16"
                                                                : dtype == torch::kHalf   ? "float16"
                                                                                          : "float32";
+  config["tie_word_embeddings"] = is_tied;
   return io::dump_json(config, kConfigFile, 2) + "\n";
 }
 
@@ -80,7 +81,12 @@ tensor::TensorMap stored_weights(const methods::BaseModel& base, const tensor::T
   const auto add = [&](const std::string& path, const torch::Tensor& weight) {
     stored.emplace(prefix + path, model::as_stored(spec, path, weight.to(dtype)));
   };
-  for (const auto& [path, weight] : changed) add(path, weight);
+  for (const auto& [path, weight] : changed) {
+    if (path.starts_with(spec.names.head))
+      stored.emplace(path, weight.to(dtype));
+    else
+      add(path, weight);
+  }
   for (const auto& [name, weight] : base.lm.weights()) {
     if (stored.contains(name)) continue;
     if (name.starts_with(spec.names.head))
@@ -96,7 +102,8 @@ void write_model_folder(const fs::path& folder, const methods::BaseModel& base, 
   check_may_write_model(folder, force);
   io::AtomicFolderWriter writer(folder);
   copy_tokenizer(base, writer.temp());
-  io::write_file_atomic(writer.temp() / kConfigFile, config_text(base, weights.begin()->second.scalar_type()));
+  const bool is_tied = !weights.contains(base.lm.spec().names.head + std::string(".weight"));
+  io::write_file_atomic(writer.temp() / kConfigFile, config_text(base, weights.begin()->second.scalar_type(), is_tied));
   if (!card.empty()) io::write_file_atomic(writer.temp() / kCardFile, card);
   tensor::save_tensors(writer.temp() / kWeightsFile, weights, {{"format", "pt"}, {kWrittenBy, "quiver"}});
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);

@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/merge/mean.h"
+#include "quiver/methods/adapted_model.h"
 #include "quiver/model/decoder.h"
 #include "quiver/model/model.h"
 #include "quiver/routing/attach.h"
@@ -26,7 +27,7 @@ torch::Tensor logits_of(const model::Model& model, const std::vector<std::int32_
   const torch::InferenceMode inference;
   forest::TokenForest forest;
   forest.add_segment(forest::kNoParent, ids);
-  return model::hidden_of_all(model, model::forest_rows(forest)).matmul(model.head().linear.weight().dense().t());
+  return model.head().logits(model::hidden_of_all(model, model::forest_rows(forest)));
 }
 
 TEST(PeftAdapters, GiveTheLogitsOfPeft) {
@@ -38,15 +39,16 @@ TEST(PeftAdapters, GiveTheLogitsOfPeft) {
   const auto base = tiny();
   for (const auto& name : cases.at("supported").get<std::vector<std::string>>()) {
     const auto adapter = adapters::load_peft(folder / name);
-    adapters::check_fits(adapter, base.linears(), base.spec().name, base.fingerprint(), /*allow_other_base=*/true);
-    const auto logits = logits_of(base.with_linears(adapters::attach(base.linears(), adapter)), ids).index_select(0, positions);
+    adapters::check_fits(adapter, base.linears(), base.spec().name, base.fingerprint(), /*allow_other_base=*/true,
+                         methods::outer_sizes(base));
+    const auto logits = logits_of(methods::with_adapter(base, adapter), ids).index_select(0, positions);
     const auto found = golden.contains(name) ? golden.find(name) : golden.find(name + ".logits");
     ASSERT_NE(found, golden.end()) << name;
     // PEFT computes adapters stored in bfloat16 in float32, as we do.
     EXPECT_LT((logits - found->second).abs().max().item<double>(), 2e-4) << name;
   }
-  const std::map<std::string, const char*> refused = {
-      {"lora-bias", "lora_bias is true"}, {"modules-to-save", "modules_to_save is ["}, {"embedding", "embed_tokens.lora_embedding_A"}};
+  const std::map<std::string, const char*> refused = {{"tied-embedding", "ensure_weight_tying is true"},
+                                                      {"dora-embedding", "'model.embed_tokens' is an embedding with a DoRA"}};
   for (const auto& name : cases.at("refused").get<std::vector<std::string>>()) {
     SCOPED_TRACE(name);
     ASSERT_TRUE(refused.contains(name));

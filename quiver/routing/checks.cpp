@@ -29,7 +29,7 @@ void check_alike(std::span<const LoraAdapter> adapters) {
   if (adapters.empty()) fail(ErrorKind::kUsage, "no adapters to route to: the library is empty");
   const auto& first = adapters.front();
   for (const auto& other : adapters) {
-    adapters::refuse_dora(other, "route by");
+    adapters::refuse_more_than_lora(other, "route by");
     adapters::refuse_not_finite(other, "route by");
     check_covers(first, other);
     check_covers(other, first);

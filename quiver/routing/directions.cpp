@@ -27,6 +27,7 @@ RightSingular right_singular(const adapters::LoraPair& pair) {
   vectors = vectors / vectors.norm(2, {1}, /*keepdim=*/true);
   const auto largest = vectors.gather(1, vectors.abs().argmax(1, /*keepdim=*/true));
   vectors = torch::where(largest < 0, -vectors, vectors);
+  if (!a.any().item<bool>()) vectors = torch::zeros_like(vectors);  // a pair that reads nothing has no direction (adapters::complete)
   auto values = torch::zeros({vectors.size(0)}, torch::kDouble);
   values.narrow(0, 0, s.size(0)).copy_(s * std::abs(pair.scaling()));
   return {values, vectors};

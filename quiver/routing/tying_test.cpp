@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include "quiver/adapters/rows.h"
 #include "quiver/base/error.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
@@ -16,6 +17,7 @@ using quiver::testing::message_of;
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kIn = 12;
+const InputSets kInputs = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {"mlp.gate_proj", "mlp.up_proj"}};
 const std::map<std::string, std::int64_t> kOutputs = {{"self_attn.q_proj", 12}, {"self_attn.k_proj", 4}, {"self_attn.v_proj", 4},
                                                       {"self_attn.o_proj", 12}, {"mlp.gate_proj", 20},   {"mlp.up_proj", 20}};
 
@@ -49,7 +51,7 @@ torch::Tensor delta(const adapters::LoraAdapter& adapter, const std::string& pat
 TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
   const auto adapters = two_adapters();
   const auto own = prototypes(adapters);
-  const auto tied = tie_prototypes(adapters, own, {"v_proj", "q_proj", "k_proj"}, TieBy::kConcat);
+  const auto tied = tie_prototypes(adapters, own, kInputs, {"v_proj", "q_proj", "k_proj"}, TieBy::kConcat);
   for (const std::string block : {"layers.0.self_attn.", "layers.1.self_attn."}) {
     SCOPED_TRACE(block);
     for (std::int64_t n = 0; n < 2; ++n) {
@@ -68,7 +70,7 @@ TEST(TiePrototypes, ConcatIsTheDirectionOfTheUpdatesOneAboveAnother) {
 
 TEST(TiePrototypes, SumIsTheDirectionOfTheSum) {
   const auto adapters = two_adapters();
-  const auto tied = tie_prototypes(adapters, prototypes(adapters), {"k_proj", "v_proj", "gate_proj", "up_proj"}, TieBy::kSum);
+  const auto tied = tie_prototypes(adapters, prototypes(adapters), kInputs, {"k_proj", "v_proj", "gate_proj", "up_proj"}, TieBy::kSum);
   const auto kv = first_direction(delta(adapters[1], "layers.1.self_attn.k_proj") + delta(adapters[1], "layers.1.self_attn.v_proj"));
   EXPECT_LT((tied.at("layers.1.self_attn.k_proj")[1] - kv).abs().max().item<double>(), 1e-6);
   const auto mlp = first_direction(delta(adapters[0], "layers.0.mlp.gate_proj") + delta(adapters[0], "layers.0.mlp.up_proj"));
@@ -76,22 +78,36 @@ TEST(TiePrototypes, SumIsTheDirectionOfTheSum) {
 }
 
 TEST(TiePrototypes, OfOneLoraAIsThatOfTheFusedProjection) {
-  adapters::LoraAdapter separate, fused;
-  const auto a = draw({2, kIn}, 1), b_q = draw({12, 2}, 2), b_k = draw({4, 2}, 3), b_v = draw({4, 2}, 4);
-  separate.pairs.emplace("layers.0.self_attn.q_proj", adapters::LoraPair(a, b_q, 4));
-  separate.pairs.emplace("layers.0.self_attn.k_proj", adapters::LoraPair(a, b_k, 4));
-  separate.pairs.emplace("layers.0.self_attn.v_proj", adapters::LoraPair(a, b_v, 4));
-  const auto of_fused = arrow_prototype(adapters::LoraPair(a, torch::cat({b_q, b_k, b_v}), 4));
+  const adapters::LoraPair fused(draw({2, kIn}, 1), draw({20, 2}, 2), 4);
+  adapters::LoraAdapter separate;
+  separate.pairs.emplace("layers.0.self_attn.q_proj", adapters::of_rows(fused, torch::arange(12)));
+  separate.pairs.emplace("layers.0.self_attn.k_proj", adapters::of_rows(fused, torch::arange(12, 16)));
+  separate.pairs.emplace("layers.0.self_attn.v_proj", adapters::of_rows(fused, torch::arange(16, 20)));
+  const auto of_fused = arrow_prototype(fused);
   const std::vector<adapters::LoraAdapter> adapters = {separate};
-  const auto tied = tie_prototypes(adapters, prototypes(adapters), {"q_proj", "k_proj", "v_proj"}, TieBy::kConcat);
+  const auto tied = tie_prototypes(adapters, prototypes(adapters), kInputs, {"q_proj", "k_proj", "v_proj"}, TieBy::kConcat);
   EXPECT_LT((tied.at("layers.0.self_attn.v_proj")[0] - of_fused).abs().max().item<double>(), 1e-6);
+}
+
+TEST(TiePrototypes, MapsOfOneInputMayStandApartInABlock) {  // Phi's fc1 reads what q, k and v read
+  adapters::LoraAdapter adapter;
+  for (const char* path : {"layers.0.self_attn.q_proj", "layers.0.mlp.fc1", "layers.1.self_attn.q_proj", "layers.1.mlp.fc1"}) {
+    adapter.pairs.emplace(path, adapters::LoraPair(draw({2, kIn}, adapter.pairs.size() + 1), draw({8, 2}, adapter.pairs.size() + 9), 4));
+  }
+  const std::vector<adapters::LoraAdapter> adapters = {adapter};
+  const auto tied = tie_prototypes(adapters, prototypes(adapters), {{"self_attn.q_proj", "self_attn.k_proj", "mlp.fc1"}}, {"q_proj", "fc1"},
+                                   TieBy::kConcat);
+  const auto expected = first_direction(torch::cat({delta(adapter, "layers.1.self_attn.q_proj"), delta(adapter, "layers.1.mlp.fc1")}));
+  EXPECT_LT((tied.at("layers.1.mlp.fc1")[0] - expected).abs().max().item<double>(), 1e-6);
+  EXPECT_TRUE(tied.at("layers.1.self_attn.q_proj").equal(tied.at("layers.1.mlp.fc1")));
+  EXPECT_FALSE(tied.at("layers.0.mlp.fc1").equal(tied.at("layers.1.mlp.fc1")));
 }
 
 TEST(TiePrototypes, RefusesWhatDoesNotReadOneInput) {
   const auto adapters = two_adapters();
   const auto own = prototypes(adapters);
   const auto refusal = [&](const std::vector<std::string>& names, TieBy by, ErrorKind kind = ErrorKind::kUsage) {
-    return message_of(kind, [&] { tie_prototypes(adapters, own, names, by); });
+    return message_of(kind, [&] { tie_prototypes(adapters, own, kInputs, names, by); });
   };
   EXPECT_THAT(refusal({"q_proj", "o_proj"}, TieBy::kConcat), HasSubstr("'o_proj' cannot be tied"));
   EXPECT_THAT(refusal({"q_proj", "gate_proj"}, TieBy::kConcat), HasSubstr("is tied to nothing"));
@@ -101,7 +117,7 @@ TEST(TiePrototypes, RefusesWhatDoesNotReadOneInput) {
   for (auto& adapter : without) std::erase_if(adapter.pairs, [](const auto& item) { return item.first.ends_with("up_proj"); });
   EXPECT_THAT(message_of(ErrorKind::kUsage,
                          [&] {
-                           tie_prototypes(without, own, {"gate_proj", "up_proj"}, TieBy::kConcat);
+                           tie_prototypes(without, own, kInputs, {"gate_proj", "up_proj"}, TieBy::kConcat);
                          }),
               HasSubstr("adapter 'a' does not adapt it"));
 }

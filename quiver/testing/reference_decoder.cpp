@@ -87,7 +87,8 @@ LinearDefinition lora_definition(const adapters::LoraPair& pair, const Tensor& m
   return [pair, mask](const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const auto a = wide(pair.lora_a()), b = wide(pair.lora_b()), magnitude = wide(pair.magnitude());
     const auto read = mask.defined() ? x * wide(mask) : x;
-    if (!magnitude.defined()) return plain_linear(x, weight, bias) + pair.scaling() * read.matmul(a.t()).matmul(b.t());
+    if (!magnitude.defined())
+      return plain_linear(x, weight, bias) + pair.scaling() * plain_linear(read.matmul(a.t()), b, wide(pair.bias()));
     const auto direction = weight + pair.scaling() * b.matmul(a);
     return plain_linear(x, direction * (magnitude / direction.detach().norm(2, 1)).unsqueeze(1), bias);
   };

@@ -67,7 +67,7 @@ double difference(const Tensor& a, const Tensor& b) { return (a - b).abs().max()
 class Families : public ::testing::TestWithParam<std::string> {
  protected:
   model::Model load(torch::Dtype dtype) const {
-    return model::load_model(kFamilies / GetParam(), {torch::kCPU, dtype}, context_of(GetParam()));
+    return model::load_model(kFamilies / GetParam(), {torch::kCPU, dtype}, {.context = context_of(GetParam())});
   }
   const Golden golden_ = golden_of(GetParam());
 };

@@ -7,7 +7,7 @@
 namespace quiver::train {
 
 Gates::Gates(adapters::LoraAdapter adapter, torch::Device device, torch::Dtype dtype) : adapter_(std::move(adapter)) {
-  adapters::refuse_dora(adapter_, "train gates of it");
+  adapters::refuse_more_than_lora(adapter_, "train gates of it");
   std::int64_t size = 0;
   for (auto& [path, pair] : adapter_.pairs) {
     pair = pair.to(device, dtype);

@@ -33,7 +33,7 @@ def fill(model, seed: int, spread: float = 0.06) -> None:
                 value.mul_(0.8 + 0.4 * torch.rand(value.shape, generator=generator))
             elif "lora_A" in name or "lora_embedding_A" in name:
                 value.copy_(torch.randn(value.shape, generator=generator) / value.shape[1] ** 0.5)
-            elif "lora_" in name or "modules_to_save" in name or (value.requires_grad and name.endswith(".bias")):
+            elif "lora_" in name or "modules_to_save" in name or "trainable_tokens_delta" in name or (value.requires_grad and name.endswith(".bias")):
                 value.copy_(spread * torch.randn(value.shape, generator=generator))
 
 

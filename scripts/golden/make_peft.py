@@ -39,11 +39,18 @@ SUPPORTED = {
     "fan-in-fan-out": {},
     "dora": {"use_dora": True},
     "bias-lora-only": {"bias": "lora_only"},  # Llama has no biases, so none was trained
-}
-REFUSED = {
     "lora-bias": {"lora_bias": True},
     "modules-to-save": {"modules_to_save": ["norm"]},
     "embedding": {"target_modules": ["q_proj", "embed_tokens"], "r": 2},
+    # The head of this base is tied to its embedding. PEFT adapts one and leaves the other; rows of tokens change both.
+    "head": {"target_modules": ["q_proj", "lm_head"], "r": 2},
+    "saved-embedding": {"modules_to_save": ["embed_tokens"]},
+    "saved-head": {"modules_to_save": ["lm_head"]},
+    "tokens": {"trainable_token_indices": [3, 71, 72, 110]},
+}
+REFUSED = {
+    "tied-embedding": {"target_modules": ["q_proj", "embed_tokens"], "r": 2, "ensure_weight_tying": True},
+    "dora-embedding": {"target_modules": ["q_proj", "embed_tokens"], "r": 2, "use_dora": True},
 }
 
 
@@ -80,6 +87,14 @@ def make(name: str, seed: int, options: dict, ids: list) -> torch.Tensor:
         assert torch.equal(logits, common.logits_of(model, ids))
     print(f"{name}: largest change of a logit {change:.2f} {said[:1]}")
     return logits
+
+
+def gradients_of(name: str, ids: list) -> dict:
+    """The gradient of sum_t -log p(token_t | tokens before) in all that the folder holds."""
+    model = PeftModel.from_pretrained(common.load_llama(BASE), str(FOLDER / name), is_trainable=True).eval()
+    logits = model(input_ids=torch.tensor([ids])).logits[0]
+    torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="sum").backward()
+    return {key.replace(".default", ""): p.grad for key, p in model.named_parameters() if p.requires_grad}
 
 
 # Changes of the configuration of "plain", and the layers whose tensors are taken out of its file.
@@ -140,13 +155,16 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     tokenizer = Tokenizer.from_file(str(common.MODELS / BASE / "tokenizer.json"))
     ids = tokenizer.encode(PROMPT, add_special_tokens=False).ids
-    tensors = {}
+    tensors, gradients = {}, {}
     for seed, (name, options) in enumerate({**SUPPORTED, **REFUSED}.items(), start=100):
         logits = make(name, seed, options, ids)
         if name == "dora":
             check_magnitude_names(ids, logits)
         tensors[f"{name}.logits"] = logits[::3]
+        if name == "lora-bias":
+            gradients = gradients_of(name, ids)
     common.save_tensors(FOLDER / "logits.safetensors", tensors)
+    common.save_tensors(FOLDER / "gradients.safetensors", gradients)
     common.save_json(FOLDER / "cases.json", {
         "base": BASE, "text": PROMPT, "ids": ids, "positions": list(range(0, len(ids), 3)),
         "supported": list(SUPPORTED), "refused": list(REFUSED),

@@ -262,6 +262,33 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         self.assertEqual(run("library", "verify", "--library", library).stdout.strip(), "all is well")
         self.assertNotIn("warning", run("score", "--base", TINY, "--library", library, "--method", "oracle=theirs", "--input", requests).stderr)
 
+    def test_adds_many_folders_at_once(self):
+        library = self.tmp / "library"
+        peft = ROOT / "tests/golden/peft"
+        add = ["library", "add", "--library", library, "--base", TINY, "--allow-other-base"]
+        added = json.loads(run(*add, "--json", peft / "plain", peft / "patterns", peft / "one-module").stdout)["added"]
+        self.assertEqual([entry["name"] for entry in added], ["plain", "patterns", "one-module"])
+        report = json.loads(run("library", "show", "--library", library, "--report", "patterns").stdout)["report"]
+        ranks = {p["path"]: (p["rank"], p["scaling"]) for p in report["projections"]}
+        self.assertEqual(ranks["layers.1.self_attn.o_proj"], (8, 5 / 8))
+        self.assertEqual(report["unused"], [])
+        # Nothing is added if one of them cannot be.
+        self.expect_error([*add, peft / "rslora", peft / "tied-embedding"], 3, "ensure_weight_tying")
+        self.expect_error([*add, peft / "rslora", peft / "plain"], 2, "has an adapter 'plain' already")
+        self.expect_error([*add, "--name", "x", peft / "rslora", peft / "bf16"], 2, "--name is of one adapter, not of 2")
+        names = json.loads(run("library", "ls", "--library", library, "--json").stdout)["adapters"]
+        self.assertEqual(sorted(entry["name"] for entry in names), ["one-module", "patterns", "plain"])
+        # Adapters of unlike targets: where one has no LoRA it changes nothing.
+        requests = self.tmp / "r.jsonl"
+        write_jsonl(requests, [{"id": 0, "context": "a", "continuation": " positive"}])
+        score = ["score", "--base", TINY, "--input", requests, "--library", library, "--adapters"]
+        run(*score, "plain,one-module", "--method", "arrow", "--combine", "outputs")
+        run(*score, "plain,one-module", "--method", "mean-products")
+        run("library", "add", "--library", library, "--base", TINY, "--allow-other-base", peft / "head", peft / "tokens", peft / "lora-bias")
+        self.expect_error([*score, "plain,head", "--method", "arrow", "--combine", "outputs"], 3, "adapter 'head' adapts 'lm_head': it cannot be routed")
+        self.expect_error([*score, "plain,tokens", "--method", "arrow"], 3, "adapter 'tokens' holds rows of single tokens", "oracle=NAME")
+        self.expect_error([*score, "plain,lora-bias", "--method", "arrow"], 3, "adapter 'lora-bias' has biases of its own, lora_bias")
+
     def test_clusters_given_folders(self):
         folders = [ROOT / f"tests/golden/arrow/adapter-{i}" for i in range(6)]
         result = json.loads(run("cluster", "--num-clusters", 3, "--json", *folders).stdout)
@@ -395,7 +422,7 @@ class BadInput(Case):
         self.expect_error([*score, "--top-k", 3], 2, "3", "2 adapters")
         self.expect_error([*score, "--method", "magic"], 2, "no method 'magic'", "quiver methods")
         self.expect_error(["score", "--base", ROOT / "tests/golden/model/llama-sharded", "--input", requests, "--adapter", library / "adapters/alpha"], 3, "alpha")
-        self.expect_error(["library", "add", "--library", library, "--base", TINY, ROOT / "tests/golden/peft/lora-bias"], 3, "lora_bias")
+        self.expect_error(["library", "add", "--library", library, "--base", TINY, ROOT / "tests/golden/peft/tied-embedding"], 3, "ensure_weight_tying")
         run(*self.train_args(library, data, "--tasks", "alpha", "--shared", "turned", "--dora"))
         self.expect_error([*score, "--adapters", "alpha,turned"], 3, "adapter 'turned' is a DoRA", "oracle=NAME")
         run(*score, "--method", "oracle=turned")

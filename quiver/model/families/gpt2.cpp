@@ -46,6 +46,9 @@ void set_gpt(ModelSpec& spec) {
 void set_gpt2(ModelSpec& spec) {
   spec.block.attention.rows = QkvRows::kStacked;
   spec.names.qkv = "attn.c_attn";
+  spec.names.query = "attn.q_proj";
+  spec.names.key = "attn.k_proj";
+  spec.names.value = "attn.v_proj";
   spec.names.output = "attn.c_proj";
 }
 
@@ -120,6 +123,7 @@ ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
   spec.names.query = "attn.attention.q_proj";
   spec.names.key = "attn.attention.k_proj";
   spec.names.value = "attn.attention.v_proj";
+  spec.names.qkv = "attn.attention.qkv_proj";
   spec.names.output = "attn.attention.out_proj";
   return spec;
 }

@@ -19,6 +19,9 @@ void set_gpt_neox(ModelSpec& spec) {
   spec.names.final_norm = "gpt_neox.final_layer_norm";
   spec.names.head = "embed_out";
   spec.names.qkv = "attention.query_key_value";
+  spec.names.query = "attention.q_proj";
+  spec.names.key = "attention.k_proj";
+  spec.names.value = "attention.v_proj";
   spec.names.output = "attention.dense";
   spec.names.up = "mlp.dense_h_to_4h";
   spec.names.down = "mlp.dense_4h_to_h";
@@ -55,6 +58,12 @@ ModelSpec gpt_neox_from_gguf(const io::GgufView& gguf) {
 
 }  // namespace
 
-Family gpt_neox() { return {"gpt_neox", "gptneox", gpt_neox_from_json, gpt_neox_from_gguf}; }
+Family gpt_neox() {
+  return {.model_type = "gpt_neox",
+          .gguf_architecture = "gptneox",
+          .from_json = gpt_neox_from_json,
+          .from_gguf = gpt_neox_from_gguf,
+          .has_qkv_by_head = true};
+}
 
 }  // namespace quiver::model
