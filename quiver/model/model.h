@@ -117,7 +117,7 @@ class TrainedModel {
   Model model_;
 };
 
-/// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
+/// Loads a Hugging Face folder (config.json with model.safetensors or its shards), a GGUF file, or any piece of a GGUF model in several.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
 /// `context` is set_context's.
 Model load_model(const std::filesystem::path& path, tensor::Placement placement, std::optional<std::int64_t> context = {});
