@@ -72,6 +72,7 @@ void run(ExportVerb& options) {
   const auto facts = chosen ? chosen->facts : adapters::CardFacts();
   const auto result = is_adapter ? recipes::export_adapter(base, chosen->adapter, facts, choice, options.output)
                                  : recipes::export_model(base, chosen ? &chosen->adapter : nullptr, facts, choice, options.output);
+  if (result.contains("warning")) progress.message("warning: " + result["warning"].get<std::string>());
   print_result(options.common, result, format("wrote {} ({}, {})\n", options.output, options.form, result["type"].get<std::string>()));
 }
 

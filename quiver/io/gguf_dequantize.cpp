@@ -44,14 +44,15 @@ int bits_of(std::byte byte, int shift, int num_bits) {
 int signed_of(std::byte byte) { return static_cast<std::int8_t>(byte); }
 
 // A block each. Its parts are named as in ggml: d and m are scales, q the packed values, qh their highest bits. The order of
-// operations is that of the Python package `gguf`, so that results are equal to the bit.
+// operations is that of the Python package `gguf`, so that results are equal to the bit. Blocks and results do not overlap: GCC vectorises
+// the loops of constant length for that.
 
 void unpack_f32(const std::byte* block, float* out) { std::memcpy(out, block, sizeof(float)); }
 void unpack_f16(const std::byte* block, float* out) { *out = load_half(block); }
 void unpack_bf16(const std::byte* block, float* out) { *out = std::bit_cast<float>(static_cast<std::uint32_t>(load_u16(block)) << 16); }
 
 /// d; q in nibbles: the low ones are values 0 to 15, the high ones 16 to 31.
-void unpack_q4_0(const std::byte* block, float* out) {
+void unpack_q4_0(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block);
   const auto* q = block + 2;
   for (int i = 0; i < 16; ++i) {
@@ -61,7 +62,7 @@ void unpack_q4_0(const std::byte* block, float* out) {
 }
 
 /// d, m; q.
-void unpack_q4_1(const std::byte* block, float* out) {
+void unpack_q4_1(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block), m = load_half(block + 2);
   const auto* q = block + 4;
   for (int i = 0; i < 16; ++i) {
@@ -74,7 +75,7 @@ void unpack_q4_1(const std::byte* block, float* out) {
 int fifth_bit(std::uint32_t bits, int i) { return static_cast<int>((bits >> i) & 1U) << 4; }
 
 /// d; qh, a bit a value; q.
-void unpack_q5_0(const std::byte* block, float* out) {
+void unpack_q5_0(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block);
   const auto high = load_u32(block + 2);
   const auto* q = block + 6;
@@ -85,7 +86,7 @@ void unpack_q5_0(const std::byte* block, float* out) {
 }
 
 /// d, m; qh; q.
-void unpack_q5_1(const std::byte* block, float* out) {
+void unpack_q5_1(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block), m = load_half(block + 2);
   const auto high = load_u32(block + 4);
   const auto* q = block + 8;
@@ -96,7 +97,7 @@ void unpack_q5_1(const std::byte* block, float* out) {
 }
 
 /// d; signed bytes.
-void unpack_q8_0(const std::byte* block, float* out) {
+void unpack_q8_0(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block);
   for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(signed_of(block[2 + i])) * d;
 }
@@ -105,7 +106,7 @@ void unpack_q8_0(const std::byte* block, float* out) {
 // and 96 further on.
 
 /// Scales in nibbles, two a byte [16]; q in two bits [64]; d, dmin.
-void unpack_q2_k(const std::byte* block, float* out) {
+void unpack_q2_k(const std::byte* __restrict block, float* __restrict out) {
   const auto *scales = block, *q = block + 16;
   const float d = load_half(block + 80), dmin = load_half(block + 82);
   for (int part = 0; part < 16; ++part) {
@@ -118,7 +119,7 @@ void unpack_q2_k(const std::byte* block, float* out) {
 }
 
 /// High bits [32]; q in two bits [64]; scales of six bits [12]; d. Where the high bit is not set, 4 is taken away.
-void unpack_q3_k(const std::byte* block, float* out) {
+void unpack_q3_k(const std::byte* __restrict block, float* __restrict out) {
   const auto *high = block, *q = block + 32, *scales = block + 96;
   const float d = load_half(block + 108);
   for (int part = 0; part < 16; ++part) {
@@ -143,7 +144,7 @@ ScaleAndLeast scale_of(const std::byte* scales, int part) {
 }
 
 /// d, dmin; scales [12]; q in nibbles [128]: the low ones of 32 bytes, then the high ones.
-void unpack_q4_k(const std::byte* block, float* out) {
+void unpack_q4_k(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block), dmin = load_half(block + 2);
   const auto *scales = block + 4, *q = block + 16;
   for (int part = 0; part < 8; ++part) {
@@ -156,7 +157,7 @@ void unpack_q4_k(const std::byte* block, float* out) {
 }
 
 /// d, dmin; scales [12]; qh, a bit a value [32]; q in nibbles [128].
-void unpack_q5_k(const std::byte* block, float* out) {
+void unpack_q5_k(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block), dmin = load_half(block + 2);
   const auto *scales = block + 4, *high = block + 16, *q = block + 48;
   for (int part = 0; part < 8; ++part) {
@@ -171,7 +172,7 @@ void unpack_q5_k(const std::byte* block, float* out) {
 }
 
 /// q in nibbles [128]; qh in two bits [64]; signed scales [16]; d.
-void unpack_q6_k(const std::byte* block, float* out) {
+void unpack_q6_k(const std::byte* __restrict block, float* __restrict out) {
   const auto *q = block, *high = block + 128, *scales = block + 192;
   const float d = load_half(block + 208);
   for (int part = 0; part < 16; ++part) {
@@ -188,7 +189,7 @@ void unpack_q6_k(const std::byte* block, float* out) {
 constexpr float kNonLinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 /// 16 bytes: the low nibbles are values 0 to 15, the high ones 16 to 31.
-void unpack_non_linear(const std::byte* q, float scale, float* out) {
+void unpack_non_linear(const std::byte* __restrict q, float scale, float* __restrict out) {
   for (int i = 0; i < 16; ++i) {
     out[i] = scale * kNonLinear[bits_of(q[i], 0, 4)];
     out[i + 16] = scale * kNonLinear[bits_of(q[i], 4, 4)];
@@ -196,10 +197,10 @@ void unpack_non_linear(const std::byte* q, float scale, float* out) {
 }
 
 /// d; q.
-void unpack_iq4_nl(const std::byte* block, float* out) { unpack_non_linear(block + 2, load_half(block), out); }
+void unpack_iq4_nl(const std::byte* __restrict block, float* __restrict out) { unpack_non_linear(block + 2, load_half(block), out); }
 
 /// d; the two high bits of eight scales; their low nibbles [4]; q [128].
-void unpack_iq4_xs(const std::byte* block, float* out) {
+void unpack_iq4_xs(const std::byte* __restrict block, float* __restrict out) {
   const float d = load_half(block);
   const unsigned high = load_u16(block + 2);
   for (int part = 0; part < 8; ++part) {

@@ -57,8 +57,11 @@ void add_rope(Keys& keys, const RopeSpec& rope) {
   }
 }
 
+bool has_windows_in_gguf(const ModelSpec& spec) { return spec.family == "gemma2" || spec.family == "gemma3_text" || spec.family == "phi3"; }
+
 /// One window for the layers that have one, and which these are unless all have it.
 void add_windows(Keys& keys, const ModelSpec& spec) {
+  if (!has_windows_in_gguf(spec)) return;
   std::int64_t window = 0;
   std::vector<bool> has_window;
   for (const auto& layer : spec.layers) {
@@ -147,6 +150,14 @@ GgufMetadata gguf_description(const ModelSpec& given) {
   }
   if (spec.family == "gpt_neox") keys.set("use_parallel_residual", spec.block.topology == Topology::kParallel);
   return metadata;
+}
+
+std::string lost_in_gguf(const ModelSpec& spec) {
+  std::int64_t window = 0;
+  for (const auto& layer : spec.layers) window = std::max(window, layer.window);
+  if (window == 0 || window >= spec.max_positions || has_windows_in_gguf(spec)) return {};
+  return format("a GGUF file of architecture '{}' holds no attention window: texts above {} tokens are attended to whole, unlike in '{}'",
+                gguf_architecture(spec), window, spec.name);
 }
 
 GgufSource gguf_source(const std::string& name, const torch::Tensor& values, GgufType type) {

@@ -19,9 +19,13 @@ ModelSpec gguf_form(const ModelSpec& spec);
 std::string gguf_architecture(const ModelSpec& spec);
 
 /// The metadata that spec_from_gguf reads the description back from, in the types and under the keys of llama.cpp's converter, without the
-/// tokenizer. Some facts have keys that llama.cpp does not read: windows of Mistral and Qwen, the scale of Gemma's scores. Throws as
-/// gguf_form, and kUnsupported for what no key holds.
+/// tokenizer. The scale of Gemma's scores has a key that llama.cpp does not read. Throws as gguf_form, and kUnsupported for what no key
+/// holds.
 io::GgufMetadata gguf_description(const ModelSpec& spec);
+
+/// What such a file does not say, a line for the user; empty if it says all. llama.cpp has no windows in the architectures of Llama and
+/// Qwen, and its converter leaves them out.
+std::string lost_in_gguf(const ModelSpec& spec);
 
 /// The tensors of a model. `weights` are those of Model::weights() without the prefix of the names ("layers.0.mlp.up_proj.weight").
 /// Matrices become `type`, or F16 where Q8_0's blocks do not divide their rows; vectors and factors of rotations are F32.

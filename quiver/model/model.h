@@ -136,7 +136,7 @@ struct LoadOptions {
   Fusion fusion = Fusion::kAsStored;         ///< changes neither the fingerprint nor what the model computes
 };
 
-/// Loads a Hugging Face folder (config.json with model.safetensors or its shards) or a GGUF file.
+/// Loads a Hugging Face folder (config.json with model.safetensors or its shards), a GGUF file, or any piece of a GGUF model in several.
 /// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
 Model load_model(const std::filesystem::path& path, tensor::Placement placement, const LoadOptions& options = {});
 

@@ -222,7 +222,9 @@ nlohmann::json export_model(const methods::BaseModel& base, const adapters::Lora
     auto metadata = model_metadata(base, type);
     if (adapter != nullptr && !adapter->name.empty()) metadata["general.finetune"] = adapter->name;
     io::write_gguf(path, metadata, model::gguf_tensors(base.lm.spec(), weights_by_path(whole.lm, changed), type));
-    return {{"path", path.string()}, {"form", "gguf"}, {"type", io::gguf_type_name(type)}, {"merged", num_merged}};
+    nlohmann::json result = {{"path", path.string()}, {"form", "gguf"}, {"type", io::gguf_type_name(type)}, {"merged", num_merged}};
+    if (const auto lost = model::lost_in_gguf(base.lm.spec()); !lost.empty()) result["warning"] = lost;
+    return result;
   }
   const auto card = adapter == nullptr ? std::string() : adapters::merged_card(base.lm.spec().name, *adapter, facts);
   const auto type = options.type.value_or(stored_type(base));
