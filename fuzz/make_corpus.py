@@ -250,6 +250,7 @@ def gguf_tokenizer_seeds():
     base = [key("model", word("llama")), key("tokens", gguf_array(8, spm)), key("token_type", gguf_array(5, types))]
     yield "scores", gguf([*base, key("scores", gguf_array(6, scores))])
     yield "no_prefix", gguf([*base, key("scores", gguf_array(6, scores)), key("add_space_prefix", flag(0)), key("unknown_token_id", number(4))])
+    yield "far_unknown", gguf([*base, key("scores", gguf_array(6, scores)), key("unknown_token_id", number(5000)), key("bos_token_id", number(3))])
     yield "phi3", gguf([text(b"general.architecture") + word("phi3"), *base, key("scores", gguf_array(6, scores))])
     yield "few_scores", gguf([*base, key("scores", gguf_array(6, scores[:3]))])
     yield "nan", gguf([*base, key("scores", gguf_array(6, [float("nan"), *scores[1:]]))])

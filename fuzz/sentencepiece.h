@@ -96,7 +96,7 @@ inline MarkedCase marked_case(std::span<const std::uint8_t> bytes) {
       source.scores.emplace_back(tokens[i], -static_cast<float>(tokens[i].size() * 7 % 5));
     }
   }
-  for (const auto byte : bytes.first(std::min<std::size_t>(bytes.size(), 200))) drawn.piece += kCharacters[byte % kCharacters.size()];
+  for (const auto byte : bytes.first(std::min<std::size_t>(bytes.size(), 120))) drawn.piece += kCharacters[byte % kCharacters.size()];
   return drawn;
 }
 
@@ -158,10 +158,11 @@ inline std::vector<std::int32_t> merge_marked_slowly(const text::BpeSource& sour
 inline void run_sentencepiece(std::span<const std::byte> bytes) {
   static const text::Tokenizer lossless = lossless_marked_tokenizer();
   const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  check_texts(lossless, all, /*is_lossless=*/false);
-  const auto decoded = lossless.decode(lossless.encode(all));
+  const auto input = all.substr(0, 1000);
+  check_texts(lossless, input, /*is_lossless=*/false);
+  const auto decoded = lossless.decode(lossless.encode(input));
   std::string expected;
-  text::append_replaced(expected, replace_invalid_utf8(all), {.pattern = "▁", .content = " "});
+  text::append_replaced(expected, replace_invalid_utf8(input), {.pattern = "▁", .content = " "});
   expect(decoded == expected, "a round trip changed a text");
 
   const auto [source, piece] = marked_case({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});

@@ -40,8 +40,8 @@ TokenFinder::TokenFinder(const std::vector<AddedToken>& tokens, const Normalizer
     if (!content.empty()) entries_.push_back({std::move(content), token});
   }
   std::ranges::stable_sort(entries_, {}, &Entry::content);
-  const auto twice = std::ranges::unique(entries_, {}, &Entry::content);
-  entries_.erase(twice.begin(), twice.end());
+  const auto is_twice = [](const Entry& a, const Entry& b) { return a.content == b.content; };
+  entries_.erase(std::unique(entries_.begin(), entries_.end(), is_twice), entries_.end());
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     auto& [begin, end] = by_first_byte_[first_byte(entries_[i].content)];
     if (begin == end) begin = i;
@@ -56,12 +56,11 @@ const TokenFinder::Entry* TokenFinder::longest_at(std::string_view text, std::si
   for (std::size_t length = 1; begin < end; ++length) {
     if (entries_[begin].content.size() == length) longest = &entries_[begin++];
     if (offset + length == text.size()) break;
-    const auto byte_of = [length](const Entry& entry) { return static_cast<std::uint8_t>(entry.content[length]); };
     const auto next = static_cast<std::uint8_t>(text[offset + length]);
+    const auto byte_of = [length](const Entry& entry) { return static_cast<std::uint8_t>(entry.content[length]); };
     const auto first = entries_.begin() + static_cast<std::ptrdiff_t>(begin), last = entries_.begin() + static_cast<std::ptrdiff_t>(end);
-    const auto range = std::ranges::equal_range(first, last, next, {}, byte_of);
-    begin = static_cast<std::size_t>(range.begin() - entries_.begin());
-    end = static_cast<std::size_t>(range.end() - entries_.begin());
+    begin = static_cast<std::size_t>(std::ranges::lower_bound(first, last, next, {}, byte_of) - entries_.begin());
+    end = static_cast<std::size_t>(std::ranges::upper_bound(first, last, next, {}, byte_of) - entries_.begin());
   }
   return longest;
 }

@@ -14,7 +14,7 @@ TEST(Corpus, OfChatTemplatesHasNoFindings) { fuzz::run_corpus("jinja", fuzz::run
 TEST(Corpus, OfTokenizerPathsHasNoFindings) { fuzz::run_corpus("tokenizer_paths", fuzz::run_tokenizer_paths, 9); }
 
 TEST(Corpus, OfSentencePieceHasNoFindings) { fuzz::run_corpus("sentencepiece", fuzz::run_sentencepiece, 8); }
-TEST(Corpus, OfGgufTokenizersHasNoFindings) { fuzz::run_corpus("gguf_tokenizer", fuzz::run_gguf_tokenizer, 12); }
+TEST(Corpus, OfGgufTokenizersHasNoFindings) { fuzz::run_corpus("gguf_tokenizer", fuzz::run_gguf_tokenizer, 13); }
 
 /// Runs a target on 3000 random inputs of up to 300 bytes.
 void run_on_random_bytes(const char* name, fuzz::RunParser run) {

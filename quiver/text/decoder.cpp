@@ -49,7 +49,7 @@ std::optional<std::uint8_t> byte_of_token(std::string_view token) {
   return static_cast<std::uint8_t>(high * 16 + low);
 }
 
-std::string bytes_if(bool is_byte_level, std::string text) { return is_byte_level ? bytes_of_spelling(text).value_or(text) : text; }
+std::string bytes_if(bool is_byte_level, const std::string& text) { return is_byte_level ? bytes_of_spelling(text).value_or(text) : text; }
 
 StripEdit parse_strip(const nlohmann::json& json, const std::string& where) {
   StripEdit edit{.character = io::require_string(json, "content", where),

@@ -180,16 +180,20 @@ bool read_byte_level(const io::GgufView& gguf, TokenizerSource& source) {
 }
 
 /// What "llama" and "gemma4" share: spaces as marks, characters without a token as bytes.
-void read_marked(const io::GgufView& gguf, bool has_prefix, TokenizerSource& source) {
+void read_marked(bool has_prefix, std::optional<std::int32_t> unk, TokenizerSource& source) {
   if (has_prefix) source.normalizer.emplace_back(PrependStep{kMark});
   source.normalizer.emplace_back(ReplaceStep{.pattern = " ", .content = kMark});
   source.decoder = {.edits = {ReplaceStep{.pattern = kMark, .content = " "}}, .has_byte_fallback = true};
   if (has_prefix) source.decoder.strips = {{.character = " ", .start = 1}};
   source.bpe.symbols = BpeSymbols::kCharacters;
   source.bpe.byte_fallback = source.bpe.fuse_unk = true;
-  const auto unk = find_id(gguf, "tokenizer.ggml.unknown_token_id");
+  if (!unk) return;
   const auto& vocabulary = source.bpe.vocabulary;
-  if (unk && static_cast<std::size_t>(*unk) < vocabulary.size()) source.bpe.unk_token = vocabulary[static_cast<std::size_t>(*unk)].first;
+  if (static_cast<std::size_t>(*unk) >= vocabulary.size()) {
+    fail(ErrorKind::kMismatch, "{}: the unknown token has the id {}, outside the vocabulary of {} ids", source.origin, *unk,
+         vocabulary.size());
+  }
+  source.bpe.unk_token = vocabulary[static_cast<std::size_t>(*unk)].first;
 }
 
 /// SentencePiece BPE with scores in place of merges: "llama".
@@ -211,8 +215,7 @@ void read_scored(const io::GgufView& gguf, TokenizerSource& source) {
     source.bpe.scores.emplace_back(tokens[i].spelling, static_cast<float>((*scores)[i]));
   }
   add_vocabulary(tokens, source);
-  read_marked(gguf, gguf.find_bool("tokenizer.ggml.add_space_prefix").value_or(true), source);
-  if (unk) source.bpe.unk_token = tokens[static_cast<std::size_t>(*unk)].spelling;
+  read_marked(gguf.find_bool("tokenizer.ggml.add_space_prefix").value_or(true), unk, source);
   source.bos_id = find_id_or(gguf, "tokenizer.ggml.bos_token_id", 1, tokens.size());
   // Phi-3's tokens take the white space after them along, which a GGUF file cannot say.
   const auto* architecture = gguf.find_string("general.architecture");
@@ -231,7 +234,7 @@ void read_gemma4(const io::GgufView& gguf, TokenizerSource& source) {
   }
   add_vocabulary(tokens, source);
   add_merges(gguf, source);
-  read_marked(gguf, /*has_prefix=*/false, source);
+  read_marked(/*has_prefix=*/false, find_id(gguf, "tokenizer.ggml.unknown_token_id"), source);
   source.bos_id = find_id(gguf, "tokenizer.ggml.bos_token_id");
 }
 

@@ -257,6 +257,9 @@ TEST(GgufTokenizer, RefusesScoresThatAreMissingOrNoNumbers) {
   GgufWriter nan = none;
   nan.add("tokenizer.ggml.scores", std::vector<float>{1, std::nanf("")});
   expect_error(ErrorKind::kBadFormat, "the score of token 1 is not a number", nan);
+  GgufWriter far_unknown = none;
+  far_unknown.add("tokenizer.ggml.scores", std::vector<float>{1, 1}).add("tokenizer.ggml.unknown_token_id", std::uint32_t{2});
+  expect_error(ErrorKind::kMismatch, "the unknown token has the id 2, outside the vocabulary of 2 ids", far_unknown);
   GgufWriter long_token;
   long_token.add("tokenizer.ggml.model", "llama").add("tokenizer.ggml.tokens", std::vector<std::string>{"a", std::string(600, 'a')});
   long_token.add("tokenizer.ggml.scores", std::vector<float>{1, 1});
