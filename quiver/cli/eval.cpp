@@ -103,7 +103,7 @@ void run(EvalOptions& options) {
     setup.work = io::beside(options.output, ".parts");
   }
   io::WorkFolder work(setup.work);  // what cannot be used is told before the work
-  const auto base = options.common.load();
+  const auto base = options.common.load({options.adapters.source});
   auto progress = options.common.progress();
   auto results = recipes::evaluate(base, setup, progress);
   const auto machine = diagnostics::describe_machine();

@@ -68,9 +68,8 @@ adapters::LoraAdapter in_form_of(const model::ModelSpec& spec, adapters::LoraAda
       for (const auto& part : map.parts) {
         const bool is_adapted = adapter.pairs.contains(path_of(part.name));
         if (is_adapted && map.is_fused) {
-          fail(ErrorKind::kMismatch,
-               "adapter '{}' adapts '{}', which the model holds within '{}': load the model in its separate form (`fusion`)", adapter.name,
-               path_of(part.name), path_of(map.name));
+          fail(ErrorKind::kMismatch, "adapter '{}' adapts '{}', which the model holds within '{}': load the model in its separate form",
+               adapter.name, path_of(part.name), path_of(map.name));
         }
         if (is_adapted && whole != adapter.pairs.end()) {
           fail(ErrorKind::kMismatch, "adapter '{}' adapts both '{}' and '{}', which is a part of it", adapter.name, whole->first,
