@@ -32,8 +32,8 @@ std::set<std::string> peft_paths(const std::filesystem::path& folder);
 
 /// Writes the folder, all of it or nothing. An existing folder is replaced only with `force`, and only if it is an
 /// adapter folder that holds no other files; an empty one is always filled. The same adapter gives the same bytes; what
-/// load_peft read beyond the pairs (task_type, revision, ...) is written back. `facts` go into its README.md. Throws kUsage, kNotFound if the parent
-/// folder does not exist, kIo, or kMismatch for an adapter without pairs.
+/// load_peft read beyond the pairs (task_type, revision, ...) is written back. `facts` go into its README.md. Throws kUsage, kNotFound if
+/// the parent folder does not exist, kIo, or kMismatch for an adapter without pairs.
 void save_peft(const std::filesystem::path& folder, const LoraAdapter& adapter, bool force = false, const CardFacts& facts = {});
 
 /// Throws kUsage unless save_peft may write to `folder`: there is nothing, an empty folder, or with `force` an adapter.

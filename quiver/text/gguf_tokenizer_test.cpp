@@ -89,7 +89,8 @@ TEST_F(WrittenGgufTokenizer, RefusesAWayToCutWithoutAName) {
       {"type": "Split", "pattern": {"Regex": "[aeiou]+"}, "behavior": "Isolated", "invert": false},
       {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})");
   put(odd);
-  EXPECT_THAT(testing::error_of([&] { gguf_tokenizer(folder_, "llama", load_tokenizer(folder_).vocab_size()); }), HasSubstr("that no tokenizer.ggml.pre names"));
+  EXPECT_THAT(testing::error_of([&] { gguf_tokenizer(folder_, "llama", load_tokenizer(folder_).vocab_size()); }),
+              HasSubstr("that no tokenizer.ggml.pre names"));
 }
 
 }  // namespace
