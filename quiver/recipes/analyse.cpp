@@ -81,6 +81,23 @@ json mean_figures(const std::vector<json>& list) {
   return figures;
 }
 
+/// Norms of updates are divided by each other: none may be 0 for want of a LoRA (adapters::complete).
+void refuse_unlike_targets(std::span<const LoraAdapter> adapters) {
+  const auto adapts = [](const LoraAdapter& adapter, const std::string& path) {
+    return adapter.pairs.at(path).lora_a().any().item<bool>();
+  };
+  for (const auto& [path, pair] : adapters.front().pairs) {
+    for (const auto& adapter : adapters) {
+      for (const auto& other : adapters) {
+        if (!adapts(adapter, path) || adapts(other, path)) continue;
+        fail(ErrorKind::kMismatch,
+             "adapter '{}' adapts '{}' and adapter '{}' does not: norms are compared of adapters of the same projections", adapter.name,
+             path, other.name);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 json analyse_routing(const methods::BaseModel& base, const AnalysisSetup& setup, Progress& progress) {
@@ -128,6 +145,7 @@ json analyse_norms(const methods::BaseModel& base, const AnalysisSetup& setup, P
   check_library(setup);
   const auto library = library::Library::open(setup.use.source.library);
   const auto adapters = methods::load_members(base, library, setup.use.source);
+  refuse_unlike_targets(adapters);
   if (adapters.size() < 2)
     fail(ErrorKind::kUsage, "norms are compared between two adapters or more; library '{}' has {}", library.path().string(),
          adapters.size());
