@@ -41,7 +41,7 @@ void add_rope(Keys& keys, const RopeSpec& rope) {
       keys.set("rope.scaling.factor", rope.factor);
       break;
     case RopeSpec::Type::kYarn:
-      if (!rope.truncate) fail(ErrorKind::kUnsupported, "GGUF files hold no yarn whose `truncate` is false");
+      if (!rope.truncate) fail(ErrorKind::kUnsupported, "GGUF files hold no yarn with truncate=false");
       keys.set("rope.scaling.type", "yarn");
       keys.set("rope.scaling.factor", rope.factor);
       keys.set("rope.scaling.original_context_length", static_cast<std::int64_t>(rope.original_context));
