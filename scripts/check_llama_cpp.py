@@ -20,6 +20,7 @@ from llama_cpp import Llama
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FAMILIES = "llama mistral qwen2 qwen3 smollm3 granite olmo2 phi phi3 stablelm gpt_neox gpt2 gemma gemma2 gemma3_text".split()
+FLOAT32 = 0  # ggml's number, for the cache of keys and values
 WITH_GELU = {"phi", "gpt_neox", "gpt2", "gemma", "gemma2", "gemma3_text"}
 TEXTS = ("The archer drew the bow", " and let the arrow fly over the wall."), ("Is this review positive?", " It says that 12 of 30 guests liked the soup.")
 
@@ -33,7 +34,8 @@ def call(*command):
 
 def log_probabilities(model, lora, requests):
     """Of every token of the continuations, by llama.cpp."""
-    llama = Llama(model_path=str(model), lora_path=None if lora is None else str(lora), logits_all=True, n_ctx=256, verbose=False)
+    llama = Llama(model_path=str(model), lora_path=None if lora is None else str(lora), logits_all=True, n_ctx=256, verbose=False,
+                  type_k=FLOAT32, type_v=FLOAT32)
     values = []
     for context, tokens in requests:
         llama.reset()

@@ -26,7 +26,7 @@ constexpr const char* kProbes[] = {
     "Hello, world! It's 3 o'clock; we'LL see 12 or 123 or 1234567 things, I'm sure.",
     " leading and trailing  spaces   \n\n\n  and\ttabs\t\t \r\n  lines \n",
     "caf\u00e9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m \u1ebf \uac01 \u1112\u1161\u11ab",
-    "\u4f60\u597d\uff0c\u4e16\u754c\uff01 \u3053\u3093\u306b\u3061\u306f \u0928\u092e\u0938\u094d\u0924\u0947 "
+    "\u4f60\u597d\uff0c\u4e16\u754c\uff01 \u3053\u3093\u306b\u3061\u306f \u0928\u092e\u0938\u094d\u0924\u0947",
     "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35 \u05e9\u05dc\u05d5\u05dd",
     "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2026\u2014\u201cquotes\u201d \u00bd \u0663\u0664 \u2167 x\u00b2 \u1d400",
     "if (x != y) { return a[i++] / 2.5e-3; } // HTTPResponse camelCase snake_case $$$ ### ==> ...",
