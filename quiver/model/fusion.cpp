@@ -128,11 +128,10 @@ std::vector<std::vector<std::string>> maps_of_one_input(const ModelSpec& spec) {
 Fusion fusion_for(const ModelSpec& spec, const std::set<std::string>& paths) {
   std::set<std::string_view> named;
   for (const auto& path : paths) named.insert(name_in_block(spec, path));
-  bool names_fused = false, names_parts = false, is_as_stored = true;
+  bool names_parts = false, is_as_stored = true;
   for (const auto& map : fused_maps(spec)) {
     const bool names_map = named.contains(map.name);
     const bool names_part = std::ranges::any_of(map.parts, [&](const auto& part) { return named.contains(part.name); });
-    names_fused |= names_map;
     names_parts |= names_part;
     is_as_stored &= map.is_fused ? !names_part : !names_map;
   }

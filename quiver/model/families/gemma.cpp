@@ -105,7 +105,8 @@ ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, co
   read_attention_scale(config, spec);
   auto& attention = spec.block.attention;
   if (!attention.scale && spec.num_layers() == wide_layers && attention.num_heads > 0) {
-    attention.scale = 1 / std::sqrt(static_cast<double>(spec.hidden_size / attention.num_heads));
+    const auto share_of_width = spec.hidden_size / attention.num_heads;
+    attention.scale = 1 / std::sqrt(static_cast<double>(share_of_width));
   }
   return spec;
 }
