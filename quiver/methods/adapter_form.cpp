@@ -27,7 +27,8 @@ void add_library_paths(const AdapterSource& source, std::set<std::string>& paths
     if (library.find(name) == nullptr) continue;  // reported by whoever loads it
     try {
       paths.merge(adapters::peft_paths(library.adapter_folder(name)));
-    } catch (const Error&) {  // likewise
+    } catch (const Error&) {
+      continue;  // likewise
     }
   }
 }

@@ -124,7 +124,7 @@ TEST_P(AdapterForm, TheFormFollowsFromThePaths) {
   const auto stored = load(Fusion::kAsStored);
   const auto& spec = stored.spec();
   const auto& names = spec.names;
-  const auto form = [&](std::vector<const char*> maps) {
+  const auto form = [&](const std::vector<const char*>& maps) {
     std::set<std::string> paths;
     for (const auto* name : maps) paths.insert(model::block_path(spec, 1, name));
     return model::fusion_for(spec, paths);

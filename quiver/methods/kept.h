@@ -40,8 +40,8 @@ std::vector<tensor::TensorMap> kept_all_in(const library::Library& library, cons
   in_parallel(inputs.size(), [&](std::size_t i) {
     keys[i] = ArtifactKey(what).add(inputs[i]).hex();
     auto found = library.find_artifact(keys[i]);
-    if (found) results[i] = *std::move(found);
     is_found[i] = found.has_value();
+    if (found) results[i] = *std::move(found);
   });
   std::vector<const Inputs*> missing;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
