@@ -59,6 +59,12 @@ void add_rope(Keys& keys, const RopeSpec& rope) {
 
 bool has_windows_in_gguf(const ModelSpec& spec) { return spec.family == "gemma2" || spec.family == "gemma3_text" || spec.family == "phi3"; }
 
+/// llama.cpp loads no model of these architectures whose head is the embedding: the embedding is written twice.
+bool needs_output_in_gguf(const ModelSpec& spec) {
+  constexpr std::string_view kFamilies[] = {"olmo2", "phi", "gpt_neox", "stablelm"};
+  return std::ranges::find(kFamilies, spec.family) != std::end(kFamilies);
+}
+
 /// One window for the layers that have one, and which these are unless all have it.
 void add_windows(Keys& keys, const ModelSpec& spec) {
   if (!has_windows_in_gguf(spec)) return;
@@ -187,6 +193,9 @@ std::vector<GgufSource> gguf_tensors(const ModelSpec& given, const tensor::Tenso
   }
   if (used != weights.size())
     fail(ErrorKind::kInternal, "{} weights of '{}' have no place in a GGUF file", weights.size() - used, spec.name);
+  if (!weights.contains(spec.names.head + std::string(".weight")) && needs_output_in_gguf(spec)) {
+    sources.push_back(gguf_source("output.weight", weights.at(spec.names.embedding + std::string(".weight")), type));
+  }
   const auto add_factors = [&](const char* name, const std::vector<double>& factors) {
     if (!factors.empty()) sources.push_back(gguf_source(name, torch::tensor(factors, torch::kDouble), GgufType::kF32));
   };
