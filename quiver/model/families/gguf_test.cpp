@@ -214,7 +214,9 @@ TEST(GgufMetadata, ReadsRopeFactorsAsDivisors) {
 }
 
 TEST(GgufMetadata, RefusesBadRopeFactors) {
-  const auto freqs = [](const std::vector<float>& values) { return Metadata("llama").tensor("rope_freqs.weight", {values.size()}, values); };
+  const auto freqs = [](const std::vector<float>& values) {
+    return Metadata("llama").tensor("rope_freqs.weight", {values.size()}, values);
+  };
   EXPECT_THAT(freqs({1, 2, 3}).error(), HasSubstr("3 rope factors for 4 frequencies"));
   EXPECT_THAT(freqs({1, 2, 3, 0}).error(), HasSubstr("a rope factor is 0"));
   EXPECT_THAT(freqs({1, 2, 3, std::numeric_limits<float>::quiet_NaN()}).error(), HasSubstr("a rope factor is nan"));
