@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/base/module_path.h"
 #include "quiver/base/near.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
@@ -248,18 +249,21 @@ class SectionRun {
     results::LibraryRouting routing{.library = kind, .method = method_, .adapters = adapters_};
     for (const auto& [tag, by_path] : recorder_.usage()) {
       if (tag.empty() || adapters_.empty()) continue;
-      std::map<std::int64_t, std::vector<double>> layers;
+      std::map<std::int64_t, std::pair<std::string, std::vector<double>>> layers;  // by number
       for (const auto& [path, usage] : by_path) {
-        auto& share = layers[std::stoll(path.substr(path.find('.') + 1))];
+        const auto block = block_of(path);
+        auto& [name, share] = layers[block.number];
+        name = block.name;
         share.resize(adapters_.size(), 0.0);
         for (std::size_t i = 0; i < share.size(); ++i) share[i] += usage.weight[i];
       }
       results::TaskRouting task{.task = tag};
-      for (auto& [layer, share] : layers) {
+      for (auto& [number, layer] : layers) {
+        auto& [name, share] = layer;
         double total = 0;
         for (const double s : share) total += s;
         for (double& s : share) s = total > 0 ? s / total : 0;
-        task.layers.push_back({format("layers.{}", layer), std::move(share)});
+        task.layers.push_back({name, std::move(share)});
       }
       routing.tasks.push_back(std::move(task));
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/base/module_path.h"
 #include "quiver/report/assets.h"
 #include "quiver/report/format.h"
 #include "quiver/report/page.h"
@@ -31,12 +32,6 @@ struct Trace {
   std::vector<double> shares;
 };
 
-/// "layers.3.self_attn.q_proj" -> "layers.3"
-std::string layer_of(const std::string& path) {
-  const auto first = path.find('.');
-  return first == std::string::npos ? path : path.substr(0, path.find('.', first + 1));
-}
-
 Trace parse(const json& document) {
   if (!document.is_object() || !document.contains("quiver_trace"))
     fail(ErrorKind::kBadFormat, "not a trace: it has no member 'quiver_trace'");
@@ -48,29 +43,26 @@ Trace parse(const json& document) {
     for (const auto& token : document.at("tokens")) trace.tokens.push_back(token.at("text"));
     trace.shares = document.at("statistics").at("shares").get<std::vector<double>>();
     std::map<std::int64_t, std::pair<std::string, double>> counts;  // layer number -> name, projections
-    const auto number_of = [](const std::string& layer) {
-      const auto dot = layer.find('.');
-      return dot == std::string::npos ? std::int64_t{0} : static_cast<std::int64_t>(std::stoll(layer.substr(dot + 1)));
-    };
+    const auto layer_of = [](const json& projection) { return block_of(projection.at("path").get<std::string>()); };
     for (const auto& projection : document.at("projections")) {
-      const auto layer = layer_of(projection.at("path"));
-      auto& [name, count] = counts[number_of(layer)];
-      name = layer;
+      const auto layer = layer_of(projection);
+      auto& [name, count] = counts[layer.number];
+      name = layer.name;
       count += 1;
     }
-    std::map<std::string, std::size_t> place;
+    std::map<std::int64_t, std::size_t> place;  // of a layer's number
     for (const auto& [number, layer] : counts) {
-      place[layer.first] = trace.layers.size();
+      place[number] = trace.layers.size();
       trace.layers.push_back(layer.first);
     }
     const std::vector<double> none(trace.adapters.size(), 0.0);
     trace.weight.assign(trace.layers.size(), std::vector(trace.tokens.size(), none));
     for (const auto& projection : document.at("projections")) {
-      const auto layer = layer_of(projection.at("path"));
-      const double count = counts.at(number_of(layer)).second;
+      const auto layer = layer_of(projection);
+      const double count = counts.at(layer.number).second;
       for (std::size_t t = 0; t < trace.tokens.size(); ++t) {
         for (const auto& choice : projection.at("choices").at(t)) {
-          trace.weight[place.at(layer)][t].at(choice.at(0).get<std::size_t>()) += choice.at(1).get<double>() / count;
+          trace.weight[place.at(layer.number)][t].at(choice.at(0).get<std::size_t>()) += choice.at(1).get<double>() / count;
         }
       }
     }
