@@ -5,6 +5,9 @@
 
 #include <filesystem>
 
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+#include "quiver/model/decoder.h"
 #include "quiver/model/families.h"
 #include "quiver/model/model.h"
 #include "quiver/routing/attach.h"

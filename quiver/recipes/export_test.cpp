@@ -7,10 +7,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "quiver/adapters/lora_update.h"
 #include "quiver/adapters/peft.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
+#include "quiver/model/decoder.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
