@@ -75,7 +75,7 @@ lint: setup-test
 bench: setup-test build base
 	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
 
-## Models and adapters that `quiver export` writes, computed by llama.cpp; a quarter of an hour, and as much once to compile it
+## Models and adapters that `quiver export` writes, computed by llama.cpp, which is compiled once
 check-llama-cpp: setup-test build base
 	@[ -x .venv-llama/bin/python ] || $(PYTHON) -m venv .venv-llama
 	@.venv-llama/bin/python -c "import llama_cpp" 2> /dev/null || .venv-llama/bin/python -m pip install --quiet llama-cpp-python==0.3.36

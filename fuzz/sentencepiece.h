@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuzz/slow_merge.h"
 #include "fuzz/support.h"
 #include "fuzz/tokenizer.h"
 #include "quiver/io/gguf.h"
@@ -138,20 +139,7 @@ inline std::vector<std::int32_t> merge_marked_slowly(const text::BpeSource& sour
     if (found == scores.end() || !scores.contains(left) || !scores.contains(right)) return std::nullopt;
     return -static_cast<double>(found->second);
   };
-  auto symbols = marked_symbols(source, piece);
-  while (true) {
-    std::optional<std::pair<double, std::size_t>> best;  // rank, place
-    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-      const auto rank = rank_of(symbols[i], symbols[i + 1]);
-      if (rank && (!best || *rank < best->first)) best = {*rank, i};
-    }
-    if (!best) break;
-    symbols[best->second] += symbols[best->second + 1];
-    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best->second) + 1);
-  }
-  std::vector<std::int32_t> result;
-  for (const auto& symbol : symbols) result.push_back(ids.at(symbol));
-  return result;
+  return merge_by_definition(marked_symbols(source, piece), ids, rank_of);
 }
 
 /// A model drawn from bytes encodes as the slow merge does, from the cache too; and the bytes as a text survive a round trip.

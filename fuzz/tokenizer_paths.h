@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuzz/slow_merge.h"
 #include "quiver/text/bpe.h"
 #include "quiver/text/unicode.h"
 
@@ -75,19 +76,10 @@ inline std::vector<std::int32_t> merge_slowly(const text::BpeSource& source, std
     if (!is_known && source.unk_token && !(source.fuse_unk && after_unk)) symbols.push_back(*source.unk_token);
     after_unk = !is_known;
   }
-  while (true) {
-    std::optional<std::pair<std::size_t, std::size_t>> best;  // rank, place
-    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-      const auto found = ranks.find({symbols[i], symbols[i + 1]});
-      if (found != ranks.end() && (!best || found->second < best->first)) best = {found->second, i};
-    }
-    if (!best) break;
-    symbols[best->second] += symbols[best->second + 1];
-    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best->second) + 1);
-  }
-  std::vector<std::int32_t> result;
-  for (const auto& symbol : symbols) result.push_back(ids.at(symbol));
-  return result;
+  return merge_by_definition(symbols, ids, [&](const std::string& left, const std::string& right) -> std::optional<double> {
+    const auto found = ranks.find({left, right});
+    return found == ranks.end() ? std::nullopt : std::optional(static_cast<double>(found->second));
+  });
 }
 
 inline void run_tokenizer_paths(std::span<const std::byte> bytes) {

@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/base/utf8.h"
+#include "quiver/io/hub_cache.h"
 #include "quiver/regex/pattern.h"
 
 namespace quiver::adapters {
@@ -23,7 +24,7 @@ std::string essential_name(const std::string& name) {
   for (const auto& part : fs::path(name)) {
     if (part.empty() || part == "." || part == "..") continue;
     const auto text = part.string();
-    if (text.starts_with("models--")) return essential_name(text.substr(text.rfind("--") + 2));
+    if (const auto model = io::hub_model_name(text)) return essential_name(*model);
     last = text;
   }
   std::ranges::transform(last, last.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

@@ -77,7 +77,8 @@ library::GivenAdapter read_given(const LibraryOptions& options, const methods::B
   const library::Base of_library{base.lm.spec().name, base.lm.fingerprint()};
   if (methods::is_gguf_file(folder)) {
     library::GivenAdapter given{.adapter = methods::load_adapter(base, folder)};
-    methods::check_fits_base(given.adapter, base, options.allow_other_base);
+    if (auto warning = methods::check_fits_base(given.adapter, base, options.allow_other_base))
+      given.warnings.push_back(*std::move(warning));
     given.adapter.base_model = of_library.name;
     given.adapter.base_fingerprint = of_library.fingerprint;
     if (!options.name.empty()) given.adapter.name = options.name;

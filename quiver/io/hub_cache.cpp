@@ -40,17 +40,10 @@ std::string folder_of_model(std::string id) {
   return std::string(kModels) + id;
 }
 
-/// "models--ORG--NAME" as "ORG/NAME".
-std::string name_of_folder(std::string folder) {
-  folder.erase(0, kModels.size());
-  if (const auto dashes = folder.find("--"); dashes != std::string::npos) folder.replace(dashes, 2, "/");
-  return folder;
-}
-
 std::vector<std::string> models_in(const fs::path& cache) {
   std::vector<std::string> names;
   for (const auto& folder : folders_in(cache)) {
-    if (folder.starts_with(kModels)) names.push_back(name_of_folder(folder));
+    if (auto name = hub_model_name(folder)) names.push_back(*std::move(name));
   }
   return names;
 }
@@ -101,6 +94,13 @@ bool is_hub_name(const std::string& name) {
   const auto id = name.substr(0, at);
   const auto slash = id.find('/');
   return slash == std::string::npos ? is_part(id) : is_part(id.substr(0, slash)) && is_part(id.substr(slash + 1));
+}
+
+std::optional<std::string> hub_model_name(std::string_view folder) {
+  if (!folder.starts_with(kModels)) return std::nullopt;
+  std::string name(folder.substr(kModels.size()));
+  if (const auto dashes = name.find("--"); dashes != std::string::npos) name.replace(dashes, 2, "/");
+  return name;
 }
 
 bool is_hub_model(const std::string& name) {

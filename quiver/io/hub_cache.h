@@ -2,13 +2,18 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace quiver::io {
 
 /// The cache's folder: $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else $HOME/.cache/huggingface/hub; empty if
 /// none of these is set.
 std::filesystem::path hub_cache();
+
+/// "ORG/NAME" of a folder of the cache, "models--ORG--NAME"; nothing for another folder.
+std::optional<std::string> hub_model_name(std::string_view folder);
 
 /// Whether `name` means a model of the cache rather than a path: it could be a model's name, and has an ORG or is in the cache.
 bool is_hub_model(const std::string& name);

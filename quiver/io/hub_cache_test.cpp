@@ -53,6 +53,12 @@ TEST_F(HubCache, TellsNamesFromPaths) {
   }
 }
 
+TEST_F(HubCache, NamesModelsByTheirFolders) {
+  EXPECT_EQ(hub_model_name("models--ORG--two"), "ORG/two");
+  EXPECT_EQ(hub_model_name("models--solo"), "solo");
+  EXPECT_EQ(hub_model_name("datasets--ORG--two"), std::nullopt);
+}
+
 TEST_F(HubCache, StandsWhereTheVariablesSay) {
   EXPECT_EQ(hub_cache(), home_.path() / "hub");
   ::setenv("HF_HUB_CACHE", "/elsewhere", 1);

@@ -1,5 +1,6 @@
 // Bases in another form than their checkpoint's, and adapters that name either. Of every family.
 #include "quiver/methods/adapter_form.h"
+#include "quiver/testing/golden_cases.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,16 +26,7 @@ using model::Fusion;
 using quiver::testing::message_of;
 using ::testing::HasSubstr;
 
-const fs::path kFamilies = "tests/golden/families";
-
-std::vector<std::string> family_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kFamilies)) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
-}
+using quiver::testing::kFamilies;
 
 /// Every linear map adapted, in float64; `with_dora` with magnitudes.
 adapters::LoraAdapter adapter_of_all_maps(const model::Model& model, bool with_dora) {
@@ -139,12 +131,7 @@ TEST_P(AdapterForm, TheFormFollowsFromThePaths) {
   }
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::string>& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-INSTANTIATE_TEST_SUITE_P(Golden, AdapterForm, ::testing::ValuesIn(family_cases()), test_name);
+INSTANTIATE_TEST_SUITE_P(Golden, AdapterForm, ::testing::ValuesIn(quiver::testing::golden_cases(kFamilies)), quiver::testing::case_name);
 
 TEST(InputSets, ComeFromTheDescription) {
   const auto inputs = [](const char* name) { return model::maps_of_one_input(model::load_spec(kFamilies / name)); };

@@ -15,6 +15,7 @@
 #include "quiver/routing/score_router.h"
 #include "quiver/testing/dense_mixture.h"
 #include "quiver/testing/draw.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/testing/reference_decoder.h"
 
 namespace quiver::methods {
@@ -24,18 +25,9 @@ using routing::Combine;
 using torch::Tensor;
 namespace fs = std::filesystem;
 
-const fs::path kRoutedFamilies = "tests/golden/families";
+using quiver::testing::kFamilies;
 constexpr std::int64_t kContext = 32;  // beyond the original one of phi3-long
 constexpr std::int64_t kAdapters = 5, kRank = 2, kShortlist = 3, kTopK = 2;
-
-std::vector<std::string> routed_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kRoutedFamilies)) {
-    if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
-}
 
 std::vector<adapters::LoraAdapter> routed_adapters_of(const model::Model& base) {
   auto generator = quiver::testing::seeded(11);
@@ -133,7 +125,7 @@ class RoutedFamilies : public ::testing::TestWithParam<std::string> {
     return ((logits - expected).abs().max() / expected.abs().max()).item<double>();
   }
 
-  const model::Model base_ = model::load_model(kRoutedFamilies / GetParam(), {torch::kCPU, torch::kDouble}, {.context = kContext});
+  const model::Model base_ = model::load_model(kFamilies / GetParam(), {torch::kCPU, torch::kDouble}, {.context = kContext});
   const std::vector<adapters::LoraAdapter> adapters_ = routed_adapters_of(base_);
   const forest::TokenForest forest_ = branched(base_.spec().vocab_size);
 };
@@ -158,11 +150,7 @@ TEST_P(RoutedFamilies, LagIsItsDefinition) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, RoutedFamilies, ::testing::ValuesIn(routed_cases()), [](const auto& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, RoutedFamilies, ::testing::ValuesIn(quiver::testing::golden_cases(kFamilies)), quiver::testing::case_name);
 
 }  // namespace
 }  // namespace quiver::methods

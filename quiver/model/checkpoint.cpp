@@ -8,6 +8,7 @@
 #include "quiver/base/hash.h"
 #include "quiver/io/file.h"
 #include "quiver/io/gguf_model.h"
+#include "quiver/io/hub_cache.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/model/checkpoint.h"
@@ -50,12 +51,8 @@ std::vector<fs::path> safetensors_files(const fs::path& folder) {
 
 /// What a folder calls its model: its own name, or in a Hugging Face cache, models--ORG--NAME/snapshots/HASH, "ORG/NAME".
 std::string name_of(const fs::path& folder) {
-  constexpr std::string_view kCached = "models--";
   for (const auto& part : folder) {
-    const auto& text = part.native();
-    const auto dashes = text.find("--", kCached.size());
-    if (text.starts_with(kCached) && dashes != std::string::npos)
-      return text.substr(kCached.size(), dashes - kCached.size()) + "/" + text.substr(dashes + 2);
+    if (const auto name = io::hub_model_name(part.native())) return *name;
   }
   return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }

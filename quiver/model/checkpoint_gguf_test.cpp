@@ -17,6 +17,7 @@
 #include "quiver/model/decoder.h"
 #include "quiver/model/families.h"
 #include "quiver/model/test_support.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::model {
@@ -28,15 +29,6 @@ using ::testing::HasSubstr;
 
 const fs::path kGgufModels = "tests/golden/gguf_models";
 const tensor::Placement kExact{torch::kCPU, torch::kDouble};
-
-std::vector<std::string> gguf_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kGgufModels)) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
-}
 
 /// The file of a case; the last of its pieces where it has several.
 fs::path gguf_file(const std::string& name) {
@@ -125,20 +117,14 @@ TEST_P(GgufModels, RowsGoBackAsTheyCame) {
   EXPECT_GT(found, 10u);
 }
 
-std::string gguf_test_name(const ::testing::TestParamInfo<std::string>& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Golden, GgufModels, ::testing::ValuesIn(gguf_cases()), gguf_test_name);
+INSTANTIATE_TEST_SUITE_P(Golden, GgufModels, ::testing::ValuesIn(quiver::testing::golden_cases(kGgufModels)), quiver::testing::case_name);
 
 TEST(GgufModels, CoverEveryArchitecture) {
   std::vector<std::string> architectures, covered;
   for (const auto& family : families()) {
     if (family.gguf_architecture != nullptr) architectures.emplace_back(family.gguf_architecture);
   }
-  for (const auto& name : gguf_cases()) {
+  for (const auto& name : quiver::testing::golden_cases(kGgufModels)) {
     covered.push_back(io::GgufModel(gguf_file(name)).view().require_string("general.architecture"));
   }
   EXPECT_THAT(covered, ::testing::IsSupersetOf(architectures));

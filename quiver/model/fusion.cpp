@@ -3,12 +3,12 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/model/families.h"
+#include "quiver/model/take_weight.h"
 
 namespace quiver::model {
 namespace {
@@ -23,16 +23,8 @@ std::string_view name_in_block(const ModelSpec& spec, std::string_view path) {
 
 /// A weight or bias, taken out of the map.
 torch::Tensor take(tensor::TensorMap& weights, const std::string& name, torch::IntArrayRef shape) {
-  const auto found = weights.find(name);
-  if (found == weights.end()) fail(ErrorKind::kMismatch, "the base model lacks the tensor '{}' (an incomplete download?)", name);
-  auto values = std::move(found->second);
-  weights.erase(found);
-  if (!values.sizes().equals(shape)) {
-    std::ostringstream expected;
-    expected << shape;
-    fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name, tensor::describe(values),
-         expected.str());
-  }
+  auto values = take_weight(weights, name, shape);
+  if (!values.defined()) fail(ErrorKind::kMismatch, "the base model lacks the tensor '{}' (an incomplete download?)", name);
   return values;
 }
 

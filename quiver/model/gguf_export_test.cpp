@@ -10,6 +10,7 @@
 #include "quiver/model/decoder.h"
 #include "quiver/model/families.h"
 #include "quiver/model/test_support.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::model {
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kExportedFamilies = "tests/golden/families";
+using quiver::testing::kFamilies;
 
 /// Model::weights() without the prefix.
 tensor::TensorMap by_path(const Model& model) {
@@ -38,15 +39,10 @@ torch::Tensor exported_logits(const Model& model) {
   return model.head().logits(hidden_of_all(model, forest_rows(forest)));
 }
 
+/// GPT-Neo is not known to llama.cpp, a file does not tell which layers of SmolLM3 rotate, and the last two have windows.
 std::vector<std::string> exported_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kExportedFamilies)) {
-    const auto name = entry.path().filename().string();
-    // GPT-Neo is not known to llama.cpp, a file does not tell which layers of SmolLM3 rotate, and these two have windows.
-    const auto lost = {"gpt_neo", "gpt_neo-default", "smollm3-window", "mistral", "qwen2-window"};
-    if (fs::exists(entry.path() / "config.json") && std::ranges::find(lost, name) == lost.end()) names.push_back(name);
-  }
-  std::ranges::sort(names);
+  auto names = quiver::testing::golden_cases(kFamilies);
+  for (const char* lost : {"gpt_neo", "gpt_neo-default", "smollm3-window", "mistral", "qwen2-window"}) std::erase(names, lost);
   return names;
 }
 
@@ -61,20 +57,16 @@ class GgufExport : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(GgufExport, IsReadAsTheModelThatItWas) {
-  const auto model = load_model(kExportedFamilies / GetParam(), {torch::kCPU, torch::kDouble});
+  const auto model = load_model(kFamilies / GetParam(), {torch::kCPU, torch::kDouble});
   const auto expected = exported_logits(model), found = exported_logits(written(model, io::GgufType::kF32));
   // Epsilons, scales and thetas are float32 in a file.
   EXPECT_LT(((found - expected).abs().max() / expected.abs().max()).item<double>(), 2e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, GgufExport, ::testing::ValuesIn(exported_cases()), [](const auto& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, GgufExport, ::testing::ValuesIn(exported_cases()), quiver::testing::case_name);
 
 TEST(GgufExportErrors, SayWhatAFileCannotHold) {
-  const auto spec_of = [](const char* name) { return load_model(kExportedFamilies / name, {torch::kCPU, torch::kFloat}).spec(); };
+  const auto spec_of = [](const char* name) { return load_model(kFamilies / name, {torch::kCPU, torch::kFloat}).spec(); };
   EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("gpt_neo")); }),
               HasSubstr("no architecture for models of family 'gpt_neo'"));
   EXPECT_THAT(testing::error_of([&] { gguf_description(spec_of("smollm3-window")); }), HasSubstr("does not tell which layers rotate"));
@@ -82,7 +74,7 @@ TEST(GgufExportErrors, SayWhatAFileCannotHold) {
 
 TEST(GgufExportErrors, TellOfWindowsThatAreLost) {
   for (const char* name : {"mistral", "qwen2-window", "gemma2", "mistral-full"}) {
-    const auto spec = load_spec(kExportedFamilies / name);
+    const auto spec = load_spec(kFamilies / name);
     const bool is_lost = std::string_view(name) == "mistral" || std::string_view(name) == "qwen2-window";
     EXPECT_EQ(lost_in_gguf(spec).find("texts above 5 tokens are attended to whole") != std::string::npos, is_lost) << name;
     EXPECT_EQ(gguf_description(spec).contains(gguf_architecture(spec) + ".attention.sliding_window"), std::string_view(name) == "gemma2");

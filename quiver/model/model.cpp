@@ -10,6 +10,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
 #include "quiver/model/families.h"
+#include "quiver/model/take_weight.h"
 #include "quiver/tensor/mapped.h"
 #include "quiver/tensor/raw_data.h"
 
@@ -31,20 +32,10 @@ class WeightReader {
   bool has(const std::string& name) const { return weights_.contains(name); }
 
   torch::Tensor take(const std::string& name, torch::IntArrayRef shape) {
-    const auto found = weights_.find(name);
-    if (found == weights_.end()) {
-      missing_.push_back(name);
-      return torch::empty({0});
-    }
-    if (!found->second.sizes().equals(shape)) {
-      std::ostringstream expected;
-      expected << shape;
-      fail(ErrorKind::kMismatch, "tensor '{}' of the base model is {}; its configuration says {}", name, tensor::describe(found->second),
-           expected.str());
-    }
-    auto weight = std::move(found->second);
-    weights_.erase(found);
-    return weight;
+    auto weight = take_weight(weights_, name, shape);
+    if (weight.defined()) return weight;
+    missing_.push_back(name);
+    return torch::empty({0});
   }
 
   void finish() const {

@@ -38,11 +38,12 @@ io::GgufType stored_type(const methods::BaseModel& base) {
   return name == "float32" ? io::GgufType::kF32 : name == "float16" ? io::GgufType::kF16 : io::GgufType::kBF16;
 }
 
-constexpr std::pair<io::GgufType, std::int64_t> kFileTypes[] = {  // general.file_type
-    {io::GgufType::kF32, 0},
-    {io::GgufType::kF16, 1},
-    {io::GgufType::kQ8_0, 7},
-    {io::GgufType::kBF16, 32}};
+/// llama.cpp's number of a file whose matrices are of this type, general.file_type.
+std::int64_t file_type(io::GgufType type) {
+  constexpr std::pair<io::GgufType, std::int64_t> kTypes[] = {
+      {io::GgufType::kF32, 0}, {io::GgufType::kF16, 1}, {io::GgufType::kQ8_0, 7}, {io::GgufType::kBF16, 32}};
+  return std::ranges::find(kTypes, type, &std::pair<io::GgufType, std::int64_t>::first)->second;
+}
 
 /// Throws kUsage unless a file may be written to `path`: there is nothing, or with `force` a GGUF file. kNotFound without its folder.
 void check_may_write_gguf(const fs::path& path, bool force) {
@@ -81,7 +82,7 @@ io::GgufMetadata model_metadata(const methods::BaseModel& base, io::GgufType typ
     metadata = io::GgufModel(base.path).view().metadata();
     std::erase_if(metadata, [](const auto& item) { return item.first.starts_with("split.") || item.first.starts_with("quantize."); });
   }
-  metadata["general.file_type"] = std::ranges::find(kFileTypes, type, &std::pair<io::GgufType, std::int64_t>::first)->second;
+  metadata["general.file_type"] = file_type(type);
   metadata["general.quantization_version"] = std::int64_t{2};
   return metadata;
 }
@@ -121,7 +122,7 @@ nlohmann::json export_gguf_lora(const methods::BaseModel& base, const adapters::
     metadata["general.base_model.count"] = std::int64_t{1};
     metadata["general.base_model.0.name"] = spec.name;
   }
-  metadata["general.file_type"] = std::ranges::find(kFileTypes, type, &std::pair<io::GgufType, std::int64_t>::first)->second;
+  metadata["general.file_type"] = file_type(type);
   const auto tensors = lora_tensors(spec, adapter, alpha, type);
   io::write_gguf(path, metadata, tensors);
   return {{"path", path.string()}, {"form", "gguf-lora"}, {"type", io::gguf_type_name(type)}, {"modules", adapter.pairs.size()}};

@@ -13,6 +13,7 @@
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
 #include "quiver/model/decoder.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
@@ -21,16 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kExportedFamilies = "tests/golden/families";
-
-std::vector<std::string> cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kExportedFamilies)) {
-    if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
-}
+using quiver::testing::kFamilies;
 
 /// A model of tests/golden/families with another's tokenizer, since these have none, and a folder for what is written.
 class Export : public ::testing::TestWithParam<std::string> {
@@ -54,12 +46,12 @@ class Export : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(Export, AMergedModelComputesWhatBaseAndAdapterCompute) {
-  const auto base = load(kExportedFamilies / name_, torch::kFloat);
-  const auto exact = load(kExportedFamilies / name_, torch::kDouble);
+  const auto base = load(kFamilies / name_, torch::kFloat);
+  const auto exact = load(kFamilies / name_, torch::kDouble);
   std::optional<adapters::LoraAdapter> adapter;
   auto expected = logits(exact.lm);
-  if (fs::exists(kExportedFamilies / name_ / "adapter")) {
-    adapter = adapters::load_peft(kExportedFamilies / name_ / "adapter");
+  if (fs::exists(kFamilies / name_ / "adapter")) {
+    adapter = adapters::load_peft(kFamilies / name_ / "adapter");
     auto wide = *adapter;
     for (auto& [path, pair] : wide.pairs) pair = pair.to(torch::kCPU, torch::kDouble);
     expected = logits(exact.lm.with_linears(adapters::attach(exact.lm.linears(), wide)));
@@ -72,9 +64,9 @@ TEST_P(Export, AMergedModelComputesWhatBaseAndAdapterCompute) {
 }
 
 TEST_P(Export, TheBaseAloneIsTheSameToTheBit) {
-  const auto base = load(kExportedFamilies / name_, torch::kFloat);
+  const auto base = load(kFamilies / name_, torch::kFloat);
   export_model(base, nullptr, {}, {.form = ExportForm::kHuggingFace, .type = io::GgufType::kBF16}, folder_);
-  const auto before = tensor::load_tensors(kExportedFamilies / name_ / "model.safetensors");
+  const auto before = tensor::load_tensors(kFamilies / name_ / "model.safetensors");
   const auto after = tensor::load_tensors(folder_ / "model.safetensors");
   for (const auto& [key, weight] : after) {
     const auto found = before.contains(key) ? before.find(key) : before.find("language_model." + key);
@@ -84,11 +76,7 @@ TEST_P(Export, TheBaseAloneIsTheSameToTheBit) {
   EXPECT_TRUE(logits(load(folder_, torch::kFloat).lm).equal(logits(base.lm)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Export, ::testing::ValuesIn(cases()), [](const auto& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, Export, ::testing::ValuesIn(quiver::testing::golden_cases(kFamilies)), quiver::testing::case_name);
 
 }  // namespace
 }  // namespace quiver::recipes

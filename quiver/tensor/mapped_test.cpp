@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <stdexcept>
 
 #include "quiver/tensor/tensor.h"
 
@@ -33,6 +34,7 @@ class Mapped : public ::testing::Test {
     // Of this process's own table of pages: mincore tells of the cache of files.
     std::size_t count = 0;
     FILE* table = std::fopen("/proc/self/pagemap", "rb");
+    if (table == nullptr) throw std::runtime_error("cannot read /proc/self/pagemap");
     for (std::size_t i = 0; i < static_cast<std::size_t>(length) / page; ++i) {
       std::uint64_t entry = 0;
       std::fseek(table, static_cast<long>((begin / page + i) * sizeof(entry)), SEEK_SET);

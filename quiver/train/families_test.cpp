@@ -10,6 +10,7 @@
 #include "quiver/io/json.h"
 #include "quiver/model/families.h"
 #include "quiver/model/generate.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/train/test_support.h"
 
 namespace quiver::train {
@@ -17,21 +18,11 @@ namespace {
 
 using torch::Tensor;
 
-const fs::path kFamilies = kGolden / "families";
+using quiver::testing::kFamilies;
 
 /// Cases that need more than the default context.
 std::optional<std::int64_t> context_of(const std::string& name) {
   return name == "phi3-long" ? std::optional<std::int64_t>(128) : std::nullopt;
-}
-
-/// The folders of kFamilies that hold `part`.
-std::vector<std::string> cases(const char* part) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kFamilies)) {
-    if (fs::exists(entry.path() / part)) names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
 }
 
 struct Golden {
@@ -231,14 +222,9 @@ TEST(Gemma3, ReadsBothNamesOfTheText) {
   fs::remove(folder);
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::string>& param) {
-  auto name = param.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Golden, Families, ::testing::ValuesIn(cases("config.json")), test_name);
-INSTANTIATE_TEST_SUITE_P(Golden, FamiliesWithAdapter, ::testing::ValuesIn(cases("adapter")), test_name);
+INSTANTIATE_TEST_SUITE_P(Golden, Families, ::testing::ValuesIn(quiver::testing::golden_cases(kFamilies)), quiver::testing::case_name);
+INSTANTIATE_TEST_SUITE_P(Golden, FamiliesWithAdapter, ::testing::ValuesIn(quiver::testing::golden_cases(kFamilies, "adapter")),
+                         quiver::testing::case_name);
 
 }  // namespace
 }  // namespace quiver::train
