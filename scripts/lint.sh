@@ -39,3 +39,14 @@ echo "lint: every source alone"
 configure alone -DQUIVER_UNITY=OFF
 ninja -C build-lint/alone quiver_torch_pch > /dev/null
 python3 scripts/lint_sources.py build-lint/alone --jobs "$jobs" --syntax
+
+# The fuzz targets are compiled by the system's Clang, which refuses more of libstdc++'s ranges than clang-tidy's.
+if command -v clang++ > /dev/null; then
+  echo "lint: fuzz targets"
+  scripts/fuzz.sh --build > build-lint/fuzz.log || [ $? = 3 ] || {
+    cat build-lint/fuzz.log >&2
+    exit 1
+  }
+else
+  echo "lint: fuzz targets not compiled, there is no clang++"
+fi

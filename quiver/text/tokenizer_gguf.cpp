@@ -243,7 +243,7 @@ void read_gemma4(const io::GgufView& gguf, TokenizerSource& source) {
 std::vector<std::string_view> gguf_pre_names() {
   std::vector<std::string_view> names;
   for (const PreRow& row : kPreRows) names.push_back(row.name);
-  std::ranges::rotate(names, names.begin() + 1);
+  std::rotate(names.begin(), names.begin() + 1, names.end());
   return names;
 }
 
