@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::adapters {
@@ -109,7 +110,7 @@ void refuse_more_than_lora(const LoraAdapter& adapter, const char* what) {
 void refuse_not_finite(const LoraAdapter& adapter, const char* what) {
   for (const auto& [path, pair] : adapter.pairs) {
     for (const auto& factor : {pair.lora_a(), pair.lora_b()}) {
-      if (factor.isfinite().all().template item<bool>()) continue;
+      if (tensor::all_finite(factor)) continue;
       fail(ErrorKind::kUsage,
            "adapter '{}' holds NaN or infinite values at '{}': it cannot be used to {} (did its training diverge? leave it out)",
            adapter.name, path, what);

@@ -15,6 +15,7 @@
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::adapters {
@@ -31,9 +32,8 @@ constexpr const char* kPromptFormatKey = "quiver.prompt_format";
 
 /// Throws kBadFormat with the name and the place of the first number that is not finite.
 void check_finite(const io::TensorEntry& entry, const torch::Tensor& values, const io::SafetensorsView& view) {
-  const auto is_finite = torch::isfinite(values);
-  if (is_finite.all().item<bool>()) return;
-  const auto first = is_finite.flatten().logical_not().nonzero()[0].item<std::int64_t>();
+  if (tensor::all_finite(values)) return;
+  const auto first = torch::isfinite(values).flatten().logical_not().nonzero()[0].item<std::int64_t>();
   std::string place;  // row-major
   for (std::int64_t dim = 0, rest = first, block = values.numel(); dim < values.dim(); ++dim) {
     block /= values.size(dim);

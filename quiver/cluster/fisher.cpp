@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/finite.h"
 
 namespace quiver::cluster {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 /// The diagonal at `path` as float64, checked.
 torch::Tensor checked(const torch::Tensor& diagonal, const std::string& path) {
   const auto values = diagonal.detach().to(torch::kCPU, torch::kDouble);
-  if (!values.isfinite().all().item<bool>() || (values < 0).any().item<bool>()) {
+  if (!tensor::all_finite(values) || (values < 0).any().item<bool>()) {
     fail(ErrorKind::kUsage, "the squared gradients at '{}' hold entries that are negative or not finite", path);
   }
   return values;

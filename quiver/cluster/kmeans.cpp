@@ -12,6 +12,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::cluster {
@@ -200,7 +201,7 @@ void check(const torch::Tensor& points, const KMeansOptions& options) {
     fail(ErrorKind::kUsage, "k-means needs at least one restart and one iteration, and was given {} and {}", options.restarts,
          options.max_iterations);
   }
-  if (!points.isfinite().all().item<bool>()) {
+  if (!tensor::all_finite(points)) {
     fail(ErrorKind::kUsage, "k-means wants finite points, and some of these are NaN or infinite");
   }
 }

@@ -6,6 +6,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/merge/common.h"
+#include "quiver/tensor/finite.h"
 
 namespace quiver::merge {
 namespace {
@@ -33,7 +34,7 @@ Factors truncated(const Factors& factors, std::int64_t rank) {
 adapters::LoraPair compressed(const adapters::LoraPair& pair, std::int64_t rank) {
   check_rank(rank);
   if (pair.magnitude().defined()) fail(ErrorKind::kUnsupported, "a DoRA's update depends on the weight: it cannot be compressed");
-  if (!pair.lora_a().isfinite().all().item<bool>() || !pair.lora_b().isfinite().all().item<bool>()) {
+  if (!tensor::all_finite(pair.lora_a()) || !tensor::all_finite(pair.lora_b())) {
     fail(ErrorKind::kUsage, "a LoRA pair that holds NaN or infinite values cannot be compressed (did its training diverge?)");
   }
   const torch::NoGradGuard no_grad;

@@ -13,6 +13,7 @@
 #include "quiver/model/checkpoint.h"
 #include "quiver/model/families.h"
 #include "quiver/model/gguf_export.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::methods {
@@ -52,7 +53,7 @@ adapters::LoraAdapter load_gguf_lora(const model::ModelSpec& spec, const fs::pat
     const bool is_embedding = slot.gguf == adapters::kGgufEmbedding;
     const auto a = values_of(*pair.lora_a), b = model::from_gguf_rows(slot, values_of(*pair.lora_b), path.string());
     for (const auto* tensor : {&a, &b}) {
-      if (tensor->isfinite().all().item<bool>()) continue;
+      if (tensor::all_finite(*tensor)) continue;
       fail(ErrorKind::kBadFormat, "{}: a factor of '{}' holds numbers that are not finite", path.string(), slot.gguf);
     }
     const auto alpha = lora.alpha == 0 ? static_cast<double>(pair.rank()) : lora.alpha;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::routing {
@@ -50,9 +51,9 @@ std::vector<std::string> names_of(std::span<const LoraAdapter> adapters) {
 }
 
 torch::Tensor finite_vectors(const torch::Tensor& vectors, const std::string& path, std::span<const std::string> adapters) {
-  if (vectors.isfinite().all().item<bool>()) return vectors;
+  if (tensor::all_finite(vectors)) return vectors;
   for (std::int64_t n = 0; n < vectors.size(0); ++n) {
-    if (vectors[n].isfinite().all().item<bool>()) continue;
+    if (tensor::all_finite(vectors[n])) continue;
     fail(ErrorKind::kMismatch, "what adapter '{}' is routed by at '{}' is not finite: leave the adapter out, or train it again",
          adapters[static_cast<std::size_t>(n)], path);
   }
@@ -70,7 +71,7 @@ RoutingDecision CheckedRouter::decide(const torch::Tensor& x, std::span<const st
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (std::isfinite(weights[i])) continue;
     const auto token = static_cast<std::int64_t>(i) / weight.size(1);
-    if (!x[token].isfinite().all().item<bool>()) return decision;        // the pass's logits are not finite either, and it knows the prompt
+    if (!tensor::all_finite(x[token])) return decision;                  // the pass's logits are not finite either, and it knows the prompt
     const auto adapter = decision.index[token][0].item<std::int64_t>();  // that of the largest score
     fail(ErrorKind::kMismatch, "the routing score of adapter '{}' at '{}' is not finite: leave the adapter out, or train it again",
          adapters_.at(static_cast<std::size_t>(adapter)), path_);

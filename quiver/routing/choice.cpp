@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/raw_data.h"
 #include "quiver/tensor/tensor.h"
 
@@ -34,7 +35,7 @@ std::pair<tensor::Placed, tensor::Placed> affine_of(const Calibration& calibrati
          tensor::describe(deviation), num_adapters, num_adapters);
   }
   const auto wide = deviation.to(torch::kDouble);
-  if (!mean.isfinite().all().item<bool>() || !wide.isfinite().all().item<bool>() || !(wide > 0).all().item<bool>()) {
+  if (!tensor::all_finite(mean) || !tensor::all_finite(wide) || !(wide > 0).all().item<bool>()) {
     fail(ErrorKind::kUsage,
          "a calibration whose means are not finite or whose deviations are not positive: adapters that change nothing have no score to "
          "calibrate");

@@ -6,6 +6,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/routing/checks.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::routing {
@@ -14,7 +15,7 @@ RightSingular right_singular(const adapters::LoraPair& pair) {
   const torch::NoGradGuard no_grad;  // what routers look at is data, not part of the graph
   const auto a = pair.lora_a().detach().to(torch::kCPU, torch::kDouble);
   const auto b = pair.lora_b().detach().to(torch::kCPU, torch::kDouble);
-  if (!a.isfinite().all().item<bool>() || !b.isfinite().all().item<bool>()) {
+  if (!tensor::all_finite(a) || !tensor::all_finite(b)) {
     fail(ErrorKind::kUsage,
          "a LoRA pair with lora_a {} and lora_b {} holds NaN or infinite values: it has no Arrow prototype (did its training diverge?)",
          tensor::describe(pair.lora_a()), tensor::describe(pair.lora_b()));

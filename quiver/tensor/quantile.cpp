@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/tensor/finite.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::tensor {
@@ -31,7 +32,7 @@ double magnitude_quantile(const torch::Tensor& x, double quantile) {
   // A copy that may be reordered. torch::quantile sorts everything and refuses more than 16 million entries.
   const auto dtype = x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
   auto magnitudes = x.detach().to(torch::kCPU, dtype).abs().contiguous().view(-1);
-  if (!magnitudes.isfinite().all().item<bool>()) {  // nor may they be sorted
+  if (!all_finite(magnitudes)) {  // nor may they be sorted
     fail(ErrorKind::kUsage, "entries that are NaN or infinite have no quantile");
   }
   const auto count = magnitudes.numel();

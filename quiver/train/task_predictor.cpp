@@ -8,6 +8,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tensor/finite.h"
 
 namespace quiver::train {
 namespace {
@@ -34,7 +35,7 @@ void check_training(const torch::Tensor& features, std::span<const std::int64_t>
     fail(ErrorKind::kMismatch, "{} labels do not fit features {}: there must be one label for each row", labels.size(),
          tensor::describe(features));
   }
-  if (!features.isfinite().all().item<bool>()) {
+  if (!tensor::all_finite(features)) {
     fail(ErrorKind::kUsage, "a task predictor wants finite features, and some of these are NaN or infinite");
   }
   if (num_classes < 2) fail(ErrorKind::kUsage, "num_classes is {}: a task predictor chooses among at least 2", num_classes);
