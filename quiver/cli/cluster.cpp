@@ -1,6 +1,7 @@
 #include <charconv>
 
 #include "quiver/adapters/peft.h"
+#include "quiver/adapters/rows.h"
 #include "quiver/cli/cluster_options.h"
 #include "quiver/cli/unread_options.h"
 #include "quiver/recipes/build_library.h"
@@ -37,6 +38,7 @@ std::vector<std::int64_t> parse_ks(const std::string& text) {
 std::vector<adapters::LoraAdapter> load_folders(const ClusterOptions& options) {
   std::vector<adapters::LoraAdapter> adapters;
   for (const auto& folder : options.folders) adapters.push_back(adapters::load_peft(folder));
+  adapters::complete(adapters);
   return adapters;
 }
 
@@ -44,13 +46,14 @@ std::vector<std::string> members(const library::Library& library, const ClusterO
   return methods::library_members(library, {.names = options.adapters});
 }
 
+std::vector<adapters::LoraAdapter> load_members(const ClusterOptions& options) {
+  const auto library = library::Library::open(options.library);
+  return library.load_alike(members(library, options));
+}
+
 /// Reads only: a sweep stores no groups.
 void run_sweep(const ClusterOptions& options) {
-  auto adapters = load_folders(options);
-  if (!options.library.empty()) {
-    const auto library = library::Library::open(options.library);
-    for (const auto& name : members(library, options)) adapters.push_back(library.load(name));
-  }
+  const auto adapters = options.library.empty() ? load_folders(options) : load_members(options);
   const auto sweep = cluster::sweep_clusters(adapters, options.cluster.resolve(options.common.seed), parse_ks(options.sweep));
   std::string text = "   K     inertia  silhouette\n";
   for (const auto& entry : sweep.entries) {

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "quiver/adapters/peft.h"
+#include "quiver/adapters/rows.h"
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/io/folder.h"
@@ -274,6 +275,13 @@ adapters::LoraAdapter Library::load(const std::string& name) const {
   }
   if (adapter.prompt_format.empty() && entry.info.training.contains("settings")) adapter.prompt_format = adapters::kBareText;
   return adapter;
+}
+
+std::vector<adapters::LoraAdapter> Library::load_alike(std::span<const std::string> names) const {
+  std::vector<adapters::LoraAdapter> adapters;
+  for (const auto& name : names) adapters.push_back(load(name));
+  adapters::complete(adapters);
+  return adapters;
 }
 
 void Library::remove(const std::string& name) {

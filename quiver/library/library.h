@@ -91,6 +91,8 @@ class Library {
   void adopt(const std::string& name, const AdapterInfo& info);
   /// An adapter whose files are as given is one of the library's base, whatever they say. Throws kNotFound, or what load_peft throws.
   adapters::LoraAdapter load(const std::string& name) const;
+  /// The named adapters, each with a LoRA at every path that one of them adapts (adapters::complete). Errors as load.
+  std::vector<adapters::LoraAdapter> load_alike(std::span<const std::string> names) const;
   /// Takes an adapter out of the catalogue and removes its folder. Throws kNotFound.
   void remove(const std::string& name);
   /// Copies the adapter's folder, which PEFT can read, to `destination`, all of it or nothing. Throws kNotFound, or

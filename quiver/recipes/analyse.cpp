@@ -253,8 +253,7 @@ json analyse_transfer(const methods::BaseModel& base, const TransferSetup& setup
   if (names.size() < 2)
     fail(ErrorKind::kUsage, "library '{}' has {} private adapters; two or more are compared", library.path().string(), names.size());
   auto pairs_library = library::Library::open_or_create(setup.work, library.base());
-  std::vector<LoraAdapter> adapters;
-  for (const auto& name : names) adapters.push_back(library.load(name));
+  const auto adapters = library.load_alike(names);
   std::map<std::string, double> own;  // log-likelihood of a task's rows under its own adapter
   json list = json::array();
   std::vector<double> cosines, gains;

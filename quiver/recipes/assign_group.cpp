@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "quiver/adapters/rows.h"
 #include "quiver/base/error.h"
 
 namespace quiver::recipes {
@@ -54,18 +55,25 @@ std::vector<cluster::GroupSimilarity> nearest_groups(const library::Library& lib
     fail(ErrorKind::kUsage, "task '{}' is in group '{}' of library '{}' already: add the adapter without assigning it, or cluster again",
          task, found->second, library.path().string());
   }
-  std::map<std::string, std::vector<adapters::LoraAdapter>> members;
+  std::vector<std::string> member_groups;
+  std::vector<adapters::LoraAdapter> all;
   for (const auto& [name, entry] : library.adapters()) {
     const bool is_clustered = entry.info.kind == library::AdapterKind::kPrivate || entry.info.kind == library::AdapterKind::kImported;
     const auto group = is_clustered && name != adapter.name ? group_of(entry, groups) : "";
-    if (!group.empty()) members[group].push_back(library.load(name));
+    if (group.empty()) continue;
+    member_groups.push_back(group);
+    all.push_back(library.load(name));
   }
-  if (members.empty()) {
+  if (all.empty()) {
     fail(ErrorKind::kUsage,
          "no group of library '{}' has a private or imported adapter of its own to compare with; run 'quiver cluster' first",
          library.path().string());
   }
-  return cluster::nearest_groups(adapter, members, clustering_options(library));
+  all.push_back(adapter);
+  adapters::complete(all);
+  std::map<std::string, std::vector<adapters::LoraAdapter>> members;
+  for (std::size_t i = 0; i < member_groups.size(); ++i) members[member_groups[i]].push_back(std::move(all[i]));
+  return cluster::nearest_groups(all.back(), members, clustering_options(library));
 }
 
 std::vector<cluster::GroupSimilarity> add_and_assign(library::Library& library, const library::GivenAdapter& given,

@@ -1,5 +1,4 @@
 #include "quiver/recipes/build_library.h"
-#include "quiver/adapters/rows.h"
 
 #include <algorithm>
 #include <chrono>
@@ -205,10 +204,7 @@ TrainedAdapter train_shared(const methods::BaseModel& base, library::Library& li
 }
 
 cluster::MbcResult cluster_library(library::Library& library, const std::vector<std::string>& names, const cluster::MbcOptions& options) {
-  std::vector<adapters::LoraAdapter> adapters;
-  for (const auto& name : names) adapters.push_back(library.load(name));
-  adapters::complete(adapters);
-  auto result = cluster::mbc(adapters, options);
+  auto result = cluster::mbc(library.load_alike(names), options);
   std::map<std::string, std::vector<std::string>> groups;
   const auto clusters = result.clusters();
   for (std::size_t k = 0; k < clusters.size(); ++k) {

@@ -282,6 +282,16 @@ print(json.dumps([logits[i - 1, whole[i]].item() for i in range(len(context), le
         requests = self.tmp / "r.jsonl"
         write_jsonl(requests, [{"id": 0, "context": "a", "continuation": " positive"}])
         score = ["score", "--base", TINY, "--input", requests, "--library", library, "--adapters"]
+        by = ["--num-clusters", 2, "--similarity", "products", "--sparsity", 0, "--json"]
+        folders = [peft / name for name in ("one-module", "patterns", "plain")]
+        grouped = json.loads(run("cluster", "--library", library, *by).stdout)
+        self.assertEqual(json.loads(run("cluster", *folders, *by).stdout), grouped)
+        sweep = ["--sweep", 2, *by[2:]]
+        self.assertEqual(json.loads(run("cluster", "--library", library, *sweep).stdout), json.loads(run("cluster", *folders, *sweep).stdout))
+        run(*add, "--name", "again", "--assign", "--tasks", "more", peft / "one-module")
+        groups = json.loads(run("library", "ls", "--library", library, "--json").stdout)["groups"]
+        self.assertEqual([group for group, tasks in groups.items() if "more" in tasks],
+                         [group for group, tasks in groups.items() if "one-module" in tasks])
         run(*score, "plain,one-module", "--method", "arrow", "--combine", "outputs")
         run(*score, "plain,one-module", "--method", "mean-products")
         run("library", "add", "--library", library, "--base", TINY, "--allow-other-base", peft / "head", peft / "tokens", peft / "lora-bias")
