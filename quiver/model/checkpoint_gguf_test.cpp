@@ -27,24 +27,17 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const fs::path kGgufModels = "tests/golden/gguf_models";
-const tensor::Placement kExact{torch::kCPU, torch::kDouble};
+using quiver::testing::gguf_file;
+using quiver::testing::kGgufModels;
 
-/// The file of a case; the last of its pieces where it has several.
-fs::path gguf_file(const std::string& name) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(kGgufModels / name)) {
-    if (entry.path().extension() == ".gguf") files.push_back(entry.path());
-  }
-  return *std::ranges::max_element(files);
-}
+const tensor::Placement kExact{torch::kCPU, torch::kDouble};
 
 class GgufModels : public ::testing::TestWithParam<std::string> {
  protected:
   const std::string name_ = GetParam();
   const std::optional<std::int64_t> context_ = name_ == "phi3-long" ? std::optional<std::int64_t>(128) : std::nullopt;
   const Model folder_ = load_model(kGgufModels / name_, kExact, {.context = context_});
-  const Model file_ = load_model(gguf_file(name_), kExact, {.context = context_});
+  const Model file_ = load_model(gguf_file(kGgufModels / name_), kExact, {.context = context_});
 };
 
 TEST_P(GgufModels, HaveTheWeightsOfTheFolder) {
@@ -98,7 +91,7 @@ TEST_P(GgufModels, GiveTheLogitsOfTransformers) {
 }
 
 TEST_P(GgufModels, RowsGoBackAsTheyCame) {
-  const io::GgufModel file(gguf_file(name_));
+  const io::GgufModel file(gguf_file(kGgufModels / name_));
   const auto slots = gguf_slots(file_.spec());
   std::size_t found = 0;
   for (const auto& slot : slots) {
@@ -125,7 +118,7 @@ TEST(GgufModels, CoverEveryArchitecture) {
     if (family.gguf_architecture != nullptr) architectures.emplace_back(family.gguf_architecture);
   }
   for (const auto& name : quiver::testing::golden_cases(kGgufModels)) {
-    covered.push_back(io::GgufModel(gguf_file(name)).view().require_string("general.architecture"));
+    covered.push_back(io::GgufModel(gguf_file(kGgufModels / name)).view().require_string("general.architecture"));
   }
   EXPECT_THAT(covered, ::testing::IsSupersetOf(architectures));
 }

@@ -83,6 +83,7 @@ ModelSpec spec_from_json(const nlohmann::json& given, const std::string& origin)
     fail(ErrorKind::kUnsupported, "{}: model_type '{}' is not supported; expected {}", origin, type, alternatives(&Family::model_type));
   }
   auto spec = family->from_json(config, origin);
+  spec.block.norm.offset = family->norm_offset;
   check(spec, origin);
   return spec;
 }
@@ -109,8 +110,15 @@ ModelSpec spec_from_gguf(const io::GgufView& gguf) {
 
 nlohmann::json spec_to_json(const ModelSpec& spec) {
   const auto& family = family_of(spec);
-  if (family.to_json == nullptr) fail(ErrorKind::kUnsupported, "no config.json is written for models of family '{}'", spec.family);
-  return family.to_json(spec);
+  auto config = family.to_json(spec);
+  auto read = spec_from_json(config, spec.name);
+  read.block.norm.offset = spec.block.norm.offset;
+  if (essence(read) != essence(spec)) {
+    fail(ErrorKind::kUnsupported,
+         "no config.json of model_type '{}' describes '{}': it has biases, windows or rotations as no such model has", spec.family,
+         spec.name);
+  }
+  return config;
 }
 
 }  // namespace quiver::model

@@ -38,10 +38,22 @@ bool is_ours(const fs::path& folder) {
   return io::SafetensorsView::parse(file.bytes(), weights.string()).metadata().contains(kWrittenBy);
 }
 
+/// The context is that of the file, unless positions are learned: then the base has as many as it was loaded with.
+nlohmann::json config_of_gguf(const methods::BaseModel& base) {
+  auto spec = model::load_spec(base.path);
+  if (spec.edges.has_positions) spec.max_positions = base.lm.spec().max_positions;
+  auto config = model::spec_to_json(spec);
+  const auto bos = base.tokenizer.bos_id();
+  config["bos_token_id"] = bos ? nlohmann::json(*bos) : nlohmann::json();
+  const auto eos = base.tokenizer.eos_ids();
+  config["eos_token_id"] = eos.size() == 1 ? nlohmann::json(eos[0]) : eos.empty() ? nlohmann::json() : nlohmann::json(eos);
+  return config;
+}
+
 /// The base's configuration, of weights in `dtype`.
 std::string config_text(const methods::BaseModel& base, torch::Dtype dtype, bool is_tied) {
-  auto config = fs::is_directory(base.path) ? model::text_config(io::read_json_file(base.path / kConfigFile), kConfigFile)
-                                            : model::spec_to_json(base.lm.spec());
+  auto config =
+      fs::is_directory(base.path) ? model::text_config(io::read_json_file(base.path / kConfigFile), kConfigFile) : config_of_gguf(base);
   config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype == torch::kBFloat16 ? "bfloat16"
                                                                : dtype == torch::kHalf   ? "float16"
                                                                                          : "float32";
@@ -77,9 +89,11 @@ void check_may_write_model(const fs::path& folder, bool force) {
 tensor::TensorMap stored_weights(const methods::BaseModel& base, const tensor::TensorMap& changed, torch::Dtype dtype) {
   const auto& spec = base.lm.spec();
   const std::string prefix = spec.names.prefix;
+  const double norm_offset = model::family_of(spec).norm_offset - spec.block.norm.offset;  // not 0 for a base from a GGUF file
   tensor::TensorMap stored;
   const auto add = [&](const std::string& path, const torch::Tensor& weight) {
-    stored.emplace(prefix + path, model::as_stored(spec, path, weight.to(dtype)));
+    const bool is_norm = weight.dim() == 1 && path.ends_with(".weight");
+    stored.emplace(prefix + path, model::as_stored(spec, path, (is_norm && norm_offset != 0 ? weight - norm_offset : weight).to(dtype)));
   };
   for (const auto& [path, weight] : changed) {
     if (path.starts_with(spec.names.head))

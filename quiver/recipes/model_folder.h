@@ -19,7 +19,7 @@ tensor::TensorMap stored_weights(const methods::BaseModel& base, const tensor::T
 
 /// Writes config.json, whose dtype is that of the weights, model.safetensors, `card` as README.md unless it is empty, and the base's
 /// tokenizer: its files or, for a base from a GGUF file, tokenizer.gguf (text/tokenizer.h). All of it or nothing. Errors as
-/// check_may_write_model; kUnsupported for a GGUF base of a family that has no config.json here (model::spec_to_json).
+/// check_may_write_model; kUnsupported for a GGUF base that no config.json describes (model::spec_to_json).
 void write_model_folder(const std::filesystem::path& folder, const methods::BaseModel& base, const tensor::TensorMap& weights,
                         const std::string& card, bool force);
 

@@ -77,6 +77,9 @@ void read_longrope(const json& given, const RopeDefaults& defaults, const std::s
   const double factor =
       io::find_double(given, "factor", origin).value_or(static_cast<double>(defaults.max_positions) / rope.original_context);
   rope.attention_factor = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(rope.original_context));
+  if (rope.long_divisors != rope.divisors) return;
+  rope.long_divisors.clear();  // one list serves all contexts
+  rope.original_context = 0;
 }
 
 }  // namespace
@@ -191,11 +194,11 @@ void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& 
   for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = is_sliding[i] ? window : 0;
 }
 
-namespace {
-
-/// Empty for kDefault.
 json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
   using Type = RopeSpec::Type;
+  const auto context = rope.original_context > 0 ? rope.original_context : static_cast<double>(max_positions);
+  const auto whole = static_cast<std::int64_t>(context);  // as transformers expects it
+  const auto original = static_cast<double>(whole) == context ? json(whole) : json(context);
   switch (rope.type) {
     case Type::kDefault: return json::object();
     case Type::kLinear: return {{"rope_type", "linear"}, {"factor", rope.factor}};
@@ -204,7 +207,7 @@ json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
               {"factor", rope.factor},
               {"low_freq_factor", rope.low_freq_factor},
               {"high_freq_factor", rope.high_freq_factor},
-              {"original_max_position_embeddings", rope.original_context}};
+              {"original_max_position_embeddings", original}};
     case Type::kYarn:
       return {{"rope_type", "yarn"},
               {"factor", rope.factor},
@@ -212,24 +215,62 @@ json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
               {"beta_slow", rope.beta_slow},
               {"truncate", rope.truncate},
               {"attention_factor", rope.attention_factor},
-              {"original_max_position_embeddings", rope.original_context}};
+              {"original_max_position_embeddings", original}};
     case Type::kDivided:  // where one list serves all contexts, both are it
       return {{"rope_type", "longrope"},
               {"short_factor", rope.divisors},
               {"long_factor", rope.long_divisors.empty() ? rope.divisors : rope.long_divisors},
               {"attention_factor", rope.attention_factor},
-              {"original_max_position_embeddings", rope.original_context > 0 ? rope.original_context : static_cast<double>(max_positions)}};
+              {"original_max_position_embeddings", original}};
   }
   return {};
 }
 
+double rotary_share(const ModelSpec& spec) {
+  const auto head_dim = static_cast<double>(spec.block.attention.head_dim);
+  const auto rotary_dim = spec.ropes.front().rotary_dim;
+  const double share = static_cast<double>(rotary_dim) / head_dim;
+  // Readers cut the product to a whole number.
+  return static_cast<std::int64_t>(head_dim * share) == rotary_dim ? share : std::nextafter(share, 2.0);
+}
+
+std::int64_t common_window(const ModelSpec& spec) {
+  std::int64_t window = 0;
+  for (const auto& layer : spec.layers) {
+    if (layer.window > 0 && window > 0 && layer.window != window) {
+      fail(ErrorKind::kUnsupported, "no config.json says that '{}' has windows of {} and of {} keys", spec.name, window, layer.window);
+    }
+    window = std::max(window, layer.window);
+  }
+  return window;
+}
+
+void add_windows(const ModelSpec& spec, json& config) {
+  const auto window = common_window(spec);
+  config["sliding_window"] = window > 0 ? json(window) : json();
+  json types = json::array();
+  for (const auto& layer : spec.layers) types.push_back(layer.window > 0 ? "sliding_attention" : "full_attention");
+  config["layer_types"] = std::move(types);
+}
+
+namespace {
+
+const char* name_of(backend::Activation activation) {
+  switch (activation) {
+    case backend::Activation::kSilu: return "silu";
+    case backend::Activation::kGelu: return "gelu";
+    case backend::Activation::kGeluTanh: return "gelu_pytorch_tanh";
+    case backend::Activation::kRelu: return "relu";
+  }
+  return "";
+}
+
 }  // namespace
 
-json common_to_json(const ModelSpec& spec, const char* model_type, const char* architecture) {
+json common_to_json(const ModelSpec& spec, const char* architecture, const ConfigKeys& keys) {
   const auto& attention = spec.block.attention;
-  const auto& rope = spec.ropes.front();
   json config = {{"architectures", {architecture}},
-                 {"model_type", model_type},
+                 {"model_type", spec.family},
                  {"vocab_size", spec.vocab_size},
                  {"hidden_size", spec.hidden_size},
                  {"num_hidden_layers", spec.num_layers()},
@@ -238,11 +279,15 @@ json common_to_json(const ModelSpec& spec, const char* model_type, const char* a
                  {"head_dim", attention.head_dim},
                  {"intermediate_size", spec.block.mlp.intermediate_size},
                  {"max_position_embeddings", spec.max_positions},
-                 {"rms_norm_eps", spec.block.norm.epsilon},
-                 {"hidden_act", "silu"},
-                 {"tie_word_embeddings", spec.tie_word_embeddings},
-                 {"rope_theta", rope.theta}};
-  if (auto scaling = rope_to_json(rope, spec.max_positions); !scaling.empty()) config["rope_scaling"] = std::move(scaling);
+                 {keys.epsilon, spec.block.norm.epsilon},
+                 {keys.activation, name_of(spec.block.mlp.activation)},
+                 {"attention_bias", attention.has_output_bias},
+                 {"mlp_bias", spec.block.mlp.has_bias},
+                 {"pad_token_id", nullptr},  // a family's own may be beyond the vocabulary
+                 {"tie_word_embeddings", spec.tie_word_embeddings}};
+  if (spec.ropes.empty()) return config;
+  config["rope_theta"] = spec.ropes.front().theta;
+  if (auto scaling = rope_to_json(spec.ropes.front(), spec.max_positions); !scaling.empty()) config["rope_scaling"] = std::move(scaling);
   return config;
 }
 

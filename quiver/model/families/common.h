@@ -76,7 +76,21 @@ std::optional<std::vector<bool>> sliding_layers(const Config& config, std::int64
 /// Gives the layers that are true in `is_sliding` the window.
 void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& is_sliding);
 
-/// The configuration that common_from_json reads back.
-nlohmann::json common_to_json(const ModelSpec& spec, const char* model_type, const char* architecture);
+/// What a configuration calls the numbers that families call by names of their own.
+struct ConfigKeys {
+  const char* epsilon = "rms_norm_eps";
+  const char* activation = "hidden_act";
+};
+/// The configuration that common_from_json reads back, of a model that transformers calls `architecture`.
+nlohmann::json common_to_json(const ModelSpec& spec, const char* architecture, const ConfigKeys& keys = {});
+/// A partial_rotary_factor: the share of a head that is rotated.
+double rotary_share(const ModelSpec& spec);
+/// Empty for a rotation without scaling.
+nlohmann::json rope_to_json(const RopeSpec& rope, std::int64_t max_positions);
+
+/// The windows of a model whose layers have none or one and the same: 0 for none at all.
+std::int64_t common_window(const ModelSpec& spec);
+/// Sets "sliding_window" (null for none) and "layer_types".
+void add_windows(const ModelSpec& spec, nlohmann::json& config);
 
 }  // namespace quiver::model

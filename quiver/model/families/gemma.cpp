@@ -27,7 +27,6 @@ ModelSpec gemma_common(const Config& config, Defaults defaults) {
   defaults.head_dim = 256;
   defaults.is_tied = true;
   auto spec = common_from_json(config, defaults);
-  spec.block.norm.offset = 1;
   spec.block.mlp.has_bias = false;
   spec.edges.embedding_scale = gemma_embedding_scale(spec);
   return spec;
@@ -132,10 +131,58 @@ ModelSpec gemma3_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+json gemma_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "GemmaForCausalLM");
+  config["hidden_activation"] = config["hidden_act"];
+  return config;
+}
+
+json cap_to_json(double cap) { return cap > 0 ? json(cap) : json(); }
+
+json gemma_later_to_json(const ModelSpec& spec, const char* architecture) {
+  auto config = common_to_json(spec, architecture, {.activation = "hidden_activation"});
+  add_windows(spec, config);
+  const auto scale = spec.block.attention.score_scale();
+  const auto whole = std::round(1 / (scale * scale));  // the key is a whole number in transformers
+  config["query_pre_attn_scalar"] = 1 / std::sqrt(whole) == scale ? json(static_cast<std::int64_t>(whole)) : json(1 / (scale * scale));
+  config["attn_logit_softcapping"] = cap_to_json(spec.block.attention.cap);
+  config["final_logit_softcapping"] = cap_to_json(spec.edges.logit_cap);
+  return config;
+}
+
+json gemma2_to_json(const ModelSpec& spec) { return gemma_later_to_json(spec, "Gemma2ForCausalLM"); }
+
+json gemma3_to_json(const ModelSpec& spec) {
+  auto config = gemma_later_to_json(spec, "Gemma3ForCausalLM");
+  config["rope_local_base_freq"] = spec.ropes.at(1).theta;
+  return config;
+}
+
 }  // namespace
 
-Family gemma() { return {"gemma", "gemma", gemma_from_json, gemma_from_gguf}; }
-Family gemma2() { return {"gemma2", "gemma2", gemma2_from_json, gemma2_from_gguf}; }
-Family gemma3_text() { return {"gemma3_text", "gemma3", gemma3_from_json, gemma3_from_gguf}; }
+Family gemma() {
+  return {.model_type = "gemma",
+          .gguf_architecture = "gemma",
+          .from_json = gemma_from_json,
+          .from_gguf = gemma_from_gguf,
+          .to_json = gemma_to_json,
+          .norm_offset = 1};
+}
+Family gemma2() {
+  return {.model_type = "gemma2",
+          .gguf_architecture = "gemma2",
+          .from_json = gemma2_from_json,
+          .from_gguf = gemma2_from_gguf,
+          .to_json = gemma2_to_json,
+          .norm_offset = 1};
+}
+Family gemma3_text() {
+  return {.model_type = "gemma3_text",
+          .gguf_architecture = "gemma3",
+          .from_json = gemma3_from_json,
+          .from_gguf = gemma3_from_gguf,
+          .to_json = gemma3_to_json,
+          .norm_offset = 1};
+}
 
 }  // namespace quiver::model

@@ -1,5 +1,7 @@
 // GPT-2 and GPT-Neo: learned positions, LayerNorms, a plain MLP.
 #include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/io/json.h"
@@ -11,10 +13,19 @@ namespace {
 
 using nlohmann::json;
 
+/// Llama's keys, and those of a family in their place.
+using KeyPairs = std::span<const std::pair<const char*, const char*>>;
+constexpr std::pair<const char*, const char*> kGpt2Keys[] = {{"hidden_size", "n_embd"},
+                                                             {"num_hidden_layers", "n_layer"},
+                                                             {"num_attention_heads", "n_head"},
+                                                             {"max_position_embeddings", "n_positions"},
+                                                             {"intermediate_size", "n_inner"}};
+constexpr std::pair<const char*, const char*> kGptNeoKeys[] = {{"num_hidden_layers", "num_layers"}, {"num_attention_heads", "num_heads"}};
+
 /// The configuration by Llama's keys.
-json gpt_renamed(const json& values, std::initializer_list<std::pair<const char*, const char*>> names) {
+json gpt_renamed(const json& values, KeyPairs names) {
   json renamed = values;
-  for (const auto& [theirs, ours] : names) {
+  for (const auto& [ours, theirs] : names) {
     if (values.contains(theirs)) renamed[ours] = values.at(theirs);
   }
   const auto width = renamed.value("hidden_size", json());
@@ -66,11 +77,7 @@ ModelSpec gpt_common(const Config& config, const char* family, std::int64_t max_
 }
 
 ModelSpec gpt2_from_json(const json& values, const std::string& origin) {
-  const auto renamed = gpt_renamed(values, {{"n_embd", "hidden_size"},
-                                            {"n_layer", "num_hidden_layers"},
-                                            {"n_head", "num_attention_heads"},
-                                            {"n_positions", "max_position_embeddings"},
-                                            {"n_inner", "intermediate_size"}});
+  const auto renamed = gpt_renamed(values, kGpt2Keys);
   const Config config(renamed, origin);
   config.refuse_switches({"scale_attn_by_inverse_layer_idx", "add_cross_attention"});
   auto spec = gpt_common(config, "gpt2", 1024);
@@ -109,7 +116,7 @@ std::vector<bool> gpt_neo_local(const Config& config) {
 }
 
 ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
-  const auto renamed = gpt_renamed(values, {{"num_layers", "num_hidden_layers"}, {"num_heads", "num_attention_heads"}});
+  const auto renamed = gpt_renamed(values, kGptNeoKeys);
   const Config config(renamed, origin);
   auto spec = gpt_common(config, "gpt_neo", 2048);
   spec.block.attention.has_qkv_bias = false;
@@ -128,6 +135,31 @@ ModelSpec gpt_neo_from_json(const json& values, const std::string& origin) {
   return spec;
 }
 
+json gpt_to_json(const ModelSpec& spec, const char* architecture, KeyPairs names) {
+  auto config = common_to_json(spec, architecture, {.epsilon = "layer_norm_epsilon", .activation = "activation_function"});
+  for (const auto& [ours, theirs] : names) {
+    config[theirs] = config.at(ours);
+    config.erase(ours);
+  }
+  return config;
+}
+
+json gpt2_to_json(const ModelSpec& spec) {
+  auto config = gpt_to_json(spec, "GPT2LMHeadModel", kGpt2Keys);
+  config["scale_attn_weights"] = spec.block.attention.scale != 1;
+  return config;
+}
+
+json gpt_neo_to_json(const ModelSpec& spec) {
+  auto config = gpt_to_json(spec, "GPTNeoForCausalLM", kGptNeoKeys);
+  const auto window = common_window(spec);
+  if (window > 0) config["window_size"] = window;
+  json types = json::array();
+  for (const auto& layer : spec.layers) types.push_back(layer.window > 0 ? "local" : "global");
+  config["attention_types"] = json::array({json::array({types, 1})});
+  return config;
+}
+
 }  // namespace
 
 Family gpt2() {
@@ -135,8 +167,11 @@ Family gpt2() {
           .gguf_architecture = "gpt2",
           .from_json = gpt2_from_json,
           .from_gguf = gpt2_from_gguf,
+          .to_json = gpt2_to_json,
           .has_transposed_weights = true};
 }
-Family gpt_neo() { return {.model_type = "gpt_neo", .from_json = gpt_neo_from_json}; }  // llama.cpp has no such architecture
+Family gpt_neo() {
+  return {.model_type = "gpt_neo", .from_json = gpt_neo_from_json, .to_json = gpt_neo_to_json};
+}  // llama.cpp has no such architecture
 
 }  // namespace quiver::model

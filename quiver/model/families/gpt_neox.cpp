@@ -56,6 +56,14 @@ ModelSpec gpt_neox_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+json gpt_neox_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "GPTNeoXForCausalLM", {.epsilon = "layer_norm_eps"});
+  config["rotary_emb_base"] = spec.ropes.front().theta;
+  config["rotary_pct"] = rotary_share(spec);
+  config["use_parallel_residual"] = spec.block.topology == Topology::kParallel;
+  return config;
+}
+
 }  // namespace
 
 Family gpt_neox() {
@@ -63,6 +71,7 @@ Family gpt_neox() {
           .gguf_architecture = "gptneox",
           .from_json = gpt_neox_from_json,
           .from_gguf = gpt_neox_from_gguf,
+          .to_json = gpt_neox_to_json,
           .has_qkv_by_head = true};
 }
 

@@ -29,6 +29,15 @@ ModelSpec granite_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+nlohmann::json granite_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "GraniteForCausalLM");
+  config["attention_multiplier"] = spec.block.attention.score_scale();
+  config["residual_multiplier"] = spec.block.residual_scale;
+  config["embedding_multiplier"] = spec.edges.embedding_scale;
+  config["logits_scaling"] = spec.edges.logit_divisor;
+  return config;
+}
+
 }  // namespace
 
 Family granite() {
@@ -36,6 +45,7 @@ Family granite() {
           .gguf_architecture = "granite",
           .from_json = granite_from_json,
           .from_gguf = granite_from_gguf,
+          .to_json = granite_to_json,
           .has_paired_gguf_rows = true};
 }
 

@@ -1,7 +1,6 @@
 // Llama 2 and 3, and Mistral.
 #include <nlohmann/json.hpp>
 
-#include "quiver/base/error.h"
 #include "quiver/model/families/common.h"
 #include "quiver/model/families/gguf.h"
 
@@ -17,15 +16,7 @@ ModelSpec llama_from_json(const json& values, const std::string& origin) {
 /// Also of Mistral's files, which do not tell that they are.
 ModelSpec llama_from_gguf(const io::GgufView& gguf) { return common_from_gguf(GgufConfig(gguf), "llama"); }
 
-json llama_to_json(const ModelSpec& spec) {
-  if (spec.block.attention.has_qkv_bias != spec.block.attention.has_output_bias) {
-    fail(ErrorKind::kUnsupported, "no config.json says that '{}' has biases in some maps of attention only", spec.name);
-  }
-  auto config = common_to_json(spec, "llama", "LlamaForCausalLM");
-  config["attention_bias"] = spec.block.attention.has_qkv_bias;
-  config["mlp_bias"] = spec.block.mlp.has_bias;
-  return config;
-}
+json llama_to_json(const ModelSpec& spec) { return common_to_json(spec, "LlamaForCausalLM"); }
 
 /// A window on all layers, of 4096 where the key is absent; null is none. "layer_types" says otherwise.
 ModelSpec mistral_from_json(const json& values, const std::string& origin) {
@@ -35,6 +26,12 @@ ModelSpec mistral_from_json(const json& values, const std::string& origin) {
   const auto window = config.has("sliding_window") ? config.count("sliding_window", 0) : 4096;
   set_windows(spec, window, sliding_layers(config, spec.num_layers()).value_or(std::vector<bool>(spec.layers.size(), true)));
   return spec;
+}
+
+json mistral_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "MistralForCausalLM");
+  add_windows(spec, config);
+  return config;
 }
 
 }  // namespace
@@ -47,6 +44,6 @@ Family llama() {
           .to_json = llama_to_json,
           .has_paired_gguf_rows = true};
 }
-Family mistral() { return {.model_type = "mistral", .from_json = mistral_from_json}; }
+Family mistral() { return {.model_type = "mistral", .from_json = mistral_from_json, .to_json = mistral_to_json}; }
 
 }  // namespace quiver::model

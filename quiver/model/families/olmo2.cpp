@@ -29,8 +29,10 @@ ModelSpec olmo2_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+nlohmann::json olmo2_to_json(const ModelSpec& spec) { return common_to_json(spec, "Olmo2ForCausalLM"); }
+
 }  // namespace
 
-Family olmo2() { return {"olmo2", "olmo2", olmo2_from_json, olmo2_from_gguf}; }
+Family olmo2() { return {"olmo2", "olmo2", olmo2_from_json, olmo2_from_gguf, olmo2_to_json}; }
 
 }  // namespace quiver::model

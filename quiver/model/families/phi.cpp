@@ -38,8 +38,14 @@ ModelSpec phi_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+nlohmann::json phi_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "PhiForCausalLM", {.epsilon = "layer_norm_eps"});
+  config["partial_rotary_factor"] = rotary_share(spec);
+  return config;
+}
+
 }  // namespace
 
-Family phi() { return {"phi", "phi2", phi_from_json, phi_from_gguf}; }
+Family phi() { return {"phi", "phi2", phi_from_json, phi_from_gguf, phi_to_json}; }
 
 }  // namespace quiver::model

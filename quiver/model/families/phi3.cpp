@@ -41,8 +41,18 @@ ModelSpec phi3_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+json phi3_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "Phi3ForCausalLM");
+  config["partial_rotary_factor"] = rotary_share(spec);
+  config["sliding_window"] = common_window(spec) > 0 ? json(common_window(spec)) : json();
+  if (config.contains("rope_scaling")) {
+    config["original_max_position_embeddings"] = config["rope_scaling"].value("original_max_position_embeddings", json(spec.max_positions));
+  }
+  return config;
+}
+
 }  // namespace
 
-Family phi3() { return {"phi3", "phi3", phi3_from_json, phi3_from_gguf}; }
+Family phi3() { return {"phi3", "phi3", phi3_from_json, phi3_from_gguf, phi3_to_json}; }
 
 }  // namespace quiver::model

@@ -44,9 +44,18 @@ ModelSpec qwen3_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+json qwen_to_json(const ModelSpec& spec, const char* architecture) {
+  auto config = common_to_json(spec, architecture);
+  add_windows(spec, config);
+  config["use_sliding_window"] = common_window(spec) > 0;
+  return config;
+}
+json qwen2_to_json(const ModelSpec& spec) { return qwen_to_json(spec, "Qwen2ForCausalLM"); }
+json qwen3_to_json(const ModelSpec& spec) { return qwen_to_json(spec, "Qwen3ForCausalLM"); }
+
 }  // namespace
 
-Family qwen2() { return {"qwen2", "qwen2", qwen2_from_json, qwen2_from_gguf}; }
-Family qwen3() { return {"qwen3", "qwen3", qwen3_from_json, qwen3_from_gguf}; }
+Family qwen2() { return {"qwen2", "qwen2", qwen2_from_json, qwen2_from_gguf, qwen2_to_json}; }
+Family qwen3() { return {"qwen3", "qwen3", qwen3_from_json, qwen3_from_gguf, qwen3_to_json}; }
 
 }  // namespace quiver::model

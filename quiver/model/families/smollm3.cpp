@@ -46,6 +46,16 @@ ModelSpec smollm3_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+json smollm3_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "SmolLM3ForCausalLM");
+  add_windows(spec, config);
+  config["use_sliding_window"] = common_window(spec) > 0;
+  json rotates = json::array();
+  for (const auto& layer : spec.layers) rotates.push_back(layer.rope == kNoRope ? 0 : 1);
+  config["no_rope_layers"] = std::move(rotates);
+  return config;
+}
+
 }  // namespace
 
 Family smollm3() {
@@ -53,6 +63,7 @@ Family smollm3() {
           .gguf_architecture = "smollm3",
           .from_json = smollm3_from_json,
           .from_gguf = smollm3_from_gguf,
+          .to_json = smollm3_to_json,
           .has_paired_gguf_rows = true};
 }
 

@@ -32,8 +32,16 @@ ModelSpec stablelm_from_gguf(const io::GgufView& gguf) {
   return spec;
 }
 
+nlohmann::json stablelm_to_json(const ModelSpec& spec) {
+  auto config = common_to_json(spec, "StableLmForCausalLM", {.epsilon = "layer_norm_eps"});
+  config["partial_rotary_factor"] = rotary_share(spec);
+  config["use_parallel_residual"] = spec.block.topology == Topology::kParallelShared;
+  config["use_qkv_bias"] = spec.block.attention.has_qkv_bias;
+  return config;
+}
+
 }  // namespace
 
-Family stablelm() { return {"stablelm", "stablelm", stablelm_from_json, stablelm_from_gguf}; }
+Family stablelm() { return {"stablelm", "stablelm", stablelm_from_json, stablelm_from_gguf, stablelm_to_json}; }
 
 }  // namespace quiver::model
