@@ -115,7 +115,7 @@ nlohmann::json spec_to_json(const ModelSpec& spec) {
   read.block.norm.offset = spec.block.norm.offset;
   if (essence(read) != essence(spec)) {
     fail(ErrorKind::kUnsupported,
-         "no config.json of model_type '{}' describes '{}': it has biases, windows or rotations as no such model has", spec.family,
+         "no config.json of model_type '{}' describes '{}': it has biases, windows, scales or rotations as no such model has", spec.family,
          spec.name);
   }
   return config;

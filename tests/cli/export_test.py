@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import string
 import subprocess
 import unittest
 
@@ -27,6 +28,17 @@ with torch.no_grad():
     print(((model(tokens).logits - expected).abs().max() / expected.abs().max()).item())
 """
 
+SAME = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+tokens = torch.arange(3, 40)[None]
+for base, exported in zip(sys.argv[1::2], sys.argv[2::2]):
+    models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager") for path in (base, exported)]
+    with torch.no_grad():
+        expected, found = (model(tokens).logits for model in models)
+    print(type(models[0]) is type(models[1]), ((found - expected).abs().max() / expected.abs().max()).item())
+"""
+
 
 class Export(Case):
     def export(self, form, *more, adapter=("--adapter", ADAPTER), check=0):
@@ -44,6 +56,25 @@ class Export(Case):
         card = (self.tmp / "hf" / "README.md").read_text()
         self.assertIn("library_name: transformers", card)
         self.assertIn("base_model:", card)
+
+    def test_transformers_reads_the_folder_that_a_gguf_file_becomes(self):
+        families = ("gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "olmo2", "phi", "phi3-long", "qwen3", "smollm3", "stablelm-parallel")
+        tokenizer = {"added_tokens": [], "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                     "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(string.ascii_letters)}, "merges": []}}
+        pairs = []
+        for family in families:
+            base = self.tmp / family
+            shutil.copytree(ROOT / "tests/golden/families" / family, base)
+            (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+            run("export", "--base", base, "--format", "gguf", "--type", "f32", "--output", self.tmp / f"{family}.gguf")
+            run("export", "--base", self.tmp / f"{family}.gguf", "--format", "hf", "--type", "f32", "--output", self.tmp / f"{family}-again")
+            pairs += [base, self.tmp / f"{family}-again"]
+        done = subprocess.run([str(PYTHON), "-c", SAME, *map(str, pairs)], capture_output=True, text=True, check=True)
+        for family, line in zip(families, done.stdout.splitlines(), strict=True):
+            with self.subTest(family):
+                is_same_class, difference = line.split()
+                self.assertEqual(is_same_class, "True")
+                self.assertLess(float(difference), 2e-6)
 
     def test_transformers_reads_a_merged_gguf_file(self):
         for kind, tolerance in (("f32", 1e-5), ("q8_0", 0.1)):

@@ -103,6 +103,10 @@ ModelSpec gemma_later_from_gguf(const GgufConfig& config, const char* family, co
   set_gemma_later(spec);
   read_attention_scale(config, spec);
   auto& attention = spec.block.attention;
+  if (attention.scale) {  // 1 / sqrt(a whole number), rounded to float32
+    const double exact = 1 / std::sqrt(std::round(1 / (*attention.scale * *attention.scale)));
+    if (static_cast<float>(exact) == static_cast<float>(*attention.scale)) attention.scale = exact;
+  }
   if (!attention.scale && spec.num_layers() == wide_layers && attention.num_heads > 0) {
     const auto share_of_width = spec.hidden_size / attention.num_heads;
     attention.scale = 1 / std::sqrt(static_cast<double>(share_of_width));
@@ -143,8 +147,8 @@ json gemma_later_to_json(const ModelSpec& spec, const char* architecture) {
   auto config = common_to_json(spec, architecture, {.activation = "hidden_activation"});
   add_windows(spec, config);
   const auto scale = spec.block.attention.score_scale();
-  const auto whole = std::round(1 / (scale * scale));  // the key is a whole number in transformers
-  config["query_pre_attn_scalar"] = 1 / std::sqrt(whole) == scale ? json(static_cast<std::int64_t>(whole)) : json(1 / (scale * scale));
+  const auto whole = std::round(1 / (scale * scale));  // transformers takes no other
+  config["query_pre_attn_scalar"] = static_cast<std::int64_t>(whole);
   config["attn_logit_softcapping"] = cap_to_json(spec.block.attention.cap);
   config["final_logit_softcapping"] = cap_to_json(spec.edges.logit_cap);
   return config;
