@@ -24,6 +24,10 @@ constexpr const char* kCardFile = "README.md";
 constexpr const char* kTextFiles[] = {"generation_config.json",  "tokenizer.json",      "tokenizer_config.json",
                                       "special_tokens_map.json", "chat_template.jinja", text::kGgufTokenizerFile};
 
+constexpr const char* kGgufTokenizerNote =
+    "\nThe tokenizer is that of a GGUF file:\n\n```python\nfrom transformers import AutoTokenizer\n\n"
+    "tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=\"tokenizer.gguf\")\n```\n";
+
 std::vector<std::string_view> all_files() {
   std::vector<std::string_view> files(std::begin(kTextFiles), std::end(kTextFiles));
   files.insert(files.end(), {kConfigFile, kWeightsFile, kCardFile});
@@ -118,7 +122,8 @@ void write_model_folder(const fs::path& folder, const methods::BaseModel& base, 
   copy_tokenizer(base, writer.temp());
   const bool is_tied = !weights.contains(base.lm.spec().names.head + std::string(".weight"));
   io::write_file_atomic(writer.temp() / kConfigFile, config_text(base, weights.begin()->second.scalar_type(), is_tied));
-  if (!card.empty()) io::write_file_atomic(writer.temp() / kCardFile, card);
+  const bool has_gguf_tokenizer = fs::exists(writer.temp() / text::kGgufTokenizerFile);
+  if (!card.empty()) io::write_file_atomic(writer.temp() / kCardFile, card + (has_gguf_tokenizer ? kGgufTokenizerNote : ""));
   tensor::save_tensors(writer.temp() / kWeightsFile, weights, {{"format", "pt"}, {kWrittenBy, "quiver"}});
   writer.commit(force ? io::IfExists::kReplace : io::IfExists::kRefuse);
 }

@@ -69,6 +69,7 @@ class Export(Case):
             run("export", "--base", base, "--format", "gguf", "--type", "f32", "--output", self.tmp / f"{family}.gguf")
             run("export", "--base", self.tmp / f"{family}.gguf", "--format", "hf", "--type", "f32", "--output", self.tmp / f"{family}-again")
             pairs += [base, self.tmp / f"{family}-again"]
+            self.assertTrue((self.tmp / f"{family}-again" / "tokenizer.gguf").exists())
         done = subprocess.run([str(PYTHON), "-c", SAME, *map(str, pairs)], capture_output=True, text=True, check=True)
         for family, line in zip(families, done.stdout.splitlines(), strict=True):
             with self.subTest(family):
