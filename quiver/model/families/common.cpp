@@ -194,11 +194,16 @@ void set_windows(ModelSpec& spec, std::int64_t window, const std::vector<bool>& 
   for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = is_sliding[i] ? window : 0;
 }
 
+json count_to_json(double count) {
+  constexpr double kLargestExact = 1LL << 53;
+  if (count == std::round(count) && std::abs(count) <= kLargestExact) return static_cast<std::int64_t>(count);
+  return count;
+}
+
 json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
   using Type = RopeSpec::Type;
   const auto context = rope.original_context > 0 ? rope.original_context : static_cast<double>(max_positions);
-  const auto whole = static_cast<std::int64_t>(context);  // as transformers expects it
-  const auto original = static_cast<double>(whole) == context ? json(whole) : json(context);
+  const auto original = count_to_json(context);
   switch (rope.type) {
     case Type::kDefault: return json::object();
     case Type::kLinear: return {{"rope_type", "linear"}, {"factor", rope.factor}};

@@ -83,6 +83,8 @@ struct ConfigKeys {
 };
 /// The configuration that common_from_json reads back, of a model that transformers calls `architecture`.
 nlohmann::json common_to_json(const ModelSpec& spec, const char* architecture, const ConfigKeys& keys = {});
+/// A whole number without a point, as transformers expects counts; any other as it is.
+nlohmann::json count_to_json(double count);
 /// A partial_rotary_factor: the share of a head that is rotated.
 double rotary_share(const ModelSpec& spec);
 /// Empty for a rotation without scaling.

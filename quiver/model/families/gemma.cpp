@@ -147,8 +147,7 @@ json gemma_later_to_json(const ModelSpec& spec, const char* architecture) {
   auto config = common_to_json(spec, architecture, {.activation = "hidden_activation"});
   add_windows(spec, config);
   const auto scale = spec.block.attention.score_scale();
-  const auto whole = std::round(1 / (scale * scale));  // transformers takes no other
-  config["query_pre_attn_scalar"] = static_cast<std::int64_t>(whole);
+  config["query_pre_attn_scalar"] = count_to_json(std::round(1 / (scale * scale)));  // transformers takes whole numbers only
   config["attn_logit_softcapping"] = cap_to_json(spec.block.attention.cap);
   config["final_logit_softcapping"] = cap_to_json(spec.edges.logit_cap);
   return config;
