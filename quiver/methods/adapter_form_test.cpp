@@ -1,6 +1,5 @@
 // Bases in another form than their checkpoint's, and adapters that name either. Of every family.
 #include "quiver/methods/adapter_form.h"
-#include "quiver/testing/golden_cases.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,6 +14,7 @@
 #include "quiver/base/random.h"
 #include "quiver/io/test_support.h"
 #include "quiver/model/decoder.h"
+#include "quiver/testing/golden_cases.h"
 #include "quiver/testing/message_of.h"
 #include "quiver/testing/reference_decoder.h"
 

@@ -1,4 +1,4 @@
-// Whether all numbers of a tensor are finite, at the speed of memory.
+// Whether all numbers of a tensor are finite, in one pass.
 #pragma once
 
 #include <torch/types.h>

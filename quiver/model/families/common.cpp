@@ -200,6 +200,9 @@ json count_to_json(double count) {
   return count;
 }
 
+namespace {
+
+/// Empty for a rotation without scaling.
 json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
   using Type = RopeSpec::Type;
   const auto context = rope.original_context > 0 ? rope.original_context : static_cast<double>(max_positions);
@@ -230,6 +233,8 @@ json rope_to_json(const RopeSpec& rope, std::int64_t max_positions) {
   }
   return {};
 }
+
+}  // namespace
 
 double rotary_share(const ModelSpec& spec) {
   const auto head_dim = static_cast<double>(spec.block.attention.head_dim);

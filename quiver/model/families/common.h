@@ -87,8 +87,6 @@ nlohmann::json common_to_json(const ModelSpec& spec, const char* architecture, c
 nlohmann::json count_to_json(double count);
 /// A partial_rotary_factor: the share of a head that is rotated.
 double rotary_share(const ModelSpec& spec);
-/// Empty for a rotation without scaling.
-nlohmann::json rope_to_json(const RopeSpec& rope, std::int64_t max_positions);
 
 /// The windows of a model whose layers have none or one and the same: 0 for none at all.
 std::int64_t common_window(const ModelSpec& spec);
