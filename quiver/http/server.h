@@ -80,14 +80,14 @@ struct Limits {
   std::size_t max_requests_per_connection = 100000;
   std::size_t max_pending_bytes = 64 << 20;  ///< a connection whose client leaves more unread is closed
   std::chrono::milliseconds header_timeout{10'000};
-  std::chrono::milliseconds body_timeout{30'000};  ///< of a whole body
-  std::chrono::milliseconds idle_timeout{60'000};  ///< between two requests
+  std::chrono::milliseconds body_timeout{30'000};   ///< of a whole body
+  std::chrono::milliseconds idle_timeout{60'000};   ///< between two requests
   std::chrono::milliseconds write_timeout{30'000};  ///< without any byte taken by the client
 };
 
 struct ServerOptions {
-  std::string address = "127.0.0.1";  ///< an IPv4 or IPv6 address
-  std::uint16_t port = 0;             ///< 0: any that is free
+  std::string address = "127.0.0.1";     ///< an IPv4 or IPv6 address
+  std::uint16_t port = 0;                ///< 0: any that is free
   std::string tls_certificate, tls_key;  ///< PEM files; both or none
   Limits limits;
 };

@@ -13,11 +13,11 @@ namespace quiver::schedule {
 /// tokens of the answer (OpenAI); division by the temperature; the top_k largest; the smallest set of probability top_p; those with at
 /// least min_p times the largest probability; and a draw from what is left.
 struct SamplerOptions {
-  double temperature = 0;          ///< 0 is greedy: the largest logit, the first of equals
-  double top_p = 1;                ///< in (0, 1]
-  std::int64_t top_k = 0;          ///< 0: all
-  double min_p = 0;                ///< in [0, 1]
-  double repetition_penalty = 1;   ///< > 0
+  double temperature = 0;         ///< 0 is greedy: the largest logit, the first of equals
+  double top_p = 1;               ///< in (0, 1]
+  std::int64_t top_k = 0;         ///< 0: all
+  double min_p = 0;               ///< in [0, 1]
+  double repetition_penalty = 1;  ///< > 0
   double frequency_penalty = 0;
   double presence_penalty = 0;
   std::vector<std::pair<std::int32_t, float>> logit_bias = {};  ///< by token
@@ -28,10 +28,24 @@ struct SamplerOptions {
 /// Where an answer ends, and what is told of it.
 struct RequestOptions {
   std::int64_t max_new_tokens = 64;
-  std::int64_t min_new_tokens = 0;     ///< before these, no stop id is chosen
+  std::int64_t min_new_tokens = 0;  ///< before these, no stop id is chosen
   SamplerOptions sampler;
   std::vector<std::int32_t> stop_ids;  ///< the answer ends with the first of these, which is kept
   std::int64_t top_log_probs = -1;     ///< of each new token: the likeliest so many beside the chosen one; -1: no log-probabilities
+};
+
+/// What the model gave to a token, before any bias, penalty or temperature.
+struct TokenScore {
+  std::int32_t token = -1;
+  double log_prob = 0;                                    ///< log softmax(z)_token, of float32 logits
+  std::vector<std::pair<std::int32_t, double>> top = {};  ///< the likeliest tokens, the likeliest first, of equals the lower id
+};
+
+/// Why an answer has ended.
+enum class Finish {
+  kStopId,     ///< the token is one of stop_ids
+  kLength,     ///< max_new_tokens, or the end of the model's context
+  kNotFinite,  ///< the logits overflow; there is no token
 };
 
 }  // namespace quiver::schedule
