@@ -18,7 +18,7 @@ int main(int argc, char** argv) try {
   const auto model = base.lm.with_linears(adapters::attach(base.lm.linears(), adapter));  // shares the weights of the base
 
   const std::vector<std::vector<std::int32_t>> prompts = {data::encode_user_text(base.tokenizer, base.format, argv[3], "the prompt")};
-  const model::RequestOptions greedy{.max_new_tokens = 32, .stop_ids = data::stop_ids(base.tokenizer, base.format)};
+  const schedule::RequestOptions greedy{.max_new_tokens = 32, .stop_ids = data::stop_ids(base.tokenizer, base.format)};
   const auto answers = model::generate(model, prompts, greedy);
   std::cout << base.tokenizer.decode(answers[0], /*skip_special=*/true) << "\n";
 } catch (const std::exception& error) {

@@ -88,34 +88,41 @@ AttentionPlanPtr plan_forest(const forest::TokenForest& forest) {
   return plan;
 }
 
+namespace {
+
+/// A block for every query of `block`, of the spans that it sees within the window.
+void append_windowed(const AttentionPlan& plan, const AttentionBlock& block, std::int64_t window, AttentionPlan& result) {
+  for (std::int64_t i = 0; i < block.length; ++i) {
+    AttentionBlock one{.first_query = block.first_query + i, .first_key = block.first_key + i, .length = 1};
+    one.num_visible = std::min(block.num_visible + i, window - 1);
+    one.spans_begin = std::ssize(result.spans);
+    auto beyond = block.num_visible + i - one.num_visible;
+    const auto add = [&](AttentionSpan span) {
+      const auto hidden = std::min(beyond, span.length);
+      beyond -= hidden;
+      if (hidden < span.length) result.spans.push_back({span.first + hidden, span.length - hidden});
+    };
+    for (auto s = block.spans_begin; s < block.spans_end; ++s) add(plan.spans[static_cast<std::size_t>(s)]);
+    add({block.first_key, i});
+    one.spans_end = std::ssize(result.spans);
+    result.blocks.push_back(one);
+  }
+}
+
+}  // namespace
+
 AttentionPlanPtr windowed(const AttentionPlanPtr& plan, std::int64_t window) {
   const auto fits = [&](const AttentionBlock& block) { return block.num_visible + block.length <= window; };
   if (window == 0 || std::ranges::all_of(plan->blocks, fits)) return plan;
   auto result = std::make_shared<AttentionPlan>(*plan);
-  if (!plan->chunks.chunks.empty()) {
-    result->window = window;
-    return result;
-  }
-  // Over a cache: a block for every query, of the spans that it still sees.
-  result->spans.clear();
+  result->window = plan->chunks.chunks.empty() ? 0 : window;
+  if (plan->num_direct == 0) return result;
+  // Blocks that go key by key become a block for every query, of the spans that it still sees. The others are as before.
+  const auto num_direct = static_cast<std::size_t>(plan->num_direct);
   result->blocks.clear();
-  for (const auto& block : plan->blocks) {
-    for (std::int64_t i = 0; i < block.length; ++i) {
-      AttentionBlock one{.first_query = block.first_query + i, .first_key = block.first_key + i, .length = 1};
-      one.num_visible = std::min(block.num_visible + i, window - 1);
-      one.spans_begin = std::ssize(result->spans);
-      auto beyond = block.num_visible + i - one.num_visible;
-      const auto add = [&](AttentionSpan span) {
-        const auto hidden = std::min(beyond, span.length);
-        beyond -= hidden;
-        if (hidden < span.length) result->spans.push_back({span.first + hidden, span.length - hidden});
-      };
-      for (auto s = block.spans_begin; s < block.spans_end; ++s) add(plan->spans[static_cast<std::size_t>(s)]);
-      add({block.first_key, i});
-      one.spans_end = std::ssize(result->spans);
-      result->blocks.push_back(one);
-    }
-  }
+  for (std::size_t b = 0; b < num_direct; ++b) append_windowed(*plan, plan->blocks[b], window, *result);
+  result->num_direct = std::ssize(result->blocks);
+  result->blocks.insert(result->blocks.end(), plan->blocks.begin() + plan->num_direct, plan->blocks.end());
   return result;
 }
 

@@ -113,4 +113,101 @@ AttentionChunks cut_into_chunks(const AttentionPlan& plan, std::int64_t rows) {
   return cut;
 }
 
+namespace {
+
+/// Fewer queries of a run than these go key by key: packing the keys costs more.
+constexpr std::int64_t kLeastChunkRows = 5;
+/// Queries of a chunk over a cache, and of a block that goes key by key.
+constexpr std::int64_t kCachedChunkRows = 128, kDirectRows = 16;
+
+std::int64_t count_keys(const std::vector<Span>& spans) {
+  std::int64_t count = 0;
+  for (const auto& span : spans) count += span.length;
+  return count;
+}
+
+/// The blocks of a run, one for each run of its rows or more, none longer than `most`.
+void append_blocks(AttentionPlan& plan, const CachedRun& run, std::int64_t first_query, std::int64_t most) {
+  auto seen = run.visible;
+  for (const auto& own : run.own) {
+    for (std::int64_t done = 0; done < own.length;) {
+      const auto length = std::min(most, own.length - done);
+      Block block{.first_query = first_query, .first_key = own.first + done, .length = length};
+      block.spans_begin = static_cast<std::int64_t>(plan.spans.size());
+      plan.spans.insert(plan.spans.end(), seen.begin(), seen.end());
+      block.spans_end = static_cast<std::int64_t>(plan.spans.size());
+      block.num_visible = count_keys(seen);
+      plan.blocks.push_back(block);
+      append(seen, 0, {own.first + done, length});
+      first_query += length;
+      done += length;
+    }
+  }
+}
+
+/// Keys [0, first) of a chunk, and `length` more that the queries see causally.
+void append_block(AttentionChunks& cut, std::int64_t first_query, std::int64_t visible, std::int64_t first_key, std::int64_t length) {
+  const auto begin = static_cast<std::int64_t>(cut.spans.size());
+  if (visible > 0) cut.spans.push_back({0, visible});
+  cut.blocks.push_back({first_query, first_key, length, begin, static_cast<std::int64_t>(cut.spans.size()), visible});
+}
+
+/// A chunk whose keys are those of the spans, in order. The kernel wants one run of rows at the end.
+void append_chunk(AttentionChunks& cut, const std::vector<Span>& keys, std::int64_t blocks_begin) {
+  Chunk chunk{.blocks_begin = blocks_begin, .blocks_end = static_cast<std::int64_t>(cut.blocks.size())};
+  chunk.context_begin = static_cast<std::int64_t>(cut.context.size());
+  cut.context.insert(cut.context.end(), keys.begin(), keys.end() - 1);
+  chunk.context_end = static_cast<std::int64_t>(cut.context.size());
+  chunk.num_context = count_keys(keys) - keys.back().length;
+  chunk.first_row = keys.back().first;
+  chunk.num_rows = keys.back().length;
+  cut.chunks.push_back(chunk);
+}
+
+/// The first `count` keys of the spans.
+std::vector<Span> first_keys(const std::vector<Span>& spans, std::int64_t count) {
+  std::vector<Span> first;
+  for (const auto& span : spans) {
+    append(first, 0, {span.first, std::clamp<std::int64_t>(count, 0, span.length)});
+    count -= span.length;
+  }
+  return first;
+}
+
+/// The chunks of a long run: each brings the keys along that it sees.
+void append_chunks(AttentionChunks& cut, const CachedRun& run, std::int64_t first_query) {
+  const auto visible = count_keys(run.visible), length = count_keys(run.own);
+  auto keys = run.visible;
+  for (const auto& own : run.own) append(keys, 0, own);
+  const auto size = divide_up(length, std::min(divide_up(length, kCachedChunkRows), kMostChunksOfTree));
+  for (std::int64_t done = 0; done < length; done += size) {
+    const auto count = std::min(size, length - done);
+    const auto blocks_begin = static_cast<std::int64_t>(cut.blocks.size());
+    append_block(cut, first_query + done, visible + done, visible + done, count);
+    append_chunk(cut, first_keys(keys, visible + done + count), blocks_begin);
+  }
+}
+
+}  // namespace
+
+AttentionPlan plan_over_cache(const std::vector<CachedRun>& runs, std::int64_t num_keys) {
+  AttentionPlan plan{.num_keys = num_keys};
+  std::vector<std::int64_t> first_query;
+  for (const auto& run : runs) {
+    first_query.push_back(plan.num_queries);
+    plan.num_queries += count_keys(run.own);
+  }
+  const auto is_direct = [&](const CachedRun& run) { return count_keys(run.own) < kLeastChunkRows; };
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (is_direct(runs[i])) append_blocks(plan, runs[i], first_query[i], kDirectRows);
+  }
+  plan.num_direct = static_cast<std::int64_t>(plan.blocks.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (is_direct(runs[i])) continue;
+    append_blocks(plan, runs[i], first_query[i], count_keys(runs[i].own));
+    append_chunks(plan.chunks, runs[i], first_query[i]);
+  }
+  return plan;
+}
+
 }  // namespace quiver::backend

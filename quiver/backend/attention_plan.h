@@ -22,9 +22,9 @@ struct AttentionBlock {
   std::int64_t num_visible = 0;  ///< keys in its spans
 };
 
-/// A forest's rows in depth-first order, cut into shares of work. A chunk is a run of rows of one tree; with the ancestors
-/// of its first row, its context, it holds every key that its rows see: a later row's ancestors are among these or are
-/// rows of the chunk. The chunk's keys are numbered from 0: the context's, then its own.
+/// A batch cut into shares of work. A chunk is a run of rows of one tree; with the ancestors of its first row, its context, it holds every
+/// key that its rows see: a later row's ancestors are among these or are rows of the chunk. The chunk's keys are numbered from 0: the
+/// context's, then its own. Over a KV cache a chunk's rows are rows of the cache.
 struct AttentionChunks {
   struct Chunk {
     std::int64_t blocks_begin = 0, blocks_end = 0;
@@ -54,8 +54,17 @@ struct AttentionPlan {
   std::int64_t num_queries = 0;
   std::int64_t num_keys = 0;
   std::int64_t window = 0;  ///< a query sees the last `window` keys of its path, its own among them; 0: all. Spans may hold keys beyond.
-  AttentionChunks chunks;   ///< empty in plans over a KV cache
+  std::int64_t num_direct = 0;  ///< the first so many blocks, each of few queries, go key by key; all others are in chunks
+  AttentionChunks chunks;
 };
+
+/// Queries of a batch whose tokens follow each other in a text, with the rows of a KV cache that hold keys and values: their own, and those
+/// of all tokens before them, in order.
+struct CachedRun {
+  std::vector<AttentionSpan> own, visible;
+};
+/// The plan of runs over a KV cache of `num_keys` rows; the queries of one come after those of another.
+AttentionPlan plan_over_cache(const std::vector<CachedRun>& runs, std::int64_t num_keys);
 
 /// Cuts each tree of a plan over the batch's own rows into equal chunks, of `rows` rows or fewer, but never into more
 /// than a few. The result depends on nothing else, so sums over chunks are the same whoever computes them.

@@ -121,25 +121,68 @@ Description attention_op() {
           .tolerance = rounding({2e-5, 2e-5}, {3e-2, 3e-2})};
 }
 
+/// Runs of every kind over a cache of 300 rows: long and short ones, in one piece and in several.
+AttentionPlanPtr cached_plan(std::int64_t window) {
+  const std::vector<CachedRun> runs = {{.own = {{34, 2}}, .visible = {{0, 20}, {30, 4}}},
+                                       {.own = {{140, 150}}, .visible = {{0, 20}}},
+                                       {.own = {{22, 1}}, .visible = {{0, 20}}},
+                                       {.own = {{90, 4}, {292, 8}, {94, 3}}, .visible = {{0, 20}, {40, 33}}},
+                                       {.own = {{100, 5}}, .visible = {}}};
+  return windowed(std::make_shared<const AttentionPlan>(plan_over_cache(runs, 300)), window);
+}
+
 /// Against a KV cache. No gradient.
 Description decoding_op() {
   return {.name = "attention over a cache",
-          .shapes = {{6, 2, 20}, {3, 3, 64}},
+          .shapes = {{6, 2, 20, 0}, {3, 3, 64, 0}, {6, 2, 20, 9}, {4, 1, 32, 70}},
           .arguments =
               [](const Shape& s) {
-                return std::vector<Argument>{{draw({3, s[0], s[2]}, 1)}, {draw({40, s[1], s[2]}, 2)}, {draw({40, s[1], s[2]}, 3)}};
+                return std::vector<Argument>{
+                    {draw({173, s[0], s[2]}, 1)}, {draw({300, s[1], s[2]}, 2)}, {draw({300, s[1], s[2]}, 3)}};
               },
           .forward =
-              [](const Ops& column, const Tensors& in, const Shape&) {
-                AttentionPlan plan;
-                plan.num_queries = 3;
-                plan.num_keys = 40;
-                plan.spans = {{0, 20}, {30, 4}, {0, 20}};
-                plan.blocks = {{.first_query = 0, .first_key = 34, .length = 2, .spans_begin = 0, .spans_end = 2, .num_visible = 24},
-                               {.first_query = 2, .first_key = 22, .length = 1, .spans_begin = 2, .spans_end = 3, .num_visible = 20}};
-                return Tensors{column.attention({in[0], in[1], in[2], plan, {0.3}}).out};
+              [](const Ops& column, const Tensors& in, const Shape& s) {
+                return Tensors{column.attention({in[0], in[1], in[2], *cached_plan(s[3]), {0.3}}).out};
               },
           .tolerance = rounding({1e-5, 1e-5}, {3e-2, 3e-2})};
+}
+
+TEST(PlanOverCache, ShowsEachRunWhatIsVisibleAndItsOwnKeysCausally) {
+  const auto plan = cached_plan(0);
+  EXPECT_EQ(plan->num_queries, 173);
+  const auto mask = dense_mask(*plan);
+  EXPECT_EQ(plan->num_direct, 2);
+  EXPECT_EQ(mask.sum(1)[1].item<std::int64_t>(), 26);                       // the last row of the first run
+  EXPECT_EQ(mask[2].nonzero().size(0), 21);                                 // the first of the second
+  EXPECT_EQ(mask[2 + 149].sum().item<std::int64_t>(), 170);                 // its last
+  EXPECT_EQ(mask[153].sum().item<std::int64_t>(), 54);                      // the first of the fourth
+  EXPECT_EQ(mask[153 + 14].sum().item<std::int64_t>(), 53 + 15);            // its last sees all of its rows
+  EXPECT_TRUE(mask[153 + 5][293].item<bool>() && !mask[153 + 5][294].item<bool>() && !mask[153 + 11][94].item<bool>());
+  EXPECT_EQ(mask[168].sum().item<std::int64_t>(), 1);
+  // The mask again, from the chunks.
+  auto seen = torch::zeros_like(mask);
+  for (const auto& chunk : plan->chunks.chunks) {
+    std::vector<std::int64_t> keys;
+    const auto add = [&](std::int64_t first, std::int64_t length) {
+      for (auto key = first; key < first + length; ++key) keys.push_back(key);
+    };
+    for (auto c = chunk.context_begin; c < chunk.context_end; ++c) {
+      add(plan->chunks.context[static_cast<std::size_t>(c)].first, plan->chunks.context[static_cast<std::size_t>(c)].length);
+    }
+    EXPECT_EQ(std::ssize(keys), chunk.num_context);
+    add(chunk.first_row, chunk.num_rows);
+    for (auto b = chunk.blocks_begin; b < chunk.blocks_end; ++b) {
+      const auto& block = plan->chunks.blocks[static_cast<std::size_t>(b)];
+      for (std::int64_t i = 0; i < block.length; ++i) {
+        for (std::int64_t key = 0; key <= block.first_key + i; ++key) seen[block.first_query + i][keys[static_cast<std::size_t>(key)]] = true;
+      }
+    }
+  }
+  for (std::int64_t b = 0; b < plan->num_direct; ++b) {
+    const auto& block = plan->blocks[static_cast<std::size_t>(b)];
+    seen.narrow(0, block.first_query, block.length).copy_(mask.narrow(0, block.first_query, block.length));
+  }
+  EXPECT_TRUE(torch::equal(seen, mask));
 }
 
 INSTANTIATE_TEST_SUITE_P(Attention, Table, ::testing::Values(attention_op(), decoding_op()), name_of);

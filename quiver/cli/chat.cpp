@@ -20,7 +20,7 @@ constexpr const char* kHelp =
 struct ChatOptions {
   CommonOptions common;
   AdapterOptions adapters;
-  model::RequestOptions request{.max_new_tokens = 256};
+  schedule::RequestOptions request{.max_new_tokens = 256};
 };
 
 void answer(recipes::ChatSession& session, const std::string& message, bool is_json, Progress& progress) {

@@ -69,7 +69,7 @@ void add_common_options(CLI::App& command, CommonOptions& options, Reads reads) 
       ->excludes(bare);
 }
 
-void add_generation_options(CLI::App& command, model::RequestOptions& request) {
+void add_generation_options(CLI::App& command, schedule::RequestOptions& request) {
   command.add_option("--max-new-tokens", request.max_new_tokens, "Longest answer")->check(at_least(1));
   auto* temperature =
       command.add_option("--temperature", request.sampler.temperature, "Of sampling; 0 is greedy (of routing: --routing-temperature)");

@@ -59,7 +59,7 @@ std::pair<CLI::App&, Options&> add_verb(CLI::App& app, const char* name, const c
 }
 
 /// --max-new-tokens --temperature --top-p
-void add_generation_options(CLI::App& command, model::RequestOptions& request);
+void add_generation_options(CLI::App& command, schedule::RequestOptions& request);
 /// Which adapters, and by which method, as the command line says it.
 struct AdapterOptions {
   methods::AdapterSource source;

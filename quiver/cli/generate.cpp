@@ -21,7 +21,7 @@ struct GenerateOptions {
   std::string input;
   std::string output = "-";
   bool force = false;
-  model::RequestOptions request;
+  schedule::RequestOptions request;
 };
 
 /// A line of --input: {"prompt": text}, or {"messages": [...]} that end with the user's.
@@ -40,7 +40,7 @@ void run_prompt(const GenerateOptions& options, const methods::BaseModel& base, 
       data::encode_user_text(base.tokenizer, base.format, *options.prompt, "the prompt")};
   NoProgress quiet;
   const model::GenerateOptions generate{
-      .assignments = model.groups_of(prompts, quiet), .names = {model.name, {"the prompt"}}, .stop = process_stop()};
+      .groups = model.groups_of(prompts, quiet), .names = {model.name, {"the prompt"}}, .stop = process_stop()};
   const auto answers = model::generate(model.lm, prompts, options.request, generate, [&](std::int64_t, std::int32_t token) {
     if (!options.common.json) print_text(decoder.push(token));
     return true;
@@ -79,9 +79,10 @@ Prompts read_prompts(const methods::BaseModel& base, const std::string& input) {
 }
 
 std::string run_key(const methods::BaseModel& base, const GenerateOptions& options, const Prompts& prompts) {
-  const auto& [max_new_tokens, sampler, stop_ids] = options.request;
+  const auto& request = options.request;
   auto key = methods::begin_run_key("generate-1", base, options.adapters.use());
-  key.add_value({max_new_tokens, sampler.temperature, sampler.top_p, sampler.seed, stop_ids, model::GenerateOptions().max_batch})
+  key.add_value({request.max_new_tokens, request.sampler.temperature, request.sampler.top_p, request.sampler.seed, request.stop_ids,
+                 model::GenerateOptions().max_batch})
       .add_value(prompts.ids)
       .add(prompts.tokens);
   return key.hex();
@@ -101,7 +102,7 @@ void answer_all(const GenerateOptions& options, const methods::BaseModel& base, 
     const auto some = std::span(prompts.tokens).subspan(first, end - first);
     const auto names = std::span(prompts.names).subspan(first, end - first);
     model.forget_prompts();
-    const model::GenerateOptions generate{.assignments = model.groups_of(some, quiet),
+    const model::GenerateOptions generate{.groups = model.groups_of(some, quiet),
                                           .first_index = static_cast<std::int64_t>(first),
                                           .names = {model.name, {names.begin(), names.end()}},
                                           .stop = process_stop()};

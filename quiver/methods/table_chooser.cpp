@@ -24,6 +24,12 @@ std::vector<routing::GroupLease> TableChooser::groups_of(std::span<const Prompt>
   return leases;
 }
 
+std::vector<float> TableChooser::row_of(const routing::GroupLease& group) const {
+  const auto rows = table_->rows();
+  const auto row = rows.at(*group);
+  return {row.begin(), row.end()};
+}
+
 void TableChooser::forget() {
   const std::lock_guard lock(mutex_);
   known_.clear();

@@ -34,6 +34,8 @@ class TableChooser {
   /// The group of each prompt, which is its own for as long as the lease lives. Runs the base model. A call that throws changes nothing.
   /// Throws kInternal for rows that are not [P, width], and kMismatch, naming the adapter, for a row that is not finite.
   std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress);
+  /// The numbers of a group that is held: what its prompt's rows depend on. The group's index names other numbers once nobody holds it.
+  std::vector<float> row_of(const routing::GroupLease& group) const;
   /// Forgets all prompts, so that what follows does not depend on them. Leases go on.
   void forget();
 

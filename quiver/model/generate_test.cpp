@@ -16,7 +16,7 @@ namespace {
 TEST(Generate, DoesNotDependOnTheOtherPrompts) {
   const auto model = golden_model();
   const std::vector<std::vector<std::int32_t>> prompts = {{5, 6, 7, 8, 9}, {5, 6, 7, 8, 9, 10, 11}, {200}, {5, 6, 7, 8, 9}};
-  const RequestOptions sampled{.max_new_tokens = 12, .sampler = {.temperature = 0.9, .top_p = 0.8, .seed = 3}};
+  const schedule::RequestOptions sampled{.max_new_tokens = 12, .sampler = {.temperature = 0.9, .top_p = 0.8, .seed = 3}};
   const auto together = generate(model, prompts, sampled);
   EXPECT_EQ(together, generate(model, prompts, sampled, {.max_batch = 1}));
   EXPECT_EQ(together, generate(model, prompts, sampled));
@@ -38,14 +38,14 @@ TEST(Generate, RefusesWhatItCannotDo) {
   EXPECT_ERROR(generate(model, empty, {}, {.names = {"", {"t.jsonl:3"}}}), ErrorKind::kUsage, "t.jsonl:3 has no tokens");
   EXPECT_ERROR(generate(model, good, {.max_new_tokens = 0}), ErrorKind::kUsage, "max_new_tokens is 0; expected 1 or more");
   EXPECT_ERROR(generate(model, good, {}, {.max_batch = 0}), ErrorKind::kUsage, "max_batch is 0; expected 1 or more");
-  EXPECT_ERROR(generate(model, good, {}, {.assignments = {nullptr, nullptr}}), ErrorKind::kUsage, "2 assignments for 1 prompts");
+  EXPECT_ERROR(generate(model, good, {}, {.groups = {nullptr, nullptr}}), ErrorKind::kUsage, "2 groups for 1 prompts");
   EXPECT_ERROR(generate(model, good, {}, {.names = {"", {"a", "b"}}}), ErrorKind::kUsage, "2 names for 1 prompts");
 }
 
 TEST(Generate, AnIndexOfALongerRunDrawsTheSameNumbers) {
   const auto model = golden_model();
   const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3}, {4, 5}, {6, 7, 8}};
-  const RequestOptions options{.max_new_tokens = 6, .sampler = {.temperature = 1.5}};
+  const schedule::RequestOptions options{.max_new_tokens = 6, .sampler = {.temperature = 1.5}};
   const auto all = generate(model, prompts, options);
   const auto rest = generate(model, std::span(prompts).subspan(1), options, {.first_index = 1});
   EXPECT_EQ(rest[0], all[1]);

@@ -84,6 +84,8 @@ class Model {
   /// The same model whose embedding of token t is E_t + B A_t before any scale, of `a` [V, r] and `b` [d, r]. Throws kMismatch for other
   /// shapes.
   Model with_embedding(const torch::Tensor& a, const torch::Tensor& b) const;
+  /// Whether the models are the same but for updates of the linear maps of blocks: they share all weights.
+  bool is_alike_but_for_updates(const Model& other) const;
   /// An empty cache for `capacity` rows.
   KvCache make_cache(std::int64_t capacity) const;
   /// All weights as linear maps [out, in], under the family's Hugging Face names ("model.layers.0.mlp.up_proj.weight"), in the dtypes the

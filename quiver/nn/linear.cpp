@@ -31,6 +31,13 @@ Linear Linear::with(UpdatePtr update) const {
   return changed;
 }
 
+Linear Linear::over(MatrixPtr weight) const {
+  Linear changed = *this;
+  changed.weight_ = std::move(weight);
+  changed.bias_ = torch::Tensor();
+  return changed;
+}
+
 Linear Linear::with(TrainedUpdate update) const {
   if (has_updates()) fail(ErrorKind::kInternal, "a trained update above {} updates that have no backward pass", updates_.size());
   Linear changed = *this;

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <mutex>
+#include <utility>
 
 #include "quiver/backend/frozen_matrix.h"
 #include "quiver/base/error.h"
@@ -45,7 +46,33 @@ class FrozenWeight final : public Matrix {
   mutable backend::FrozenMatrix transposed_;
 };
 
+class KnownProduct final : public Matrix {
+ public:
+  KnownProduct(torch::Tensor known, std::int64_t in_features) : known_(std::move(known)), in_(in_features) {}
+
+  std::int64_t in_features() const override { return in_; }
+  std::int64_t out_features() const override { return known_.size(1); }
+  torch::Device device() const override { return known_.device(); }
+  torch::Dtype dtype() const override { return known_.scalar_type(); }
+  torch::Tensor product(const torch::Tensor& /*x*/, const torch::Tensor& bias, const torch::Tensor& onto) const override {
+    if (bias.defined()) fail(ErrorKind::kInternal, "a known product with a bias");
+    return onto.defined() ? onto + known_ : known_;
+  }
+  torch::Tensor product_transposed(const torch::Tensor& /*dy*/, const torch::Tensor& /*onto*/) const override {
+    fail(ErrorKind::kInternal, "a known product has no backward pass");
+  }
+  torch::Tensor dense() const override { fail(ErrorKind::kInternal, "a known product has no dense values"); }
+
+ private:
+  torch::Tensor known_;
+  std::int64_t in_;
+};
+
 }  // namespace
+
+MatrixPtr known_product(torch::Tensor known, std::int64_t in_features) {
+  return std::make_shared<KnownProduct>(std::move(known), in_features);
+}
 
 MatrixPtr make_matrix(const torch::Tensor& weight) {
   if (weight.dim() != 2) {

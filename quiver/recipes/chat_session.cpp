@@ -18,7 +18,7 @@ const methods::BaseModel& that_chats(const methods::BaseModel& base) {
 
 }  // namespace
 
-ChatSession::ChatSession(const methods::BaseModel& base, methods::AdapterUse use, model::RequestOptions options, Progress& progress)
+ChatSession::ChatSession(const methods::BaseModel& base, methods::AdapterUse use, schedule::RequestOptions options, Progress& progress)
     : base_(that_chats(base)),
       use_(std::move(use)),
       options_(std::move(options)),
@@ -54,7 +54,7 @@ ChatAnswer ChatSession::answer(const std::string& message, const TextCallback& o
   recorder_->clear();
   const std::vector<methods::Prompt> prompts = {prompt};
   const model::GenerateOptions options{
-      .assignments = model_.groups_of(prompts, progress), .names = {model_.name, {"the message"}}, .stop = stop};
+      .groups = model_.groups_of(prompts, progress), .names = {model_.name, {"the message"}}, .stop = stop};
   text::StreamDecoder decoder(base_.tokenizer, /*skip_special=*/true);
   const auto say = [&](const std::string& piece) {
     answer.text += piece;

@@ -35,7 +35,7 @@ class ChatSession {
   using TextCallback = std::function<bool(std::string_view)>;
 
   /// `base`, which must outlive the session, has a chat format. Throws kUsage if it has none, and as adapted_model.
-  ChatSession(const methods::BaseModel& base, methods::AdapterUse use, model::RequestOptions options, Progress& progress);
+  ChatSession(const methods::BaseModel& base, methods::AdapterUse use, schedule::RequestOptions options, Progress& progress);
 
   /// Answers a message of the user; both become part of the conversation. On an error the conversation is as before. Throws kUsage for a
   /// message that alone exceeds the context less max_new_tokens.
@@ -55,7 +55,7 @@ class ChatSession {
  private:
   const methods::BaseModel& base_;
   methods::AdapterUse use_;
-  model::RequestOptions options_;
+  schedule::RequestOptions options_;
   std::unique_ptr<routing::RoutingRecorder> recorder_ = std::make_unique<routing::RoutingRecorder>();
   methods::AdaptedModel model_;
   std::vector<text::Message> messages_;

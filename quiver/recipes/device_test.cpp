@@ -170,7 +170,7 @@ TEST_F(DeviceTest, EveryMethodScoresAndGeneratesAsOnTheCpu) {
       scores.push_back(eval::score_sequences(model.lm, some, {}, progress_));
       std::vector<methods::Prompt> prompts;
       for (const auto& sequence : some) prompts.push_back(sequence.tokens);
-      answers.push_back(model::generate(model.lm, prompts, {.max_new_tokens = 4}, {.assignments = model.groups_of(prompts, progress_)}));
+      answers.push_back(model::generate(model.lm, prompts, {.max_new_tokens = 4}, {.groups = model.groups_of(prompts, progress_)}));
     }
     for (std::size_t i = 0; i < scores[0].size(); ++i) {
       EXPECT_NEAR(scores[1][i].log_prob, scores[0][i].log_prob, kTolerance * std::abs(scores[0][i].log_prob)) << name << " " << i;

@@ -218,13 +218,13 @@ class SectionRun {
       prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
       names.insert(names.end(), task.names.begin(), task.names.end());
     }
-    const model::RequestOptions request{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
+    const schedule::RequestOptions request{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     model::GenerateOptions options{.stop = process_stop()};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
       const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
       const auto some = std::span(prompts).subspan(first, count);
-      options.assignments = model.groups_of(some, quiet_);
+      options.groups = model.groups_of(some, quiet_);
       options.names = {name_of(model),
                        {names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count)}};
       for (auto& answer : model::generate(model.lm, some, request, options)) answers.push_back(std::move(answer));

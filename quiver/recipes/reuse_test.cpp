@@ -134,11 +134,11 @@ TEST_F(ReuseTest, MethodsDifferAndAnswersAreGenerated) {
     seen[method] = sum;
     const auto model = adapted_model(base_, choice.use(), progress_);
     const auto prompts = random_prompts(5, 4);
-    const model::GenerateOptions options{.assignments = model.groups_of(prompts, progress_)};
+    const model::GenerateOptions options{.groups = model.groups_of(prompts, progress_)};
     const auto together = model::generate(model.lm, prompts, {.max_new_tokens = 5}, options);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       auto one = options;
-      if (!one.assignments.empty()) one.assignments = {options.assignments[i]};
+      if (!one.groups.empty()) one.groups = {options.groups[i]};
       EXPECT_EQ(model::generate(model.lm, std::vector<Prompt>{prompts[i]}, {.max_new_tokens = 5}, one).at(0), together[i]) << method;
     }
   }

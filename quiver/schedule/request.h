@@ -46,6 +46,7 @@ enum class Finish {
   kStopId,     ///< the token is one of stop_ids
   kLength,     ///< max_new_tokens, or the end of the model's context
   kNotFinite,  ///< the logits overflow; there is no token
+  kError,      ///< what adapters compute the request could not be decided; there is no token
 };
 
 }  // namespace quiver::schedule

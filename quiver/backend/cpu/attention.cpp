@@ -102,9 +102,10 @@ void for_chunks(AttentionUnit<T> unit, const AttentionChunks& work, F f) {
 
 template <CpuIsa kIsa, typename T>
 void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
-  const auto blocks = query_blocks(plan.blocks, plan.spans);
+  const std::vector direct(plan.blocks.begin(), plan.blocks.begin() + plan.num_direct);
+  const auto blocks = query_blocks(direct, plan.spans);
   std::int64_t most = 0;
-  for (const auto& block : plan.blocks) most = std::max(most, block.num_visible + block.length);
+  for (const auto& block : direct) most = std::max(most, block.num_visible + block.length);
   const auto group = unit.num_heads / unit.num_kv_heads;
   for_units(static_cast<std::int64_t>(blocks.size()) * unit.num_kv_heads, kernel::decode_scratch_floats(most, unit.head_dim, group),
             [&](std::int64_t index, float* scratch) {
@@ -121,8 +122,8 @@ template <CpuIsa kIsa, typename T>
 void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, Tensor& out, Tensor& lse) {
   unit.out = mutable_trusted_data<T>(out);
   unit.lse = mutable_trusted_data<float>(lse);
-  if (plan.chunks.chunks.empty()) return run_decode<kIsa>(unit, plan);
-  for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_ISA(kIsa, kernel, attention_forward, mine); });
+  if (plan.num_direct > 0) run_decode<kIsa>(unit, plan);
+  if (!plan.chunks.chunks.empty()) for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_ISA(kIsa, kernel, attention_forward, mine); });
 }
 
 /// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
@@ -176,7 +177,7 @@ template <CpuIsa kIsa, typename T>
 AttentionGradient attention_gradient(const Tensor& dout, const AttentionInput& in, const Attended& attended) {
   const torch::NoGradGuard no_grad;
   const auto& work = in.plan.chunks;
-  if (work.chunks.empty() && in.q.size(0) > 0) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
+  if (in.plan.num_direct > 0 || in.k.size(0) != in.q.size(0)) fail(ErrorKind::kInternal, "attention over a KV cache has no backward pass");
   AttentionGradient gradient{in.q.new_empty(in.q.sizes()), in.k.new_empty(in.k.sizes()), in.v.new_empty(in.v.sizes())};
   run_backward<kIsa>(unit_of<T>(in), work, dout, attended, gradient);
   return gradient;

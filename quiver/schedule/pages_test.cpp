@@ -1,7 +1,6 @@
-#include "quiver/model/kv_cache.h"
+#include "quiver/schedule/pages.h"
 
 #include <gtest/gtest.h>
-#include <torch/utils.h>
 
 #include <optional>
 #include <utility>
@@ -10,7 +9,7 @@
 #include "quiver/base/error.h"
 #include "quiver/testing/message_of.h"
 
-namespace quiver::model {
+namespace quiver::schedule {
 namespace {
 
 using Runs = std::vector<std::pair<std::int64_t, std::int64_t>>;
@@ -79,4 +78,4 @@ TEST(CachePages, APageIsFreedWithItsLastLease) {
 }
 
 }  // namespace
-}  // namespace quiver::model
+}  // namespace quiver::schedule

@@ -1,0 +1,59 @@
+#include "quiver/engine/context.h"
+
+#include <torch/utils.h>
+
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/base/hash.h"
+
+namespace quiver::engine {
+namespace {
+
+/// Files may change between reading them for the key and reading them for the model.
+constexpr int kMostTries = 3;
+
+}  // namespace
+
+ContextPtr base_context(const methods::BaseModel& base) {
+  auto context = std::make_shared<Context>();
+  context->model = {base.lm, nullptr, "the base"};
+  return context;
+}
+
+ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress) {
+  const auto key_of = [&] { return methods::begin_run_key("context-1", base, use).hex(); };
+  auto key = key_of();
+  for (int i = 0; i < kMostTries; ++i) {
+    auto context = std::make_shared<Context>();
+    context->model = methods::adapted_model(base, use, progress);
+    auto after = key_of();
+    if (after == key) {
+      context->key = std::move(key);
+      context->shares_passes = context->model.lm.is_alike_but_for_updates(base.lm);
+      return context;
+    }
+    key = std::move(after);
+  }
+  fail(ErrorKind::kMismatch, "the files of {} change while they are read: try again once they are whole", methods::model_name(use));
+}
+
+std::shared_ptr<const DecidedContext> decide(ContextPtr context, std::span<const std::int32_t> prompt) {
+  auto decided = std::make_shared<DecidedContext>();
+  decided->key = context->key;
+  if (context->model.chooser != nullptr) {
+    const torch::InferenceMode inference;
+    const std::vector<methods::Prompt> prompts = {{prompt.begin(), prompt.end()}};
+    NoProgress quiet;
+    decided->group = context->model.groups_of(prompts, quiet).at(0);
+    const auto row = context->model.chooser->row_of(decided->group);
+    const auto bytes = std::as_bytes(std::span(row));
+    decided->key += "/" + sha256_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  decided->context = std::move(context);
+  return decided;
+}
+
+}  // namespace quiver::engine

@@ -1,0 +1,102 @@
+#include "quiver/engine/serving_engine.h"
+
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "quiver/base/error.h"
+#include "quiver/model/decoder.h"
+
+namespace quiver::engine {
+
+using schedule::Query;
+using schedule::RowResult;
+using schedule::Segment;
+
+/// Segments that are computed together, and the queries about them.
+struct ServingEngine::Pass {
+  const model::Model* model = nullptr;
+  std::vector<PassParts::Part> parts;  // of a mixed pass
+  std::vector<Segment> segments;
+  std::vector<std::int32_t> groups;    // of the segments
+  std::vector<Query> queries;
+  std::vector<std::size_t> which;      // places of the queries' answers
+};
+
+ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows)
+    : base_(base), num_cache_rows_(num_cache_rows), base_context_(base_context(base)), mixed_(mixed_model(base.lm, parts_)) {
+  const torch::InferenceMode inference;
+  cache_ = base.lm.make_cache(num_cache_rows);
+}
+
+schedule::AssignmentPtr ServingEngine::decide(const schedule::AssignmentPtr& assignment, std::span<const std::int32_t> prompt) {
+  auto context = std::dynamic_pointer_cast<const Context>(assignment);
+  if (context == nullptr) fail(ErrorKind::kInternal, "a request that is given to the engine of a server without a context");
+  return engine::decide(std::move(context), prompt);
+}
+
+std::vector<ServingEngine::Pass> ServingEngine::passes_of(std::span<const Segment> segments, std::span<const Query> queries) const {
+  std::vector<Pass> passes;
+  std::vector<std::pair<std::size_t, std::int64_t>> place_of;  // of each segment: its pass, and its index there
+  const auto pass_of = [&](const Context& context) {
+    const auto* model = context.shares_passes ? &mixed_ : &context.model.lm;
+    const auto found = std::ranges::find(passes, model, &Pass::model);
+    if (found != passes.end()) return static_cast<std::size_t>(found - passes.begin());
+    passes.push_back({.model = model});
+    return passes.size() - 1;
+  };
+  for (const auto& segment : segments) {
+    const auto* decided = dynamic_cast<const DecidedContext*>(segment.assignment);
+    const auto& context = decided == nullptr ? *base_context_ : *decided->context;
+    const auto group = decided == nullptr || decided->group == nullptr ? 0 : *decided->group;
+    const auto which = pass_of(context);
+    auto& pass = passes[which];
+    place_of.emplace_back(which, static_cast<std::int64_t>(pass.segments.size()));
+    pass.segments.push_back(segment);
+    const auto same = [&](const PassParts::Part& part) { return part.context == &context && part.group == group; };
+    const auto part = std::ranges::find_if(pass.parts, same);
+    pass.groups.push_back(static_cast<std::int32_t>(part - pass.parts.begin()));
+    if (part == pass.parts.end()) pass.parts.push_back({&context, group});
+  }
+  for (auto& pass : passes) {  // a single context needs no mixing: its own model computes it
+    const auto* context = pass.parts.front().context;
+    if (!std::ranges::all_of(pass.parts, [&](const auto& part) { return part.context == context; })) continue;
+    pass.model = &context->model.lm;
+    for (auto& group : pass.groups) group = pass.parts[static_cast<std::size_t>(group)].group;
+  }
+  for (std::size_t q = 0; q < queries.size(); ++q) {
+    const auto [which, segment] = place_of[static_cast<std::size_t>(queries[q].segment)];
+    passes[which].queries.push_back(queries[q]);
+    passes[which].queries.back().segment = segment;
+    passes[which].which.push_back(q);
+  }
+  return passes;
+}
+
+void ServingEngine::run(const Pass& pass, std::vector<RowResult>& results) {
+  parts_->parts = pass.parts;
+  const auto rows = model::rows_over_cache(pass.segments, pass.groups, cache_, num_cache_rows_);
+  auto queried = model::queried_rows(pass.segments, pass.queries);
+  if (queried.rows.empty()) queried.rows = {0};  // a pass that only fills the cache
+  const bool is_all = std::ssize(queried.rows) == std::ssize(rows.tokens);
+  const auto hidden = is_all ? model::hidden_of_all(*pass.model, rows) : model::hidden_of(*pass.model, rows, queried.rows);
+  auto answers = model::answer_queries(pass.model->head(), hidden, queried.of_query, pass.queries, logits_.emplace_back());
+  for (std::size_t i = 0; i < answers.size(); ++i) results[pass.which[i]] = std::move(answers[i]);
+}
+
+std::vector<RowResult> ServingEngine::compute(std::span<const Segment> segments, std::span<const Query> queries) {
+  const torch::InferenceMode inference;
+  logits_.clear();
+  std::vector<RowResult> results(queries.size());
+  for (const auto& pass : passes_of(segments, queries)) run(pass, results);
+  return results;
+}
+
+std::int64_t cache_row_bytes(const model::Model& model) {
+  const auto& attention = model.spec().block.attention;
+  const auto width = attention.num_kv_heads * attention.head_dim;
+  return 2 * static_cast<std::int64_t>(model.blocks().size()) * width * static_cast<std::int64_t>(c10::elementSize(model.placement().dtype));
+}
+
+}  // namespace quiver::engine

@@ -1,0 +1,126 @@
+// An engine for tests whose logits are hashes of all that they may depend on: the assignment and the tokens up to the row. A row of the
+// cache that is another request's, stale or out of order shows as another token.
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "quiver/schedule/engine.h"
+
+namespace quiver::schedule {
+
+struct FakeOptions {
+  std::int64_t vocab_size = 40;
+  std::int64_t context_length = 64;
+  std::int64_t num_cache_rows = 256;
+};
+
+class FakeEngine : public Engine {
+ public:
+  explicit FakeEngine(const FakeOptions& options = {}) : options_(options), rows_(static_cast<std::size_t>(options.num_cache_rows)) {}
+
+  std::int64_t vocab_size() const override { return options_.vocab_size; }
+  std::int64_t context_length() const override { return options_.context_length; }
+  std::int64_t num_cache_rows() const override { return options_.num_cache_rows; }
+  AssignmentPtr decide(const AssignmentPtr& assignment, std::span<const std::int32_t> prompt) override {
+    return on_decide ? on_decide(assignment, prompt) : assignment;
+  }
+
+  std::vector<RowResult> compute(std::span<const Segment> segments, std::span<const Query> queries) override {
+    if (on_compute) on_compute();
+    for (const auto& segment : segments) write(segment);
+    std::vector<std::vector<std::uint64_t>> states;  // of each segment's rows
+    for (const auto& segment : segments) states.push_back(states_of(segment));
+    logits_.assign(queries.size(), {});
+    std::vector<RowResult> results;
+    for (std::size_t i = 0; i < queries.size(); ++i) {
+      const auto& query = queries[i];
+      logits_[i] = logits_of(states[static_cast<std::size_t>(query.segment)][static_cast<std::size_t>(query.row)]);
+      results.push_back(answer(query, logits_[i]));
+    }
+    return results;
+  }
+
+  /// What a row's logits follow from.
+  static std::uint64_t begin_state(const std::string& key) { return std::hash<std::string>()(key); }
+  static std::uint64_t next_state(std::uint64_t state, std::int32_t token) {
+    state = (state ^ static_cast<std::uint64_t>(token)) * 0x9e3779b97f4a7c15u;
+    state = (state ^ (state >> 29)) * 0xbf58476d1ce4e5b9u;
+    return state ^ (state >> 32);
+  }
+  std::vector<float> logits_of(std::uint64_t state) const {
+    std::vector<float> logits;
+    for (std::int64_t v = 0; v < options_.vocab_size; ++v) {
+      logits.push_back(static_cast<float>(next_state(state, static_cast<std::int32_t>(v)) % 4096) / 512);
+    }
+    return logits;
+  }
+  static RowResult answer(const Query& query, std::span<const float> logits) {
+    RowResult result{.largest = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin())};
+    double sum = 0;
+    for (const auto z : logits) sum += std::exp(static_cast<double>(z));
+    result.log_sum_exp = std::log(sum);
+    const auto log_prob = [&](std::int32_t token) { return static_cast<double>(logits[static_cast<std::size_t>(token)]) - result.log_sum_exp; };
+    if (query.target >= 0) result.score = {query.target, log_prob(query.target), {}};
+    std::vector<std::int32_t> order;
+    for (std::int32_t v = 0; v < static_cast<std::int32_t>(logits.size()); ++v) order.push_back(v);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return log_prob(a) > log_prob(b); });
+    for (std::int64_t i = 0; i < query.top; ++i) result.score.top.emplace_back(order[static_cast<std::size_t>(i)], log_prob(order[static_cast<std::size_t>(i)]));
+    if (query.wants_logits) result.logits = logits;
+    return result;
+  }
+
+  std::function<void()> on_compute;  ///< may throw
+  std::function<AssignmentPtr(const AssignmentPtr&, std::span<const std::int32_t>)> on_decide;
+
+ private:
+  struct Row {
+    std::string key;
+    std::int64_t position = -1;
+    std::int32_t token = -1;
+  };
+
+  static std::vector<std::int64_t> each_row(const std::vector<RowSpan>& spans) {
+    std::vector<std::int64_t> rows;
+    for (const auto& run : spans) {
+      for (auto row = run.first; row < run.first + run.length; ++row) rows.push_back(row);
+    }
+    return rows;
+  }
+
+  void write(const Segment& segment) {
+    const auto rows = each_row(segment.rows);
+    if (rows.size() != segment.tokens.size()) throw std::logic_error("as many rows as tokens");
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows_.at(static_cast<std::size_t>(rows[i])) = {segment.assignment->key, segment.position + static_cast<std::int64_t>(i), segment.tokens[i]};
+    }
+  }
+
+  std::vector<std::uint64_t> states_of(const Segment& segment) const {
+    auto state = begin_state(segment.assignment->key);
+    std::int64_t position = 0;
+    std::vector<std::uint64_t> states;
+    const auto read = [&](std::int64_t row) {
+      const auto& [key, at, token] = rows_.at(static_cast<std::size_t>(row));
+      if (at != position++) throw std::logic_error("a row out of order");
+      if (key != segment.assignment->key) throw std::logic_error("a row of another assignment");
+      state = next_state(state, token);
+    };
+    for (const auto row : each_row(segment.visible)) read(row);
+    if (position != segment.position) throw std::logic_error("rows are missing");
+    for (const auto row : each_row(segment.rows)) {
+      read(row);
+      states.push_back(state);
+    }
+    return states;
+  }
+
+  FakeOptions options_;
+  std::vector<Row> rows_;
+  std::vector<std::vector<float>> logits_;
+};
+
+}  // namespace quiver::schedule
