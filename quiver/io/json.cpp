@@ -42,6 +42,8 @@ std::string reason_of(const std::exception& error) {
       reason.replace(start, reason.size() - start - kLongestQuote, "...");
     }
   }
+  constexpr std::size_t kLongest = 200;  // a number that overflows is quoted whole
+  if (reason.size() > kLongest) reason = reason.substr(0, kLongest) + "...";
   // The quoted token may hold a broken character; the message must not.
   std::ranges::replace_if(
       reason, [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');

@@ -72,6 +72,8 @@ TEST(ParseJson, CutsALongKeyInItsMessage) {
             "bad format: a.json: not JSON: the key '" + std::string(59, 'k') + "...' occurs twice in one object; keep one of the two");
 }
 
+TEST(ParseJson, QuotesOnlyTheStartOfALongNumber) { EXPECT_LT(parse_error_of(std::string(100'000, '9')).size(), 300); }
+
 TEST(ParseJson, LimitsTheDepth) {
   const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_EQ(parse_error_of(nested(kMaxJsonDepth)), "no error");
