@@ -103,8 +103,8 @@ fuzz: setup
 ## The torch-free tests and the kernels under ASan and UBSan
 asan: setup asan-kernels
 	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
-	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_regex_test quiver_text_test quiver_data_test quiver_results_test quiver_report_test
-	@for t in base io forest regex text data results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
+	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_results_test quiver_report_test
+	@for t in base io forest regex text data api results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 ## All kernels of every instruction set that this CPU has, under ASan and UBSan: a fixed run, or SECONDS_EACH seconds for each test
 asan-kernels: setup

@@ -9,6 +9,7 @@ import json
 import pathlib
 import struct
 
+from api_seeds import api_body_seeds, event_writer_seeds, stop_matcher_seeds
 from seed_formats import gguf, gguf_float, gguf_int, gguf_string, safetensors, text
 from tokenizer_seeds import gguf_tokenizer_seeds, marked_seeds, sentencepiece_seeds, tokenizer_paths_seeds, tokenizer_seeds
 
@@ -381,6 +382,9 @@ def main():
         ("checkpoint", checkpoint_seeds),
         ("artifact", artifact_seeds),
         ("results", results_seeds),
+        ("api_body", api_body_seeds),
+        ("stop_matcher", stop_matcher_seeds),
+        ("event_writer", event_writer_seeds),
     ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json_internal.h"
 
@@ -41,18 +42,28 @@ std::string reason_of(const std::exception& error) {
       reason.replace(start, reason.size() - start - kLongestQuote, "...");
     }
   }
+  constexpr std::size_t kLongest = 200;  // a number that overflows is quoted whole
+  if (reason.size() > kLongest) reason = reason.substr(0, kLongest) + "...";
   // The quoted token may hold a broken character; the message must not.
   std::ranges::replace_if(
       reason, [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
   return reason;
 }
 
+/// A key for a message: long ones are cut, at a border of characters.
+std::string cut_key(std::string_view name) {
+  constexpr std::size_t kLongest = 60;
+  if (name.size() <= kLongest) return format("'{}'", name);
+  name = name.substr(0, kLongest);
+  return format("'{}...'", name.substr(0, name.size() - static_cast<std::size_t>(incomplete_tail(name))));
+}
+
 /// Builds the document from nlohmann's events, which come without recursion. (Its own builder keeps the last of two
 /// equal keys and knows no limit of depth, on which dump() and other recursive walks would run out of stack.)
 class DocumentBuilder : public nlohmann::json_sax<json> {
  public:
-  DocumentBuilder(std::string_view text, std::string_view origin, std::int64_t first_line)
-      : text_(text), origin_(origin), first_line_(first_line) {}
+  DocumentBuilder(std::string_view text, std::string_view origin, std::int64_t first_line, const JsonLimits& limits)
+      : text_(text), origin_(origin), first_line_(first_line), limits_(limits) {}
 
   json take() { return std::move(root_); }
 
@@ -60,7 +71,13 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   bool boolean(bool value) override { return put(value); }
   bool number_integer(std::int64_t value) override { return put(value); }
   bool number_unsigned(std::uint64_t value) override { return put(value); }
-  bool number_float(double value, const std::string&) override { return put(value); }
+  bool number_float(double value, const std::string& digits) override {
+    if (static_cast<std::int64_t>(digits.size()) > limits_.max_number_bytes) {
+      fail(ErrorKind::kBadFormat, "{}: not usable JSON: a number of {} characters; at most {} are read", origin_, digits.size(),
+           limits_.max_number_bytes);
+    }
+    return put(value);
+  }
   bool string(std::string& value) override { return put(std::move(value)); }
   bool binary(json::binary_t& value) override { return put(std::move(value)); }
   bool start_object(std::size_t) override { return open(json::object()); }
@@ -71,7 +88,7 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   bool key(std::string& name) override {
     const auto [place, is_new] = open_.back()->get_ref<json::object_t&>().try_emplace(name, nullptr);
     if (!is_new) {
-      fail(ErrorKind::kBadFormat, "{}: not JSON: the key '{}' occurs twice in one object; keep one of the two", origin_, name);
+      fail(ErrorKind::kBadFormat, "{}: not JSON: the key {} occurs twice in one object; keep one of the two", origin_, cut_key(name));
     }
     member_ = &place->second;
     return true;
@@ -85,6 +102,9 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
 
  private:
   json* place(json&& value) {
+    if (++num_values_ > limits_.max_values) {
+      fail(ErrorKind::kBadFormat, "{}: not usable JSON: more than {} values", origin_, limits_.max_values);
+    }
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -105,9 +125,9 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   }
 
   bool open(json&& value) {
-    if (static_cast<std::int64_t>(open_.size()) >= kMaxJsonDepth) {
+    if (static_cast<std::int64_t>(open_.size()) >= limits_.max_depth) {
       fail(ErrorKind::kBadFormat, "{}: not usable JSON: arrays and objects are nested {} deep; at most {} is read", origin_,
-           open_.size() + 1, kMaxJsonDepth);
+           open_.size() + 1, limits_.max_depth);
     }
     open_.push_back(place(std::move(value)));  // stable: a parent does not grow while its child is open
     return true;
@@ -121,6 +141,8 @@ class DocumentBuilder : public nlohmann::json_sax<json> {
   std::string_view text_;
   std::string_view origin_;
   std::int64_t first_line_;
+  JsonLimits limits_;
+  std::int64_t num_values_ = 0;
   json root_;
   std::vector<json*> open_;
   json* member_ = nullptr;
@@ -200,17 +222,17 @@ void check_finite(const json& value, std::string_view origin) {
 
 }  // namespace
 
-json parse_json_at(std::string_view text, std::string_view origin, std::int64_t first_line) {
+json parse_json_at(std::string_view text, std::string_view origin, std::int64_t first_line, const JsonLimits& limits) {
   // nlohmann takes a zero byte for the end of the text, and would overlook whatever follows it.
   if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
     fail(ErrorKind::kBadFormat, "{}: not JSON at {}: a zero byte (is this a text file?)", origin, position_text(text, zero, first_line));
   }
-  DocumentBuilder builder(text, origin, first_line);
+  DocumentBuilder builder(text, origin, first_line, limits);
   json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }
 
-json parse_json(std::string_view text, std::string_view origin) { return parse_json_at(text, origin, 1); }
+json parse_json(std::string_view text, std::string_view origin, const JsonLimits& limits) { return parse_json_at(text, origin, 1, limits); }
 
 json read_json_file(const std::filesystem::path& path) { return parse_json(read_text_file(path), path.native()); }
 

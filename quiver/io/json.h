@@ -14,10 +14,17 @@ namespace quiver::io {
 /// Documents nested deeper than this are refused.
 inline constexpr std::int64_t kMaxJsonDepth = 512;
 
+/// What a document may hold.
+struct JsonLimits {
+  std::int64_t max_depth = kMaxJsonDepth;
+  std::int64_t max_values = std::int64_t{1} << 40;        ///< arrays, objects and what is in them; a value takes 16 bytes at least
+  std::int64_t max_number_bytes = std::int64_t{1} << 40;  ///< the length of a number that is no integer of 64 bits
+};
+
 /// Parses one JSON document in UTF-8. `origin` names the source in messages. Throws kBadFormat with origin, line and
-/// column on a syntax error, invalid UTF-8, a duplicate key of one object, trailing bytes, or nesting deeper than
-/// kMaxJsonDepth. A byte-order mark at the start is skipped.
-nlohmann::json parse_json(std::string_view text, std::string_view origin);
+/// column on a syntax error, invalid UTF-8, a duplicate key of one object, trailing bytes, or what exceeds `limits`.
+/// A byte-order mark at the start is skipped.
+nlohmann::json parse_json(std::string_view text, std::string_view origin, const JsonLimits& limits = {});
 
 /// parse_json over a file. Throws kNotFound, kIo or kBadFormat.
 nlohmann::json read_json_file(const std::filesystem::path& path);

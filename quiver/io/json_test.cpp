@@ -53,6 +53,27 @@ TEST(ParseJson, RefusesNumbersThatDoNotFit) { EXPECT_THAT(parse_error_of("[1e999
 
 TEST(ParseJson, QuotesOnlyTheEndOfALongToken) { EXPECT_LT(parse_error_of("[\"" + std::string(100'000, 'x')).size(), 300); }
 
+TEST(ParseJson, KeepsTheLimitsOfItsCaller) {
+  const auto error = [](std::string_view text) {
+    return error_of([&] { parse_json(text, "a.json", {.max_depth = 2, .max_values = 4, .max_number_bytes = 10}); });
+  };
+  EXPECT_EQ(error("[1, [2]]"), "no error");
+  EXPECT_EQ(error("[[[1]]]"), "bad format: a.json: not usable JSON: arrays and objects are nested 3 deep; at most 2 is read");
+  EXPECT_EQ(error("[1, 2, 3]"), "no error");
+  EXPECT_EQ(error("[1, 2, 3, 4]"), "bad format: a.json: not usable JSON: more than 4 values");
+  EXPECT_EQ(error(R"({"a": 1, "b": {"c": 2, "d": 3}})"), "bad format: a.json: not usable JSON: more than 4 values");
+  EXPECT_EQ(error("1.23456789"), "no error");
+  EXPECT_EQ(error("1.234567891"), "bad format: a.json: not usable JSON: a number of 11 characters; at most 10 are read");
+}
+
+TEST(ParseJson, CutsALongKeyInItsMessage) {
+  const std::string key = std::string(59, 'k') + "\u00e9" + std::string(5000, 'k');
+  EXPECT_EQ(parse_error_of("{\"" + key + "\": 1, \"" + key + "\": 2}"),
+            "bad format: a.json: not JSON: the key '" + std::string(59, 'k') + "...' occurs twice in one object; keep one of the two");
+}
+
+TEST(ParseJson, QuotesOnlyTheStartOfALongNumber) { EXPECT_LT(parse_error_of(std::string(100'000, '9')).size(), 300); }
+
 TEST(ParseJson, LimitsTheDepth) {
   const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_EQ(parse_error_of(nested(kMaxJsonDepth)), "no error");

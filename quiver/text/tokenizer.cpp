@@ -205,6 +205,10 @@ std::optional<std::string> Tokenizer::token(std::int32_t id) const {
   return parts_->core->spellings[static_cast<std::size_t>(id)];
 }
 
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  return id < 0 || id >= vocab_size() ? std::string() : parts_->core->texts[static_cast<std::size_t>(id)].text;
+}
+
 bool Tokenizer::is_special(std::int32_t id) const { return parts_->core->special.contains(id); }
 
 std::optional<std::int32_t> Tokenizer::bos_id() const { return parts_->special_ids.bos; }

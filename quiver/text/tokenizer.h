@@ -64,6 +64,8 @@ class Tokenizer {
   std::optional<std::int32_t> token_id(std::string_view token) const;
   /// The spelling of a token, or nothing if the vocabulary has no such id.
   std::optional<std::string> token(std::int32_t id) const;
+  /// The bytes of a token's text where it is not the first: often part of a character. Empty if the vocabulary has no such id.
+  std::string token_bytes(std::int32_t id) const;
   /// True for an added token marked special.
   bool is_special(std::int32_t id) const;
 
