@@ -60,11 +60,17 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
     const std::size_t used = put(boost::asio::buffer(bytes.data(), bytes.size()), code);
     if (!code || code == http::error::need_more) return used;
     if (code == http::error::header_limit) refuse(431, format("the head is longer than {} bytes", limits_.max_header_bytes));
-    if (code == http::error::bad_version && bytes.substr(0, bytes.find('\r')).find(" HTTP/") != std::string_view::npos) {
-      refuse(505, "this server speaks HTTP/1.1 and HTTP/1.0");
-    }
+    if (code == http::error::bad_version && names_another_version(bytes)) refuse(505, "this server speaks HTTP/1.1 and HTTP/1.0");
     refuse(400, format("this is no HTTP request: {}", code.message()));  // the first fault stands
     return used;
+  }
+
+  /// Whether a request line ends with "HTTP/2.0", say.
+  static bool names_another_version(std::string_view bytes) {
+    const std::size_t name = bytes.find(" HTTP/");
+    if (name == std::string_view::npos) return false;
+    const std::string_view version = bytes.substr(name + 6, 3);
+    return version != "1.1" && version != "1.0";
   }
 
   void refuse(int status, std::string message) {
