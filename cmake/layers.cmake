@@ -91,12 +91,12 @@ quiver_embed_text("${QUIVER_REPORT_ASSETS}" quiver::report quiver/report/assets.
 
 quiver_layer(base LIBRARIES OpenSSL::Crypto PkgConfig::XXHASH)
 quiver_layer(io FOLDERS base LIBRARIES nlohmann_json::nlohmann_json PkgConfig::ZSTD)
+quiver_layer(http COLD FOLDERS base io LIBRARIES Boost::headers OpenSSL::SSL)
 quiver_layer(forest FOLDERS base)
 quiver_layer(schedule FOLDERS base)
 quiver_layer(regex FOLDERS base LIBRARIES PkgConfig::PCRE2)
 quiver_layer(text FOLDERS base io regex LIBRARIES ${UTF8PROC})
 quiver_layer(data FOLDERS base io text forest)
-quiver_layer(schedule FOLDERS base)
 quiver_layer(api FOLDERS base io text schedule)
 quiver_layer(results FOLDERS base io)
 quiver_layer(tensor TORCH FOLDERS base io)

@@ -353,6 +353,40 @@ def results_seeds():
     yield "wrong_types", results(summary=[3], tasks="x", base=[])
 
 
+def http_seeds():
+    """The first byte is the most bytes of a piece, 0 for any number; 0xFE ends a piece."""
+
+    def request(line, *headers, body=b""):
+        return b"\r\n".join([line + b" HTTP/1.1", b"Host: a", *headers, b"", b""]) + body
+
+    get, chunked = request(b"GET /"), b"Transfer-Encoding: chunked"
+    post = request(b"POST /x?a=%20+b&c", b"Content-Length: 5", body=b"hello")
+    yield "get", b"\0" + get
+    yield "bytes", b"\1" + post + get
+    yield "pipelined", b"\0" + get + post + request(b"GET /late") + get + request(b"HEAD /stream") + request(b"HEAD /") + get
+    yield "pieces", b"\0" + request(b"GET /late")[:20] + b"\xfe" + request(b"GET /late")[20:] + b"\xfe" + get + b"\xfe"
+    yield "chunked", b"\7" + request(b"POST /stream", chunked, body=b"3;a=b\r\nabc\r\n0A\r\n0123456789\r\n0\r\nX: y\r\n\r\n") + get
+    yield "too_many_chunks", b"\0" + request(b"POST /", chunked, body=b"20\r\n" + b"x" * 32 + b"\r\n21\r\n" + b"x" * 33)
+    yield "chunk_overflow", b"\0" + request(b"POST /", chunked, body=b"1\r\na\r\nFFFFFFFFFFFFFFFF\r\nb")
+    yield "negative_chunk", b"\0" + request(b"POST /", chunked, body=b"-2\r\nab\r\n")
+    yield "too_long", b"\0" + request(b"POST /", b"Content-Length: 65")
+    yield "continue", b"\0" + request(b"POST /", b"Content-Length: 2", b"Expect: 100-continue") + b"\xfeab" + get
+    yield "refused", b"\0" + request(b"GET /refused") + request(b"POST /refused", b"Content-Length: 2")
+    yield "dropped", b"\0" + request(b"GET /dropped")
+    yield "cut", b"\0" + request(b"GET /cut")
+    yield "none", b"\0" + request(b"GET /none") + get
+    yield "http_1_0", b"\0GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    yield "close", b"\0" + request(b"GET /", b"Connection: close") + get
+    yield "two_lengths", b"\0" + request(b"POST /", b"Content-Length: 2", chunked, body=b"0\r\n\r\n")
+    yield "gzip", b"\0" + request(b"POST /", b"Transfer-Encoding: gzip")
+    yield "folded", b"\0" + request(b"GET /", b"X: a\r\n b\r\n\tc")
+    yield "many_headers", b"\0" + request(b"GET /", *[b"a: b"] * 101)
+    yield "bad_path", b"\0" + request(b"GET /%00")
+    yield "http_2", b"\0PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    yield "tls", b"\0\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    yield "empty_lines", b"\0\r\n\r\n" + post + b"\r\n" + post
+
+
 def tensors_file(tensors, **metadata):
     header, data = {"__metadata__": metadata} if metadata else {}, b""
     for name, (dtype, shape, values) in tensors.items():
@@ -385,6 +419,7 @@ def main():
         ("api_body", api_body_seeds),
         ("stop_matcher", stop_matcher_seeds),
         ("event_writer", event_writer_seeds),
+        ("http", http_seeds),
     ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)
