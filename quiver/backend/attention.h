@@ -18,8 +18,8 @@ using AttentionPlanPtr = std::shared_ptr<const AttentionPlan>;
 /// Every row of the forest attends to its path; keys are the rows themselves.
 AttentionPlanPtr plan_forest(const forest::TokenForest& forest);
 
-/// The plan in which every query sees the last `window` keys of its path alone, 0 being all. The same pointer if no path is longer. A plan's
-/// blocks that go key by key become one for every query.
+/// The plan in which every query sees the last `window` keys of its path alone, 0 being all. The same pointer if no path is longer. A
+/// plan's blocks that go key by key become one for every query.
 AttentionPlanPtr windowed(const AttentionPlanPtr& plan, std::int64_t window);
 
 /// The result of attention, [Tq, H, D], and what its gradient needs beside it: the log of each query's softmax denominator, [H, Tq]

@@ -137,8 +137,7 @@ Description decoding_op() {
           .shapes = {{6, 2, 20, 0}, {3, 3, 64, 0}, {6, 2, 20, 9}, {4, 1, 32, 70}},
           .arguments =
               [](const Shape& s) {
-                return std::vector<Argument>{
-                    {draw({173, s[0], s[2]}, 1)}, {draw({300, s[1], s[2]}, 2)}, {draw({300, s[1], s[2]}, 3)}};
+                return std::vector<Argument>{{draw({173, s[0], s[2]}, 1)}, {draw({300, s[1], s[2]}, 2)}, {draw({300, s[1], s[2]}, 3)}};
               },
           .forward =
               [](const Ops& column, const Tensors& in, const Shape& s) {
@@ -152,11 +151,11 @@ TEST(PlanOverCache, ShowsEachRunWhatIsVisibleAndItsOwnKeysCausally) {
   EXPECT_EQ(plan->num_queries, 173);
   const auto mask = dense_mask(*plan);
   EXPECT_EQ(plan->num_direct, 2);
-  EXPECT_EQ(mask.sum(1)[1].item<std::int64_t>(), 26);                       // the last row of the first run
-  EXPECT_EQ(mask[2].nonzero().size(0), 21);                                 // the first of the second
-  EXPECT_EQ(mask[2 + 149].sum().item<std::int64_t>(), 170);                 // its last
-  EXPECT_EQ(mask[153].sum().item<std::int64_t>(), 54);                      // the first of the fourth
-  EXPECT_EQ(mask[153 + 14].sum().item<std::int64_t>(), 53 + 15);            // its last sees all of its rows
+  EXPECT_EQ(mask.sum(1)[1].item<std::int64_t>(), 26);             // the last row of the first run
+  EXPECT_EQ(mask[2].nonzero().size(0), 21);                       // the first of the second
+  EXPECT_EQ(mask[2 + 149].sum().item<std::int64_t>(), 170);       // its last
+  EXPECT_EQ(mask[153].sum().item<std::int64_t>(), 54);            // the first of the fourth
+  EXPECT_EQ(mask[153 + 14].sum().item<std::int64_t>(), 53 + 15);  // its last sees all of its rows
   EXPECT_TRUE(mask[153 + 5][293].item<bool>() && !mask[153 + 5][294].item<bool>() && !mask[153 + 11][94].item<bool>());
   EXPECT_EQ(mask[168].sum().item<std::int64_t>(), 1);
   // The mask again, from the chunks.
@@ -174,7 +173,8 @@ TEST(PlanOverCache, ShowsEachRunWhatIsVisibleAndItsOwnKeysCausally) {
     for (auto b = chunk.blocks_begin; b < chunk.blocks_end; ++b) {
       const auto& block = plan->chunks.blocks[static_cast<std::size_t>(b)];
       for (std::int64_t i = 0; i < block.length; ++i) {
-        for (std::int64_t key = 0; key <= block.first_key + i; ++key) seen[block.first_query + i][keys[static_cast<std::size_t>(key)]] = true;
+        for (std::int64_t key = 0; key <= block.first_key + i; ++key)
+          seen[block.first_query + i][keys[static_cast<std::size_t>(key)]] = true;
       }
     }
   }

@@ -108,7 +108,7 @@ void write_output(const std::string& path, const std::string& text, OutputForm f
 using AddCommand = void(CLI::App& app);
 AddCommand add_fetch_command, add_tokenize_command, add_score_command, add_generate_command, add_chat_command, add_train_command,
     add_cluster_command, add_build_command, add_library_command, add_adapt_command, add_analyse_command, add_eval_command,
-    add_methods_command, add_merge_command, add_export_command, add_route_command, add_report_command, add_bench_command,
+    add_methods_command, add_merge_command, add_export_command, add_route_command, add_serve_command, add_report_command, add_bench_command,
     add_selfcheck_command;
 
 }  // namespace quiver::cli

@@ -78,10 +78,10 @@ int main(int argc, char** argv) {
   app.footer("'quiver VERB --help' tells more. The whole job on real data: make demo.");
   app.get_formatter()->column_width(34);
   app.option_defaults()->always_capture_default();
-  for (auto* add : {add_fetch_command, add_tokenize_command, add_score_command, add_generate_command, add_chat_command, add_train_command,
-                    add_cluster_command, add_build_command, add_library_command, add_adapt_command, add_analyse_command, add_eval_command,
-                    add_methods_command, add_merge_command, add_export_command, add_route_command, add_report_command, add_bench_command,
-                    add_selfcheck_command})
+  for (auto* add : {add_fetch_command,   add_tokenize_command, add_score_command,   add_generate_command, add_chat_command,
+                    add_train_command,   add_cluster_command,  add_build_command,   add_library_command,  add_adapt_command,
+                    add_analyse_command, add_eval_command,     add_methods_command, add_merge_command,    add_export_command,
+                    add_route_command,   add_serve_command,    add_report_command,  add_bench_command,    add_selfcheck_command})
     add(app);
   check_numbers(app);
   catch_interrupts();

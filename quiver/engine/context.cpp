@@ -18,17 +18,14 @@ constexpr int kMostTries = 3;
 }  // namespace
 
 ContextPtr base_context(const methods::BaseModel& base) {
-  auto context = std::make_shared<Context>();
-  context->model = {base.lm, nullptr, "the base"};
-  return context;
+  return std::make_shared<Context>(methods::AdaptedModel{base.lm, nullptr, "the base"});
 }
 
 ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress) {
   const auto key_of = [&] { return methods::begin_run_key("context-1", base, use).hex(); };
   auto key = key_of();
   for (int i = 0; i < kMostTries; ++i) {
-    auto context = std::make_shared<Context>();
-    context->model = methods::adapted_model(base, use, progress);
+    auto context = std::make_shared<Context>(methods::adapted_model(base, use, progress));
     auto after = key_of();
     if (after == key) {
       context->key = std::move(key);

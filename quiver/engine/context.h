@@ -3,7 +3,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <span>
+#include <utility>
 
 #include "quiver/base/progress.h"
 #include "quiver/methods/adapted_model.h"
@@ -13,6 +14,8 @@ namespace quiver::engine {
 
 /// The base with some adapters, used by one method. Immutable but for what its chooser remembers; thread-safe.
 struct Context : schedule::Assignment {
+  explicit Context(methods::AdaptedModel m) : model(std::move(m)) {}
+
   methods::AdaptedModel model;
   bool shares_passes = true;  ///< it differs from the base in updates of linear maps alone, so that its rows may stand beside others'
 };

@@ -19,9 +19,9 @@ struct ServingEngine::Pass {
   const model::Model* model = nullptr;
   std::vector<PassParts::Part> parts;  // of a mixed pass
   std::vector<Segment> segments;
-  std::vector<std::int32_t> groups;    // of the segments
+  std::vector<std::int32_t> groups;  // of the segments
   std::vector<Query> queries;
-  std::vector<std::size_t> which;      // places of the queries' answers
+  std::vector<std::size_t> which;  // places of the queries' answers
 };
 
 ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows)
@@ -96,7 +96,8 @@ std::vector<RowResult> ServingEngine::compute(std::span<const Segment> segments,
 std::int64_t cache_row_bytes(const model::Model& model) {
   const auto& attention = model.spec().block.attention;
   const auto width = attention.num_kv_heads * attention.head_dim;
-  return 2 * static_cast<std::int64_t>(model.blocks().size()) * width * static_cast<std::int64_t>(c10::elementSize(model.placement().dtype));
+  return 2 * static_cast<std::int64_t>(model.blocks().size()) * width *
+         static_cast<std::int64_t>(c10::elementSize(model.placement().dtype));
 }
 
 }  // namespace quiver::engine

@@ -16,8 +16,8 @@
 
 namespace quiver::engine {
 
-/// Computes requests whose assignments are contexts, or null for the base. Contexts that differ from the base in updates of linear maps share
-/// a pass (mixed_model). Each other context has a pass of its own, over the same cache.
+/// Computes requests whose assignments are contexts, or null for the base. Contexts that differ from the base in updates of linear maps
+/// share a pass (mixed_model). Each other context has a pass of its own, over the same cache.
 class ServingEngine : public schedule::Engine {
  public:
   /// The base must outlive the engine.

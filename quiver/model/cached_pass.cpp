@@ -61,7 +61,8 @@ RowResult answer(const Query& query, std::int64_t largest, float lse, std::span<
 
 }  // namespace
 
-ForwardRows rows_over_cache(std::span<const Segment> segments, std::span<const std::int32_t> groups, KvCache& cache, std::int64_t capacity) {
+ForwardRows rows_over_cache(std::span<const Segment> segments, std::span<const std::int32_t> groups, KvCache& cache,
+                            std::int64_t capacity) {
   ForwardRows rows{.cache = &cache, .attend_to_cache = true};
   const bool has_groups = std::ranges::any_of(groups, [](std::int32_t group) { return group != 0; });
   std::vector<backend::CachedRun> runs;
@@ -139,9 +140,7 @@ std::vector<RowResult> answer_queries(const nn::Head& head, const torch::Tensor&
   return results;
 }
 
-GroupAssignment::GroupAssignment(GroupHold hold) : group(std::move(hold)) {
-  key = group == nullptr ? "" : format("group {}", *group);
-}
+GroupAssignment::GroupAssignment(GroupHold hold) : group(std::move(hold)) { key = group == nullptr ? "" : format("group {}", *group); }
 
 ModelEngine::ModelEngine(const Model& model, std::int64_t num_cache_rows) : model_(model), num_cache_rows_(num_cache_rows) {
   const torch::InferenceMode inference;

@@ -21,8 +21,8 @@ ForwardRows rows_over_cache(std::span<const schedule::Segment> segments, std::sp
 
 /// The rows of a pass that queries ask about, each once, and which of them each query asks about.
 struct QueriedRows {
-  std::vector<std::int64_t> rows;       ///< of the pass, ascending
-  std::vector<std::int64_t> of_query;   ///< an index in rows
+  std::vector<std::int64_t> rows;      ///< of the pass, ascending
+  std::vector<std::int64_t> of_query;  ///< an index in rows
 };
 QueriedRows queried_rows(std::span<const schedule::Segment> segments, std::span<const schedule::Query> queries);
 

@@ -11,8 +11,8 @@ namespace {
 using schedule::Finish;
 using schedule::Request;
 
-std::vector<Request> requests_of(const Model& model, std::span<const std::vector<std::int32_t>> prompts, const schedule::RequestOptions& request,
-                                 const GenerateOptions& options) {
+std::vector<Request> requests_of(const Model& model, std::span<const std::vector<std::int32_t>> prompts,
+                                 const schedule::RequestOptions& request, const GenerateOptions& options) {
   if (!options.groups.empty() && options.groups.size() != prompts.size()) {
     fail(ErrorKind::kUsage, "{} groups for {} prompts; expected one a prompt", options.groups.size(), prompts.size());
   }

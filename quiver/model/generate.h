@@ -14,11 +14,11 @@
 namespace quiver::model {
 
 struct GenerateOptions {
-  std::int64_t max_batch = 64;       ///< prompts decoded together
-  std::vector<GroupHold> groups;     ///< of the prompts; empty: all of group 0
-  std::int64_t first_index = 0;      ///< index of the first prompt among those of a longer run, for its stream of random numbers
-  PassNames names;                   ///< for messages
-  StopToken stop;                    ///< ends all sequences where they are
+  std::int64_t max_batch = 64;    ///< prompts decoded together
+  std::vector<GroupHold> groups;  ///< of the prompts; empty: all of group 0
+  std::int64_t first_index = 0;   ///< index of the first prompt among those of a longer run, for its stream of random numbers
+  PassNames names;                ///< for messages
+  StopToken stop;                 ///< ends all sequences where they are
 };
 
 /// Called with each new token as (prompt index, token id). Returning false ends that sequence.

@@ -30,8 +30,8 @@ class Matrix {
 
 using MatrixPtr = std::shared_ptr<const Matrix>;
 
-/// Stands for a map whose product with the rows at hand is known: product(x) is `known` [T, d_out] whatever x is. For updates that are computed
-/// apart from the map below them. It has no dense values.
+/// Stands for a map whose product with the rows at hand is known: product(x) is `known` [T, d_out] whatever x is. For updates that are
+/// computed apart from the map below them. It has no dense values.
 MatrixPtr known_product(torch::Tensor known, std::int64_t in_features);
 
 /// W [d_out, d_in] in the layout that this machine multiplies fastest (backend::FrozenMatrix). Throws kMismatch unless it is a matrix.

@@ -90,9 +90,12 @@ json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapt
 }
 
 json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress) {
+  return trace_routes(base, use, data::encode_user_text(base.tokenizer, base.format, text, ""), progress);
+}
+
+json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const methods::Prompt& prompt, Progress& progress) {
   if (use.source.library.empty()) fail(ErrorKind::kUsage, "routes are traced in a library: give `library`");
   methods::expect_routing(use.method.row());
-  const auto prompt = data::encode_user_text(base.tokenizer, base.format, text, "");
   const auto library = library::Library::open(use.source.library);
   const auto routed = methods::routed_adapters(base, library, use, progress);
   const auto choices = collect(base, routed, prompt, {methods::model_name(use), {"the prompt"}}, progress);

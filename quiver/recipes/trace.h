@@ -21,6 +21,10 @@ namespace quiver::recipes {
 /// and as adapted_model.
 nlohmann::json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const std::string& text, Progress& progress);
 
+/// The same of a prompt of one token or more.
+nlohmann::json trace_routes(const methods::BaseModel& base, const methods::AdapterUse& use, const methods::Prompt& prompt,
+                            Progress& progress);
+
 /// The figures alone, of a prompt of one token or more. `names` are of the model and the prompt.
 nlohmann::json route_statistics(const methods::BaseModel& base, const methods::RoutedAdapters& routed, const methods::Prompt& prompt,
                                 const model::PassNames& names, Progress& progress);

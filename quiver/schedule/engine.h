@@ -20,32 +20,32 @@ struct Assignment {
 };
 using AssignmentPtr = std::shared_ptr<const Assignment>;
 
-/// Tokens of one request that follow each other and are computed in one pass. They see the rows `visible` of the cache and their own rows up
-/// to themselves. Rows of `visible` may be computed in the same pass.
+/// Tokens of one request that follow each other and are computed in one pass. They see the rows `visible` of the cache and their own rows
+/// up to themselves. Rows of `visible` may be computed in the same pass.
 struct Segment {
   const Assignment* assignment = nullptr;
   std::span<const std::int32_t> tokens;
-  std::int64_t position = 0;      ///< of the first token
-  std::vector<RowSpan> rows;      ///< of the cache, one for each token: where keys and values go
-  std::vector<RowSpan> visible;   ///< in the order of positions
+  std::int64_t position = 0;     ///< of the first token
+  std::vector<RowSpan> rows;     ///< of the cache, one for each token: where keys and values go
+  std::vector<RowSpan> visible;  ///< in the order of positions
 };
 
 /// A question about the logits of a row.
 struct Query {
   std::int64_t segment = 0;
-  std::int64_t row = 0;           ///< of the segment's tokens
-  std::int32_t target = -1;       ///< a token whose log-probability is wanted; -1: none
-  std::int64_t top = -1;          ///< how many of the likeliest tokens are wanted, with log-probabilities; -1: no log-probabilities
-  bool wants_logits = false;      ///< of all tokens
+  std::int64_t row = 0;       ///< of the segment's tokens
+  std::int32_t target = -1;   ///< a token whose log-probability is wanted; -1: none
+  std::int64_t top = -1;      ///< how many of the likeliest tokens are wanted, with log-probabilities; -1: no log-probabilities
+  bool wants_logits = false;  ///< of all tokens
 };
 
 /// The answer to a query.
 struct RowResult {
-  bool is_finite = true;              ///< the largest logit is; all else is undefined if not
-  std::int32_t largest = -1;          ///< the token of the largest logit, of equals the lowest
-  double log_sum_exp = 0;             ///< of the row's logits, where log-probabilities are wanted
-  TokenScore score;                   ///< of the target, where there is one, and the likeliest tokens
-  std::span<const float> logits;      ///< [V] where wanted; valid until the next pass
+  bool is_finite = true;          ///< the largest logit is; all else is undefined if not
+  std::int32_t largest = -1;      ///< the token of the largest logit, of equals the lowest
+  double log_sum_exp = 0;         ///< of the row's logits, where log-probabilities are wanted
+  TokenScore score;               ///< of the target, where there is one, and the likeliest tokens
+  std::span<const float> logits;  ///< [V] where wanted; valid until the next pass
 };
 
 /// Computes passes over one cache of keys and values. One thread at a time calls it.

@@ -63,12 +63,15 @@ class FakeEngine : public Engine {
     double sum = 0;
     for (const auto z : logits) sum += std::exp(static_cast<double>(z));
     result.log_sum_exp = std::log(sum);
-    const auto log_prob = [&](std::int32_t token) { return static_cast<double>(logits[static_cast<std::size_t>(token)]) - result.log_sum_exp; };
+    const auto log_prob = [&](std::int32_t token) {
+      return static_cast<double>(logits[static_cast<std::size_t>(token)]) - result.log_sum_exp;
+    };
     if (query.target >= 0) result.score = {query.target, log_prob(query.target), {}};
     std::vector<std::int32_t> order;
     for (std::int32_t v = 0; v < static_cast<std::int32_t>(logits.size()); ++v) order.push_back(v);
     std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return log_prob(a) > log_prob(b); });
-    for (std::int64_t i = 0; i < query.top; ++i) result.score.top.emplace_back(order[static_cast<std::size_t>(i)], log_prob(order[static_cast<std::size_t>(i)]));
+    for (std::int64_t i = 0; i < query.top; ++i)
+      result.score.top.emplace_back(order[static_cast<std::size_t>(i)], log_prob(order[static_cast<std::size_t>(i)]));
     if (query.wants_logits) result.logits = logits;
     return result;
   }
@@ -95,7 +98,8 @@ class FakeEngine : public Engine {
     const auto rows = each_row(segment.rows);
     if (rows.size() != segment.tokens.size()) throw std::logic_error("as many rows as tokens");
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      rows_.at(static_cast<std::size_t>(rows[i])) = {segment.assignment->key, segment.position + static_cast<std::int64_t>(i), segment.tokens[i]};
+      rows_.at(static_cast<std::size_t>(rows[i])) = {segment.assignment->key, segment.position + static_cast<std::int64_t>(i),
+                                                     segment.tokens[i]};
     }
   }
 

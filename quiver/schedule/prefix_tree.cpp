@@ -84,7 +84,8 @@ NodeId PrefixTree::insert(const std::string& key, PrefixPlace place, PrefixNode 
   e.num_pages = e.lease.num_pages();
   cached_pages_ += e.num_pages;
   e.last_use = ++clock_;
-  e.is_listed = !goes_on && (place.node != kNoNode ? entry(place.node).children : roots_[key]).try_emplace({place.length, first}, id).second;
+  e.is_listed =
+      !goes_on && (place.node != kNoNode ? entry(place.node).children : roots_[key]).try_emplace({place.length, first}, id).second;
   entries_.emplace(id, std::move(e));
   if (place.node != kNoNode) {
     auto& parent = entry(place.node);

@@ -36,8 +36,8 @@ struct PrefixPlace {
 };
 
 /// Trees of tokens, one for each key: rows depend on the key (Assignment::key) and on the tokens before them, and on nothing else. A node
-/// holds its own pages. Requests hold nodes; a node that nobody holds stays as cache until its pages are needed. Sharing is exact to the row: a
-/// node may be continued after any of its tokens, and is never cut. Not thread-safe.
+/// holds its own pages. Requests hold nodes; a node that nobody holds stays as cache until its pages are needed. Sharing is exact to the
+/// row: a node may be continued after any of its tokens, and is never cut. Not thread-safe.
 class PrefixTree {
  public:
   /// The pages must outlive the tree.
@@ -91,7 +91,7 @@ class PrefixTree {
     std::int64_t requests = 0;  // below or at the node: held by requests, directly or through nodes that continue it
     bool is_listed = true;      // to be found
     std::uint64_t last_use = 0;
-    Children children;          // those to be found
+    Children children;  // those to be found
   };
   Entry& entry(NodeId node) { return entries_.at(node); }
   const Entry& entry(NodeId node) const { return entries_.at(node); }
@@ -103,7 +103,7 @@ class PrefixTree {
 
   CachePages* pages_;
   std::unordered_map<NodeId, Entry> entries_;
-  std::map<std::string, Children> roots_;  // by key
+  std::map<std::string, Children> roots_;            // by key
   std::set<std::pair<std::uint64_t, NodeId>> idle_;  // by last use: held by nobody, continued by nothing
   std::int64_t cached_pages_ = 0;
   NodeId next_ = 1;

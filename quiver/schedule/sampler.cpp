@@ -132,7 +132,8 @@ std::int32_t Sampler::choose(std::span<const float> logits, std::span<const std:
   std::vector<float> changed(logits.begin(), logits.end());
   penalise(changed);
   for (const auto token : banned) {
-    if (static_cast<std::size_t>(token) < changed.size()) changed[static_cast<std::size_t>(token)] = -std::numeric_limits<float>::infinity();
+    if (static_cast<std::size_t>(token) < changed.size())
+      changed[static_cast<std::size_t>(token)] = -std::numeric_limits<float>::infinity();
   }
   return options_.temperature == 0 ? largest(changed) : draw(changed);
 }

@@ -97,8 +97,8 @@ TEST(Sampler, PenalisesWhatHasOccurred) {
   EXPECT_FALSE(repetition.is_plain_greedy());
   EXPECT_EQ(repetition.choose(Logits{4, 2.5, 1, -1}), 1);  // 4 / 2 < 2.5
   repetition.count(1);
-  EXPECT_EQ(repetition.choose(Logits{4, 2.5, 1, -1}), 0);      // 2 > 2.5 / 2
-  EXPECT_EQ(repetition.choose(Logits{-9, -9, -1.5, -1}), 2);   // -1 * 2 < -1.5
+  EXPECT_EQ(repetition.choose(Logits{4, 2.5, 1, -1}), 0);     // 2 > 2.5 / 2
+  EXPECT_EQ(repetition.choose(Logits{-9, -9, -1.5, -1}), 2);  // -1 * 2 < -1.5
   Sampler frequency({.frequency_penalty = 0.5, .presence_penalty = 0.25}, prompt);
   EXPECT_EQ(frequency.choose(Logits{4, 3.6f, 1, 1}), 0);  // the prompt does not count
   frequency.count(0);

@@ -35,7 +35,8 @@ SchedulerOptions checked(const SchedulerOptions& options) {
 }  // namespace
 
 struct Scheduler::Sequence {
-  Sequence(RequestId i, Request r) : id(i), request(std::move(r)), sampler(request.options.sampler, request.tokens), tokens(request.tokens) {}
+  Sequence(RequestId i, Request r)
+      : id(i), request(std::move(r)), sampler(request.options.sampler, request.tokens), tokens(request.tokens) {}
 
   RequestId id;
   Request request;
@@ -47,12 +48,12 @@ struct Scheduler::Sequence {
   bool shares = true;
 
   // Where it stands; nothing of it while it waits.
-  PrefixPlace place;                     // the end of what it has in the tree
-  bool owns_node = false;                // the place's node is of its own tokens
-  std::vector<RowSpan> rows;             // of the tokens that are computed
-  std::int64_t computed = 0;             // tokens
-  std::vector<RowSpan> reserved;         // for tokens to come, beyond the tree
-  std::vector<PageLease> leases;         // of rows beyond the tree
+  PrefixPlace place;              // the end of what it has in the tree
+  bool owns_node = false;         // the place's node is of its own tokens
+  std::vector<RowSpan> rows;      // of the tokens that are computed
+  std::int64_t computed = 0;      // tokens
+  std::vector<RowSpan> reserved;  // for tokens to come, beyond the tree
+  std::vector<PageLease> leases;  // of rows beyond the tree
   std::int64_t num_cached = 0;
   std::vector<TokenScore> prompt_scores;
 
@@ -73,7 +74,7 @@ struct Scheduler::Step {
   std::int64_t rows_left = 0;
   std::vector<Segment> segments;
   std::vector<Query> queries;
-  std::vector<Part> parts;                                   // one for each segment
+  std::vector<Part> parts;  // one for each segment
   std::vector<Sequence*> admitted;
   std::unordered_map<NodeId, std::int64_t> segment_of_node;  // of nodes whose first token is computed now
 };
@@ -212,7 +213,8 @@ std::vector<Event> Scheduler::step() {
     const auto start = Clock::now();
     const auto results = engine_.compute(sorted, step.queries);
     const auto rows = step_rows() - step.rows_left;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(std::max<std::int64_t>(rows, 1));
+    const double seconds =
+        std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(std::max<std::int64_t>(rows, 1));
     if (rows >= kLeastStepRows) seconds_per_row_ = seconds_per_row_ == 0 ? seconds : 0.8 * seconds_per_row_ + 0.2 * seconds;
     return take(step, results);
   } catch (...) {
@@ -374,8 +376,8 @@ void Scheduler::plan_chunk(Step& step, Sequence& sequence) {
     tree_.set_planned(sequence.place.node, offset + size);
     if (offset == 0) step.segment_of_node.emplace(sequence.place.node, segment);
   }
-  const auto tokens = std::span<const std::int32_t>(sequence.tokens)
-                          .subspan(static_cast<std::size_t>(sequence.computed), static_cast<std::size_t>(size));
+  const auto tokens =
+      std::span<const std::int32_t>(sequence.tokens).subspan(static_cast<std::size_t>(sequence.computed), static_cast<std::size_t>(size));
   step.segments.push_back({sequence.assignment.get(), tokens, sequence.computed, next_rows(sequence, size), sequence.rows});
   const bool has_part = !step.parts.empty() && step.parts.back().sequence == &sequence;  // of queries of shared rows
   if (!has_part) step.parts.push_back({.sequence = &sequence, .first_query = step.queries.size()});
@@ -394,7 +396,8 @@ void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::i
     step.queries.push_back({segment, row, sequence.tokens[static_cast<std::size_t>(next)], top, false});
   }
   if (size < sequence.num_pending() || options.max_new_tokens == 0) return;
-  const bool wants_logits = !sequence.sampler.is_plain_greedy() || sequence.num_new() < options.min_new_tokens || options.top_log_probs >= 0;
+  const bool wants_logits =
+      !sequence.sampler.is_plain_greedy() || sequence.num_new() < options.min_new_tokens || options.top_log_probs >= 0;
   step.queries.push_back({segment, size - 1, -1, options.top_log_probs, wants_logits});
 }
 
@@ -407,7 +410,8 @@ void Scheduler::ask_of_shared(Step& step, Sequence& sequence) const {
   for (const auto& part : tree_.path_to({own.parent, own.branch, own.depth})) {
     const auto first = part.total - part.length;
     for (std::int64_t row = 0; row < part.length; ++row) {
-      step.queries.push_back({step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top, false});
+      step.queries.push_back(
+          {step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top, false});
     }
   }
 }
@@ -416,7 +420,8 @@ void Scheduler::ask_of_shared(Step& step, Sequence& sequence) const {
 void Scheduler::undo(Step& step) {
   for (const auto& part : step.parts) {
     const auto& sequence = *part.sequence;
-    if (sequence.owns_node && sequence.place.node != kNoNode) tree_.set_planned(sequence.place.node, tree_.at(sequence.place.node).computed);
+    if (sequence.owns_node && sequence.place.node != kNoNode)
+      tree_.set_planned(sequence.place.node, tree_.at(sequence.place.node).computed);
   }
   std::ranges::reverse(step.admitted);  // those that share before those that they share with
   for (auto* sequence : step.admitted) {

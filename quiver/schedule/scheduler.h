@@ -25,11 +25,11 @@ struct Request {
   std::vector<std::int32_t> tokens = {};
   RequestOptions options = {};
   AssignmentPtr assignment = nullptr;
-  std::int64_t decide_on = 0;           ///< tokens of the prompt that a method which decides per prompt sees; 0: all
-  bool is_scored = false;               ///< the prompt's own tokens are scored; then options.max_new_tokens may be 0
-  std::string cache_salt = {};          ///< rows are shared among requests of equal salts alone
-  std::string client = {};              ///< whom the request counts for; clients get equal shares
-  std::string name = {};                ///< for messages: "the prompt"
+  std::int64_t decide_on = 0;   ///< tokens of the prompt that a method which decides per prompt sees; 0: all
+  bool is_scored = false;       ///< the prompt's own tokens are scored; then options.max_new_tokens may be 0
+  std::string cache_salt = {};  ///< rows are shared among requests of equal salts alone
+  std::string client = {};      ///< whom the request counts for; clients get equal shares
+  std::string name = {};        ///< for messages: "the prompt"
 };
 
 using RequestId = std::uint64_t;
@@ -37,21 +37,21 @@ using RequestId = std::uint64_t;
 /// What a step brought to a request.
 struct Event {
   RequestId id = 0;
-  std::vector<TokenScore> prompt = {};       ///< of a scored prompt, once it is computed: of its second token and all after it
-  std::int32_t token = -1;                   ///< the new token; -1: none
-  TokenScore score = {};                     ///< of the new token, if log-probabilities are wanted
-  std::optional<Finish> finish = {};         ///< of a request that has ended
-  std::int64_t num_cached = 0;               ///< tokens of the prompt whose rows were there before
-  std::exception_ptr error = nullptr;        ///< with Finish::kError
+  std::vector<TokenScore> prompt = {};  ///< of a scored prompt, once it is computed: of its second token and all after it
+  std::int32_t token = -1;              ///< the new token; -1: none
+  TokenScore score = {};                ///< of the new token, if log-probabilities are wanted
+  std::optional<Finish> finish = {};    ///< of a request that has ended
+  std::int64_t num_cached = 0;          ///< tokens of the prompt whose rows were there before
+  std::exception_ptr error = nullptr;   ///< with Finish::kError
 };
 
 struct SchedulerOptions {
-  std::int64_t max_sequences = 64;   ///< computed together; further ones wait
-  std::int64_t page_rows = 16;       ///< the cache is given out in pages of so many rows
-  std::int64_t max_step_rows = 2048; ///< rows of a pass
+  std::int64_t max_sequences = 64;    ///< computed together; further ones wait
+  std::int64_t page_rows = 16;        ///< the cache is given out in pages of so many rows
+  std::int64_t max_step_rows = 2048;  ///< rows of a pass
   /// Rows of a pass beside which requests are being answered are fewer, so that the pass takes about so long. 0: no such limit.
   double max_step_seconds = 0;
-  bool keeps_prefixes = true;        ///< rows of requests that have ended stay until their pages are needed
+  bool keeps_prefixes = true;  ///< rows of requests that have ended stay until their pages are needed
 };
 
 struct SchedulerCounts {
@@ -67,9 +67,9 @@ struct SchedulerCounts {
 void check_request(const Request& request, std::int64_t vocab_size, std::int64_t context_length);
 
 /// Computes requests step by step. A step gives every running request its next token, and goes on with prompts as far as its rows allow.
-/// Clients are served alike (FairQueue), and each client's requests in their order. Prompts that begin alike share the rows of what they have
-/// in common (PrefixTree), within an assignment and a salt. A request takes rows as it grows. Where none are left, the request that joined last
-/// gives up its own and begins again later; its answer goes on where it was.
+/// Clients are served alike (FairQueue), and each client's requests in their order. Prompts that begin alike share the rows of what they
+/// have in common (PrefixTree), within an assignment and a salt. A request takes rows as it grows. Where none are left, the request that
+/// joined last gives up its own and begins again later; its answer goes on where it was.
 ///
 /// The answer to a request depends on the engine and the request alone, up to rounding (docs/numerics.md). Not thread-safe.
 class Scheduler {
@@ -86,6 +86,7 @@ class Scheduler {
   bool remove(RequestId id);
   /// A paused request keeps its rows and gets no tokens. False as remove.
   bool set_paused(RequestId id, bool is_paused);
+  bool is_waiting(RequestId id) const { return waiting_.contains(id); }
   /// One pass, and what it brought, in the order of ids. A pass that throws leaves all requests as they were; in_last_step names those that
   /// took part.
   std::vector<Event> step();

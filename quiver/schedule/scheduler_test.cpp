@@ -30,9 +30,8 @@ struct Told {
 };
 
 bool same(const std::vector<TokenScore>& a, const std::vector<TokenScore>& b) {
-  return std::ranges::equal(a, b, [](const TokenScore& x, const TokenScore& y) {
-    return x.token == y.token && x.log_prob == y.log_prob && x.top == y.top;
-  });
+  return std::ranges::equal(
+      a, b, [](const TokenScore& x, const TokenScore& y) { return x.token == y.token && x.log_prob == y.log_prob && x.top == y.top; });
 }
 
 /// The definition: every token from a hash of all before it.
@@ -45,7 +44,8 @@ Told alone(const FakeEngine& engine, const Request& request) {
     state = FakeEngine::next_state(state, request.tokens[i]);
     if (!request.is_scored || i + 1 == request.tokens.size()) continue;
     told.prompt.push_back(FakeEngine::answer({.target = request.tokens[i + 1], .top = std::max<std::int64_t>(options.top_log_probs, 0)},
-                                             engine.logits_of(state)).score);
+                                             engine.logits_of(state))
+                              .score);
   }
   const auto most = std::min(options.max_new_tokens, engine.context_length() - static_cast<std::int64_t>(request.tokens.size()));
   if (most == 0) told.finish = Finish::kLength;
@@ -55,7 +55,8 @@ Told alone(const FakeEngine& engine, const Request& request) {
     const auto token = sampler.choose(logits, may_stop ? std::span<const std::int32_t>() : std::span<const std::int32_t>(options.stop_ids));
     sampler.count(token);
     told.tokens.push_back(token);
-    if (options.top_log_probs >= 0) told.scores.push_back(FakeEngine::answer({.target = token, .top = options.top_log_probs}, logits).score);
+    if (options.top_log_probs >= 0)
+      told.scores.push_back(FakeEngine::answer({.target = token, .top = options.top_log_probs}, logits).score);
     if (std::ranges::find(options.stop_ids, token) != options.stop_ids.end())
       told.finish = Finish::kStopId;
     else if (std::ssize(told.tokens) >= most)
