@@ -126,11 +126,11 @@ inline void run_event_writer(std::span<const std::byte> bytes) {
   stream += api::delta_event(head, {.delta = last}, tokenizer) + api::usage_event(head, {});
   api::append(whole, std::move(last));
   std::string text;
-  while (!stream.empty()) {
-    const auto end = stream.find("\n\n");
-    expect(end != std::string::npos && stream.starts_with("data: "), "what is no event");
-    const auto event = nlohmann::json::parse(stream.substr(6, end - 6));
-    stream.erase(0, end + 2);
+  for (std::string_view left = stream; !left.empty();) {
+    const auto end = left.find("\n\n");
+    expect(end != std::string_view::npos && left.starts_with("data: "), "what is no event");
+    const auto event = nlohmann::json::parse(left.substr(6, end - 6));
+    left.remove_prefix(end + 2);
     expect(event.contains("usage") == head.includes_usage, "usage that nobody asked for");
     for (const auto& choice : event.at("choices")) {
       text += head.endpoint == api::Endpoint::kChat ? choice.at("delta").value("content", "") : choice.at("text").get<std::string>();

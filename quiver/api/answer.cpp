@@ -44,7 +44,7 @@ Delta Answer::start(std::vector<schedule::TokenScore> prompt_scores) {
   for (std::size_t i = 0; i < prompt_.size(); ++i) {
     const auto text = decoder_.push(prompt_[i]);
     if (!options_.echoes) continue;
-    AnswerToken token{.id = prompt_[i], .text_offset = num_decoded_};
+    AnswerToken token{.id = prompt_[i], .text_offset = num_decoded_, .is_prompt = true};
     if (i > 0 && !prompt_scores.empty()) token.score = std::move(prompt_scores[i - 1]);
     pending_.push_back({.token = std::move(token)});
     deliver(text, delta);

@@ -26,6 +26,7 @@ struct AnswerToken {
   std::int32_t id = 0;
   std::optional<schedule::TokenScore> score;  ///< if log-probabilities are told; never of a prompt's first token
   std::int64_t text_offset = 0;               ///< characters of text before it, from the beginning of the answer's text; an echo counts
+  bool is_prompt = false;
 };
 
 /// What came to an answer. Its text is final, and valid UTF-8.

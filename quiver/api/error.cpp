@@ -127,7 +127,7 @@ ApiError retry_later(Reason reason, const std::string& message, double seconds) 
 std::string clipped(std::string_view text) {
   constexpr std::size_t kMost = 100;
   std::string out = replace_invalid_utf8(text.substr(0, 2 * kMost));
-  if (text.size() <= kMost && out.size() <= 3 * kMost) return out;
+  if (text.size() <= kMost) return out;
   out.resize(std::min(out.size(), kMost));
   out.resize(out.size() - static_cast<std::size_t>(incomplete_tail(out)));
   return out + "...";

@@ -173,8 +173,9 @@ void append_seed(std::string& out, const AnswerHead& head) {
 void append_extras(std::string& out, const AnswerHead& head, const Choice& choice, const std::vector<AnswerToken>& tokens) {
   if (head.returns_token_ids) {
     std::vector<std::int32_t> ids;
-    // An echo's tokens are the prompt's, which stand in a list of their own.
-    for (const auto& token : tokens) ids.push_back(token.id);
+    for (const auto& token : tokens) {
+      if (!token.is_prompt) ids.push_back(token.id);
+    }
     out += R"(,"token_ids":)";
     append_json(out, ids);
     if (!choice.prompt_ids.empty()) {

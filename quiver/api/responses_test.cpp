@@ -116,7 +116,9 @@ TEST(AnswerBody, OfChatsIsOpenAis) {
 TEST(AnswerBody, TellsTokenIdsAndOwnMembersIfAsked) {
   auto head = kCompletion;
   head.returns_token_ids = true;
-  const Choice choices[] = {{.delta = scored(), .prompt_ids = {1, 2}, .quiver_members = R"("route":{"t0":0})"}};
+  auto delta = scored();
+  delta.tokens.insert(delta.tokens.begin(), AnswerToken{.id = 1, .is_prompt = true});  // an echo
+  const Choice choices[] = {{.delta = delta, .prompt_ids = {1, 2}, .quiver_members = R"("route":{"t0":0})"}};
   const auto choice = json::parse(answer_body(head, choices, kUsage, tokenizer())).at("choices").at(0);
   EXPECT_EQ(choice.at("token_ids"), json({'a', 'b'}));
   EXPECT_EQ(choice.at("prompt_token_ids"), json({1, 2}));
