@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -122,18 +122,20 @@ void run(ServeOptions& options) {
     if (equals == std::string::npos || equals == 0) fail(ErrorKind::kUsage, "--alias '{}'; expected NAME=MODEL", alias);
     options.catalogue.aliases[alias.substr(0, equals)] = alias.substr(equals + 1);
   }
-  engine::Catalogue catalogue(base, options.catalogue);
+  const auto tracer = std::make_shared<engine::RouteTracer>(std::ssize(lm.blocks()));
+  engine::Catalogue catalogue(base, options.catalogue, tracer);
   for (const auto& note : catalogue.notes()) progress.message(note);
 
   const auto rows = cache_rows(options, lm);
   options.scheduler.max_step_seconds = static_cast<double>(options.max_step_ms) / 1000;
-  engine::ServingEngine engine(base, rows);
+  engine::ServingEngine engine(base, rows, tracer);
   const auto threads = at::get_num_threads();
   serve::EngineLoop loop(engine, options.scheduler, [threads] { at::set_num_threads(threads); });
 
   auto& service_options = options.service;
   service_options.base_name = catalogue.base_name();
   service_options.max_sequences = options.scheduler.max_sequences;
+  service_options.page_rows = options.scheduler.page_rows;
   service_options.max_body_bytes = static_cast<std::size_t>(options.max_body_mib * kMiB);
   service_options.stream_limits.queue_timeout = std::chrono::seconds(options.queue_seconds);
   service_options.version = "0.1.0";

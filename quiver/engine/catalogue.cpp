@@ -57,9 +57,10 @@ class Quiet : public NoProgress {};
 
 }  // namespace
 
-Catalogue::Catalogue(const methods::BaseModel& base, CatalogueOptions options)
+Catalogue::Catalogue(const methods::BaseModel& base, CatalogueOptions options, std::shared_ptr<RouteTracer> tracer)
     : base_(base),
       options_(std::move(options)),
+      tracer_(std::move(tracer)),
       base_name_(served_name(base.lm.spec().name)),
       created_(seconds_now()),
       base_context_(base_context(base)) {
@@ -217,11 +218,21 @@ std::string Catalogue::key_of(const Meaning& meaning) const {
 std::optional<serve::Resolved> Catalogue::find(const std::string& name, const api::QuiverOptions& options) {
   const std::lock_guard lock(mutex_);
   const auto meaning = meaning_of(name, options);
-  if (!meaning.use) return serve::Resolved{base_context_, false};
+  if (!meaning.use) return resolved(base_context_);
   const auto found = kept_.find(key_of(meaning));
   if (found == kept_.end()) return std::nullopt;
   by_use_.splice(by_use_.end(), by_use_, found->second.use);
-  return serve::Resolved{found->second.context, found->second.context->model.chooser != nullptr};
+  return resolved(found->second.context);
+}
+
+serve::Resolved Catalogue::resolved(ContextPtr context) const {
+  serve::Resolved resolved{.decides_by_prompt = context->model.chooser != nullptr, .routed = context->model.routed};
+  resolved.num_layers = std::ssize(base_.lm.blocks());
+  if (!resolved.routed.empty()) {
+    for (const auto& [path, linear] : context->model.lm.linears()) resolved.num_routed_maps += linear.has_updates() ? 1 : 0;
+  }
+  resolved.assignment = std::move(context);
+  return resolved;
 }
 
 /// With mutex_.
@@ -246,10 +257,10 @@ serve::Resolved Catalogue::load(const std::string& name, const api::QuiverOption
     key = key_of(meaning);
   }
   Quiet quiet;
-  const auto context = load_context(base_, *meaning.use, quiet);
+  const auto context = load_context(base_, *meaning.use, quiet, tracer_.get());
   const std::lock_guard lock(mutex_);
   if (key == key_of(meaning)) keep(key, context);
-  return {context, context->model.chooser != nullptr};
+  return resolved(context);
 }
 
 void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
@@ -278,7 +289,7 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
   }
   AdapterUse use{.source = {.adapter = path.string(), .allow_other_base = options_.allow_other_base}};
   Quiet quiet;
-  const auto context = load_context(base_, use, quiet);
+  const auto context = load_context(base_, use, quiet, tracer_.get());
   const std::lock_guard lock(mutex_);
   added_[request.name] = use;
   ++versions_[use.source.adapter];

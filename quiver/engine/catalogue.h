@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "quiver/engine/context.h"
+#include "quiver/engine/route_tracer.h"
 #include "quiver/library/library.h"
 #include "quiver/serve/models.h"
 
@@ -31,9 +32,9 @@ struct CatalogueOptions {
 /// counts from the next request on. Thread-safe; loads one context at a time.
 class Catalogue : public serve::Models {
  public:
-  /// The base must outlive the catalogue. Throws as Library::open, kMismatch for a library of another base, and kUsage for an alias whose
+  /// The base must outlive the catalogue. `tracer` observes all contexts. Throws as Library::open, kMismatch for a library of another base, and kUsage for an alias whose
   /// name is taken or whose target there is not.
-  Catalogue(const methods::BaseModel& base, CatalogueOptions options);
+  Catalogue(const methods::BaseModel& base, CatalogueOptions options, std::shared_ptr<RouteTracer> tracer);
 
   std::vector<api::ModelObject> list() const override;
   std::optional<serve::Resolved> find(const std::string& name, const api::QuiverOptions& options) override;
@@ -64,10 +65,12 @@ class Catalogue : public serve::Models {
   std::string key_of(const Meaning& meaning) const;
   void keep(const std::string& key, ContextPtr context);
   std::vector<std::string> hidden_members(const std::string& kind) const;
+  serve::Resolved resolved(ContextPtr context) const;
   api::ModelObject object_of(const std::string& name, const Meaning& meaning) const;
 
   const methods::BaseModel& base_;
   CatalogueOptions options_;
+  std::shared_ptr<RouteTracer> tracer_;
   std::string base_name_;
   std::int64_t created_;
   ContextPtr base_context_;

@@ -21,11 +21,11 @@ ContextPtr base_context(const methods::BaseModel& base) {
   return std::make_shared<Context>(methods::AdaptedModel{base.lm, nullptr, "the base"});
 }
 
-ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress) {
+ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress, routing::RouteObserver* observer) {
   const auto key_of = [&] { return methods::begin_run_key("context-1", base, use).hex(); };
   auto key = key_of();
   for (int i = 0; i < kMostTries; ++i) {
-    auto context = std::make_shared<Context>(methods::adapted_model(base, use, progress));
+    auto context = std::make_shared<Context>(methods::adapted_model(base, use, progress, nullptr, observer));
     auto after = key_of();
     if (after == key) {
       context->key = std::move(key);

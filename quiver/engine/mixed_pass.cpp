@@ -25,7 +25,7 @@ class MixedUpdate final : public nn::Update {
       const auto* context = context_of(groups, begin);
       auto end = begin + 1;
       while (end < count && context_of(groups, end) == context) ++end;
-      add_updates(*context, x, groups, begin, end, y);
+      add_updates(*context, x, rows, begin, end, y);
       begin = end;
     }
     return onto.defined() ? onto + y : y;
@@ -39,13 +39,13 @@ class MixedUpdate final : public nn::Update {
   const Context* context_of(const std::vector<std::int32_t>& groups, std::int64_t row) const { return part_of(groups, row).context; }
 
   /// y[begin, end) becomes what the context makes of it.
-  void add_updates(const Context& context, const torch::Tensor& x, const std::vector<std::int32_t>& groups, std::int64_t begin,
-                   std::int64_t end, torch::Tensor& y) const {
+  void add_updates(const Context& context, const torch::Tensor& x, const nn::Rows& rows, std::int64_t begin, std::int64_t end,
+                   torch::Tensor& y) const {
     const auto& linear = linear_of(&context);
     if (!linear.has_updates()) return;
-    std::vector<std::int32_t> own;  // the rows' groups in the context
-    for (auto row = begin; row < end; ++row) own.push_back(part_of(groups, row).group);
-    const nn::Rows some{.groups = own.data()};
+    const nn::Rows some{.first_row = rows.first_row + begin,
+                        .index = rows.index.defined() ? rows.index.narrow(0, begin, end - begin) : torch::Tensor(),
+                        .groups = parts_->groups.data()};
     nn::LinearRecord record;
     auto part = y.narrow(0, begin, end - begin);
     // An update may write into the product that it is given.

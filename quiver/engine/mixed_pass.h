@@ -19,6 +19,7 @@ struct PassParts {
     std::int32_t group = 0;  ///< of the part's rows in the context
   };
   std::vector<Part> parts;
+  std::vector<std::int32_t> groups;  ///< of each row of the pass in its context
 };
 
 /// The base with an update on every linear map that adds to each row what its context adds there. `parts` is read in a pass and may

@@ -24,8 +24,8 @@ struct ServingEngine::Pass {
   std::vector<std::size_t> which;  // places of the queries' answers
 };
 
-ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows)
-    : base_(base), num_cache_rows_(num_cache_rows), base_context_(base_context(base)), mixed_(mixed_model(base.lm, parts_)) {
+ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows, std::shared_ptr<RouteTracer> tracer)
+    : base_(base), num_cache_rows_(num_cache_rows), tracer_(std::move(tracer)), base_context_(base_context(base)), mixed_(mixed_model(base.lm, parts_)) {
   const torch::InferenceMode inference;
   cache_ = base.lm.make_cache(num_cache_rows);
 }
@@ -76,13 +76,27 @@ std::vector<ServingEngine::Pass> ServingEngine::passes_of(std::span<const Segmen
 
 void ServingEngine::run(const Pass& pass, std::vector<RowResult>& results) {
   parts_->parts = pass.parts;
+  parts_->groups.clear();
+  for (std::size_t i = 0; i < pass.segments.size(); ++i) {
+    const bool is_mixed = pass.model == &mixed_;
+    const auto group = is_mixed ? pass.parts[static_cast<std::size_t>(pass.groups[i])].group : pass.groups[i];
+    parts_->groups.insert(parts_->groups.end(), pass.segments[i].tokens.size(), group);
+  }
   const auto rows = model::rows_over_cache(pass.segments, pass.groups, cache_, num_cache_rows_);
   auto queried = model::queried_rows(pass.segments, pass.queries);
+  std::vector<std::int64_t> traced;
+  for (std::size_t q = 0; q < pass.queries.size(); ++q) {
+    if (pass.queries[q].wants_route) traced.push_back(queried.rows[static_cast<std::size_t>(queried.of_query[q])]);
+  }
+  tracer_->begin(std::ssize(rows.tokens), traced);
   if (queried.rows.empty()) queried.rows = {0};  // a pass that only fills the cache
   const bool is_all = std::ssize(queried.rows) == std::ssize(rows.tokens);
   const auto hidden = is_all ? model::hidden_of_all(*pass.model, rows) : model::hidden_of(*pass.model, rows, queried.rows);
   auto answers = model::answer_queries(pass.model->head(), hidden, queried.of_query, pass.queries, logits_.emplace_back());
-  for (std::size_t i = 0; i < answers.size(); ++i) results[pass.which[i]] = std::move(answers[i]);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (pass.queries[i].wants_route) answers[i].route = tracer_->take(queried.rows[static_cast<std::size_t>(queried.of_query[i])]);
+    results[pass.which[i]] = std::move(answers[i]);
+  }
 }
 
 std::vector<RowResult> ServingEngine::compute(std::span<const Segment> segments, std::span<const Query> queries) {

@@ -11,6 +11,7 @@
 
 #include "quiver/engine/context.h"
 #include "quiver/engine/mixed_pass.h"
+#include "quiver/engine/route_tracer.h"
 #include "quiver/model/cached_pass.h"
 #include "quiver/schedule/engine.h"
 
@@ -20,8 +21,8 @@ namespace quiver::engine {
 /// share a pass (mixed_model). Each other context has a pass of its own, over the same cache.
 class ServingEngine : public schedule::Engine {
  public:
-  /// The base must outlive the engine.
-  ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows);
+  /// The base must outlive the engine. `tracer` observes the contexts whose routes are wanted.
+  ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows, std::shared_ptr<RouteTracer> tracer);
 
   std::int64_t vocab_size() const override { return base_.lm.spec().vocab_size; }
   std::int64_t context_length() const override { return base_.lm.spec().max_positions; }
@@ -36,6 +37,7 @@ class ServingEngine : public schedule::Engine {
 
   const methods::BaseModel& base_;
   std::int64_t num_cache_rows_;
+  std::shared_ptr<RouteTracer> tracer_;
   ContextPtr base_context_;
   std::shared_ptr<PassParts> parts_ = std::make_shared<PassParts>();
   model::Model mixed_;

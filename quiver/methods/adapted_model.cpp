@@ -291,7 +291,8 @@ std::vector<routing::GroupLease> AdaptedModel::assign_groups(std::span<forest::S
   return groups;
 }
 
-AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progress& progress, routing::RoutingRecorder* recorder) {
+AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progress& progress, routing::RoutingRecorder* recorder,
+                           routing::RouteObserver* observer) {
   const auto& source = use.source;
   if (!source.adapter.empty() && !source.library.empty()) {
     fail(ErrorKind::kUsage, "`adapter` '{}' and `library` '{}' exclude each other", source.adapter, source.library);
@@ -312,10 +313,10 @@ AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progres
   }
   const auto routed = routed_adapters(base, library, use, progress);
   auto linears = base.lm.linears();
-  routing::attach_routers(linears, routed.adapters, routed.routers, routed.combine, recorder);
+  routing::attach_routers(linears, routed.adapters, routed.routers, routed.combine, recorder, observer);
   if (!library.cache_fault().empty())
     progress.message(format("warning: what was computed of the adapters cannot be kept for next time: {}", library.cache_fault()));
-  return {base.lm.with_linears(std::move(linears)), routed.chooser, model_name(use)};
+  return {base.lm.with_linears(std::move(linears)), routed.chooser, model_name(use), routing::names_of(routed.adapters)};
 }
 
 }  // namespace quiver::methods

@@ -63,6 +63,7 @@ struct AdaptedModel {
   model::Model lm;
   std::shared_ptr<TableChooser> chooser;  ///< null: nothing is decided per prompt
   std::string name;                       ///< model_name of the use
+  std::vector<std::string> routed = {};   ///< the adapters that routers choose from, by their indices; empty without routers
 
   /// The groups of prompts, for generation (TableChooser::groups_of); empty if nothing is decided per prompt.
   std::vector<routing::GroupLease> groups_of(std::span<const Prompt> prompts, Progress& progress) const;
@@ -72,8 +73,10 @@ struct AdaptedModel {
   [[nodiscard]] std::vector<routing::GroupLease> assign_groups(std::span<forest::Sequence> sequences, Progress& progress) const;
 };
 
-/// The base model computing with the chosen adapters. `recorder`, which must outlive the model, counts what routers choose.
+/// The base model computing with the chosen adapters. `recorder` counts what routers choose, and `observer` sees each decision; both must
+/// outlive the model.
 /// Throws kUsage for a contradictory source or a top_k beyond the library, kNotFound, kMismatch (adapters::check_fits).
-AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progress& progress, routing::RoutingRecorder* recorder = nullptr);
+AdaptedModel adapted_model(const BaseModel& base, const AdapterUse& use, Progress& progress, routing::RoutingRecorder* recorder = nullptr,
+                           routing::RouteObserver* observer = nullptr);
 
 }  // namespace quiver::methods

@@ -85,7 +85,7 @@ PrototypeMap prototypes(std::span<const LoraAdapter> adapters) {
 }
 
 void attach_routers(nn::LinearMap& linears, std::span<const LoraAdapter> adapters, const std::map<std::string, RouterPtr>& routers,
-                    Combine combine, RoutingRecorder* recorder) {
+                    Combine combine, RoutingRecorder* recorder, RouteObserver* observer) {
   check_fits(linears, adapters, combine);
   auto attached = linears;
   const auto names = names_of(adapters);
@@ -97,7 +97,9 @@ void attach_routers(nn::LinearMap& linears, std::span<const LoraAdapter> adapter
     std::vector<adapters::LoraPair> pairs;
     for (const auto& adapter : adapters) pairs.push_back(adapter.pairs.at(path));
     auto& linear = attached.at(path);
-    linear = linear.with(std::make_shared<RoutedUpdate>(linear, std::move(pairs), std::move(router), combine));
+    const auto update = std::make_shared<RoutedUpdate>(linear, std::move(pairs), std::move(router), combine);
+    if (observer != nullptr) update->observe(*observer, path);
+    linear = linear.with(nn::UpdatePtr(update));
   }
   linears = std::move(attached);
 }

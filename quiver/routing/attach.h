@@ -10,6 +10,7 @@
 #include "quiver/adapters/lora.h"
 #include "quiver/nn/linear.h"
 #include "quiver/routing/arrow.h"
+#include "quiver/routing/observer.h"
 #include "quiver/routing/recorder.h"
 #include "quiver/routing/routed_update.h"
 #include "quiver/routing/router.h"
@@ -30,11 +31,12 @@ PrototypeMap prototypes(std::span<const adapters::LoraAdapter> adapters);
 
 /// Puts a RoutedUpdate on each linear map that the adapters adapt, whose router is
 /// `routers.at(path)`; where `recorder`, which must outlive the linear maps, is given, what routers
-/// choose is counted there. Routers are checked as CheckedRouter does. `linears` changes only if nothing throws. Throws kUsage without
+/// choose is counted there; where `observer` is given, which must outlive them, too, it sees each decision. Routers are checked as CheckedRouter does. `linears` changes only if nothing throws. Throws kUsage without
 /// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
 /// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
 void attach_routers(nn::LinearMap& linears, std::span<const adapters::LoraAdapter> adapters,
-                    const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr);
+                    const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr,
+                    RouteObserver* observer = nullptr);
 
 /// attach_routers with an ArrowRouter at each path, from `stored` prototypes or, without these,
 /// from prototypes(adapters). Throws also kNotFound or kMismatch if stored prototypes miss a path

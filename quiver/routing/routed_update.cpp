@@ -45,9 +45,15 @@ RoutedUpdate::RoutedUpdate(const nn::Linear& below, const std::vector<adapters::
   adapters_ = packed(pairs, below.device());
 }
 
+void RoutedUpdate::observe(RouteObserver& observer, std::string path) {
+  observer_ = &observer;
+  path_ = std::move(path);
+}
+
 torch::Tensor RoutedUpdate::forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                                     nn::UpdateRecord&) const {
   const auto decision = router_->route(x, nn::row_groups(rows, x.size(0)));  // [T, k] each
+  if (observer_ != nullptr) observer_->see(path_, rows, decision);
   auto y = below.forward(x, {}).contiguous();                                // [T, d_out]
   backend::add_routed(adapters_, x, decision, combine_, y);
   return onto.defined() ? onto + y : y;

@@ -4,11 +4,13 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "quiver/adapters/lora.h"
 #include "quiver/backend/routed_lora.h"
 #include "quiver/nn/linear.h"
+#include "quiver/routing/observer.h"
 #include "quiver/routing/router.h"
 
 namespace quiver::routing {
@@ -25,6 +27,8 @@ class RoutedUpdate final : public nn::Update {
   /// pairs[i] is what adapter i of the router adds here. Throws kUsage without pairs; kMismatch if the pairs do not fit the map below or
   /// the router, or, for kParams, if they differ in rank or scaling.
   RoutedUpdate(const nn::Linear& below, const std::vector<adapters::LoraPair>& pairs, RouterPtr router, Combine combine);
+  /// From now on `observer`, which must outlive the update, sees the decisions of this map, which it knows as `path`.
+  void observe(RouteObserver& observer, std::string path);
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord& record) const override;
@@ -33,6 +37,8 @@ class RoutedUpdate final : public nn::Update {
   RouterPtr router_;
   Combine combine_;
   backend::RoutedAdapters adapters_;
+  RouteObserver* observer_ = nullptr;
+  std::string path_;
 };
 
 }  // namespace quiver::routing

@@ -37,6 +37,7 @@ struct Query {
   std::int32_t target = -1;   ///< a token whose log-probability is wanted; -1: none
   std::int64_t top = -1;      ///< how many of the likeliest tokens are wanted, with log-probabilities; -1: no log-probabilities
   bool wants_logits = false;  ///< of all tokens
+  bool wants_route = false;   ///< which adapters computed the row
 };
 
 /// The answer to a query.
@@ -45,6 +46,7 @@ struct RowResult {
   std::int32_t largest = -1;      ///< the token of the largest logit, of equals the lowest
   double log_sum_exp = 0;         ///< of the row's logits, where log-probabilities are wanted
   TokenScore score;               ///< of the target, where there is one, and the likeliest tokens
+  std::vector<LayerRoute> route;  ///< of each layer, where it is wanted and the row's adapters are routed
   std::span<const float> logits;  ///< [V] where wanted; valid until the next pass
 };
 

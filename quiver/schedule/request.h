@@ -41,6 +41,12 @@ struct TokenScore {
   std::vector<std::pair<std::int32_t, double>> top = {};  ///< the likeliest tokens, the likeliest first, of equals the lower id
 };
 
+/// The adapter that a layer's linear maps favour for a row, and its share of the routing weights there, in [0, 1].
+struct LayerRoute {
+  std::int32_t adapter = -1;  ///< by its index among those that the row's router chooses from; -1: none
+  float share = 0;
+};
+
 /// Why an answer has ended.
 enum class Finish {
   kStopId,     ///< the token is one of stop_ids

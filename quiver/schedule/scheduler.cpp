@@ -393,12 +393,12 @@ void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::i
     const auto next = sequence.computed + row + 1;
     if (next >= sequence.num_prompt()) break;
     const auto top = std::max<std::int64_t>(options.top_log_probs, 0);
-    step.queries.push_back({segment, row, sequence.tokens[static_cast<std::size_t>(next)], top, false});
+    step.queries.push_back({segment, row, sequence.tokens[static_cast<std::size_t>(next)], top});
   }
   if (size < sequence.num_pending() || options.max_new_tokens == 0) return;
   const bool wants_logits =
       !sequence.sampler.is_plain_greedy() || sequence.num_new() < options.min_new_tokens || options.top_log_probs >= 0;
-  step.queries.push_back({segment, size - 1, -1, options.top_log_probs, wants_logits});
+  step.queries.push_back({segment, size - 1, -1, options.top_log_probs, wants_logits, sequence.request.wants_routes});
 }
 
 /// The scores of a prompt's tokens whose rows others compute in this pass.
@@ -411,7 +411,7 @@ void Scheduler::ask_of_shared(Step& step, Sequence& sequence) const {
     const auto first = part.total - part.length;
     for (std::int64_t row = 0; row < part.length; ++row) {
       step.queries.push_back(
-          {step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top, false});
+          {step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top});
     }
   }
 }
@@ -480,6 +480,7 @@ Event Scheduler::take_one(Sequence& sequence, std::span<const RowResult> results
     return event;
   }
   const auto& result = results.back();
+  event.route = result.route;
   const bool may_stop = sequence.num_new() >= options.min_new_tokens;
   const auto banned = may_stop ? std::span<const std::int32_t>() : std::span<const std::int32_t>(options.stop_ids);
   event.token = sequence.sampler.is_plain_greedy() && may_stop ? result.largest : sequence.sampler.choose(result.logits, banned);

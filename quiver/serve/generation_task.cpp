@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
+#include "quiver/serve/route_json.h"
 
 namespace quiver::serve {
 namespace {
@@ -21,6 +23,7 @@ GenerationTask::GenerationTask(Tools tools, TaskPlan plan, http::ResponderPtr re
   std::int64_t num_prompts = 0;
   for (const auto& choice : plan_.choices) {
     choices_.emplace_back(api::Answer(tools_.tokenizer, choice.request.tokens, plan_.answer));
+    choices_.back().num_to_echo = plan_.answer.echoes ? std::ssize(choice.request.tokens) : 0;
     num_prompts = std::max(num_prompts, choice.prompt_index + 1);
   }
   cached_.assign(static_cast<std::size_t>(num_prompts), 0);
@@ -109,6 +112,7 @@ void GenerationTask::take(Arrival& arrival) {
   api::Delta delta;
   if (!choice.has_started) start_choice(index, std::move(event.prompt), delta);
   if (event.token >= 0) {
+    if (plan_.route.is_wanted) choice.routes.push_back(std::move(event.route));
     std::optional<schedule::TokenScore> score;
     if (plan_.head.top_log_probs >= 0) score = std::move(event.score);
     append(delta, choice.answer.push(event.token, std::move(score), event.finish));
@@ -130,13 +134,53 @@ void GenerationTask::start_choice(std::size_t index, std::vector<schedule::Token
 }
 
 void GenerationTask::deliver(std::size_t index, api::Delta delta) {
+  auto& choice = choices_[index];
   if (!plan_.is_stream) {
-    append(choices_[index].whole, std::move(delta));
+    append(choice.whole, std::move(delta));
     return;
   }
-  const api::Choice told{.index = static_cast<std::int64_t>(index), .delta = std::move(delta)};
+  api::Choice told{.index = static_cast<std::int64_t>(index)};
+  if (plan_.route.is_wanted) told.quiver_members = routes_of(choice, delta);
+  told.delta = std::move(delta);
   auto text = api::delta_event(plan_.head, told, tools_.tokenizer);
   if (!text.empty()) write(std::move(text));
+}
+
+/// The routes of the tokens that came with a delta, each with its part of the text.
+std::string GenerationTask::routes_of(Choice& choice, const api::Delta& delta) const {
+  std::vector<std::vector<schedule::LayerRoute>> routes;
+  std::vector<std::string> texts;
+  const auto first = choice.num_routed;
+  auto rest = std::string_view(delta.text);
+  auto place = choice.num_characters;
+  const auto take_text = [&](std::int64_t end) {  // up to a character of the answer
+    std::string text;
+    while (place < end && !rest.empty()) {
+      const auto size = static_cast<std::size_t>(code_point_at(rest, 0).num_bytes);
+      text += rest.substr(0, size);
+      rest.remove_prefix(size);
+      ++place;
+    }
+    return text;
+  };
+  for (std::size_t i = 0; i < delta.tokens.size(); ++i) {
+    const bool is_last = i + 1 == delta.tokens.size();
+    auto text = is_last ? std::string(rest) : take_text(delta.tokens[i + 1].text_offset);
+    if (choice.num_to_echo > 0) {
+      --choice.num_to_echo;
+      continue;
+    }
+    if (choice.routes.empty()) break;
+    routes.push_back(std::move(choice.routes.front()));
+    choice.routes.pop_front();
+    texts.push_back(std::move(text));
+  }
+  choice.num_characters += count_code_points(delta.text);
+  choice.num_routed += std::ssize(routes);
+  if (routes.empty()) return {};
+  const auto& plan = plan_.route;
+  auto members = first == 0 ? route_header(plan.adapters, plan.num_layers, plan.num_maps) + "," : std::string();
+  return members + route_member(first, routes, texts, plan.num_layers, has_wide_ids(plan.adapters.size()));
 }
 
 void GenerationTask::write(std::string text) {
@@ -166,7 +210,9 @@ void GenerationTask::complete() {
   }
   std::vector<api::Choice> told;
   for (std::size_t i = 0; i < choices_.size(); ++i) {
-    told.push_back({.index = static_cast<std::int64_t>(i), .delta = std::move(choices_[i].whole)});
+    told.push_back({.index = static_cast<std::int64_t>(i)});
+    if (plan_.route.is_wanted) told.back().quiver_members = routes_of(choices_[i], choices_[i].whole);
+    told.back().delta = std::move(choices_[i].whole);
     if (plan_.head.returns_token_ids) told.back().prompt_ids = plan_.choices[i].request.tokens;
   }
   auto headers = plan_.headers;
@@ -184,6 +230,7 @@ void GenerationTask::fail(const std::exception_ptr& error) {
 void GenerationTask::give_up(const std::exception_ptr& error, int status) {
   if (is_over_) return;
   cancel_all();
+  std::string message;
   if (error != nullptr) {
     const auto told = [&] {
       try {
@@ -193,6 +240,7 @@ void GenerationTask::give_up(const std::exception_ptr& error, int status) {
       }
     }();
     status = told.status();
+    message = told.what();
     if (plan_.is_stream) {
       write(api::error_event(told));
       responder_->end();
@@ -202,7 +250,7 @@ void GenerationTask::give_up(const std::exception_ptr& error, int status) {
       responder_->send({.status = status, .body = api::error_body(told), .headers = std::move(headers)});
     }
   }
-  end(status);
+  end(status, std::move(message));
 }
 
 void GenerationTask::cancel_all() {
@@ -211,12 +259,12 @@ void GenerationTask::cancel_all() {
   }
 }
 
-void GenerationTask::end(int status) {
+void GenerationTask::end(int status, std::string error) {
   is_over_ = true;
   if (status == kClientGone) tools_.metrics.count("quiver_cancelled_total", {{"reason", "client_gone"}});
   const auto seconds = seconds_between(start_, Clock::now());
   tools_.metrics.observe("quiver_request_seconds", seconds);
-  on_end_({plan_.request_id, plan_.head.model, status, usage(), seconds, seconds_to_first_});
+  on_end_({plan_.request_id, plan_.head.model, status, std::move(error), usage(), seconds, seconds_to_first_});
 }
 
 void GenerationTask::tick() {

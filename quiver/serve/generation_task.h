@@ -37,11 +37,19 @@ struct ChoicePlan {
   std::int64_t prompt_index = 0;
 };
 
+/// What is told of the routes of an answer's tokens.
+struct RoutePlan {
+  bool is_wanted = false;
+  std::vector<std::string> adapters;  ///< that tokens are routed to
+  std::int64_t num_layers = 0, num_maps = 0;
+};
+
 struct TaskPlan {
   api::AnswerHead head;
   std::vector<ChoicePlan> choices;  ///< in the order of their indices
   api::AnswerOptions answer;        ///< of each choice
   bool is_stream = false;
+  RoutePlan route;
   http::Headers headers;  ///< of the answer
   std::string request_id;
 };
@@ -60,6 +68,7 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
   struct Outcome {
     std::string request_id, model;
     int status = 0;  ///< 499: the client went away
+    std::string error;  ///< empty: none
     api::Usage usage;
     double seconds = 0, seconds_to_first = 0;
   };
@@ -83,6 +92,11 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
     Ticket ticket = 0;
     bool has_started = false, has_ended = false;
     Clock::time_point last_token;
+    // Of routes that are told.
+    std::deque<std::vector<schedule::LayerRoute>> routes;  // of tokens whose text is not complete
+    std::int64_t num_routed = 0;                           // tokens whose routes were told
+    std::int64_t num_to_echo = 0;                          // tokens of an echo, which have none
+    std::int64_t num_characters = 0;                       // of text that was told
   };
   struct Arrival {
     std::size_t choice = 0;
@@ -94,10 +108,11 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
   void take(Arrival& arrival);
   void start_choice(std::size_t index, std::vector<schedule::TokenScore> prompt_scores, api::Delta& delta);
   void deliver(std::size_t index, api::Delta delta);
+  std::string routes_of(Choice& choice, const api::Delta& delta) const;
   void write(std::string text);
   void complete();
   void give_up(const std::exception_ptr& error, int status);
-  void end(int status);
+  void end(int status, std::string error = {});
   void cancel_all();
   api::Usage usage() const;
 

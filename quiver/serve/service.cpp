@@ -100,6 +100,7 @@ Service::Service(Models& models, const text::Tokenizer& tokenizer, const text::C
       loop_(loop),
       options_(std::move(options)),
       run_id_(random_hex()),
+      start_(std::chrono::steady_clock::now()),
       workers_(2),
       loader_(1) {}
 
@@ -152,8 +153,17 @@ http::Headers Service::headers_of(const Call& call) const {
   return headers;
 }
 
-void Service::answer_error(Call& call, const std::exception& error) const {
-  call.responder->send(as_response(api::api_error_of(error, call.id), headers_of(call)));
+void Service::answer_error(Call& call, const std::exception& error) {
+  const auto told = api::api_error_of(error, call.id);
+  note_fault(told.status(), told.what(), call.id);
+  call.responder->send(as_response(told, headers_of(call)));
+}
+
+void Service::note_fault(int status, const std::string& message, const std::string& request) {
+  const auto now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const std::lock_guard lock(mutex_);
+  faults_.push_front({now, status, api::clipped(message), request});
+  if (faults_.size() > kKeptErrors) faults_.pop_back();
 }
 
 void Service::send_json(Call& call, std::string body) const {
@@ -249,7 +259,7 @@ void Service::complete(Call& call) {
   plan.answer.min_new_tokens = generation.options.min_new_tokens;
   if (!generation.ignored_fields.empty()) plan.headers.emplace_back("X-Quiver-Ignored", api::ignored_header(generation.ignored_fields));
   for (auto& choice : plan.choices) choice.request.cache_salt = generation.cache_salt;
-  serve_generation(call, std::move(plan));
+  serve_generation(call, std::move(plan), generation.quiver_options);
 }
 
 void Service::chat(Call& call) {
@@ -288,7 +298,7 @@ void Service::chat(Call& call) {
   plan.answer.skips_special_tokens = generation.skips_special_tokens;
   plan.answer.min_new_tokens = generation.options.min_new_tokens;
   if (!generation.ignored_fields.empty()) plan.headers.emplace_back("X-Quiver-Ignored", api::ignored_header(generation.ignored_fields));
-  serve_generation(call, std::move(plan));
+  serve_generation(call, std::move(plan), generation.quiver_options);
 }
 
 /// The model of a call, now or later: false if it is being loaded, and the call goes on with `again`.
@@ -307,18 +317,28 @@ bool Service::resolve(Call& call, Handler again, const std::string& model, const
   return false;
 }
 
-void Service::serve_generation(Call& call, TaskPlan plan) {
+void Service::serve_generation(Call& call, TaskPlan plan, const api::QuiverOptions& options) {
   const auto waiting = loop_.num_open() + std::ssize(plan.choices) - options_.max_sequences;
   if (waiting > options_.max_waiting) {
     metrics_.count("quiver_rejected_total", {{"reason", "queue_full"}});
     const auto step = loop_.status().last_step_seconds;
     throw api::retry_later(Reason::kQueueFull, format("{} requests wait already", loop_.num_open()), step * static_cast<double>(waiting));
   }
+  if (options.trace == api::Trace::kFull) {
+    throw ApiError(Reason::kUnsupportedValue, "routes of every linear map are told by POST /v1/quiver/route; 'quiver.trace' is 'layers' here", "quiver.trace");
+  }
+  if (options.trace == api::Trace::kLayers) {
+    if (call.model->routed.empty()) {
+      throw ApiError(Reason::kInvalidRequest, format("'{}' routes nothing: 'quiver.trace' needs a method that does", plan.head.model), "quiver.trace");
+    }
+    plan.route = {true, call.model->routed, call.model->num_layers, call.model->num_routed_maps};
+  }
   const auto key = call.request.header("authorization");
   for (auto& choice : plan.choices) {
     choice.request.assignment = call.model->assignment;
     choice.request.client = key.size() > 8 ? std::string(key) : call.request.peer;
     choice.request.name = "the prompt";
+    choice.request.wants_routes = plan.route.is_wanted;
   }
   plan.head.id = (plan.head.endpoint == api::Endpoint::kChat ? "chatcmpl-" : "cmpl-") + call.id.substr(4);
   plan.head.created = seconds_since_epoch();
@@ -334,7 +354,10 @@ void Service::serve_generation(Call& call, TaskPlan plan) {
                    static_cast<double>(outcome.usage.num_prompt_tokens - outcome.usage.num_cached_tokens));
     metrics_.count("quiver_generated_tokens_total", {{"model", outcome.model}}, static_cast<double>(outcome.usage.num_answer_tokens));
     log(outcome);
+    if (!outcome.error.empty()) note_fault(outcome.status, outcome.error, outcome.request_id);
     const std::lock_guard lock(mutex_);
+    ++requests_[outcome.model];
+    ++(outcome.status == 200 ? finished_ : outcome.error.empty() ? cancelled_ : failed_);
     if (const auto task = slot->lock()) tasks_.erase(task);
   };
   const GenerationTask::Tools tools{tokenizer_, loop_, workers_, metrics_, options_.stream_limits};
@@ -452,29 +475,51 @@ void Service::ready(Call& call) {
 void Service::show_status(Call& call) {
   const auto status = loop_.status();
   const auto& counts = status.counts;
-  const double cached = static_cast<double>(counts.cached_tokens), computed = static_cast<double>(counts.computed_tokens);
-  json errors = json::array();
+  const auto now = std::chrono::steady_clock::now();
+  json errors = json::array(), adapters = json::array();
+  json requests, rates;
+  const auto models = models_.list();
   {
     const std::lock_guard lock(mutex_);
-    for (const auto& error : last_errors_) errors.push_back(error);
+    for (const auto& fault : faults_) {
+      errors.push_back({{"time", fault.time}, {"status", fault.status}, {"message", fault.message}, {"request", fault.request}});
+    }
+    for (const auto& model : models) {
+      if (model.kind != "adapter" || model.id.starts_with("adapter:")) continue;
+      const auto found = requests_.find(model.id);
+      adapters.push_back({{"name", model.id},
+                          {"bytes", model.bytes},
+                          {"requests", found == requests_.end() ? 0 : found->second},
+                          {"is_ready", model.is_ready}});
+    }
+    requests = {{"finished", finished_}, {"failed", failed_}, {"cancelled", cancelled_}};
+    const auto rate = [&](std::uint64_t Sample::*count) {
+      if (samples_.size() < 2) return 0.0;
+      const auto& first = samples_.front();
+      const auto& last = samples_.back();
+      return static_cast<double>(last.*count - first.*count) / std::chrono::duration<double>(last.time - first.time).count();
+    };
+    rates = {{"generated", rate(&Sample::generated)}, {"prompt", rate(&Sample::computed)}};
   }
-  const json body = {{"version", options_.version},
-                     {"base", options_.base_name},
-                     {"running", counts.num_running},
-                     {"waiting", counts.num_waiting},
-                     {"pages",
-                      {{"used", counts.num_pages - counts.num_free_pages - counts.num_cached_pages},
-                       {"cached", counts.num_cached_pages},
-                       {"free", counts.num_free_pages}}},
-                     {"cache_hit_share", cached + computed > 0 ? cached / (cached + computed) : 0},
-                     {"generated_tokens", counts.generated_tokens},
-                     {"computed_tokens", counts.computed_tokens},
-                     {"steps", counts.steps},
-                     {"step_seconds", status.last_step_seconds},
-                     {"models", models_.list().size()},
-                     {"is_draining", is_draining_.load()},
-                     {"can_change_adapters", !options_.admin_key.empty()},
-                     {"errors", std::move(errors)}};
+  const json body = {
+      {"version", options_.version},
+      {"base", options_.base_name},
+      {"uptime_seconds", std::chrono::duration<double>(now - start_).count()},
+      {"is_ready", !is_draining_ && status.seconds_since_beat <= options_.stall_seconds},
+      {"connections", connections_ ? connections_() : 0},
+      {"running", counts.num_running},
+      {"waiting", counts.num_waiting},
+      {"pages",
+       {{"used", counts.num_pages - counts.num_free_pages - counts.num_cached_pages},
+        {"cached", counts.num_cached_pages},
+        {"free", counts.num_free_pages},
+        {"rows", options_.page_rows}}},
+      {"cache", {{"hit_tokens", counts.cached_tokens}, {"prompt_tokens", counts.cached_tokens + counts.computed_tokens - counts.generated_tokens}}},
+      {"tokens_per_second", std::move(rates)},
+      {"requests", std::move(requests)},
+      {"adapters", std::move(adapters)},
+      {"can_change_adapters", !options_.admin_key.empty()},
+      {"errors", std::move(errors)}};
   send_json(call, io::dump_json(body, "the status"));
 }
 
@@ -493,6 +538,9 @@ void Service::show_metrics(Call& call) {
       {"quiver_kv_pages", {{"state", "used"}}, gauge(counts.num_pages - counts.num_free_pages - counts.num_cached_pages)},
       {"quiver_step_seconds", {}, status.last_step_seconds},
       {"quiver_build_info", {{"version", options_.version}}, 1}};
+  gauges.emplace_back("quiver_adapters", Labels{}, gauge(std::ranges::count_if(models_.list(), [](const auto& model) {
+                        return model.kind == "adapter" && !model.id.starts_with("adapter:");
+                      })));
   if (connections_) gauges.emplace_back("quiver_connections", Labels{}, gauge(connections_()));
   call.responder->send({.status = 200,
                         .body = metrics_.text(gauges),
@@ -513,9 +561,13 @@ void Service::page(Call& call) {
 }
 
 void Service::tick() {
+  constexpr std::size_t kSamples = 21;  // two seconds at ten a second
+  const auto counts = loop_.status().counts;
   std::vector<std::shared_ptr<GenerationTask>> tasks;
   {
     const std::lock_guard lock(mutex_);
+    samples_.push_back({std::chrono::steady_clock::now(), counts.generated_tokens, counts.computed_tokens});
+    if (samples_.size() > kSamples) samples_.pop_front();
     tasks.assign(tasks_.begin(), tasks_.end());
   }
   for (const auto& task : tasks) task->tick();

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -31,6 +33,7 @@ struct ServiceOptions {
   std::set<std::string> hosts;      ///< that the header Host may name, without a port; empty: any
   std::string cors_origin;          ///< whose pages may call; empty: none
   std::int64_t max_waiting = 1024;  ///< requests beyond those that are computed
+  std::int64_t page_rows = 16;           ///< of a page of the cache
   std::int64_t max_sequences = 64;  ///< requests that are computed together (SchedulerOptions)
   std::size_t max_body_bytes = 4 << 20;
   double stall_seconds = 60;  ///< an engine without a step for so long, with work, is not ready
@@ -72,12 +75,13 @@ class Service {
   std::optional<http::Response> check(const http::RequestHead& head) const;
   void handle(http::Request request, http::ResponderPtr responder);
   void run(const std::shared_ptr<Call>& call, Handler handler);
-  void answer_error(Call& call, const std::exception& error) const;
+  void answer_error(Call& call, const std::exception& error);
+  void note_fault(int status, const std::string& message, const std::string& request);
   http::Headers headers_of(const Call& call) const;
 
   void complete(Call& call);
   void chat(Call& call);
-  void serve_generation(Call& call, TaskPlan plan);
+  void serve_generation(Call& call, TaskPlan plan, const api::QuiverOptions& options);
   bool resolve(Call& call, Handler again, const std::string& model, const api::QuiverOptions& options);
   void list_models(Call& call);
   void show_model(Call& call);
@@ -110,7 +114,20 @@ class Service {
 
   mutable std::mutex mutex_;  // of what follows
   std::set<std::shared_ptr<GenerationTask>> tasks_;
-  std::vector<std::string> last_errors_;
+  struct Fault {
+    double time = 0;  // seconds since 1970
+    int status = 0;
+    std::string message, request;
+  };
+  std::deque<Fault> faults_;                         // the last ones, the newest first
+  std::map<std::string, std::uint64_t> requests_;    // by model
+  std::uint64_t finished_ = 0, failed_ = 0, cancelled_ = 0;
+  struct Sample {
+    std::chrono::steady_clock::time_point time;
+    std::uint64_t generated = 0, computed = 0;
+  };
+  std::deque<Sample> samples_;  // of the last seconds, for rates
+  std::chrono::steady_clock::time_point start_;
 
   WorkerPool workers_;  // these end first: their work uses what stands above
   WorkerPool loader_;
