@@ -264,7 +264,7 @@ void settle_stops(Generation& generation, const text::Tokenizer& tokenizer) {
   }
   if (!generation.ignores_eos) ids.insert(ids.end(), tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
   std::ranges::sort(ids);
-  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
 }
 
 std::int64_t answer_length(const Generation& generation, std::int64_t num_prompt_tokens, std::int64_t default_tokens,

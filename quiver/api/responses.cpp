@@ -238,7 +238,9 @@ std::string first_event(const AnswerHead& head, std::int64_t index, std::span<co
 }
 
 std::string delta_event(const AnswerHead& head, const Choice& choice, const text::Tokenizer& tokenizer) {
-  const auto& [text, tokens, finish] = choice.delta;
+  const std::string& text = choice.delta.text;
+  const auto& tokens = choice.delta.tokens;
+  const auto finish = choice.delta.finish;
   // Tokens alone are told only to those who asked for them.
   const bool tells_tokens = !tokens.empty() && (head.top_log_probs >= 0 || head.returns_token_ids);
   if (text.empty() && !tells_tokens && !finish && choice.quiver_members.empty()) return {};
