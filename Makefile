@@ -103,8 +103,8 @@ fuzz: setup
 ## The torch-free tests and the kernels under ASan and UBSan
 asan: setup asan-kernels
 	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DQUIVER_SANITIZE=address,undefined > /dev/null
-	@ninja -C build-asan quiver_base_test quiver_io_test quiver_forest_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_results_test quiver_report_test
-	@for t in base io forest regex text data api results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
+	@ninja -C build-asan quiver_base_test quiver_io_test quiver_http_test quiver_forest_test quiver_schedule_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_serve_test quiver_results_test quiver_report_test
+	@for t in base io http forest schedule regex text data api serve results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 ## All kernels of every instruction set that this CPU has, under ASan and UBSan: a fixed run, or SECONDS_EACH seconds for each test
 asan-kernels: setup
@@ -120,8 +120,8 @@ kernel-fuzz: configure
 ## What headers call thread-safe, by several threads under ThreadSanitizer
 tsan: setup
 	@cmake -S . -B build-tsan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DQUIVER_SANITIZE=thread > /dev/null
-	@ninja -C build-tsan quiver_threads_test quiver_torch_threads_test
-	@for t in threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
+	@ninja -C build-tsan quiver_threads_test quiver_http_threads_test quiver_torch_threads_test
+	@for t in threads http_threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
 	  build-tsan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 format: setup-test

@@ -31,7 +31,8 @@ class HttpTarget {
                        return std::nullopt;
                      },
                      .body_limit = [](const http::RequestHead&) { return kHttpBodyLimit; },
-                     .handle = [this](const http::Request& request, const http::ResponderPtr& responder) { handle(request, responder); }}) {}
+                     .handle = [this](const http::Request& request, const http::ResponderPtr& responder) { handle(request, responder); }}) {
+  }
 
   /// Sends pieces of at most `most` bytes; 0xFE ends a piece and is not sent. Returns what came back.
   std::string exchange(std::string_view bytes, std::size_t most) {
@@ -86,7 +87,8 @@ class HttpTarget {
         has_cut_ = true;
       }
     } else if (request.path != "/dropped") {
-      responder->send({.status = request.path == "/none" ? 204 : 200, .body = "a body of " + std::to_string(request.body.size()) + " bytes"});
+      responder->send(
+          {.status = request.path == "/none" ? 204 : 200, .body = "a body of " + std::to_string(request.body.size()) + " bytes"});
     }
   }
 

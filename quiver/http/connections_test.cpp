@@ -11,7 +11,8 @@ class DescriptorLimit {
   explicit DescriptorLimit(rlim_t limit) {
     getrlimit(RLIMIT_NOFILE, &before_);
     const rlimit now{limit, before_.rlim_max};
-    if (setrlimit(RLIMIT_NOFILE, &now) != 0) throw std::runtime_error("the limit of open files cannot be set: " + std::to_string(before_.rlim_max));
+    if (setrlimit(RLIMIT_NOFILE, &now) != 0)
+      throw std::runtime_error("the limit of open files cannot be set: " + std::to_string(before_.rlim_max));
   }
   ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before_); }
   DescriptorLimit(const DescriptorLimit&) = delete;

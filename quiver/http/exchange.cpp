@@ -22,8 +22,9 @@ ResponderPtr Exchange::responder() {
 }
 
 void Exchange::wake() {
-  if (std::exchange(is_woken_, true)) return;
+  if (is_woken_) return;
   mailbox_->post(options_.wake);
+  is_woken_ = true;
 }
 
 void Exchange::require(Stage stage, std::string_view call) const {

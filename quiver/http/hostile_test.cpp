@@ -49,7 +49,8 @@ const std::vector<Row>& rows() {
       {"proxy's target", "GET http://test/ HTTP/1.1\r\nHost: test\r\n\r\n", "400 the target of a request must begin with '/'"},
       {"%00 in the path", "GET /a%00b HTTP/1.1\r\nHost: test\r\n\r\n", "400 the path holds a control character"},
       {"header line of 20 KiB", get("Host: test\r\nX: " + std::string(20 << 10, 'a') + "\r\n"), "431 the head is longer than 16384 bytes"},
-      {"path of 20 KiB", "GET /" + std::string(20 << 10, 'a') + " HTTP/1.1\r\nHost: test\r\n\r\n", "431 the head is longer than 16384 bytes"},
+      {"path of 20 KiB", "GET /" + std::string(20 << 10, 'a') + " HTTP/1.1\r\nHost: test\r\n\r\n",
+       "431 the head is longer than 16384 bytes"},
       {"101 headers",
        [] {
          std::string headers = "Host: test\r\n";
@@ -57,10 +58,13 @@ const std::vector<Row>& rows() {
          return get(headers);
        }(),
        "431 there are more than 100 headers"},
-      {"Content-Length and chunked", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "400 this is no HTTP request"},
-      {"chunked and Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "0\r\n\r\n"), "400 this is no HTTP request"},
+      {"Content-Length and chunked", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+       "400 this is no HTTP request"},
+      {"chunked and Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "0\r\n\r\n"),
+       "400 this is no HTTP request"},
       {"two Content-Lengths", post("Content-Length: 3\r\nContent-Length: 4\r\n", "abc"), "400 this is no HTTP request"},
-      {"the same Content-Length twice", post("Content-Length: 3\r\nContent-Length: 3\r\n", "abc"), "400 the header content-length comes twice"},
+      {"the same Content-Length twice", post("Content-Length: 3\r\nContent-Length: 3\r\n", "abc"),
+       "400 the header content-length comes twice"},
       {"two Content-Lengths in a line", post("Content-Length: 3, 3\r\n", "abc"), "400 the header content-length comes twice"},
       {"negative Content-Length", post("Content-Length: -1\r\n"), "400 this is no HTTP request"},
       {"Content-Length with a sign", post("Content-Length: +3\r\n", "abc"), "400 this is no HTTP request"},
@@ -71,14 +75,16 @@ const std::vector<Row>& rows() {
       {"chunked, gzip", post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n"), "501 the one Transfer-Encoding is chunked"},
       {"chunked with a tail", post("Transfer-Encoding: chunkedx\r\n", "0\r\n\r\n"), "501 the one Transfer-Encoding is chunked"},
       {"chunked twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "400 this is no HTTP request"},
-      {"chunked in HTTP/1.0", "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 HTTP/1.0 knows no Transfer-Encoding"},
+      {"chunked in HTTP/1.0", "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+       "400 HTTP/1.0 knows no Transfer-Encoding"},
       {"chunk of -2 bytes", chunked("-2\r\nab\r\n"), "400 this is no HTTP request"},
       {"chunk of no size", chunked("\r\nab\r\n"), "400 this is no HTTP request"},
       {"chunk of 0x3 bytes", chunked("0x3\r\nabc\r\n\r\n"), "400 this is no HTTP request"},
       {"chunk longer than it says", chunked("2\r\nabc\r\n0\r\n\r\n"), "400 this is no HTTP request"},
       {"chunk of 2^64 - 1 bytes", chunked("FFFFFFFFFFFFFFFF\r\nab"), "413 the body is longer than 1000 bytes"},
       {"chunk of 2^64 bytes", chunked("10000000000000000\r\nab"), "400 this is no HTTP request"},
-      {"second chunk beyond the limit", chunked("3E7\r\n" + std::string(999, 'x') + "\r\n2\r\nab"), "413 the body is longer than 1000 bytes"},
+      {"second chunk beyond the limit", chunked("3E7\r\n" + std::string(999, 'x') + "\r\n2\r\nab"),
+       "413 the body is longer than 1000 bytes"},
       {"sizes of chunks that overflow together", chunked("1\r\na\r\nFFFFFFFFFFFFFFFF\r\nb"), "413 the body is longer than 1000 bytes"},
       {"endless chunk extension", chunked("1;" + std::string(20 << 10, 'e')), "400 a line between chunks of the body is too long"},
       {"endless trailer", chunked("0\r\nX: " + std::string(20 << 10, 't')), "400 a line between chunks of the body is too long"},
@@ -296,7 +302,8 @@ TEST(Hostile, ClientsThatAreKilledAtAnyByteOfTheRequestLeaveNothing) {
   Counted counted;
   RunningServer server([&](const Request& request, const ResponderPtr& responder) { counted.handle(request, responder); });
   for (const std::string path : {"/stream", "/held"}) {
-    for (const std::string& framing : {std::string("Content-Length: 5\r\n\r\nhello"), std::string("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")}) {
+    for (const std::string& framing :
+         {std::string("Content-Length: 5\r\n\r\nhello"), std::string("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")}) {
       const std::string request = "POST " + path + " HTTP/1.1\r\nHost: test\r\n" + framing;
       for (std::size_t size = 0; size <= request.size(); ++size) {
         Client client(server.port());

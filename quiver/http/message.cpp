@@ -134,7 +134,8 @@ std::optional<Fault> read_target(std::string_view target, RequestHead& head) {
 bool has_no_body(int status) { return status == 204 || status == 304; }
 
 std::string answer_head(const AnswerHead& head, const Headers& headers) {
-  if (head.status < 200 || head.status > 599) fail(ErrorKind::kUsage, "{} is no status of an HTTP answer; expected 200 to 599", head.status);
+  if (head.status < 200 || head.status > 599)
+    fail(ErrorKind::kUsage, "{} is no status of an HTTP answer; expected 200 to 599", head.status);
   std::string out = format("HTTP/1.1 {} {}\r\n", head.status, reason(head.status));
   add_header(out, "Date", date());
   if (!head.content_type.empty() && head.framing != Framing::kBodiless) add_header(out, "Content-Type", head.content_type);

@@ -50,7 +50,8 @@ TEST(AnswerHead, SaysWhereTheAnswerEnds) {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nX: y\tz\r\n\r\n");
   EXPECT_EQ(head_of({.status = 404, .framing = Framing::kChunked, .keeps_alive = false}),
             "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
-  EXPECT_EQ(head_of({.framing = Framing::kUntilClose, .keeps_alive = false, .is_http_1_0 = true}), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(head_of({.framing = Framing::kUntilClose, .keeps_alive = false, .is_http_1_0 = true}),
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(head_of({.status = 204, .content_type = "text/plain", .framing = Framing::kBodiless}), "HTTP/1.1 204 No Content\r\n\r\n");
   EXPECT_EQ(head_of({.status = 299, .is_http_1_0 = true}), "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n");
 }

@@ -1,4 +1,4 @@
-// Bytes to a request, by Beast's parser. Of server.cpp alone: it instantiates Beast.
+// Bytes to a request, by Beast's parser. Of connection.cpp alone: Beast is compiled once.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// An HTTP/1.1 server for one program's own API. Boost.Beast stays inside server.cpp.
+// An HTTP/1.1 server for one program's own API. Boost stays inside the sources.
 #pragma once
 
 #include <chrono>
@@ -85,11 +85,11 @@ struct Limits {
   std::size_t max_connections = 1024;              ///< further ones are answered 503 and closed
   std::size_t max_connections_per_address = 1024;  ///< of one client
   std::size_t max_requests_per_connection = 100000;
-  std::size_t max_pending_bytes = 64 << 20;  ///< a connection whose client leaves more unread is closed
+  std::size_t max_pending_bytes = 64 << 20;          ///< a connection whose client leaves more unread is closed
   std::chrono::milliseconds header_timeout{10'000};  ///< of a whole head; of a new connection, until its first byte; of a TLS handshake
-  std::chrono::milliseconds body_timeout{30'000};   ///< of a whole body
-  std::chrono::milliseconds idle_timeout{60'000};   ///< between two requests
-  std::chrono::milliseconds write_timeout{30'000};  ///< without any byte taken by the client
+  std::chrono::milliseconds body_timeout{30'000};    ///< of a whole body
+  std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
+  std::chrono::milliseconds write_timeout{30'000};   ///< without any byte taken by the client
 };
 
 struct ServerOptions {

@@ -141,7 +141,8 @@ TEST(Server, AnswersHeadWithTheHeadAlone) {
     responder->end();
   });
   Client client(server.port());
-  client.send("HEAD /echo HTTP/1.1\r\nHost: test\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: test\r\n\r\nGET /echo HTTP/1.1\r\nHost: test\r\n\r\n");
+  client.send(
+      "HEAD /echo HTTP/1.1\r\nHost: test\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: test\r\n\r\nGET /echo HTTP/1.1\r\nHost: test\r\n\r\n");
   EXPECT_EQ(client.answer(/*is_head=*/true).headers.at("content-length"), "11");
   EXPECT_EQ(client.answer(/*is_head=*/true).headers.at("transfer-encoding"), "chunked");
   EXPECT_EQ(client.answer().body, "GET /echo ");
@@ -185,17 +186,18 @@ TEST(Server, AllowsABodyToThoseThatAsk) {
 TEST(Server, ChecksBeforeTheBody) {
   int num_handled = 0;
   std::optional<std::uint64_t> length_seen;
-  RunningServer server(Handlers{.check =
-                                    [&](const RequestHead& head) {
-                                      length_seen = head.content_length;
-                                      return head.header("authorization") == "Bearer key" ? std::nullopt : std::optional(Response{.status = 401});
-                                    },
-                                .body_limit = [](const RequestHead& head) { return head.path == "/large" ? std::size_t{100} : std::size_t{10}; },
-                                .handle =
-                                    [&](const Request& request, const ResponderPtr& responder) {
-                                      ++num_handled;
-                                      echo(request, responder);
-                                    }});
+  RunningServer server(
+      Handlers{.check =
+                   [&](const RequestHead& head) {
+                     length_seen = head.content_length;
+                     return head.header("authorization") == "Bearer key" ? std::nullopt : std::optional(Response{.status = 401});
+                   },
+               .body_limit = [](const RequestHead& head) { return head.path == "/large" ? std::size_t{100} : std::size_t{10}; },
+               .handle =
+                   [&](const Request& request, const ResponderPtr& responder) {
+                     ++num_handled;
+                     echo(request, responder);
+                   }});
   Client client(server.port());
   EXPECT_EQ(client.get("/echo").status, 401);  // without a body the connection stays
   EXPECT_EQ(client.get("/echo").status, 401);
@@ -309,10 +311,11 @@ TEST(Server, RefusesCallsOfAResponderThatAreOutOfPlace) {
   Client client(server.port());
   EXPECT_EQ(client.get("/").body, "fine");
   using ::testing::HasSubstr;
-  EXPECT_THAT(errors, ::testing::ElementsAre(HasSubstr("usage: write is out of place"), HasSubstr("end is out of place"),
-                                             HasSubstr("99 is no status of an HTTP answer"), HasSubstr("'X' holds a control character"),
-                                             HasSubstr("'X Y' is no name of an HTTP header"), HasSubstr("'Content-Length' is the server's own"),
-                                             HasSubstr("send is out of place"), HasSubstr("begin_stream is out of place")));
+  EXPECT_THAT(errors,
+              ::testing::ElementsAre(HasSubstr("usage: write is out of place"), HasSubstr("end is out of place"),
+                                     HasSubstr("99 is no status of an HTTP answer"), HasSubstr("'X' holds a control character"),
+                                     HasSubstr("'X Y' is no name of an HTTP header"), HasSubstr("'Content-Length' is the server's own"),
+                                     HasSubstr("send is out of place"), HasSubstr("begin_stream is out of place")));
 }
 
 TEST(Server, TellsWhenTheClientGoesWhileNothingIsWritten) {
@@ -541,8 +544,9 @@ TEST(Server, RunsInAForeignLoopOnSocketsOfOthers) {
 }
 
 TEST(Server, ListensToIPv6) {
-  RunningServer server(Handlers{.handle = [](const Request& request, const ResponderPtr& responder) { responder->send({.body = request.peer}); }},
-                       ServerOptions{.address = "::1"});
+  RunningServer server(
+      Handlers{.handle = [](const Request& request, const ResponderPtr& responder) { responder->send({.body = request.peer}); }},
+      ServerOptions{.address = "::1"});
   io::Descriptor socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in6 address{};
   address.sin6_family = AF_INET6;

@@ -101,7 +101,9 @@ class Tls : public ::testing::Test {
   io::TempFolder folder_;
   const PemFiles files_ = make_certificate(folder_.path(), "server");
 
-  ServerOptions options(Limits limits = {}) const { return {.tls_certificate = files_.certificate, .tls_key = files_.key, .limits = limits}; }
+  ServerOptions options(Limits limits = {}) const {
+    return {.tls_certificate = files_.certificate, .tls_key = files_.key, .limits = limits};
+  }
 };
 
 constexpr std::string_view kGet = "GET /echo HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -185,7 +187,8 @@ TEST_F(Tls, NeedsACertificateAndItsKey) {
   EXPECT_EQ(server(absent, files_.key), "not found: there is no file '" + absent + "'");
   EXPECT_EQ(server(files_.certificate, absent), "not found: there is no file '" + absent + "'");
   EXPECT_THAT(server(files_.key, files_.key), ::testing::StartsWith("bad format: '" + files_.key + "' is no certificate in PEM format"));
-  EXPECT_THAT(server(files_.certificate, files_.certificate), ::testing::StartsWith("bad format: '" + files_.certificate + "' is no private key"));
+  EXPECT_THAT(server(files_.certificate, files_.certificate),
+              ::testing::StartsWith("bad format: '" + files_.certificate + "' is no private key"));
   EXPECT_THAT(server(files_.certificate, other.key), ::testing::HasSubstr("key values mismatch"));
 }
 

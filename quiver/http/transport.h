@@ -1,4 +1,4 @@
-// Bytes to and from a client, plain or through TLS. Of server.cpp alone: it instantiates Asio.
+// Bytes to and from a client, plain or through TLS. Of the sources that include Boost.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -120,7 +120,8 @@ inline std::unique_ptr<asio::ssl::context> tls_context(const std::string& certif
   context->use_certificate_chain_file(certificate, error);
   if (error) fail(ErrorKind::kBadFormat, "'{}' is no certificate in PEM format: {}", certificate, error.message());
   context->use_private_key_file(key, asio::ssl::context::pem, error);
-  if (error) fail(ErrorKind::kBadFormat, "'{}' is no private key in PEM format for the certificate '{}': {}", key, certificate, error.message());
+  if (error)
+    fail(ErrorKind::kBadFormat, "'{}' is no private key in PEM format for the certificate '{}': {}", key, certificate, error.message());
   return context;
 }
 

@@ -23,7 +23,6 @@ GenerationTask::GenerationTask(Tools tools, TaskPlan plan, http::ResponderPtr re
   std::int64_t num_prompts = 0;
   for (const auto& choice : plan_.choices) {
     choices_.emplace_back(api::Answer(tools_.tokenizer, choice.request.tokens, plan_.answer));
-    choices_.back().num_to_echo = plan_.answer.echoes ? std::ssize(choice.request.tokens) : 0;
     num_prompts = std::max(num_prompts, choice.prompt_index + 1);
   }
   cached_.assign(static_cast<std::size_t>(num_prompts), 0);
@@ -166,10 +165,7 @@ std::string GenerationTask::routes_of(Choice& choice, const api::Delta& delta) c
   for (std::size_t i = 0; i < delta.tokens.size(); ++i) {
     const bool is_last = i + 1 == delta.tokens.size();
     auto text = is_last ? std::string(rest) : take_text(delta.tokens[i + 1].text_offset);
-    if (choice.num_to_echo > 0) {
-      --choice.num_to_echo;
-      continue;
-    }
+    if (delta.tokens[i].is_prompt) continue;  // of an echo
     if (choice.routes.empty()) break;
     routes.push_back(std::move(choice.routes.front()));
     choice.routes.pop_front();

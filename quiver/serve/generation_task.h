@@ -95,7 +95,6 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
     // Of routes that are told.
     std::deque<std::vector<schedule::LayerRoute>> routes;  // of tokens whose text is not complete
     std::int64_t num_routed = 0;                           // tokens whose routes were told
-    std::int64_t num_to_echo = 0;                          // tokens of an echo, which have none
     std::int64_t num_characters = 0;                       // of text that was told
   };
   struct Arrival {
