@@ -114,6 +114,7 @@ void Catalogue::add_library_names(std::map<std::string, Meaning>& names) const {
     names["method:" + method.name] = {"method", use};
     names.try_emplace(method.name, Meaning{"method", use});
     for (const auto& kind : kinds) {
+      if (kinds.size() == 1) break;  // the method's name alone says the same
       use.source.kind = kind;
       names[kind + "-" + method.name] = {"method", use};
     }
@@ -359,7 +360,8 @@ std::vector<api::ModelObject> Catalogue::list() const {
   std::vector<api::ModelObject> objects;
   for (const auto* kind : {"base", "alias", "method", "adapter"}) {
     for (const auto& [name, meaning] : names_) {
-      if (meaning.kind == kind && api::is_model_name(name)) objects.push_back(object_of(name, meaning));
+      const bool is_long_form = name.starts_with("method:") || name.starts_with("adapter:");
+      if (meaning.kind == kind && api::is_model_name(name) && !is_long_form) objects.push_back(object_of(name, meaning));
     }
   }
   return objects;

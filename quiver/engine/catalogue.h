@@ -32,8 +32,8 @@ struct CatalogueOptions {
 /// counts from the next request on. Thread-safe; loads one context at a time.
 class Catalogue : public serve::Models {
  public:
-  /// The base must outlive the catalogue. `tracer` observes all contexts. Throws as Library::open, kMismatch for a library of another base, and kUsage for an alias whose
-  /// name is taken or whose target there is not.
+  /// The base must outlive the catalogue. `tracer` observes all contexts. Throws as Library::open, kMismatch for a library of another base,
+  /// and kUsage for an alias whose name is taken or whose target there is not.
   Catalogue(const methods::BaseModel& base, CatalogueOptions options, std::shared_ptr<RouteTracer> tracer);
 
   std::vector<api::ModelObject> list() const override;

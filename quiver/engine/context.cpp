@@ -21,7 +21,8 @@ ContextPtr base_context(const methods::BaseModel& base) {
   return std::make_shared<Context>(methods::AdaptedModel{base.lm, nullptr, "the base"});
 }
 
-ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress, routing::RouteObserver* observer) {
+ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress,
+                        routing::RouteObserver* observer) {
   const auto key_of = [&] { return methods::begin_run_key("context-1", base, use).hex(); };
   auto key = key_of();
   for (int i = 0; i < kMostTries; ++i) {

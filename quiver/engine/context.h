@@ -30,7 +30,8 @@ struct DecidedContext : schedule::Assignment {
 /// The context of the base alone.
 ContextPtr base_context(const methods::BaseModel& base);
 /// The context of an adapter use. Its key names base, method, options and adapters by content (methods::begin_run_key). Loads and checks
-/// adapters: not for the thread that computes passes. `observer` sees what its routers choose, and must outlive it. Throws as methods::adapted_model, and kMismatch if files change meanwhile.
+/// adapters: not for the thread that computes passes. `observer` sees what its routers choose, and must outlive it. Throws as
+/// methods::adapted_model, and kMismatch if files change meanwhile.
 ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress,
                         routing::RouteObserver* observer = nullptr);
 

@@ -12,8 +12,8 @@
 
 namespace quiver::engine {
 
-/// Adds up, for some rows of a pass, the weights that routers give to each adapter at the linear maps of a layer. Threads of a pass may tell it
-/// of different rows at once; begin and take are called between passes.
+/// Adds up, for some rows of a pass, the weights that routers give to each adapter at the linear maps of a layer. Threads of a pass may
+/// tell it of different rows at once; begin and take are called between passes.
 ///
 ///   share_n = mean over the layer's routed maps of the weight of adapter n;  the favourite is the n of the largest share
 class RouteTracer : public routing::RouteObserver {

@@ -25,7 +25,11 @@ struct ServingEngine::Pass {
 };
 
 ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows, std::shared_ptr<RouteTracer> tracer)
-    : base_(base), num_cache_rows_(num_cache_rows), tracer_(std::move(tracer)), base_context_(base_context(base)), mixed_(mixed_model(base.lm, parts_)) {
+    : base_(base),
+      num_cache_rows_(num_cache_rows),
+      tracer_(std::move(tracer)),
+      base_context_(base_context(base)),
+      mixed_(mixed_model(base.lm, parts_)) {
   const torch::InferenceMode inference;
   cache_ = base.lm.make_cache(num_cache_rows);
 }

@@ -31,9 +31,9 @@ PrototypeMap prototypes(std::span<const adapters::LoraAdapter> adapters);
 
 /// Puts a RoutedUpdate on each linear map that the adapters adapt, whose router is
 /// `routers.at(path)`; where `recorder`, which must outlive the linear maps, is given, what routers
-/// choose is counted there; where `observer` is given, which must outlive them, too, it sees each decision. Routers are checked as CheckedRouter does. `linears` changes only if nothing throws. Throws kUsage without
-/// adapters; kMismatch unless all adapt the same paths, the model has these, shapes fit and, for
-/// kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
+/// choose is counted there; where `observer` is given, which must outlive them, too, it sees each decision. Routers are checked as
+/// CheckedRouter does. `linears` changes only if nothing throws. Throws kUsage without adapters; kMismatch unless all adapt the same paths,
+/// the model has these, shapes fit and, for kParams, ranks and scalings agree at each path; kNotFound if a path has no router.
 void attach_routers(nn::LinearMap& linears, std::span<const adapters::LoraAdapter> adapters,
                     const std::map<std::string, RouterPtr>& routers, Combine combine, RoutingRecorder* recorder = nullptr,
                     RouteObserver* observer = nullptr);

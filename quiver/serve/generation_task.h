@@ -67,7 +67,7 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
   /// How a request ended, for the log.
   struct Outcome {
     std::string request_id, model;
-    int status = 0;  ///< 499: the client went away
+    int status = 0;     ///< 499: the client went away
     std::string error;  ///< empty: none
     api::Usage usage;
     double seconds = 0, seconds_to_first = 0;

@@ -21,7 +21,7 @@ struct Resolved {
   bool decides_by_prompt = false;        ///< its method chooses once per prompt, from the prompt alone
   std::vector<std::string> routed = {};  ///< the adapters that rows are routed to, by their indices; empty: none are
   std::int64_t num_layers = 0;
-  std::int64_t num_routed_maps = 0;      ///< linear maps with a router
+  std::int64_t num_routed_maps = 0;  ///< linear maps with a router
 };
 
 /// The names that requests may use. Thread-safe.

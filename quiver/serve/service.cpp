@@ -325,11 +325,13 @@ void Service::serve_generation(Call& call, TaskPlan plan, const api::QuiverOptio
     throw api::retry_later(Reason::kQueueFull, format("{} requests wait already", loop_.num_open()), step * static_cast<double>(waiting));
   }
   if (options.trace == api::Trace::kFull) {
-    throw ApiError(Reason::kUnsupportedValue, "routes of every linear map are told by POST /v1/quiver/route; 'quiver.trace' is 'layers' here", "quiver.trace");
+    throw ApiError(Reason::kUnsupportedValue,
+                   "routes of every linear map are told by POST /v1/quiver/route; 'quiver.trace' is 'layers' here", "quiver.trace");
   }
   if (options.trace == api::Trace::kLayers) {
     if (call.model->routed.empty()) {
-      throw ApiError(Reason::kInvalidRequest, format("'{}' routes nothing: 'quiver.trace' needs a method that does", plan.head.model), "quiver.trace");
+      throw ApiError(Reason::kInvalidRequest, format("'{}' routes nothing: 'quiver.trace' needs a method that does", plan.head.model),
+                     "quiver.trace");
     }
     plan.route = {true, call.model->routed, call.model->num_layers, call.model->num_routed_maps};
   }
@@ -514,7 +516,8 @@ void Service::show_status(Call& call) {
         {"cached", counts.num_cached_pages},
         {"free", counts.num_free_pages},
         {"rows", options_.page_rows}}},
-      {"cache", {{"hit_tokens", counts.cached_tokens}, {"prompt_tokens", counts.cached_tokens + counts.computed_tokens - counts.generated_tokens}}},
+      {"cache",
+       {{"hit_tokens", counts.cached_tokens}, {"prompt_tokens", counts.cached_tokens + counts.computed_tokens - counts.generated_tokens}}},
       {"tokens_per_second", std::move(rates)},
       {"requests", std::move(requests)},
       {"adapters", std::move(adapters)},

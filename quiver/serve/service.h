@@ -33,7 +33,7 @@ struct ServiceOptions {
   std::set<std::string> hosts;      ///< that the header Host may name, without a port; empty: any
   std::string cors_origin;          ///< whose pages may call; empty: none
   std::int64_t max_waiting = 1024;  ///< requests beyond those that are computed
-  std::int64_t page_rows = 16;           ///< of a page of the cache
+  std::int64_t page_rows = 16;      ///< of a page of the cache
   std::int64_t max_sequences = 64;  ///< requests that are computed together (SchedulerOptions)
   std::size_t max_body_bytes = 4 << 20;
   double stall_seconds = 60;  ///< an engine without a step for so long, with work, is not ready
@@ -119,8 +119,8 @@ class Service {
     int status = 0;
     std::string message, request;
   };
-  std::deque<Fault> faults_;                         // the last ones, the newest first
-  std::map<std::string, std::uint64_t> requests_;    // by model
+  std::deque<Fault> faults_;                       // the last ones, the newest first
+  std::map<std::string, std::uint64_t> requests_;  // by model
   std::uint64_t finished_ = 0, failed_ = 0, cancelled_ = 0;
   struct Sample {
     std::chrono::steady_clock::time_point time;
