@@ -77,13 +77,13 @@ Catalogue::Catalogue(const methods::BaseModel& base, CatalogueOptions options, s
   for (auto& folder : options_.adapter_folders) folder = fs::canonical(folder);
   names_ = names_now();
   for (const auto& [alias, target] : options_.aliases) {
-    if (!api::is_model_name(alias)) fail(ErrorKind::kUsage, "`alias` '{}' is no name; expected letters, digits and . _ : + -", alias);
-    if (names_.contains(alias)) fail(ErrorKind::kUsage, "`alias` '{}' is the name of a model already", alias);
+    if (!api::is_model_name(alias)) fail(ErrorKind::kUsage, "the alias '{}' is no name; expected letters, digits and . _ : + -", alias);
+    if (names_.contains(alias)) fail(ErrorKind::kUsage, "the alias '{}' is the name of a model already", alias);
     if (const auto found = names_.find(target); found != names_.end()) {
       names_[alias] = {"alias", found->second.use};
       continue;
     }
-    if (!library_) fail(ErrorKind::kUsage, "`alias` '{}' stands for '{}', and there is no library", alias, target);
+    if (!library_) fail(ErrorKind::kUsage, "the alias '{}' stands for '{}', and there is no library", alias, target);
     const auto name = methods::parse_name(target);
     AdapterUse use{.source = {.library = options_.library, .kind = name.kind, .allow_other_base = options_.allow_other_base},
                    .method = name.use};
@@ -285,7 +285,7 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
   auto folders = options_.adapter_folders;
   if (library_) folders.push_back(fs::canonical(library_->path()));
   if (error || std::ranges::none_of(folders, is_inside)) {
-    throw ApiError(Reason::kForbidden, format("'{}' is not in the library or in a folder of --adapter-dir", api::clipped(request.path)),
+    throw ApiError(Reason::kForbidden, format("'{}' is not in the library, nor in a folder that the server may load adapters from", api::clipped(request.path)),
                    "lora_path");
   }
   AdapterUse use{.source = {.adapter = path.string(), .allow_other_base = options_.allow_other_base}};

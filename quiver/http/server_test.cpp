@@ -468,7 +468,15 @@ TEST(Server, ClosesTheListenerAndLetsRequestsEnd) {
   server->close_listener();
   EXPECT_TRUE(idle.is_closed());
   EXPECT_TRUE(fresh.is_closed());
-  EXPECT_THROW(Client{server.port()}, std::runtime_error);  // nobody listens
+  const auto connects = [&] {
+    try {
+      const Client client(server.port());
+      return true;
+    } catch (const std::runtime_error&) {
+      return false;
+    }
+  };
+  EXPECT_FALSE(connects());  // nobody listens
   begun.send("abc");
   const Answer late = begun.answer();
   EXPECT_EQ(late.body, "POST /echo abc");

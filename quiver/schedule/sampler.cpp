@@ -12,7 +12,7 @@ namespace quiver::schedule {
 namespace {
 
 void check_range(const char* name, double value, double low, double high) {
-  if (!(value >= low && value <= high)) fail(ErrorKind::kUsage, "`{}` is {}; expected {} to {}", name, value, low, high);
+  if (!(value >= low && value <= high)) fail(ErrorKind::kUsage, "{} is {}; expected {} to {}", name, value, low, high);
 }
 
 bool leaves_logits(const SamplerOptions& options) {
@@ -79,15 +79,15 @@ void check_sampler(const SamplerOptions& options) {
   constexpr double kAny = std::numeric_limits<double>::max();
   if (!(options.temperature >= 0)) fail(ErrorKind::kUsage, "temperature is {}; expected 0 or more", options.temperature);
   if (!(options.top_p > 0 && options.top_p <= 1)) fail(ErrorKind::kUsage, "`top_p` is {}; expected above 0 and at most 1", options.top_p);
-  if (options.top_k < 0) fail(ErrorKind::kUsage, "`top_k` is {}; expected 0 (all) or more", options.top_k);
+  if (options.top_k < 0) fail(ErrorKind::kUsage, "top_k is {}; expected 0 (all) or more", options.top_k);
   check_range("min_p", options.min_p, 0, 1);
   if (!(options.repetition_penalty > 0 && options.repetition_penalty <= kAny)) {
-    fail(ErrorKind::kUsage, "`repetition_penalty` is {}; expected above 0", options.repetition_penalty);
+    fail(ErrorKind::kUsage, "repetition_penalty is {}; expected above 0", options.repetition_penalty);
   }
   check_range("frequency_penalty", options.frequency_penalty, -kAny, kAny);
   check_range("presence_penalty", options.presence_penalty, -kAny, kAny);
   for (const auto& [token, bias] : options.logit_bias) {
-    if (token < 0 || !std::isfinite(bias)) fail(ErrorKind::kUsage, "`logit_bias` of token {} is {}; expected a finite number", token, bias);
+    if (token < 0 || !std::isfinite(bias)) fail(ErrorKind::kUsage, "logit_bias of token {} is {}; expected a finite number", token, bias);
   }
 }
 

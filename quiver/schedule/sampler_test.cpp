@@ -127,10 +127,10 @@ TEST(Sampler, ItsNumbersFollowFromSeedAndStream) {
 TEST(Sampler, RefusesWhatIsOutOfRange) {
   EXPECT_ERROR(Sampler({.temperature = -1}), ErrorKind::kUsage, "temperature is -1; expected 0 or more");
   EXPECT_ERROR(Sampler({.top_p = 0}), ErrorKind::kUsage, "`top_p` is 0; expected above 0 and at most 1");
-  EXPECT_ERROR(Sampler({.top_k = -1}), ErrorKind::kUsage, "`top_k` is -1; expected 0 (all) or more");
-  EXPECT_ERROR(Sampler({.min_p = 1.5}), ErrorKind::kUsage, "`min_p` is 1.5; expected 0 to 1");
-  EXPECT_ERROR(Sampler({.repetition_penalty = 0}), ErrorKind::kUsage, "`repetition_penalty` is 0; expected above 0");
-  EXPECT_ERROR(Sampler({.logit_bias = {{-1, 1.0f}}}), ErrorKind::kUsage, "`logit_bias` of token -1");
+  EXPECT_ERROR(Sampler({.top_k = -1}), ErrorKind::kUsage, "top_k is -1; expected 0 (all) or more");
+  EXPECT_ERROR(Sampler({.min_p = 1.5}), ErrorKind::kUsage, "min_p is 1.5; expected 0 to 1");
+  EXPECT_ERROR(Sampler({.repetition_penalty = 0}), ErrorKind::kUsage, "repetition_penalty is 0; expected above 0");
+  EXPECT_ERROR(Sampler({.logit_bias = {{-1, 1.0f}}}), ErrorKind::kUsage, "logit_bias of token -1");
 }
 
 }  // namespace

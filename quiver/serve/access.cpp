@@ -41,13 +41,13 @@ void check_host(const http::RequestHead& head, const std::set<std::string>& host
   const auto host = head.header("host");
   if (!hosts.empty() && !host.empty() && !hosts.contains(host_name(host))) {
     throw ApiError(Reason::kForbidden,
-                   format("the server is not called '{}'; --allow-host lets it answer to a further name", api::clipped(host)));
+                   format("the server is not called '{}'; whoever runs it can allow further names", api::clipped(host)));
   }
   const auto origin = head.header("origin");
   if (origin.empty() || origin == cors_origin) return;
   const auto scheme = origin.find("://");
   if (scheme != std::string_view::npos && origin.substr(scheme + 3) == host) return;  // its own page
-  throw ApiError(Reason::kForbidden, format("pages of '{}' may not call the server; --cors-origin allows one", api::clipped(origin)));
+  throw ApiError(Reason::kForbidden, format("pages of '{}' may not call the server; whoever runs it can allow one", api::clipped(origin)));
 }
 
 void check_key(const http::RequestHead& head, Access access, std::string_view api_key, std::string_view admin_key) {
@@ -55,7 +55,7 @@ void check_key(const http::RequestHead& head, Access access, std::string_view ap
   const auto given = bearer(head);
   if (!admin_key.empty() && is_equal(given, admin_key)) return;
   if (access == Access::kAdmin) {
-    if (admin_key.empty()) throw ApiError(Reason::kForbidden, "adapters cannot be changed: the server was started without --admin-key");
+    if (admin_key.empty()) throw ApiError(Reason::kForbidden, "adapters cannot be changed: the server was started without an admin key");
   } else if (api_key.empty() || is_equal(given, api_key)) {
     return;
   }
