@@ -6,6 +6,7 @@ Words of a prompt choose what happens: see `Handler.stream`. docs/serving-page.m
 """
 
 import base64
+import functools
 import hashlib
 import http.server
 import json
@@ -70,38 +71,37 @@ def seed_of(*parts):
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
-def route_of(text, index, adapters, layers=LAYERS):
+@functools.lru_cache(20000)
+def route_of(text, index, num_adapters):
     """By layer [[adapter, weight], ...] of one token: a topic that lasts some tokens, surer in the upper layers."""
-    topic = random.Random(seed_of("topic", text[:12], index // 9))
-    themes = [topic.randrange(len(adapters)) for _ in range(3)]
+    favourites = random.Random(seed_of("answer", num_adapters)).sample(range(num_adapters), min(5, num_adapters))
+    topic = random.Random(seed_of("topic", index // 9, num_adapters))
+    themes = topic.sample(favourites, min(3, len(favourites)))
     draw = random.Random(seed_of("token", text, index))
     routes = []
-    for layer in range(layers):
-        height = layer / max(1, layers - 1)
+    for layer in range(LAYERS):
+        height = layer / (LAYERS - 1)
         sharpness = 1.1 + 2.2 * height + draw.random()
-        favourite = themes[0] if draw.random() < 0.35 + 0.5 * height else draw.choice(themes + [draw.randrange(len(adapters))])
-        chosen = [favourite] + draw.sample([n for n in range(len(adapters)) if n != favourite], min(TOP_K, len(adapters)) - 1)
-        weights = [math.exp(sharpness * (1 - i) if i == 0 else -sharpness * 0.4 * i * draw.random()) for i in range(len(chosen))]
-        weights[0] = math.exp(sharpness * 0.5)
-        weights.sort(reverse=True)
+        favourite = themes[0] if draw.random() < 0.3 + 0.45 * height else draw.choice(themes + favourites + [draw.randrange(num_adapters)])
+        first = draw.randrange(num_adapters)
+        chosen = [favourite] + [n % num_adapters for n in range(first, first + TOP_K) if n % num_adapters != favourite][:min(TOP_K, num_adapters) - 1]
+        weights = [math.exp(sharpness * 0.5)] + sorted((math.exp(-sharpness * 0.4 * i * draw.random()) for i in range(1, len(chosen))), reverse=True)
         routes.append([[n, w / sum(weights)] for n, w in zip(chosen, weights)])
     return routes
 
 
 def favourites(text, index, adapters, id_bytes):
     data = bytearray()
-    for choices in route_of(text, index, adapters):
+    for choices in route_of(text, index % 99, len(adapters)):
         data += choices[0][0].to_bytes(id_bytes, "little") + bytes([round(255 * choices[0][1])])
     return bytes(data)
 
 
 def trace_document(text, adapters, method):
     tokens = split_tokens(text)
-    projections = []
-    for layer in range(LAYERS):
-        for name in PROJECTIONS:
-            choices = [route_of(token + name, i, adapters)[layer] for i, token in enumerate(tokens)]
-            projections.append({"path": f"model.layers.{layer}.{name}", "choices": choices})
+    routes = {name: [route_of(token + name, i, len(adapters)) for i, token in enumerate(tokens)] for name in PROJECTIONS}
+    projections = [{"path": f"model.layers.{layer}.{name}", "choices": [token[layer] for token in routes[name]]}
+                   for layer in range(LAYERS) for name in PROJECTIONS]
     shares = [0.0] * len(adapters)
     for projection in projections:
         for choices in projection["choices"]:

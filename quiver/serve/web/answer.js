@@ -11,10 +11,11 @@ const blockLength = 4000;
 const finishWords = { stop: "", length: "cut off at the most tokens" };
 
 export class Answer {
-  /// `request` is `{path, body}`. `onRoutes(answer)` is asked to show the answer's routes, `onGrown(answer)` told that its trace has grown,
+  /// `request` is `{path, body}`. If `isRead`, screen readers hear the text by whole sentences. `onRoutes(answer)` is asked to show the answer's routes, `onGrown(answer)` told that its trace has grown,
   /// `onPoint(answer, token, isChosen)` what a person points at.
-  constructor(model, request, { onRoutes, onGrown, onPoint, onCopy }) {
-    Object.assign(this, { model, request, onGrown, onPoint });
+  constructor(model, request, { isRead, onRoutes, onGrown, onPoint, onCopy }) {
+    Object.assign(this, { model, request, isRead, onGrown, onPoint });
+    this.read = 0;
     this.text = "";
     this.pending = "";
     this.trace = this.tokens = null;
@@ -94,7 +95,24 @@ export class Answer {
     const { bottom } = this.body.getBoundingClientRect();
     if (this.state === "running" && wasInView && bottom > limit) scrollBy(0, bottom - limit);
     const now = performance.now();
-    if (this.state === "running" && now - (this.shown ?? 0) > 250) { this.shown = now; this.drawMeta(); this.drawStrip(); }
+    if (this.state !== "running" || now - (this.shown ?? 0) < 250) return;
+    this.shown = now;
+    this.drawMeta();
+    this.drawStrip();
+    if (this.isRead && this.sentenceEnd() > this.read) announce(() => this.unread(this.sentenceEnd()));
+  }
+
+  /// The text up to `end` that screen readers have not heard.
+  unread(end) {
+    const text = this.text.slice(this.read, end).trim();
+    this.read = Math.max(this.read, end);
+    return text;
+  }
+
+  /// The end of the last whole sentence.
+  sentenceEnd() {
+    const ends = [...this.text.slice(this.read).matchAll(/[.!?:][)\]"'”’]*\s|\n/g)];
+    return ends.length ? this.read + ends.at(-1).index + ends.at(-1)[0].length : this.read;
   }
 
   appendText() {
@@ -123,7 +141,8 @@ export class Answer {
     this.drawStrip();
     this.copyButton.hidden = this.text === "";
     const words = { done: "has ended", stopped: "was stopped", failed: "has failed" }[state];
-    announce(`The answer of ${this.model.id} ${words} after ${plural(this.numTokens(), "token")}.`);
+    const summary = `The answer of ${this.model.id} ${words} after ${plural(this.numTokens(), "token")}.`;
+    announce(() => (this.isRead ? [this.unread(this.text.length), this.note.textContent, summary].filter(Boolean).join(" ") : summary));
   }
 
   fail(error) {

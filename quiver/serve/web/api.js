@@ -12,11 +12,14 @@ export class ServerError extends Error {
   }
 }
 
+/// The address of a path of the server, wherever the page itself lies.
+export const urlOf = (path) => new URL(path.slice(1), location.href).href;
+
 const headersFor = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
 
 async function send(path, options, key) {
   try {
-    return await fetch(path, { ...options, headers: { ...options.headers, ...headersFor(key) }, credentials: "omit", cache: "no-store" });
+    return await fetch(urlOf(path), { ...options, headers: { ...options.headers, ...headersFor(key) }, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServerError(`The server at ${location.host} does not answer.`);

@@ -59,15 +59,18 @@ export function visible(text) {
   return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
 }
 
-/// Tells screen readers at most one thing a second; of things that wait, the last.
+/// Tells screen readers at most one thing a second; of things that wait, the last. `words` is a text or a function that gives it when its
+/// time has come, "" for nothing.
 let waiting = null, last = 0, timer = 0;
-export function announce(sentence) {
-  waiting = sentence;
+export function announce(words) {
+  waiting = words;
   if (timer) return;
   timer = setTimeout(() => {
     timer = 0;
+    const text = typeof waiting === "function" ? waiting() : waiting;
+    if (text === "") return;
     last = performance.now();
-    byId("live").textContent = waiting;
+    byId("live").textContent = text;
   }, Math.max(0, last + 1000 - performance.now()));
 }
 

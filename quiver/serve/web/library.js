@@ -18,7 +18,7 @@ const families = { once: "decided once for all", token: "decided per token", pro
 const collator = new Intl.Collator("en", { numeric: true });
 
 function tasksCell({ name, tasks }) {
-  if (tasks.length === 1) return el("td", { class: "tasks", text: tasks[0] === name ? "1, of its name" : tasks[0] });
+  if (tasks.length === 1) return el("td", { class: "tasks", text: tasks[0] === name ? "1 task" : tasks[0] });
   if (tasks.length === 0) return el("td", { class: "tasks", text: "–" });
   return el("td", { class: "tasks" }, el("details", {}, el("summary", { text: plural(tasks.length, "task") }), el("ul", {}, ...tasks.map((text) => el("li", { text })))));
 }
@@ -26,11 +26,11 @@ function tasksCell({ name, tasks }) {
 function rowOf(adapter, colour) {
   const { name, kind, group, rank, requests, sha256 } = adapter;
   return el("tr", {},
-    el("th", { scope: "row" }, el("span", { class: `dot c${colour}`, "aria-hidden": "true" }), el("span", { text: name })),
+    el("th", { scope: "row" }, el("div", { class: "named" }, el("span", { class: `dot c${colour}`, "aria-hidden": "true" }), el("span", { class: "name", text: name }))),
     el("td", { text: kind ?? "–" }), el("td", { text: group ?? "–" }), tasksCell(adapter),
     el("td", { class: "num", text: rank ?? "–" }), el("td", { class: "num", text: bytes(adapter.bytes) }), el("td", { class: "num", text: integer(requests ?? 0) }),
     el("td", {}, sha256 ? el("button", {
-      type: "button", class: "link", title: sha256, "aria-label": `Copy the SHA-256 of ${name}`, on: { click: () => copyText(sha256, `the SHA-256 of ${name}`) },
+      type: "button", class: "link", title: sha256, "aria-label": `${sha256.slice(0, 10)}: copy the SHA-256 of ${name}`, on: { click: () => copyText(sha256, `the SHA-256 of ${name}`) },
     }, el("code", { text: sha256.slice(0, 10) })) : "–"));
 }
 

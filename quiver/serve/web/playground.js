@@ -46,7 +46,9 @@ function modelSelect(slot) {
   const known = new Set(kinds.map(([kind]) => kind));
   for (const [kind, label] of [...kinds, [null, "Others"]]) {
     const models = served.filter((model) => (kind === null ? !known.has(model.quiver?.kind) : model.quiver?.kind === kind));
-    if (models.length) select.append(el("optgroup", { label }, ...models.map(({ id }) => el("option", { value: id, text: id }))));
+    if (models.length) select.append(el("optgroup", { label }, ...models.map(({ id, quiver }) => el("option", {
+      value: id, text: quiver?.is_ready === false ? `${id} (loading)` : id, disabled: quiver?.is_ready === false,
+    }))));
   }
   select.value = slots[slot];
   select.addEventListener("change", () => { slots[slot] = select.value; drawModels(slot); });
@@ -154,13 +156,12 @@ async function runLast() {
   closePromptTrace();
   turn.answers = slots.map((id) => {
     const model = modelOf(id), request = requestOf(now, model, messagesFor(id, turns.length - 1, turn.prompt));
-    const answer = new Answer(model, request, { onRoutes: showRoutes, onGrown, onPoint, onCopy: ({ text }) => copyText(text, "the answer") });
+    const answer = new Answer(model, request, { isRead: slots.length === 1, onRoutes: showRoutes, onGrown, onPoint, onCopy: ({ text }) => copyText(text, "the answer") });
     answer.composerHeight = composerHeight;
     return answer;
   });
   lastRequests = turn.answers.map(({ request }) => request);
-  shown = null;
-  routes.root.remove();
+  hideRoutes();
   drawTurns();
   running = new AbortController();
   setRunning(true);
@@ -189,7 +190,7 @@ export function stop() {
 const composerHeight = () => (getComputedStyle(byId("composer")).position === "sticky" ? byId("composer").offsetHeight : 0);
 
 function drawTurns() {
-  byId("empty").hidden = turns.length > 0;
+  byId("empty").hidden = turns.length > 0 || promptTrace !== null;
   byId("clear").hidden = turns.length === 0 || running !== null;
   byId("letters-field").hidden = !turns.some(({ answers }) => answers.some(({ trace }) => trace));
   turns.forEach((turn, i) => {
@@ -206,7 +207,7 @@ function drawTurns() {
 
 function dropTurn() {
   const { root } = turns.pop();
-  if (root.contains(routes.root)) shown = null;
+  if (root.contains(routes.root)) hideRoutes();
   root.remove();
 }
 
@@ -236,9 +237,8 @@ function carryOn() {
 
 function clear() {
   turns = [];
-  shown = null;
   lastRequests = [];
-  routes.root.remove();
+  hideRoutes();
   closePromptTrace();
   setEditing(false);
   byId("turns").replaceChildren();
@@ -254,9 +254,15 @@ function grow() {
 
 // --- Routes ---
 
+function hideRoutes() {
+  shown?.routesButton.setAttribute("aria-pressed", "false");
+  shown = null;
+  routes.root.remove();
+}
+
 function showRoutes(answer) {
   if (shown !== answer) {
-    shown?.routesButton.setAttribute("aria-pressed", "false");
+    hideRoutes();
     shown = answer;
     answer.routesButton.setAttribute("aria-pressed", "true");
     turns.find(({ answers }) => answers.includes(answer)).root.append(routes.root);
@@ -282,6 +288,7 @@ function onPoint(answer, token, isChosen) {
 function closePromptTrace() {
   promptTrace?.remove();
   promptTrace = null;
+  drawTurns();
 }
 
 async function tracePrompt() {
@@ -297,6 +304,7 @@ async function tracePrompt() {
     promptTrace = el("div", { class: "prompt-trace" }, documentView(document, `Routes of the prompt, ${model.id}`),
       el("button", { type: "button", class: "quiet", text: "Close the trace", on: { click: () => { closePromptTrace(); prompt.focus(); } } }));
     byId("turns").after(promptTrace);
+    drawTurns();
     promptTrace.scrollIntoView({ block: "start" });
   } catch (error) {
     toast(error.message);

@@ -1,4 +1,5 @@
 // What is asked: settings as a request, the request as curl and Python, settings as a link.
+import { urlOf } from "./api.js";
 
 export const defaults = {
   mode: "chat", models: [], system: "", temperature: "0", top_p: "1", max_tokens: "256", seed: "", stop: "", top_k: "", trace: true, prompt: "",
@@ -43,7 +44,7 @@ const shellQuoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 export function asCurl({ path, body }, hasKey) {
   const key = hasKey ? ' \\\n  -H "Authorization: Bearer $QUIVER_API_KEY"' : "";
-  return `curl -N ${shellQuoted(location.origin + path)} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${shellQuoted(JSON.stringify(body, null, 2))}\n`;
+  return `curl -N ${shellQuoted(urlOf(path))} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${shellQuoted(JSON.stringify(body, null, 2))}\n`;
 }
 
 function pythonOf(value, indent) {
@@ -66,7 +67,7 @@ export function asPython({ path, body }, hasKey) {
   const text = isChat ? "chunk.choices[0].delta.content or \"\"" : "chunk.choices[0].text";
   return `${hasKey ? "import os\n\n" : ""}from openai import OpenAI
 
-client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key=${hasKey ? 'os.environ["QUIVER_API_KEY"]' : '"none"'})
+client = OpenAI(base_url=${JSON.stringify(urlOf("/v1"))}, api_key=${hasKey ? 'os.environ["QUIVER_API_KEY"]' : '"none"'})
 stream = client.${isChat ? "chat.completions" : "completions"}.create(
 ${names.map(([name, value]) => `    ${name}=${pythonOf(value, "    ")},\n`).join("")})
 for chunk in stream:

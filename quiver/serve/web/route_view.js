@@ -168,8 +168,8 @@ export class RouteView {
     });
     this.detail.replaceChildren(
       el("h4", {}, `Token ${integer(selected + 1)} `, el("q", { text: visible(trace.tokens[selected]) })),
-      el("p", { class: "sub" }, badge(trace, adapter), ` ${nameOf(trace, adapter)} is the favourite at ${count} of ${plural(trace.layers.length, "layer")}. ` +
-        "Bars are shares of the routing weight."),
+      el("div", { class: "named sub" }, badge(trace, adapter), el("p", {}, el("span", { class: "name", text: nameOf(trace, adapter) }),
+        ` is the favourite at ${count} of ${plural(trace.layers.length, "layer")}. Bars are shares of the routing weight.`)),
       el("ol", { class: "layers" }, ...layers));
   }
 

@@ -2,7 +2,7 @@
 import { getJson, keys, postJson } from "./api.js";
 import { byId, bytes, el, integer, percent, plural, rate, seconds, svg, toast } from "./dom.js";
 
-const period = 1000, longest = 8000, samples = 90;
+const period = 1000, longest = 8000, samples = 60;
 const histories = new Map();
 let timer = 0, isShown = false, failures = 0, onAdapters = () => {};
 

@@ -30,7 +30,7 @@ export function similarityView({ names, values }, groupOf) {
   const canvas = el("canvas", { role: "img", "aria-label": `Similarity of ${count} adapters, from ${number(low)} to ${number(high)}. The list below has every value.` });
   const reading = el("p", { class: "reading", id: "similarity-reading", text: "Point at a cell to read it." });
   const box = el("div", {
-    class: "similarity", tabIndex: 0, role: "application", "aria-label": "Similarity map. Arrow keys move from cell to cell.", "aria-describedby": "similarity-reading",
+    class: "similarity", tabIndex: 0, role: "application", "aria-label": "Similarity map. Arrow keys move from cell to cell, Enter lists the row.", "aria-describedby": "similarity-reading",
   }, canvas);
   let cursor = null, cell = 0, left = 0;
 
@@ -118,10 +118,13 @@ export function similarityView({ names, values }, groupOf) {
     onTheme(paint);
     return step;
   })), number(high));
-  return el("div", {}, el("div", { class: "similarity-head" }, reading, legend), box, listOf(items, at));
+  const list = listOf(items, at);
+  canvas.addEventListener("click", () => { if (cursor) list.show(cursor[0]); });
+  box.addEventListener("keydown", (event) => { if (event.key === "Enter" && cursor) list.show(cursor[0]); });
+  return el("div", { class: "similarity-grid" }, el("div", {}, box, legend, reading), list.root);
 }
 
-/// All similarities of one adapter, the largest first.
+/// All similarities of one adapter, the largest first: `{root, show(item)}`.
 function listOf(items, at) {
   const select = el("select", {}, ...items.map(({ name }, i) => el("option", { value: String(i), text: name })));
   const body = el("tbody");
@@ -133,9 +136,9 @@ function listOf(items, at) {
       el("th", { scope: "row", text: name }), el("td", { text: group || "–" }), el("td", { class: "num", text: number(at(row, column)) }))));
   };
   select.addEventListener("change", draw);
-  const details = el("details", {}, el("summary", { text: "The map as a list" }), el("label", { class: "field row" }, "Similar to ", select),
-    el("div", { class: "scroll tall", tabIndex: 0, role: "region", "aria-label": "Similarities" }, el("table", { class: "data" },
+  draw();
+  const root = el("div", {}, el("label", { class: "field row" }, "Similar to", select),
+    el("div", { class: "scroll tall", tabIndex: 0, role: "region", "aria-label": "Similarities of one adapter" }, el("table", { class: "data" },
       el("thead", {}, el("tr", {}, ...["Adapter", "Group", "Similarity"].map((text, i) => el("th", { scope: "col", text, class: i === 2 ? "num" : "" })))), body)));
-  details.addEventListener("toggle", () => { if (details.open) draw(); });
-  return details;
+  return { root, show: (item) => { select.value = String(item); draw(); } };
 }

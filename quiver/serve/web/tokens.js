@@ -1,6 +1,6 @@
 // An answer or a prompt as tokens: buttons that are underlined in the colour of the adapter that most layers favour.
 import { grey, lettersOf } from "./colours.js";
-import { el, percent } from "./dom.js";
+import { el } from "./dom.js";
 import { favouriteOf } from "./trace.js";
 
 /// A run of tokens ends with a line after so many, so that the browser can leave out runs that are not in view.
@@ -58,7 +58,7 @@ export class TokenText {
     const broken = text.includes("\n") && text.trim() === "" ? " break" : text === "" ? " bare" : "";
     const dim = this.only !== null && adapter !== this.only ? " dim" : "";
     span.className = `tok c${adapter < 0 ? grey : trace.colours[adapter]}${broken}${dim}`;
-    span.style.setProperty("--s", percent(0.25 + 0.75 * share));
+    span.style.setProperty("--s", `${Math.round(25 + 75 * share)}%`);
     span.dataset.letter = adapter < 0 ? "" : lettersOf(adapter);
   }
 
@@ -112,10 +112,12 @@ export class TokenText {
 
   /// The token nearest below (step 1) or above (step -1) this one.
   inLine(now, step) {
-    const { left, top } = this.spans[now].getBoundingClientRect();
+    // A token with a line break before its word has a box in each line: the last one is where the word is.
+    const placeOf = (token) => [...this.spans[token].getClientRects()].at(-1);
+    const { left, top } = placeOf(now);
     let best = now, bestDistance = Infinity, line = null;
     for (let token = now + step; token >= 0 && token < this.spans.length; token += step) {
-      const place = this.spans[token].getBoundingClientRect();
+      const place = placeOf(token);
       if ((place.top - top) * step < 4) continue;
       line ??= place.top;
       if (Math.abs(place.top - line) > 4) break;
