@@ -27,6 +27,7 @@ from test_support import main  # noqa: E402
 CHROMIUM = os.environ.get("QUIVER_CHROMIUM") or shutil.which("chromium")
 AXE = pathlib.Path(os.environ.get("QUIVER_AXE", ROOT / ".venv/axe-core/axe.min.js"))
 URL = os.environ.get("QUIVER_PAGE_URL", "").rstrip("/")
+PATIENCE = 30000  # milliseconds; a machine may be busy
 REVIEW = "Is this review positive or negative? The food was cold, but our waiter was kind."
 try:
     from playwright.sync_api import expect, sync_playwright
@@ -43,6 +44,7 @@ class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.playwright = sync_playwright().start()
+        expect.set_options(timeout=PATIENCE)
         cls.browser = cls.playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
     @classmethod
@@ -69,7 +71,7 @@ class Page(unittest.TestCase):
     def open(self, fragment="", width=1280, height=900, wait=True, **options):
         context = self.browser.new_context(viewport={"width": width, "height": height}, permissions=["clipboard-read", "clipboard-write"], **options)
         self.addCleanup(context.close)
-        context.set_default_timeout(10000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("request", lambda request: self.requested.append(request.url))
         page.on("console", lambda message: self.console.append(message.text) if message.type == "error" else None)
@@ -87,7 +89,7 @@ class Page(unittest.TestCase):
 
     def wait_for_end(self, page):
         page.wait_for_selector(".answer")
-        expect(page.locator(".answer[aria-busy=true]")).to_have_count(0, timeout=60000)
+        expect(page.locator(".answer[aria-busy=true]")).to_have_count(0, timeout=4 * PATIENCE)
         page.wait_for_selector("#send", state="visible")
 
     def answer_text(self, page, answer=0):
@@ -620,8 +622,9 @@ class Page(unittest.TestCase):
             self.ask(page, "hostile <img src=x onerror=alert(1)>")
         for answer in range(3):
             self.assertEqual(self.answer_text(page, answer), HOSTILE)
+        page.click("#clear")
         page.select_option("#models select", "lag")
-        page.fill("#prompt", "hostile")
+        page.fill("#prompt", HOSTILE)
         page.click("#trace-prompt")
         page.wait_for_selector(".prompt-trace .tok")
         for view in ("Library", "Server", "Playground"):
@@ -725,20 +728,19 @@ class Page(unittest.TestCase):
     @unittest.skipUnless(AXE.is_file(), f"axe-core is missing: QUIVER_AXE names no file, nor is there '{AXE}'")
     def test_accessibility(self):
         found = []
-        for scheme in ("light", "dark"):
-            for width in (1280, 360):
-                page = self.open(width=width, height=900, color_scheme=scheme)
-                self.ask(page, REVIEW)
-                page.locator(".tok, .answer").first.click()
-                if page.locator(".routes").count():
-                    page.locator(".routes summary").click()
-                for view in ("Playground", "Traces", "Library", "Server"):
-                    page.click(f"nav >> text={view}")
-                    page.wait_for_timeout(500)
-                    page.evaluate(AXE.read_text() + "; undefined")
-                    result = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-                    found += [(scheme, width, view, one["id"], one["impact"], [node["html"][:120] for node in one["nodes"][:3]],
-                               one["nodes"][0]["failureSummary"]) for one in result["violations"] if one["impact"] in ("serious", "critical", "moderate")]
+        for scheme, width in (("light", 1280), ("dark", 360)):
+            page = self.open(width=width, height=900, color_scheme=scheme)
+            self.ask(page, REVIEW)
+            page.locator(".tok, .answer").first.click()
+            if page.locator(".routes").count():
+                page.locator(".routes summary").click()
+            for view in ("Playground", "Traces", "Library", "Server"):
+                page.click(f"nav >> text={view}")
+                page.wait_for_timeout(500)
+                page.evaluate(AXE.read_text() + "; undefined")
+                result = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+                found += [(scheme, width, view, one["id"], one["impact"], [node["html"][:120] for node in one["nodes"][:3]], one["nodes"][0]["failureSummary"])
+                          for one in result["violations"] if one["impact"] != "minor"]
         self.assertEqual(found, [])
 
 
