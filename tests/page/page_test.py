@@ -297,7 +297,7 @@ class Page(unittest.TestCase):
         self.assertEqual(page.locator(".tok.bare").count(), 2)
         parsed = page.evaluate("""async () => {
             const { eventParser } = await import('/api.js');
-            const text = ': ping\\n\\ndata: a\\r\\n\\r\\nevent: x\\nid: 3\\ndata:b\\ndata: c\\r\\rdata: é🙂\\n\\ndata: cut';
+            const text = ': ping\\n\\ndata: a\\r\\n\\r\\nevent: x\\nid: 3\\ndata:b\\r\\ndata: c\\r\\rdata: é🙂\\n\\ndata: cut';
             const all = [];
             for (let size = 1; size < 9; ++size) {
                 const got = [], parse = eventParser((data) => got.push(data));
@@ -598,6 +598,15 @@ class Page(unittest.TestCase):
         before = reads()
         page.wait_for_timeout(2500)
         self.assertIn(reads() - before, (1, 2, 3))
+        for state, is_read in (("hidden", False), ("visible", True)):
+            page.evaluate("""(state) => {
+                Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+                document.dispatchEvent(new Event('visibilitychange'));
+            }""", state)
+            page.wait_for_timeout(500)
+            before = reads()
+            page.wait_for_timeout(1500)
+            self.assertEqual(reads() > before, is_read, state)
         page.click("nav >> text=Playground")
         page.wait_for_timeout(300)
         before = reads()
@@ -704,6 +713,7 @@ class Page(unittest.TestCase):
             page.keyboard.press(key)
             self.assertEqual(page.evaluate(at), expected, key)
             expect(page.locator(".token-detail h4")).to_contain_text(f"Token {expected + 1} ")
+        self.assertEqual(page.locator(".answer .tok[tabindex='0']").count(), 1)
         style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth")
         self.assertEqual(style, "solid2px")
         if not self.mock:
