@@ -310,6 +310,19 @@ class Page(unittest.TestCase):
 
     # --- The request elsewhere ---
 
+    def test_a_copy_without_a_clipboard(self):
+        page = self.open()
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')); }")
+        page.fill("#prompt", REVIEW)
+        page.click("#copy-curl")
+        expect(page.locator("#copy")).to_be_visible()
+        self.assertEqual(page.inner_text("#copy-title"), "the request as curl")
+        selected = page.evaluate("getSelection().toString() || document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd)")
+        self.assertEqual(selected, page.input_value("#copy-text"))
+        self.assertIn("curl -N", selected)
+        page.keyboard.press("Escape")
+        expect(page.locator("#copy")).to_be_hidden()
+
     @needs_mock
     def test_copies_that_run(self):
         page = self.open()
@@ -396,6 +409,30 @@ class Page(unittest.TestCase):
             return [shade(grey, 1).fill, ...[[0, 1], [1, 1], [2, 1], [5, 29]].map(([t, layer]) => shade(own[(t + layer) % 3], (255 - layer) / 255).fill)];
         }""", adapters)
         self.assertEqual(colours, shades)
+
+    def test_maps_follow_the_theme(self):
+        page = self.open(color_scheme="light")
+        self.ask(page, REVIEW)
+
+        def pixel(selector, x, y):
+            page.wait_for_timeout(200)
+            return page.evaluate("""([selector, x, y]) => [...document.querySelector(selector).getContext('2d')
+                .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data.slice(0, 3)]""", [selector, x, y])
+
+        light = pixel(".route-map canvas", 32, 3)
+        page.emulate_media(color_scheme="dark")
+        self.assertNotEqual(pixel(".route-map canvas", 32, 3), light)
+        page.click("nav >> text=Library")
+        page.wait_for_selector(".adapters tbody tr")
+        if page.locator(".similarity canvas").count():
+            def corner():
+                width, height = page.evaluate("(({ width, height }) => [width / devicePixelRatio, height / devicePixelRatio])(document.querySelector('.similarity canvas'))")
+                return [pixel(".similarity canvas", width - 4, height - 4), page.evaluate("getComputedStyle(document.querySelector('.scale i')).backgroundColor")]
+
+            dark = corner()
+            page.emulate_media(color_scheme="light")
+            for before, after in zip(dark, corner(), strict=True):
+                self.assertNotEqual(before, after)
 
     def test_routes_of_many_adapters_have_two_bytes(self):
         page = self.open()
