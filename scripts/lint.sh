@@ -17,8 +17,9 @@ echo "lint: layers, messages"
 python3 scripts/check_layering.py
 python3 scripts/check_messages.py
 
-echo "lint: scripts and style sheets of the report"
+echo "lint: scripts and style sheets of the report and of the server's page"
 (cd quiver/report/assets && "$OLDPWD/$tools/biome" lint --error-on-warnings .)
+"$tools/biome" lint --error-on-warnings --config-path=quiver/report/assets quiver/serve/web
 
 # clang-tidy reads no precompiled header of GCC, so each call reads libtorch's headers: unity sources make it eight times fewer.
 # The kernels are left out: Clang lacks GCC's __builtin_shuffle. The sanitizers run over them (make asan).

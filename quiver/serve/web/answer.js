@@ -8,6 +8,8 @@ import { appendRoute, sharesOf, traceOfHeader } from "./trace.js";
 
 /// A block of plain text ends with a line after so many characters, so that the browser can leave out blocks that are not in view.
 const blockLength = 4000;
+/// Adapters of smaller shares are one part of the bar of shares.
+const leastShare = 0.02;
 const finishWords = { stop: "", length: "cut off at the most tokens" };
 
 export class Answer {
@@ -177,12 +179,16 @@ export class Answer {
   /// The shares of the adapters as one bar.
   drawStrip() {
     if (!this.trace?.tokens.length) return;
-    const rows = sharesOf(this.trace);
-    this.strip.replaceChildren(...rows.map(([adapter, share]) => {
-      const part = el("i", { class: `c${adapter < 0 ? grey : this.trace.colours[adapter]}`, title: `${nameOf(this.trace, adapter)} ${percent(share, 1)}` });
-      part.style.flexGrow = String(share);
-      return part;
-    }));
+    const rows = sharesOf(this.trace), large = rows.filter(([, share]) => share >= leastShare);
+    const part = (name, title, share) => {
+      const bar = el("i", { class: name, title: `${title} ${percent(share, 1)}` });
+      bar.style.flexGrow = String(share);
+      return bar;
+    };
+    const rest = rows.slice(large.length).reduce((sum, [, share]) => sum + share, 0);
+    this.strip.replaceChildren(
+      ...large.map(([adapter, share]) => part(`c${adapter < 0 ? grey : this.trace.colours[adapter]}`, nameOf(this.trace, adapter), share)),
+      ...(rest > 0 ? [part("rest", `${plural(rows.length - large.length, "other")},`, rest)] : []));
     const words = rows.slice(0, 3).map(([adapter, share]) => `${nameOf(this.trace, adapter)} ${percent(share)}`);
     this.strip.setAttribute("aria-label", `Favoured adapters: ${words.join(", ")}`);
   }

@@ -162,8 +162,8 @@ async function runLast() {
   });
   lastRequests = turn.answers.map(({ request }) => request);
   hideRoutes();
-  drawTurns();
   running = new AbortController();
+  drawTurns();
   setRunning(true);
   turn.root.scrollIntoView({ block: "nearest" });
   await Promise.all(turn.answers.map((answer) => answer.run(running.signal)));

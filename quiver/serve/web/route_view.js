@@ -28,7 +28,7 @@ export class RouteView {
     this.all = el("button", { type: "button", class: "link", on: { click: () => { this.showsAll = !this.showsAll; this.drawShares(); } } });
     this.reading = el("p", { class: "reading" });
     this.detail = el("div", { class: "token-detail" });
-    this.table = el("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of routes" });
+    this.table = el("div", { class: "scroll tall", tabIndex: 0, role: "region", "aria-label": "Table of routes" });
     this.pager = el("div", { class: "pager" });
     this.tableBox = el("details", {}, el("summary", { text: "The map as a table" }), this.pager, this.table);
     this.tableBox.addEventListener("toggle", () => this.drawTable());

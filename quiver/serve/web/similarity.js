@@ -2,7 +2,9 @@
 import { accent, onTheme, shade } from "./colours.js";
 import { announce, el, perFrame } from "./dom.js";
 
-const edge = 34, smallest = 3, largest = 22, labelled = 12, labelWidth = 210;
+/// Pixels: the margin with the groups, the sizes of a cell, the least size of a cell beside a name, the room for names.
+const edge = 34, smallest = 3, largest = 22, named = 12, nameWidth = 210;
+const mostLetters = 32;
 const number = (value) => (typeof value === "number" ? value.toFixed(4) : "–");
 
 /// Adapters in the order of the map: by group, then by name; those without a group are last.
@@ -15,53 +17,111 @@ function ordered(names, groupOf) {
   });
 }
 
-/// An element with the map of `{names, values}`; `groupOf` maps a name to its group.
-export function similarityView({ names, values }, groupOf) {
-  const items = ordered(names, groupOf), count = items.length;
-  const at = (row, column) => values[items[row].at]?.[items[column].at];
-  let low = Infinity, high = -Infinity;
-  for (let row = 0; row < count; ++row) {
-    for (let column = 0; column < count; ++column) {
-      const value = at(row, column);
-      if (row !== column && typeof value === "number") { low = Math.min(low, value); high = Math.max(high, value); }
+/// The map as a canvas in a box that takes the keyboard. `onMove(words)` gets what the cursor points at, "" for nothing; `onChoose(item)` the
+/// row of a click or of Enter.
+class SimilarityMap {
+  constructor(items, at, { onMove, onChoose }) {
+    Object.assign(this, { items, at, onMove });
+    this.cursor = null;
+    this.findRange();
+    this.canvas = el("canvas", {
+      role: "img", "aria-label": `Similarity of ${items.length} adapters, from ${number(this.low)} to ${number(this.high)}. The list beside it has every value.`,
+    });
+    this.root = el("div", {
+      class: "similarity", tabIndex: 0, role: "application", "aria-describedby": "similarity-reading",
+      "aria-label": "Similarity map. Arrow keys move from cell to cell, Enter lists the row.",
+    }, this.canvas);
+    this.draw = perFrame(() => this.drawNow());
+    this.canvas.addEventListener("pointermove", (event) => this.move(this.cellOf(event)));
+    this.canvas.addEventListener("pointerleave", () => this.move(null));
+    this.canvas.addEventListener("click", () => { if (this.cursor) onChoose(this.cursor[0]); });
+    this.root.addEventListener("focus", () => { if (!this.cursor) this.move([0, Math.min(1, items.length - 1)]); });
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && this.cursor) onChoose(this.cursor[0]);
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.move((this.cursor ?? [0, 0]).map((value, i) => Math.min(items.length - 1, Math.max(0, value + step[i]))));
+      announce(this.words());
+    });
+    new ResizeObserver(this.draw).observe(this.root);
+  }
+
+  /// The least and the largest similarity of two adapters.
+  findRange() {
+    this.low = Infinity;
+    this.high = -Infinity;
+    for (let row = 0; row < this.items.length; ++row) {
+      for (let column = 0; column < this.items.length; ++column) {
+        const value = this.at(row, column);
+        if (row === column || typeof value !== "number") continue;
+        this.low = Math.min(this.low, value);
+        this.high = Math.max(this.high, value);
+      }
     }
   }
-  const depth = (value) => (high > low ? (value - low) / (high - low) : 1);
-  const canvas = el("canvas", { role: "img", "aria-label": `Similarity of ${count} adapters, from ${number(low)} to ${number(high)}. The list below has every value.` });
-  const reading = el("p", { class: "reading", id: "similarity-reading", text: "Point at a cell to read it." });
-  const box = el("div", {
-    class: "similarity", tabIndex: 0, role: "application", "aria-label": "Similarity map. Arrow keys move from cell to cell, Enter lists the row.", "aria-describedby": "similarity-reading",
-  }, canvas);
-  let cursor = null, cell = 0, left = 0;
 
-  const draw = perFrame(() => {
-    const wide = box.clientWidth;
+  cellOf(event) {
+    const place = this.canvas.getBoundingClientRect(), count = this.items.length;
+    const column = Math.floor((event.clientX - place.left - this.left) / this.cell), row = Math.floor((event.clientY - place.top - edge) / this.cell);
+    return row >= 0 && row < count && column >= 0 && column < count ? [row, column] : null;
+  }
+
+  move(cursor) {
+    this.cursor = cursor;
+    this.onMove(this.words());
+    this.draw();
+  }
+
+  words() {
+    if (!this.cursor) return "";
+    const [row, column] = this.cursor, name = ({ name: text, group }) => (group ? `${text} (${group})` : text);
+    return row === column ? name(this.items[row]) : `${name(this.items[row])} and ${name(this.items[column])}: ${number(this.at(row, column))}`;
+  }
+
+  drawNow() {
+    const wide = this.root.clientWidth, count = this.items.length;
     if (!wide) return;
-    const hasLabels = wide > 620 && (wide - labelWidth - edge) / count >= labelled;
-    left = hasLabels ? labelWidth + edge : edge;
-    cell = Math.min(largest, Math.max(smallest, Math.floor((wide - left) / count)));
-    const ratio = devicePixelRatio || 1, width = left + cell * count + 1, height = edge + cell * count + 1;
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
-    const context = canvas.getContext("2d"), style = getComputedStyle(box), gap = cell >= 6 ? 1 : 0;
-    const ink = style.getPropertyValue("--ink"), soft = style.getPropertyValue("--soft");
+    const hasNames = wide > 620 && (wide - nameWidth - edge) / count >= named;
+    this.left = hasNames ? nameWidth + edge : edge;
+    this.cell = Math.min(largest, Math.max(smallest, Math.floor((wide - this.left) / count)));
+    const ratio = devicePixelRatio || 1, width = this.left + this.cell * count + 1, height = edge + this.cell * count + 1;
+    this.canvas.width = width * ratio;
+    this.canvas.height = height * ratio;
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${height}px`;
+    const context = this.canvas.getContext("2d"), style = getComputedStyle(this.root);
     context.scale(ratio, ratio);
-    for (let row = 0; row < count; ++row) {
-      for (let column = 0; column < count; ++column) {
-        const value = at(row, column);
-        context.fillStyle = row === column || typeof value !== "number" ? style.getPropertyValue("--line") : shade(accent, depth(value)).fill;
+    context.textBaseline = "middle";
+    this.drawCells(context, style.getPropertyValue("--line"));
+    this.drawGroups(context, style.getPropertyValue("--soft"));
+    if (hasNames) this.drawNames(context, style.getPropertyValue("--ink"));
+    if (!this.cursor) return;
+    context.strokeStyle = style.getPropertyValue("--ink");
+    context.lineWidth = 2;
+    context.strokeRect(this.left + this.cursor[1] * this.cell - 1, edge + this.cursor[0] * this.cell - 1, this.cell + 1, this.cell + 1);
+  }
+
+  drawCells(context, none) {
+    const { cell, left } = this, gap = cell >= 6 ? 1 : 0, range = this.high - this.low;
+    for (let row = 0; row < this.items.length; ++row) {
+      for (let column = 0; column < this.items.length; ++column) {
+        const value = this.at(row, column);
+        context.fillStyle = row === column || typeof value !== "number" ? none : shade(accent, range > 0 ? (value - this.low) / range : 1).fill;
         context.fillRect(left + column * cell, edge + row * cell, cell - gap, cell - gap);
       }
     }
-    context.textBaseline = "middle";
-    for (let first = 0; first < count;) {
-      let end = first + 1;
-      while (end < count && items[end].group === items[first].group) ++end;
+  }
+
+  /// A line along each group, above and to the left of the cells, with its name where there is room.
+  drawGroups(context, colour) {
+    const { items, cell, left } = this;
+    context.fillStyle = colour;
+    context.font = "600 11px system-ui, sans-serif";
+    for (let first = 0, end = 0; first < items.length; first = end) {
+      end = first + 1;
+      while (end < items.length && items[end].group === items[first].group) ++end;
       const from = first * cell, size = (end - first) * cell, label = items[first].group || "none";
-      context.fillStyle = soft;
-      context.font = "600 11px system-ui, sans-serif";
       if (size >= 11 && label.length <= 5) {
         context.textAlign = "center";
         if (size >= 7 * label.length) context.fillText(label, left + from + size / 2, edge / 2);
@@ -70,58 +130,43 @@ export function similarityView({ names, values }, groupOf) {
       }
       context.fillRect(left + from, edge - 6, size - 1, 2);
       context.fillRect(left - 6, edge + from, 2, size - 1);
-      first = end;
     }
-    if (hasLabels) {
-      context.textAlign = "right";
-      context.font = "11px system-ui, sans-serif";
-      context.fillStyle = ink;
-      items.forEach(({ name }, row) => context.fillText(name.length > 32 ? `${name.slice(0, 31)}…` : name, left - 12, edge + (row + 0.5) * cell));
-    }
-    if (cursor) {
-      context.strokeStyle = ink;
-      context.lineWidth = 2;
-      context.strokeRect(left + cursor[1] * cell - 1, edge + cursor[0] * cell - 1, cell + 1, cell + 1);
-    }
-  });
+  }
 
-  const words = ([row, column]) => {
-    const name = ({ name: text, group }) => (group ? `${text} (${group})` : text);
-    return row === column ? name(items[row]) : `${name(items[row])} and ${name(items[column])}: ${number(at(row, column))}`;
-  };
-  const move = (next) => {
-    cursor = next;
-    reading.textContent = next ? words(next) : "Point at a cell to read it.";
-    draw();
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const place = canvas.getBoundingClientRect();
-    const column = Math.floor((event.clientX - place.left - left) / cell), row = Math.floor((event.clientY - place.top - edge) / cell);
-    move(row >= 0 && row < count && column >= 0 && column < count ? [row, column] : null);
-  });
-  canvas.addEventListener("pointerleave", () => move(null));
-  box.addEventListener("focus", () => { if (!cursor && count) move([0, Math.min(1, count - 1)]); });
-  box.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-    if (!step || !count) return;
-    event.preventDefault();
-    const now = cursor ?? [0, 0];
-    move(now.map((value, i) => Math.min(count - 1, Math.max(0, value + step[i]))));
-    announce(words(cursor));
-  });
-  new ResizeObserver(draw).observe(box);
-  onTheme(draw);
+  drawNames(context, colour) {
+    context.textAlign = "right";
+    context.font = "11px system-ui, sans-serif";
+    context.fillStyle = colour;
+    this.items.forEach(({ name }, row) => {
+      context.fillText(name.length > mostLetters ? `${name.slice(0, mostLetters - 1)}…` : name, this.left - 12, edge + (row + 0.5) * this.cell);
+    });
+  }
+}
 
-  const legend = el("p", { class: "scale" }, number(low), el("span", { "aria-hidden": "true" }, ...Array.from({ length: 13 }, (_, i) => {
-    const step = el("i"), paint = () => { step.style.backgroundColor = shade(accent, i / 12).fill; };
-    paint();
-    onTheme(paint);
+/// The colours of the map from its least to its largest value.
+function paintScale(scale, { low, high }) {
+  const steps = Array.from({ length: 13 }, (_, i) => {
+    const step = el("i");
+    step.style.backgroundColor = shade(accent, i / 12).fill;
     return step;
-  })), number(high));
-  const list = listOf(items, at);
-  canvas.addEventListener("click", () => { if (cursor) list.show(cursor[0]); });
-  box.addEventListener("keydown", (event) => { if (event.key === "Enter" && cursor) list.show(cursor[0]); });
-  return el("div", { class: "similarity-grid" }, el("div", {}, box, legend, reading), list.root);
+  });
+  scale.replaceChildren(number(low), el("span", { "aria-hidden": "true" }, ...steps), number(high));
+}
+
+// One map is shown at a time.
+let repaint = () => {};
+onTheme(() => repaint());
+
+/// An element with the map of `{names, values}` and the same as a list; `groupOf` maps a name to its group.
+export function similarityView({ names, values }, groupOf) {
+  const items = ordered(names, groupOf), hint = "Point at a cell to read it.";
+  const at = (row, column) => values[items[row].at]?.[items[column].at];
+  const reading = el("p", { class: "reading", id: "similarity-reading", text: hint }), list = listOf(items, at);
+  const map = new SimilarityMap(items, at, { onMove: (words) => { reading.textContent = words || hint; }, onChoose: list.show });
+  const scale = el("p", { class: "scale" });
+  repaint = () => { map.draw(); paintScale(scale, map); };
+  repaint();
+  return el("div", { class: "similarity-grid" }, el("div", {}, map.root, scale, reading), list.root);
 }
 
 /// All similarities of one adapter, the largest first: `{root, show(item)}`.
