@@ -89,9 +89,9 @@ set(QUIVER_REPORT_ASSETS "${CMAKE_BINARY_DIR}/generated/quiver/report/assets.cpp
 file(GLOB assets CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/report/assets/*.css" "${CMAKE_SOURCE_DIR}/quiver/report/assets/*.js")
 quiver_embed_text("${QUIVER_REPORT_ASSETS}" quiver::report quiver/report/assets.h ${assets})
 
+include(cmake/embed_web.cmake)
 set(QUIVER_WEB_FILES "${CMAKE_BINARY_DIR}/generated/quiver/serve/web_files.cpp")
-file(GLOB web CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/serve/web/*")
-quiver_embed_files("${QUIVER_WEB_FILES}" quiver::serve quiver/serve/web_assets.h kWebFiles ${web})
+quiver_embed_web("${QUIVER_WEB_FILES}" quiver::serve quiver/serve/web_assets.h "${CMAKE_SOURCE_DIR}/quiver/serve/web")
 
 quiver_layer(base LIBRARIES OpenSSL::Crypto PkgConfig::XXHASH)
 quiver_layer(io FOLDERS base LIBRARIES nlohmann_json::nlohmann_json PkgConfig::ZSTD)

@@ -1,15 +1,19 @@
 #include "quiver/engine/catalogue.h"
 
+#include <torch/utils.h>
+
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "quiver/api/error.h"
 #include "quiver/base/error.h"
-#include "quiver/base/near.h"
+#include "quiver/cluster/mbc.h"
 #include "quiver/methods/adapter_form.h"
 #include "quiver/methods/composed_name.h"
 #include "quiver/methods/table.h"
 #include "quiver/recipes/trace.h"
+#include "quiver/tensor/raw_data.h"
 
 namespace quiver::engine {
 namespace {
@@ -336,7 +340,6 @@ std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::s
 api::ModelObject Catalogue::object_of(const std::string& name, const Meaning& meaning) const {
   api::ModelObject object{.id = name, .created = created_, .max_model_len = base_.lm.spec().max_positions, .kind = meaning.kind};
   if (!meaning.use) {
-    object.decides = "once";
     object.sha256 = base_.lm.content_hash();
     return object;
   }
@@ -367,13 +370,53 @@ std::vector<api::ModelObject> Catalogue::list() const {
   return objects;
 }
 
+/// The matrix that model-based clustering groups by, of the adapters that methods choose from; null where there is none.
+json Catalogue::similarity() {
+  constexpr std::size_t kMostAdapters = 512;
+  std::uint64_t generation = 0;
+  std::optional<library::Library> library;
+  {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    if (!library_) return nullptr;
+    if (similarity_ && similarity_->first == generation_) return similarity_->second;
+    generation = generation_;
+    library = library_;
+  }
+  json result = nullptr;
+  try {
+    const auto names = methods::library_members(*library, {.library = options_.library});
+    if (names.size() > 1 && names.size() <= kMostAdapters) {
+      const cluster::MbcOptions mbc;
+      const auto adapters = library->load_alike(names);
+      const auto cosine =
+          cluster::cosine_similarity(cluster::embed(cluster::gram_of_factors(adapters, mbc.sparsity), mbc.svd_components)).contiguous();
+      json values = json::array();
+      const auto count = static_cast<std::int64_t>(names.size());
+      const auto* each = tensor::raw_data<double>(cosine, "similarity of adapters", {count, count});
+      for (std::int64_t i = 0; i < count; ++i) {
+        json row = json::array();
+        for (std::int64_t j = 0; j < count; ++j) row.push_back(std::round(each[i * count + j] * 1e4) / 1e4);
+        values.push_back(std::move(row));
+      }
+      result = {{"names", names}, {"values", std::move(values)}};
+    }
+  } catch (const Error&) {  // adapters of several shapes are not compared
+  }
+  const std::lock_guard lock(mutex_);
+  similarity_ = {generation, result};
+  return result;
+}
+
 json Catalogue::library() {
+  auto similar = similarity();
   const std::lock_guard lock(mutex_);
   refresh();
   json methods = json::array(), adapters = json::array(), groups = json::object();
   for (const auto& method : methods::reuse_methods()) {
     if (library_ && is_served(method)) {
-      methods.push_back({{"name", method.name}, {"family", methods::family_name(method.family)}, {"what", method.what}});
+      const char* family = method.family == Family::kToken ? "token" : method.family == Family::kPrompt ? "prompt" : "once";
+      methods.push_back({{"name", method.name}, {"family", family}, {"what", method.what}});
     }
   }
   if (library_) {
@@ -396,7 +439,7 @@ json Catalogue::library() {
     adapters.push_back(
         {{"name", name}, {"kind", "added"}, {"tasks", json::array()}, {"rank", 0}, {"bytes", 0}, {"sha256", ""}, {"group", nullptr}});
   }
-  return {{"base", base_name_}, {"methods", methods}, {"adapters", adapters}, {"groups", groups}, {"similarity", nullptr}};
+  return {{"base", base_name_}, {"methods", methods}, {"adapters", adapters}, {"groups", groups}, {"similarity", std::move(similar)}};
 }
 
 json Catalogue::trace(const std::string& name, const api::QuiverOptions& options, const std::vector<std::int32_t>& prompt) {

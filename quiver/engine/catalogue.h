@@ -64,7 +64,7 @@ class Catalogue : public serve::Models {
   void refresh() const;
   std::string key_of(const Meaning& meaning) const;
   void keep(const std::string& key, ContextPtr context);
-  std::vector<std::string> hidden_members(const std::string& kind) const;
+  nlohmann::json similarity();
   serve::Resolved resolved(ContextPtr context) const;
   api::ModelObject object_of(const std::string& name, const Meaning& meaning) const;
 
@@ -86,6 +86,7 @@ class Catalogue : public serve::Models {
   std::map<std::string, std::uint64_t> versions_;     // of added_, which replace each other
   std::set<std::string> hidden_;                      // adapters of the library that were unloaded
   std::map<std::string, Kept> kept_;                  // by key_of
+  std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation
   std::list<std::string> by_use_;                     // keys of kept_, what was used last at the end
 };
 

@@ -431,7 +431,15 @@ void Service::unload_adapter(Call& call) {
 void Service::library(Call& call) {
   loader_.post([this, call = call.self] {
     try {
-      send_json(*call, io::dump_json(models_.library(), "the library"));
+      auto body = models_.library();
+      {
+        const std::lock_guard lock(mutex_);
+        for (auto& adapter : body.at("adapters")) {
+          const auto found = requests_.find(adapter.at("name").get<std::string>());
+          adapter["requests"] = found == requests_.end() ? 0 : found->second;
+        }
+      }
+      send_json(*call, io::dump_json(body, "the library"));
     } catch (const std::exception& error) {
       answer_error(*call, error);
     }
@@ -552,15 +560,19 @@ void Service::show_metrics(Call& call) {
 }
 
 void Service::page(Call& call) {
-  const auto* asset = find_web_asset(call.request.path);
-  if (asset == nullptr || (call.request.method != "GET" && call.request.method != "HEAD")) {
+  const auto* file = find_web_file(call.request.path);
+  if (file == nullptr || (call.request.method != "GET" && call.request.method != "HEAD")) {
     throw ApiError(Reason::kUnknownPath, format("there is no endpoint '{}'", api::clipped(call.request.path)));
   }
-  http::Headers headers = {{"ETag", std::string(asset->etag)}, {"Cache-Control", "no-cache"}};
+  http::Headers headers = {{"ETag", std::string(file->etag)}, {"Cache-Control", "no-cache"}, {"Vary", "Accept-Encoding"}};
   for (const auto& [name, value] : page_headers()) headers.emplace_back(name, value);
-  if (call.request.header("if-none-match") == asset->etag) return call.responder->send({.status = 304, .headers = std::move(headers)});
-  call.responder->send(
-      {.status = 200, .body = std::string(asset->body), .content_type = std::string(asset->content_type), .headers = std::move(headers)});
+  if (call.request.header("if-none-match") == file->etag) return call.responder->send({.status = 304, .headers = std::move(headers)});
+  const bool is_gzipped = call.request.header("accept-encoding").find("gzip") != std::string_view::npos;
+  if (is_gzipped) headers.emplace_back("Content-Encoding", "gzip");
+  call.responder->send({.status = 200,
+                        .body = std::string(is_gzipped ? file->gzip : file->content),
+                        .content_type = std::string(file->content_type),
+                        .headers = std::move(headers)});
 }
 
 void Service::tick() {

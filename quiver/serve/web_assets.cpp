@@ -1,42 +1,13 @@
 #include "quiver/serve/web_assets.h"
 
 #include <algorithm>
-#include <deque>
-#include <string>
-
-#include "quiver/base/hash.h"
 
 namespace quiver::serve {
-namespace {
 
-std::string_view type_of(std::string_view name) {
-  if (name.ends_with(".html")) return "text/html; charset=utf-8";
-  if (name.ends_with(".js")) return "text/javascript; charset=utf-8";
-  return "text/css; charset=utf-8";
-}
-
-/// Made once.
-const std::vector<WebAsset>& assets() {
-  static std::deque<std::string> texts;  // that the assets refer to
-  static const std::vector<WebAsset> all = [] {
-    std::vector<WebAsset> made;
-    for (const auto& [name, content] : kWebFiles) {
-      const auto body = content.substr(1);
-      texts.push_back("/" + std::string(name == "index.html" ? "" : name));
-      const auto& path = texts.back();
-      texts.push_back("\"" + sha256_hex(body).substr(0, 32) + "\"");
-      made.push_back({path, body, type_of(name), texts.back()});
-    }
-    return made;
-  }();
-  return all;
-}
-
-}  // namespace
-
-const WebAsset* find_web_asset(std::string_view path) {
-  const auto found = std::ranges::find(assets(), path, &WebAsset::path);
-  return found == assets().end() ? nullptr : &*found;
+const WebFile* find_web_file(std::string_view path) {
+  const auto name = path == "/" ? std::string_view("index.html") : path.substr(std::min<std::size_t>(path.size(), 1));
+  const auto found = std::ranges::find(kWebFiles, name, &WebFile::name);
+  return found == kWebFiles.end() || path == "/index.html" ? nullptr : &*found;
 }
 
 const std::vector<std::pair<std::string_view, std::string_view>>& page_headers() {

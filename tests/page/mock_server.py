@@ -320,7 +320,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             chunk = {"id": "cmpl-1", "object": "chat.completion.chunk" if is_chat else "text_completion", "created": 0, "model": body["model"],
                      "choices": [choice] if choice else [], "usage": None, **more}
             if ours:
-                chunk["quiver"] = ours
+                chunk["choices"][0]["quiver"] = ours
             comment = ": ping\n\n" if pieces > 1 else ""
             line_end = "\r\n" if pieces > 1 else "\n"
             self.write_chunk(f"{comment}data: {json.dumps(chunk, ensure_ascii=pieces == 1)}{line_end}{line_end}".encode(), pieces)

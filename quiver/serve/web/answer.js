@@ -52,12 +52,12 @@ export class Answer {
   }
 
   onChunk(chunk) {
-    const choice = chunk.choices?.[0], ours = chunk.quiver, piece = choice?.delta?.content ?? choice?.text ?? "";
-    if (ours?.seed !== undefined) this.seed = ours.seed;
-    if (ours?.route_header) this.beginTrace(ours.route_header);
+    const choice = chunk.choices?.[0], ours = { ...chunk.quiver, ...choice?.quiver }, piece = choice?.delta?.content ?? choice?.text ?? "";
+    if (ours.seed !== undefined) this.seed = ours.seed;
+    if (ours.route_header) this.beginTrace(ours.route_header);
     this.text += piece;
-    if (!(ours?.route && this.trace && this.addRoute(ours.route, piece))) this.pending += piece;
-    if (piece !== "" || ours?.route) {
+    if (!(ours.route && this.trace && this.addRoute(ours.route, piece))) this.pending += piece;
+    if (piece !== "" || ours.route) {
       this.last = performance.now();
       this.first ??= this.last;
       this.chunks = (this.chunks ?? 0) + 1;
