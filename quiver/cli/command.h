@@ -18,6 +18,8 @@
 
 namespace quiver::cli {
 
+inline constexpr const char* kVersion = "0.1.0";
+
 /// Options that every verb takes.
 struct CommonOptions {
   const CLI::App* command = nullptr;  ///< the verb

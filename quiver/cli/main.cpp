@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
       "Quiver: libraries of LoRA adapters. Trains them, groups them, routes every token to the ones that suit it, and measures whether it "
       "helped.",
       "quiver");
-  app.set_version_flag("--version", "quiver 0.1.0");
+  app.set_version_flag("--version", std::string("quiver ") + kVersion);
   app.require_subcommand(1);
   app.footer("'quiver VERB --help' tells more. The whole job on real data: make demo.");
   app.get_formatter()->column_width(34);

@@ -5,8 +5,6 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
-#include <mutex>
-#include <thread>
 
 #include "quiver/api/generation.h"
 #include "quiver/base/error.h"
@@ -64,29 +62,72 @@ std::int64_t cache_rows(const ServeOptions& options, const model::Model& model) 
   return std::clamp<std::int64_t>(rows, least, std::max<std::int64_t>(least, 64 * model.spec().max_positions));
 }
 
-std::string banner(const ServeOptions& options, const engine::Catalogue& catalogue, std::uint16_t port, std::int64_t rows,
-                   std::int64_t row_bytes) {
-  const bool is_v6 = options.server.address.find(':') != std::string::npos;
-  const auto host =
-      options.server.address == "0.0.0.0" || options.server.address == "::" ? std::string("localhost") : options.server.address;
-  const auto url = format("{}://{}:{}", options.server.tls_certificate.empty() ? "http" : "https",
-                          is_v6 && host != "localhost" ? "[" + host + "]" : host, port);
-  std::string shown = catalogue.base_name();
+/// Where the server can be reached from this machine.
+std::string url_of(const ServeOptions& options, std::uint16_t port) {
+  const auto& address = options.server.address;
+  const bool is_any = address == "0.0.0.0" || address == "::";
+  const auto host = is_any ? "localhost" : address.find(':') == std::string::npos ? address : "[" + address + "]";
+  return format("{}://{}:{}", options.server.tls_certificate.empty() ? "http" : "https", host, port);
+}
+
+void say_ready(const ServeOptions& options, const engine::Catalogue& catalogue, const std::string& url, std::int64_t rows,
+               std::int64_t row_bytes) {
   const auto models = catalogue.list();
+  const auto& base = catalogue.base_name();
+  if (options.common.json) {
+    print_json({{"url", url}, {"base", base}, {"num_models", models.size()}, {"cache_tokens", rows}, {"cache_bytes", rows * row_bytes}});
+    return;
+  }
+  std::string shown = base;
   for (const auto* name : {"arrow", "lag"}) {
     if (std::ranges::find(models, name, &api::ModelObject::id) != models.end()) shown += format(", {}", name);
   }
   const auto key = options.service.api_key.empty() ? "" : " -H 'Authorization: Bearer KEY'";
-  return format(
-      "serving {} ({} names in all, see {}/v1/models); the cache holds {} tokens in {} MiB\n"
-      "try: curl {}/v1/completions{} -H 'Content-Type: application/json' -d '{{\"model\":\"{}\",\"prompt\":\"Paris is\"}}'\n"
-      "ready: {}\n",
-      shown, models.size(), url, rows, rows * row_bytes / kMiB, url, key, catalogue.base_name(), url);
+  print_text(
+      format("serving {} ({} names in all, see {}/v1/models); the cache holds {} tokens in {} MiB\n"
+             "try: curl {}/v1/completions{} -H 'Content-Type: application/json' -d '{{\"model\":\"{}\",\"prompt\":\"Paris is\"}}'\n"
+             "ready: {}\n",
+             shown, models.size(), url, rows, rows * row_bytes / kMiB, url, key, base, url));
 }
 
 /// Loads contexts before anybody asks for them.
 void preload(const ServeOptions& options, engine::Catalogue& catalogue) {
-  for (const auto& name : options.preload) catalogue.load(name, {});
+  for (const auto& name : options.preload) {
+    try {
+      catalogue.load(name, {});
+    } catch (const api::ApiError& error) {
+      fail(ErrorKind::kUsage, "--preload: {}", error.what());
+    }
+  }
+}
+
+/// What the endpoints need to know of base and command line.
+void settle_service(ServeOptions& options, const methods::BaseModel& base, const std::string& base_name) {
+  auto& service = options.service;
+  service.base_name = base_name;
+  service.max_sequences = options.scheduler.max_sequences;
+  service.page_rows = options.scheduler.page_rows;
+  service.max_body_bytes = static_cast<std::size_t>(options.max_body_mib * kMiB);
+  service.stream_limits.queue_timeout = std::chrono::seconds(options.queue_seconds);
+  service.version = kVersion;
+  service.limits.vocab_size = base.lm.spec().vocab_size;
+  service.limits.context_length = base.lm.spec().max_positions;
+  service.limits.unknown_fields = options.is_strict ? api::UnknownFields::kRefuse : api::UnknownFields::kIgnore;
+  service.chat_stop_ids = data::stop_ids(base.tokenizer, base.format);
+  service.system = base.format.system;
+  if (options.logs_requests) service.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };  // one call, one line
+  if (!is_loopback(options.server.address)) return;
+  service.hosts = {"localhost", "127.0.0.1", "[::1]", serve::host_name(options.server.address)};
+  for (const auto& host : options.allow_hosts) service.hosts.insert(serve::host_name(host));
+}
+
+void settle_catalogue(ServeOptions& options) {
+  for (const auto& folder : options.adapter_dirs) options.catalogue.adapter_folders.emplace_back(folder);
+  for (const auto& alias : options.aliases) {
+    const auto equals = alias.find('=');
+    if (equals == std::string::npos || equals == 0) fail(ErrorKind::kUsage, "--alias '{}'; expected NAME=MODEL", alias);
+    options.catalogue.aliases[alias.substr(0, equals)] = alias.substr(equals + 1);
+  }
 }
 
 /// Until a signal: then no further connection, and answers may end for a while.
@@ -113,55 +154,26 @@ void serve_until_stopped(const ServeOptions& options, http::Server& server, serv
 
 void run(ServeOptions& options) {
   check(options);
+  settle_catalogue(options);
   auto progress = options.common.progress();
   const auto base = options.common.load({.adapters = {.library = options.catalogue.library}});
-  const auto& lm = base.lm;
-  for (const auto& folder : options.adapter_dirs) options.catalogue.adapter_folders.emplace_back(folder);
-  for (const auto& alias : options.aliases) {
-    const auto equals = alias.find('=');
-    if (equals == std::string::npos || equals == 0) fail(ErrorKind::kUsage, "--alias '{}'; expected NAME=MODEL", alias);
-    options.catalogue.aliases[alias.substr(0, equals)] = alias.substr(equals + 1);
-  }
-  const auto tracer = std::make_shared<engine::RouteTracer>(std::ssize(lm.blocks()));
+  const auto tracer = std::make_shared<engine::RouteTracer>(std::ssize(base.lm.blocks()));
   engine::Catalogue catalogue(base, options.catalogue, tracer);
   for (const auto& note : catalogue.notes()) progress.message(note);
 
-  const auto rows = cache_rows(options, lm);
+  const auto rows = cache_rows(options, base.lm);
   options.scheduler.max_step_seconds = static_cast<double>(options.max_step_ms) / 1000;
   engine::ServingEngine engine(base, rows, tracer);
   const auto threads = at::get_num_threads();
   serve::EngineLoop loop(engine, options.scheduler, [threads] { at::set_num_threads(threads); });
 
-  auto& service_options = options.service;
-  service_options.base_name = catalogue.base_name();
-  service_options.max_sequences = options.scheduler.max_sequences;
-  service_options.page_rows = options.scheduler.page_rows;
-  service_options.max_body_bytes = static_cast<std::size_t>(options.max_body_mib * kMiB);
-  service_options.stream_limits.queue_timeout = std::chrono::seconds(options.queue_seconds);
-  service_options.version = "0.1.0";
-  auto& limits = service_options.limits;
-  limits.vocab_size = lm.spec().vocab_size;
-  limits.context_length = lm.spec().max_positions;
-  limits.unknown_fields = options.is_strict ? api::UnknownFields::kRefuse : api::UnknownFields::kIgnore;
-  service_options.chat_stop_ids = data::stop_ids(base.tokenizer, base.format);
-  service_options.system = base.format.system;
-  if (is_loopback(options.server.address)) {
-    service_options.hosts = {"localhost", "127.0.0.1", "[::1]", serve::host_name(options.server.address)};
-    for (const auto& host : options.allow_hosts) service_options.hosts.insert(serve::host_name(host));
-  }
-  std::mutex log_mutex;
-  if (options.logs_requests) {
-    service_options.log = [&log_mutex](const std::string& line) {
-      const std::lock_guard lock(log_mutex);
-      std::fprintf(stderr, "%s\n", line.c_str());
-    };
-  }
+  settle_service(options, base, catalogue.base_name());
   const auto* chat = base.format.chat ? &*base.format.chat : nullptr;
-  serve::Service service(catalogue, base.tokenizer, chat, loop, service_options);
+  serve::Service service(catalogue, base.tokenizer, chat, loop, options.service);
   http::Server server(options.server, service.handlers());
   service.set_connections([&server] { return server.counts().num_connections; });
   preload(options, catalogue);
-  print_text(banner(options, catalogue, server.port(), rows, engine::cache_row_bytes(lm)));
+  say_ready(options, catalogue, url_of(options, server.port()), rows, engine::cache_row_bytes(base.lm));
   serve_until_stopped(options, server, service);
   loop.stop();
 }
