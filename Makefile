@@ -120,8 +120,8 @@ kernel-fuzz: configure
 ## What headers call thread-safe, by several threads under ThreadSanitizer
 tsan: setup
 	@cmake -S . -B build-tsan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DQUIVER_SANITIZE=thread > /dev/null
-	@ninja -C build-tsan quiver_threads_test quiver_http_threads_test quiver_torch_threads_test
-	@for t in threads http_threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
+	@ninja -C build-tsan quiver_threads_test quiver_http_threads_test quiver_serve_threads_test quiver_torch_threads_test
+	@for t in threads http_threads serve_threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
 	  build-tsan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 format: setup-test

@@ -136,6 +136,7 @@ if(QUIVER_TESTS)
   # What headers call thread-safe, by several threads (make tsan).
   quiver_test(quiver_threads_test SOURCES tests/threads/threads_test.cpp LIBRARIES quiver_data)
   quiver_test(quiver_http_threads_test SOURCES tests/threads/http_threads_test.cpp LIBRARIES quiver_http)
+  quiver_test(quiver_serve_threads_test SOURCES tests/threads/serve_threads_test.cpp LIBRARIES quiver_serve)
   quiver_test(quiver_torch_threads_test TORCH SOURCES tests/threads/torch_threads_test.cpp LIBRARIES quiver_library quiver_routing quiver_train)
 endif()
 

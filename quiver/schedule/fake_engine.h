@@ -2,8 +2,10 @@
 // cache that is another request's, stale or out of order shows as another token.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -31,6 +33,7 @@ class FakeEngine : public Engine {
 
   std::vector<RowResult> compute(std::span<const Segment> segments, std::span<const Query> queries) override {
     if (on_compute) on_compute();
+    if (on_segments) on_segments(segments);
     for (const auto& segment : segments) write(segment);
     std::vector<std::vector<std::uint64_t>> states;  // of each segment's rows
     for (const auto& segment : segments) states.push_back(states_of(segment));
@@ -77,6 +80,7 @@ class FakeEngine : public Engine {
   }
 
   std::function<void()> on_compute;  ///< may throw
+  std::function<void(std::span<const Segment>)> on_segments;
   std::function<AssignmentPtr(const AssignmentPtr&, std::span<const std::int32_t>)> on_decide;
 
  private:

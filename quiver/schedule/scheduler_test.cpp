@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
@@ -183,15 +185,222 @@ void run_schedule(std::uint64_t seed, SchedulerCounts& totals) {
   totals.computed_tokens += counts.computed_tokens;
 }
 
+/// QUIVER_SCHEDULES=10000 runs so many in place of 1,000.
 TEST(Scheduler, EveryAnswerIsThatOfTheRequestAlone) {
+  const char* given = std::getenv("QUIVER_SCHEDULES");
+  const std::uint64_t num_schedules = given == nullptr ? 1000 : std::strtoull(given, nullptr, 10);
   SchedulerCounts totals;
-  for (std::uint64_t seed = 0; seed < 10000; ++seed) {
+  for (std::uint64_t seed = 0; seed < num_schedules; ++seed) {
     run_schedule(seed, totals);
     if (::testing::Test::HasFailure()) return;
   }
   // The schedules come to what they are there for.
-  EXPECT_GT(totals.preemptions, 1000u);
-  EXPECT_GT(totals.cached_tokens, 100000u);
+  EXPECT_GT(totals.preemptions, num_schedules / 10);
+  EXPECT_GT(totals.cached_tokens, 10 * num_schedules);
+}
+
+Request request_of(const Tokens& tokens, std::int64_t max_new_tokens, const std::string& client = {}) {
+  Request request{.tokens = tokens, .client = client, .name = "the prompt"};
+  request.options.max_new_tokens = max_new_tokens;
+  return request;
+}
+
+Tokens counted(std::int64_t length, std::int32_t first = 0) {
+  Tokens tokens;
+  for (std::int64_t i = 0; i < length; ++i) tokens.push_back(static_cast<std::int32_t>((first + i) % 40));
+  return tokens;
+}
+
+/// Steps until nothing is left; what each request was told, and after how many steps it ended.
+std::map<RequestId, Told> run_to_end(Scheduler& scheduler, std::map<RequestId, int>* ends = nullptr) {
+  std::map<RequestId, Told> told;
+  for (int step = 1; !scheduler.is_empty(); ++step) {
+    if (step > 10000) {
+      ADD_FAILURE() << "no end";
+      break;
+    }
+    for (const auto& event : scheduler.step()) {
+      add_event(told[event.id], event, /*has_scores=*/true);
+      if (event.finish && ends != nullptr) (*ends)[event.id] = step;
+    }
+  }
+  return told;
+}
+
+TEST(Scheduler, AClientWithManyRequestsDoesNotHoldUpOneWithASingle) {
+  FakeEngine engine({.num_cache_rows = 400});
+  Scheduler scheduler(engine, {.max_sequences = 4});
+  for (int i = 0; i < 200; ++i) scheduler.add(request_of(counted(8, i), 8, "many"));
+  std::map<RequestId, int> ends;
+  for (int i = 0; i < 3; ++i) scheduler.step();
+  const auto single = scheduler.add(request_of({1, 2, 3}, 4, "one"));
+  run_to_end(scheduler, &ends);
+  // The next place that gets free is its own: 8 steps at most, and then 4 for its answer.
+  EXPECT_LE(ends.at(single), 8 + 4);
+  EXPECT_EQ(std::ranges::count_if(ends, [&](const auto& one) { return one.second < ends.at(single); }), 4);
+}
+
+TEST(Scheduler, ClientsGetEqualSharesOfTokens) {
+  FakeEngine engine({.context_length = 64, .num_cache_rows = 640});
+  Scheduler scheduler(engine, {.max_sequences = 4, .keeps_prefixes = false});
+  std::map<RequestId, std::string> clients;
+  for (int i = 0; i < 100; ++i) clients[scheduler.add(request_of(counted(30, i), 30, "long"))] = "long";
+  for (int i = 0; i < 600; ++i) clients[scheduler.add(request_of(counted(5, i), 5, "short"))] = "short";
+  std::map<std::string, std::int64_t> tokens;
+  for (int step = 0; step < 400; ++step) {
+    for (const auto& event : scheduler.step()) {
+      ++tokens[clients.at(event.id)];
+      if (event.finish) tokens[clients.at(event.id)] += clients.at(event.id) == "long" ? 30 : 5;  // its prompt
+    }
+  }
+  EXPECT_GT(tokens.at("short"), 1000);
+  EXPECT_NEAR(static_cast<double>(tokens.at("long")) / static_cast<double>(tokens.at("short")), 1, 0.1);
+}
+
+TEST(Scheduler, ManyEqualPromptsAreComputedOnce) {
+  FakeEngine engine({.num_cache_rows = 1024});
+  Scheduler scheduler(engine);
+  for (int i = 0; i < 16; ++i) {
+    auto request = request_of(counted(40), 3);
+    request.options.sampler = {.temperature = 1, .seed = static_cast<std::uint64_t>(i), .stream = "s"};
+    scheduler.add(request);
+  }
+  run_to_end(scheduler);
+  const auto counts = scheduler.counts();
+  // The last token of a prompt is computed for each, since its logits are wanted, and two of the three new ones.
+  EXPECT_EQ(counts.computed_tokens, 39u + 16 * 3);
+  EXPECT_EQ(counts.cached_tokens, 15u * 39);
+  EXPECT_EQ(counts.generated_tokens, 48u);
+  EXPECT_EQ(counts.steps, 3u);
+}
+
+TEST(Scheduler, APromptWaitsForRowsThatAnotherIsComputing) {
+  FakeEngine engine({.context_length = 200, .num_cache_rows = 800});
+  Scheduler scheduler(engine, {.max_step_rows = 20});
+  const auto first = scheduler.add(request_of(counted(100), 2));
+  scheduler.step();  // 20 of its 100 tokens
+  auto request = request_of(counted(100), 2);
+  request.tokens.push_back(7);
+  const auto second = scheduler.add(request);
+  const auto other = scheduler.add(request_of({5, 4, 3}, 1));  // does not wait behind it
+  std::map<RequestId, int> ends;
+  const auto told = run_to_end(scheduler, &ends);
+  EXPECT_EQ(scheduler.counts().computed_tokens, 100u + 3 + 1 + 2) << "the first prompt, the third, a token more, and each first new one";
+  EXPECT_EQ(scheduler.counts().cached_tokens, 100u);
+  EXPECT_LE(ends.at(other), ends.at(first));
+  EXPECT_EQ(told.at(second).tokens, alone(engine, request).tokens);
+}
+
+TEST(Scheduler, ScoredRequestsShareWithinAPassAndKeepNothing) {
+  FakeEngine engine({.context_length = 64, .num_cache_rows = 640});
+  Scheduler scheduler(engine);
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {
+    auto request = request_of(counted(30), 0);
+    request.is_scored = true;
+    for (int j = 0; j < 5; ++j) request.tokens.push_back(i + j);
+    requests.push_back(request);
+  }
+  for (int round = 0; round < 2; ++round) {
+    const auto before = scheduler.counts().computed_tokens;
+    std::vector<RequestId> ids;
+    for (const auto& request : requests) ids.push_back(scheduler.add(request));
+    const auto told = run_to_end(scheduler);
+    for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_TRUE(same(told.at(ids[i]).prompt, alone(engine, requests[i]).prompt));
+    // The common 30 tokens once, and what the four have in common of their ends not at all: nothing, as the ends differ at once.
+    EXPECT_EQ(scheduler.counts().computed_tokens - before, 30u + 4 * 5) << "round " << round;
+    EXPECT_EQ(scheduler.counts().num_cached_pages, 0);
+    EXPECT_EQ(scheduler.counts().cached_tokens, 0u);
+  }
+}
+
+TEST(Scheduler, RequestsThatLoseTheirRowsGetTheSameAnswers) {
+  FakeEngine engine({.context_length = 64, .num_cache_rows = 80});
+  Scheduler scheduler(engine, {.page_rows = 4, .keeps_prefixes = false});
+  std::map<RequestId, Request> requests;
+  for (int i = 0; i < 6; ++i) {
+    auto request = request_of(counted(6, 5 * i), 40);
+    request.options.sampler = {.temperature = 0.8, .seed = static_cast<std::uint64_t>(i), .stream = "s"};
+    request.options.top_log_probs = 2;
+    requests.emplace(scheduler.add(request), request);
+  }
+  const auto told = run_to_end(scheduler);
+  EXPECT_GT(scheduler.counts().preemptions, 3u);
+  for (const auto& [id, request] : requests) {
+    const auto expected = alone(engine, request);
+    EXPECT_EQ(told.at(id).tokens, expected.tokens);
+    EXPECT_TRUE(same(told.at(id).scores, expected.scores));
+  }
+}
+
+TEST(Scheduler, ADecisionThatFailsEndsItsRequestAlone) {
+  FakeEngine engine;
+  const auto by_prompt = assignment_of("by prompt"), good = assignment_of("good");
+  std::vector<Tokens> seen;
+  engine.on_decide = [&](const AssignmentPtr& assignment, std::span<const std::int32_t> prompt) {
+    if (assignment->key == "good") return assignment;
+    seen.emplace_back(prompt.begin(), prompt.end());
+    if (prompt.front() == 9) fail(ErrorKind::kIo, "no decision");
+    return assignment_of("decided " + std::to_string(prompt.back()));
+  };
+  Scheduler scheduler(engine);
+  auto bad = request_of({9, 9}, 3), fine = request_of({1, 2, 3, 4}, 3), plain = request_of({9, 9}, 3);
+  bad.assignment = fine.assignment = by_prompt;
+  plain.assignment = good;
+  fine.decide_on = 2;
+  const auto bad_id = scheduler.add(bad), fine_id = scheduler.add(fine), plain_id = scheduler.add(plain);
+  std::map<RequestId, Told> told;
+  std::exception_ptr error;
+  while (!scheduler.is_empty()) {
+    for (const auto& event : scheduler.step()) {
+      if (event.error != nullptr) error = event.error;
+      add_event(told[event.id], event, false);
+    }
+  }
+  EXPECT_EQ(told.at(bad_id).finish, Finish::kError);
+  EXPECT_TRUE(told.at(bad_id).tokens.empty());
+  EXPECT_ERROR(std::rethrow_exception(error), ErrorKind::kIo, "no decision");
+  EXPECT_EQ(seen, (std::vector<Tokens>{{9, 9}, {1, 2}})) << "decided once, on what it may see";
+  fine.assignment = assignment_of("decided 2");
+  EXPECT_EQ(told.at(fine_id).tokens, alone(engine, fine).tokens);
+  EXPECT_EQ(told.at(plain_id).tokens, alone(engine, plain).tokens);
+  EXPECT_FALSE(scheduler.has_work());
+}
+
+TEST(Scheduler, APassBesideAnswersIsAsShortAsItMayBe) {
+  FakeEngine engine({.context_length = 2000, .num_cache_rows = 8000});
+  std::int64_t rows = 0;
+  engine.on_segments = [&](std::span<const Segment> segments) {
+    rows = 0;
+    for (const auto& segment : segments) rows += std::ssize(segment.tokens);
+    std::this_thread::sleep_for(std::chrono::microseconds(100 * rows));  // never less
+  };
+  Scheduler scheduler(engine, {.max_step_rows = 400, .max_step_seconds = 0.005});
+  scheduler.add(request_of(counted(100), 1000));
+  scheduler.step();
+  EXPECT_EQ(rows, 100) << "nobody is being answered";
+  scheduler.add(request_of(counted(1000, 3), 1));
+  for (int i = 0; i < 5; ++i) {
+    scheduler.step();
+    EXPECT_LE(rows, 50) << "of 100 microseconds or more each";
+    EXPECT_GE(rows, 16);
+  }
+}
+
+TEST(Scheduler, RefusesOptionsAndRequestsThatCannotBe) {
+  FakeEngine engine({.context_length = 20, .num_cache_rows = 32});
+  EXPECT_ERROR(Scheduler(engine, {.max_sequences = 0}), ErrorKind::kUsage, "max_sequences is 0; expected 1 or more");
+  EXPECT_ERROR(Scheduler(engine, {.max_step_rows = 0}), ErrorKind::kUsage, "max_step_rows is 0; expected 1 or more");
+  EXPECT_ERROR(Scheduler(engine, {.max_step_seconds = -1}), ErrorKind::kUsage, "max_step_seconds is -1; expected 0 (no limit) or more");
+  Scheduler scheduler(engine, {.page_rows = 16});
+  EXPECT_ERROR(scheduler.add(request_of({}, 1)), ErrorKind::kUsage, "the prompt has no tokens");
+  EXPECT_ERROR(scheduler.add(request_of({1}, 0)), ErrorKind::kUsage, "max_new_tokens is 0; expected 1 or more");
+  EXPECT_ERROR(scheduler.add(request_of({40}, 1)), ErrorKind::kMismatch, "token id 40 is outside the model's vocabulary of 40");
+  EXPECT_ERROR(scheduler.add(request_of(counted(20), 1)), ErrorKind::kUsage, "the prompt has 20 tokens; the model's context of 20");
+  EXPECT_ERROR(scheduler.add(request_of(counted(17), 1)), ErrorKind::kUsage, "take 3 pages of 16 rows of the KV cache, which has 2");
+  EXPECT_TRUE(scheduler.is_empty());
+  EXPECT_FALSE(scheduler.remove(0));
+  EXPECT_FALSE(scheduler.set_paused(0, true));
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ void GenerationTask::start() {
   if (plan_.is_stream) {
     auto headers = plan_.headers;
     for (auto& header : api::stream_headers()) headers.push_back(std::move(header));
+    has_begun_ = true;
     responder_->begin_stream(200, api::kStreamContentType, std::move(headers));
     std::string opening;
     for (std::size_t i = 0; i < choices_.size(); ++i) {
@@ -237,7 +238,7 @@ void GenerationTask::give_up(const std::exception_ptr& error, int status) {
     }();
     status = told.status();
     message = told.what();
-    if (plan_.is_stream) {
+    if (has_begun_) {
       write(api::error_event(told));
       responder_->end();
     } else {
@@ -273,7 +274,7 @@ void GenerationTask::tick() {
     tools_.metrics.count("quiver_rejected_total", {{"reason", "queue_timeout"}});
     return give_up(std::make_exception_ptr(error), 0);
   }
-  if (!plan_.is_stream) return;
+  if (!has_begun_) return;
   const auto unread = responder_->pending_bytes();
   if (!is_paused_ && unread > limits.most_unread_bytes) {
     is_paused_ = true;

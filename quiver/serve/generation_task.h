@@ -130,6 +130,7 @@ class GenerationTask : public std::enable_shared_from_this<GenerationTask> {
   std::size_t num_ended_ = 0;
   std::vector<std::int64_t> cached_;  // tokens of each prompt
   bool is_over_ = false;
+  bool has_begun_ = false;  // the head of a stream is out
   bool has_first_ = false;
   bool is_paused_ = false;
   double seconds_to_first_ = 0;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <thread>
 #include <utility>
 
 #include "quiver/api/chat.h"
@@ -51,13 +51,12 @@ http::Response as_response(const ApiError& error, http::Headers headers = {}) {
 }  // namespace
 
 /// A request while it is being answered.
-struct Service::Call {
+struct Service::Call : std::enable_shared_from_this<Call> {
   http::Request request;
   http::ResponderPtr responder;
   std::string id;
   json body = nullptr;            // of a POST, once it is parsed
   std::optional<Resolved> model;  // once it is loaded
-  std::shared_ptr<Call> self;     // to be handed on
 };
 
 enum class Where { kHere, kWorker };
@@ -104,7 +103,7 @@ Service::Service(Models& models, const text::Tokenizer& tokenizer, const text::C
       workers_(2),
       loader_(1) {}
 
-Service::~Service() = default;
+Service::~Service() { loop_.stop(); }  // its events would go to workers that are no more
 
 http::Handlers Service::handlers() {
   http::Handlers handlers;
@@ -117,7 +116,7 @@ http::Handlers Service::handlers() {
   handlers.handle = [this](http::Request request, http::ResponderPtr responder) { handle(std::move(request), std::move(responder)); };
   handlers.refuse = [this](int status, std::string_view message) {
     if (status == 503) metrics_.count("quiver_rejected_total", {{"reason", "connections"}});
-    auto response = as_response(ApiError(api::reason_of_status(status), std::string(message)));
+    auto response = as_response(ApiError(api::reason_of_status(status), std::string(message)), headers_of(next_id()));
     response.status = status;
     return response;
   };
@@ -133,7 +132,7 @@ bool fits(std::string_view route, std::string_view path) {
 
 }  // namespace
 
-std::optional<http::Response> Service::check(const http::RequestHead& head) const {
+std::optional<http::Response> Service::check(const http::RequestHead& head) {
   try {
     check_host(head, options_.hosts, options_.cors_origin);
     Access access = Access::kOpen;
@@ -142,13 +141,15 @@ std::optional<http::Response> Service::check(const http::RequestHead& head) cons
     }
     if (head.method != "OPTIONS") check_key(head, access, options_.api_key, options_.admin_key);
   } catch (const ApiError& error) {
-    return as_response(error);
+    return as_response(error, headers_of(next_id()));
   }
   return std::nullopt;
 }
 
-http::Headers Service::headers_of(const Call& call) const {
-  http::Headers headers = {{"x-request-id", call.id}};
+std::string Service::next_id() { return format("req-{}-{}", run_id_, next_request_++); }
+
+http::Headers Service::headers_of(const std::string& id) const {
+  http::Headers headers = {{"x-request-id", id}};
   if (!options_.cors_origin.empty()) headers.emplace_back("Access-Control-Allow-Origin", options_.cors_origin);
   return headers;
 }
@@ -156,7 +157,7 @@ http::Headers Service::headers_of(const Call& call) const {
 void Service::answer_error(Call& call, const std::exception& error) {
   const auto told = api::api_error_of(error, call.id);
   note_fault(told.status(), told.what(), call.id);
-  call.responder->send(as_response(told, headers_of(call)));
+  call.responder->send(as_response(told, headers_of(call.id)));
 }
 
 void Service::note_fault(int status, const std::string& message, const std::string& request) {
@@ -167,18 +168,18 @@ void Service::note_fault(int status, const std::string& message, const std::stri
 }
 
 void Service::send_json(Call& call, std::string body) const {
-  call.responder->send({.status = 200, .body = std::move(body), .headers = headers_of(call)});
+  call.responder->send({.status = 200, .body = std::move(body), .headers = headers_of(call.id)});
 }
 
 void Service::handle(http::Request request, http::ResponderPtr responder) {
   auto call = std::make_shared<Call>();
   call->request = std::move(request);
   call->responder = std::move(responder);
-  call->id = format("req-{}-{}", run_id_, next_request_++);
+  call->id = next_id();
   const auto& path = call->request.path;
   auto method = call->request.method == "HEAD" ? "GET" : call->request.method;
   if (method == "OPTIONS") {
-    auto headers = headers_of(*call);
+    auto headers = headers_of(call->id);
     headers.emplace_back("Allow", "GET, POST");
     headers.emplace_back("Access-Control-Allow-Methods", "GET, POST");
     headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type");
@@ -209,12 +210,10 @@ void Service::run(const std::shared_ptr<Call>& call, Handler handler) {
       call->body = api::parse_body(call->request.body);
       call->request.body = {};
     }
-    call->self = call;
     (this->*handler)(*call);
   } catch (const std::exception& error) {
     answer_error(*call, error);
   }
-  call->self = nullptr;
 }
 
 void Service::expect_ready() const {
@@ -242,7 +241,7 @@ void Service::complete(Call& call) {
     auto tokens = api::prompt_ids(request.prompts[p], tokenizer_, generation.adds_special_tokens);
     const auto length = api::answer_length(generation, std::ssize(tokens), api::kDefaultCompletionTokens, options_.limits.context_length);
     for (std::int64_t c = 0; c < generation.num_choices; ++c) {
-      schedule::Request one{.tokens = tokens, .is_scored = request.echoes && request.log_probs >= 0};
+      schedule::Request one{.tokens = tokens, .is_scored = (request.echoes && request.log_probs >= 0) || length == 0};
       one.options = api::choice_options(generation, length, plan.head.seed, static_cast<std::int64_t>(p), c);
       const auto& seen = generation.quiver_options.context_tokens;
       if (!seen.empty()) one.decide_on = seen.size() == 1 ? seen[0] : seen.at(p);
@@ -285,7 +284,7 @@ void Service::chat(Call& call) {
   const auto length =
       api::answer_length(generation, std::ssize(tokens), options_.limits.default_max_tokens, options_.limits.context_length);
   for (std::int64_t c = 0; c < generation.num_choices; ++c) {
-    schedule::Request one{.tokens = tokens, .cache_salt = generation.cache_salt};
+    schedule::Request one{.tokens = tokens, .is_scored = length == 0, .cache_salt = generation.cache_salt};
     one.options = api::choice_options(generation, length, plan.head.seed, 0, c);
     plan.choices.push_back({std::move(one), 0});
   }
@@ -306,7 +305,7 @@ bool Service::resolve(Call& call, Handler again, const std::string& model, const
   if (call.model) return true;
   call.model = models_.find(model, options);
   if (call.model) return true;
-  loader_.post([this, call = call.self, again, model, options] {
+  loader_.post([this, call = call.shared_from_this(), again, model, options] {
     try {
       call->model = models_.load(model, options);
       workers_.post([this, call, again] { run(call, again); });
@@ -345,7 +344,7 @@ void Service::serve_generation(Call& call, TaskPlan plan, const api::QuiverOptio
   plan.head.id = (plan.head.endpoint == api::Endpoint::kChat ? "chatcmpl-" : "cmpl-") + call.id.substr(4);
   plan.head.created = seconds_since_epoch();
   plan.request_id = call.id;
-  for (auto& header : headers_of(call)) plan.headers.push_back(std::move(header));
+  for (auto& header : headers_of(call.id)) plan.headers.push_back(std::move(header));
   const auto slot = std::make_shared<std::weak_ptr<GenerationTask>>();
   const auto endpoint = std::string(call.request.path);
   const auto on_end = [this, slot, endpoint](const GenerationTask::Outcome& outcome) {
@@ -406,7 +405,7 @@ void Service::tokenizer_info(Call& call) { send_json(call, api::tokenizer_info(t
 
 void Service::load_adapter(Call& call) {
   const auto request = api::parse_load_adapter(call.body, options_.limits.unknown_fields);
-  loader_.post([this, call = call.self, request] {
+  loader_.post([this, call = call.shared_from_this(), request] {
     try {
       models_.load_adapter(request);
       metrics_.count("quiver_adapter_changes_total", {{"what", request.replaces ? "replace" : "add"}});
@@ -422,14 +421,25 @@ void Service::unload_adapter(Call& call) {
   const auto held = models_.unload_adapter(request.name);
   metrics_.count("quiver_adapter_changes_total", {{"what", "remove"}});
   if (!request.waits) return send_json(call, json{{"status", "unloaded"}, {"lora_name", request.name}}.dump());
-  loader_.post([this, call = call.self, held, name = request.name] {
-    while (!held.expired() && call->responder->is_open()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    send_json(*call, json{{"status", "unloaded"}, {"lora_name", name}}.dump());
-  });
+  const std::lock_guard lock(mutex_);
+  unloads_.push_back({call.shared_from_this(), held, request.name});
+}
+
+/// Answers requests to unload whose adapters nobody uses any more.
+void Service::finish_unloads() {
+  std::vector<Unload> finished;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto rest =
+        std::ranges::partition(unloads_, [](const Unload& one) { return !one.held.expired() && one.call->responder->is_open(); });
+    finished.assign(std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
+    unloads_.erase(rest.begin(), rest.end());
+  }
+  for (const auto& one : finished) send_json(*one.call, json{{"status", "unloaded"}, {"lora_name", one.name}}.dump());
 }
 
 void Service::library(Call& call) {
-  loader_.post([this, call = call.self] {
+  loader_.post([this, call = call.shared_from_this()] {
     try {
       auto body = models_.library();
       {
@@ -460,7 +470,7 @@ void Service::route_text(Call& call) {
   if (std::ssize(prompt) > options_.limits.context_length) {
     throw api::context_exceeded(std::ssize(prompt), 0, options_.limits.context_length);
   }
-  loader_.post([this, call = call.self, model, prompt = std::move(prompt)] {
+  loader_.post([this, call = call.shared_from_this(), model, prompt = std::move(prompt)] {
     try {
       send_json(*call, io::dump_json(models_.trace(model, {}, prompt), "the trace"));
     } catch (const std::exception& error) {
@@ -556,7 +566,7 @@ void Service::show_metrics(Call& call) {
   call.responder->send({.status = 200,
                         .body = metrics_.text(gauges),
                         .content_type = "text/plain; version=0.0.4; charset=utf-8",
-                        .headers = headers_of(call)});
+                        .headers = headers_of(call.id)});
 }
 
 void Service::page(Call& call) {
@@ -586,6 +596,7 @@ void Service::tick() {
     tasks.assign(tasks_.begin(), tasks_.end());
   }
   for (const auto& task : tasks) task->tick();
+  finish_unloads();
 }
 
 void Service::begin_drain() {

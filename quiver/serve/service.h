@@ -52,7 +52,10 @@ class Service {
   /// All of these must outlive the service. `chat_template` may be null.
   Service(Models& models, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template, EngineLoop& loop,
           ServiceOptions options);
+  /// Stops the loop. No handler may run any more.
   ~Service();
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
 
   http::Handlers handlers();
   /// Does what time demands of the requests that are served. Call it every 100 ms or so.
@@ -72,12 +75,13 @@ class Service {
   struct Route;
   static const std::vector<Route>& routes();
 
-  std::optional<http::Response> check(const http::RequestHead& head) const;
+  std::optional<http::Response> check(const http::RequestHead& head);
   void handle(http::Request request, http::ResponderPtr responder);
   void run(const std::shared_ptr<Call>& call, Handler handler);
   void answer_error(Call& call, const std::exception& error);
   void note_fault(int status, const std::string& message, const std::string& request);
-  http::Headers headers_of(const Call& call) const;
+  std::string next_id();
+  http::Headers headers_of(const std::string& id) const;
 
   void complete(Call& call);
   void chat(Call& call);
@@ -90,6 +94,7 @@ class Service {
   void tokenizer_info(Call& call);
   void load_adapter(Call& call);
   void unload_adapter(Call& call);
+  void finish_unloads();
   void library(Call& call);
   void route_text(Call& call);
   void show_status(Call& call);
@@ -114,6 +119,12 @@ class Service {
 
   mutable std::mutex mutex_;  // of what follows
   std::set<std::shared_ptr<GenerationTask>> tasks_;
+  struct Unload {
+    std::shared_ptr<Call> call;
+    std::weak_ptr<const schedule::Assignment> held;
+    std::string name;
+  };
+  std::vector<Unload> unloads_;  // whose answers wait until nobody uses the adapter
   struct Fault {
     double time = 0;  // seconds since 1970
     int status = 0;
