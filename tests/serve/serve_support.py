@@ -23,6 +23,8 @@ from test_support import QUIVER, TINY, Case, main, make_tasks, run, write_jsonl 
 CHAT_GOLDEN = ROOT / "tests/golden/chat"
 CLIENTS_PYTHON = ROOT / ".venv-clients/bin/python"
 NODE_MODULES = pathlib.Path(__file__).parent / "node_modules"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # more only wait for each other where the model is tiny
+DEFAULT_BASE = None
 WAIT = 60  # seconds for what takes a fraction of one: the machine may be busy
 
 
@@ -48,14 +50,18 @@ def wait_until(claim, what, seconds=WAIT):
         time.sleep(0.02)
 
 
+def of_base(base):
+    return [] if base is DEFAULT_BASE else ["--base", str(base)]
+
+
 class Server:
     """A running `quiver serve`. Its standard error is kept and must be empty but for lines that begin with `expected`."""
 
     def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=()):
         self.expected = expected
-        command = [*launcher, str(QUIVER), "serve", "--port", "0", "--base", str(base), *map(str, args)]
+        command = [*launcher, str(QUIVER), "serve", "--port", "0", *of_base(base), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                                        env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})})
+                                        env={**os.environ, **(ONE_THREAD if base is not DEFAULT_BASE else {}), **(env or {})})
         self.stderr = []
         self.reader = threading.Thread(target=lambda: self.stderr.extend(self.process.stderr), daemon=True)
         self.reader.start()
@@ -149,21 +155,22 @@ def write_chat_base(folder):
     return folder
 
 
-def train_library(library, data, *more, base=TINY):
+def train_library(library, data, *more, base=TINY, epochs=3):
     """Adapters that differ: a tiny library, in seconds."""
-    run("train", "--base", base, "--data", data, "--library", library, "--dtype", "float32", "--no-chat", "--batch-size", 4, "--lr", "3e-2",
-        "--epochs", 3, *more)
+    run("train", "--base", base, "--data", data, "--library", library, "--dtype", "float32", "--no-chat", "--batch-size", 4, "--lr", "1e-2",
+        "--epochs", epochs, *more, env=ONE_THREAD)
     return library
 
 
 def generate(prompt, max_new_tokens, *choice, base=TINY):
     """What `quiver generate` answers."""
-    done = run("generate", "--base", base, "--dtype", "float32", "--no-chat", "--prompt", prompt, "--max-new-tokens", max_new_tokens, "--json", *choice)
+    done = run("generate", *of_base(base), "--dtype", "float32", "--no-chat", "--prompt", prompt, "--max-new-tokens", max_new_tokens, "--json", *choice,
+               env=ONE_THREAD)
     return json.loads(done.stdout)
 
 
 def score(rows, *choice, base=TINY, tmp):
     """What `quiver score` says of {"context", "continuation"} rows."""
     write_jsonl(tmp / "score.jsonl", rows)
-    done = run("score", "--base", base, "--dtype", "float32", "--no-chat", "--input", tmp / "score.jsonl", *choice)
+    done = run("score", *of_base(base), "--dtype", "float32", "--no-chat", "--input", tmp / "score.jsonl", *choice)
     return [json.loads(line) for line in done.stdout.splitlines()]
