@@ -58,6 +58,13 @@ const std::vector<Row>& rows() {
          return get(headers);
        }(),
        "431 there are more than 100 headers"},
+      {"60 headers of 300 bytes",
+       [] {
+         std::string headers = "Host: test\r\n";
+         for (int i = 0; i < 60; ++i) headers += "A: " + std::string(295, 'b') + "\r\n";
+         return get(headers);
+       }(),
+       "431 the head is longer than 16384 bytes"},
       {"Content-Length and chunked", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
        "400 this is no HTTP request"},
       {"chunked and Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "0\r\n\r\n"),
