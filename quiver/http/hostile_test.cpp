@@ -41,7 +41,7 @@ const std::vector<Row>& rows() {
       {"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505 this server speaks HTTP/1.1 and HTTP/1.0"},
       {"HTTP/1.2", "GET / HTTP/1.2\r\nHost: test\r\n\r\n", "505 this server speaks"},
       {"TLS hello", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), "400 this is no HTTP request"},
-      {"bare line feeds", "GET /echo HTTP/1.1\nHost: test\n\n", "400 this is no HTTP request"},
+      {"bare line feeds", "GET /echo HTTP/1.1\nHost: test\n\n\r\n\r\n", "400 this is no HTTP request"},
       {"no host", get(""), "400 the header Host is missing"},
       {"two hosts", get("Host: a\r\nHost: b\r\n"), "400 the header host comes twice"},
       {"space before the colon", get("Host : test\r\n"), "400 this is no HTTP request"},
@@ -58,6 +58,13 @@ const std::vector<Row>& rows() {
          return get(headers);
        }(),
        "431 there are more than 100 headers"},
+      {"60 headers of 300 bytes",
+       [] {
+         std::string headers = "Host: test\r\n";
+         for (int i = 0; i < 60; ++i) headers += "A: " + std::string(295, 'b') + "\r\n";
+         return get(headers);
+       }(),
+       "431 the head is longer than 16384 bytes"},
       {"Content-Length and chunked", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
        "400 this is no HTTP request"},
       {"chunked and Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "0\r\n\r\n"),
@@ -118,6 +125,20 @@ TEST(Hostile, RequestsAreRefusedAlikeInPiecesOfOneByte) {
     const Answer answer = client.answer();
     EXPECT_THAT(std::to_string(answer.status) + " " + answer.body, StartsWith(row.answer));
   }
+}
+
+TEST(Hostile, HeadsThatComeLineByLineAreCountedAsAWhole) {
+  RunningServer server(with_limit());
+  Client client(server.port());
+  const int no_delay = 1;
+  setsockopt(client.descriptor(), IPPROTO_TCP, /*TCP_NODELAY=*/1, &no_delay, sizeof(no_delay));
+  client.send("GET /echo HTTP/1.1\r\nHost: test\r\n");
+  for (int i = 0; i < 60; ++i) {  // Beast uses up each of them, and its limit is one of what waits
+    client.send("A: " + std::string(295, 'b') + "\r\n");
+    std::this_thread::sleep_for(1ms);
+  }
+  client.send("\r\n");
+  EXPECT_EQ(client.answer().status, 431);
 }
 
 TEST(Hostile, LongPathsWithinTheLimitAreServed) {

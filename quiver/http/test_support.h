@@ -62,13 +62,14 @@ class Client {
   explicit Client(io::Descriptor socket) : socket_(std::move(socket)) {}
 
   void connect(std::uint16_t port) {
+    if (!try_to_connect(port)) throw std::runtime_error(std::string("cannot connect: ") + std::strerror(errno));
+  }
+  bool try_to_connect(std::uint16_t port) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-      throw std::runtime_error(std::string("cannot connect: ") + std::strerror(errno));
-    }
+    return ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
   }
   int descriptor() const { return socket_.get(); }
 
