@@ -624,7 +624,7 @@ class Page(unittest.TestCase):
         page = self.open("#server")
         expect(page.locator("#server-cards .card")).to_have_count(4)
         adapters = self.fetch("/v1/quiver/status")["adapters"]
-        self.assertEqual(page.locator("#server-adapters tbody th").all_inner_texts(), [adapter["name"] for adapter in adapters])
+        self.assertEqual(page.locator("#server-adapters tbody th").all_inner_texts(), [adapter["name"] + ("" if adapter["is_ready"] else " (loads when asked)") for adapter in adapters])
         if self.mock:
             expect(page.locator("#server-errors li")).to_contain_text("maximum context length is 2048 tokens")
 

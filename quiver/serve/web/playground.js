@@ -46,9 +46,7 @@ function modelSelect(slot) {
   const known = new Set(kinds.map(([kind]) => kind));
   for (const [kind, label] of [...kinds, [null, "Others"]]) {
     const models = served.filter((model) => (kind === null ? !known.has(model.quiver?.kind) : model.quiver?.kind === kind));
-    if (models.length) select.append(el("optgroup", { label }, ...models.map(({ id, quiver }) => el("option", {
-      value: id, text: quiver?.is_ready === false ? `${id} (loading)` : id, disabled: quiver?.is_ready === false,
-    }))));
+    if (models.length) select.append(el("optgroup", { label }, ...models.map(({ id }) => el("option", { value: id, text: id }))));
   }
   select.value = slots[slot];
   select.addEventListener("change", () => { slots[slot] = select.value; drawModels(slot); });

@@ -62,7 +62,7 @@ function drawAdapters(adapters = []) {
     el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Adapter" }), el("th", { scope: "col", class: "num", text: "Size" }), el("th", { scope: "col", class: "num", text: "Requests" }),
       keys.admin ? el("th", { scope: "col" }, el("span", { class: "hidden", text: "Remove" })) : "")),
     el("tbody", {}, ...adapters.map(({ name, bytes: size, requests, is_ready: isReady }) => el("tr", {},
-      el("th", { scope: "row", text: isReady === false ? `${name} (loading)` : name }), el("td", { class: "num", text: bytes(size ?? 0) }), el("td", { class: "num", text: integer(requests ?? 0) }),
+      el("th", { scope: "row", text: isReady === false ? `${name} (loads when asked)` : name }), el("td", { class: "num", text: bytes(size ?? 0) }), el("td", { class: "num", text: integer(requests ?? 0) }),
       keys.admin ? el("td", { class: "num" }, el("button", { type: "button", class: "link", text: "Remove", "aria-label": `Remove ${name}`, on: { click: () => remove(name) } })) : "")))));
 }
 
