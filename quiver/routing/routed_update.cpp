@@ -59,4 +59,10 @@ torch::Tensor RoutedUpdate::forward(const nn::Below& below, const torch::Tensor&
   return onto.defined() ? onto + y : y;
 }
 
+void RoutedUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
+  const auto decision = router_->route(x, nn::row_groups(rows, x.size(0)));
+  if (observer_ != nullptr) observer_->see(path_, rows, decision);
+  backend::add_routed(adapters_, x, decision, combine_, y);
+}
+
 }  // namespace quiver::routing
