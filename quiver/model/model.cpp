@@ -161,7 +161,13 @@ Model::Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placem
   for (const auto& rope : spec_.ropes) frequencies_.push_back(torch::tensor(rope_frequencies(rope, spec_.max_positions), torch::kDouble));
   // The bits of what quantised weights compute are others.
   content_hash_ = sha256_hex(essence(spec_).dump() + identity_.content + (is_quantized_ ? " in blocks" : ""));
-  blocks_ = compile_blocks(spec_, linears_, norms_);
+  compile(linears_);
+}
+
+/// The blocks with these linear maps.
+void Model::compile(const nn::LinearMap& linears) {
+  blocks_ = compile_blocks(spec_, linears, norms_);
+  few_rows_ = FewRows::compile(blocks_);
 }
 
 Model Model::with_linears(nn::LinearMap linears) const {
@@ -171,7 +177,7 @@ Model Model::with_linears(nn::LinearMap linears) const {
   }
   Model copy = *this;
   copy.content_hash_.clear();
-  copy.blocks_ = compile_blocks(spec_, linears, norms_);
+  copy.compile(linears);
   copy.linears_ = std::move(linears);
   return copy;
 }
@@ -215,7 +221,7 @@ Model Model::with_weights(const tensor::TensorMap& weights) const {
       fail(ErrorKind::kMismatch, "the model has no weight '{}' that could be replaced", name);
     }
   }
-  copy.blocks_ = compile_blocks(copy.spec_, copy.linears_, copy.norms_);
+  copy.compile(copy.linears_);
   return copy;
 }
 

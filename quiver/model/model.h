@@ -13,6 +13,7 @@
 #include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/block.h"
+#include "quiver/model/few_rows.h"
 #include "quiver/model/fusion.h"
 #include "quiver/model/kv_cache.h"
 #include "quiver/model/spec.h"
@@ -94,6 +95,8 @@ class Model {
 
   // The parts, for passes over them.
   const std::vector<Block>& blocks() const { return blocks_; }
+  /// The blocks for few rows over a KV cache; null where they cannot be computed so.
+  const FewRows* few_rows() const { return few_rows_.get(); }
   /// What enters the first block: the rows' embeddings [T, d], and the angles of their positions for each of the spec's rotations.
   /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
   struct Embedded {
@@ -108,6 +111,8 @@ class Model {
   bool is_quantized() const { return is_quantized_; }
 
  private:
+  void compile(const nn::LinearMap& linears);
+
   ModelSpec spec_;
   tensor::Placement placement_;
   WeightIdentity identity_;
@@ -123,6 +128,7 @@ class Model {
   nn::Head head_;
   nn::LinearMap linears_;
   std::vector<Block> blocks_;
+  std::shared_ptr<const FewRows> few_rows_;  // of blocks_
 };
 
 /// A model with trained updates: what training changes, and where its gradients go.

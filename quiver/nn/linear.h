@@ -36,6 +36,8 @@ class Linear {
   Linear with(TrainedUpdate update) const;
   bool is_trained() const { return !trained_.empty(); }
   bool has_updates() const { return !updates_.empty(); }
+  /// Those that are not trained, the lowest first.
+  const std::vector<UpdatePtr>& updates() const { return updates_; }
 
   /// The map of x [T, d_in], all rows being of group 0.
   torch::Tensor forward(const torch::Tensor& x) const;

@@ -53,4 +53,8 @@ torch::Tensor RoutedUpdate::forward(const nn::Below& below, const torch::Tensor&
   return onto.defined() ? onto + y : y;
 }
 
+void RoutedUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
+  backend::add_routed(adapters_, x, router_->route(x, nn::row_groups(rows, x.size(0))), combine_, y);
+}
+
 }  // namespace quiver::routing
