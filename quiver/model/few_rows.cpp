@@ -226,7 +226,8 @@ class FewRowsPass {
     backend::PhaseTeam::run([&](backend::PhaseTeam& team, int thread) {
       const ::at::ThreadLocalStateGuard guard(caller);
       auto* mine = mutable_trusted_data<float>(scratch) + thread * scratch_floats;
-      for (const auto& stage : stages_) run_stage(stage, team, mine);
+      backend::PhaseTeam::Place place;
+      for (const auto& stage : stages_) run_stage(stage, team, place, mine);
     });
     return slots_[at(result_)];
   }
@@ -263,7 +264,7 @@ class FewRowsPass {
   }
   float* additions(std::int64_t first) const { return mutable_trusted_data<float>(additions_) + first * num_rows_; }
 
-  void run_stage(const Stage& stage, backend::PhaseTeam& team, float* scratch) const {
+  void run_stage(const Stage& stage, backend::PhaseTeam& team, backend::PhaseTeam::Place& place, float* scratch) const {
     const auto go_on = [&](std::int64_t begin, std::int64_t end) {
       for (const auto& step : stage.then) std::visit([&](const auto& s) { run_step(s, begin, end); }, step);
     };
@@ -274,18 +275,18 @@ class FewRowsPass {
     if (stage.attention) {
       const auto units = std::ssize(visible_of(*stage.attention).blocks) * spec_.block.attention.num_kv_heads;
       team.phase(
-          units, [&](std::int64_t unit) { attend(*stage.attention, unit, scratch); }, then);
+          place, units, [&](std::int64_t unit) { attend(*stage.attention, unit, scratch); }, then);
     } else {
-      run_maps(stage.maps, team, then);
+      run_maps(stage.maps, team, place, then);
     }
     if (shares_rows)
       team.phase(
-          num_rows_, [&](std::int64_t row) { go_on(row, row + 1); }, [] {});
+          place, num_rows_, [&](std::int64_t row) { go_on(row, row + 1); }, [] {});
   }
 
   /// The updates first, an item each, then the panels of all maps in chunks.
   template <typename Then>
-  void run_maps(const std::vector<Map>& maps, backend::PhaseTeam& team, const Then& then) const {
+  void run_maps(const std::vector<Map>& maps, backend::PhaseTeam& team, backend::PhaseTeam::Place& place, const Then& then) const {
     const auto num_panels = [](const Map& map) { return divide_up(map.product.num_outputs, kernel::kPanelRows); };
     std::int64_t all_panels = 0, num_items = 0;
     for (const auto& map : maps) all_panels += num_panels(map);
@@ -293,7 +294,7 @@ class FewRowsPass {
         team.num_threads() == 1 ? std::max<std::int64_t>(all_panels, 1) : divide_up(all_panels, team.num_threads() * kChunksPerThread);
     for (const auto& map : maps) num_items += (map.updates.empty() ? 0 : 1) + divide_up(num_panels(map), per_chunk);
     team.phase(
-        num_items,
+        place, num_items,
         [&](std::int64_t item) {
           for (const auto& map : maps) {
             if (!map.updates.empty() && item-- == 0) return compute_updates(map);

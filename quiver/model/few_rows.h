@@ -14,8 +14,8 @@ class Model;
 struct ForwardRows;
 
 /// The blocks of a model whose linear maps are quantised, as stages over plain memory. In a stage, threads share out maps that do not wait
-/// for each other, or attention; then each row goes on alone to the input of the next. Threads wait for each other five times a layer, and
-/// nothing is allocated within the pass.
+/// for each other, or attention; then each row goes on alone to the input of the next. Threads wait for each other five times a layer
+/// (backend::PhaseTeam), and nothing is allocated meanwhile but by updates.
 ///
 /// The results are those of the general pass (decoder.h) up to rounding, and have the same bits for any number of threads. A row does not
 /// depend on the rows beside it. Immutable, thread-safe.
