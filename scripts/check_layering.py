@@ -36,7 +36,7 @@ def main():
         folder = path.relative_to(ROOT / "quiver").parts[0]
         if folder == "quiver.h":  # for users: it may include what the program may
             folder = "cli"
-        is_test = path.name.endswith("_test.cpp") or path.name == "test_support.h"
+        is_test = path.name.endswith(("_test.cpp", "test_support.h"))
         # mapped.cpp asks a tensor who owns its memory, and reads none of it.
         may_take_pointers = is_test or folder == "testing" or path.relative_to(ROOT / "quiver").as_posix() in ("tensor/raw_data.h", "tensor/mapped.cpp")
         for number, line in enumerate(path.read_text().splitlines(), 1):

@@ -37,6 +37,12 @@ torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x
   return below.forward(x, update);
 }
 
+void LoraUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
+  const auto mask = nn::take_rows(dropout_mask_, rows, x.size(0));
+  y.copy_(backend::expand(backend::shrink(mask.defined() ? x * mask : x, a_), scaled_b_t_, y, y.scalar_type()));
+  if (scaled_bias_.defined()) y.add_(scaled_bias_);
+}
+
 void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,
                           nn::UpdateRecord& record) const {
   const auto mask = nn::take_rows(dropout_mask_, rows, x.size(0));

@@ -12,13 +12,14 @@ namespace quiver::adapters {
 ///
 /// Shapes: x [T, d_in], A [r, d_in] and B [d_out, r] float32 (float64 for float64 bases) -> [T, d_out] in x's dtype.
 /// The parameters are A, B and c, and their gradients are of their dtype.
-class LoraUpdate final : public nn::TrainableUpdate {
+class LoraUpdate final : public nn::TrainableUpdate, public nn::AdditiveUpdate {
  public:
   /// Shares A and B with the caller, who may train them. Throws kMismatch unless they fit the map below.
   LoraUpdate(const nn::Linear& below, LoraPair pair);
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord& record) const override;
+  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override;
   void backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,
                 nn::UpdateRecord& record) const override;
   /// sink.sums are of A, of B, and of c if there is one.

@@ -111,6 +111,7 @@ void run(ChatOptions& options) {
 void add_chat_command(CLI::App& app) {
   auto [command, options] = add_verb<ChatOptions>(
       app, "chat", "Talk with the base model, an adapter or a library; every line of input is a message", Reads::kText, run);
+  add_base_weights_option(command, options.common);
   add_adapter_options(command, options.adapters);
   // /method may turn to any method later.
   command.parse_complete_callback([&command, &options] { check_adapter_options(command, options.adapters, {}); });

@@ -23,6 +23,12 @@ namespace {
 
 constexpr int kMostThreads = 1024;  ///< libgomp crashes where the system refuses it a thread
 
+model::Weights weights_of(const std::string& weights) {
+  if (weights == "auto" || weights == "dense") return model::Weights::kDense;
+  if (weights == "quantized") return model::Weights::kQuantized;
+  fail(ErrorKind::kUsage, "`base_weights` '{}' is not one of auto, dense, quantized", weights);
+}
+
 }  // namespace
 
 tensor::Placement CommonOptions::placement() const {
@@ -33,11 +39,13 @@ tensor::Placement CommonOptions::placement() const {
     const bool is_given = std::getenv("OMP_NUM_THREADS") != nullptr;
     at::set_num_threads(std::min(at::get_num_threads(), is_given ? kMostThreads : static_cast<int>(usable_cores())));
   }
-  return tensor::resolve_placement(device, dtype);
+  const bool is_quantized = weights_of(base_weights) == model::Weights::kQuantized;  // which compute in float32
+  return tensor::resolve_placement(device, is_quantized && dtype == "auto" ? "float32" : dtype);
 }
 
 methods::BaseModel CommonOptions::load(const methods::NamedMaps& maps, data::TrainOn train_on) const {
-  auto model = methods::load_base(base, placement(), {.context = context, .fusion = methods::fusion_for(base, maps)});
+  auto model = methods::load_base(
+      base, placement(), {.context = context, .fusion = methods::fusion_for(base, maps), .base_weights = weights_of(base_weights)});
   for (const auto& warning : model.warnings) progress().message(warning);
   if (!reads_text) return model;
   auto choice = format;
@@ -67,6 +75,11 @@ void add_common_options(CLI::App& command, CommonOptions& options, Reads reads) 
   chat->excludes(bare);
   command.add_option("--system", options.format.system, "System message of conversations that bring none (default: the template's own)")
       ->excludes(bare);
+}
+
+void add_base_weights_option(CLI::App& command, CommonOptions& options) {
+  command.add_option("--base-weights", options.base_weights,
+                     "Of a GGUF base: auto, dense (values in --dtype) or quantized (4 and 8 bits as in the file, computed in float32)");
 }
 
 void add_generation_options(CLI::App& command, schedule::RequestOptions& request) {

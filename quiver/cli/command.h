@@ -26,6 +26,7 @@ struct CommonOptions {
   std::string base;
   std::string device = "auto";
   std::string dtype = "auto";
+  std::string base_weights = "auto";
   std::optional<std::int64_t> context;
   int threads = 0;
   std::uint64_t seed = 42;
@@ -49,6 +50,9 @@ enum class Reads {
 };
 /// --device --dtype --threads --seed --json, with a model --base, and with text --chat --no-chat --system.
 void add_common_options(CLI::App& command, CommonOptions& options, Reads reads);
+
+/// --base-weights, of a verb that trains nothing.
+void add_base_weights_option(CLI::App& command, CommonOptions& options);
 
 /// A verb with CommonOptions, the member `common` of its Options. They live as long as the verb, which calls run(options).
 template <typename Options>

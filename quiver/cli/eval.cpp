@@ -130,6 +130,7 @@ void add_eval_command(CLI::App& app) {
   auto [command, options] = add_verb<EvalOptions>(
       app, "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice", Reads::kText,
       run);
+  add_base_weights_option(command, options.common);
   add_adapter_options(command, options.adapters);
   add_former_temperature(command, options.adapters.flags);
   command.parse_complete_callback([&command, &options] { check_options(command, options); });

@@ -149,6 +149,7 @@ void run(GenerateOptions& options) {
 void add_generate_command(CLI::App& app) {
   auto [command, options] = add_verb<GenerateOptions>(
       app, "generate", "Answer a prompt (or continue it, with --no-chat), or the {\"id\",\"prompt\"} lines of a file", Reads::kText, run);
+  add_base_weights_option(command, options.common);
   add_adapter_options(command, options.adapters);
   command.add_option("--prompt", options.prompt,
                      "The user's message, or with --no-chat text to continue; the answer streams to standard output");

@@ -45,6 +45,7 @@ void run(RouteOptions& options) {
 /// quiver route --library L --prompt TEXT [--trace] [--html FILE]
 void add_route_command(CLI::App& app) {
   auto [command, options] = add_verb<RouteOptions>(app, "route", "Which adapters of a library a text is routed to", Reads::kText, run);
+  add_base_weights_option(command, options.common);
   add_library_options(command, options.adapters);
   add_former_temperature(command, options.adapters.flags);
   command.get_option("--library")->required();

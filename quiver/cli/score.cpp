@@ -115,6 +115,7 @@ void add_score_command(CLI::App& app) {
   auto [command, options] = add_verb<ScoreOptions>(
       app, "score", "Log-likelihood of answers (or continuations, with --no-chat): {\"id\",\"context\",\"continuation\"} lines in",
       Reads::kText, run);
+  add_base_weights_option(command, options.common);
   add_adapter_options(command, options.adapters);
   add_former_temperature(command, options.adapters.flags);
   command.add_option("--input", options.input, "Requests, .jsonl or .jsonl.zst; - is standard input");

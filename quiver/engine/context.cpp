@@ -2,6 +2,7 @@
 
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -30,12 +31,18 @@ ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUs
     auto after = key_of();
     if (after == key) {
       context->key = std::move(key);
-      context->shares_passes = context->model.lm.is_alike_but_for_updates(base.lm);
+      context->shares_passes = can_share_passes(context->model.lm, base.lm);
       return context;
     }
     key = std::move(after);
   }
   fail(ErrorKind::kMismatch, "the files of {} change while they are read: try again once they are whole", methods::model_name(use));
+}
+
+bool can_share_passes(const model::Model& adapted, const model::Model& base) {
+  const auto is_additive = [](const nn::UpdatePtr& update) { return dynamic_cast<const nn::AdditiveUpdate*>(update.get()) != nullptr; };
+  return adapted.is_alike_but_for_updates(base) &&
+         std::ranges::all_of(adapted.linears(), [&](const auto& entry) { return std::ranges::all_of(entry.second.updates(), is_additive); });
 }
 
 std::shared_ptr<const DecidedContext> decide(ContextPtr context, std::span<const std::int32_t> prompt) {

@@ -17,7 +17,8 @@ struct Context : schedule::Assignment {
   explicit Context(methods::AdaptedModel m) : model(std::move(m)) {}
 
   methods::AdaptedModel model;
-  bool shares_passes = true;  ///< it differs from the base in updates of linear maps alone, so that its rows may stand beside others'
+  /// It differs from the base in what is added to linear maps of the blocks alone, so that its rows may stand beside others'.
+  bool shares_passes = true;
 };
 using ContextPtr = std::shared_ptr<const Context>;
 
@@ -34,6 +35,9 @@ ContextPtr base_context(const methods::BaseModel& base);
 /// methods::adapted_model, and kMismatch if files change meanwhile.
 ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUse& use, Progress& progress,
                         routing::RouteObserver* observer = nullptr);
+
+/// Whether rows of a model with adapters may stand beside those of the base in one pass (Context::shares_passes).
+bool can_share_passes(const model::Model& adapted, const model::Model& base);
 
 /// The group that the context's method chooses for a prompt; runs the base over it.
 std::shared_ptr<const DecidedContext> decide(ContextPtr context, std::span<const std::int32_t> prompt);

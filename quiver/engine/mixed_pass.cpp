@@ -9,7 +9,7 @@
 namespace quiver::engine {
 namespace {
 
-class MixedUpdate final : public nn::Update {
+class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
  public:
   MixedUpdate(std::string path, std::shared_ptr<const PassParts> parts) : path_(std::move(path)), parts_(std::move(parts)) {}
 
@@ -20,37 +20,55 @@ class MixedUpdate final : public nn::Update {
       return below.forward(x, onto);
     }
     auto y = below.forward(x, {}).contiguous();
-    const auto count = x.size(0);
-    for (std::int64_t begin = 0; begin < count;) {
-      const auto* context = context_of(groups, begin);
-      auto end = begin + 1;
-      while (end < count && context_of(groups, end) == context) ++end;
-      add_updates(*context, x, rows, begin, end, y);
-      begin = end;
-    }
+    for_runs(groups, x.size(0), [&](const Context& context, std::int64_t begin, std::int64_t end) {
+      if (linear_of(&context).has_updates()) change(context, x, rows, begin, end, y);
+    });
     return onto.defined() ? onto + y : y;
+  }
+
+  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override {
+    const auto groups = nn::row_groups(rows, x.size(0));
+    for_runs(groups, x.size(0), [&](const Context& context, std::int64_t begin, std::int64_t end) {
+      for (const auto& update : linear_of(&context).updates()) {  // load_context has seen that all are additive
+        dynamic_cast<const nn::AdditiveUpdate&>(*update).add_to(x.narrow(0, begin, end - begin), part_of(rows, begin, end),
+                                                                y.narrow(0, begin, end - begin));
+      }
+    });
   }
 
  private:
   const nn::Linear& linear_of(const Context* context) const { return context->model.lm.linears().at(path_); }
-  const PassParts::Part& part_of(const std::vector<std::int32_t>& groups, std::int64_t row) const {
-    return parts_->parts.at(groups.empty() ? 0 : static_cast<std::size_t>(groups[static_cast<std::size_t>(row)]));
+  const Context* context_of(const std::vector<std::int32_t>& groups, std::int64_t row) const {
+    return parts_->parts.at(groups.empty() ? 0 : static_cast<std::size_t>(groups[static_cast<std::size_t>(row)])).context;
   }
-  const Context* context_of(const std::vector<std::int32_t>& groups, std::int64_t row) const { return part_of(groups, row).context; }
 
-  /// y[begin, end) becomes what the context makes of it.
-  void add_updates(const Context& context, const torch::Tensor& x, const nn::Rows& rows, std::int64_t begin, std::int64_t end,
-                   torch::Tensor& y) const {
-    const auto& linear = linear_of(&context);
-    if (!linear.has_updates()) return;
-    const nn::Rows some{.first_row = rows.first_row + begin,
-                        .index = rows.index.defined() ? rows.index.narrow(0, begin, end - begin) : torch::Tensor(),
-                        .groups = parts_->groups.data()};
+  /// Calls f(context, begin, end) for runs of rows of one context.
+  template <typename F>
+  void for_runs(const std::vector<std::int32_t>& groups, std::int64_t count, const F& f) const {
+    for (std::int64_t begin = 0; begin < count;) {
+      const auto* context = context_of(groups, begin);
+      auto end = begin + 1;
+      while (end < count && context_of(groups, end) == context) ++end;
+      f(*context, begin, end);
+      begin = end;
+    }
+  }
+
+  /// Rows [begin, end) of those of a call, with their groups in their context.
+  nn::Rows part_of(const nn::Rows& rows, std::int64_t begin, std::int64_t end) const {
+    return {.first_row = rows.first_row + begin,
+            .index = rows.index.defined() ? rows.index.narrow(0, begin, end - begin) : torch::Tensor(),
+            .groups = parts_->groups.data()};
+  }
+
+  /// y[begin, end), products of the map below, becomes what the context makes of it.
+  void change(const Context& context, const torch::Tensor& x, const nn::Rows& rows, std::int64_t begin, std::int64_t end,
+              torch::Tensor& y) const {
     nn::LinearRecord record;
     auto part = y.narrow(0, begin, end - begin);
-    // An update may write into the product that it is given.
-    const auto changed = linear.over(nn::known_product(part, x.size(1))).forward(x.narrow(0, begin, end - begin), {}, some, record);
-    if (!changed.is_same(part)) part.copy_(changed);
+    const auto below = nn::known_product(part, x.size(1));
+    const auto changed = linear_of(&context).over(below).forward(x.narrow(0, begin, end - begin), {}, part_of(rows, begin, end), record);
+    if (!changed.is_same(part)) part.copy_(changed);  // an update may write into the product that it is given
   }
 
   std::string path_;

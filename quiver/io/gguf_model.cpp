@@ -1,5 +1,6 @@
 #include "quiver/io/gguf_model.h"
 
+#include <functional>
 #include <charconv>
 #include <optional>
 
@@ -110,6 +111,15 @@ GgufModel::GgufModel(const fs::path& path) {
     fail(ErrorKind::kBadFormat, "{}: 'split.tensors.count' is {}, but the {} pieces hold {} tensors", view_.origin(), expected,
          named->count, view_.tensors().size());
   }
+}
+
+const MappedFile& GgufModel::file_of(const GgufTensor& tensor) const {
+  const auto* first = tensor.data.data();
+  for (const auto& file : files_) {
+    const auto bytes = file.bytes();
+    if (std::less_equal<>()(bytes.data(), first) && std::less_equal<>()(first, bytes.data() + bytes.size())) return file;
+  }
+  fail(ErrorKind::kInternal, "tensor '{}' lies in none of the files of {}", tensor.name, view_.origin());
 }
 
 }  // namespace quiver::io

@@ -23,6 +23,8 @@ class GgufModel {
 
   /// The metadata of the first piece, and the tensors of all pieces in their order.
   const GgufView& view() const { return view_; }
+  /// The file in which a tensor of the view lies. Throws kInternal for another tensor.
+  const MappedFile& file_of(const GgufTensor& tensor) const;
 
  private:
   std::vector<MappedFile> files_;

@@ -157,8 +157,21 @@ std::string weights_hash(const tensor::TensorMap& weights) {
   return content.hex();
 }
 
+void refuse_quantized(const fs::path& path) {
+  fail(ErrorKind::kUsage,
+       "`base_weights=quantized`: '{}' holds no linear map in blocks of Q8_0, Q4_0 or Q4_1 (a GGUF file of such a type does)",
+       path.string());
+}
+
 Model load_model(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {
   check_exists(path);
+  if (options.base_weights == Weights::kQuantized) {
+    if (!placement.device.is_cpu() || placement.dtype != torch::kFloat) {
+      fail(ErrorKind::kUsage, "`base_weights=quantized` computes in float32 on the CPU; `device` and `dtype` ask for {} on {}",
+           c10::toString(placement.dtype), placement.device.str());
+    }
+    if (fs::is_directory(path)) refuse_quantized(path);
+  }
   return fs::is_directory(path) ? load_folder(path, placement, options) : load_gguf(path, placement, options);
 }
 

@@ -12,6 +12,7 @@
 #include "quiver/model/checkpoint.h"
 #include "quiver/model/families.h"
 #include "quiver/model/weight_identity.h"
+#include "quiver/tensor/mapped.h"
 #include "quiver/tensor/raw_data.h"
 
 namespace quiver::model {
@@ -75,12 +76,13 @@ bool is_buffer(const std::string& name) {
 /// Collects the weights of a file, by the names that Model takes.
 class Reader {
  public:
-  Reader(const ModelSpec& spec, torch::Dtype dtype, const std::string& origin) : spec_(spec), dtype_(dtype), origin_(origin) {
+  Reader(const ModelSpec& spec, torch::Dtype dtype, Weights weights, const std::string& origin)
+      : spec_(spec), dtype_(dtype), keeps_blocks_(weights == Weights::kQuantized), origin_(origin) {
     for (auto& slot : gguf_slots(spec)) slots_.emplace(slot.gguf, slot);
     for (auto& slot : gguf_fused_slots(spec)) fused_.emplace(slot.gguf, slot);
   }
 
-  void add(const io::GgufTensor& stored) {
+  void add(const io::GgufTensor& stored, const io::MappedFile& file) {
     const auto [stem, kind] = split_name(stored.name);
     const auto slot = slots_.find(stem);
     const auto fused = fused_.find(stem);
@@ -92,7 +94,9 @@ class Reader {
       return;
     }
     // Kept in the final dtype already: the whole model in float32 would need twice the memory.
-    const auto values = values_of(stored, stored.shape.size() == 1 ? torch::kFloat : dtype_, origin_);
+    const bool is_matrix = stored.shape.size() == 2 && (slot == slots_.end() || slot->second.name != position_name());
+    auto values = keeps_blocks_ && is_matrix ? blocks_of(stored, file) : torch::Tensor();
+    if (!values.defined()) values = values_of(stored, stored.shape.size() == 1 ? torch::kFloat : dtype_, origin_);
     if (slot != slots_.end()) {
       identify(slot->second.name + kind, stored);
       keep(slot->second, kind, values);
@@ -100,12 +104,26 @@ class Reader {
       identify(fused->second.name + kind, stored);
       cut(fused->second, kind, values);
     }
+    file.release(stored.data);  // what stays in the file is read again, a matrix at a time
   }
 
   tensor::TensorMap& weights() { return weights_; }
+  bool has_blocks() const { return has_blocks_; }
   WeightIdentity identity() { return {fingerprint_.hex(), content_.hex()}; }
 
  private:
+  std::string position_name() const { return spec_.names.positions == nullptr ? "" : spec_.names.positions; }
+
+  /// The tensor as backend::is_blocks has it, in the mapped file; undefined in another format.
+  torch::Tensor blocks_of(const io::GgufTensor& stored, const io::MappedFile& file) {
+    constexpr std::array kKept = {io::GgufType::kQ8_0, io::GgufType::kQ4_0, io::GgufType::kQ4_1};
+    if (std::ranges::find(kKept, stored.type) == kKept.end()) return {};
+    has_blocks_ = true;
+    const auto [block_values, block_bytes] = *io::find_block_layout(stored.type);
+    const std::vector<std::int64_t> shape = {stored.shape[0], stored.shape[1] / block_values, block_bytes};
+    return tensor::mapped_tensor({stored.name, io::Dtype::kU8, shape, stored.data}, file);
+  }
+
   void identify(const std::string& name, const io::GgufTensor& stored) {
     fingerprint_.add(name, io::gguf_type_name(stored.type), stored.shape, stored.data);
     content_.add(name, io::gguf_type_name(stored.type), stored.shape, stored.data);
@@ -134,6 +152,7 @@ class Reader {
 
   const ModelSpec& spec_;
   torch::Dtype dtype_;
+  bool keeps_blocks_, has_blocks_ = false;
   std::string origin_;
   std::map<std::string, GgufSlot> slots_;
   std::map<std::string, GgufFusedSlot> fused_;
@@ -170,8 +189,9 @@ Model load_gguf(const fs::path& path, tensor::Placement placement, const LoadOpt
   auto spec = spec_from_gguf(gguf);
   if (spec.name.empty()) spec.name = path.stem().string();
   set_context(spec, options.context, path.string());
-  Reader reader(spec, placement.dtype, path.string());
-  for (const auto& stored : gguf.tensors()) reader.add(stored);
+  Reader reader(spec, placement.dtype, options.base_weights, path.string());
+  for (const auto& stored : gguf.tensors()) reader.add(stored, file.file_of(stored));
+  if (options.base_weights == Weights::kQuantized && !reader.has_blocks()) refuse_quantized(path);
   limit_positions(spec, reader.weights());
   set_fusion(spec, reader.weights(), options.fusion);
   return Model(std::move(spec), std::move(reader.weights()), placement, reader.identity());

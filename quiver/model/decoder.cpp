@@ -345,6 +345,7 @@ Tensor hidden_of(const Model& model, const ForwardRows& rows, std::span<const st
 
 Tensor hidden_of_all(const Model& model, const ForwardRows& rows) {
   const torch::NoGradGuard no_grad;
+  if (const auto* few = model.few_rows(); few != nullptr && few->takes(rows)) return few->hidden(model, rows);
   return DecoderPass(model, rows, {}, Keep::kNothing).forward();
 }
 

@@ -18,7 +18,7 @@ namespace quiver::model {
 /// The final hidden states of the rows `wanted` (indices into rows; repeated ones are computed again), [W, d].
 /// No gradients.
 torch::Tensor hidden_of(const Model& model, const ForwardRows& rows, std::span<const std::int64_t> wanted);
-/// Those of all rows, [T, d].
+/// Those of all rows, [T, d]. Few rows over a KV cache take a pass of their own (few_rows.h) where the model allows it.
 torch::Tensor hidden_of_all(const Model& model, const ForwardRows& rows);
 
 /// What a loss is made of: sum_n weight_n * -log p(token_n | the path to row_n).

@@ -46,6 +46,14 @@ void stack(const ModelSpec& spec, std::int64_t layer, const FusedMap& map, const
   for (const auto& part : map.parts) {
     parts.push_back(take(weights, block_path(spec, layer, part.name) + kind, shape_of(part.num_rows(), spec, kind)));
   }
+  const auto has_form = [&](const torch::Tensor& part) {
+    return part.scalar_type() == parts.front().scalar_type() && part.sizes().slice(1).equals(parts.front().sizes().slice(1));
+  };
+  if (!std::ranges::all_of(parts, has_form)) {
+    fail(ErrorKind::kUnsupported,
+         "the parts of '{}' are stored in different formats and cannot be stacked as they are; use `base_weights=dense`",
+         block_path(spec, layer, map.name));
+  }
   weights.emplace(block_path(spec, layer, map.name) + kind, torch::cat(parts));
 }
 

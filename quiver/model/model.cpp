@@ -71,6 +71,16 @@ std::vector<Block> compile_blocks(const ModelSpec& spec, const nn::LinearMap& li
   return blocks;
 }
 
+/// A map by dense values, or by blocks as they are.
+nn::Linear linear_of(const torch::Tensor& weight, const torch::Tensor& bias) {
+  if (backend::is_blocks(weight)) return nn::Linear(std::make_shared<nn::QuantizedWeight>(weight), bias);
+  return nn::Linear(weight, bias);
+}
+
+bool is_same(const torch::Tensor& a, const torch::Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.sizes().equals(b.sizes()) && torch::equal(a, b);
+}
+
 std::string weight_of(const std::string& path) { return path + ".weight"; }
 std::string bias_of(const std::string& path) { return path + ".bias"; }
 
@@ -90,10 +100,12 @@ ForwardRows forest_rows(const forest::TokenForest& forest) {
 Model::Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placement, WeightIdentity identity)
     : spec_(std::move(spec)), placement_(placement), identity_(std::move(identity)) {
   if (identity_.content.empty()) fail(ErrorKind::kInternal, "the weights of '{}' come without a hash of their content", spec_.name);
-  content_hash_ = sha256_hex(essence(spec_).dump() + identity_.content);
   WeightReader reader(std::move(weights), spec_.family);
   const auto& names = spec_.names;
-  const auto place = [&](const torch::Tensor& t) { return t.to(placement_.device, placement_.dtype).contiguous(); };
+  const auto place = [&](const torch::Tensor& t) {
+    if (backend::is_blocks(t)) is_quantized_ = true;
+    return backend::is_blocks(t) ? t : t.to(placement_.device, placement_.dtype).contiguous();
+  };
   const auto take_norm = [&](const std::string& path, std::int64_t width) {  // norms stay in float32: they are small, and computed in it
     const auto take = [&](const std::string& name) {
       return reader.take(name, {width}).to(placement_.device, tensor::compute_dtype(placement_.dtype)).contiguous();
@@ -103,34 +115,43 @@ Model::Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placem
     if (spec_.block.norm.kind == NormSpec::Kind::kLayer) norm.bias = take(bias_of(path));
     norms_.emplace(path, norm);
   };
-  embedding_ = place(reader.take(weight_of(names.embedding), {spec_.vocab_size, spec_.hidden_size}));
+  auto embedding = place(reader.take(weight_of(names.embedding), {spec_.vocab_size, spec_.hidden_size}));
   // The head comes before the layers: what is in memory twice meanwhile must not meet all of them.
   const auto head_bias = spec_.edges.has_head_bias ? place(reader.take(bias_of(names.head), {spec_.vocab_size})) : torch::Tensor();
-  auto head = embedding_;
+  auto head = embedding;
   // Some tied checkpoints store the head all the same. Where its values are others, it counts and the configuration does not, as in
   // transformers 5.
   if (!spec_.tie_word_embeddings || reader.has(weight_of(names.head))) {
     head = place(reader.take(weight_of(names.head), {spec_.vocab_size, spec_.hidden_size}));
   }
-  const bool is_there = head.dim() == 2 && (!spec_.edges.has_head_bias || head_bias.numel() > 0);  // else finish() says so
-  if (is_there && spec_.tie_word_embeddings && !torch::equal(head, embedding_)) {
+  const bool is_there = head.dim() >= 2 && (!spec_.edges.has_head_bias || head_bias.numel() > 0);  // else finish() says so
+  if (is_there && spec_.tie_word_embeddings && !is_same(head, embedding)) {
     spec_.tie_word_embeddings = false;
     warnings_.push_back(
         format("warning: the configuration of base '{}' says tie_word_embeddings, but its {} has values of its own: these are used",
                spec_.name, weight_of(names.head)));
   }
+  if (backend::is_blocks(embedding)) {
+    embedding_blocks_ = std::make_shared<nn::QuantizedWeight>(embedding);
+  } else {
+    embedding_ = embedding;
+  }
   if (is_there) {
-    head_ = {.linear = nn::Linear(spec_.tie_word_embeddings ? embedding_ : head, head_bias),
+    const bool shares_blocks = spec_.tie_word_embeddings && embedding_blocks_ != nullptr;
+    head_ = {.linear = shares_blocks ? nn::Linear(embedding_blocks_, head_bias)
+                                     : linear_of(spec_.tie_word_embeddings ? embedding : head, head_bias),
              .divisor = spec_.edges.logit_divisor,
              .cap = spec_.edges.logit_cap};
   }
-  tensor::release_pages(embedding_);  // it was read for the head; from now on a row at a time is
+  tensor::release_pages(embedding);  // it was read for the head; from now on a row at a time is
+  embedding.reset();
+  head.reset();
   for (std::int64_t layer = 0; layer < spec_.num_layers(); ++layer) {
     for (const auto& linear : block_linears(spec_)) {
       const auto path = block_path(spec_, layer, linear.name);
-      const auto weight = place(reader.take(weight_of(path), {linear.out, linear.in}));
+      auto weight = place(reader.take(weight_of(path), {linear.out, linear.in}));
       const auto bias = linear.has_bias ? place(reader.take(bias_of(path), {linear.out})) : torch::Tensor();
-      if (weight.dim() == 2 && (!linear.has_bias || bias.numel() > 0)) linears_.emplace(path, nn::Linear(weight, bias));
+      if (weight.dim() >= 2 && (!linear.has_bias || bias.numel() > 0)) linears_.emplace(path, linear_of(weight, bias));
     }
     for (const auto& norm : block_norms(spec_)) take_norm(block_path(spec_, layer, norm.name), norm.width);
   }
@@ -138,7 +159,15 @@ Model::Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placem
   if (spec_.edges.has_positions) positions_ = place(reader.take(weight_of(names.positions), {spec_.max_positions, spec_.hidden_size}));
   reader.finish();
   for (const auto& rope : spec_.ropes) frequencies_.push_back(torch::tensor(rope_frequencies(rope, spec_.max_positions), torch::kDouble));
-  blocks_ = compile_blocks(spec_, linears_, norms_);
+  // The bits of what quantised weights compute are others.
+  content_hash_ = sha256_hex(essence(spec_).dump() + identity_.content + (is_quantized_ ? " in blocks" : ""));
+  compile(linears_);
+}
+
+/// The blocks with these linear maps.
+void Model::compile(const nn::LinearMap& linears) {
+  blocks_ = compile_blocks(spec_, linears, norms_);
+  few_rows_ = FewRows::compile(blocks_);
 }
 
 Model Model::with_linears(nn::LinearMap linears) const {
@@ -148,7 +177,7 @@ Model Model::with_linears(nn::LinearMap linears) const {
   }
   Model copy = *this;
   copy.content_hash_.clear();
-  copy.blocks_ = compile_blocks(spec_, linears, norms_);
+  copy.compile(linears);
   copy.linears_ = std::move(linears);
   return copy;
 }
@@ -168,8 +197,9 @@ Model Model::with_weights(const tensor::TensorMap& weights) const {
     const bool is_bias = name.ends_with(".bias");
     const auto path = name.substr(0, name.rfind('.'));
     if (name == weight_of(names.embedding)) {
-      expect(embedding_.sizes());
+      expect({spec_.vocab_size, spec_.hidden_size});
       copy.embedding_ = placed(placement_.dtype);
+      copy.embedding_blocks_ = nullptr;
       copy.spec_.tie_word_embeddings = false;
     } else if (path == names.head && (!is_bias || head_.linear.bias().defined())) {
       const auto& head = copy.head_.linear;
@@ -191,7 +221,7 @@ Model Model::with_weights(const tensor::TensorMap& weights) const {
       fail(ErrorKind::kMismatch, "the model has no weight '{}' that could be replaced", name);
     }
   }
-  copy.blocks_ = compile_blocks(copy.spec_, copy.linears_, copy.norms_);
+  copy.compile(copy.linears_);
   return copy;
 }
 
@@ -222,7 +252,7 @@ bool Model::is_alike_but_for_updates(const Model& other) const {
   const auto same_matrix = [](const auto& a, const auto& b) {
     return a.first == b.first && &a.second.weight() == &b.second.weight() && a.second.bias().is_same(b.second.bias());
   };
-  return embedding_.is_same(other.embedding_) && embedding_a_.is_same(other.embedding_a_) && embedding_b_.is_same(other.embedding_b_) &&
+  return embedding_.is_same(other.embedding_) && embedding_blocks_ == other.embedding_blocks_ && embedding_a_.is_same(other.embedding_a_) && embedding_b_.is_same(other.embedding_b_) &&
          &head_.linear.weight() == &other.head_.linear.weight() && !head_.linear.has_updates() && !other.head_.linear.has_updates() &&
          std::ranges::equal(norms_, other.norms_, same_norm) && std::ranges::equal(linears_, other.linears_, same_matrix);
 }
@@ -236,7 +266,7 @@ const std::string& Model::content_hash() const {
 }
 
 std::int64_t Model::num_parameters() const {
-  std::int64_t count = embedding_.numel();
+  std::int64_t count = spec_.vocab_size * spec_.hidden_size;
   if (!spec_.tie_word_embeddings) count += head_.linear.num_parameters();
   if (positions_.defined()) count += positions_.numel();
   for (const auto& [path, linear] : linears_) count += linear.num_parameters();
@@ -282,7 +312,9 @@ Model::Embedded Model::embed(const ForwardRows& rows) const {
     token_ids[static_cast<std::size_t>(i)] = token;
     places[static_cast<std::size_t>(i)] = static_cast<double>(position);
   }
-  Embedded embedded{.x = embedding_.index_select(0, tokens.to(placement_.device)), .angles = {}};
+  Embedded embedded{
+      .x = embedding_blocks_ != nullptr ? embedding_blocks_->rows(tokens) : embedding_.index_select(0, tokens.to(placement_.device)),
+      .angles = {}};
   if (embedding_a_.defined()) {
     const auto update = embedding_a_.index_select(0, tokens.to(placement_.device)).matmul(embedding_b_);
     embedded.x = (embedded.x.to(update.scalar_type()) + update).to(placement_.dtype);
@@ -306,7 +338,7 @@ tensor::TensorMap Model::weights() const {
   const auto add = [&](const std::string& name, const torch::Tensor& value) {
     if (value.defined()) weights.emplace(spec_.names.prefix + name, value);
   };
-  add(weight_of(spec_.names.embedding), embedding_);
+  add(weight_of(spec_.names.embedding), embedding());
   if (positions_.defined()) add(weight_of(spec_.names.positions), positions_);
   for (const auto& [path, norm] : norms_) {
     add(weight_of(path), spec_.block.norm.offset == 0 ? norm.weight : norm.weight - spec_.block.norm.offset);

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,11 +13,13 @@
 #include "quiver/backend/attention.h"
 #include "quiver/forest/token_forest.h"
 #include "quiver/model/block.h"
+#include "quiver/model/few_rows.h"
 #include "quiver/model/fusion.h"
 #include "quiver/model/kv_cache.h"
 #include "quiver/model/spec.h"
 #include "quiver/nn/head_loss.h"
 #include "quiver/nn/linear.h"
+#include "quiver/nn/quantized_weight.h"
 #include "quiver/tensor/tensor.h"
 
 namespace quiver::model {
@@ -52,7 +55,7 @@ class Model {
  public:
   /// From tensors by the family's names (TensorNames): embed_tokens.weight, layers.0.mlp.up_proj.weight, norm.weight, lm_head.weight unless
   /// tied. Throws kMismatch, naming all that are missing, unknown or of another shape.
-  /// Every tensor of `weights` is let go as soon as it is in its place.
+  /// Matrices may be in blocks (backend::is_blocks): they stay so. Every tensor of `weights` is let go as soon as it is in its place.
   Model(ModelSpec spec, tensor::TensorMap weights, tensor::Placement placement, WeightIdentity identity);
 
   const ModelSpec& spec() const { return spec_; }
@@ -94,6 +97,8 @@ class Model {
 
   // The parts, for passes over them.
   const std::vector<Block>& blocks() const { return blocks_; }
+  /// The blocks for few rows over a KV cache; null where they cannot be computed so.
+  const FewRows* few_rows() const { return few_rows_.get(); }
   /// What enters the first block: the rows' embeddings [T, d], and the angles of their positions for each of the spec's rotations.
   /// Throws kMismatch for an id outside the vocabulary, kUsage for a position beyond the context.
   struct Embedded {
@@ -102,16 +107,22 @@ class Model {
   };
   Embedded embed(const ForwardRows& rows) const;
   backend::AttentionScores attention_scores() const;
-  /// [V, d], without any scale or update.
-  const torch::Tensor& embedding() const { return embedding_; }
+  /// [V, d], without any scale or update. A copy where it is in blocks.
+  torch::Tensor embedding() const { return embedding_.defined() ? embedding_ : embedding_blocks_->dense(); }
+  /// Whether matrices stay in the blocks of their file.
+  bool is_quantized() const { return is_quantized_; }
 
  private:
+  void compile(const nn::LinearMap& linears);
+
   ModelSpec spec_;
   tensor::Placement placement_;
   WeightIdentity identity_;
   std::string content_hash_;  // empty with other linear maps
   std::vector<std::string> warnings_;
-  torch::Tensor embedding_;                  // [V, d]
+  torch::Tensor embedding_;  // [V, d]; undefined in blocks
+  std::shared_ptr<const nn::QuantizedWeight> embedding_blocks_;
+  bool is_quantized_ = false;
   torch::Tensor embedding_a_, embedding_b_;  // with_embedding's [V, r] and [r, d] in compute_dtype, or undefined
   torch::Tensor positions_;                  // [max_positions, d], or undefined
   NormMap norms_;                            // float32 (float64), with the offset of the spec's norms added
@@ -119,6 +130,7 @@ class Model {
   nn::Head head_;
   nn::LinearMap linears_;
   std::vector<Block> blocks_;
+  std::shared_ptr<const FewRows> few_rows_;  // of blocks_
 };
 
 /// A model with trained updates: what training changes, and where its gradients go.
@@ -133,13 +145,21 @@ class TrainedModel {
   Model model_;
 };
 
+/// What becomes of weights that a file holds in blocks of few bits.
+enum class Weights {
+  kDense,      ///< values in the model's dtype, in the layout that this machine multiplies fastest
+  kQuantized,  ///< linear maps and embeddings in blocks of Q8_0, Q4_0 and Q4_1 stay as they are, and products read them
+};
+
 struct LoadOptions {
   std::optional<std::int64_t> context = {};  ///< set_context's
   Fusion fusion = Fusion::kAsStored;         ///< changes neither the fingerprint nor what the model computes
+  Weights base_weights = Weights::kDense;    ///< kQuantized needs float32 on the CPU, and a file that has such blocks
 };
 
 /// Loads a Hugging Face folder (config.json with model.safetensors or its shards), a GGUF file, or any piece of a GGUF model in several.
-/// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor.
+/// Throws kNotFound, kBadFormat, kUnsupported or kMismatch, naming file and tensor; kUsage for `base_weights` that the file or the
+/// placement does not allow.
 Model load_model(const std::filesystem::path& path, tensor::Placement placement, const LoadOptions& options = {});
 
 /// The description of the model that load_model loads, as it is stored. Throws as load_model.

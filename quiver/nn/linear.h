@@ -38,6 +38,8 @@ class Linear {
   bool has_updates() const { return !updates_.empty(); }
   /// The same updates over another matrix, without a bias.
   Linear over(MatrixPtr weight) const;
+  /// Those that are not trained, the lowest first.
+  const std::vector<UpdatePtr>& updates() const { return updates_; }
 
   /// The map of x [T, d_in], all rows being of group 0.
   torch::Tensor forward(const torch::Tensor& x) const;

@@ -53,6 +53,14 @@ class Update {
 };
 using UpdatePtr = std::shared_ptr<const Update>;
 
+/// An update that only adds to the map below: its forward is below(x) + what add_to adds, up to rounding.
+class AdditiveUpdate {
+ public:
+  virtual ~AdditiveUpdate() = default;
+  /// y += what the update adds: x [T, d_in] and y [T, d_out] float32, contiguous, on the CPU. Thread-safe.
+  virtual void add_to(const torch::Tensor& x, const Rows& rows, const torch::Tensor& y) const = 0;
+};
+
 /// Sums of the gradients of an update's parameters, over the parts of a batch and over batches. The owner of the parameters points
 /// these at its own memory, which an optimiser or an all-reduce reads.
 struct GradientSink {

@@ -22,7 +22,7 @@ using backend::Combine;
 ///
 /// The update is summed in float32 (float64 for float64 x) and added to the output of the map below in x's dtype (backend::add_routed).
 /// Thread-safe if the router is.
-class RoutedUpdate final : public nn::Update {
+class RoutedUpdate final : public nn::Update, public nn::AdditiveUpdate {
  public:
   /// pairs[i] is what adapter i of the router adds here. Throws kUsage without pairs; kMismatch if the pairs do not fit the map below or
   /// the router, or, for kParams, if they differ in rank or scaling.
@@ -32,6 +32,7 @@ class RoutedUpdate final : public nn::Update {
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord& record) const override;
+  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override;
 
  private:
   RouterPtr router_;

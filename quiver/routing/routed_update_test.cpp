@@ -150,6 +150,17 @@ TEST(RoutedUpdate, ComputesATokenAloneAsInABatch) {
   }
 }
 
+TEST(RoutedUpdate, AddsWhatItsForwardAdds) {
+  const Bank bank(5, 40, 24, {3, 3, 3, 3});
+  const auto x = tokens_of(6, 5, 40);
+  for (const auto combine : kBoth) {
+    const RoutedUpdate update(bank.base(), bank.pairs, bank.arrow(2), combine);
+    auto y = bank.base().forward(x).contiguous();
+    update.add_to(x, {}, y);
+    EXPECT_TRUE(torch::equal(y, bank.routed(bank.arrow(2), combine).forward(x)));
+  }
+}
+
 TEST(RoutedUpdate, DoesNotDependOnTheNumberOfThreads) {
   const Bank bank(23, 64, 100, std::vector<std::int64_t>(12, 4));
   const auto x = tokens_of(24, 300, 64);

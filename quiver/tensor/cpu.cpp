@@ -30,7 +30,9 @@ bool has_cpu_isa(CpuIsa isa) {
     case CpuIsa::kV2: return true;
     case CpuIsa::kV3: return __builtin_cpu_supports("x86-64-v3") != 0;
     case CpuIsa::kV4: return __builtin_cpu_supports("x86-64-v4") != 0;
-    case CpuIsa::kV4Bf16: return has_cpu_isa(CpuIsa::kV4) && __builtin_cpu_supports("avx512bf16") != 0;
+    // Every CPU with AVX-512 BF16 has VNNI (Cooper Lake, Sapphire Rapids, Zen 4 and their successors). A virtual machine may hide it.
+    case CpuIsa::kV4Bf16:
+      return has_cpu_isa(CpuIsa::kV4) && __builtin_cpu_supports("avx512bf16") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
   }
   return false;
 }

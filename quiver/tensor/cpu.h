@@ -3,7 +3,7 @@
 
 namespace quiver::tensor {
 
-/// x86-64 levels: v2 (SSE4.2), v3 (AVX2, FMA), v4 (AVX-512), and v4 with products of bfloat16.
+/// x86-64 levels: v2 (SSE4.2), v3 (AVX2, FMA), v4 (AVX-512), and v4 with products of bfloat16 (AVX-512 BF16) and of integers (VNNI).
 enum class CpuIsa { kV2, kV3, kV4, kV4Bf16 };
 
 /// Whether this CPU has it, whatever QUIVER_ISA says.

@@ -55,6 +55,11 @@ class Verbs(Case):
         done = run("generate", "--base", TINY, "--prompt", "a", check=2, env={"QUIVER_ISA": "v5"})
         self.assertIn("QUIVER_ISA is 'v5'; expected v2, v3 or v4", done.stderr)
 
+    def test_base_weights_are_checked(self):
+        self.expect_error(["generate", "--base", TINY, "--prompt", "a", "--base-weights", "int4"], 2, "--base-weights 'int4' is not one of auto, dense, quantized")
+        self.expect_error(["generate", "--base", TINY, "--prompt", "a", "--base-weights", "quantized"], 2, "--base-weights quantized", "Q8_0, Q4_0 or Q4_1")
+        self.expect_error(["score", "--base", TINY, "--input", "-", "--base-weights", "quantized", "--dtype", "bfloat16"], 2, "computes in float32")
+
     def test_tokenize_and_decode_are_inverse(self):
         text = 'Is the answer in the text?\ncafé 12 "quoted"\n'
         ids = run("tokenize", "--base", TINY, stdin=text).stdout

@@ -320,6 +320,9 @@ void collect_gradients(const AttentionUnit<T>& unit, const GradientUse* uses, st
   collect(unit.dv + first_own, &GradientUse::dv, dv);
 }
 
+/// How far ahead of a key the next ones are fetched. A head's part of a row is too short for the CPU to see the stride by itself.
+constexpr std::int64_t kPrefetchedKeys = 12;
+
 /// One block of few queries against a KV cache: no unpacking, each key row is read once for all query heads of the
 /// group. Spans and first_key are rows of the cache.
 template <typename T>
@@ -328,6 +331,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
   const auto dim = unit.head_dim, width = padded(dim);
   const auto group = unit.num_heads / unit.num_kv_heads;
   const auto kv_stride = unit.num_kv_heads * dim, q_stride = unit.num_heads * dim;
+  constexpr std::int64_t kLineElements = 64 / static_cast<std::int64_t>(sizeof(T));
   const auto most = padded(block.num_visible + block.length);
   float* queries = unit.scratch;             // [group, width]
   float* sums = queries + group * width;     // [group, width]
@@ -344,6 +348,7 @@ void attention_decode(const AttentionUnit<T>& unit) {
         const KeySpan span = s < block.num_spans ? block.spans[s] : KeySpan{block.first_key, i + 1};
         const T* source = base + span.first * kv_stride + unit.kv_head * dim;
         for (std::int64_t j = 0; j < span.length; ++j, source += kv_stride) {
+          for (std::int64_t d = 0; d < dim; d += kLineElements) __builtin_prefetch(source + kPrefetchedKeys * kv_stride + d);
           Floats::pack_across(source, dim, 1, dim, row_values);
           f(column++);
         }
