@@ -121,6 +121,12 @@ void settle_service(ServeOptions& options, const methods::BaseModel& base, const
   for (const auto& host : options.allow_hosts) service.hosts.insert(serve::host_name(host));
 }
 
+/// A server decodes more than it reads: weights stay in the blocks of their file, where all of them can.
+void settle_weights(CommonOptions& common) {
+  const bool is_free = common.base_weights == "auto" && common.dtype == "auto" && common.device != "cuda";
+  if (is_free && model::is_all_in_blocks(methods::base_path_or_default(common.base))) common.base_weights = "quantized";
+}
+
 void settle_catalogue(ServeOptions& options) {
   for (const auto& folder : options.adapter_dirs) options.catalogue.adapter_folders.emplace_back(folder);
   for (const auto& alias : options.aliases) {
@@ -156,6 +162,7 @@ void run(ServeOptions& options) {
   check(options);
   settle_catalogue(options);
   auto progress = options.common.progress();
+  settle_weights(options.common);
   const auto base = options.common.load({.adapters = {.library = options.catalogue.library}});
   const auto tracer = std::make_shared<engine::RouteTracer>(std::ssize(base.lm.blocks()));
   engine::Catalogue catalogue(base, options.catalogue, tracer);
@@ -184,6 +191,7 @@ void run(ServeOptions& options) {
 void add_serve_command(CLI::App& app) {
   auto [command, options] = add_verb<ServeOptions>(
       app, "serve", "Serve the base, adapters and routed methods of a library over HTTP, as OpenAI's API has it", Reads::kText, run);
+  add_base_weights_option(command, options.common);
   command.add_option("--library", options.catalogue.library, "Library whose adapters and methods are served");
   command.add_flag("--allow-other-base", options.catalogue.allow_other_base, "Serve adapters of another base model");
   command.add_option("--host", options.server.address, "Address to listen on; others than this machine's own want --api-key or --no-auth");

@@ -20,6 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Formats of blocks that products read as they are.
+constexpr std::array kKept = {io::GgufType::kQ8_0, io::GgufType::kQ4_0, io::GgufType::kQ4_1};
+
 /// Splits the rows into three dimensions, exchanges two of these, and joins all again. One of the three is -1: what remains.
 torch::Tensor reordered(const torch::Tensor& values, std::array<std::int64_t, 3> split, std::int64_t first, std::int64_t second,
                         const GgufSlot& slot, const std::string& origin) {
@@ -116,7 +119,6 @@ class Reader {
 
   /// The tensor as backend::is_blocks has it, in the mapped file; undefined in another format.
   torch::Tensor blocks_of(const io::GgufTensor& stored, const io::MappedFile& file) {
-    constexpr std::array kKept = {io::GgufType::kQ8_0, io::GgufType::kQ4_0, io::GgufType::kQ4_1};
     if (std::ranges::find(kKept, stored.type) == kKept.end()) return {};
     has_blocks_ = true;
     const auto [block_values, block_bytes] = *io::find_block_layout(stored.type);
@@ -181,6 +183,14 @@ torch::Tensor to_gguf_rows(const GgufSlot& slot, const torch::Tensor& values, co
     case GgufRows::kByPart: return reordered(values, {heads, 3, -1}, 0, 1, slot, origin);
   }
   return values;
+}
+
+bool is_all_in_blocks(const fs::path& path) {
+  if (path.extension() != ".gguf") return false;
+  const io::GgufModel file(path);
+  return std::ranges::all_of(file.view().tensors(), [](const io::GgufTensor& tensor) {
+    return tensor.shape.size() != 2 || std::ranges::find(kKept, tensor.type) != kKept.end();
+  });
 }
 
 Model load_gguf(const fs::path& path, tensor::Placement placement, const LoadOptions& options) {

@@ -162,6 +162,10 @@ struct LoadOptions {
 /// placement does not allow.
 Model load_model(const std::filesystem::path& path, tensor::Placement placement, const LoadOptions& options = {});
 
+/// Whether all matrices of the model at `path`, a GGUF file, are in blocks of Q8_0, Q4_0 or Q4_1: kQuantized then keeps all of them. False
+/// for a folder. Throws as load_model for a damaged file.
+bool is_all_in_blocks(const std::filesystem::path& path);
+
 /// The description of the model that load_model loads, as it is stored. Throws as load_model.
 ModelSpec load_spec(const std::filesystem::path& path);
 
