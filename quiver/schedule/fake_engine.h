@@ -18,6 +18,7 @@ struct FakeOptions {
   std::int64_t vocab_size = 40;
   std::int64_t context_length = 64;
   std::int64_t num_cache_rows = 256;
+  std::int64_t num_layers = 2, num_adapters = 2;  ///< of routes
 };
 
 class FakeEngine : public Engine {
@@ -43,6 +44,8 @@ class FakeEngine : public Engine {
       const auto& query = queries[i];
       logits_[i] = logits_of(states[static_cast<std::size_t>(query.segment)][static_cast<std::size_t>(query.row)]);
       results.push_back(answer(query, logits_[i]));
+      if (query.wants_route)
+        results.back().route = route_of(states[static_cast<std::size_t>(query.segment)][static_cast<std::size_t>(query.row)]);
     }
     return results;
   }
@@ -61,6 +64,15 @@ class FakeEngine : public Engine {
     }
     return logits;
   }
+  std::vector<LayerRoute> route_of(std::uint64_t state) const {
+    std::vector<LayerRoute> route;
+    for (std::int64_t layer = 0; layer < options_.num_layers; ++layer) {
+      const auto drawn = next_state(state, static_cast<std::int32_t>(-1 - layer));
+      route.push_back({static_cast<std::int32_t>(drawn % static_cast<std::uint64_t>(options_.num_adapters)),
+                       static_cast<float>(drawn / 1000 % 256) / 255});
+    }
+    return route;
+  }
   static RowResult answer(const Query& query, std::span<const float> logits) {
     RowResult result{.largest = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin())};
     double sum = 0;
@@ -72,7 +84,7 @@ class FakeEngine : public Engine {
     if (query.target >= 0) result.score = {query.target, log_prob(query.target), {}};
     std::vector<std::int32_t> order;
     for (std::int32_t v = 0; v < static_cast<std::int32_t>(logits.size()); ++v) order.push_back(v);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return log_prob(a) > log_prob(b); });
+    if (query.top > 0) std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return log_prob(a) > log_prob(b); });
     for (std::int64_t i = 0; i < query.top; ++i)
       result.score.top.emplace_back(order[static_cast<std::size_t>(i)], log_prob(order[static_cast<std::size_t>(i)]));
     if (query.wants_logits) result.logits = logits;

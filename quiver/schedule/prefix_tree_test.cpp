@@ -446,10 +446,10 @@ class Pair {
 
 TEST(PrefixTree, AgreesWithItsTwinUnderRandomOperations) {
   std::int64_t num_shared = 0, num_hidden = 0, num_adopted = 0, num_evicted = 0;
-  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+  for (std::uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(seed);
     Pair pair(seed);
-    for (int i = 0; i < 150 && !::testing::Test::HasFailure(); ++i) pair.operate();
+    for (int i = 0; i < 300 && !::testing::Test::HasFailure(); ++i) pair.operate();
     if (::testing::Test::HasFailure()) return;
     pair.end();
     num_shared += pair.num_shared;

@@ -185,10 +185,10 @@ void run_schedule(std::uint64_t seed, SchedulerCounts& totals) {
   totals.computed_tokens += counts.computed_tokens;
 }
 
-/// QUIVER_SCHEDULES=10000 runs so many in place of 1,000.
+/// QUIVER_SCHEDULES=10000 runs so many in place of 2,000.
 TEST(Scheduler, EveryAnswerIsThatOfTheRequestAlone) {
   const char* given = std::getenv("QUIVER_SCHEDULES");
-  const std::uint64_t num_schedules = given == nullptr ? 1000 : std::strtoull(given, nullptr, 10);
+  const std::uint64_t num_schedules = given == nullptr ? 2000 : std::strtoull(given, nullptr, 10);
   SchedulerCounts totals;
   for (std::uint64_t seed = 0; seed < num_schedules; ++seed) {
     run_schedule(seed, totals);
