@@ -57,9 +57,9 @@ def of_base(base):
 class Server:
     """A running `quiver serve`. Its standard error is kept and must be empty but for lines that begin with `expected`."""
 
-    def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=()):
+    def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=(), port=0):
         self.expected = expected
-        command = [*launcher, str(QUIVER), "serve", "--port", "0", *of_base(base), *map(str, args)]
+        command = [*launcher, str(QUIVER), "serve", "--port", str(port), *of_base(base), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                                         env={**os.environ, **(ONE_THREAD if base is not DEFAULT_BASE else {}), **(env or {})})
         self.stderr = []
