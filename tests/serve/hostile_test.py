@@ -168,7 +168,7 @@ class Running(Case):
             self.assertFalse([chunk for chunk in told[:-1] for choice in chunk["choices"] if choice["finish_reason"]])
         thread.join()
         self.assertEqual((wholes[0][0], wholes[0][1]["error"]["code"]), (503, "shutting_down"))
-        server.stop()
+        server.stop(sig=0)  # a second signal would end it at once
 
     def test_a_second_signal_ends_at_once(self):
         server = Server("--drain-seconds", 60, base=self.base)
