@@ -6,7 +6,7 @@ PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
 .PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench check-llama-cpp curve study study-small study-all fuzz asan \
-  asan-kernels kernel-fuzz tsan format layering tokenizer-long clean
+  asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
 
@@ -80,6 +80,14 @@ check-llama-cpp: setup-test build base
 	@[ -x .venv-llama/bin/python ] || $(PYTHON) -m venv .venv-llama
 	@.venv-llama/bin/python -c "import llama_cpp" 2> /dev/null || .venv-llama/bin/python -m pip install --quiet llama-cpp-python==0.3.36
 	@.venv-llama/bin/python scripts/check_llama_cpp.py --quiver $(BUILD)/quiver --python $(PYTHON)
+
+## 100,000 requests to the server (REQUESTS) while clients go and adapters change: nothing may be left behind; minutes
+soak: build
+	@$(PYTHON) tests/serve/soak.py --requests $${REQUESTS:-100000}
+
+## lm-eval through the server, on the real base model and more rows than `make test` takes; a quarter of an hour
+check-lm-eval: setup-test build base
+	@LM_EVAL_LONG=1 $(PYTHON) tests/serve/lm_eval_test.py -v
 
 ## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
 curve: setup-test build base

@@ -2,7 +2,8 @@
 # Sets up everything the build needs; does nothing when all is in place.
 #
 #   scripts/setup.sh          Debian packages and libtorch (a private virtual environment in .venv)
-#   scripts/setup.sh --test   also the Python originals, vocabularies and chat templates that the parity tests compare with
+#   scripts/setup.sh --test   also the Python originals, vocabularies and chat templates that the parity tests compare with, and the
+#                             clients that the server is tested with
 #   scripts/setup.sh --study  also what draws the study's tables and figures
 #
 # TORCH_DIR=/path/to/torch uses a libtorch that is there already (the folder that holds include/ and lib/).
@@ -11,6 +12,10 @@ cd "$(dirname "$0")/.."
 
 packages=(g++ cmake ninja-build ccache pkg-config python3 python3-venv nlohmann-json3-dev libcli11-dev libfmt-dev
           libpcre2-dev libutf8proc-dev zstd libzstd-dev libssl-dev libboost1.81-dev libxxhash-dev libnlopt-dev libjemalloc-dev libgtest-dev libgmock-dev)
+
+if [ "${1:-}" = --test ]; then  # for tests of the server by its clients; node and npm may come from elsewhere
+  for program in curl node:nodejs npm; do command -v "${program%%:*}" > /dev/null || packages+=("${program##*:}"); done
+fi
 
 missing=()
 for package in "${packages[@]}"; do
@@ -48,6 +53,25 @@ else
     exit 1
   }
 fi
+
+# Clients of the server, for tests/serve: OpenAI's for Python and lm-eval in a virtual environment of their own, which their versions would
+# disturb otherwise, and OpenAI's for JavaScript.
+ensure_clients() {
+  local wanted
+  wanted="$(cksum < scripts/requirements-clients.txt)"
+  if [ "$(cat .venv-clients/stamp 2> /dev/null)" != "$wanted" ]; then
+    echo "setup: installing scripts/requirements-clients.txt into .venv-clients" >&2
+    [ -x .venv-clients/bin/python ] || python3 -m venv .venv-clients
+    .venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --retries 5 --no-deps -r scripts/requirements-clients.txt >&2
+    printf '%s' "$wanted" > .venv-clients/stamp
+  fi
+  wanted="$(cksum < tests/serve/package-lock.json)"
+  if [ "$(cat tests/serve/node_modules/stamp 2> /dev/null)" != "$wanted" ]; then
+    echo "setup: installing npm's packages of tests/serve" >&2
+    npm ci --prefix tests/serve --silent --no-audit --no-fund --fetch-retries=3 >&2
+    printf '%s' "$wanted" > tests/serve/node_modules/stamp
+  fi
+}
 case "${1:-}" in
   --test|--study)
     ensure_python quiver-torch torch==2.13.0
@@ -103,4 +127,5 @@ if [ "${1:-}" = --test ]; then
   ensure_fetched mistral-common mistral-common==1.13.1 fetch_pip
   ensure_fetched llama.cpp llama-cpp-python==0.3.36 fetch_llama_cpp
   ensure_chat_templates
+  ensure_clients
 fi

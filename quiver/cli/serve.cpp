@@ -136,11 +136,14 @@ void settle_catalogue(ServeOptions& options) {
   }
 }
 
-/// Until a signal: then no further connection, and answers may end for a while.
+/// How long the last answers may take to reach their clients.
+constexpr std::chrono::seconds kLastWrites{2};
+
+/// Until a signal: then no further connection, and answers may end for a while. The last bytes of answers are sent before the end.
 void serve_until_stopped(const ServeOptions& options, http::Server& server, serve::Service& service) {
   using Clock = std::chrono::steady_clock;
   std::atomic<bool> is_draining{false};
-  Clock::time_point drain_end;
+  Clock::time_point drain_end, last_busy;
   server.every(std::chrono::milliseconds(100), [&] {
     service.tick();
     if (!is_draining && stop_requested()) {
@@ -153,7 +156,8 @@ void serve_until_stopped(const ServeOptions& options, http::Server& server, serv
     }
     if (!is_draining) return;
     if (Clock::now() > drain_end) service.end_all();
-    if (service.is_idle()) server.stop();
+    if (!service.is_idle()) last_busy = Clock::now();
+    if (server.counts().num_connections == 0 || Clock::now() > last_busy + kLastWrites) server.stop();
   });
   server.run();
 }

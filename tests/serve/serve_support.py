@@ -54,14 +54,18 @@ def of_base(base):
     return [] if base is DEFAULT_BASE else ["--base", str(base)]
 
 
+def threads_of(base):
+    return {} if base is DEFAULT_BASE else ONE_THREAD
+
+
 class Server:
     """A running `quiver serve`. Its standard error is kept and must be empty but for lines that begin with `expected`."""
 
-    def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=()):
+    def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=(), port=0):
         self.expected = expected
-        command = [*launcher, str(QUIVER), "serve", "--port", "0", *of_base(base), *map(str, args)]
+        command = [*launcher, str(QUIVER), "serve", "--port", str(port), *of_base(base), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                                        env={**os.environ, **(ONE_THREAD if base is not DEFAULT_BASE else {}), **(env or {})})
+                                        env={**os.environ, **threads_of(base), **(env or {})})
         self.stderr = []
         self.reader = threading.Thread(target=lambda: self.stderr.extend(self.process.stderr), daemon=True)
         self.reader.start()
@@ -157,15 +161,15 @@ def write_chat_base(folder):
 
 def train_library(library, data, *more, base=TINY, epochs=3):
     """Adapters that differ: a tiny library, in seconds."""
-    run("train", "--base", base, "--data", data, "--library", library, "--dtype", "float32", "--no-chat", "--batch-size", 4, "--lr", "1e-2",
-        "--epochs", epochs, *more, env=ONE_THREAD)
+    run("train", *of_base(base), "--data", data, "--library", library, "--dtype", "float32", "--no-chat", "--batch-size", 4, "--lr", "1e-2",
+        "--epochs", epochs, *more, env=threads_of(base))
     return library
 
 
 def generate(prompt, max_new_tokens, *choice, base=TINY):
     """What `quiver generate` answers."""
     done = run("generate", *of_base(base), "--dtype", "float32", "--no-chat", "--prompt", prompt, "--max-new-tokens", max_new_tokens, "--json", *choice,
-               env=ONE_THREAD)
+               env=threads_of(base))
     return json.loads(done.stdout)
 
 
