@@ -21,8 +21,9 @@
 
 // Generation, request by request or all at once, and log-likelihoods.
 #include "quiver/eval/score.h"
+#include "quiver/model/cached_pass.h"
 #include "quiver/model/generate.h"
-#include "quiver/model/session.h"
+#include "quiver/schedule/scheduler.h"
 
 // Training.
 #include "quiver/train/trainer.h"

@@ -128,7 +128,10 @@ TEST(Service, ServesThePage) {
   for (const auto* path : {"/", "/app.js", "/style.css"}) {
     const auto answer = serving.ask("GET", path);
     ASSERT_EQ(answer.status, 200) << path;
-    EXPECT_EQ(answer.body, find_web_asset(path)->body);
+    EXPECT_EQ(answer.body, find_web_file(path)->content);
+    const auto packed = serving.ask("GET", path, {}, "Accept-Encoding: br, gzip\r\n");
+    EXPECT_EQ(packed.body, find_web_file(path)->gzip);
+    EXPECT_EQ(packed.headers.at("content-encoding"), "gzip");
     EXPECT_THAT(answer.headers.at("content-security-policy"), HasSubstr("default-src 'none'"));
     EXPECT_EQ(answer.headers.at("x-content-type-options"), "nosniff");
     const auto again = serving.ask("GET", path, {}, "If-None-Match: " + answer.headers.at("etag") + "\r\n");
