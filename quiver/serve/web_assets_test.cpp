@@ -17,7 +17,7 @@ TEST(WebAssets, AreTheFilesOfTheFolder) {
     const auto* asset = find_web_asset(path);
     ASSERT_NE(asset, nullptr) << path;
     EXPECT_EQ(asset->path, path);
-    EXPECT_EQ(asset->body, io::read_file("quiver/serve/web/" + std::string(name))) << name;
+    EXPECT_EQ(asset->body, io::read_text_file("quiver/serve/web/" + std::string(name))) << name;
     EXPECT_TRUE(asset->etag.size() == 34 && asset->etag.front() == '"' && asset->etag.back() == '"') << asset->etag;
     EXPECT_TRUE(etags.insert(asset->etag).second);
   }
