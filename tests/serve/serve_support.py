@@ -24,7 +24,7 @@ CHAT_GOLDEN = ROOT / "tests/golden/chat"
 CLIENTS_PYTHON = ROOT / ".venv-clients/bin/python"
 NODE_MODULES = pathlib.Path(__file__).parent / "node_modules"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # more only wait for each other where the model is tiny
-DEFAULT_BASE = None
+DEFAULT_BASE = None  # stands for the base of `quiver fetch`
 WAIT = 60  # seconds for what takes a fraction of one: the machine may be busy
 
 
