@@ -63,6 +63,7 @@ class Catalogue : public serve::Models {
   void refresh() const;
   std::string key_of(const Meaning& meaning) const;
   void keep(const std::string& key, ContextPtr context);
+  std::weak_ptr<const schedule::Assignment> forget(const std::string& key);
   std::vector<std::string> hidden_members(const std::string& kind) const;
   api::ModelObject object_of(const std::string& name, const Meaning& meaning) const;
 
@@ -82,8 +83,8 @@ class Catalogue : public serve::Models {
   std::map<std::string, methods::AdapterUse> added_;  // adapters that were loaded by name
   std::map<std::string, std::uint64_t> versions_;     // of added_, which replace each other
   std::set<std::string> hidden_;                      // adapters of the library that were unloaded
-  std::map<std::string, Kept> kept_;                  // by key_of
-  std::list<std::string> by_use_;                     // keys of kept_, what was used last at the end
+  mutable std::map<std::string, Kept> kept_;          // by key_of
+  mutable std::list<std::string> by_use_;             // keys of kept_, what was used last at the end
 };
 
 }  // namespace quiver::engine
