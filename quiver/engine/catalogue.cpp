@@ -161,6 +161,8 @@ void Catalogue::refresh() const {
   }
   library_time_ = time;
   ++generation_;
+  kept_.clear();  // of the generation before: nobody asks for them again
+  by_use_.clear();
   auto names = names_now();
   for (const auto& [name, meaning] : names_) {
     if (meaning.kind == "alias") names.try_emplace(name, meaning);
@@ -241,6 +243,16 @@ serve::Resolved Catalogue::resolved(ContextPtr context) const {
 }
 
 /// With mutex_.
+std::weak_ptr<const schedule::Assignment> Catalogue::forget(const std::string& key) {
+  const auto kept = kept_.find(key);
+  if (kept == kept_.end()) return {};
+  std::weak_ptr<const schedule::Assignment> held = kept->second.context;
+  by_use_.erase(kept->second.use);
+  kept_.erase(kept);
+  return held;
+}
+
+/// With mutex_.
 void Catalogue::keep(const std::string& key, ContextPtr context) {
   const auto [kept, is_new] = kept_.try_emplace(key);
   if (is_new) kept->second.use = by_use_.insert(by_use_.end(), key);
@@ -296,6 +308,7 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
   Quiet quiet;
   const auto context = load_context(base_, use, quiet, tracer_.get());
   const std::lock_guard lock(mutex_);
+  if (const auto replaced = added_.find(request.name); replaced != added_.end()) forget(key_of({"adapter", replaced->second}));
   added_[request.name] = use;
   ++versions_[use.source.adapter];
   hidden_.erase(request.name);
@@ -319,14 +332,8 @@ std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::s
     }
     throw api::model_not_found(name, served);
   }
-  const auto key = key_of(found->second);
+  const auto held = forget(key_of(found->second));
   const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
-  std::weak_ptr<const schedule::Assignment> held;
-  if (const auto kept = kept_.find(key); kept != kept_.end()) {
-    held = kept->second.context;
-    by_use_.erase(kept->second.use);
-    kept_.erase(kept);
-  }
   added_.erase(plain);
   if (library_ && library_->find(plain) != nullptr) hidden_.insert(plain);
   auto names = names_now();

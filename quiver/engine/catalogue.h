@@ -66,6 +66,7 @@ class Catalogue : public serve::Models {
   void keep(const std::string& key, ContextPtr context);
   nlohmann::json similarity();
   serve::Resolved resolved(ContextPtr context) const;
+  std::weak_ptr<const schedule::Assignment> forget(const std::string& key);
   api::ModelObject object_of(const std::string& name, const Meaning& meaning) const;
 
   const methods::BaseModel& base_;
@@ -85,9 +86,9 @@ class Catalogue : public serve::Models {
   std::map<std::string, methods::AdapterUse> added_;  // adapters that were loaded by name
   std::map<std::string, std::uint64_t> versions_;     // of added_, which replace each other
   std::set<std::string> hidden_;                      // adapters of the library that were unloaded
-  std::map<std::string, Kept> kept_;                  // by key_of
+  mutable std::map<std::string, Kept> kept_;          // by key_of
+  mutable std::list<std::string> by_use_;             // keys of kept_, what was used last at the end
   std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation
-  std::list<std::string> by_use_;                     // keys of kept_, what was used last at the end
 };
 
 }  // namespace quiver::engine
