@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench check-llama-cpp curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench check-llama-cpp check-page curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
@@ -88,6 +88,12 @@ soak: build
 ## lm-eval through the server, on the real base model and more rows than `make test` takes; a quarter of an hour
 check-lm-eval: setup-test build base
 	@LM_EVAL_LONG=1 $(PYTHON) tests/serve/lm_eval_test.py -v
+
+## The page of the server in headless Chromium (Debian's chromium); minutes
+check-page: setup-test build base
+	@[ -x .venv-page/bin/python ] || $(PYTHON) -m venv .venv-page
+	@.venv-page/bin/python -c "import playwright" 2> /dev/null || .venv-page/bin/python -m pip install --quiet playwright==1.65.2
+	@.venv-page/bin/python tests/page/page_test.py
 
 ## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
 curve: setup-test build base
