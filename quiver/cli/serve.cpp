@@ -115,7 +115,8 @@ void settle_service(ServeOptions& options, const methods::BaseModel& base, const
   service.limits.unknown_fields = options.is_strict ? api::UnknownFields::kRefuse : api::UnknownFields::kIgnore;
   service.chat_stop_ids = data::stop_ids(base.tokenizer, base.format);
   service.system = base.format.system;
-  if (options.logs_requests) service.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };  // one call, one line
+  if (options.logs_requests)
+    service.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };  // one call, one line
   if (!is_loopback(options.server.address)) return;
   service.hosts = {"localhost", "127.0.0.1", "[::1]", serve::host_name(options.server.address)};
   for (const auto& host : options.allow_hosts) service.hosts.insert(serve::host_name(host));

@@ -301,7 +301,8 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
   auto folders = options_.adapter_folders;
   if (library_) folders.push_back(fs::canonical(library_->path()));
   if (error || std::ranges::none_of(folders, is_inside)) {
-    throw ApiError(Reason::kForbidden, format("'{}' is not in the library, nor in a folder that the server may load adapters from", api::clipped(request.path)),
+    throw ApiError(Reason::kForbidden,
+                   format("'{}' is not in the library, nor in a folder that the server may load adapters from", api::clipped(request.path)),
                    "lora_path");
   }
   AdapterUse use{.source = {.adapter = path.string(), .allow_other_base = options_.allow_other_base}};

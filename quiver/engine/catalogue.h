@@ -83,11 +83,11 @@ class Catalogue : public serve::Models {
   mutable std::chrono::steady_clock::time_point last_look_;
   mutable std::uint64_t generation_ = 0;  // of the library's content
   mutable std::map<std::string, Meaning> names_;
-  std::map<std::string, methods::AdapterUse> added_;  // adapters that were loaded by name
-  std::map<std::string, std::uint64_t> versions_;     // of added_, which replace each other
-  std::set<std::string> hidden_;                      // adapters of the library that were unloaded
-  mutable std::map<std::string, Kept> kept_;          // by key_of
-  mutable std::list<std::string> by_use_;             // keys of kept_, what was used last at the end
+  std::map<std::string, methods::AdapterUse> added_;                    // adapters that were loaded by name
+  std::map<std::string, std::uint64_t> versions_;                       // of added_, which replace each other
+  std::set<std::string> hidden_;                                        // adapters of the library that were unloaded
+  mutable std::map<std::string, Kept> kept_;                            // by key_of
+  mutable std::list<std::string> by_use_;                               // keys of kept_, what was used last at the end
   std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation
 };
 

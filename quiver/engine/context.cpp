@@ -41,8 +41,9 @@ ContextPtr load_context(const methods::BaseModel& base, const methods::AdapterUs
 
 bool can_share_passes(const model::Model& adapted, const model::Model& base) {
   const auto is_additive = [](const nn::UpdatePtr& update) { return dynamic_cast<const nn::AdditiveUpdate*>(update.get()) != nullptr; };
-  return adapted.is_alike_but_for_updates(base) &&
-         std::ranges::all_of(adapted.linears(), [&](const auto& entry) { return std::ranges::all_of(entry.second.updates(), is_additive); });
+  return adapted.is_alike_but_for_updates(base) && std::ranges::all_of(adapted.linears(), [&](const auto& entry) {
+           return std::ranges::all_of(entry.second.updates(), is_additive);
+         });
 }
 
 std::shared_ptr<const DecidedContext> decide(ContextPtr context, std::span<const std::int32_t> prompt) {

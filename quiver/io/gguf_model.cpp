@@ -1,7 +1,7 @@
 #include "quiver/io/gguf_model.h"
 
-#include <functional>
 #include <charconv>
+#include <functional>
 #include <optional>
 
 #include "quiver/base/error.h"

@@ -252,9 +252,10 @@ bool Model::is_alike_but_for_updates(const Model& other) const {
   const auto same_matrix = [](const auto& a, const auto& b) {
     return a.first == b.first && &a.second.weight() == &b.second.weight() && a.second.bias().is_same(b.second.bias());
   };
-  return embedding_.is_same(other.embedding_) && embedding_blocks_ == other.embedding_blocks_ && embedding_a_.is_same(other.embedding_a_) && embedding_b_.is_same(other.embedding_b_) &&
-         &head_.linear.weight() == &other.head_.linear.weight() && !head_.linear.has_updates() && !other.head_.linear.has_updates() &&
-         std::ranges::equal(norms_, other.norms_, same_norm) && std::ranges::equal(linears_, other.linears_, same_matrix);
+  return embedding_.is_same(other.embedding_) && embedding_blocks_ == other.embedding_blocks_ && embedding_a_.is_same(other.embedding_a_) &&
+         embedding_b_.is_same(other.embedding_b_) && &head_.linear.weight() == &other.head_.linear.weight() &&
+         !head_.linear.has_updates() && !other.head_.linear.has_updates() && std::ranges::equal(norms_, other.norms_, same_norm) &&
+         std::ranges::equal(linears_, other.linears_, same_matrix);
 }
 
 const std::string& Model::content_hash() const {

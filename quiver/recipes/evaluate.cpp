@@ -218,7 +218,8 @@ class SectionRun {
       prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
       names.insert(names.end(), task.names.begin(), task.names.end());
     }
-    const schedule::RequestOptions request{.max_new_tokens = setup_.max_new_tokens, .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
+    const schedule::RequestOptions request{.max_new_tokens = setup_.max_new_tokens,
+                                           .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
     model::GenerateOptions options{.stop = process_stop()};
     std::vector<std::vector<std::int32_t>> answers;
     for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {

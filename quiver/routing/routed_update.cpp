@@ -54,7 +54,7 @@ torch::Tensor RoutedUpdate::forward(const nn::Below& below, const torch::Tensor&
                                     nn::UpdateRecord&) const {
   const auto decision = router_->route(x, nn::row_groups(rows, x.size(0)));  // [T, k] each
   if (observer_ != nullptr) observer_->see(path_, rows, decision);
-  auto y = below.forward(x, {}).contiguous();                                // [T, d_out]
+  auto y = below.forward(x, {}).contiguous();  // [T, d_out]
   backend::add_routed(adapters_, x, decision, combine_, y);
   return onto.defined() ? onto + y : y;
 }

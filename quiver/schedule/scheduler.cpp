@@ -410,8 +410,7 @@ void Scheduler::ask_of_shared(Step& step, Sequence& sequence) const {
   for (const auto& part : tree_.path_to({own.parent, own.branch, own.depth})) {
     const auto first = part.total - part.length;
     for (std::int64_t row = 0; row < part.length; ++row) {
-      step.queries.push_back(
-          {step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top});
+      step.queries.push_back({step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top});
     }
   }
 }

@@ -27,7 +27,7 @@ struct Request {
   AssignmentPtr assignment = nullptr;
   std::int64_t decide_on = 0;   ///< tokens of the prompt that a method which decides per prompt sees; 0: all
   bool is_scored = false;       ///< the prompt's own tokens are scored; then options.max_new_tokens may be 0
-  bool wants_routes = false;            ///< of the rows that give the answer's tokens
+  bool wants_routes = false;    ///< of the rows that give the answer's tokens
   std::string cache_salt = {};  ///< rows are shared among requests of equal salts alone
   std::string client = {};      ///< whom the request counts for; clients get equal shares
   std::string name = {};        ///< for messages: "the prompt"
@@ -41,7 +41,7 @@ struct Event {
   std::vector<TokenScore> prompt = {};  ///< of a scored prompt, once it is computed: of its second token and all after it
   std::int32_t token = -1;              ///< the new token; -1: none
   TokenScore score = {};                ///< of the new token, if log-probabilities are wanted
-  std::vector<LayerRoute> route = {};        ///< of the row that gave the token, where it is wanted
+  std::vector<LayerRoute> route = {};   ///< of the row that gave the token, where it is wanted
   std::optional<Finish> finish = {};    ///< of a request that has ended
   std::int64_t num_cached = 0;          ///< tokens of the prompt whose rows were there before
   std::exception_ptr error = nullptr;   ///< with Finish::kError

@@ -123,7 +123,8 @@ void run_forward(AttentionUnit<T> unit, const AttentionPlan& plan, Tensor& out, 
   unit.out = mutable_trusted_data<T>(out);
   unit.lse = mutable_trusted_data<float>(lse);
   if (plan.num_direct > 0) run_decode<kIsa>(unit, plan);
-  if (!plan.chunks.chunks.empty()) for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_ISA(kIsa, kernel, attention_forward, mine); });
+  if (!plan.chunks.chunks.empty())
+    for_chunks(unit, plan.chunks, [](const AttentionUnit<T>& mine, std::size_t) { QUIVER_ON_ISA(kIsa, kernel, attention_forward, mine); });
 }
 
 /// Each unit finds the gradients of its chunk's keys, context included, in a place of its own; then each adds up those of
