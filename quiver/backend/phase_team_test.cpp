@@ -8,6 +8,9 @@
 #include <thread>
 #include <vector>
 
+#include "quiver/base/error.h"
+#include "quiver/testing/message_of.h"
+
 namespace quiver::backend {
 namespace {
 
@@ -81,17 +84,17 @@ TEST_P(PhaseTeamTest, RethrowsTheFirstExceptionAndSkipsTheRest) {
   const auto run = [&](bool in_then) {
     PhaseTeam::run([&](PhaseTeam& team, int) {
       PhaseTeam::Place place;
-      const auto fail = [](bool does) {
-        if (does) throw std::runtime_error("of an item");
+      const auto fail_if = [](bool does) {
+        if (does) fail(ErrorKind::kIo, "of an item");
       };
       team.phase(
-          place, 3, [&](std::int64_t item) { fail(!in_then && item == 1); }, [&] { fail(in_then); });
+          place, 3, [&](std::int64_t item) { fail_if(!in_then && item == 1); }, [&] { fail_if(in_then); });
       team.phase(
           place, 5, [&](std::int64_t) { ++num_later; }, [&] { ++num_later; });
     });
   };
-  EXPECT_THROW(run(false), std::runtime_error);
-  EXPECT_THROW(run(true), std::runtime_error);
+  EXPECT_ERROR(run(false), ErrorKind::kIo, "of an item");
+  EXPECT_ERROR(run(true), ErrorKind::kIo, "of an item");
   EXPECT_EQ(num_later, 0);
 }
 
