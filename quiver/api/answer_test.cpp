@@ -17,7 +17,6 @@ using schedule::Finish;
 using schedule::TokenScore;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 /// A decoder of Llama 2's kind: the first space of a text is taken off.
 text::Tokenizer stripping_tokenizer() {

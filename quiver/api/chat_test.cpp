@@ -8,7 +8,6 @@ namespace {
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 constexpr RequestLimits kLimits = {.vocab_size = 1000, .context_length = 64};

@@ -153,7 +153,7 @@ asio::awaitable<void> HttpConnection::serve() {
     if (!error && !is_expired_) next = Next::kRequest;
     while (next == Next::kRequest) next = co_await serve_request();
     if (next == Next::kFinish && !is_gone_) co_await linger();
-  } catch (const std::exception&) {  // no memory, say: this connection ends, the others go on
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): no memory, say; this connection ends, the others go on
   }
   clear_deadline();
   transport_->close();

@@ -134,7 +134,7 @@ asio::awaitable<void> Server::State::accept_connections() {
     if (!error) {
       try {
         start(std::move(socket));
-      } catch (const std::exception&) {  // no memory: this client is lost, the others are not
+      } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): no memory; this client is lost, the others are not
       }
     } else if (error == asio::error::no_descriptors || error == boost::system::errc::too_many_files_open_in_system ||
                error == asio::error::no_buffer_space || error == asio::error::no_memory) {

@@ -234,7 +234,7 @@ class RunningServer {
 class Held {
  public:
   Handle handle() {
-    return [this](Request request, ResponderPtr responder) {
+    return [this](const Request& request, ResponderPtr responder) {
       if (request.path == "/echo") return echo(request, responder);
       const std::lock_guard lock(mutex_);
       responders_.push_back(std::move(responder));

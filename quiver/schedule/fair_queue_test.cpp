@@ -98,7 +98,7 @@ TEST(FairQueue, ClientsGetEqualSharesOfTokensHoweverLargeTheirRequests) {
   for (int i = 0; i < 20000; ++i) {
     const auto id = queue.next({});
     ASSERT_TRUE(id.has_value());
-    const auto client = clients.at(*id);
+    const auto& client = clients.at(*id);
     const auto cost = 1 + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(2 * sizes.at(client) - 1)));
     served[client] += cost;
     submit(client);  // before the other goes, so that the client stays

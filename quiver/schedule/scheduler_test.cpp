@@ -83,7 +83,7 @@ void add_event(Told& told, const Event& event, bool has_scores) {
 Request random_request(RandomStream& random, std::int64_t context) {
   Request request;
   const std::vector<std::string> keys = {"", "qnli", "arrow(a,b)", "arrow(a,c)"};
-  const auto key = keys[random.below(keys.size())];
+  const auto& key = keys[random.below(keys.size())];
   if (!key.empty()) request.assignment = assignment_of(key);
   const auto family = random.below(3);
   const auto length = 1 + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(context) - 2));
@@ -164,7 +164,7 @@ void run_schedule(std::uint64_t seed, SchedulerCounts& totals) {
         ASSERT_FALSE(removed.contains(event.id));
         add_event(told[event.id], event, requests.at(event.id).options.top_log_probs >= 0);
       }
-    } catch (const Error&) {  // all goes on as if the step had not been
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): all goes on as if the step had not been
     }
   }
   for (const auto& [id, request] : requests) {

@@ -250,8 +250,8 @@ TEST(Service, AStreamAddsUpToTheWholeAnswer) {
     const auto told = json::parse(whole.body);
     for (const auto& choice : told["choices"]) {
       const auto index = choice["index"].get<std::size_t>();
-      EXPECT_EQ(texts[index], is_chat ? choice["message"]["content"] : choice["text"]);
-      EXPECT_EQ(ends[index], choice["finish_reason"]);
+      EXPECT_EQ(texts[index], (is_chat ? choice["message"]["content"] : choice["text"]).get<std::string>());
+      EXPECT_EQ(ends[index], choice["finish_reason"].get<std::string>());
     }
   }
   EXPECT_TRUE(serving.has_nothing_open());
@@ -293,7 +293,10 @@ std::string from_base64(const std::string& text) {
   std::uint32_t bits = 0, count = 0;
   for (const char c : text.substr(0, text.find('='))) {
     bits = bits << 6 | static_cast<std::uint32_t>(digits.find(c));
-    if ((count += 6) >= 8) bytes += static_cast<char>(bits >> (count -= 8) & 255);
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    bytes += static_cast<char>(bits >> count & 255);
   }
   return bytes;
 }

@@ -61,7 +61,7 @@ class FakeModels : public Models {
     names_.erase(found);
     return held;
   }
-  json library() override { return {{"base", "tiny"}}; }
+  json library() override { return {{"base", "tiny"}, {"adapters", json::array()}}; }
   json trace(const std::string& name, const api::QuiverOptions&, const std::vector<std::int32_t>& prompt) override {
     return {{"model", name}, {"tokens", prompt}};
   }

@@ -63,7 +63,7 @@ inline Tokens answer_of(const schedule::FakeEngine& engine, const schedule::Requ
 class Listener {
  public:
   OnEvent on_event() {
-    return [this](schedule::Event event) {
+    return [this](const schedule::Event& event) {
       const std::lock_guard lock(mutex_);
       if (event.token >= 0) tokens_.push_back(event.token);
       if (event.finish) finish_ = event.finish;
