@@ -410,6 +410,7 @@ json Catalogue::similarity() {
       result = {{"names", names}, {"values", std::move(values)}};
     }
   } catch (const Error&) {  // adapters of several shapes are not compared
+    result = nullptr;
   }
   const std::lock_guard lock(mutex_);
   similarity_ = {generation, result};

@@ -77,7 +77,7 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
 
 }  // namespace
 
-model::Model mixed_model(const model::Model& base, std::shared_ptr<const PassParts> parts) {
+model::Model mixed_model(const model::Model& base, const std::shared_ptr<const PassParts>& parts) {
   auto linears = base.linears();
   for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<MixedUpdate>(path, parts));
   return base.with_linears(std::move(linears));

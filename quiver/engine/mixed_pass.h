@@ -28,6 +28,6 @@ struct PassParts {
 ///   y_t = (W x_t + b) under the updates of row t's context
 ///
 /// A row comes out as by its context's own model, up to rounding: the product below the updates is computed for all rows at once.
-model::Model mixed_model(const model::Model& base, std::shared_ptr<const PassParts> parts);
+model::Model mixed_model(const model::Model& base, const std::shared_ptr<const PassParts>& parts);
 
 }  // namespace quiver::engine

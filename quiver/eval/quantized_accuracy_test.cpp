@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string>
 
 #include "quiver/io/json.h"
 #include "quiver/model/decoder.h"
@@ -112,7 +113,7 @@ TEST(QuantizedAccuracy, IsThatOfFloat32) {
   const auto tokenizer = text::load_tokenizer(path);
   const torch::InferenceMode inference;
   const char* given = std::getenv("QUIVER_ACCURACY_TEXTS");
-  const auto count = given == nullptr ? 1 : static_cast<std::size_t>(std::atoi(given));
+  const auto count = given == nullptr ? 1 : static_cast<std::size_t>(std::stoul(given));
   Difference together, one_by_one;
   for (const auto& tokens : texts(tokenizer, count)) {
     const auto reference = log_probs(dense, tokens);
