@@ -17,7 +17,7 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 enum class Reason {
   kInvalidRequest,      ///< a field is missing, or has a wrong type or value
   kInvalidJson,         ///< the body is not JSON
-  kUnsupportedValue,    ///< valid for OpenAI, but not implemented
+  kUnsupportedValue,    ///< OpenAI takes it; this server has nothing that does it
   kContextLength,       ///< prompt and answer exceed the model's context
   kNoChatTemplate,      ///< messages, but the base has no chat template
   kInvalidApiKey,       ///< the key is missing or wrong
