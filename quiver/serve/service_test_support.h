@@ -163,4 +163,9 @@ inline std::string error_of(const http::Answer& answer) {
          (error["param"].is_null() ? "-" : error["param"].get<std::string>()) + ": " + error["message"].get<std::string>();
 }
 
+/// A request of so many tokens, greedy, whatever they are.
+inline json completion(const std::string& model = "tiny", std::int64_t max_tokens = 6) {
+  return {{"model", model}, {"prompt", "Paris is"}, {"max_tokens", max_tokens}, {"temperature", 0}, {"ignore_eos", true}};
+}
+
 }  // namespace quiver::serve
