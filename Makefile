@@ -93,7 +93,7 @@ check-lm-eval: setup-test build base
 check-page: setup-test build base
 	@[ -x .venv-page/bin/python ] || $(PYTHON) -m venv .venv-page
 	@.venv-page/bin/python -c "import playwright" 2> /dev/null || .venv-page/bin/python -m pip install --quiet playwright==1.65.2
-	@.venv-page/bin/python tests/page/page_test.py
+	@for part in playground traces library access; do .venv-page/bin/python tests/page/$${part}_test.py || exit 1; done
 
 ## 200 steps of Quiver and of PEFT from one adapter over the same batches; minutes
 curve: setup-test build base
