@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench check-llama-cpp check-page curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench bench-serve check-llama-cpp check-page curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
@@ -74,6 +74,11 @@ lint: setup-test
 ## Side by side with PEFT and transformers; minutes
 bench: setup-test build base
 	@$(PYTHON) bench/run.py --quiver $(BUILD)/quiver
+
+## `quiver serve` beside llama-server, which is compiled once, and PEFT's Arrow; an hour, or ARGS="--only decode --rounds 1"
+bench-serve: setup-test build base
+	@scripts/llama_server.sh
+	@$(PYTHON) bench/serve.py --quiver $(BUILD)/quiver --llama-server .venv-llama/llama-server $(ARGS)
 
 ## Models and adapters that `quiver export` writes, computed by llama.cpp, which is compiled once
 check-llama-cpp: setup-test build base

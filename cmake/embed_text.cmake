@@ -1,3 +1,14 @@
+# quiver_write_source(SOURCE TEXT): writes SOURCE if its text changes.
+function(quiver_write_source source text)
+  set(old "")
+  if(EXISTS "${source}")
+    file(READ "${source}" old)
+  endif()
+  if(NOT old STREQUAL text)
+    file(WRITE "${source}" "${text}")
+  endif()
+endfunction()
+
 # quiver_embed_text(SOURCE NAMESPACE HEADER FILE ...): writes SOURCE, a .cpp that defines what HEADER declares: for each file, such as
 # page_layout.css, a std::string_view kPageLayoutCss in NAMESPACE with the file's bytes, a line break before them. SOURCE is written when CMake
 # runs, so that builds that compile nothing (lint) have it, and only if it changes. A changed file makes CMake run again.
@@ -22,11 +33,5 @@ function(quiver_embed_text source namespace header)
     string(APPEND text "\nconst std::string_view ${constant} = R\"text(\n${content})text\";\n")
   endforeach()
   string(APPEND text "\n}  // namespace ${namespace}\n")
-  set(old "")
-  if(EXISTS "${source}")
-    file(READ "${source}" old)
-  endif()
-  if(NOT old STREQUAL text)
-    file(WRITE "${source}" "${text}")
-  endif()
+  quiver_write_source("${source}" "${text}")
 endfunction()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks that every #include obeys the table of layers in docs/architecture.md (cmake/layers.cmake links by it).
 
-Checks, too, that raw pointers of tensors are taken in quiver/tensor/raw_data.h alone, which checks the tensor first."""
+Checks, too, that raw pointers of tensors are taken in quiver/tensor/raw_data.h alone, which checks the tensor first, and that
+quiver/http/request_parser.h alone includes Beast, which is slow to compile."""
 import pathlib
 import re
 import sys
@@ -44,6 +45,8 @@ def main():
                 faults.append(f"{path.relative_to(ROOT)}:{number}: takes a raw pointer; quiver/tensor/raw_data.h does so with checks")
             if '#include "quiver/quiver.h"' in line:
                 faults.append(f"{path.relative_to(ROOT)}:{number}: includes quiver/quiver.h, which is for users alone")
+            if "<boost/beast/" in line and path.name != "request_parser.h":
+                faults.append(f"{path.relative_to(ROOT)}:{number}: includes Beast; quiver/http/request_parser.h alone does")
             found = re.match(r'\s*#include "quiver/(\w+)/', line)
             if not found:
                 continue

@@ -39,7 +39,7 @@ torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x
 
 void LoraUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
   const auto mask = nn::take_rows(dropout_mask_, rows, x.size(0));
-  y.copy_(backend::expand(backend::shrink(mask.defined() ? x * mask : x, a_), scaled_b_t_, y, y.scalar_type()));
+  backend::add_low_rank(mask.defined() ? x * mask : x, a_, scaled_b_t_, y);
   if (scaled_bias_.defined()) y.add_(scaled_bias_);
 }
 

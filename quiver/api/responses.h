@@ -73,7 +73,7 @@ struct ModelObject {
   std::string decides;  ///< "token", "prompt" or "once"
   std::string sha256;
   bool is_ready = true;
-  std::int64_t bytes = 0;  ///< of the adapter in memory; not told here
+  std::int64_t bytes = 0;  ///< of the adapter's file; not told here
 };
 std::string model_body(const ModelObject& model);
 std::string models_body(std::span<const ModelObject> models);

@@ -18,6 +18,14 @@ using tensor::expect_layout;
 // Enough rows to make good for packing the context's keys, few enough to share out one tree evenly.
 constexpr std::int64_t kChunkRows = 128;
 
+/// The queries of blocks that go key by key, and of chunks.
+std::int64_t num_shared_out(const AttentionPlan& plan) {
+  std::int64_t count = 0;
+  for (std::int64_t b = 0; b < plan.num_direct; ++b) count += plan.blocks[static_cast<std::size_t>(b)].length;
+  for (const auto& block : plan.chunks.blocks) count += block.length;
+  return count;
+}
+
 void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPlan& plan) {
   if (q.dim() != 3 || k.dim() != 3 || !k.sizes().equals(v.sizes()) || q.size(0) != plan.num_queries || k.size(0) != plan.num_keys ||
       q.size(2) != k.size(2) || k.size(1) < 1 || q.size(1) % k.size(1) != 0) {
@@ -25,6 +33,9 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Atten
          "attention over {} queries and {} keys: q is {}, k is {}, v is {}; expected [Tq, H, D] and twice [Tk, H_kv, D] with H a multiple "
          "of H_kv",
          plan.num_queries, plan.num_keys, tensor::describe(q), tensor::describe(k), tensor::describe(v));
+  }
+  if (const auto shared = num_shared_out(plan); shared != plan.num_queries) {
+    fail(ErrorKind::kInternal, "a plan of {} queries shares out {} of them: neither key by key nor in chunks", plan.num_queries, shared);
   }
 }
 

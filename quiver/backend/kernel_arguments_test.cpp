@@ -84,6 +84,10 @@ TEST(KernelArguments, AttentionRefusesOthers) {
   EXPECT_THAT(refusal([&] { forest_attention(q, half, half, plan, {1}); }), HasSubstr("k of attention: BFloat16 [3, 1, 8]"));
   EXPECT_THAT(refusal([&] { forest_attention(q, k, half, plan, {1}); }), HasSubstr("v of attention: BFloat16 [3, 1, 8]"));
   EXPECT_THAT(of(half, q, {q, lse}), HasSubstr("dout of attention"));
+  auto neither = *plan;
+  neither.chunks = {};
+  EXPECT_THAT(refusal([&] { forest_attention(q, k, k, std::make_shared<AttentionPlan>(neither), {1}); }),
+              HasSubstr("a plan of 3 queries shares out 0 of them"));
   EXPECT_THAT(of(q, flipped, {q, lse}), HasSubstr("q of attention: Float [3, 2, 8]"));
   EXPECT_THAT(of(q, q, {flipped, lse}), HasSubstr("out of attention"));
   EXPECT_THAT(of(q, q, {q, lse.to(torch::kDouble)}), HasSubstr("lse of attention: Double [2, 3]"));

@@ -42,6 +42,13 @@ void run_gemm(BenchOptions<std::int64_t>& options) {
         format("{:.0f} GFLOP/s over {} shapes of {} rows\n", number(result, "gflops"), result["shapes"].size(), options.shape));
 }
 
+void run_memory(BenchOptions<std::int64_t>& options) {
+  options.common.placement();  // sets the threads
+  const auto result = diagnostics::bench_memory(options.shape << 20);
+  print(options.common, result,
+        format("{:.1f} GB/s of {} MiB with {} threads\n", number(result, "gigabytes_per_second"), options.shape, result["threads"].get<int>()));
+}
+
 void run_attention(BenchOptions<diagnostics::AttentionBench>& options) {
   const auto& s = options.shape;
   if (s.num_heads % s.num_kv_heads != 0) fail(ErrorKind::kUsage, "{} heads cannot share {} key heads evenly", s.num_heads, s.num_kv_heads);
@@ -81,6 +88,13 @@ void add_gemm(CLI::App& bench) {
       bench, "gemm", "Rate of plain matrix products in the shapes of the default base model", Reads::kNothing, run_gemm);
   options.shape = 2048;
   add_count(command, "--rows", options.shape, "Rows of the left side");
+}
+
+void add_memory(CLI::App& bench) {
+  auto [command, options] = add_verb<BenchOptions<std::int64_t>>(
+      bench, "memory", "Rate of reading memory from end to end, which bounds decoding", Reads::kNothing, run_memory);
+  options.shape = 96;
+  command.add_option("--mib", options.shape, "MiB to read; 96 are those that a token of the default base reads")->check(between(1, 1 << 20));
 }
 
 void add_attention(CLI::App& bench) {
@@ -124,11 +138,12 @@ void add_routing(CLI::App& bench) {
 
 }  // namespace
 
-/// quiver bench gemm|attention|train|routing
+/// quiver bench gemm|memory|attention|train|routing
 void add_bench_command(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "Measure this machine, and how near Quiver comes to it");
   command->require_subcommand(1);
   add_gemm(*command);
+  add_memory(*command);
   add_attention(*command);
   add_train(*command);
   add_routing(*command);

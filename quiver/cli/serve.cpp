@@ -129,6 +129,7 @@ void settle_weights(CommonOptions& common) {
 }
 
 void settle_catalogue(ServeOptions& options) {
+  options.catalogue.say = [](const std::string& line) { std::fprintf(stderr, "quiver: %s\n", line.c_str()); };
   for (const auto& folder : options.adapter_dirs) options.catalogue.adapter_folders.emplace_back(folder);
   for (const auto& alias : options.aliases) {
     const auto equals = alias.find('=');

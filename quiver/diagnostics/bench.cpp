@@ -1,13 +1,16 @@
 #include "quiver/diagnostics/bench.h"
 
+#include <ATen/Parallel.h>
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 
 #include "quiver/adapters/init.h"
 #include "quiver/backend/attention.h"
+#include "quiver/backend/cpu/huge_pages.h"
 #include "quiver/base/error.h"
 #include "quiver/base/memory.h"
 #include "quiver/base/random.h"
@@ -17,6 +20,7 @@
 #include "quiver/routing/attach.h"
 #include "quiver/routing/directions.h"
 #include "quiver/routing/score_router.h"
+#include "quiver/tensor/raw_data.h"
 #include "quiver/train/trainer.h"
 
 namespace quiver::diagnostics {
@@ -109,6 +113,27 @@ json bench_gemm(tensor::Placement placement, std::int64_t rows) {
     seconds += median(runs);
   }
   return {{"dtype", dtype_name(placement)}, {"shapes", list}, {"gflops", operations / seconds / 1e9}};
+}
+
+json bench_memory(std::int64_t bytes) {
+  typedef std::uint64_t Line __attribute__((vector_size(64)));
+  const auto memory = backend::cpu::huge_page_bytes(bytes).fill_(1);
+  const auto* lines = reinterpret_cast<const Line*>(tensor::trusted_data<std::uint8_t>(memory));
+  std::atomic<std::uint64_t> kept{0};  // so that the sums are computed
+  const auto seconds = time_runs(25, [&] {
+    at::parallel_for(0, bytes / 64, 1 << 10, [&](std::int64_t begin, std::int64_t end) {
+      Line even = {}, odd = {};
+      for (auto i = begin; i + 1 < end; i += 2) {
+        even += lines[i];
+        odd += lines[i + 1];
+      }
+      kept += (even + odd)[0];
+    });
+  });
+  return {{"bytes", bytes},
+          {"threads", at::get_num_threads()},
+          {"seconds", spread(seconds)},
+          {"gigabytes_per_second", static_cast<double>(bytes) / median(seconds) / 1e9}};
 }
 
 json bench_attention(tensor::Placement placement, const AttentionBench& bench) {

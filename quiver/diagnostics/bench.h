@@ -1,7 +1,7 @@
 // What this machine can do at most, and how near the expensive parts come to it.
 //
 // Each result is a JSON object: what was measured (shapes, dtype), "seconds" of one run as {"median", "low", "high", "runs"} (low and high
-// are the quartiles), and "gflops", the rate of the operations that the mathematics asks for. Where there is a roofline, "gemm_gflops" is
+// are the quartiles), and "gflops", the rate of the operations that the mathematics asks for, but for memory. Where there is a roofline, "gemm_gflops" is
 // the rate of plain products measured in the same process, and "of_gemm" the share of it. Random data; uses all of libtorch's threads.
 #pragma once
 
@@ -18,6 +18,9 @@ namespace quiver::diagnostics {
 /// Plain matrix products over the shapes of a base model's linear maps, `rows` rows each. "shapes" has an entry for each;
 /// "gflops" is over all of them together.
 nlohmann::json bench_gemm(tensor::Placement placement, std::int64_t rows);
+
+/// Reads `bytes` of memory from end to end, in shares of all threads, as decoding reads its weights: "gigabytes_per_second", 10^9 bytes each.
+nlohmann::json bench_memory(std::int64_t bytes);
 
 /// A forest of `trees` alike: `shared` rows, below them `children` segments of `length` rows.
 struct AttentionBench {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <string_view>
 #include <utility>
 
 #include "quiver/api/error.h"
@@ -47,6 +49,13 @@ bool is_served(const methods::Method& method) {
   });
 }
 
+/// Bytes of an adapter's file; 0 where it cannot be seen.
+std::int64_t adapter_bytes(const fs::path& path) {
+  std::error_code error;
+  const auto bytes = fs::file_size(fs::is_directory(path, error) ? path / "adapter_model.safetensors" : path, error);
+  return error ? 0 : static_cast<std::int64_t>(bytes);
+}
+
 const char* decides(const AdapterUse& use) {
   if (!use.source.adapter.empty()) return "once";
   switch (use.method.row().family) {
@@ -56,8 +65,17 @@ const char* decides(const AdapterUse& use) {
   }
 }
 
-/// Messages of loading go nowhere: a server has no user to tell.
-class Quiet : public NoProgress {};
+/// Tells what loading has to say, such as that an adapter was trained on another format of prompts.
+class Messages : public NoProgress {
+ public:
+  explicit Messages(const std::function<void(const std::string&)>& say) : say_(say) {}
+  void message(std::string_view line) override {
+    if (say_) say_(std::string(line));
+  }
+
+ private:
+  const std::function<void(const std::string&)>& say_;
+};
 
 }  // namespace
 
@@ -100,11 +118,21 @@ std::map<std::string, Catalogue::Meaning> Catalogue::names_now() const {
   std::map<std::string, Meaning> names;
   names["base"] = names[base_name_] = {"base", std::nullopt};
   if (library_) add_library_names(names);
-  for (const auto& [name, use] : added_) {
+  for (const auto& [name, use] : added_) {  // which take the place of the library's
     names["adapter:" + name] = {"adapter", use};
-    names.try_emplace(name, Meaning{"adapter", use});
+    auto& short_form = names[name];
+    if (short_form.kind.empty() || short_form.kind == "adapter") short_form = {"adapter", use};
   }
   return names;
+}
+
+/// The names as they are now, and the aliases as they were. With mutex_.
+void Catalogue::name_again() const {
+  auto names = names_now();
+  for (const auto& [name, meaning] : names_) {
+    if (meaning.kind == "alias") names.try_emplace(name, meaning);
+  }
+  names_ = std::move(names);
 }
 
 void Catalogue::add_library_names(std::map<std::string, Meaning>& names) const {
@@ -163,11 +191,7 @@ void Catalogue::refresh() const {
   ++generation_;
   kept_.clear();  // of the generation before: nobody asks for them again
   by_use_.clear();
-  auto names = names_now();
-  for (const auto& [name, meaning] : names_) {
-    if (meaning.kind == "alias") names.try_emplace(name, meaning);
-  }
-  names_ = std::move(names);
+  name_again();
 }
 
 /// With mutex_.
@@ -273,8 +297,8 @@ serve::Resolved Catalogue::load(const std::string& name, const api::QuiverOption
     meaning = meaning_of(name, options);
     key = key_of(meaning);
   }
-  Quiet quiet;
-  const auto context = load_context(base_, *meaning.use, quiet, tracer_.get());
+  Messages messages(options_.say);
+  const auto context = load_context(base_, *meaning.use, messages, tracer_.get());
   const std::lock_guard lock(mutex_);
   if (key == key_of(meaning)) keep(key, context);
   return resolved(context);
@@ -306,19 +330,14 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
                    "lora_path");
   }
   AdapterUse use{.source = {.adapter = path.string(), .allow_other_base = options_.allow_other_base}};
-  Quiet quiet;
-  const auto context = load_context(base_, use, quiet, tracer_.get());
+  Messages messages(options_.say);
+  const auto context = load_context(base_, use, messages, tracer_.get());
   const std::lock_guard lock(mutex_);
   if (const auto replaced = added_.find(request.name); replaced != added_.end()) forget(key_of({"adapter", replaced->second}));
   added_[request.name] = use;
   ++versions_[use.source.adapter];
   hidden_.erase(request.name);
-  auto names = names_now();
-  names["adapter:" + request.name] = names[request.name] = {"adapter", use};
-  for (const auto& [name, meaning] : names_) {
-    if (meaning.kind == "alias") names.try_emplace(name, meaning);
-  }
-  names_ = std::move(names);
+  name_again();
   keep(key_of({"adapter", use}), context);
 }
 
@@ -337,11 +356,7 @@ std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::s
   const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
   added_.erase(plain);
   if (library_ && library_->find(plain) != nullptr) hidden_.insert(plain);
-  auto names = names_now();
-  for (const auto& [other, meaning] : names_) {
-    if (meaning.kind == "alias") names.try_emplace(other, meaning);
-  }
-  names_ = std::move(names);
+  name_again();
   return held;
 }
 
@@ -358,6 +373,7 @@ api::ModelObject Catalogue::object_of(const std::string& name, const Meaning& me
   if (!source.adapter.empty()) {
     const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
     object.adapters = {plain};
+    object.bytes = adapter_bytes(source.adapter);
     if (const auto* entry = library_ ? library_->find(plain) : nullptr) object.sha256 = entry->sha256;
     return object;
   }
@@ -431,13 +447,11 @@ json Catalogue::library() {
   if (library_) {
     for (const auto& [name, entry] : library_->adapters()) {
       if (hidden_.contains(name)) continue;
-      std::error_code error;
-      const auto bytes = fs::file_size(library_->adapter_folder(name) / "adapter_model.safetensors", error);
       adapters.push_back({{"name", name},
                           {"kind", library::kind_name(entry.info.kind)},
                           {"tasks", entry.info.tasks},
                           {"rank", entry.rank},
-                          {"bytes", error ? 0 : bytes},
+                          {"bytes", adapter_bytes(library_->adapter_folder(name))},
                           {"sha256", entry.sha256},
                           {"group", entry.info.group.empty() ? json(nullptr) : json(entry.info.group)}});
     }
@@ -461,8 +475,8 @@ json Catalogue::trace(const std::string& name, const api::QuiverOptions& options
     throw ApiError(Reason::kInvalidRequest, format("'{}' routes nothing: name a method that decides per token or per prompt", name),
                    "model");
   }
-  Quiet quiet;
-  return recipes::trace_routes(base_, *meaning.use, prompt, quiet);
+  Messages messages(options_.say);
+  return recipes::trace_routes(base_, *meaning.use, prompt, messages);
 }
 
 }  // namespace quiver::engine

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -25,7 +26,8 @@ struct CatalogueOptions {
   std::vector<std::filesystem::path> adapter_folders;  ///< whose adapters may be loaded by name while the server runs
   std::map<std::string, std::string> aliases;  ///< a name -> a name of a method or adapter, or a method with options as methods::parse_name
   bool allow_other_base = false;
-  std::size_t max_contexts = 64;  ///< in memory beside those that requests use; those that were used last
+  std::function<void(const std::string&)> say;  ///< is told what loading has to say; may be empty
+  std::size_t max_contexts = 64;                ///< in memory beside those that requests use; those that were used last
 };
 
 /// Names, and contexts made when they are asked for. Follows the library on disk: an adapter that is added, replaced or removed there
@@ -59,6 +61,7 @@ class Catalogue : public serve::Models {
     std::list<std::string>::iterator use;
   };
   std::map<std::string, Meaning> names_now() const;
+  void name_again() const;
   void add_library_names(std::map<std::string, Meaning>& names) const;
   Meaning meaning_of(const std::string& name, const api::QuiverOptions& options) const;
   void refresh() const;

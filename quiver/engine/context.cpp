@@ -18,6 +18,10 @@ constexpr int kMostTries = 3;
 
 }  // namespace
 
+Context::Context(methods::AdaptedModel m) : model(std::move(m)) {
+  for (const auto& [path, linear] : model.lm.linears()) linears.push_back(&linear);
+}
+
 ContextPtr base_context(const methods::BaseModel& base) {
   return std::make_shared<Context>(methods::AdaptedModel{base.lm, nullptr, "the base"});
 }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <utility>
+#include <vector>
 
 #include "quiver/base/progress.h"
 #include "quiver/methods/adapted_model.h"
@@ -14,9 +14,12 @@ namespace quiver::engine {
 
 /// The base with some adapters, used by one method. Immutable but for what its chooser remembers; thread-safe.
 struct Context : schedule::Assignment {
-  explicit Context(methods::AdaptedModel m) : model(std::move(m)) {}
+  explicit Context(methods::AdaptedModel m);
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
 
   methods::AdaptedModel model;
+  std::vector<const nn::Linear*> linears;  ///< of the model, in path order
   /// It differs from the base in what is added to linear maps of the blocks alone, so that its rows may stand beside others'.
   bool shares_passes = true;
 };

@@ -1,17 +1,21 @@
 #include "quiver/engine/mixed_pass.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <string>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace quiver::engine {
 namespace {
 
 class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
  public:
-  MixedUpdate(std::string path, std::shared_ptr<const PassParts> parts) : path_(std::move(path)), parts_(std::move(parts)) {}
+  /// `place` is that of the linear map in path order.
+  MixedUpdate(std::size_t place, std::shared_ptr<const PassParts> parts) : place_(place), parts_(std::move(parts)) {}
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord&) const override {
@@ -19,39 +23,54 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
     if (std::ranges::none_of(parts_->parts, [&](const auto& part) { return linear_of(part.context).has_updates(); })) {
       return below.forward(x, onto);
     }
+    if (x.is_cpu() && x.scalar_type() == torch::kFloat) {
+      auto y = below.forward(x, onto).contiguous();
+      add_to(x.contiguous(), rows, y);
+      return y;
+    }
     auto y = below.forward(x, {}).contiguous();
-    for_runs(groups, x.size(0), [&](const Context& context, std::int64_t begin, std::int64_t end) {
-      if (linear_of(&context).has_updates()) change(context, x, rows, begin, end, y);
-    });
+    for (const auto& run : runs_of(groups, x.size(0))) {
+      if (linear_of(run.context).has_updates()) change(*run.context, x, rows, run.begin, run.end, y);
+    }
     return onto.defined() ? onto + y : y;
   }
 
+  /// Runs are shared out among the threads, but within a parallel region.
   void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override {
-    const auto groups = nn::row_groups(rows, x.size(0));
-    for_runs(groups, x.size(0), [&](const Context& context, std::int64_t begin, std::int64_t end) {
-      for (const auto& update : linear_of(&context).updates()) {  // load_context has seen that all are additive
-        dynamic_cast<const nn::AdditiveUpdate&>(*update).add_to(x.narrow(0, begin, end - begin), part_of(rows, begin, end),
-                                                                y.narrow(0, begin, end - begin));
+    auto runs = runs_of(nn::row_groups(rows, x.size(0)), x.size(0));
+    std::erase_if(runs, [&](const Run& run) { return !linear_of(run.context).has_updates(); });
+    const at::ThreadLocalState caller;
+    at::parallel_for(0, std::ssize(runs), 1, [&](std::int64_t first, std::int64_t last) {
+      const at::ThreadLocalStateGuard guard(caller);
+      for (const auto& run : std::span(runs).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first))) {
+        const auto count = run.end - run.begin;
+        for (const auto& update : linear_of(run.context).updates()) {  // load_context has seen that all are additive
+          dynamic_cast<const nn::AdditiveUpdate&>(*update).add_to(x.narrow(0, run.begin, count), part_of(rows, run.begin, run.end),
+                                                                  y.narrow(0, run.begin, count));
+        }
       }
     });
   }
 
  private:
-  const nn::Linear& linear_of(const Context* context) const { return context->model.lm.linears().at(path_); }
+  const nn::Linear& linear_of(const Context* context) const { return *context->linears[place_]; }
   const Context* context_of(const std::vector<std::int32_t>& groups, std::int64_t row) const {
     return parts_->parts.at(groups.empty() ? 0 : static_cast<std::size_t>(groups[static_cast<std::size_t>(row)])).context;
   }
 
-  /// Calls f(context, begin, end) for runs of rows of one context.
-  template <typename F>
-  void for_runs(const std::vector<std::int32_t>& groups, std::int64_t count, const F& f) const {
-    for (std::int64_t begin = 0; begin < count;) {
-      const auto* context = context_of(groups, begin);
-      auto end = begin + 1;
-      while (end < count && context_of(groups, end) == context) ++end;
-      f(*context, begin, end);
-      begin = end;
+  /// Rows [begin, end) of one context.
+  struct Run {
+    const Context* context = nullptr;
+    std::int64_t begin = 0, end = 0;
+  };
+  std::vector<Run> runs_of(const std::vector<std::int32_t>& groups, std::int64_t count) const {
+    std::vector<Run> runs;
+    for (std::int64_t row = 0; row < count; ++row) {
+      const auto* context = context_of(groups, row);
+      if (runs.empty() || runs.back().context != context) runs.push_back({context, row, row});
+      runs.back().end = row + 1;
     }
+    return runs;
   }
 
   /// Rows [begin, end) of those of a call, with their groups in their context.
@@ -71,7 +90,7 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
     if (!changed.is_same(part)) part.copy_(changed);  // an update may write into the product that it is given
   }
 
-  std::string path_;
+  std::size_t place_;
   std::shared_ptr<const PassParts> parts_;
 };
 
@@ -79,7 +98,8 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
 
 model::Model mixed_model(const model::Model& base, const std::shared_ptr<const PassParts>& parts) {
   auto linears = base.linears();
-  for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<MixedUpdate>(path, parts));
+  std::size_t place = 0;
+  for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<MixedUpdate>(place++, parts));
   return base.with_linears(std::move(linears));
 }
 

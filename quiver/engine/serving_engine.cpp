@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "quiver/base/error.h"
@@ -24,6 +25,28 @@ struct ServingEngine::Pass {
   std::vector<std::size_t> which;  // places of the queries' answers
 };
 
+namespace {
+
+/// The places of segments, those of one context next to each other: mixed passes compute runs of rows of a context together.
+std::vector<std::size_t> by_assignment(std::span<const Segment> segments) {
+  const auto context_of = [&](std::size_t s) -> const Context* {
+    const auto* decided = dynamic_cast<const DecidedContext*>(segments[s].assignment);
+    return decided == nullptr ? nullptr : decided->context.get();
+  };
+  std::map<const Context*, std::vector<std::size_t>> of_context;
+  std::vector<const Context*> contexts;  // as they come
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    auto& places = of_context[context_of(s)];
+    if (places.empty()) contexts.push_back(context_of(s));
+    places.push_back(s);
+  }
+  std::vector<std::size_t> order;
+  for (const auto* context : contexts) order.insert(order.end(), of_context[context].begin(), of_context[context].end());
+  return order;
+}
+
+}  // namespace
+
 ServingEngine::ServingEngine(const methods::BaseModel& base, std::int64_t num_cache_rows, std::shared_ptr<RouteTracer> tracer)
     : base_(base),
       num_cache_rows_(num_cache_rows),
@@ -42,7 +65,7 @@ schedule::AssignmentPtr ServingEngine::decide(const schedule::AssignmentPtr& ass
 
 std::vector<ServingEngine::Pass> ServingEngine::passes_of(std::span<const Segment> segments, std::span<const Query> queries) const {
   std::vector<Pass> passes;
-  std::vector<std::pair<std::size_t, std::int64_t>> place_of;  // of each segment: its pass, and its index there
+  std::vector<std::pair<std::size_t, std::int64_t>> place_of(segments.size());  // of each segment: its pass, and its index there
   const auto pass_of = [&](const Context& context) {
     const auto* model = context.shares_passes ? &mixed_ : &context.model.lm;
     const auto found = std::ranges::find(passes, model, &Pass::model);
@@ -50,13 +73,14 @@ std::vector<ServingEngine::Pass> ServingEngine::passes_of(std::span<const Segmen
     passes.push_back({.model = model});
     return passes.size() - 1;
   };
-  for (const auto& segment : segments) {
+  for (const auto s : by_assignment(segments)) {
+    const auto& segment = segments[s];
     const auto* decided = dynamic_cast<const DecidedContext*>(segment.assignment);
     const auto& context = decided == nullptr ? *base_context_ : *decided->context;
     const auto group = decided == nullptr || decided->group == nullptr ? 0 : *decided->group;
     const auto which = pass_of(context);
     auto& pass = passes[which];
-    place_of.emplace_back(which, static_cast<std::int64_t>(pass.segments.size()));
+    place_of[s] = {which, std::ssize(pass.segments)};
     pass.segments.push_back(segment);
     const auto same = [&](const PassParts::Part& part) { return part.context == &context && part.group == group; };
     const auto part = std::ranges::find_if(pass.parts, same);
@@ -87,15 +111,13 @@ void ServingEngine::run(const Pass& pass, std::vector<RowResult>& results) {
     parts_->groups.insert(parts_->groups.end(), pass.segments[i].tokens.size(), group);
   }
   const auto rows = model::rows_over_cache(pass.segments, pass.groups, cache_, num_cache_rows_);
-  auto queried = model::queried_rows(pass.segments, pass.queries);
+  const auto queried = model::queried_rows(pass.segments, pass.queries);
   std::vector<std::int64_t> traced;
   for (std::size_t q = 0; q < pass.queries.size(); ++q) {
     if (pass.queries[q].wants_route) traced.push_back(queried.rows[static_cast<std::size_t>(queried.of_query[q])]);
   }
   tracer_->begin(std::ssize(rows.tokens), traced);
-  if (queried.rows.empty()) queried.rows = {0};  // a pass that only fills the cache
-  const bool is_all = std::ssize(queried.rows) == std::ssize(rows.tokens);
-  const auto hidden = is_all ? model::hidden_of_all(*pass.model, rows) : model::hidden_of(*pass.model, rows, queried.rows);
+  const auto hidden = model::hidden_of_queried(*pass.model, rows, queried);
   auto answers = model::answer_queries(pass.model->head(), hidden, queried.of_query, pass.queries, logits_.emplace_back());
   for (std::size_t i = 0; i < answers.size(); ++i) {
     if (pass.queries[i].wants_route) answers[i].route = tracer_->take(queried.rows[static_cast<std::size_t>(queried.of_query[i])]);

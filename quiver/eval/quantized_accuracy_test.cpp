@@ -60,11 +60,9 @@ torch::Tensor decoded_log_probs(const model::Model& model, const std::vector<std
   auto cache = model.make_cache(count);
   std::vector<torch::Tensor> hidden;
   for (std::int64_t i = 0; i < count; ++i) {
-    auto plan = std::make_shared<backend::AttentionPlan>();
-    plan->spans = {{0, i}};
-    plan->blocks = {{.first_query = 0, .first_key = i, .length = 1, .spans_begin = 0, .spans_end = 1, .num_visible = i}};
-    plan->num_queries = 1;
-    plan->num_keys = count;
+    backend::CachedRun run{.own = {{i, 1}}, .visible = {}};
+    if (i > 0) run.visible = {{0, i}};
+    const auto plan = std::make_shared<backend::AttentionPlan>(backend::plan_over_cache({run}, count));
     const model::ForwardRows rows{.tokens = {tokens[static_cast<std::size_t>(i)]},
                                   .positions = {i},
                                   .groups = {},
@@ -79,7 +77,7 @@ torch::Tensor decoded_log_probs(const model::Model& model, const std::vector<std
 
 struct Difference {
   double kl = 0, largest = 0;  ///< means over positions of KL(reference || other) and of |change| of the next token; the largest change
-  double change = 0;
+  double change = 0, widest = 0;  ///< the most by which a greedy token that differs was likelier, in nats
   std::int64_t num_positions = 0, num_other_greedy = 0,
                num_clear = 0;  ///< greedy tokens that differ; those of them that were likelier by a per cent
 
@@ -94,12 +92,14 @@ struct Difference {
     const auto is_other = a.argmax(1) != b.argmax(1);
     const auto two_likeliest = std::get<0>(a.topk(2, 1));
     num_other_greedy += is_other.sum().item<std::int64_t>();
-    num_clear += (is_other & (two_likeliest.select(1, 0) - two_likeliest.select(1, 1) > 0.01)).sum().item<std::int64_t>();
+    const auto gaps = (two_likeliest.select(1, 0) - two_likeliest.select(1, 1)) * is_other;
+    widest = std::max(widest, gaps.max().item<double>());
+    num_clear += (gaps > 0.01).sum().item<std::int64_t>();
     num_positions += count;
   }
   void print(const char* what) const {
-    std::printf("%s: %lld positions, KL mean %.2e, other greedy tokens %lld, change of log p mean %.5f, largest %.4f\n", what,
-                static_cast<long long>(num_positions), kl / static_cast<double>(num_positions), static_cast<long long>(num_other_greedy),
+    std::printf("%s: %lld positions, KL mean %.2e, other greedy tokens %lld (by %.4f), change of log p mean %.5f, largest %.4f\n", what,
+                static_cast<long long>(num_positions), kl / static_cast<double>(num_positions), static_cast<long long>(num_other_greedy), widest,
                 change / static_cast<double>(num_positions), largest);
   }
 };

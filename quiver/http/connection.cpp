@@ -4,7 +4,6 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -88,7 +87,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   const Limits& limits_;
   const std::unique_ptr<Transport> transport_;
   const std::string peer_;
-  boost::beast::flat_buffer input_;  ///< bytes that no request has used yet
+  InputBuffer input_;
   asio::steady_timer deadline_;
   asio::steady_timer wake_;  ///< never ends by itself: who cancels it wakes the coroutine
   bool has_deadline_ = false;

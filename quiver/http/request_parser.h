@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 #include <cstddef>
@@ -17,6 +18,9 @@
 #include "quiver/http/server.h"
 
 namespace quiver::http {
+
+/// Bytes that no request has used yet.
+using InputBuffer = boost::beast::flat_buffer;
 
 /// Collects one request. Beast checks the grammar; this class checks what Beast lets pass: the number of headers, a second Content-Length,
 /// transfer encodings but chunked, a missing Host. It counts the body, since Beast's own limit knows no chunks that have been read.

@@ -94,6 +94,12 @@ QueriedRows queried_rows(std::span<const Segment> segments, std::span<const Quer
   return queried;
 }
 
+torch::Tensor hidden_of_queried(const Model& model, const ForwardRows& rows, const QueriedRows& queried) {
+  if (std::ssize(queried.rows) == std::ssize(rows.tokens)) return hidden_of_all(model, rows);
+  const std::vector<std::int64_t> first = {0};
+  return hidden_of(model, rows, queried.rows.empty() ? first : queried.rows);
+}
+
 std::vector<RowResult> answer_queries(const nn::Head& head, const torch::Tensor& hidden, std::span<const std::int64_t> of_query,
                                       std::span<const Query> queries, std::vector<torch::Tensor>& kept) {
   kept.clear();
@@ -114,10 +120,12 @@ std::vector<RowResult> answer_queries(const nn::Head& head, const torch::Tensor&
     if (is_plain) {  // the largest are all that is asked for
       const auto places = logits.argmax(1);
       const auto finite = logits.gather(1, places.unsqueeze(1)).squeeze(1).isfinite().cpu();
-      const auto largest = places.cpu();
+      const auto on_cpu = places.cpu();
+      const auto* largest = tensor::raw_data<std::int64_t>(on_cpu, "largest logits", {count});
+      const auto* is_finite = tensor::raw_data<bool>(finite, "finite logits", {count});
       for (std::int64_t i = 0; i < count; ++i) {
         for (const auto q : of_row[static_cast<std::size_t>(first + i)]) {
-          results[q] = {.is_finite = finite[i].item<bool>(), .largest = static_cast<std::int32_t>(largest[i].item<std::int64_t>())};
+          results[q] = {.is_finite = is_finite[i], .largest = static_cast<std::int32_t>(largest[i])};
         }
       }
       continue;
@@ -155,10 +163,8 @@ std::vector<RowResult> ModelEngine::compute(std::span<const Segment> segments, s
     groups.push_back(assignment == nullptr || assignment->group == nullptr ? 0 : *assignment->group);
   }
   const auto rows = rows_over_cache(segments, groups, cache_, num_cache_rows_);
-  auto queried = queried_rows(segments, queries);
-  if (queried.rows.empty()) queried.rows = {0};  // a pass that only fills the cache
-  const bool is_all = std::ssize(queried.rows) == std::ssize(rows.tokens);
-  const auto hidden = is_all ? hidden_of_all(model_, rows) : hidden_of(model_, rows, queried.rows);
+  const auto queried = queried_rows(segments, queries);
+  const auto hidden = hidden_of_queried(model_, rows, queried);
   return answer_queries(model_.head(), hidden, queried.of_query, queries, logits_);
 }
 

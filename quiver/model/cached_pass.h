@@ -26,6 +26,9 @@ struct QueriedRows {
 };
 QueriedRows queried_rows(std::span<const schedule::Segment> segments, std::span<const schedule::Query> queries);
 
+/// The final hidden states of the queried rows, [R, d]; of one row where there are none, since a pass fills the cache, too.
+torch::Tensor hidden_of_queried(const Model& model, const ForwardRows& rows, const QueriedRows& queried);
+
 /// The answers to queries about hidden states [R, d]; of_query are their rows. Logits that are wanted live in `kept`. Log-probabilities are
 /// float32 logits less the log-sum-exp of their row. Ties go to the lower id.
 std::vector<schedule::RowResult> answer_queries(const nn::Head& head, const torch::Tensor& hidden, std::span<const std::int64_t> of_query,

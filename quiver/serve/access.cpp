@@ -1,6 +1,6 @@
 #include "quiver/serve/access.h"
 
-#include <algorithm>
+#include <openssl/crypto.h>
 
 #include "quiver/api/error.h"
 #include "quiver/base/error.h"
@@ -12,9 +12,7 @@ using api::ApiError;
 using api::Reason;
 
 bool is_equal(std::string_view given, std::string_view key) {
-  unsigned differs = given.size() == key.size() ? 0 : 1;
-  for (std::size_t i = 0; i < given.size(); ++i) differs |= static_cast<unsigned char>(given[i] ^ key[i % key.size()]);
-  return differs == 0;
+  return given.size() == key.size() && CRYPTO_memcmp(given.data(), key.data(), key.size()) == 0;
 }
 
 std::string lower(std::string_view text) {

@@ -54,7 +54,7 @@ const std::vector<Service::Route>& Service::routes() {
   static const std::vector<Route> table = {
       {"GET", "/health", &Service::health, Where::kHere, Access::kOpen},
       {"GET", "/ready", &Service::ready, Where::kHere, Access::kOpen},
-      {"GET", "/metrics", &Service::show_metrics, Where::kHere, Access::kOpen},
+      {"GET", "/metrics", &Service::show_metrics, Where::kWorker, Access::kOpen},
       {"GET", "/v1/models", &Service::list_models},
       {"GET", "/v1/models/", &Service::show_model},
       {"POST", "/v1/completions", &Service::complete, Where::kWorker, Access::kKey, true},
@@ -66,7 +66,7 @@ const std::vector<Service::Route>& Service::routes() {
       {"POST", "/v1/unload_lora_adapter", &Service::unload_adapter, Where::kWorker, Access::kAdmin},
       {"GET", "/v1/quiver/library", &Service::library},
       {"POST", "/v1/quiver/route", &Service::route_text},
-      {"GET", "/v1/quiver/status", &Service::show_status, Where::kHere},
+      {"GET", "/v1/quiver/status", &Service::show_status},
   };
   return table;
 }

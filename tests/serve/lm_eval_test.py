@@ -26,6 +26,7 @@ IS_LONG = bool(os.environ.get("LM_EVAL_LONG"))
 SETS = ("arc_easy", "piqa", "openbookqa", "hellaswag", "winogrande") + (("boolq", "arc_challenge") if IS_LONG else ())
 ROWS = 24 if IS_LONG else 5
 MODELS = ("base", "alpha", "arrow", "lag")
+GRID = [(1, 1), (1, 8), (32, 1), (32, 8)]  # num_concurrent and batch_size
 TOLERANCE = 1e-4
 
 CHOICE_TASK = """
@@ -157,16 +158,16 @@ class Choices(Case):
                 self.assertEqual(correct, accuracies)
 
     def test_the_base(self):
-        self.compare("base", [(1, 1), (1, 8), (32, 1), (32, 8)])
+        self.compare("base", GRID)
 
     def test_an_adapter(self):
-        self.compare("alpha", [(32, 1)])
+        self.compare("alpha", GRID)
 
     def test_arrow(self):
-        self.compare("arrow", [(1, 8), (32, 1)])
+        self.compare("arrow", GRID)
 
     def test_lag(self):
-        self.compare("lag", [(32, 8)])
+        self.compare("lag", GRID)
 
 
 @needs_module("lm_eval")

@@ -6,6 +6,8 @@
 
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "quiver/backend/cpu/vector_isa.h"
 
 namespace quiver::backend::kernel::QUIVER_ISA {
@@ -19,6 +21,16 @@ constexpr int kParts = kPanelRows / kLanes;  // vectors of a panel's rows
 constexpr std::int64_t kPrefetchBytes = 2048;
 constexpr std::int64_t kRowsAtOnce = 128;
 
+/// Keeps a sum in its register. GCC 12 would compute all products of a block first, put them on the stack and add them up in a tree.
+QUIVER_INLINE IntVec kept(IntVec sum) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(sum));
+#else
+  __asm__("" : "+x"(sum));
+#endif
+  return sum;
+}
+
 // Each instruction set's own instructions.
 #if defined(__AVX512F__)
 constexpr int kMostRows = 8;
@@ -27,7 +39,7 @@ QUIVER_INLINE IntVec multiply_add(IntVec sum, Words w, IntVec x) {  // pairs
 #if defined(__AVX512VNNI__)
   return __builtin_bit_cast(IntVec, _mm512_dpwssd_epi32(s, a, b));
 #else
-  return __builtin_bit_cast(IntVec, _mm512_add_epi32(s, _mm512_madd_epi16(a, b)));
+  return kept(__builtin_bit_cast(IntVec, _mm512_add_epi32(s, _mm512_madd_epi16(a, b))));
 #endif
 }
 QUIVER_INLINE Vec fused(Vec a, Vec b, Vec c) {
@@ -41,7 +53,7 @@ QUIVER_INLINE IntVec rounded(Vec v) { return __builtin_bit_cast(IntVec, _mm512_m
 #elif defined(__AVX2__)
 constexpr int kMostRows = 4;
 QUIVER_INLINE IntVec multiply_add(IntVec sum, Words w, IntVec x) {
-  return sum + __builtin_bit_cast(IntVec, _mm256_madd_epi16(__builtin_bit_cast(__m256i, w), __builtin_bit_cast(__m256i, x)));
+  return kept(sum + __builtin_bit_cast(IntVec, _mm256_madd_epi16(__builtin_bit_cast(__m256i, w), __builtin_bit_cast(__m256i, x))));
 }
 QUIVER_INLINE Vec fused(Vec a, Vec b, Vec c) {
   return __builtin_bit_cast(Vec,
@@ -54,7 +66,7 @@ QUIVER_INLINE IntVec rounded(Vec v) { return __builtin_bit_cast(IntVec, _mm256_c
 #else
 constexpr int kMostRows = 2;
 QUIVER_INLINE IntVec multiply_add(IntVec sum, Words w, IntVec x) {
-  return sum + __builtin_bit_cast(IntVec, _mm_madd_epi16(__builtin_bit_cast(__m128i, w), __builtin_bit_cast(__m128i, x)));
+  return kept(sum + __builtin_bit_cast(IntVec, _mm_madd_epi16(__builtin_bit_cast(__m128i, w), __builtin_bit_cast(__m128i, x))));
 }
 QUIVER_INLINE Vec fused(Vec a, Vec b, Vec c) {  // by the C library, which rounds once, too
   for (int l = 0; l < kLanes; ++l) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
@@ -107,29 +119,32 @@ struct Format {
   }
 };
 
+/// Calls f(0), ..., f(kCount - 1) with constants. GCC 12 keeps an array in registers only where its indices are constants before loops are
+/// unrolled.
+template <int kCount, int kFrom = 0, typename F>
+QUIVER_INLINE void repeat(const F& f) {
+  if constexpr (kFrom < kCount) {
+    f(std::integral_constant<int, kFrom>());
+    repeat<kCount, kFrom + 1>(f);
+  }
+}
+#define QUIVER_INLINE_LAMBDA __attribute__((always_inline))
+
 /// Adds the products of one block to the integer sums of kR rows.
 template <typename F, int kR>
-QUIVER_INLINE void add_block(const std::uint8_t* w, const std::int16_t* x, std::int64_t ldx, IntVec (&sum)[kR][kParts]) {
-#pragma GCC unroll 8
-  for (int j = 0; j < F::kVectors; ++j) {
-#pragma GCC unroll 4
-    for (int part = 0; part < kParts; ++part) {
-      const Words v = *reinterpret_cast<const Words*>(w + 64 * j + 4 * kLanes * part);
-      const auto add = [&]<int kPiece>() __attribute__((always_inline)) {
-        const Words weights = F::template piece<kPiece>(v);
-#pragma GCC unroll 8
-        for (int i = 0; i < kR; ++i) {
-          sum[i][part] = multiply_add(sum[i][part], weights, splat_pair(x + i * ldx + F::pair_column(j, kPiece)));
-        }
-      };
-      add.template operator()<0>();
-      add.template operator()<1>();
-      if constexpr (F::kPieces == 4) {
-        add.template operator()<2>();
-        add.template operator()<3>();
-      }
-    }
-  }
+QUIVER_INLINE void add_block(const std::uint8_t* w, const std::int16_t* const (&x)[kR], IntVec (&sum)[kR][kParts]) {
+  repeat<F::kVectors>([&](auto j) QUIVER_INLINE_LAMBDA {
+    Words v[kParts];
+    repeat<kParts>([&](auto part) QUIVER_INLINE_LAMBDA { v[part] = *reinterpret_cast<const Words*>(w + 64 * j + 4 * kLanes * part); });
+    repeat<F::kPieces>([&](auto piece) QUIVER_INLINE_LAMBDA {
+      Words weights[kParts];
+      repeat<kParts>([&](auto part) QUIVER_INLINE_LAMBDA { weights[part] = F::template piece<piece>(v[part]); });
+      repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA {
+        const IntVec pair = splat_pair(x[i] + F::pair_column(j, piece));
+        repeat<kParts>([&](auto part) QUIVER_INLINE_LAMBDA { sum[i][part] = multiply_add(sum[i][part], weights[part], pair); });
+      });
+    });
+  });
 }
 
 QUIVER_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
@@ -156,28 +171,34 @@ void multiply_tile(const QuantizedProduct& p, std::int64_t panel, std::int64_t r
   constexpr auto kBytes = panel_block_bytes(kFormat);
   const auto num_blocks = p.depth / kBlockWidth;
   const auto* w = p.panels + panel * num_blocks * kBytes;
-  const auto* x = p.x.values + row * p.depth;
+  const std::int16_t* x[kR];
+  repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA { x[i] = p.x.values + (row + i) * p.depth; });
   const auto* scales = p.x.scales + row * num_blocks;
   const auto* sums = p.x.sums + row * num_blocks;
   Vec total[kR][kParts] = {};
-  for (std::int64_t b = 0; b < num_blocks; ++b, w += kBytes, x += kBlockWidth) {
+  for (std::int64_t b = 0; b < num_blocks; ++b, w += kBytes) {
     for (std::int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
     IntVec sum[kR][kParts];
-    for (int i = 0; i < kR; ++i) {
-      for (int part = 0; part < kParts; ++part) sum[i][part] = splat_int(-F::kOffset * sums[i * num_blocks + b]);
-    }
-    add_block<F, kR>(w, x, p.depth, sum);
-    for (int part = 0; part < kParts; ++part) {
+    repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA {
+      const IntVec start = splat_int(-F::kOffset * sums[i * num_blocks + b]);
+      repeat<kParts>([&](auto part) QUIVER_INLINE_LAMBDA { sum[i][part] = start; });
+    });
+    add_block<F, kR>(w, x, sum);
+    repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA {
+      x[i] += kBlockWidth;
+      __asm__("" : "+r"(x[i]));  // or GCC keeps an address for every pair, on the stack
+    });
+    repeat<kParts>([&](auto part) QUIVER_INLINE_LAMBDA {
       const auto* of_rows = w + 64 * F::kVectors + 2 * kLanes * part;
       const Vec scale = halves(of_rows), minimum = F::kHasMinimum ? halves(of_rows + 2 * kPanelRows) : Vec{};
-      for (int i = 0; i < kR; ++i) {
+      repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA {
         const auto at = i * num_blocks + b;
         total[i][part] = fused(to_floats(sum[i][part]), scale * scales[at], total[i][part]);
         if constexpr (F::kHasMinimum) {
           total[i][part] = fused(splat(static_cast<float>(sums[at])), minimum * scales[at], total[i][part]);
         }
-      }
-    }
+      });
+    });
   }
   finish_tile<F, kR>(p, panel, row, total);
 }
