@@ -15,7 +15,7 @@ namespace {
 using tensor::describe;
 using tensor::expect_layout;
 
-ScoreVectors pack(const Tensor& vectors, Tensor (*layout)(const Tensor&)) {
+ScoreVectors pack(const Tensor& vectors, ScoreLayout (*layout)(const Tensor&)) {
   const torch::NoGradGuard no_grad;
   const auto rows = vectors.detach().to(torch::kCPU, torch::kFloat).contiguous();
   return {tensor::Placed(rows), layout(rows)};
@@ -25,8 +25,11 @@ void expect_fit(bool fits, const Tensor& x, const Tensor& vectors) {
   if (!fits) fail(ErrorKind::kInternal, "x {} does not fit vectors {} of adapters", describe(x), describe(vectors));
 }
 
-/// The columns read rows of the table by these.
-void check_groups(const ScoreAdjustment& adjustment, std::int64_t num_adapters, const Tensor& x) {
+void check_adjustment(const ScoreAdjustment& adjustment, std::int64_t num_adapters, const Tensor& x) {
+  if (adjustment.scale.defined()) {
+    expect_layout(adjustment.scale.on_cpu(), "scale of Arrow's kernel", torch::kCPU, torch::kFloat, {num_adapters});
+    expect_layout(adjustment.shift.on_cpu(), "shift of Arrow's kernel", torch::kCPU, torch::kFloat, {num_adapters});
+  }
   if (adjustment.bias.empty()) return;
   const auto size = static_cast<std::int64_t>(adjustment.bias.size()), num_groups = size / num_adapters;
   if (size % num_adapters != 0 || (!adjustment.groups.empty() && static_cast<std::int64_t>(adjustment.groups.size()) != x.size(0))) {
@@ -58,14 +61,17 @@ ScoreVectors pack_vectors(const Tensor& vectors) { return pack(vectors, ops(torc
 
 Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto& rows = prototypes.rows.on_cpu();
-  const auto num_adapters = prototypes.num_adapters();
   expect_fit(rows.dim() == 2 && x.dim() == 2 && x.size(1) == rows.size(1), x, rows);
-  for (const auto& [adjusted, what] :
-       {std::pair(&adjustment.scale, "scale of Arrow's kernel"), {&adjustment.shift, "shift of Arrow's kernel"}}) {
-    if (adjustment.scale.defined()) expect_layout(adjusted->on_cpu(), what, torch::kCPU, torch::kFloat, {num_adapters});
-  }
-  check_groups(adjustment, num_adapters, x);
+  check_adjustment(adjustment, prototypes.num_adapters(), x);
   return ops_of(x).route(prototypes, x.contiguous(), top_k, temperature, adjustment);
+}
+
+Chosen route_shortlisted(const Shortlist& by, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
+  const auto &prototypes = by.prototypes.rows.on_cpu(), &rows = by.vectors.rows.on_cpu();
+  expect_fit(prototypes.dim() == 2 && x.dim() == 2 && x.size(1) == prototypes.size(1), x, prototypes);
+  expect_fit(rows.dim() == 3 && x.size(1) == rows.size(2) && rows.size(0) == prototypes.size(0), x, rows);
+  check_adjustment(adjustment, by.prototypes.num_adapters(), x);
+  return ops_of(x).route_shortlisted(by, x.contiguous(), top_k, temperature, adjustment);
 }
 
 Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {

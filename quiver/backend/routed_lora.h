@@ -6,12 +6,17 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "quiver/tensor/placed.h"
 
 namespace quiver::backend {
+
+namespace cpu {
+struct CoarseScores;
+}
 
 /// For each token k adapters and their weights.
 struct Chosen {
@@ -28,10 +33,15 @@ TopScores top_scores(const torch::Tensor& scores, std::int64_t top_k);
 /// softmax(score / temperature) over the top_k largest; an infinite temperature weighs them equally.
 Chosen choose_softmax(const torch::Tensor& scores, std::int64_t top_k, double temperature);
 
+/// Vectors as this CPU's column reads them; the column's source says how. Undefined where it reads the rows.
+struct ScoreLayout {
+  torch::Tensor packed;
+  std::shared_ptr<const cpu::CoarseScores> coarse;
+};
 /// Vectors that tokens are scored by, of N adapters. Immutable; copies share the tensors.
 struct ScoreVectors {
-  tensor::Placed rows;   ///< [N, d_in] (pack_prototypes) or [N, c, d_in] (pack_vectors), float32
-  torch::Tensor packed;  ///< in the layout of this CPU's column
+  tensor::Placed rows;  ///< [N, d_in] (pack_prototypes) or [N, c, d_in] (pack_vectors), float32
+  ScoreLayout layout;
   std::int64_t num_adapters() const { return rows.on_cpu().size(0); }
 };
 /// Of prototypes [N, d_in], for route. Any floating dtype and device.
@@ -53,6 +63,15 @@ Chosen route(const ScoreVectors& prototypes, const torch::Tensor& x, std::int64_
 
 /// <v, x_t> for the c vectors v of each adapter that `index` [T, k] names for token t, [T, k, c] float32.
 torch::Tensor shrink_routed(const ScoreVectors& vectors, const torch::Tensor& x, const torch::Tensor& index);
+
+/// Who scores by several vectors asks the prototypes first.
+struct Shortlist {
+  ScoreVectors prototypes, vectors;  ///< [N, d_in] and [N, c, d_in]
+  std::int64_t size = 0;             ///< adapters of a token that the prototypes let through
+};
+/// As route, by ||(<v_nc, x>)_c|| of the `size` adapters of the largest |<x, p_n>| alone. The adjustment is that of the former.
+Chosen route_shortlisted(const Shortlist& by, const torch::Tensor& x, std::int64_t top_k, double temperature,
+                         const ScoreAdjustment& adjustment = {});
 
 /// The factors of one adapter at a projection: delta_w = scaling B A, lora_a [r, d_in], lora_b [d_out, r].
 struct LoraFactors {

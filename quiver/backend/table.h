@@ -59,10 +59,11 @@ struct Ops {
   std::shared_ptr<const MatrixLayout> (*lay_out)(const Tensor& weight);
 
   /// The layouts that route, shrink_routed and add_routed of this column read; undefined tensors where they read the rows or the factors.
-  Tensor (*pack_prototypes)(const Tensor& rows);
-  Tensor (*pack_vectors)(const Tensor& rows);
+  ScoreLayout (*pack_prototypes)(const Tensor& rows);
+  ScoreLayout (*pack_vectors)(const Tensor& rows);
   RoutedLayout (*pack_adapters)(std::span<const LoraFactors> factors, torch::Device device);
   decltype(&backend::route) route;
+  decltype(&backend::route_shortlisted) route_shortlisted;
   decltype(&backend::shrink_routed) shrink_routed;
   decltype(&backend::add_routed) add_routed;
 };

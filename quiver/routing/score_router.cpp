@@ -63,15 +63,21 @@ ScoreRouter::ScoreRouter(const torch::Tensor& vectors, const ScoreOptions& optio
     fail(ErrorKind::kUsage, "a shortlist is made by |v . x|: it does not go with signed scores or normalised inputs");
   }
   const auto first = vectors_.rows.on_cpu().select(1, 0);
-  vectors_ = backend::pack_vectors(vectors_.rows.on_cpu());
-  first_ = backend::pack_prototypes(first / first.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30));
+  shortlist_ = {.prototypes = backend::pack_prototypes(first / first.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-30)),
+                .vectors = backend::pack_vectors(vectors_.rows.on_cpu()),
+                .size = options.shortlist};
 }
 
 RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std::int32_t> groups) const {
   const torch::NoGradGuard no_grad;
-  if (options_.shortlist == 0) return choose(adapter_scores(x, vectors_.rows.on(x.device()), options_.rule), {}, x.device(), groups);
-  const auto candidates = std::get<0>(backend::route(first_, x, options_.shortlist, 1).index.sort(1));  // [T, m]; lower indices first
-  return choose(backend::shrink_routed(vectors_, x, candidates).norm(2, {2}), candidates, x.device(), groups);
+  if (shortlist_.size > 0 && options_.weighting == Weighting::kSoftmax) {
+    const auto rows = bias_ == nullptr ? GroupTable::Rows() : bias_->rows();  // these stay while the table changes
+    const std::span<const float> bias(rows.data(), static_cast<std::size_t>(rows.size() * num_adapters()));
+    return backend::route_shortlisted(shortlist_, x, options_.top_k, options_.temperature, {scale_, shift_, bias, groups});
+  }
+  if (shortlist_.size == 0) return choose(adapter_scores(x, vectors_.rows.on(x.device()), options_.rule), {}, x.device(), groups);
+  const auto candidates = std::get<0>(backend::route(shortlist_.prototypes, x, shortlist_.size, 1).index.sort(1));  // [T, m]; lower indices first
+  return choose(backend::shrink_routed(shortlist_.vectors, x, candidates).norm(2, {2}), candidates, x.device(), groups);
 }
 
 /// From the scores [T, N] of all adapters, or those of the candidates [T, m] where these are defined.

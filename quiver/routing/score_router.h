@@ -66,7 +66,7 @@ class ScoreRouter : public Router {
   RoutingDecision weigh(const torch::Tensor& scores) const;
 
   backend::ScoreVectors vectors_;  // [N, c, d_in]
-  backend::ScoreVectors first_;    // [N, d_in], the first components as unit vectors, for a shortlist
+  backend::Shortlist shortlist_;   // by the first components as unit vectors; size 0: none
   ScoreOptions options_;
   tensor::Placed scale_, shift_;
   std::shared_ptr<const GroupTable> bias_;

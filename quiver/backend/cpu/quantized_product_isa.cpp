@@ -18,8 +18,8 @@ typedef std::uint16_t Words __attribute__((vector_size(kLanes * 4), aligned(2), 
 typedef std::int16_t Shorts __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
 constexpr int kParts = kPanelRows / kLanes;  // vectors of a panel's rows
-constexpr std::int64_t kPrefetchBytes = 2048;
-constexpr std::int64_t kRowsAtOnce = 128;
+constexpr std::int64_t kPrefetchBytes = 2048;  // ahead of a lone tile; the first of several tiles fetches the next panel
+constexpr std::int64_t kRowsAtOnce = 16, kPanelsAtOnce = 8;
 
 /// Keeps a sum in its register. GCC 12 would compute all products of a block first, put them on the stack and add them up in a tree.
 QUIVER_INLINE IntVec kept(IntVec sum) {
@@ -166,8 +166,9 @@ QUIVER_INLINE void finish_tile(const QuantizedProduct& p, std::int64_t panel, st
   }
 }
 
+/// `ahead`: how many bytes from those that are read to those that are fetched from memory meanwhile.
 template <typename F, BlockFormat kFormat, int kR>
-void multiply_tile(const QuantizedProduct& p, std::int64_t panel, std::int64_t row) {
+void multiply_tile(const QuantizedProduct& p, std::int64_t panel, std::int64_t row, std::int64_t ahead) {
   constexpr auto kBytes = panel_block_bytes(kFormat);
   const auto num_blocks = p.depth / kBlockWidth;
   const auto* w = p.panels + panel * num_blocks * kBytes;
@@ -177,7 +178,7 @@ void multiply_tile(const QuantizedProduct& p, std::int64_t panel, std::int64_t r
   const auto* sums = p.x.sums + row * num_blocks;
   Vec total[kR][kParts] = {};
   for (std::int64_t b = 0; b < num_blocks; ++b, w += kBytes) {
-    for (std::int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
+    for (std::int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(w + ahead + line);
     IntVec sum[kR][kParts];
     repeat<kR>([&](auto i) QUIVER_INLINE_LAMBDA {
       const IntVec start = splat_int(-F::kOffset * sums[i * num_blocks + b]);
@@ -205,19 +206,27 @@ void multiply_tile(const QuantizedProduct& p, std::int64_t panel, std::int64_t r
 
 /// Rows [row, end), in tiles of kR and then of fewer.
 template <typename F, BlockFormat kFormat, int kR>
-QUIVER_INLINE void multiply_rows(const QuantizedProduct& p, std::int64_t panel, std::int64_t row, std::int64_t end) {
-  for (; row + kR <= end; row += kR) multiply_tile<F, kFormat, kR>(p, panel, row);
+QUIVER_INLINE void multiply_rows(const QuantizedProduct& p, std::int64_t panel, std::int64_t row, std::int64_t end, std::int64_t ahead) {
+  for (; row + kR <= end; row += kR) {
+    multiply_tile<F, kFormat, kR>(p, panel, row, ahead);
+    ahead = 0;  // the next panel is fetched once
+  }
   if constexpr (kR > 1) {
-    if (row < end) multiply_rows<F, kFormat, kR / 2>(p, panel, row, end);
+    if (row < end) multiply_rows<F, kFormat, kR / 2>(p, panel, row, end, ahead);
   }
 }
 
-/// In blocks of rows of x that stay in the second-level cache while all panels pass by.
+/// Blocks of rows of x stay in the first-level cache while some panels pass by, which stay in the second-level cache for all blocks of rows.
 template <BlockFormat kFormat>
 void multiply(std::int64_t begin, std::int64_t end, const QuantizedProduct& p) {
-  for (std::int64_t row = 0; row < p.num_rows; row += kRowsAtOnce) {
-    const auto row_end = smaller(row + kRowsAtOnce, p.num_rows);
-    for (auto panel = begin; panel < end; ++panel) multiply_rows<Format<kFormat>, kFormat, kMostRows>(p, panel, row, row_end);
+  const auto panel_bytes = p.depth / kBlockWidth * panel_block_bytes(kFormat);
+  for (auto first = begin; first < end; first += kPanelsAtOnce) {
+    const auto last = smaller(first + kPanelsAtOnce, end);
+    for (std::int64_t row = 0; row < p.num_rows; row += kRowsAtOnce) {
+      const auto row_end = smaller(row + kRowsAtOnce, p.num_rows);
+      const auto ahead = row > 0 ? 0 : row_end > kMostRows ? panel_bytes : kPrefetchBytes;  // later blocks of rows find the panels
+      for (auto panel = first; panel < last; ++panel) multiply_rows<Format<kFormat>, kFormat, kMostRows>(p, panel, row, row_end, ahead);
+    }
   }
 }
 

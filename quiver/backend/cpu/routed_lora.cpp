@@ -3,7 +3,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <memory>
+#include <type_traits>
+#include <vector>
 
+#include "quiver/backend/cpu/coarse_scores.h"
 #include "quiver/backend/cpu/columns.h"
 #include "quiver/backend/cpu/routed_lora_isa.h"
 #include "quiver/base/error.h"
@@ -35,13 +40,14 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
   const auto tile =
       std::clamp<std::int64_t>((num_tokens + 2 * threads - 1) / (2 * threads), std::min(most_tokens, kMinTokens), most_tokens);
   const auto num_tiles = (num_tokens + tile - 1) / tile;
-  const auto floats = torch::empty({threads, kernel::padded(scratch_floats, 16)}, torch::kFloat);
-  const auto ints = torch::empty({threads, kernel::padded(scratch_ints, 16)}, torch::kInt);
+  const auto num_floats = kernel::padded(scratch_floats, 16), num_ints = kernel::padded(scratch_ints, 16);
+  const auto floats = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(threads * num_floats));
+  const auto ints = std::make_unique_for_overwrite<std::int32_t[]>(static_cast<std::size_t>(threads * num_ints));
   std::atomic<std::int64_t> next{0};
   at::parallel_for(0, threads, /*grain_size=*/1, [&](std::int64_t first, std::int64_t last) {
     for (auto thread = first; thread < last; ++thread) {
-      float* my_floats = mutable_trusted_data<float>(floats) + thread * floats.size(1);
-      std::int32_t* my_ints = mutable_trusted_data<std::int32_t>(ints) + thread * ints.size(1);
+      float* my_floats = floats.get() + thread * num_floats;
+      std::int32_t* my_ints = ints.get() + thread * num_ints;
       for (auto i = next.fetch_add(1); i < num_tiles; i = next.fetch_add(1)) {
         f(i * tile, std::min(num_tokens, (i + 1) * tile), my_floats, my_ints);
       }
@@ -50,18 +56,19 @@ void for_tiles(std::int64_t num_tokens, std::int64_t most_tokens, std::int64_t s
 }
 
 /// [ceil(N / 16), d_in, 16] float32: sixteen adapters side by side.
-Tensor pack_prototypes(const Tensor& rows) {
+ScoreLayout pack_prototypes(const Tensor& rows) {
   const auto num_panels = padded(rows.size(0), kPanel) / kPanel;
   auto whole = torch::zeros({num_panels * kPanel, rows.size(1)}, torch::kFloat);
   whole.narrow(0, 0, rows.size(0)).copy_(rows);
-  return whole.reshape({num_panels, kPanel, rows.size(1)}).transpose(1, 2).contiguous();
+  return {whole.reshape({num_panels, kPanel, rows.size(1)}).transpose(1, 2).contiguous(),
+          std::make_shared<const CoarseScores>(pack_coarse(rows))};
 }
 
 /// [N, c, d_in padded to 16] float32.
-Tensor pack_vectors(const Tensor& rows) {
+ScoreLayout pack_vectors(const Tensor& rows) {
   auto packed = torch::zeros({rows.size(0), rows.size(1), padded(rows.size(2), kRowPad)}, torch::kFloat);
   packed.narrow(2, 0, rows.size(2)).copy_(rows);
-  return packed;
+  return {packed, nullptr};
 }
 
 /// lora_a [N, r, d_in padded to 16]; lora_b [ceil(d_out / 64), N, r, 64], B transposed, 64 columns of y at a time; scaling [N]; all
@@ -85,24 +92,78 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /
   return layout;
 }
 
+template <typename T>
+ArrowTask<T> arrow_task(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment,
+                        const Chosen& chosen) {
+  const bool is_adjusted = adjustment.scale.defined();
+  return {.x = trusted_data<T>(x),
+          .prototypes = trusted_data<float>(prototypes.layout.packed),
+          .d_in = x.size(1),
+          .num_adapters = prototypes.num_adapters(),
+          .top_k = top_k,
+          .temperature = static_cast<float>(temperature),
+          .scale = is_adjusted ? trusted_data<float>(adjustment.scale.on_cpu()) : nullptr,
+          .shift = is_adjusted ? trusted_data<float>(adjustment.shift.on_cpu()) : nullptr,
+          .bias = adjustment.bias.empty() ? nullptr : adjustment.bias.data(),
+          .groups = adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
+          .index = mutable_trusted_data<std::int64_t>(chosen.index),
+          .weight = mutable_trusted_data<float>(chosen.weight)};
+}
+
+/// `all` for token t, whose prototypes are read from memory for the candidates alone. What is chosen has the same bits: a score is one chain of
+/// additions, whatever its panel.
+template <CpuIsa kIsa>
+void route_by_candidates(const ScoreVectors& prototypes, const ArrowTask<float>& all, std::int64_t t, std::vector<float>& panels,
+                         std::vector<float>& scratch) {
+  const auto* x = all.x + t * all.d_in;
+  const Adjustment adjustment{all.scale, all.shift, all.bias == nullptr ? nullptr : all.bias + (all.groups == nullptr ? 0 : all.groups[t]) * all.num_adapters};
+  const auto found = candidates(*prototypes.layout.coarse, x, all.top_k, adjustment);
+  const auto count = std::ssize(found);
+  const auto* rows = trusted_data<float>(prototypes.rows.on_cpu());
+  panels.assign(static_cast<std::size_t>(padded(count, kPanel) * all.d_in), 0.0f);
+  std::vector<float> adjusted[3];  // scale, shift and bias of the candidates
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto n = found[static_cast<std::size_t>(i)];
+    auto* column = panels.data() + i / kPanel * kPanel * all.d_in + i % kPanel;
+    for (std::int64_t c = 0; c < all.d_in; ++c) column[c * kPanel] = rows[n * all.d_in + c];
+    const float* const given[] = {adjustment.scale, adjustment.shift, adjustment.bias};
+    for (int a = 0; a < 3; ++a) {
+      if (given[a] != nullptr) adjusted[a].push_back(given[a][n]);
+    }
+  }
+  scratch.resize(static_cast<std::size_t>(kernel::arrow_scratch_floats(all.d_in, count)));
+  const auto given = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
+  auto task = all;
+  task.x = x;
+  task.prototypes = panels.data();
+  task.num_adapters = count;
+  task.scale = given(adjusted[0]);
+  task.shift = given(adjusted[1]);
+  task.bias = given(adjusted[2]);
+  task.groups = nullptr;
+  task.index += t * all.top_k;
+  task.weight += t * all.top_k;
+  QUIVER_ON_ISA(kIsa, kernel, arrow_route, task, 0, 1, scratch.data());
+  for (std::int64_t j = 0; j < all.top_k; ++j) task.index[j] = found[static_cast<std::size_t>(task.index[j])];
+}
+
+/// More tokens share what is read of the prototypes.
+constexpr std::int64_t kMostCoarseTokens = 4;
+
 template <CpuIsa kIsa, typename T>
 Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto count = x.size(0);
   Chosen chosen{torch::empty({count, top_k}, torch::kLong), torch::empty({count, top_k}, torch::kFloat)};
   if (count == 0) return chosen;
-  const bool is_adjusted = adjustment.scale.defined();
-  const ArrowTask<T> task{.x = trusted_data<T>(x),
-                          .prototypes = trusted_data<float>(prototypes.packed),
-                          .d_in = x.size(1),
-                          .num_adapters = prototypes.num_adapters(),
-                          .top_k = top_k,
-                          .temperature = static_cast<float>(temperature),
-                          .scale = is_adjusted ? trusted_data<float>(adjustment.scale.on_cpu()) : nullptr,
-                          .shift = is_adjusted ? trusted_data<float>(adjustment.shift.on_cpu()) : nullptr,
-                          .bias = adjustment.bias.empty() ? nullptr : adjustment.bias.data(),
-                          .groups = adjustment.groups.empty() ? nullptr : adjustment.groups.data(),
-                          .index = mutable_trusted_data<std::int64_t>(chosen.index),
-                          .weight = mutable_trusted_data<float>(chosen.weight)};
+  const auto task = arrow_task<T>(prototypes, x, top_k, temperature, adjustment, chosen);
+  if constexpr (std::is_same_v<T, float>) {
+    // A list of more than half of the adapters would read more than all panels do.
+    if (count <= kMostCoarseTokens && 2 * top_k <= task.num_adapters && !prototypes.layout.coarse->is_empty()) {
+      std::vector<float> panels, scratch;
+      for (std::int64_t t = 0; t < count; ++t) route_by_candidates<kIsa>(prototypes, task, t, panels, scratch);
+      return chosen;
+    }
+  }
   for_tiles(count, 64, kernel::arrow_scratch_floats(task.d_in, task.num_adapters), 0,
             [&](std::int64_t begin, std::int64_t end, float* scratch, std::int32_t*) {
               QUIVER_ON_ISA(kIsa, kernel, arrow_route, task, begin, end, scratch);
@@ -135,7 +196,7 @@ void for_lora_tiles(const LoraTask<T>& task, std::int64_t num_tokens, F f) {
 
 template <CpuIsa kIsa, typename T>
 Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {
-  const auto task = lora_task<T>(vectors.packed, x, index);
+  const auto task = lora_task<T>(vectors.layout.packed, x, index);
   auto hidden = torch::empty({x.size(0), task.top_k, task.rank}, torch::kFloat);
   if (x.size(0) == 0) return hidden;
   auto* found = mutable_trusted_data<float>(hidden);
@@ -143,6 +204,34 @@ Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor&
     QUIVER_ON_ISA(kIsa, kernel, shrink_routed, task, begin, end, scratch, ints, found);
   });
   return hidden;
+}
+
+template <CpuIsa kIsa, typename T>
+Chosen route_shortlisted(const Shortlist& by, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
+  const auto count = x.size(0), size = by.size;
+  const auto listed = route<kIsa, T>(by.prototypes, x, size, 1, {}).index;  // [T, m]
+  auto* list = mutable_trusted_data<std::int64_t>(listed);
+  for (std::int64_t t = 0; t < count; ++t) std::sort(list + t * size, list + (t + 1) * size);  // ties go to the lower number
+  const auto hidden = shrink_routed<kIsa, T>(by.vectors, x, listed);                           // [T, m, c]
+  Chosen chosen{torch::empty({count, top_k}, torch::kLong), torch::empty({count, top_k}, torch::kFloat)};
+  if (count == 0) return chosen;
+  const auto task = arrow_task<T>(by.prototypes, x, top_k, temperature, adjustment, chosen);
+  const auto num_vectors = hidden.size(2);
+  const auto* products = trusted_data<float>(hidden);
+  std::vector<float> scores(static_cast<std::size_t>(size));
+  for (std::int64_t t = 0; t < count; ++t, list += size) {
+    const auto group = task.groups == nullptr ? 0 : task.groups[t];
+    const Adjustment of_group{task.scale, task.shift, task.bias == nullptr ? nullptr : task.bias + group * task.num_adapters};
+    for (std::int64_t i = 0; i < size; ++i, products += num_vectors) {
+      float sum = 0;
+      for (std::int64_t c = 0; c < num_vectors; ++c) sum += products[c] * products[c];
+      scores[static_cast<std::size_t>(i)] = of_group.of(list[i], std::sqrt(sum));
+    }
+    auto* index = task.index + t * top_k;
+    QUIVER_ON_ISA(kIsa, kernel, choose_top, scores.data(), size, top_k, task.temperature, index, task.weight + t * top_k);
+    for (std::int64_t j = 0; j < top_k; ++j) index[j] = list[index[j]];
+  }
+  return chosen;
 }
 
 template <CpuIsa kIsa, typename T>
@@ -168,6 +257,7 @@ void add_routed_lora(Ops& column, CpuIsa isa, torch::Dtype dtype) {
   column.pack_adapters = pack_adapters;
   with_column(isa, dtype, [&]<CpuIsa kIsa, typename T>() {
     column.route = route<kIsa, T>;
+    column.route_shortlisted = route_shortlisted<kIsa, T>;
     column.shrink_routed = shrink_routed<kIsa, T>;
     column.add_routed = add_routed<kIsa, T>;
   });

@@ -271,6 +271,10 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
   }
 }
 
+void choose_top(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight) {
+  choose(scores, n, top_k, temperature, index, weight);
+}
+
 template <typename T>
 void shrink_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints, float* hidden) {
   const std::int64_t width = padded(task.d_in, kRowPad);

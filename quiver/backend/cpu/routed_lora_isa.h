@@ -71,6 +71,8 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, 
   /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                                           \
   template <typename T>                                                                                                                 \
   void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                                     \
+  /* The top_k largest of n scores, largest first, the lower number first among equals, and softmax(score / temperature) of them. */    \
+  void choose_top(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight);      \
   /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                                         \
   template <typename T>                                                                                                                 \
   void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints);                   \

@@ -201,15 +201,32 @@ Users users_of(const Chosen& chosen, std::int64_t adapter) {
   return {rows, gate.index_select(0, rows).unsqueeze(1)};
 }
 
-Tensor pack_nothing(const Tensor&) { return {}; }
+ScoreLayout pack_nothing(const Tensor&) { return {}; }
 RoutedLayout pack_adapters(std::span<const LoraFactors>, torch::Device) { return {}; }
 
-Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
-  const auto device = x.device();
-  auto scores = x.to(torch::kFloat).matmul(prototypes.rows.on(device).t()).abs();  // [T, N]
+/// Scores [T, N] made comparable.
+Tensor adjusted(Tensor scores, const ScoreAdjustment& adjustment) {
+  const auto device = scores.device();
   if (adjustment.scale.defined()) scores = scores * adjustment.scale.on(device) + adjustment.shift.on(device);
-  if (!adjustment.bias.empty()) scores = scores + bias_rows(adjustment, prototypes.num_adapters(), x.size(0), device);
-  return choose_softmax(scores, top_k, temperature);
+  if (!adjustment.bias.empty()) scores = scores + bias_rows(adjustment, scores.size(1), scores.size(0), device);
+  return scores;
+}
+
+Tensor prototype_scores(const ScoreVectors& prototypes, const Tensor& x) {
+  return x.to(torch::kFloat).matmul(prototypes.rows.on(x.device()).t()).abs();  // [T, N]
+}
+
+Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
+  return choose_softmax(adjusted(prototype_scores(prototypes, x), adjustment), top_k, temperature);
+}
+
+Chosen route_shortlisted(const Shortlist& by, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
+  const auto listed = top_scores(prototype_scores(by.prototypes, x), by.size).index;
+  const auto rows = by.vectors.rows.on(x.device());                                            // [N, c, d_in]
+  const auto products = x.to(torch::kFloat).matmul(rows.flatten(0, 1).t());                    // [T, N c]
+  const auto scores = products.view({x.size(0), rows.size(0), rows.size(1)}).norm(2, {2});     // [T, N]
+  const auto is_out = torch::ones(scores.sizes(), scores.options().dtype(torch::kBool)).scatter_(1, listed, false);
+  return choose_softmax(adjusted(scores, adjustment).masked_fill(is_out, -std::numeric_limits<double>::infinity()), top_k, temperature);
 }
 
 Tensor shrink_routed(const ScoreVectors& vectors, const Tensor& x, const Tensor& index) {
@@ -283,6 +300,7 @@ Ops column() {
           .pack_vectors = pack_nothing,
           .pack_adapters = pack_adapters,
           .route = route,
+          .route_shortlisted = route_shortlisted,
           .shrink_routed = shrink_routed,
           .add_routed = add_routed};
 }
