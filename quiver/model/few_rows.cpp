@@ -220,8 +220,7 @@ class FewRowsPass {
   Tensor run() {
     const ::at::ThreadLocalState caller;
     const auto& attention = spec_.block.attention;
-    const auto scratch_floats =
-        kernel::padded(kernel::decode_scratch_floats(most_keys_, attention.head_dim, attention.num_heads / attention.num_kv_heads));
+    const auto scratch_floats = kernel::padded(kernel::decode_scratch_floats(most_keys_, attention.head_dim, attention.num_heads));
     const auto scratch = torch::empty({::at::get_num_threads(), scratch_floats}, torch::kFloat);
     backend::PhaseTeam::run([&](backend::PhaseTeam& team, int thread) {
       const ::at::ThreadLocalStateGuard guard(caller);
@@ -273,9 +272,10 @@ class FewRowsPass {
       if (!shares_rows) go_on(0, num_rows_);
     };
     if (stage.attention) {
-      const auto units = std::ssize(visible_of(*stage.attention).blocks) * spec_.block.attention.num_kv_heads;
+      const auto num_blocks = std::ssize(visible_of(*stage.attention).blocks), num_kv_heads = spec_.block.attention.num_kv_heads;
+      const auto heads = kernel::decode_unit_heads(num_blocks, num_kv_heads, team.num_threads());
       team.phase(
-          place, units, [&](std::int64_t unit) { attend(*stage.attention, unit, scratch); }, then);
+          place, num_blocks * (num_kv_heads / heads), [&](std::int64_t unit) { attend(*stage.attention, unit, heads, scratch); }, then);
     } else {
       run_maps(stage.maps, team, place, then);
     }
@@ -328,7 +328,7 @@ class FewRowsPass {
 
   const Visible& visible_of(std::size_t layer) const { return visible_.at(spec_.layers[layer].window); }
 
-  void attend(std::size_t layer, std::int64_t unit_index, float* scratch) const {
+  void attend(std::size_t layer, std::int64_t unit_index, std::int64_t heads, float* scratch) const {
     const auto& attention = spec_.block.attention;
     const auto& visible = visible_of(layer);
     kernel::AttentionUnit<float> unit{};
@@ -344,8 +344,10 @@ class FewRowsPass {
     unit.cap = static_cast<float>(scores_.cap);
     unit.window = visible.plan->window;
     unit.scratch = scratch;
-    unit.kv_head = unit_index % attention.num_kv_heads;
-    unit.blocks = visible.blocks.data() + unit_index / attention.num_kv_heads;
+    const auto units_of_block = attention.num_kv_heads / heads;
+    unit.kv_head = unit_index % units_of_block * heads;
+    unit.num_unit_heads = heads;
+    unit.blocks = visible.blocks.data() + unit_index / units_of_block;
     unit.num_blocks = 1;
     QUIVER_ON_ISA(isa_, kernel, attention_decode, unit);
   }

@@ -22,7 +22,7 @@ struct ForwardRows;
 class FewRows {
  public:
   /// More rows are faster in the general pass.
-  static constexpr std::int64_t kMostRows = 16;
+  static constexpr std::int64_t kMostRows = 64;
 
   /// Null where a linear map is not quantised, is trained, or has an update that is no nn::AdditiveUpdate.
   static std::shared_ptr<const FewRows> compile(const std::vector<Block>& blocks);

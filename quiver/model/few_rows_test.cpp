@@ -61,7 +61,7 @@ struct Step {
   ForwardRows rows;
 };
 
-constexpr std::int64_t kCacheRows = 64;
+constexpr std::int64_t kCacheRows = 256;
 
 /// `count` sequences of different lengths share the first 5 rows of a cache of random keys and values.
 Step random_step(const Model& model, std::int64_t count, bool has_groups) {
@@ -129,7 +129,7 @@ TEST_P(FewRowsTest, IsTheGeneralPass) {
   ASSERT_NE(model_.few_rows(), nullptr);
   const auto general = with_update<Nothing>(model_, false);
   ASSERT_EQ(general.few_rows(), nullptr);
-  for (const std::int64_t count : {1, 3, 4, 16}) {
+  for (const std::int64_t count : {std::int64_t{1}, std::int64_t{3}, std::int64_t{4}, FewRows::kMostRows}) {
     const auto found = run(model_, random_step(model_, count, false)), expected = run(general, random_step(model_, count, false));
     EXPECT_TRUE(is_near(found.hidden, expected.hidden, 1e-3)) << count;
     EXPECT_TRUE(are_same(found.cache, expected.cache)) << count;
@@ -172,7 +172,7 @@ TEST(FewRowsPlan, TakesFewRowsOverACache) {
   EXPECT_FALSE(takes([](ForwardRows& rows) { rows.attend_to_cache = false; }));
   EXPECT_FALSE(takes([](ForwardRows& rows) { rows.cache = nullptr; }));
   EXPECT_FALSE(takes([](ForwardRows& rows) { rows.tokens.clear(); }));
-  EXPECT_FALSE(takes([](ForwardRows& rows) { rows.tokens.resize(17); }));
+  EXPECT_FALSE(takes([](ForwardRows& rows) { rows.tokens.resize(FewRows::kMostRows + 1); }));
 }
 
 TEST(FewRowsPlan, IsForQuantizedMapsAlone) {

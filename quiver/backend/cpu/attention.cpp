@@ -106,13 +106,16 @@ void run_decode(AttentionUnit<T> unit, const AttentionPlan& plan) {
   const auto blocks = query_blocks(direct, plan.spans);
   std::int64_t most = 0;
   for (const auto& block : direct) most = std::max(most, block.num_visible + block.length);
-  const auto group = unit.num_heads / unit.num_kv_heads;
-  for_units(static_cast<std::int64_t>(blocks.size()) * unit.num_kv_heads, kernel::decode_scratch_floats(most, unit.head_dim, group),
+  const auto heads = kernel::decode_unit_heads(std::ssize(blocks), unit.num_kv_heads, at::get_num_threads());
+  const auto units_of_block = unit.num_kv_heads / heads;
+  for_units(std::ssize(blocks) * units_of_block,
+            kernel::decode_scratch_floats(most, unit.head_dim, heads * unit.num_heads / unit.num_kv_heads),
             [&](std::int64_t index, float* scratch) {
               auto mine = unit;
               mine.scratch = scratch;
-              mine.kv_head = index % unit.num_kv_heads;
-              mine.blocks = blocks.data() + index / unit.num_kv_heads;
+              mine.kv_head = index % units_of_block * heads;
+              mine.num_unit_heads = heads;
+              mine.blocks = blocks.data() + index / units_of_block;
               mine.num_blocks = 1;
               QUIVER_ON_ISA(kIsa, kernel, attention_decode, mine);
             });

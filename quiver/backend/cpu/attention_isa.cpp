@@ -323,73 +323,87 @@ void collect_gradients(const AttentionUnit<T>& unit, const GradientUse* uses, st
 /// How far ahead of a key the next ones are fetched. A head's part of a row is too short for the CPU to see the stride by itself.
 constexpr std::int64_t kPrefetchedKeys = 12;
 
-/// One block of few queries against a KV cache: no unpacking, each key row is read once for all query heads of the
-/// group. Spans and first_key are rows of the cache.
+namespace {
+
+/// A head's part of a key's or value's row, as float32 with zeros up to `width`: where it lies, or in `place`.
+template <typename T>
+QUIVER_INLINE const float* unpacked(const T* source, std::int64_t dim, std::int64_t width, float* place) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (dim == width) return source;
+  }
+  Floats::pack_across(source, dim, 1, dim, place);
+  return place;
+}
+
+/// p [seen] becomes its softmax; up to whole vectors beyond it are written.
+QUIVER_INLINE void softmax_row(float* p, std::int64_t seen) {
+  for (auto j = seen; j < padded(seen); ++j) p[j] = -__builtin_inff();
+  Vec top = load(p);
+  for (std::int64_t j = kLanes; j < seen; j += kLanes) {
+    const Vec x = load(p + j);
+    top = x > top ? x : top;
+  }
+  float highest = top[0];
+  for (int l = 1; l < kLanes; ++l) highest = top[l] > highest ? top[l] : highest;
+  Vec total = {};
+  for (std::int64_t j = 0; j < seen; j += kLanes) {
+    const Vec e = exp_negative(load(p + j) - highest);
+    store(p + j, e);
+    total += e;
+  }
+  const float inverse = 1.0f / sum_lanes(total);
+  for (std::int64_t j = 0; j < seen; j += kLanes) store(p + j, load(p + j) * inverse);
+}
+
+}  // namespace
+
+/// One block of few queries against a KV cache: each key row is read once for all query heads of the unit. Spans and first_key are rows of the
+/// cache.
 template <typename T>
 void attention_decode(const AttentionUnit<T>& unit) {
   const QueryBlock& block = unit.blocks[0];
-  const auto dim = unit.head_dim, width = padded(dim);
-  const auto group = unit.num_heads / unit.num_kv_heads;
-  const auto kv_stride = unit.num_kv_heads * dim, q_stride = unit.num_heads * dim;
+  const auto dim = unit.head_dim, width = padded(dim), group = unit.num_heads / unit.num_kv_heads;
+  const auto kv_stride = unit.num_kv_heads * dim, q_stride = unit.num_heads * dim, num_heads = unit.num_unit_heads * group;
   constexpr std::int64_t kLineElements = 64 / static_cast<std::int64_t>(sizeof(T));
   const auto most = padded(block.num_visible + block.length);
-  float* queries = unit.scratch;             // [group, width]
-  float* sums = queries + group * width;     // [group, width]
-  float* row_values = sums + group * width;  // [width]
-  float* scores = row_values + width;        // [group, most]
+  float* queries = unit.scratch;                 // [num_heads, width]
+  float* sums = queries + num_heads * width;     // [num_heads, width]
+  float* row_values = sums + num_heads * width;  // [width]
+  float* scores = row_values + width;            // [num_heads, most]
   for (std::int64_t i = 0; i < block.length; ++i) {
     const auto q_offset = (block.first_query + i) * q_stride + unit.kv_head * group * dim;
-    Floats::pack_across(unit.q + q_offset, dim, group, dim, queries);
-    for (std::int64_t d = 0; d < group * width; d += kLanes) store(queries + d, load(queries + d) * unit.scale);
+    Floats::pack_across(unit.q + q_offset, dim, num_heads, dim, queries);
+    for (std::int64_t d = 0; d < num_heads * width; d += kLanes) store(queries + d, load(queries + d) * unit.scale);
     const auto seen = block.num_visible + i + 1;
+    // Calls f(column, query head, the row of its key head).
     const auto each_key = [&](const T* base, auto&& f) {
       std::int64_t column = 0;
       for (std::int64_t s = 0; s <= block.num_spans; ++s) {
         const KeySpan span = s < block.num_spans ? block.spans[s] : KeySpan{block.first_key, i + 1};
         const T* source = base + span.first * kv_stride + unit.kv_head * dim;
-        for (std::int64_t j = 0; j < span.length; ++j, source += kv_stride) {
-          for (std::int64_t d = 0; d < dim; d += kLineElements) __builtin_prefetch(source + kPrefetchedKeys * kv_stride + d);
-          Floats::pack_across(source, dim, 1, dim, row_values);
-          f(column++);
+        for (std::int64_t j = 0; j < span.length; ++j, ++column, source += kv_stride) {
+          for (std::int64_t d = 0; d < unit.num_unit_heads * dim; d += kLineElements) __builtin_prefetch(source + kPrefetchedKeys * kv_stride + d);
+          for (std::int64_t h = 0; h < unit.num_unit_heads; ++h) {
+            const float* row = unpacked(source + h * dim, dim, width, row_values);
+            for (auto head = h * group; head < (h + 1) * group; ++head) f(column, head, row);
+          }
         }
       }
     };
-    each_key(unit.k, [&](std::int64_t column) {
-      for (std::int64_t g = 0; g < group; ++g) {
-        Vec dots = {};
-        for (std::int64_t d = 0; d < width; d += kLanes) dots += load(queries + g * width + d) * load(row_values + d);
-        float score = 0;
-        for (int l = 0; l < kLanes; ++l) score += dots[l];
-        scores[g * most + column] = unit.cap > 0 ? unit.cap * __builtin_tanhf(score / unit.cap) : score;
-      }
+    each_key(unit.k, [&](std::int64_t column, std::int64_t head, const float* row) {
+      Vec dots = {};
+      for (std::int64_t d = 0; d < width; d += kLanes) dots += load(queries + head * width + d) * load(row + d);
+      const float score = sum_lanes(dots);
+      scores[head * most + column] = unit.cap > 0 ? unit.cap * __builtin_tanhf(score / unit.cap) : score;
     });
-    for (std::int64_t g = 0; g < group; ++g) {
-      float* p = scores + g * most;
-      float highest = p[0];
-      for (std::int64_t j = 1; j < seen; ++j) highest = p[j] > highest ? p[j] : highest;
-      for (auto j = seen; j < padded(seen); ++j) p[j] = -__builtin_inff();
-      Vec total = {};
-      for (std::int64_t j = 0; j < seen; j += kLanes) {
-        const Vec e = exp_negative(load(p + j) - highest);
-        store(p + j, e);
-        total += e;
-      }
-      float sum = 0;
-      for (int l = 0; l < kLanes; ++l) sum += total[l];
-      const float inverse = 1.0f / sum;
-      for (std::int64_t j = 0; j < seen; ++j) p[j] *= inverse;
-    }
-    for (std::int64_t d = 0; d < group * width; ++d) sums[d] = 0;
-    each_key(unit.v, [&](std::int64_t column) {
-      for (std::int64_t g = 0; g < group; ++g) {
-        const Vec weight = splat(scores[g * most + column]);
-        for (std::int64_t d = 0; d < width; d += kLanes) {
-          store(sums + g * width + d, load(sums + g * width + d) + weight * load(row_values + d));
-        }
-      }
+    for (std::int64_t head = 0; head < num_heads; ++head) softmax_row(scores + head * most, seen);
+    for (std::int64_t d = 0; d < num_heads * width; d += kLanes) store(sums + d, Vec{});
+    each_key(unit.v, [&](std::int64_t column, std::int64_t head, const float* row) {
+      const Vec weight = splat(scores[head * most + column]);
+      for (std::int64_t d = 0; d < width; d += kLanes) store(sums + head * width + d, load(sums + head * width + d) + weight * load(row + d));
     });
-    for (std::int64_t g = 0; g < group; ++g) {
-      for (std::int64_t d = 0; d < dim; ++d) from_float(sums[g * width + d], unit.out[q_offset + g * dim + d]);
+    for (std::int64_t head = 0; head < num_heads; ++head) {
+      for (std::int64_t d = 0; d < dim; ++d) from_float(sums[head * width + d], unit.out[q_offset + head * dim + d]);
     }
   }
 }

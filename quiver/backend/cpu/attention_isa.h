@@ -21,15 +21,17 @@ struct QueryBlock {
   const KeySpan* spans;
 };
 
-/// One unit of work: the query heads of one key head, of one chunk (quiver/backend/attention_plan.h) or, when decoding, of one
-/// block. Units write disjoint memory. q, out, dout, dq: [Tq, H, D]; k, v: [Tk, H_kv, D]; lse: [H, Tq].
+/// One unit of work: the query heads of one key head, of one chunk (quiver/backend/attention_plan.h); or, when decoding, of some key heads
+/// and one block. Units write disjoint memory. q, out, dout, dq: [Tq, H, D]; k, v: [Tk, H_kv, D]; lse: [H, Tq].
 template <typename T>
 struct AttentionUnit {
   const T *q, *k, *v, *dout, *out_in;
   T *out, *dq;
   float* lse;
   float *dk, *dv;  ///< [the chunk's keys, padded(D)] of this unit alone, overwritten
-  std::int64_t kv_head, num_heads, num_kv_heads, head_dim, num_queries;
+  std::int64_t kv_head;          ///< the first of the unit
+  std::int64_t num_unit_heads;   ///< key heads of a unit that decodes
+  std::int64_t num_heads, num_kv_heads, head_dim, num_queries;
   const KeySpan* context;  ///< rows of the chunk's first keys; then its own rows follow
   std::int64_t num_context_spans;
   std::int64_t first_row, num_rows, num_keys;
@@ -66,9 +68,13 @@ constexpr std::int64_t scratch_floats(std::int64_t num_keys, std::int64_t most_s
   const std::int64_t dim = padded(head_dim);
   return 4 * keys * dim + 4 * kQueryTile * scores_stride(num_keys, most_spans) + 5 * kQueryTile * dim;
 }
-/// Floats of scratch that a decoding unit needs.
-constexpr std::int64_t decode_scratch_floats(std::int64_t num_visible, std::int64_t head_dim, std::int64_t group) {
-  return padded(num_visible) + (1 + 2 * group) * padded(head_dim) + group * padded(num_visible);
+/// Floats of scratch that a decoding unit of so many query heads needs.
+constexpr std::int64_t decode_scratch_floats(std::int64_t num_visible, std::int64_t head_dim, std::int64_t num_query_heads) {
+  return (1 + 2 * num_query_heads) * padded(head_dim) + num_query_heads * padded(num_visible);
+}
+/// Key heads of a decoding unit: all, whose rows lie side by side, unless there are too few blocks for the threads.
+constexpr std::int64_t decode_unit_heads(std::int64_t num_blocks, std::int64_t num_kv_heads, std::int64_t num_threads) {
+  return num_blocks >= 2 * num_threads || num_threads == 1 ? num_kv_heads : 1;
 }
 
 #define QUIVER_ATTENTION_KERNELS(ISA)                                                                                 \

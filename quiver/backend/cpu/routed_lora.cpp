@@ -120,7 +120,7 @@ void route_by_candidates(const ScoreVectors& prototypes, const ArrowTask<float>&
   const auto found = candidates(*prototypes.layout.coarse, x, all.top_k, adjustment);
   const auto count = std::ssize(found);
   const auto* rows = trusted_data<float>(prototypes.rows.on_cpu());
-  panels.assign(static_cast<std::size_t>(padded(count, kPanel) * all.d_in), 0.0f);
+  panels.resize(std::max(panels.size(), static_cast<std::size_t>(padded(count, kPanel) * all.d_in)));  // nobody reads what is beyond the count
   std::vector<float> adjusted[3];  // scale, shift and bias of the candidates
   for (std::int64_t i = 0; i < count; ++i) {
     const auto n = found[static_cast<std::size_t>(i)];
@@ -131,7 +131,7 @@ void route_by_candidates(const ScoreVectors& prototypes, const ArrowTask<float>&
       if (given[a] != nullptr) adjusted[a].push_back(given[a][n]);
     }
   }
-  scratch.resize(static_cast<std::size_t>(kernel::arrow_scratch_floats(all.d_in, count)));
+  scratch.resize(std::max(scratch.size(), static_cast<std::size_t>(kernel::arrow_scratch_floats(all.d_in, count))));
   const auto given = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
   auto task = all;
   task.x = x;
@@ -159,7 +159,7 @@ Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k
   if constexpr (std::is_same_v<T, float>) {
     // A list of more than half of the adapters would read more than all panels do.
     if (count <= kMostCoarseTokens && 2 * top_k <= task.num_adapters && !prototypes.layout.coarse->is_empty()) {
-      std::vector<float> panels, scratch;
+      thread_local std::vector<float> panels, scratch;  // allocating them anew for every token would cost as much as the scores
       for (std::int64_t t = 0; t < count; ++t) route_by_candidates<kIsa>(prototypes, task, t, panels, scratch);
       return chosen;
     }
@@ -190,8 +190,9 @@ LoraTask<T> lora_task(const Tensor& lora_a, const Tensor& x, const Tensor& index
 
 template <typename T, typename F>
 void for_lora_tiles(const LoraTask<T>& task, std::int64_t num_tokens, F f) {
-  for_tiles(num_tokens, kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(task.d_in, task.top_k, task.rank),
-            kernel::lora_scratch_ints(task.d_in, task.top_k, task.num_adapters), f);
+  const auto most = std::min(num_tokens, kernel::tile_tokens(task.d_in));
+  for_tiles(num_tokens, kernel::tile_tokens(task.d_in), kernel::lora_scratch_floats(most, task.d_in, task.top_k, task.rank),
+            kernel::lora_scratch_ints(most, task.top_k, task.num_adapters), f);
 }
 
 template <CpuIsa kIsa, typename T>

@@ -239,6 +239,21 @@ QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::in
   for (std::int64_t c = 0; c < columns; ++c) y[c] = whole[c];
 }
 
+/// Asks for the factors of a token's adapters. They are short runs of memory, which the CPU does not foresee.
+template <typename T>
+QUIVER_INLINE void fetch_adapters(const LoraTask<T>& task, std::int64_t token) {
+  constexpr std::int64_t kLine = 16;  // floats
+  const std::int64_t a_size = task.rank * padded(task.d_in, kRowPad), b_size = task.rank * kColumns;
+  for (std::int64_t j = 0; j < task.top_k; ++j) {
+    const std::int64_t n = task.index[token * task.top_k + j];
+    for (std::int64_t i = 0; i < a_size; i += kLine) __builtin_prefetch(task.lora_a + n * a_size + i);
+    for (std::int64_t c = 0; c < task.d_out; c += kColumns) {
+      const float* b = task.lora_b + c * task.num_adapters * task.rank + n * b_size;
+      for (std::int64_t i = 0; i < b_size; i += kLine) __builtin_prefetch(b + i);
+    }
+  }
+}
+
 }  // namespace
 
 template <typename T>
@@ -286,9 +301,10 @@ template <typename T>
 void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints) {
   const std::int64_t width = padded(task.d_in, kRowPad);
   const std::int64_t per_token = task.top_k * task.rank;
-  float* x = scratch;
-  float* u = scratch + tile_tokens(task.d_in) * width;
   const std::int64_t num_tokens = end - begin;
+  float* x = scratch;
+  float* u = scratch + num_tokens * width;
+  if (num_tokens == 1) fetch_adapters(task, begin);
   for (std::int64_t t = 0; t < num_tokens; ++t) unpack(task.x + (begin + t) * task.d_in, task.d_in, x + t * width);
   shrink(task, x, num_tokens * task.top_k, task.index + begin * task.top_k, u, ints);
   for (std::int64_t t = 0; t < num_tokens; ++t) weigh(task, begin + t, u + t * per_token);

@@ -59,11 +59,11 @@ struct LoraTask {
   std::int64_t d_in, d_out, num_adapters, rank, top_k;
   bool mix_parameters;  ///< (sum w B)(sum w A) instead of sum w B A; then all scalings are equal
 };
-constexpr std::int64_t lora_scratch_floats(std::int64_t d_in, std::int64_t top_k, std::int64_t rank) {
-  return tile_tokens(d_in) * (padded(d_in, kRowPad) + top_k * rank);
+constexpr std::int64_t lora_scratch_floats(std::int64_t tokens, std::int64_t d_in, std::int64_t top_k, std::int64_t rank) {
+  return tokens * (padded(d_in, kRowPad) + top_k * rank);
 }
-constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, std::int64_t num_adapters) {
-  return tile_tokens(d_in) * top_k + num_adapters + 1;
+constexpr std::int64_t lora_scratch_ints(std::int64_t tokens, std::int64_t top_k, std::int64_t num_adapters) {
+  return tokens * top_k + num_adapters + 1;
 }
 
 #define QUIVER_ROUTING_KERNELS(ISA)                                                                                                     \
@@ -73,7 +73,7 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t d_in, std::int64_t top_k, 
   void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                                     \
   /* The top_k largest of n scores, largest first, the lower number first among equals, and softmax(score / temperature) of them. */    \
   void choose_top(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight);      \
-  /* Tokens [begin, end), at most tile_tokens(d_in) of them. */                                                                         \
+  /* Tokens [begin, end), at most tile_tokens(d_in) of them; scratch of lora_scratch_floats and _ints of so many. */                   \
   template <typename T>                                                                                                                 \
   void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints);                   \
   /* hidden [T, top_k, rank] = A_n x_t alone, for the same tokens; y, lora_b, scaling and weight are not read. */                       \
