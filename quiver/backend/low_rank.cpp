@@ -38,7 +38,8 @@ void add_low_rank(const Tensor& x, const Tensor& a, const Tensor& b, const Tenso
   const StageTimer timer(Stage::kLora);
   const auto count = x.size(0), d_in = x.size(1), rank = a.size(0), d_out = b.size(1);
   const auto* rows = tensor::raw_data<float>(x, "x of add_low_rank", {count, d_in});
-  const auto *down = tensor::raw_data<float>(a, "a of add_low_rank", {rank, d_in}), *up = tensor::raw_data<float>(b, "b of add_low_rank", {rank, d_out});
+  const auto *down = tensor::raw_data<float>(a, "a of add_low_rank", {rank, d_in}),
+             *up = tensor::raw_data<float>(b, "b of add_low_rank", {rank, d_out});
   auto* out = tensor::mutable_raw_data<float>(y, "y of add_low_rank", {count, d_out});
   std::vector<float> z(static_cast<std::size_t>(count * rank));
   QUIVER_ON_ISA(tensor::cpu_isa(), kernel, shrink<float>, count, d_in, rank, rows, down, z.data());

@@ -118,6 +118,7 @@ TEST(RouteByCandidates, ChoosesWhatAllPrototypesChoose) {
     std::vector<float> bias;
     for (std::int64_t n = 0; n < num_adapters; ++n) bias.push_back(n % 4 == 0 ? 3.0f : -0.1f);
     for (const auto top_k : {std::int64_t{1}, std::int64_t{4}, num_adapters / 2}) {
+      SCOPED_TRACE(seed);
       expect_same_choices(prototypes, x, top_k, {});
       expect_same_choices(prototypes, x, top_k, adjusted);
       expect_same_choices(prototypes, x, top_k, {.bias = bias});
@@ -159,7 +160,8 @@ Description add_routed_op() {
           .tolerance = rounding({1e-4, 1e-4}, {3e-2, 3e-2})};
 }
 
-INSTANTIATE_TEST_SUITE_P(RoutedLora, Table, ::testing::Values(route_op(), route_shortlisted_op(), shrink_routed_op(), add_routed_op()), name_of);
+INSTANTIATE_TEST_SUITE_P(RoutedLora, Table, ::testing::Values(route_op(), route_shortlisted_op(), shrink_routed_op(), add_routed_op()),
+                         name_of);
 
 }  // namespace
 }  // namespace quiver::backend

@@ -46,7 +46,8 @@ void run_memory(BenchOptions<std::int64_t>& options) {
   options.common.placement();  // sets the threads
   const auto result = diagnostics::bench_memory(options.shape << 20);
   print(options.common, result,
-        format("{:.1f} GB/s of {} MiB with {} threads\n", number(result, "gigabytes_per_second"), options.shape, result["threads"].get<int>()));
+        format("{:.1f} GB/s of {} MiB with {} threads\n", number(result, "gigabytes_per_second"), options.shape,
+               result["threads"].get<int>()));
 }
 
 void run_attention(BenchOptions<diagnostics::AttentionBench>& options) {
@@ -94,7 +95,8 @@ void add_memory(CLI::App& bench) {
   auto [command, options] = add_verb<BenchOptions<std::int64_t>>(
       bench, "memory", "Rate of reading memory from end to end, which bounds decoding", Reads::kNothing, run_memory);
   options.shape = 96;
-  command.add_option("--mib", options.shape, "MiB to read; 96 are those that a token of the default base reads")->check(between(1, 1 << 20));
+  command.add_option("--mib", options.shape, "MiB to read; 96 are those that a token of the default base reads")
+      ->check(between(1, 1 << 20));
 }
 
 void add_attention(CLI::App& bench) {

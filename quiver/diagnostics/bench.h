@@ -1,8 +1,9 @@
 // What this machine can do at most, and how near the expensive parts come to it.
 //
 // Each result is a JSON object: what was measured (shapes, dtype), "seconds" of one run as {"median", "low", "high", "runs"} (low and high
-// are the quartiles), and "gflops", the rate of the operations that the mathematics asks for, but for memory. Where there is a roofline, "gemm_gflops" is
-// the rate of plain products measured in the same process, and "of_gemm" the share of it. Random data; uses all of libtorch's threads.
+// are the quartiles), and "gflops", the rate of the operations that the mathematics asks for, but for memory. Where there is a roofline,
+// "gemm_gflops" is the rate of plain products measured in the same process, and "of_gemm" the share of it. Random data; uses all of
+// libtorch's threads.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace quiver::diagnostics {
 /// "gflops" is over all of them together.
 nlohmann::json bench_gemm(tensor::Placement placement, std::int64_t rows);
 
-/// Reads `bytes` of memory from end to end, in shares of all threads, as decoding reads its weights: "gigabytes_per_second", 10^9 bytes each.
+/// Reads `bytes` of memory from end to end, in shares of all threads, as decoding reads its weights: "gigabytes_per_second", 10^9 bytes
+/// each.
 nlohmann::json bench_memory(std::int64_t bytes);
 
 /// A forest of `trees` alike: `shared` rows, below them `children` segments of `length` rows.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -189,6 +190,10 @@ void Catalogue::refresh() const {
   }
   library_time_ = time;
   ++generation_;
+  std::erase_if(hidden_, [&](const auto& unloaded) {  // what takes the place of an unloaded adapter is served
+    const auto* entry = library_->find(unloaded.first);
+    return entry == nullptr || entry->sha256 != unloaded.second;
+  });
   kept_.clear();  // of the generation before: nobody asks for them again
   by_use_.clear();
   name_again();
@@ -355,7 +360,7 @@ std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::s
   const auto held = forget(key_of(found->second));
   const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
   added_.erase(plain);
-  if (library_ && library_->find(plain) != nullptr) hidden_.insert(plain);
+  if (const auto* entry = library_ ? library_->find(plain) : nullptr) hidden_[plain] = entry->sha256;
   name_again();
   return held;
 }

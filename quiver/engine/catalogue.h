@@ -10,7 +10,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -88,7 +87,7 @@ class Catalogue : public serve::Models {
   mutable std::map<std::string, Meaning> names_;
   std::map<std::string, methods::AdapterUse> added_;                    // adapters that were loaded by name
   std::map<std::string, std::uint64_t> versions_;                       // of added_, which replace each other
-  std::set<std::string> hidden_;                                        // adapters of the library that were unloaded
+  mutable std::map<std::string, std::string> hidden_;                   // adapters of the library that were unloaded, with their sha256
   mutable std::map<std::string, Kept> kept_;                            // by key_of
   mutable std::list<std::string> by_use_;                               // keys of kept_, what was used last at the end
   std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation

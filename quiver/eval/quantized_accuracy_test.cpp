@@ -76,7 +76,7 @@ torch::Tensor decoded_log_probs(const model::Model& model, const std::vector<std
 }
 
 struct Difference {
-  double kl = 0, largest = 0;  ///< means over positions of KL(reference || other) and of |change| of the next token; the largest change
+  double kl = 0, largest = 0;     ///< means over positions of KL(reference || other) and of |change| of the next token; the largest change
   double change = 0, widest = 0;  ///< the most by which a greedy token that differs was likelier, in nats
   std::int64_t num_positions = 0, num_other_greedy = 0,
                num_clear = 0;  ///< greedy tokens that differ; those of them that were likelier by a per cent
@@ -99,8 +99,8 @@ struct Difference {
   }
   void print(const char* what) const {
     std::printf("%s: %lld positions, KL mean %.2e, other greedy tokens %lld (by %.4f), change of log p mean %.5f, largest %.4f\n", what,
-                static_cast<long long>(num_positions), kl / static_cast<double>(num_positions), static_cast<long long>(num_other_greedy), widest,
-                change / static_cast<double>(num_positions), largest);
+                static_cast<long long>(num_positions), kl / static_cast<double>(num_positions), static_cast<long long>(num_other_greedy),
+                widest, change / static_cast<double>(num_positions), largest);
   }
 };
 

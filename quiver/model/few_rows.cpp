@@ -32,6 +32,8 @@ using torch::Tensor;
 
 /// Rows from which threads share out what each row goes through alone.
 constexpr std::int64_t kSharedRows = 4;
+/// Rows whose updates are an item.
+constexpr std::int64_t kUpdateRows = 8;
 constexpr std::int64_t kChunksPerThread = 4;
 
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
@@ -284,7 +286,7 @@ class FewRowsPass {
           place, num_rows_, [&](std::int64_t row) { go_on(row, row + 1); }, [] {});
   }
 
-  /// The updates first, an item each, then the panels of all maps in chunks.
+  /// The updates first, in items of some rows, then the panels of all maps in chunks.
   template <typename Then>
   void run_maps(const std::vector<Map>& maps, backend::PhaseTeam& team, backend::PhaseTeam::Place& place, const Then& then) const {
     const auto num_panels = [](const Map& map) { return divide_up(map.product.num_outputs, kernel::kPanelRows); };
@@ -292,12 +294,14 @@ class FewRowsPass {
     for (const auto& map : maps) all_panels += num_panels(map);
     const auto per_chunk =
         team.num_threads() == 1 ? std::max<std::int64_t>(all_panels, 1) : divide_up(all_panels, team.num_threads() * kChunksPerThread);
-    for (const auto& map : maps) num_items += (map.updates.empty() ? 0 : 1) + divide_up(num_panels(map), per_chunk);
+    const auto num_updates = [&](const Map& map) { return map.updates.empty() ? 0 : divide_up(num_rows_, kUpdateRows); };
+    for (const auto& map : maps) num_items += num_updates(map) + divide_up(num_panels(map), per_chunk);
     team.phase(
         place, num_items,
         [&](std::int64_t item) {
           for (const auto& map : maps) {
-            if (!map.updates.empty() && item-- == 0) return compute_updates(map);
+            if (item < num_updates(map)) return compute_updates(map, item * kUpdateRows, std::min((item + 1) * kUpdateRows, num_rows_));
+            item -= num_updates(map);
           }
           for (const auto& map : maps) {
             const auto chunks = divide_up(num_panels(map), per_chunk);
@@ -318,12 +322,12 @@ class FewRowsPass {
     QUIVER_ON_ISA(isa_, kernel, quantized_product, begin, end, product);
   }
 
-  void compute_updates(const Map& map) const {
-    const auto width = map.product.num_outputs;
-    const auto sum = additions_.narrow(0, map.first_addition * num_rows_, num_rows_ * width).view({num_rows_, width});
-    std::memset(additions(map.first_addition), 0, at(num_rows_ * width) * sizeof(float));
-    const nn::Rows rows{.first_row = 0, .index = {}, .groups = rows_.groups.empty() ? nullptr : rows_.groups.data()};
-    for (const auto* update : map.updates) update->add_to(slots_[at(map.step.in)], rows, sum);
+  void compute_updates(const Map& map, std::int64_t begin, std::int64_t end) const {
+    const auto width = map.product.num_outputs, first = map.first_addition * num_rows_ + begin * width;
+    const auto sum = additions_.narrow(0, first, (end - begin) * width).view({end - begin, width});
+    std::memset(mutable_trusted_data<float>(additions_) + first, 0, at((end - begin) * width) * sizeof(float));
+    const nn::Rows rows{.first_row = begin, .index = {}, .groups = rows_.groups.empty() ? nullptr : rows_.groups.data()};
+    for (const auto* update : map.updates) update->add_to(slots_[at(map.step.in)].narrow(0, begin, end - begin), rows, sum);
   }
 
   const Visible& visible_of(std::size_t layer) const { return visible_.at(spec_.layers[layer].window); }

@@ -76,7 +76,8 @@ RoutingDecision ScoreRouter::decide(const torch::Tensor& x, std::span<const std:
     return backend::route_shortlisted(shortlist_, x, options_.top_k, options_.temperature, {scale_, shift_, bias, groups});
   }
   if (shortlist_.size == 0) return choose(adapter_scores(x, vectors_.rows.on(x.device()), options_.rule), {}, x.device(), groups);
-  const auto candidates = std::get<0>(backend::route(shortlist_.prototypes, x, shortlist_.size, 1).index.sort(1));  // [T, m]; lower indices first
+  const auto candidates =
+      std::get<0>(backend::route(shortlist_.prototypes, x, shortlist_.size, 1).index.sort(1));  // [T, m]; lower indices first
   return choose(backend::shrink_routed(shortlist_.vectors, x, candidates).norm(2, {2}), candidates, x.device(), groups);
 }
 

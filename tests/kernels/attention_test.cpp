@@ -302,17 +302,19 @@ TYPED_TEST(Attention, DecodingOverACacheIsItsDefinition) {
                v = draw.values<T>(plan.num_keys * shape.kv_heads * shape.dim);
     auto expected = Definition<T>(plan, shape, scores, q, k, v, q).out;
     std::fill_n(expected.begin(), block.first_query * shape.heads() * shape.dim, kUntouched);
+    const auto unit_heads = draw.coin() ? std::int64_t{1} : shape.kv_heads;
     for (const auto isa : instruction_sets()) {
       auto out = draw.untouched<T>(std::ssize(expected));
       auto unit = unit_of(shape, plan.num_queries, scores, q, k, v);
+      unit.num_unit_heads = unit_heads;
       const auto spans = key_spans(plan.spans);
       const auto blocks = query_blocks(plan.blocks, spans);
-      Exact<float> scratch(kernel::decode_scratch_floats(block.num_visible + block.length, shape.dim, shape.group));
+      Exact<float> scratch(kernel::decode_scratch_floats(block.num_visible + block.length, shape.dim, unit_heads * shape.group));
       unit.out = out.data();
       unit.blocks = blocks.data();
       unit.num_blocks = 1;
       unit.scratch = scratch.data();
-      for (unit.kv_head = 0; unit.kv_head < shape.kv_heads; ++unit.kv_head) QUIVER_ON_ISA(isa, kernel, attention_decode, unit);
+      for (unit.kv_head = 0; unit.kv_head < shape.kv_heads; unit.kv_head += unit_heads) QUIVER_ON_ISA(isa, kernel, attention_decode, unit);
       expect_near(out, expected, tolerance_on<T>(CpuIsa::kV4), "decoding", isa);
     }
   });

@@ -198,8 +198,9 @@ TYPED_TEST(Routing, RoutedLorasAreTheirDefinition) {
     for (const auto isa : instruction_sets()) {
       Exact<T> out(routed.tokens * d_out, draw.size(0, 17));
       std::ranges::copy(routed.y.all(), out.data());
-      Exact<float> scratch(kernel::lora_scratch_floats(routed.d_in, top_k, rank));
-      Exact<std::int32_t> ints(kernel::lora_scratch_ints(routed.d_in, top_k, routed.adapters));
+      const auto count = routed.end - routed.begin;
+      Exact<float> scratch(kernel::lora_scratch_floats(count, routed.d_in, top_k, rank));
+      Exact<std::int32_t> ints(kernel::lora_scratch_ints(count, top_k, routed.adapters));
       auto found = draw.untouched<float>(routed.tokens * top_k * rank);
       QUIVER_ON_ISA(isa, kernel, add_routed, routed.task(out.data()), routed.begin, routed.end, scratch.data(), ints.data());
       expect_near(out, y, {kRounding<T>.relative, 3e-6, 2e-5}, "add_routed", isa);

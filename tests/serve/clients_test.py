@@ -405,7 +405,7 @@ class HotAdapters(Case):
             self.assertEqual(server.post("/v1/unload_lora_adapter", {"lora_name": "fresh"}, "admin")[0], 404)
 
     def test_another_process_changes_the_library(self):
-        with serve("--library", self.library) as server:
+        with serve("--library", self.library, "--admin-key", "admin") as server:
             def status(name):
                 return server.post("/v1/completions", {"model": name, "prompt": "a", "max_tokens": 1})[0]
             self.assertEqual((status("alpha"), status("fresh")), (200, 404))
@@ -417,12 +417,13 @@ class HotAdapters(Case):
             expected = [generate(prompt, 16, "--library", self.library, "--method", "arrow", base=BASE)["text"] for prompt in PROMPTS]
             self.assertEqual(server.texts("arrow", PROMPTS, 16), expected)
             self.assertNotEqual(arrow, expected)
-
+            self.assertEqual(server.post("/v1/unload_lora_adapter", {"lora_name": "fresh"}, "admin")[0], 200)
+            self.assertEqual(status("fresh"), 404)  # until another takes its place
             run(*add, "--name", "fresh", "--force", self.more / "adapters/alpha")
+            wait_until(lambda: status("fresh") == 200, "an adapter in the place of one that was unloaded", 2)
             expected = self.of_program(self.more / "adapters/alpha")
             self.assertNotEqual(expected, self.of_program(self.more / "adapters/delta"))
             wait_until(lambda: server.texts("fresh", PROMPTS[0], 10)[0] == expected, "an adapter that was replaced", 2)
-
             run("library", "remove", "--library", self.library, "fresh")
             wait_until(lambda: status("fresh") == 404, "an adapter that was removed", 2)
             self.assertEqual(status("alpha"), 200)

@@ -357,8 +357,8 @@ QUIVER_INLINE void softmax_row(float* p, std::int64_t seen) {
 
 }  // namespace
 
-/// One block of few queries against a KV cache: each key row is read once for all query heads of the unit. Spans and first_key are rows of the
-/// cache.
+/// One block of few queries against a KV cache: each key row is read once for all query heads of the unit. Spans and first_key are rows of
+/// the cache.
 template <typename T>
 void attention_decode(const AttentionUnit<T>& unit) {
   const QueryBlock& block = unit.blocks[0];
@@ -382,7 +382,8 @@ void attention_decode(const AttentionUnit<T>& unit) {
         const KeySpan span = s < block.num_spans ? block.spans[s] : KeySpan{block.first_key, i + 1};
         const T* source = base + span.first * kv_stride + unit.kv_head * dim;
         for (std::int64_t j = 0; j < span.length; ++j, ++column, source += kv_stride) {
-          for (std::int64_t d = 0; d < unit.num_unit_heads * dim; d += kLineElements) __builtin_prefetch(source + kPrefetchedKeys * kv_stride + d);
+          for (std::int64_t d = 0; d < unit.num_unit_heads * dim; d += kLineElements)
+            __builtin_prefetch(source + kPrefetchedKeys * kv_stride + d);
           for (std::int64_t h = 0; h < unit.num_unit_heads; ++h) {
             const float* row = unpacked(source + h * dim, dim, width, row_values);
             for (auto head = h * group; head < (h + 1) * group; ++head) f(column, head, row);
@@ -400,7 +401,8 @@ void attention_decode(const AttentionUnit<T>& unit) {
     for (std::int64_t d = 0; d < num_heads * width; d += kLanes) store(sums + d, Vec{});
     each_key(unit.v, [&](std::int64_t column, std::int64_t head, const float* row) {
       const Vec weight = splat(scores[head * most + column]);
-      for (std::int64_t d = 0; d < width; d += kLanes) store(sums + head * width + d, load(sums + head * width + d) + weight * load(row + d));
+      for (std::int64_t d = 0; d < width; d += kLanes)
+        store(sums + head * width + d, load(sums + head * width + d) + weight * load(row + d));
     });
     for (std::int64_t head = 0; head < num_heads; ++head) {
       for (std::int64_t d = 0; d < dim; ++d) from_float(sums[head * width + d], unit.out[q_offset + head * dim + d]);

@@ -28,9 +28,9 @@ struct AttentionUnit {
   const T *q, *k, *v, *dout, *out_in;
   T *out, *dq;
   float* lse;
-  float *dk, *dv;  ///< [the chunk's keys, padded(D)] of this unit alone, overwritten
-  std::int64_t kv_head;          ///< the first of the unit
-  std::int64_t num_unit_heads;   ///< key heads of a unit that decodes
+  float *dk, *dv;               ///< [the chunk's keys, padded(D)] of this unit alone, overwritten
+  std::int64_t kv_head;         ///< the first of the unit
+  std::int64_t num_unit_heads;  ///< key heads of a unit that decodes
   std::int64_t num_heads, num_kv_heads, head_dim, num_queries;
   const KeySpan* context;  ///< rows of the chunk's first keys; then its own rows follow
   std::int64_t num_context_spans;

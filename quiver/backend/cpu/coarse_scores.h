@@ -32,8 +32,8 @@ struct Adjustment {
     return bias != nullptr ? score + bias[n] : score;
   }
 };
-/// The adapters, in order, whose exact adjusted score may be among the top_k largest, for x [d_in]: every one that is among them is here, and
-/// every one that ties with one. All adapters if x is not finite.
+/// The adapters, in order, whose exact adjusted score may be among the top_k largest, for x [d_in]: every one that is among them is here,
+/// and every one that ties with one. All adapters if x is not finite.
 std::vector<std::int64_t> candidates(const CoarseScores& coarse, const float* x, std::int64_t top_k, const Adjustment& adjustment);
 
 }  // namespace quiver::backend::cpu

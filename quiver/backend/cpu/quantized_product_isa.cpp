@@ -17,7 +17,7 @@ namespace {
 typedef std::uint16_t Words __attribute__((vector_size(kLanes * 4), aligned(2), may_alias));
 typedef std::int16_t Shorts __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
-constexpr int kParts = kPanelRows / kLanes;  // vectors of a panel's rows
+constexpr int kParts = kPanelRows / kLanes;    // vectors of a panel's rows
 constexpr std::int64_t kPrefetchBytes = 2048;  // ahead of a lone tile; the first of several tiles fetches the next panel
 constexpr std::int64_t kRowsAtOnce = 16, kPanelsAtOnce = 8;
 
@@ -216,7 +216,8 @@ QUIVER_INLINE void multiply_rows(const QuantizedProduct& p, std::int64_t panel, 
   }
 }
 
-/// Blocks of rows of x stay in the first-level cache while some panels pass by, which stay in the second-level cache for all blocks of rows.
+/// Blocks of rows of x stay in the first-level cache while some panels pass by, which stay in the second-level cache for all blocks of
+/// rows.
 template <BlockFormat kFormat>
 void multiply(std::int64_t begin, std::int64_t end, const QuantizedProduct& p) {
   const auto panel_bytes = p.depth / kBlockWidth * panel_block_bytes(kFormat);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -93,8 +94,8 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /
 }
 
 template <typename T>
-ArrowTask<T> arrow_task(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment,
-                        const Chosen& chosen) {
+ArrowTask<T> arrow_task(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k, double temperature,
+                        const ScoreAdjustment& adjustment, const Chosen& chosen) {
   const bool is_adjusted = adjustment.scale.defined();
   return {.x = trusted_data<T>(x),
           .prototypes = trusted_data<float>(prototypes.layout.packed),
@@ -110,41 +111,41 @@ ArrowTask<T> arrow_task(const ScoreVectors& prototypes, const Tensor& x, std::in
           .weight = mutable_trusted_data<float>(chosen.weight)};
 }
 
-/// `all` for token t, whose prototypes are read from memory for the candidates alone. What is chosen has the same bits: a score is one chain of
-/// additions, whatever its panel.
+/// What is done to the scores of token t.
+template <typename T>
+Adjustment adjustment_of(const ArrowTask<T>& task, std::int64_t t) {
+  const auto group = task.groups == nullptr ? 0 : task.groups[t];
+  return {task.scale, task.shift, task.bias == nullptr ? nullptr : task.bias + group * task.num_adapters};
+}
+
+/// Chooses for token t among some adapters, by their scores before adjustment.
+template <CpuIsa kIsa, typename T>
+void choose_among(const ArrowTask<T>& task, std::int64_t t, std::span<const std::int64_t> adapters, std::vector<float>& scores) {
+  const auto whole = adjustment_of(task, t);
+  std::vector<float> scale, shift, bias;  // of these adapters
+  const auto take = [&](const float* of_all, std::vector<float>& values) -> const float* {
+    if (of_all == nullptr) return nullptr;
+    for (const auto n : adapters) values.push_back(of_all[n]);
+    return values.data();
+  };
+  auto* index = task.index + t * task.top_k;
+  QUIVER_ON_ISA(kIsa, kernel, choose_adjusted, scores.data(), std::ssize(adapters), take(whole.scale, scale), take(whole.shift, shift),
+                take(whole.bias, bias), task.top_k, task.temperature, index, task.weight + t * task.top_k);
+  for (std::int64_t j = 0; j < task.top_k; ++j) index[j] = adapters[static_cast<std::size_t>(index[j])];
+}
+
+/// `all` for token t, whose prototypes are read from memory for the candidates alone. What is chosen has the same bits: a score is one
+/// chain of additions, wherever its prototype lies.
 template <CpuIsa kIsa>
-void route_by_candidates(const ScoreVectors& prototypes, const ArrowTask<float>& all, std::int64_t t, std::vector<float>& panels,
-                         std::vector<float>& scratch) {
+void route_by_candidates(const ScoreVectors& prototypes, const ArrowTask<float>& all, std::int64_t t) {
   const auto* x = all.x + t * all.d_in;
-  const Adjustment adjustment{all.scale, all.shift, all.bias == nullptr ? nullptr : all.bias + (all.groups == nullptr ? 0 : all.groups[t]) * all.num_adapters};
-  const auto found = candidates(*prototypes.layout.coarse, x, all.top_k, adjustment);
-  const auto count = std::ssize(found);
-  const auto* rows = trusted_data<float>(prototypes.rows.on_cpu());
-  panels.resize(std::max(panels.size(), static_cast<std::size_t>(padded(count, kPanel) * all.d_in)));  // nobody reads what is beyond the count
-  std::vector<float> adjusted[3];  // scale, shift and bias of the candidates
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto n = found[static_cast<std::size_t>(i)];
-    auto* column = panels.data() + i / kPanel * kPanel * all.d_in + i % kPanel;
-    for (std::int64_t c = 0; c < all.d_in; ++c) column[c * kPanel] = rows[n * all.d_in + c];
-    const float* const given[] = {adjustment.scale, adjustment.shift, adjustment.bias};
-    for (int a = 0; a < 3; ++a) {
-      if (given[a] != nullptr) adjusted[a].push_back(given[a][n]);
-    }
-  }
-  scratch.resize(std::max(scratch.size(), static_cast<std::size_t>(kernel::arrow_scratch_floats(all.d_in, count))));
-  const auto given = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
-  auto task = all;
-  task.x = x;
-  task.prototypes = panels.data();
-  task.num_adapters = count;
-  task.scale = given(adjusted[0]);
-  task.shift = given(adjusted[1]);
-  task.bias = given(adjusted[2]);
-  task.groups = nullptr;
-  task.index += t * all.top_k;
-  task.weight += t * all.top_k;
-  QUIVER_ON_ISA(kIsa, kernel, arrow_route, task, 0, 1, scratch.data());
-  for (std::int64_t j = 0; j < all.top_k; ++j) task.index[j] = found[static_cast<std::size_t>(task.index[j])];
+  const auto found = candidates(*prototypes.layout.coarse, x, all.top_k, adjustment_of(all, t));
+  const auto* first = trusted_data<float>(prototypes.rows.on_cpu());
+  std::vector<const float*> rows;
+  for (const auto n : found) rows.push_back(first + n * all.d_in);
+  std::vector<float> scores(found.size());
+  QUIVER_ON_ISA(kIsa, kernel, score_rows, x, rows.data(), std::ssize(rows), all.d_in, scores.data());
+  choose_among<kIsa>(all, t, found, scores);
 }
 
 /// More tokens share what is read of the prototypes.
@@ -159,8 +160,7 @@ Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k
   if constexpr (std::is_same_v<T, float>) {
     // A list of more than half of the adapters would read more than all panels do.
     if (count <= kMostCoarseTokens && 2 * top_k <= task.num_adapters && !prototypes.layout.coarse->is_empty()) {
-      thread_local std::vector<float> panels, scratch;  // allocating them anew for every token would cost as much as the scores
-      for (std::int64_t t = 0; t < count; ++t) route_by_candidates<kIsa>(prototypes, task, t, panels, scratch);
+      for (std::int64_t t = 0; t < count; ++t) route_by_candidates<kIsa>(prototypes, task, t);
       return chosen;
     }
   }
@@ -221,16 +221,12 @@ Chosen route_shortlisted(const Shortlist& by, const Tensor& x, std::int64_t top_
   const auto* products = trusted_data<float>(hidden);
   std::vector<float> scores(static_cast<std::size_t>(size));
   for (std::int64_t t = 0; t < count; ++t, list += size) {
-    const auto group = task.groups == nullptr ? 0 : task.groups[t];
-    const Adjustment of_group{task.scale, task.shift, task.bias == nullptr ? nullptr : task.bias + group * task.num_adapters};
     for (std::int64_t i = 0; i < size; ++i, products += num_vectors) {
       float sum = 0;
       for (std::int64_t c = 0; c < num_vectors; ++c) sum += products[c] * products[c];
-      scores[static_cast<std::size_t>(i)] = of_group.of(list[i], std::sqrt(sum));
+      scores[static_cast<std::size_t>(i)] = std::sqrt(sum);
     }
-    auto* index = task.index + t * top_k;
-    QUIVER_ON_ISA(kIsa, kernel, choose_top, scores.data(), size, top_k, task.temperature, index, task.weight + t * top_k);
-    for (std::int64_t j = 0; j < top_k; ++j) index[j] = list[index[j]];
+    choose_among<kIsa>(task, t, std::span(list, static_cast<std::size_t>(size)), scores);
   }
   return chosen;
 }

@@ -47,15 +47,33 @@ QUIVER_INLINE void score_block(const float* x, std::int64_t row, const float* pa
   }
 }
 
-/// The scores of one token made comparable: calibrated, and shifted by what its group prefers.
-template <typename T>
-QUIVER_INLINE void adjust(const ArrowTask<T>& task, std::int64_t token, float* scores) {
-  if (task.scale != nullptr) {
-    for (std::int64_t n = 0; n < task.num_adapters; ++n) scores[n] = scores[n] * task.scale[n] + task.shift[n];
+/// A link of a chain, as score_block has it: with one rounding where the CPU has such an instruction. GCC 12 would round twice in the loop
+/// below.
+QUIVER_INLINE float add_product(float sum, float a, float b) {
+#if defined(__FMA__)
+  return __builtin_fmaf(a, b, sum);
+#else
+  return sum + a * b;
+#endif
+}
+
+/// |<x, row_i>| of kCount rows wherever they lie: the chains of score_block.
+template <int kCount>
+QUIVER_INLINE void score_some_rows(const float* x, const float* const* rows, std::int64_t d_in, float* scores) {
+  float sum[kCount] = {};
+  for (std::int64_t c = 0; c < d_in; ++c) {
+    for (int i = 0; i < kCount; ++i) sum[i] = add_product(sum[i], x[c], rows[i][c]);
   }
-  if (task.bias != nullptr) {
-    const float* bias = task.bias + (task.groups == nullptr ? 0 : task.groups[token]) * task.num_adapters;
-    for (std::int64_t n = 0; n < task.num_adapters; ++n) scores[n] += bias[n];
+  for (int i = 0; i < kCount; ++i) scores[i] = __builtin_fabsf(sum[i]);
+}
+
+/// The scores of one token made comparable: calibrated, and shifted by what its group prefers.
+QUIVER_INLINE void adjust(float* scores, std::int64_t count, const float* scale, const float* shift, const float* bias) {
+  if (scale != nullptr) {
+    for (std::int64_t n = 0; n < count; ++n) scores[n] = scores[n] * scale[n] + shift[n];
+  }
+  if (bias != nullptr) {
+    for (std::int64_t n = 0; n < count; ++n) scores[n] += bias[n];
   }
 }
 
@@ -279,14 +297,23 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
       }
     }
     for (int i = 0; i < rows; ++i, ++t) {
-      adjust(task, t, scores + i * num_scores);
+      const float* bias = task.bias == nullptr ? nullptr : task.bias + (task.groups == nullptr ? 0 : task.groups[t]) * task.num_adapters;
+      adjust(scores + i * num_scores, task.num_adapters, task.scale, task.shift, bias);
       choose(scores + i * num_scores, task.num_adapters, task.top_k, task.temperature, task.index + t * task.top_k,
              task.weight + t * task.top_k);
     }
   }
 }
 
-void choose_top(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight) {
+void score_rows(const float* x, const float* const* rows, std::int64_t count, std::int64_t d_in, float* scores) {
+  for (; count >= 8; count -= 8, rows += 8, scores += 8) score_some_rows<8>(x, rows, d_in, scores);
+  for (; count >= 4; count -= 4, rows += 4, scores += 4) score_some_rows<4>(x, rows, d_in, scores);
+  for (; count > 0; --count, ++rows, ++scores) score_some_rows<1>(x, rows, d_in, scores);
+}
+
+void choose_adjusted(float* scores, std::int64_t n, const float* scale, const float* shift, const float* bias, std::int64_t top_k,
+                     float temperature, std::int64_t* index, float* weight) {
+  adjust(scores, n, scale, shift, bias);
   choose(scores, n, top_k, temperature, index, weight);
 }
 

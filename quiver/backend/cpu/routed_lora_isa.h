@@ -71,9 +71,12 @@ constexpr std::int64_t lora_scratch_ints(std::int64_t tokens, std::int64_t top_k
   /* Tokens [begin, end); scratch of arrow_scratch_floats. */                                                                           \
   template <typename T>                                                                                                                 \
   void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch);                                     \
-  /* The top_k largest of n scores, largest first, the lower number first among equals, and softmax(score / temperature) of them. */    \
-  void choose_top(const float* scores, std::int64_t n, std::int64_t top_k, float temperature, std::int64_t* index, float* weight);      \
-  /* Tokens [begin, end), at most tile_tokens(d_in) of them; scratch of lora_scratch_floats and _ints of so many. */                   \
+  /* |<x, rows[i]>| for `count` rows of d_in floats, with the bits that arrow_route computes. */                                        \
+  void score_rows(const float* x, const float* const* rows, std::int64_t count, std::int64_t d_in, float* scores);                      \
+  /* The top_k of n scores as arrow_route has them: scores scale + shift + bias, null for 1, 0 and 0, are left in `scores`. */          \
+  void choose_adjusted(float* scores, std::int64_t n, const float* scale, const float* shift, const float* bias, std::int64_t top_k,    \
+                       float temperature, std::int64_t* index, float* weight);                                                          \
+  /* Tokens [begin, end), at most tile_tokens(d_in) of them; scratch of lora_scratch_floats and _ints of so many. */                    \
   template <typename T>                                                                                                                 \
   void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, float* scratch, std::int32_t* ints);                   \
   /* hidden [T, top_k, rank] = A_n x_t alone, for the same tokens; y, lora_b, scaling and weight are not read. */                       \

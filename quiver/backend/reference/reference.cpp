@@ -222,9 +222,9 @@ Chosen route(const ScoreVectors& prototypes, const Tensor& x, std::int64_t top_k
 
 Chosen route_shortlisted(const Shortlist& by, const Tensor& x, std::int64_t top_k, double temperature, const ScoreAdjustment& adjustment) {
   const auto listed = top_scores(prototype_scores(by.prototypes, x), by.size).index;
-  const auto rows = by.vectors.rows.on(x.device());                                            // [N, c, d_in]
-  const auto products = x.to(torch::kFloat).matmul(rows.flatten(0, 1).t());                    // [T, N c]
-  const auto scores = products.view({x.size(0), rows.size(0), rows.size(1)}).norm(2, {2});     // [T, N]
+  const auto rows = by.vectors.rows.on(x.device());                                         // [N, c, d_in]
+  const auto products = x.to(torch::kFloat).matmul(rows.flatten(0, 1).t());                 // [T, N c]
+  const auto scores = products.view({x.size(0), rows.size(0), rows.size(1)}).norm(2, {2});  // [T, N]
   const auto is_out = torch::ones(scores.sizes(), scores.options().dtype(torch::kBool)).scatter_(1, listed, false);
   return choose_softmax(adjusted(scores, adjustment).masked_fill(is_out, -std::numeric_limits<double>::infinity()), top_k, temperature);
 }
