@@ -184,11 +184,11 @@ class Bench:
             figures[f"share_{threads}"] = figures[f"quiver_{threads}"] * self.step_bytes / 1e9 / read
         return figures
 
-    def peft(self, count):
+    def peft(self, count, new_tokens=16):
         adapters = self.folder / f"adapters{count}"
         self.library(count)
         return last_json(call([*pinned(self.cores[:2]), self.options.python, ROOT / "bench/peers/peft_arrow.py", "--adapters", adapters, "--count", count,
-                               "--threads", 2, "--dtype", self.options.peer_dtype, "--base", self.base, "--runs", 2]))
+                               "--threads", 2, "--dtype", self.options.peer_dtype, "--base", self.base, "--runs", 1, "--new-tokens", new_tokens]))
 
     def adapters(self):
         figures = {}
@@ -244,7 +244,7 @@ class Bench:
                         seen[name].append(512 / answer.first())
             figures |= {name: statistics.median(values) for name, values in seen.items()}
         if self.options.peft:
-            found = self.peft(64)
+            found = self.peft(64, new_tokens=1)
             figures |= {"peft": 512 / found["prompt_seconds"], "peft_arrow": 512 / found["arrow_prompt_seconds"]}
         return figures
 
