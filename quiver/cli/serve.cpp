@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <mutex>
+#include <set>
 
 #include "quiver/api/generation.h"
 #include "quiver/base/error.h"
@@ -129,7 +131,10 @@ void settle_weights(CommonOptions& common) {
 }
 
 void settle_catalogue(ServeOptions& options) {
-  options.catalogue.say = [](const std::string& line) { std::fprintf(stderr, "quiver: %s\n", line.c_str()); };
+  options.catalogue.say = [said = std::set<std::string>(), mutex = std::make_shared<std::mutex>()](const std::string& line) mutable {
+    const std::lock_guard lock(*mutex);
+    if (said.insert(line).second) std::fprintf(stderr, "quiver: %s\n", line.c_str());  // once, however often adapters are loaded again
+  };
   for (const auto& folder : options.adapter_dirs) options.catalogue.adapter_folders.emplace_back(folder);
   for (const auto& alias : options.aliases) {
     const auto equals = alias.find('=');

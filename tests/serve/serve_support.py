@@ -25,6 +25,7 @@ CLIENTS_PYTHON = ROOT / ".venv-clients/bin/python"
 NODE_MODULES = pathlib.Path(__file__).parent / "node_modules"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # more only wait for each other where the model is tiny
 DEFAULT_BASE = None  # stands for the base of `quiver fetch`
+SAID = ("quiver: shutting down", "quiver: warning: adapter", "quiver: calibrating")  # what a server may say on standard error
 WAIT = 60  # seconds for what takes a fraction of one: the machine may be busy
 
 
@@ -61,7 +62,7 @@ def threads_of(base):
 class Server:
     """A running `quiver serve`. Its standard error is kept and must be empty but for lines that begin with `expected`."""
 
-    def __init__(self, *args, base=TINY, env=None, expected=("quiver: shutting down",), launcher=(), port=0):
+    def __init__(self, *args, base=TINY, env=None, expected=SAID, launcher=(), port=0):
         self.expected = expected
         command = [*launcher, str(QUIVER), "serve", "--port", str(port), *of_base(base), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
