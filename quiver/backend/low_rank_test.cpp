@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quiver/backend/test_support.h"
+#include "quiver/testing/message_of.h"
 
 namespace quiver::backend {
 namespace {
