@@ -277,15 +277,12 @@ class Bench:
         bodies = [{"model": "base", "prompt": tokens, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True, "seed": 1234}
                   for tokens in sorted(ids, key=len, reverse=True)]  # lm-eval's order
         figures = {}
-        for name in self.names:
-            if name == "llama":
-                continue  # it has no echo
-            with self.server(name, 2) as server:
-                asyncio.run(client.closed_loop(server.port, bodies[:4], 4))
-                answers, seconds = asyncio.run(client.closed_loop(server.port, bodies, 32))
-                if any(a.status != 200 for a in answers):
-                    sys.exit(f"failed: statuses {sorted({a.status for a in answers})}")
-                figures["server"] = len(answers) / seconds
+        with self.server("quiver", 2) as server:  # llama-server has no echo
+            asyncio.run(client.closed_loop(server.port, bodies[:4], 4))
+            answers, seconds = asyncio.run(client.closed_loop(server.port, bodies, 32))
+            if any(a.status != 200 for a in answers):
+                sys.exit(f"failed: statuses {sorted({a.status for a in answers})}")
+            figures["server"] = len(answers) / seconds
 
         def seconds_of(some):
             file = self.folder / "requests.jsonl"

@@ -39,9 +39,7 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
   void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override {
     auto runs = runs_of(nn::row_groups(rows, x.size(0)), x.size(0));
     std::erase_if(runs, [&](const Run& run) { return !linear_of(run.context).has_updates(); });
-    const at::ThreadLocalState caller;
-    at::parallel_for(0, std::ssize(runs), 1, [&](std::int64_t first, std::int64_t last) {
-      const at::ThreadLocalStateGuard guard(caller);
+    const auto add = [&](std::int64_t first, std::int64_t last) {
       for (const auto& run : std::span(runs).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first))) {
         const auto count = run.end - run.begin;
         for (const auto& update : linear_of(run.context).updates()) {  // load_context has seen that all are additive
@@ -49,6 +47,12 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
                                                                   y.narrow(0, run.begin, count));
         }
       }
+    };
+    if (runs.size() < 2 || at::in_parallel_region()) return add(0, std::ssize(runs));
+    const at::ThreadLocalState caller;
+    at::parallel_for(0, std::ssize(runs), 1, [&](std::int64_t first, std::int64_t last) {
+      const at::ThreadLocalStateGuard guard(caller);
+      add(first, last);
     });
   }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`quiver serve` as its clients meet it: OpenAI's for Python and for JavaScript, curl, and adapters that come and go meanwhile."""
+"""`quiver serve` as its clients meet it: OpenAI's for Python and for JavaScript, and curl."""
 
 import asyncio
 import json
@@ -8,26 +8,22 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 import unittest
 
-from serve_support import (NODE_MODULES, TINY, WAIT, Case, Server, generate, in_clients_environment, main, make_tasks, needs_module, needs_program, run,
+from serve_support import (NODE_MODULES, WAIT, Case, Server, generate, in_clients_environment, main, make_tasks, needs_module, needs_program,
                            train_library, wait_until, write_chat_base)
 
 PROMPTS = ["Task alpha. Say", "Task beta. Say", "read twice", "archer", "é and 猫", "negative review text answer"]
-NAMES = ("alpha", "beta", "gamma", "delta")
 
 
 def setUpModule():
     """A tiny base with a chat template, a base of a long context, and a library."""
-    global FOLDER, BASE, LONG, LIBRARY, MORE
+    global FOLDER, BASE, LONG, LIBRARY
     FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="quiver-serve-"))
     BASE, LONG = write_chat_base(FOLDER / "base"), write_chat_base(FOLDER / "long")
     config = json.loads((LONG / "config.json").read_text())
     (LONG / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32768}))
-    data = make_tasks(FOLDER / "data", NAMES)
-    LIBRARY = train_library(FOLDER / "library", data)
-    MORE = train_library(FOLDER / "more", data, "--seed", 7, epochs=6)  # other adapters of the same names
+    LIBRARY = train_library(FOLDER / "library", make_tasks(FOLDER / "data", ("alpha", "beta", "gamma", "delta")))
 
 
 def tearDownModule():
@@ -369,131 +365,6 @@ class Curl(Case):
                     client.wait()
                 server.wait_idle(5)
             self.assertEqual(server.metrics()['quiver_cancelled_total{reason="client_gone"}'], 4)
-
-
-class HotAdapters(Case):
-    """Adapters that come, go and are replaced while requests run."""
-
-    def setUp(self):
-        super().setUp()
-        self.library = self.tmp / "library"
-        shutil.copytree(LIBRARY, self.library)
-        self.more = MORE
-
-    def of_program(self, folder, prompt=PROMPTS[0]):
-        return generate(prompt, 10, "--adapter", folder, base=BASE)["text"]
-
-    def test_the_admin_endpoints(self):
-        with serve("--library", self.library, "--adapter-dir", self.more, "--api-key", "user", "--admin-key", "admin") as server:
-            load = {"lora_name": "fresh", "lora_path": str(self.more / "adapters/beta")}
-            self.assertEqual(server.post("/v1/load_lora_adapter", load)[0], 401)
-            self.assertEqual(server.post("/v1/load_lora_adapter", load, "user")[0], 401)
-            outside = server.post("/v1/load_lora_adapter", load | {"lora_path": str(FOLDER / "library/adapters/alpha")}, "admin")
-            self.assertEqual((outside[0], outside[1]["error"]["code"]), (403, "forbidden"))
-            self.assertEqual(server.post("/v1/load_lora_adapter", load, "admin")[0], 200)
-            ask = {"model": "fresh", "prompt": PROMPTS[0], "max_tokens": 10, "temperature": 0}
-            self.assertEqual(server.post("/v1/completions", ask, "user")[1]["choices"][0]["text"], self.of_program(load["lora_path"]))
-            again = server.post("/v1/load_lora_adapter", load, "admin")
-            self.assertEqual((again[0], again[1]["error"]["code"]), (409, "adapter_exists"))
-            self.assertEqual(server.post("/v1/load_lora_adapter", load | {"lora_name": "arrow"}, "admin")[0], 409)
-            other = load | {"lora_path": str(self.more / "adapters/gamma"), "load_inplace": True}
-            self.assertEqual(server.post("/v1/load_lora_adapter", other, "admin")[0], 200)
-            self.assertEqual(server.post("/v1/completions", ask, "user")[1]["choices"][0]["text"], self.of_program(other["lora_path"]))
-            self.assertEqual(server.post("/v1/unload_lora_adapter", {"lora_name": "fresh", "wait": True}, "admin")[0], 200)
-            gone = server.post("/v1/completions", ask, "user")
-            self.assertEqual((gone[0], gone[1]["error"]["code"]), (404, "model_not_found"))
-            self.assertEqual(server.post("/v1/unload_lora_adapter", {"lora_name": "fresh"}, "admin")[0], 404)
-
-    def test_another_process_changes_the_library(self):
-        with serve("--library", self.library, "--admin-key", "admin") as server:
-            def status(name):
-                return server.post("/v1/completions", {"model": name, "prompt": "a", "max_tokens": 1})[0]
-            self.assertEqual((status("alpha"), status("fresh")), (200, 404))
-            arrow = server.texts("arrow", PROMPTS, 16)
-            add = ["library", "add", "--base", BASE, "--dtype", "float32", "--library", self.library]
-            run(*add, "--name", "fresh", self.more / "adapters/delta")
-            wait_until(lambda: status("fresh") == 200, "an adapter that was added", 2)
-            self.assertEqual(server.texts("fresh", PROMPTS[0], 10)[0], self.of_program(self.more / "adapters/delta"))
-            expected = [generate(prompt, 16, "--library", self.library, "--method", "arrow", base=BASE)["text"] for prompt in PROMPTS]
-            self.assertEqual(server.texts("arrow", PROMPTS, 16), expected)
-            self.assertNotEqual(arrow, expected)
-            self.assertEqual(server.post("/v1/unload_lora_adapter", {"lora_name": "fresh"}, "admin")[0], 200)
-            self.assertEqual(status("fresh"), 404)  # until another takes its place
-            run(*add, "--name", "fresh", "--force", self.more / "adapters/alpha")
-            wait_until(lambda: status("fresh") == 200, "an adapter in the place of one that was unloaded", 2)
-            expected = self.of_program(self.more / "adapters/alpha")
-            self.assertNotEqual(expected, self.of_program(self.more / "adapters/delta"))
-            wait_until(lambda: server.texts("fresh", PROMPTS[0], 10)[0] == expected, "an adapter that was replaced", 2)
-            run("library", "remove", "--library", self.library, "fresh")
-            wait_until(lambda: status("fresh") == 404, "an adapter that was removed", 2)
-            self.assertEqual(status("alpha"), 200)
-            wait_until(lambda: server.texts("arrow", PROMPTS, 16) == arrow, "the method without it", 2)
-
-    def test_requests_meanwhile_are_answered_by_one_version_or_the_other(self):
-        folders = [self.more / "adapters" / name for name in ("alpha", "beta")]
-        versions = [self.of_program(folder) for folder in folders]
-        self.assertNotEqual(*versions)
-        with serve("--library", self.library, "--adapter-dir", self.more, "--admin-key", "admin") as server:
-            def load(which):
-                body = {"lora_name": "turning", "lora_path": str(folders[which]), "load_inplace": True}
-                self.assertEqual(server.post("/v1/load_lora_adapter", body, "admin")[0], 200)
-            load(0)
-            bounds, faults, is_over = [(time.monotonic(), 0, True)], [], threading.Event()
-            others = {name: server.texts(name, PROMPTS[0], 10)[0] for name in ("base", "alpha", "lag")}
-
-            def ask():
-                while not is_over.is_set():
-                    start = time.monotonic()
-                    text = server.texts("turning", PROMPTS[0], 10)[0]
-                    end = time.monotonic()
-                    known = list(bounds)
-                    before = [version for at, version, is_done in known if is_done and at <= start][-1]
-                    allowed = {before} | {version for at, version, _ in known if start <= at <= end}
-                    if before != known[-1][1] or not known[-1][2]:
-                        allowed |= {known[-1][1]}  # whose loading has begun
-                    if text not in {versions[version] for version in allowed}:
-                        faults.append((text, allowed))
-                    for name, expected in others.items():
-                        if server.texts(name, PROMPTS[0], 10)[0] != expected:
-                            faults.append(name)
-
-            threads = [threading.Thread(target=ask) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            for i in range(30):
-                which = (i + 1) % 2
-                bounds.append((time.monotonic(), which, False))
-                load(which)
-                bounds.append((time.monotonic(), which, True))
-                self.assertEqual(server.texts("turning", PROMPTS[0], 10)[0], versions[which])
-            is_over.set()
-            for thread in threads:
-                thread.join()
-            self.assertEqual(faults, [])
-
-    def test_mixed_requests_at_once_are_answered_as_alone(self):
-        models = ["base", "alpha", "beta", "arrow", "lag", "mean", "lag-base", "gated-arrow"]
-        asked = [(model, prompt) for model in models for prompt in PROMPTS]
-        with serve("--library", self.library, "--no-chat") as server:  # gated-arrow measures evidence on text as it is served
-            alone = [server.complete(model, prompt, 20, logprobs=2)["choices"][0] for model, prompt in asked]
-            together = [None] * len(asked)
-
-            def ask(i):
-                together[i] = server.complete(*asked[i], 20, logprobs=2)["choices"][0]
-            for _ in range(2):
-                threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-                for (model, prompt), one, other in zip(asked, alone, together):
-                    with self.subTest(model, prompt=prompt):
-                        self.assertEqual(one["text"], other["text"])
-                        for a, b in zip(one["logprobs"]["token_logprobs"], other["logprobs"]["token_logprobs"], strict=True):
-                            self.assertAlmostEqual(a, b, delta=1e-4)
-        for i, (model, prompt) in enumerate(asked[::7]):
-            choice = () if model == "base" else ("--adapter", LIBRARY / "adapters" / model) if model in NAMES else ("--library", LIBRARY, "--method", model)
-            self.assertEqual(alone[7 * i]["text"], generate(prompt, 20, *choice, base=BASE)["text"], (model, prompt))
 
 
 if __name__ == "__main__":

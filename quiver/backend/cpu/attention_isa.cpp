@@ -338,20 +338,7 @@ QUIVER_INLINE const float* unpacked(const T* source, std::int64_t dim, std::int6
 /// p [seen] becomes its softmax; up to whole vectors beyond it are written.
 QUIVER_INLINE void softmax_row(float* p, std::int64_t seen) {
   for (auto j = seen; j < padded(seen); ++j) p[j] = -__builtin_inff();
-  Vec top = load(p);
-  for (std::int64_t j = kLanes; j < seen; j += kLanes) {
-    const Vec x = load(p + j);
-    top = x > top ? x : top;
-  }
-  float highest = top[0];
-  for (int l = 1; l < kLanes; ++l) highest = top[l] > highest ? top[l] : highest;
-  Vec total = {};
-  for (std::int64_t j = 0; j < seen; j += kLanes) {
-    const Vec e = exp_negative(load(p + j) - highest);
-    store(p + j, e);
-    total += e;
-  }
-  const float inverse = 1.0f / sum_lanes(total);
+  const float inverse = 1.0f / exponentiate(p, seen, 1.0f).sum;
   for (std::int64_t j = 0; j < seen; j += kLanes) store(p + j, load(p + j) * inverse);
 }
 

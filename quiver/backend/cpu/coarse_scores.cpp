@@ -17,11 +17,11 @@ namespace {
 using kernel::kBlockWidth;
 using torch::Tensor;
 
-constexpr std::int64_t kBlockBytes = 34;  // of Q8_0: a scale in float16, 32 weights
 constexpr double kRounding = 2e-4;
 constexpr float kAdjustmentRounding = 1e-5f;  // of an adjusted score, relative to its terms
 
-/// Rows [N, d_in] in blocks, [N, d_in / 32, 34]: weight = d q, d = max |w| / 127 of the block.
+/// Rows [N, d_in] in blocks of Q8_0, [N, d_in / 32, 34], a scale in float16 and 32 weights each: weight = d q, d = max |w| / 127 of the
+/// block.
 Tensor to_blocks(const Tensor& rows) {
   const auto blocks = rows.view({rows.size(0), rows.size(1) / kBlockWidth, kBlockWidth});
   const auto scale = (blocks.abs().amax(2, /*keepdim=*/true) / 127).to(torch::kHalf);
