@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint bench bench-serve check-llama-cpp check-page curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve check-llama-cpp check-page curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
@@ -67,9 +67,13 @@ test: setup-test configure
 tokenizer-long: setup-test build
 	@$(PYTHON) scripts/check_tokenizer.py --program $(BUILD)/quiver --random 1000000 --vocabularies
 
-## Formatting, layers, clang-tidy, every source compiled alone; minutes, a changed source alone the next time
+## Formatting, layers, clang-tidy; minutes, changed sources alone the next time
 lint: setup-test
 	@scripts/lint.sh $(JOBS)
+
+## Also clang-tidy over the tests, every source parsed alone, which shows includes that are missing, and the fuzz targets
+lint-all: setup-test
+	@scripts/lint.sh --all $(JOBS)
 
 ## Side by side with PEFT and transformers; minutes
 bench: setup-test build base

@@ -3,6 +3,9 @@
 
 set(QUIVER_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
     -Wno-missing-field-initializers -Werror)  # options are set by name, the rest defaults
+if(QUIVER_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND QUIVER_WARNINGS -Wno-subobject-linkage)  # sources compiled together are taken for headers
+endif()
 
 add_library(quiver_torch_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/torch_pch.cpp")
 target_link_libraries(quiver_torch_pch PRIVATE Libtorch::torch)
@@ -10,16 +13,22 @@ target_compile_options(quiver_torch_pch PRIVATE ${QUIVER_WARNINGS})
 target_include_directories(quiver_torch_pch PRIVATE "${CMAKE_SOURCE_DIR}")
 target_precompile_headers(quiver_torch_pch PRIVATE <torch/utils.h> <nlohmann/json.hpp>)
 
-# Shares one precompiled header, and compiles the target's sources together (docs/testing.md).
-function(quiver_share_headers target)
-  target_precompile_headers(${target} REUSE_FROM quiver_torch_pch)
+# Compiles the target's sources together (docs/testing.md).
+function(quiver_compile_together target)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${QUIVER_UNITY})
 endfunction()
 
-# quiver_layer(NAME [TORCH] [COLD] [FOLDERS ...] [LIBRARIES ...]): every .cpp of quiver/NAME, and a test program of every
-# _test.cpp there. COLD: no loop of its own that matters, so that less optimisation saves a fifth of the time to compile.
+# The same, with one precompiled header.
+function(quiver_share_headers target)
+  target_precompile_headers(${target} REUSE_FROM quiver_torch_pch)
+  quiver_compile_together(${target})
+endfunction()
+
+# quiver_layer(NAME [TORCH] [COLD] [TESTS_APART] [FOLDERS ...] [LIBRARIES ...]): every .cpp of quiver/NAME, and a test program of every
+# _test.cpp there. COLD: no loop of its own that matters, so that less optimisation saves a fifth of the time to compile. TESTS_APART: its
+# test sources have functions of the same names.
 function(quiver_layer name)
-  cmake_parse_arguments(ARG "TORCH;COLD" "" "FOLDERS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;COLD;TESTS_APART" "" "FOLDERS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/${name}/*.cpp")
   list(FILTER sources EXCLUDE REGEX "_isa\\.cpp$")
   set(tests ${sources})
@@ -36,6 +45,8 @@ function(quiver_layer name)
   if(ARG_TORCH)
     target_link_libraries(quiver_${name} PUBLIC Libtorch::torch)
     quiver_share_headers(quiver_${name})
+  else()
+    quiver_compile_together(quiver_${name})
   endif()
   if(QUIVER_TESTS AND tests)
     set(torch_flag)
@@ -43,6 +54,9 @@ function(quiver_layer name)
       set(torch_flag TORCH)
     endif()
     quiver_test(quiver_${name}_test ${torch_flag} SOURCES ${tests} LIBRARIES quiver_${name} quiver_io)  # tests may read files
+    if(ARG_TESTS_APART)
+      set_target_properties(quiver_${name}_test PROPERTIES UNITY_BUILD OFF)
+    endif()
   endif()
 endfunction()
 
@@ -58,6 +72,8 @@ function(quiver_test name)
   if(ARG_TORCH)
     target_link_libraries(${name} PRIVATE quiver_testing)
     quiver_share_headers(${name})
+  else()
+    quiver_compile_together(${name})
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL}
@@ -101,7 +117,7 @@ quiver_layer(schedule FOLDERS base)
 quiver_layer(regex FOLDERS base LIBRARIES PkgConfig::PCRE2)
 quiver_layer(text FOLDERS base io regex LIBRARIES ${UTF8PROC})
 quiver_layer(data FOLDERS base io text forest)
-quiver_layer(api FOLDERS base io text schedule)
+quiver_layer(api TESTS_APART FOLDERS base io text schedule)
 quiver_layer(serve COLD FOLDERS base io http text schedule api)
 target_sources(quiver_serve PRIVATE ${QUIVER_WEB_FILES})
 quiver_layer(results FOLDERS base io)

@@ -11,6 +11,7 @@ import struct
 
 from api_seeds import api_body_seeds, event_writer_seeds, stop_matcher_seeds
 from seed_formats import gguf, gguf_float, gguf_int, gguf_string, safetensors, text
+from service_seeds import service_seeds
 from tokenizer_seeds import gguf_tokenizer_seeds, marked_seeds, sentencepiece_seeds, tokenizer_paths_seeds, tokenizer_seeds
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -420,6 +421,7 @@ def main():
         ("stop_matcher", stop_matcher_seeds),
         ("event_writer", event_writer_seeds),
         ("http", http_seeds),
+        ("service", service_seeds),
     ):
         folder = HERE / "corpus" / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -55,14 +55,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--skip", default="", help="leave out paths that contain this")
+    parser.add_argument("--skip", default="", help="leave out paths that hold a match of this")
     parser.add_argument("--syntax", action="store_true")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     command = sys.argv[end + 1:]
     options = parser.parse_args(sys.argv[1:end])
     passed_path = options.build / "lint-passed.json"
     passed = json.loads(passed_path.read_text()) if passed_path.exists() else {}
-    sources = {path: command for path, command in sources_of(options.build).items() if not (options.skip and options.skip in str(path))}
+    sources = {path: command for path, command in sources_of(options.build).items() if not (options.skip and re.search(options.skip, str(path)))}
 
     def check(path):
         words = syntax_command(sources[path]) if options.syntax else [*command, str(path)]

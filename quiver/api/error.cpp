@@ -42,8 +42,9 @@ constexpr ErrorRow kRows[] = {
     {503, kServer, "starting"},
     {503, kServer, "shutting_down"},
     {503, kServer, "engine_stalled"},
+    {503, kServer, "queue_timeout"},
 };
-static_assert(std::size(kRows) == static_cast<std::size_t>(Reason::kEngineStalled) + 1, "a row for each reason");
+static_assert(std::size(kRows) == static_cast<std::size_t>(Reason::kQueueTimeout) + 1, "a row for each reason");
 
 Reason reason_of_kind(ErrorKind kind) {
   switch (kind) {

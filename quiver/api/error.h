@@ -39,6 +39,7 @@ enum class Reason {
   kStarting,            ///< the model is being loaded
   kShuttingDown,        ///< the server ends
   kEngineStalled,       ///< the engine makes no steps
+  kQueueTimeout,        ///< the request has waited too long
 };
 
 /// What a reason is to a client.

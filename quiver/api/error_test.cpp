@@ -42,6 +42,7 @@ TEST(ApiErrors, HaveTheirStatusTypeAndCode) {
   EXPECT_EQ(row(Reason::kStarting), "503 server_error starting");
   EXPECT_EQ(row(Reason::kShuttingDown), "503 server_error shutting_down");
   EXPECT_EQ(row(Reason::kEngineStalled), "503 server_error engine_stalled");
+  EXPECT_EQ(row(Reason::kQueueTimeout), "503 server_error queue_timeout");
 }
 
 TEST(ApiErrors, AnswerTheStatusesOfTheHttpServer) {

@@ -25,16 +25,16 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 nlohmann::json parse_body(std::string_view body) {
-  nlohmann::json json;
+  nlohmann::json document;
   try {
-    json = io::parse_json(body, "the request's body", kBodyLimits);
+    document = io::parse_json(body, "the request's body", kBodyLimits);
   } catch (const Error& error) {
     throw ApiError(Reason::kInvalidJson, error.what());
   }
-  if (!json.is_object()) {
-    throw ApiError(Reason::kInvalidJson, format("the request's body is {}; expected a JSON object", described(json)));
+  if (!document.is_object()) {
+    throw ApiError(Reason::kInvalidJson, format("the request's body is {}; expected a JSON object", described(document)));
   }
-  return json;
+  return document;
 }
 
 void check_content_type(std::string_view content_type) {

@@ -20,6 +20,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
+#include "quiver/io/system_error.h"
 #include "quiver/io/wait_to_read.h"
 
 namespace quiver::io {
@@ -46,12 +47,16 @@ std::string_view hint_for(int error) {
   }
 }
 
-[[noreturn]] void fail_errno(std::string_view action, const fs::path& path, int error) {
+}  // namespace
+
+void fail_errno(std::string_view action, const fs::path& path, int error) {
   if (error == ENOENT || error == ENOTDIR) {
     fail(ErrorKind::kNotFound, "cannot {} '{}': no such file or folder (is the path spelled right?)", action, path.native());
   }
   fail(ErrorKind::kIo, "cannot {} '{}': {}{}", action, path.native(), std::generic_category().message(error), hint_for(error));
 }
+
+namespace {
 
 Descriptor open_to_read(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);

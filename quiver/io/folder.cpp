@@ -10,15 +10,12 @@
 
 #include "quiver/base/error.h"
 #include "quiver/io/file.h"
+#include "quiver/io/system_error.h"
 
 namespace quiver::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-[[noreturn]] void fail_errno(std::string_view action, const fs::path& path, int error) {
-  fail(ErrorKind::kIo, "cannot {} '{}': {}", action, path.native(), std::generic_category().message(error));
-}
 
 /// "folder/" and "folder" are one folder; its name is needed to make a sibling.
 fs::path without_final_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }

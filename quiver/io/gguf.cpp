@@ -18,23 +18,6 @@ static_assert(std::endian::native == std::endian::little, "GGUF files are little
 constexpr std::uint64_t kDefaultAlignment = 32;
 constexpr std::string_view kAlignmentKey = "general.alignment";
 
-/// The format's numbers of metadata types.
-enum class ValueType : std::uint32_t {
-  kUint8 = 0,
-  kInt8 = 1,
-  kUint16 = 2,
-  kInt16 = 3,
-  kUint32 = 4,
-  kInt32 = 5,
-  kFloat32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kUint64 = 10,
-  kInt64 = 11,
-  kFloat64 = 12,
-};
-
 /// Walks over untrusted bytes; every read is checked.
 class Cursor {
  public:
@@ -106,34 +89,34 @@ std::int64_t read_uint64(Cursor& cursor, std::string_view what) {
 
 /// Returns use(item_bytes, read_item) with what reads one value of `type`: an int64, a double, a boolean or a string.
 template <typename Use>
-GgufValue with_reader(Cursor& cursor, ValueType type, std::string_view what, const Use& use) {
+GgufValue with_reader(Cursor& cursor, GgufValueType type, std::string_view what, const Use& use) {
   const auto integer = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<std::int64_t>(cursor.read<T>(what)); }); };
   const auto real = [&]<typename T>(T) { return use(sizeof(T), [&] { return static_cast<double>(cursor.read<T>(what)); }); };
   switch (type) {
-    case ValueType::kUint8: return integer(std::uint8_t{});
-    case ValueType::kInt8: return integer(std::int8_t{});
-    case ValueType::kUint16: return integer(std::uint16_t{});
-    case ValueType::kInt16: return integer(std::int16_t{});
-    case ValueType::kUint32: return integer(std::uint32_t{});
-    case ValueType::kInt32: return integer(std::int32_t{});
-    case ValueType::kInt64: return integer(std::int64_t{});
-    case ValueType::kUint64: return use(8, [&] { return read_uint64(cursor, what); });
-    case ValueType::kFloat32: return real(float{});
-    case ValueType::kFloat64: return real(double{});
-    case ValueType::kBool: return use(1, [&] { return read_bool(cursor, what); });
-    case ValueType::kString: return use(8, [&] { return cursor.read_string(what); });
-    case ValueType::kArray:
+    case GgufValueType::kUint8: return integer(std::uint8_t{});
+    case GgufValueType::kInt8: return integer(std::int8_t{});
+    case GgufValueType::kUint16: return integer(std::uint16_t{});
+    case GgufValueType::kInt16: return integer(std::int16_t{});
+    case GgufValueType::kUint32: return integer(std::uint32_t{});
+    case GgufValueType::kInt32: return integer(std::int32_t{});
+    case GgufValueType::kInt64: return integer(std::int64_t{});
+    case GgufValueType::kUint64: return use(8, [&] { return read_uint64(cursor, what); });
+    case GgufValueType::kFloat32: return real(float{});
+    case GgufValueType::kFloat64: return real(double{});
+    case GgufValueType::kBool: return use(1, [&] { return read_bool(cursor, what); });
+    case GgufValueType::kString: return use(8, [&] { return cursor.read_string(what); });
+    case GgufValueType::kArray:
       fail(ErrorKind::kUnsupported, "{}: {} is an array of arrays, which Quiver does not read", cursor.origin(), what);
   }
   fail(ErrorKind::kBadFormat, "{}: {} is of metadata type {}; the format knows 0 to 12", cursor.origin(), what, type);
 }
 
 GgufValue read_value(Cursor& cursor, std::string_view what) {
-  const auto type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
-  if (type != ValueType::kArray) {
+  const auto type = static_cast<GgufValueType>(cursor.read<std::uint32_t>(what));
+  if (type != GgufValueType::kArray) {
     return with_reader(cursor, type, what, [](std::uint64_t, const auto& read_item) { return GgufValue(read_item()); });
   }
-  const auto item_type = static_cast<ValueType>(cursor.read<std::uint32_t>(what));
+  const auto item_type = static_cast<GgufValueType>(cursor.read<std::uint32_t>(what));
   const auto count = cursor.read<std::uint64_t>(what);
   return with_reader(cursor, item_type, what, [&](std::uint64_t item_bytes, const auto& read_item) {
     cursor.check_count(count, item_bytes, what);

@@ -16,6 +16,23 @@ namespace quiver::io {
 /// A tensor of more dimensions is refused; ggml has no more.
 inline constexpr std::uint32_t kMaxGgufDims = 4;
 
+/// The format's numbers of metadata types.
+enum class GgufValueType : std::uint32_t {
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
+};
+
 /// ggml's tensor types, with ggml's numbers. A file may hold further ones (gguf_type_name knows them); those that are read have names here.
 enum class GgufType : std::uint32_t {
   kF32 = 0,

@@ -16,7 +16,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr const char* kGolden = "tests/golden/gguf/every_type.gguf";
+constexpr const char* kEveryType = "tests/golden/gguf/every_type.gguf";
 
 GgufView parse(std::string_view bytes) { return GgufView::parse(std::as_bytes(std::span(bytes)), "a.gguf"); }
 
@@ -25,7 +25,7 @@ std::string parse_error_of(std::string_view bytes) {
 }
 
 TEST(GgufView, ReadsMetadataOfEveryType) {
-  const MappedFile file(kGolden);
+  const MappedFile file(kEveryType);
   const auto view = GgufView::parse(file.bytes(), "every_type");
   EXPECT_EQ(view.require_string("general.architecture"), "llama");
   EXPECT_EQ(view.require_int("test.uint8"), 255);
@@ -49,7 +49,7 @@ TEST(GgufView, ReadsMetadataOfEveryType) {
 }
 
 TEST(GgufView, GivesAFileOfItsMetadataAlone) {
-  const MappedFile file(kGolden);
+  const MappedFile file(kEveryType);
   const auto view = GgufView::parse(file.bytes(), "every_type");
   const auto bytes = view.metadata_file();
   const auto alone = parse(bytes);
@@ -60,7 +60,7 @@ TEST(GgufView, GivesAFileOfItsMetadataAlone) {
 }
 
 TEST(GgufView, TellsAbsentKeysFromWrongTypes) {
-  const MappedFile file(kGolden);
+  const MappedFile file(kEveryType);
   const auto view = GgufView::parse(file.bytes(), "every_type");
   EXPECT_EQ(view.find_string("absent"), nullptr);
   EXPECT_EQ(view.find_int("absent"), std::nullopt);
@@ -83,7 +83,7 @@ TEST(GgufView, TakesAnEmptyArrayForAnArrayOfAnything) {
 }
 
 TEST(GgufView, GivesShapesRowsFirst) {
-  const MappedFile file(kGolden);
+  const MappedFile file(kEveryType);
   const auto view = GgufView::parse(file.bytes(), "every_type");
   EXPECT_EQ(view.at("plain.f32").shape, (std::vector<std::int64_t>{3, 5}));
   EXPECT_EQ(view.at("random.q4_1").shape, (std::vector<std::int64_t>{4, 96}));
@@ -112,7 +112,7 @@ void expect_golden_values(const char* path, const char* expected_path = "tests/g
   }
 }
 
-TEST(Dequantize, MatchesThePythonPackageBitForBit) { expect_golden_values(kGolden); }
+TEST(Dequantize, MatchesThePythonPackageBitForBit) { expect_golden_values(kEveryType); }
 
 TEST(Dequantize, MatchesThePythonPackageOnRandomBlocksBitForBit) {
   expect_golden_values(kBlocks, "tests/golden/gguf/blocks.expected.safetensors");
@@ -237,7 +237,7 @@ TEST(GgufView, RefusesTensorsThatOverlap) {
 }
 
 TEST(GgufView, RefusesAFileCutAnywhere) {
-  const std::string bytes = read_text_file(kGolden);
+  const std::string bytes = read_text_file(kEveryType);
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     const std::string message = parse_error_of(bytes.substr(0, size));
     const bool only_padding_is_lost = size + 32 > bytes.size();

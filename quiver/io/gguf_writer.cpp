@@ -16,8 +16,7 @@ namespace {
 constexpr std::int64_t kAlignment = 32;  // of tensors' data, where general.alignment says nothing
 constexpr std::int64_t kQ8Values = 32;
 
-/// The format's numbers of value types.
-enum ValueType : std::uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
+using Type = GgufValueType;
 
 /// IEEE 754 binary16, rounded to nearest even.
 std::uint16_t half_bits(float value) {
@@ -80,28 +79,28 @@ struct ValueWriter {
   Bytes& bytes;
   const std::string& key;
 
-  void operator()(std::int64_t value) const { bytes.add(kUint32), bytes.add(narrowed<std::uint32_t>(value, key)); }
-  void operator()(double value) const { bytes.add(kFloat32), bytes.add(static_cast<float>(value)); }
-  void operator()(bool value) const { bytes.add(kBool), bytes.add(static_cast<std::uint8_t>(value)); }
-  void operator()(const std::string& value) const { bytes.add(kString), bytes.add_string(value); }
+  void operator()(std::int64_t value) const { bytes.add(Type::kUint32), bytes.add(narrowed<std::uint32_t>(value, key)); }
+  void operator()(double value) const { bytes.add(Type::kFloat32), bytes.add(static_cast<float>(value)); }
+  void operator()(bool value) const { bytes.add(Type::kBool), bytes.add(static_cast<std::uint8_t>(value)); }
+  void operator()(const std::string& value) const { bytes.add(Type::kString), bytes.add_string(value); }
   void operator()(const std::vector<std::int64_t>& values) const {
-    begin_array(kInt32, values.size());
+    begin_array(Type::kInt32, values.size());
     for (const auto value : values) bytes.add(narrowed<std::int32_t>(value, key));
   }
   void operator()(const std::vector<double>& values) const {
-    begin_array(kFloat32, values.size());
+    begin_array(Type::kFloat32, values.size());
     for (const auto value : values) bytes.add(static_cast<float>(value));
   }
   void operator()(const std::vector<bool>& values) const {
-    begin_array(kBool, values.size());
+    begin_array(Type::kBool, values.size());
     for (const bool value : values) bytes.add(static_cast<std::uint8_t>(value));
   }
   void operator()(const std::vector<std::string>& values) const {
-    begin_array(kString, values.size());
+    begin_array(Type::kString, values.size());
     for (const auto& value : values) bytes.add_string(value);
   }
-  void begin_array(ValueType type, std::size_t size) const {
-    bytes.add(kArray), bytes.add(type), bytes.add(static_cast<std::uint64_t>(size));
+  void begin_array(Type type, std::size_t size) const {
+    bytes.add(Type::kArray), bytes.add(type), bytes.add(static_cast<std::uint64_t>(size));
   }
 };
 

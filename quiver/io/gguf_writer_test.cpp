@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::filesystem::path kGolden = "tests/golden/gguf/written.gguf";
+const std::filesystem::path kWritten = "tests/golden/gguf/written.gguf";
 
 std::vector<float> values_of(const TensorEntry& entry) {
   std::vector<float> values(entry.data.size() / sizeof(float));
@@ -22,7 +22,7 @@ std::vector<float> values_of(const TensorEntry& entry) {
 std::vector<std::byte> bytes_of(std::span<const std::byte> bytes) { return {bytes.begin(), bytes.end()}; }
 
 TEST(GgufWriter, WritesTheBytesOfThePythonPackage) {
-  const MappedFile golden(kGolden), values_file(std::filesystem::path(kGolden).replace_extension(".safetensors"));
+  const MappedFile golden(kWritten), values_file(std::filesystem::path(kWritten).replace_extension(".safetensors"));
   const auto view = GgufView::parse(golden.bytes(), "written.gguf");
   const auto values = SafetensorsView::parse(values_file.bytes(), "written.safetensors");
   const auto all = values_of(values.at("values")), finite = values_of(values.at("finite"));

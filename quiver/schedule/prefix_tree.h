@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "quiver/schedule/pages.h"
+#include "quiver/schedule/request.h"
 
 namespace quiver::schedule {
 
@@ -24,8 +25,9 @@ struct PrefixNode {
   std::int64_t depth = 0;   ///< tokens of all that come before
   std::vector<std::int32_t> tokens;
   std::vector<RowSpan> rows;
-  std::int64_t computed = 0;  ///< tokens whose rows are filled
-  std::int64_t planned = 0;   ///< tokens whose rows are filled once the pass at hand is done; at least `computed`
+  std::int64_t computed = 0;       ///< tokens whose rows are filled
+  std::int64_t planned = 0;        ///< tokens whose rows are filled once the pass at hand is done; at least `computed`
+  std::vector<TokenScore> scores;  ///< of the first tokens, at most `computed`, where they are known; the first token of a text has none
 };
 
 /// A place in a tree: the first `length` tokens of a node, and all before them.
@@ -60,6 +62,8 @@ class PrefixTree {
   const PrefixNode& at(NodeId node) const { return entry(node).node; }
   void set_computed(NodeId node, std::int64_t computed);
   void set_planned(NodeId node, std::int64_t planned) { entry(node).node.planned = planned; }
+  /// The score of the node's next token that has none.
+  void append_score(NodeId node, TokenScore score) { entry(node).node.scores.push_back(std::move(score)); }
   /// The rows of all tokens up to a place.
   std::vector<RowSpan> rows_of(PrefixPlace place) const;
   /// The nodes from the beginning to a place, each with the length that leads there.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -55,7 +56,9 @@ struct Scheduler::Sequence {
   std::vector<RowSpan> reserved;  // for tokens to come, beyond the tree
   std::vector<PageLease> leases;  // of rows beyond the tree
   std::int64_t num_cached = 0;
-  std::vector<TokenScore> prompt_scores;
+  std::vector<TokenScore> prompt_scores;  // of the second token and those after it
+  std::optional<PageLease> again;         // of the row before its own tokens, which is computed once more for its logits
+  std::vector<RowSpan> row_again;
 
   std::int64_t num_prompt() const { return count(request.tokens); }
   std::int64_t num_new() const { return count(tokens) - num_prompt(); }
@@ -68,7 +71,7 @@ struct Scheduler::Sequence {
 struct Scheduler::Step {
   struct Part {
     Sequence* sequence = nullptr;
-    std::int64_t count = 0;  // tokens
+    std::int64_t count = 0;  // tokens, without the one that is computed again
     std::size_t first_query = 0, num_queries = 0;
   };
   std::int64_t rows_left = 0;
@@ -76,7 +79,11 @@ struct Scheduler::Step {
   std::vector<Query> queries;
   std::vector<Part> parts;  // one for each segment
   std::vector<Sequence*> admitted;
-  std::unordered_map<NodeId, std::int64_t> segment_of_node;  // of nodes whose first token is computed now
+  struct NodeSegment {
+    std::int64_t index = 0;
+    std::int64_t position = 0;  // of its first row
+  };
+  std::unordered_map<NodeId, NodeSegment> segment_of_node;  // of nodes whose first token is computed now
 };
 
 void check_request(const Request& request, std::int64_t vocab_size, std::int64_t context_length) {
@@ -122,10 +129,10 @@ RequestId Scheduler::add(Request request) {
 
 /// Gives up what a running request holds. What it has computed stays as cache.
 void Scheduler::leave(Sequence& sequence) {
-  const bool is_kept = options_.keeps_prefixes && !sequence.request.is_scored;
+  const bool is_kept = options_.keeps_prefixes;
   if (sequence.owns_node) tree_.cut_to_computed(sequence.place.node);
   if (sequence.owns_node && !is_kept) tree_.unlist(sequence.place.node);
-  if (is_kept && sequence.computed > 0) {
+  if (is_kept && sequence.computed > 0 && !sequence.request.is_scored) {  // else rows without scores would be kept
     tree_.adopt(sequence.key, std::span(sequence.tokens).first(static_cast<std::size_t>(sequence.computed)), sequence.rows);
   }
   if (sequence.place.node != kNoNode) tree_.release(sequence.place.node);
@@ -136,6 +143,7 @@ void Scheduler::leave(Sequence& sequence) {
   sequence.leases.clear();
   sequence.computed = 0;
   sequence.prompt_scores.clear();
+  sequence.again.reset();
 }
 
 void Scheduler::end(RequestId id) {
@@ -298,19 +306,21 @@ void Scheduler::admit(Step& step) {
   }
 }
 
-/// The longest beginning of the request's tokens, but the last, whose rows can be read in this pass.
+/// The longest beginning of the request's tokens, but the last, whose rows can be read in this pass. Of a prompt that is scored, also the
+/// scores are needed: they are known, or the logits that tell them are computed in this very pass.
 PrefixPlace Scheduler::shared_place(const Step& step, const Sequence& sequence, bool& is_to_wait) {
   if (!sequence.shares) return {};
   const auto found = tree_.find(sequence.key, std::span(sequence.tokens).first(sequence.tokens.size() - 1));
   auto place = tree_.planned(found);
   is_to_wait = found.total - place.total >= kWorthWaiting;
-  if (!sequence.request.is_scored) return place;
-  // Rows must be computed in this very pass: their logits are wanted.
-  is_to_wait = false;
+  if (!sequence.has_scores_to_come()) return place;
   PrefixPlace last;
   for (const auto& part : tree_.path_to(place)) {
-    if (!step.segment_of_node.contains(part.node)) break;
-    last = part;
+    const auto& node = tree_.at(part.node);
+    const bool is_of_this_pass = step.segment_of_node.contains(part.node);
+    const auto length = is_of_this_pass ? part.length : std::min(part.length, static_cast<std::int64_t>(node.scores.size()));
+    if (length > 0) last = {part.node, length, node.depth + length};
+    if (length < part.length) break;
   }
   return last;
 }
@@ -321,8 +331,9 @@ void Scheduler::decide(Sequence& sequence) {
   const auto all = std::span<const std::int32_t>(request.tokens);
   const auto seen = request.decide_on == 0 ? all : all.first(std::min(all.size(), static_cast<std::size_t>(request.decide_on)));
   auto assignment = request.assignment == nullptr ? std::make_shared<const Assignment>() : engine_.decide(request.assignment, seen);
-  // What is scored is computed anew, so that it shares with nothing but its like of the same pass.
-  sequence.key = (request.is_scored ? "scored/" : "") + assignment->key + "/" + request.cache_salt;
+  // What is scored shares with its like alone, whose scores are known to as many likeliest tokens.
+  const auto kind = request.is_scored ? format("scored {}/", std::max<std::int64_t>(request.options.top_log_probs, 0)) : std::string();
+  sequence.key = kind + assignment->key + "/" + request.cache_salt;
   sequence.assignment = std::move(assignment);
 }
 
@@ -339,22 +350,50 @@ Scheduler::Placed Scheduler::place(Step& step, Sequence& sequence) {
   auto place = shared_place(step, sequence, is_to_wait);
   if (is_to_wait) return Placed::kLater;
   const auto rest = count(sequence.tokens) - place.total;
+  bool computes_again = sequence.has_scores_to_come() && place.node != kNoNode && !step.segment_of_node.contains(place.node);
   if (place.node != kNoNode) tree_.hold(place.node);
-  if (!make_room(pages_.pages_for(rest) + 1)) {
+  if (!make_room(pages_.pages_for(rest) + (computes_again ? 2 : 1))) {
     if (place.node != kNoNode) tree_.release(place.node);
     if (!running_.empty() || place.node == kNoNode) return Placed::kNoRoom;
     place = {};  // nothing runs: without sharing there is room
-    sequence.shares = false;
+    sequence.shares = computes_again = false;
     if (!make_room(pages_.pages_for(count(sequence.tokens)) + 1)) return Placed::kNoRoom;
   }
   const auto node = tree_.add(sequence.key, place, std::span(sequence.tokens).subspan(static_cast<std::size_t>(place.total)));
   sequence.rows = tree_.rows_of(place);
   sequence.computed = place.total;
-  sequence.num_cached = sequence.request.is_scored ? 0 : place.total;
+  sequence.num_cached = sequence.has_scores_to_come() ? take_known_scores(step, sequence, place) : place.total;
+  if (computes_again) {
+    sequence.row_again.clear();
+    sequence.again = pages_.take(1, sequence.row_again);
+  }
   if (place.node != kNoNode) tree_.release(place.node);  // the new node holds it
   sequence.place = {node, count(sequence.tokens) - place.total, count(sequence.tokens)};
   sequence.owns_node = true;
   return Placed::kYes;
+}
+
+/// Gives a request the scores that its place's nodes have. Returns how many of its tokens' rows were there before this pass.
+std::int64_t Scheduler::take_known_scores(const Step& step, Sequence& sequence, PrefixPlace place) const {
+  std::int64_t num_cached = 0;
+  for (const auto& part : tree_.path_to(place)) {
+    if (step.segment_of_node.contains(part.node)) return num_cached;
+    const auto& node = tree_.at(part.node);
+    for (std::int64_t i = node.depth == 0 ? 1 : 0; i < part.length; ++i)
+      sequence.prompt_scores.push_back(node.scores[static_cast<std::size_t>(i)]);
+    num_cached = part.total;
+  }
+  return std::max<std::int64_t>(num_cached - 1, 0);  // the last is computed again
+}
+
+/// Leaves the scores of the tokens that are computed to those who begin alike.
+void Scheduler::keep_scores(const Sequence& sequence) {
+  if (!sequence.owns_node) return;
+  const auto& node = tree_.at(sequence.place.node);
+  for (auto i = std::ssize(node.scores); i < node.computed; ++i) {
+    const auto token = node.depth + i;
+    tree_.append_score(sequence.place.node, token == 0 ? TokenScore() : sequence.prompt_scores[static_cast<std::size_t>(token - 1)]);
+  }
 }
 
 /// Where the next tokens that are to be computed go.
@@ -366,31 +405,37 @@ std::vector<RowSpan> Scheduler::next_rows(const Sequence& sequence, std::int64_t
 
 /// As many of the tokens that are to be computed as there are rows left in the pass.
 void Scheduler::plan_chunk(Step& step, Sequence& sequence) {
-  const auto size = std::min(sequence.num_pending(), std::max<std::int64_t>(step.rows_left, sequence.is_answering() ? 1 : 0));
-  if (size == 0) return;
-  step.rows_left -= size;
+  const std::int64_t again = sequence.again ? 1 : 0;
+  const bool has_room = step.rows_left > 0 || sequence.is_answering();  // for a token, and the row that is computed again
+  const auto size = std::min(sequence.num_pending(), std::max<std::int64_t>(step.rows_left - again, has_room ? 1 : 0));
+  if (size <= 0) return;
+  step.rows_left -= size + again;
   const auto segment = static_cast<std::int64_t>(step.segments.size());
   const auto in_tree = sequence.place.total;
   if (sequence.computed < in_tree) {
     const auto offset = sequence.computed - tree_.at(sequence.place.node).depth;
     tree_.set_planned(sequence.place.node, offset + size);
-    if (offset == 0) step.segment_of_node.emplace(sequence.place.node, segment);
+    if (offset == 0) step.segment_of_node.emplace(sequence.place.node, Step::NodeSegment{segment, sequence.computed - again});
   }
+  const auto first = sequence.computed - again;
   const auto tokens =
-      std::span<const std::int32_t>(sequence.tokens).subspan(static_cast<std::size_t>(sequence.computed), static_cast<std::size_t>(size));
-  step.segments.push_back({sequence.assignment.get(), tokens, sequence.computed, next_rows(sequence, size), sequence.rows});
+      std::span<const std::int32_t>(sequence.tokens).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(size + again));
+  auto rows = again != 0 ? sequence.row_again : std::vector<RowSpan>();
+  for (const auto& run : next_rows(sequence, size)) append_rows(rows, run);
+  step.segments.push_back({sequence.assignment.get(), tokens, first, std::move(rows), part_of_rows(sequence.rows, 0, first)});
   const bool has_part = !step.parts.empty() && step.parts.back().sequence == &sequence;  // of queries of shared rows
   if (!has_part) step.parts.push_back({.sequence = &sequence, .first_query = step.queries.size()});
   step.parts.back().count = size;
-  ask(step, sequence, segment, size);
+  ask(step, sequence, segment, size, again);
   step.parts.back().num_queries = step.queries.size() - step.parts.back().first_query;
   in_last_step_.push_back(sequence.id);
 }
 
-void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::int64_t size) const {
+/// Of `again + size` rows that a segment computes, the last `size` for the first time.
+void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::int64_t size, std::int64_t again) const {
   const auto& options = sequence.request.options;
-  for (std::int64_t row = 0; sequence.has_scores_to_come() && row < size; ++row) {
-    const auto next = sequence.computed + row + 1;
+  for (std::int64_t row = 0; sequence.has_scores_to_come() && row < again + size; ++row) {
+    const auto next = sequence.computed - again + row + 1;
     if (next >= sequence.num_prompt()) break;
     const auto top = std::max<std::int64_t>(options.top_log_probs, 0);
     step.queries.push_back({segment, row, sequence.tokens[static_cast<std::size_t>(next)], top});
@@ -398,7 +443,7 @@ void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::i
   if (size < sequence.num_pending() || options.max_new_tokens == 0) return;
   const bool wants_logits =
       !sequence.sampler.is_plain_greedy() || sequence.num_new() < options.min_new_tokens || options.top_log_probs >= 0;
-  step.queries.push_back({segment, size - 1, -1, options.top_log_probs, wants_logits, sequence.request.wants_routes});
+  step.queries.push_back({segment, again + size - 1, -1, options.top_log_probs, wants_logits, sequence.request.wants_routes});
 }
 
 /// The scores of a prompt's tokens whose rows others compute in this pass.
@@ -408,9 +453,11 @@ void Scheduler::ask_of_shared(Step& step, Sequence& sequence) const {
   if (own.parent == kNoNode) return;
   const auto top = std::max<std::int64_t>(sequence.request.options.top_log_probs, 0);
   for (const auto& part : tree_.path_to({own.parent, own.branch, own.depth})) {
-    const auto first = part.total - part.length;
-    for (std::int64_t row = 0; row < part.length; ++row) {
-      step.queries.push_back({step.segment_of_node.at(part.node), row, sequence.tokens[static_cast<std::size_t>(first + row + 1)], top});
+    const auto found = step.segment_of_node.find(part.node);
+    if (found == step.segment_of_node.end()) continue;  // its scores are known
+    const auto& [segment, position] = found->second;
+    for (auto at = position; at < part.total; ++at) {
+      step.queries.push_back({segment, at - position, sequence.tokens[static_cast<std::size_t>(at + 1)], top});
     }
   }
 }
@@ -445,7 +492,9 @@ std::vector<Event> Scheduler::take(Step& step, std::span<const RowResult> result
       sequence.reserved = part_of_rows(sequence.reserved, part.count, count_rows(sequence.reserved) - part.count);
     }
     sequence.computed += part.count;
-    counts_.computed_tokens += static_cast<std::uint64_t>(part.count);
+    const auto again = part.count > 0 && sequence.again ? 1 : 0;
+    if (again != 0) sequence.again.reset();
+    counts_.computed_tokens += static_cast<std::uint64_t>(part.count + again);
     auto event = take_one(sequence, results.subspan(part.first_query, part.num_queries));
     if (event.token >= 0) {
       ++counts_.generated_tokens;
@@ -461,7 +510,7 @@ std::vector<Event> Scheduler::take(Step& step, std::span<const RowResult> result
 }
 
 /// What a request's part of a pass brings: scores of its prompt, and a token once all is computed.
-Event Scheduler::take_one(Sequence& sequence, std::span<const RowResult> results) const {
+Event Scheduler::take_one(Sequence& sequence, std::span<const RowResult> results) {
   const auto& options = sequence.request.options;
   Event event{.id = sequence.id, .num_cached = sequence.num_cached};
   const bool is_complete = sequence.num_pending() == 0;
@@ -471,6 +520,7 @@ Event Scheduler::take_one(Sequence& sequence, std::span<const RowResult> results
     return event;
   }
   for (const auto& result : results.first(results.size() - (has_choice ? 1 : 0))) sequence.prompt_scores.push_back(result.score);
+  if (sequence.has_scores_to_come()) keep_scores(sequence);
   if (!is_complete) return event;
   if (sequence.has_scores_to_come()) event.prompt = std::move(sequence.prompt_scores);
   sequence.prompt_scores.clear();

@@ -115,7 +115,9 @@ class Scheduler {
   PrefixPlace shared_place(const Step& step, const Sequence& sequence, bool& is_to_wait);
   std::vector<RowSpan> next_rows(const Sequence& sequence, std::int64_t size) const;
   void plan_chunk(Step& step, Sequence& sequence);
-  void ask(Step& step, Sequence& sequence, std::int64_t segment, std::int64_t count) const;
+  void ask(Step& step, Sequence& sequence, std::int64_t segment, std::int64_t size, std::int64_t again) const;
+  std::int64_t take_known_scores(const Step& step, Sequence& sequence, PrefixPlace place) const;
+  void keep_scores(const Sequence& sequence);
   void ask_of_shared(Step& step, Sequence& sequence) const;
   bool make_room(std::int64_t num_pages);
   bool grow(Sequence& sequence);
@@ -123,7 +125,7 @@ class Scheduler {
   void preempt_last();
   void undo(Step& step);
   std::vector<Event> take(Step& step, std::span<const RowResult> results);
-  Event take_one(Sequence& sequence, std::span<const RowResult> results) const;
+  Event take_one(Sequence& sequence, std::span<const RowResult> results);
   void end(RequestId id);
 
   Engine& engine_;

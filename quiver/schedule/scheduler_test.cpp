@@ -291,27 +291,37 @@ TEST(Scheduler, APromptWaitsForRowsThatAnotherIsComputing) {
   EXPECT_EQ(told.at(second).tokens, alone(engine, request).tokens);
 }
 
-TEST(Scheduler, ScoredRequestsShareWithinAPassAndKeepNothing) {
+TEST(Scheduler, ScoredRequestsShareRowsAndScores) {
   FakeEngine engine({.context_length = 64, .num_cache_rows = 640});
   Scheduler scheduler(engine);
-  std::vector<Request> requests;
-  for (int i = 0; i < 4; ++i) {
-    auto request = request_of(counted(30), 0);
-    request.is_scored = true;
-    for (int j = 0; j < 5; ++j) request.tokens.push_back(i + j);
-    requests.push_back(request);
-  }
-  for (int round = 0; round < 2; ++round) {
+  /// Scores beginning + middle + an end of five tokens of each of four requests. Returns the rows that were computed.
+  const auto score = [&](std::int64_t middle, std::int32_t ends, std::int64_t top) {
+    std::vector<Request> requests;
+    for (int i = 0; i < 4; ++i) {
+      auto request = request_of(counted(30), 0);
+      request.is_scored = true;
+      request.options.top_log_probs = top;
+      for (int j = 0; j < middle; ++j) request.tokens.push_back((ends + j) % 40);
+      for (int j = 0; j < 5; ++j) request.tokens.push_back((ends + i + 2 * j) % 40);
+      requests.push_back(request);
+    }
     const auto before = scheduler.counts().computed_tokens;
     std::vector<RequestId> ids;
     for (const auto& request : requests) ids.push_back(scheduler.add(request));
     const auto told = run_to_end(scheduler);
-    for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_TRUE(same(told.at(ids[i]).prompt, alone(engine, requests[i]).prompt));
-    // The common 30 tokens once, and what the four have in common of their ends not at all: nothing, as the ends differ at once.
-    EXPECT_EQ(scheduler.counts().computed_tokens - before, 30u + 4 * 5) << "round " << round;
-    EXPECT_EQ(scheduler.counts().num_cached_pages, 0);
-    EXPECT_EQ(scheduler.counts().cached_tokens, 0u);
-  }
+    for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_TRUE(same(told.at(ids[i]).prompt, alone(engine, requests[i]).prompt)) << i;
+    return scheduler.counts().computed_tokens - before;
+  };
+  EXPECT_EQ(score(0, 3, 0), 30u + 4 * 5) << "the beginning once";
+  EXPECT_EQ(scheduler.counts().cached_tokens, 0u);
+  EXPECT_EQ(score(0, 3, 0), 4u * 2) << "the last token of each, and the row before it";
+  EXPECT_EQ(scheduler.counts().cached_tokens, 4u * 33);
+  EXPECT_EQ(score(0, 11, 0), 4u * (1 + 5)) << "other ends, and the row before them";
+  EXPECT_EQ(score(10, 21, 0), 1u + 10 + 4 * 5) << "a middle once";
+  EXPECT_EQ(score(0, 3, 2), 30u + 4 * 5) << "scores with likeliest tokens are others";
+  scheduler.forget_prefixes();
+  EXPECT_EQ(scheduler.counts().num_cached_pages, 0);
+  EXPECT_EQ(score(0, 3, 0), 30u + 4 * 5);
 }
 
 TEST(Scheduler, RequestsThatLoseTheirRowsGetTheSameAnswers) {

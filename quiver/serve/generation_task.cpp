@@ -270,7 +270,7 @@ void GenerationTask::tick() {
   const auto now = Clock::now();
   const auto& limits = tools_.limits;
   if (!has_first_ && now - start_ > limits.queue_timeout) {
-    const api::ApiError error = api::retry_later(api::Reason::kQueueFull, "the request has waited too long for its turn", 10);
+    const api::ApiError error = api::retry_later(api::Reason::kQueueTimeout, "the request has waited too long for its turn", 10);
     tools_.metrics.count("quiver_rejected_total", {{"reason", "queue_timeout"}});
     return give_up(std::make_exception_ptr(error), 0);
   }

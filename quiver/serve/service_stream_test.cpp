@@ -178,8 +178,8 @@ TEST(ServiceStreams, PingsWhileARequestWaitsAndGivesItUpAfterAWhile) {
   body["stream"] = true;
   const auto stream = serving.post("/v1/completions", body);
   EXPECT_THAT(stream.body, StartsWith(": ping\n\n: ping\n\n"));
-  EXPECT_EQ(json::parse(events_of(stream.body).back())["error"]["code"], "queue_full");
-  EXPECT_EQ(serving.post("/v1/completions", completion()).status, 429);
+  EXPECT_EQ(json::parse(events_of(stream.body).back())["error"]["code"], "queue_timeout");
+  EXPECT_EQ(serving.post("/v1/completions", completion()).status, 503);
   gate.open();
   EXPECT_TRUE(serving.has_nothing_open());
 }

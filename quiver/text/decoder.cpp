@@ -51,10 +51,10 @@ std::optional<std::uint8_t> byte_of_token(std::string_view token) {
 
 std::string bytes_if(bool is_byte_level, const std::string& text) { return is_byte_level ? bytes_of_spelling(text).value_or(text) : text; }
 
-StripEdit parse_strip(const nlohmann::json& json, const std::string& where) {
-  StripEdit edit{.character = io::require_string(json, "content", where),
-                 .start = io::require_int(json, "start", where),
-                 .stop = io::require_int(json, "stop", where)};
+StripEdit parse_strip(const nlohmann::json& node, const std::string& where) {
+  StripEdit edit{.character = io::require_string(node, "content", where),
+                 .start = io::require_int(node, "start", where),
+                 .stop = io::require_int(node, "stop", where)};
   if (!is_valid_utf8(edit.character) || count_code_points(edit.character) != 1) {
     fail(ErrorKind::kBadFormat, "{}: the content '{}' of a Strip is not one character", where, edit.character);
   }
@@ -65,11 +65,11 @@ StripEdit parse_strip(const nlohmann::json& json, const std::string& where) {
   return edit;
 }
 
-TokenEdit parse_edit(const nlohmann::json& json, const std::string& type, const std::string& where) {
-  if (type == "Replace") return parse_replace(json, where);
-  if (type == "Strip") return parse_strip(json, where);
+TokenEdit parse_edit(const nlohmann::json& node, const std::string& type, const std::string& where) {
+  if (type == "Replace") return parse_replace(node, where);
+  if (type == "Strip") return parse_strip(node, where);
   if (type == "Metaspace") {
-    const auto marks = parse_metaspace(json, where);
+    const auto marks = parse_metaspace(node, where);
     return MetaspaceEdit{.mark = marks.mark, .drops_first = marks.scheme != PrependScheme::kNever};
   }
   fail(ErrorKind::kUnsupported,
@@ -77,35 +77,35 @@ TokenEdit parse_edit(const nlohmann::json& json, const std::string& type, const 
 }
 
 /// `is_joined`: the tokens read so far are one text.
-void append_decoder(const nlohmann::json& json, const std::string& where, Decoder& out, bool& is_joined) {
-  const std::string type = io::require_string(json, "type", where);
+void append_decoder(const nlohmann::json& node, const std::string& where, Decoder& out, bool& is_joined) {
+  const std::string type = io::require_string(node, "type", where);
   if (type == "Sequence") {
-    for (const auto& child : io::require_array(json, "decoders", where)) append_decoder(child, where, out, is_joined);
+    for (const auto& child : io::require_array(node, "decoders", where)) append_decoder(child, where, out, is_joined);
   } else if (type == "Fuse") {
     is_joined = true;
   } else if (is_joined) {
     if (type != "Strip") fail(ErrorKind::kUnsupported, "{}: '{}' after the tokens are joined is not implemented", where, type);
-    out.strips.push_back(parse_strip(json, where));
+    out.strips.push_back(parse_strip(node, where));
   } else if (type == "ByteLevel") {
     out.is_byte_level = is_joined = true;
   } else if (type == "ByteFallback") {
     if (out.has_byte_fallback) fail(ErrorKind::kUnsupported, "{}: a second ByteFallback is not implemented", where);
     out.has_byte_fallback = true;
   } else {
-    (out.has_byte_fallback ? out.later_edits : out.edits).push_back(parse_edit(json, type, where));
+    (out.has_byte_fallback ? out.later_edits : out.edits).push_back(parse_edit(node, type, where));
   }
 }
 
 }  // namespace
 
-Decoder parse_decoder(const nlohmann::json& json, const std::string& origin) {
+Decoder parse_decoder(const nlohmann::json& node, const std::string& origin) {
   const std::string where = origin + ": decoder";
-  if (json.is_null()) {
+  if (node.is_null()) {
     fail(ErrorKind::kUnsupported, "{} null, which puts spaces between tokens, is not implemented; give ByteLevel", where);
   }
   Decoder out;
   bool is_joined = false;
-  append_decoder(json, where, out, is_joined);
+  append_decoder(node, where, out, is_joined);
   return out;
 }
 

@@ -93,22 +93,22 @@ std::string applied(const StripStep& step, std::string_view text) {
   return std::string(text.substr(begin, end - begin));
 }
 
-void append_steps(const nlohmann::json& json, const std::string& origin, Normalizer& out) {
-  if (json.is_null()) return;
+void append_steps(const nlohmann::json& node, const std::string& origin, Normalizer& out) {
+  if (node.is_null()) return;
   const std::string where = origin + ": normalizer";
-  const std::string type = io::require_string(json, "type", where);
+  const std::string type = io::require_string(node, "type", where);
   if (type == "Sequence") {
-    for (const auto& child : io::require_array(json, "normalizers", where)) {
+    for (const auto& child : io::require_array(node, "normalizers", where)) {
       append_steps(child, origin, out);
     }
   } else if (const auto* row = std::ranges::find(kForms, type, &FormRow::name); row != std::end(kForms)) {
     out.emplace_back(row->form);
   } else if (type == "Prepend") {
-    out.emplace_back(PrependStep{require_short_string(json, "prepend", where)});
+    out.emplace_back(PrependStep{require_short_string(node, "prepend", where)});
   } else if (type == "Replace") {
-    out.emplace_back(parse_replace(json, where));
+    out.emplace_back(parse_replace(node, where));
   } else if (type == "Strip") {
-    out.emplace_back(StripStep{.left = io::require_bool(json, "strip_left", where), .right = io::require_bool(json, "strip_right", where)});
+    out.emplace_back(StripStep{.left = io::require_bool(node, "strip_left", where), .right = io::require_bool(node, "strip_right", where)});
   } else {
     fail(ErrorKind::kUnsupported,
          "{} '{}' is not implemented; Quiver knows NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and Sequence", where, type);
@@ -117,9 +117,9 @@ void append_steps(const nlohmann::json& json, const std::string& origin, Normali
 
 }  // namespace
 
-Normalizer parse_normalizer(const nlohmann::json& json, const std::string& origin) {
+Normalizer parse_normalizer(const nlohmann::json& node, const std::string& origin) {
   Normalizer normalizer;
-  append_steps(json, origin, normalizer);
+  append_steps(node, origin, normalizer);
   return normalizer;
 }
 
@@ -145,18 +145,18 @@ void append_replaced(std::string& out, std::string_view text, const ReplaceStep&
   out.append(text.substr(done));
 }
 
-ReplaceStep parse_replace(const nlohmann::json& json, const std::string& where) {
-  const auto& pattern = io::require_object(json, "pattern", where);
+ReplaceStep parse_replace(const nlohmann::json& node, const std::string& where) {
+  const auto& pattern = io::require_object(node, "pattern", where);
   const auto literal = io::find_string(pattern, "String", where + ": pattern");
   if (!literal || literal->empty()) {
     fail(ErrorKind::kUnsupported, "{}: a Replace of {} is not implemented; Quiver knows patterns that are a 'String'", where,
          literal ? "an empty pattern" : "a regular expression");
   }
-  return {.pattern = *literal, .content = require_short_string(json, "content", where)};
+  return {.pattern = *literal, .content = require_short_string(node, "content", where)};
 }
 
-std::string require_short_string(const nlohmann::json& json, std::string_view key, const std::string& where) {
-  auto text = io::require_string(json, key, where);
+std::string require_short_string(const nlohmann::json& node, std::string_view key, const std::string& where) {
+  auto text = io::require_string(node, key, where);
   if (text.size() > kMaxStepBytes) {
     fail(ErrorKind::kUnsupported, "{}: '{}' has {} bytes; at most {} are implemented", where, key, text.size(), kMaxStepBytes);
   }

@@ -128,37 +128,37 @@ SplitBehavior parse_behavior(const std::string& name, const std::string& origin)
        origin, name);
 }
 
-SplitStep parse_split(const nlohmann::json& json, const std::string& origin) {
-  const nlohmann::json& pattern = io::require_object(json, "pattern", origin);
+SplitStep parse_split(const nlohmann::json& node, const std::string& origin) {
+  const nlohmann::json& pattern = io::require_object(node, "pattern", origin);
   const auto literal = io::find_string(pattern, "String", origin + ": pattern");
   const auto expression = io::find_string(pattern, "Regex", origin + ": pattern");
   if (literal.has_value() == expression.has_value()) {
     fail(ErrorKind::kBadFormat, "{}: a Split needs a pattern with either 'String' or 'Regex'", origin);
   }
   return {.pattern = regex::Pattern(literal ? regex::literal_pattern(*literal) : translate_pattern(*expression, origin), origin),
-          .behavior = parse_behavior(io::require_string(json, "behavior", origin), origin),
-          .invert = io::find_bool(json, "invert", origin).value_or(false)};
+          .behavior = parse_behavior(io::require_string(node, "behavior", origin), origin),
+          .invert = io::find_bool(node, "invert", origin).value_or(false)};
 }
 
-void append_steps(const nlohmann::json& json, const std::string& origin, PreTokenizer& out) {
+void append_steps(const nlohmann::json& node, const std::string& origin, PreTokenizer& out) {
   const std::string where = origin + ": pre_tokenizer";
-  const std::string type = io::require_string(json, "type", where);
+  const std::string type = io::require_string(node, "type", where);
   if (type == "Sequence") {
-    for (const auto& child : io::require_array(json, "pretokenizers", where)) append_steps(child, origin, out);
+    for (const auto& child : io::require_array(node, "pretokenizers", where)) append_steps(child, origin, out);
     return;
   }
   // The bytes of a ByteLevel are nothing that a further step could split.
   if (out.is_byte_level) fail(ErrorKind::kUnsupported, "{}: '{}' after ByteLevel is not implemented", where, type);
   if (type == "Split") {
-    out.steps.emplace_back(parse_split(json, where));
+    out.steps.emplace_back(parse_split(node, where));
   } else if (type == "Digits") {
-    out.steps.emplace_back(DigitsStep{io::find_bool(json, "individual_digits", where).value_or(false)});
+    out.steps.emplace_back(DigitsStep{io::find_bool(node, "individual_digits", where).value_or(false)});
   } else if (type == "Metaspace") {
-    out.steps.emplace_back(parse_metaspace(json, where));
+    out.steps.emplace_back(parse_metaspace(node, where));
   } else if (type == "ByteLevel") {
     out.is_byte_level = true;
-    if (io::require_bool(json, "add_prefix_space", where)) out.steps.emplace_back(PrefixSpaceStep{});
-    if (io::find_bool(json, "use_regex", where).value_or(true)) {
+    if (io::require_bool(node, "add_prefix_space", where)) out.steps.emplace_back(PrefixSpaceStep{});
+    if (io::find_bool(node, "use_regex", where).value_or(true)) {
       out.steps.emplace_back(isolate_pattern(gpt2_pattern(), where));
     }
   } else {
@@ -174,14 +174,14 @@ SplitStep isolate_pattern(std::string_view pattern, const std::string& origin) {
   return {.pattern = regex::Pattern(translate_pattern(pattern, origin), origin)};
 }
 
-MetaspaceStep parse_metaspace(const nlohmann::json& json, const std::string& where) {
-  MetaspaceStep step{.mark = io::require_string(json, "replacement", where)};
+MetaspaceStep parse_metaspace(const nlohmann::json& node, const std::string& where) {
+  MetaspaceStep step{.mark = io::require_string(node, "replacement", where)};
   if (!is_valid_utf8(step.mark) || count_code_points(step.mark) != 1) {
     fail(ErrorKind::kBadFormat, "{}: the replacement '{}' of a Metaspace is not one character", where, step.mark);
   }
   // Files older than prepend_scheme say whether a mark is put in front at all.
-  const bool has_prefix = io::find_bool(json, "add_prefix_space", where).value_or(true);
-  const auto scheme = io::find_string(json, "prepend_scheme", where).value_or(has_prefix ? "always" : "never");
+  const bool has_prefix = io::find_bool(node, "add_prefix_space", where).value_or(true);
+  const auto scheme = io::find_string(node, "prepend_scheme", where).value_or(has_prefix ? "always" : "never");
   if (!has_prefix && scheme != "never") {
     fail(ErrorKind::kBadFormat, "{}: add_prefix_space is false, but prepend_scheme '{}'", where, scheme);
   }
@@ -192,13 +192,13 @@ MetaspaceStep parse_metaspace(const nlohmann::json& json, const std::string& whe
   } else if (scheme != "always") {
     fail(ErrorKind::kUnsupported, "{}: prepend_scheme '{}' is not implemented; Quiver knows always, first and never", where, scheme);
   }
-  step.cuts = io::find_bool(json, "split", where).value_or(true);
+  step.cuts = io::find_bool(node, "split", where).value_or(true);
   return step;
 }
 
-PreTokenizer parse_pre_tokenizer(const nlohmann::json& json, const std::string& origin) {
+PreTokenizer parse_pre_tokenizer(const nlohmann::json& node, const std::string& origin) {
   PreTokenizer out;
-  if (!json.is_null()) append_steps(json, origin, out);
+  if (!node.is_null()) append_steps(node, origin, out);
   return out;
 }
 

@@ -135,7 +135,8 @@ struct Routed {
       for (std::int64_t r = 0; r < rank; ++r) {
         for (std::int64_t c = 0; c < d_in; ++c) packed_a.data()[(n * rank + r) * width + c] = a.data()[(n * rank + r) * d_in + c];
         for (std::int64_t o = 0; o < d_out; ++o) {
-          packed_b.data()[((o / columns * adapters + n) * rank + r) * columns + o % columns] = b.data()[(n * d_out + o) * rank + r];
+          packed_b.data()[((n * (kernel::padded(d_out, columns) / columns) + o / columns) * rank + r) * columns + o % columns] =
+              b.data()[(n * d_out + o) * rank + r];
         }
       }
     }

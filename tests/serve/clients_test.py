@@ -251,7 +251,7 @@ class OpenAiTests:
             client.close()
             self.assertEqual(answer["chunks"], [])
             self.assertIn("waited too long", answer["error"]["message"])
-            self.assertEqual((answer["error"]["class"], answer["error"]["code"]), ("APIError", "queue_full"))
+            self.assertEqual((answer["error"]["class"], answer["error"]["code"]), ("APIError", "queue_timeout"))
 
     def test_a_busy_server_is_tried_again(self):
         with serve("--max-sequences", 1, "--max-waiting", 0, base=LONG) as server:

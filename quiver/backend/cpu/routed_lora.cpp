@@ -72,8 +72,8 @@ ScoreLayout pack_vectors(const Tensor& rows) {
   return {packed, nullptr};
 }
 
-/// lora_a [N, r, d_in padded to 16]; lora_b [ceil(d_out / 64), N, r, 64], B transposed, 64 columns of y at a time; scaling [N]; all
-/// float32. Lower ranks are padded with zeros to the highest.
+/// lora_a [N, r, d_in padded to 16]; lora_b [N, ceil(d_out / 64), r, 64], B transposed, 64 columns of y at a time; scaling [N]; all
+/// float32. What one token reads of an adapter is one run. Lower ranks are padded with zeros to the highest.
 RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /*the CPU*/) {
   const auto num_adapters = static_cast<std::int64_t>(factors.size());
   const auto d_in = factors.front().lora_a.size(1), d_out = factors.front().lora_b.size(0);
@@ -89,7 +89,7 @@ RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /
     rows_of_b[n].narrow(0, 0, lora_a.size(0)).narrow(1, 0, d_out).copy_(lora_b.t());
     layout.scaling[n] = scaling;
   }
-  layout.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kColumns}).permute({2, 0, 1, 3}).contiguous();
+  layout.lora_b = rows_of_b.reshape({num_adapters, rank, num_blocks, kColumns}).transpose(1, 2).contiguous();
   return layout;
 }
 

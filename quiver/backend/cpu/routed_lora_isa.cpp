@@ -235,13 +235,14 @@ QUIVER_INLINE void weigh(const LoraTask<T>& task, std::int64_t token, float* u) 
   }
 }
 
-/// y[:, block] += sum over choices j and ranks q of u[j, q] * lora_b[j, q, block], for one token.
+/// y[:, block] += sum over choices j and ranks q of u[j, q] * lora_b[j, block, q], for one token; b is the block of adapter 0.
 template <typename T>
 QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::int64_t* index, const float* u, T* y, std::int64_t columns) {
   constexpr int kVectors = kColumns / kLanes;
+  const std::int64_t b_size = task.rank * padded(task.d_out, kColumns);
   Vec sum[kVectors] = {};
   for (std::int64_t j = 0; j < task.top_k; ++j) {
-    const float* row = b + index[j] * task.rank * kColumns;
+    const float* row = b + index[j] * b_size;
     for (std::int64_t q = 0; q < task.rank; ++q, row += kColumns) {
       const Vec coefficient = splat(u[j * task.rank + q]);
       for (int v = 0; v < kVectors; ++v) sum[v] += coefficient * load(row + v * kLanes);
@@ -261,14 +262,11 @@ QUIVER_INLINE void expand(const LoraTask<T>& task, const float* b, const std::in
 template <typename T>
 QUIVER_INLINE void fetch_adapters(const LoraTask<T>& task, std::int64_t token) {
   constexpr std::int64_t kLine = 16;  // floats
-  const std::int64_t a_size = task.rank * padded(task.d_in, kRowPad), b_size = task.rank * kColumns;
+  const std::int64_t a_size = task.rank * padded(task.d_in, kRowPad), b_size = task.rank * padded(task.d_out, kColumns);
   for (std::int64_t j = 0; j < task.top_k; ++j) {
     const std::int64_t n = task.index[token * task.top_k + j];
     for (std::int64_t i = 0; i < a_size; i += kLine) __builtin_prefetch(task.lora_a + n * a_size + i);
-    for (std::int64_t c = 0; c < task.d_out; c += kColumns) {
-      const float* b = task.lora_b + c * task.num_adapters * task.rank + n * b_size;
-      for (std::int64_t i = 0; i < b_size; i += kLine) __builtin_prefetch(b + i);
-    }
+    for (std::int64_t i = 0; i < b_size; i += kLine) __builtin_prefetch(task.lora_b + n * b_size + i);
   }
 }
 
@@ -306,9 +304,14 @@ void arrow_route(const ArrowTask<T>& task, std::int64_t begin, std::int64_t end,
 }
 
 void score_rows(const float* x, const float* const* rows, std::int64_t count, std::int64_t d_in, float* scores) {
-  for (; count >= 8; count -= 8, rows += 8, scores += 8) score_some_rows<8>(x, rows, d_in, scores);
-  for (; count >= 4; count -= 4, rows += 4, scores += 4) score_some_rows<4>(x, rows, d_in, scores);
-  for (; count > 0; --count, ++rows, ++scores) score_some_rows<1>(x, rows, d_in, scores);
+  constexpr std::int64_t kCount = 8;  // one chain takes as long as eight side by side
+  for (; count >= kCount; count -= kCount, rows += kCount, scores += kCount) score_some_rows<kCount>(x, rows, d_in, scores);
+  if (count == 0) return;
+  const float* some[kCount];
+  float found[kCount];
+  for (std::int64_t i = 0; i < kCount; ++i) some[i] = rows[i < count ? i : 0];
+  score_some_rows<kCount>(x, some, d_in, found);
+  for (std::int64_t i = 0; i < count; ++i) scores[i] = found[i];
 }
 
 void choose_adjusted(float* scores, std::int64_t n, const float* scale, const float* shift, const float* bias, std::int64_t top_k,
@@ -336,7 +339,7 @@ void add_routed(const LoraTask<T>& task, std::int64_t begin, std::int64_t end, f
   shrink(task, x, num_tokens * task.top_k, task.index + begin * task.top_k, u, ints);
   for (std::int64_t t = 0; t < num_tokens; ++t) weigh(task, begin + t, u + t * per_token);
   for (std::int64_t c = 0; c < task.d_out; c += kColumns) {
-    const float* b = task.lora_b + c * task.num_adapters * task.rank;
+    const float* b = task.lora_b + c * task.rank;
     const std::int64_t columns = task.d_out - c < kColumns ? task.d_out - c : kColumns;
     for (std::int64_t t = 0; t < num_tokens; ++t) {
       expand(task, b, task.index + (begin + t) * task.top_k, u + t * per_token, task.y + (begin + t) * task.d_out + c, columns);

@@ -52,7 +52,7 @@ struct LoraTask {
   const T* x;
   T* y;
   const float* lora_a;        ///< [N, rank, padded(d_in, kRowPad)]
-  const float* lora_b;        ///< [ceil(d_out / kColumns), N, rank, kColumns]
+  const float* lora_b;        ///< [N, ceil(d_out / kColumns), rank, kColumns]
   const float* scaling;       ///< [N]
   const std::int64_t* index;  ///< [T, top_k], in [0, N)
   const float* weight;        ///< [T, top_k]
