@@ -37,10 +37,15 @@ torch::Tensor LoraUpdate::forward(const nn::Below& below, const torch::Tensor& x
   return below.forward(x, update);
 }
 
-void LoraUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
-  const auto mask = nn::take_rows(dropout_mask_, rows, x.size(0));
-  backend::add_low_rank(mask.defined() ? x * mask : x, a_, scaled_b_t_, y);
-  if (scaled_bias_.defined()) y.add_(scaled_bias_);
+void LoraUpdate::add_to(const torch::Tensor& x, std::int64_t begin, std::int64_t end, const nn::Rows& rows, const torch::Tensor& y) const {
+  if (dropout_mask_.defined()) {
+    const auto count = end - begin;
+    backend::add_low_rank(x.narrow(0, begin, count) * nn::take_rows(dropout_mask_, rows, count), 0, count, a_, scaled_b_t_,
+                          y.narrow(0, begin, count));
+  } else {
+    backend::add_low_rank(x, begin, end, a_, scaled_b_t_, y);
+  }
+  if (scaled_bias_.defined()) y.narrow(0, begin, end - begin).add_(scaled_bias_);
 }
 
 void LoraUpdate::backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,

@@ -19,7 +19,7 @@ class LoraUpdate final : public nn::TrainableUpdate, public nn::AdditiveUpdate {
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord& record) const override;
-  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override;
+  void add_to(const torch::Tensor& x, std::int64_t begin, std::int64_t end, const nn::Rows& rows, const torch::Tensor& y) const override;
   void backward(const nn::Below& below, const torch::Tensor& dy, const torch::Tensor& x, torch::Tensor* dx, const nn::Rows& rows,
                 nn::UpdateRecord& record) const override;
   /// sink.sums are of A, of B, and of c if there is one.

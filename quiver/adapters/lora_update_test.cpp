@@ -17,7 +17,8 @@ TEST(LoraUpdate, AddsWhatItsForwardAdds) {
   for (const auto& pair : {LoraPair(a, b, 6), LoraPair(a, b, 6, false, {}, bias)}) {
     const auto update = std::make_shared<LoraUpdate>(below, pair);
     auto y = below.forward(x).contiguous();
-    update->add_to(x, {}, y);
+    update->add_to(x, 0, 2, {}, y);
+    update->add_to(x, 2, x.size(0), {}, y);
     EXPECT_TRUE(torch::allclose(y, below.with(nn::UpdatePtr(update)).forward(x), 1e-5, 1e-5));
     EXPECT_FALSE(torch::allclose(y, below.forward(x), 1e-2, 1e-2));
   }

@@ -6,6 +6,7 @@
 
 #include "quiver/backend/cpu/low_rank_isa.h"
 #include "quiver/backend/table.h"
+#include "quiver/base/error.h"
 #include "quiver/base/profile.h"
 #include "quiver/tensor/cpu.h"
 #include "quiver/tensor/raw_data.h"
@@ -34,13 +35,14 @@ Tensor expand(const Tensor& z, const Tensor& factor, const Tensor& onto, torch::
   return ops(z.device(), dtype).expand(z, f, base, dtype);
 }
 
-void add_low_rank(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& y) {
+void add_low_rank(const Tensor& x, std::int64_t begin, std::int64_t end, const Tensor& a, const Tensor& b, const Tensor& y) {
   const StageTimer timer(Stage::kLora);
-  const auto count = x.size(0), d_in = x.size(1), rank = a.size(0), d_out = b.size(1);
-  const auto* rows = tensor::raw_data<float>(x, "x of add_low_rank", {count, d_in});
+  const auto count = end - begin, d_in = x.size(1), rank = a.size(0), d_out = b.size(1);
+  if (begin < 0 || count < 0 || end > x.size(0)) fail(ErrorKind::kInternal, "rows {} to {} of {}", begin, end, x.size(0));
+  const auto* rows = tensor::raw_data<float>(x, "x of add_low_rank", {x.size(0), d_in}) + begin * d_in;
   const auto *down = tensor::raw_data<float>(a, "a of add_low_rank", {rank, d_in}),
              *up = tensor::raw_data<float>(b, "b of add_low_rank", {rank, d_out});
-  auto* out = tensor::mutable_raw_data<float>(y, "y of add_low_rank", {count, d_out});
+  auto* out = tensor::mutable_raw_data<float>(y, "y of add_low_rank", {x.size(0), d_out}) + begin * d_out;
   std::vector<float> z(static_cast<std::size_t>(count * rank));
   QUIVER_ON_ISA(tensor::cpu_isa(), kernel, shrink<float>, count, d_in, rank, rows, down, z.data());
   QUIVER_ON_ISA(tensor::cpu_isa(), kernel, expand<float>, count, d_out, rank, z.data(), up, out, out);

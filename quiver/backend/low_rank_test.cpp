@@ -58,10 +58,19 @@ TEST(AddLowRank, AddsWhatShrinkAndExpandGive) {
     const auto x = draw({rows, d_in}, 1), a = draw({rank, d_in}, 2), b = draw({rank, d_out}, 3), y = draw({rows, d_out}, 4);
     const auto expected = expand(shrink(x, a), b, y, torch::kFloat);
     const auto found = y.clone();
-    add_low_rank(x, a, b, found);
+    add_low_rank(x, 0, rows, a, b, found);
     EXPECT_TRUE(torch::equal(found, expected)) << rows;
+    if (rows < 3) continue;
+    auto part = y.clone();
+    add_low_rank(x, 1, 3, a, b, part);
+    EXPECT_TRUE(torch::equal(part.narrow(0, 1, 2), expected.narrow(0, 1, 2)));
+    part.narrow(0, 1, 2).copy_(y.narrow(0, 1, 2));
+    EXPECT_TRUE(torch::equal(part, y)) << "other rows";
   }
-  EXPECT_ERROR(add_low_rank(draw({2, 8}, 1), draw({2, 9}, 2), draw({2, 8}, 3), draw({2, 8}, 4)), ErrorKind::kInternal, "a of add_low_rank");
+  EXPECT_ERROR(add_low_rank(draw({2, 8}, 1), 1, 3, draw({2, 8}, 2), draw({2, 8}, 3), draw({2, 8}, 4)), ErrorKind::kInternal,
+               "rows 1 to 3 of 2");
+  EXPECT_ERROR(add_low_rank(draw({2, 8}, 1), 0, 2, draw({2, 9}, 2), draw({2, 8}, 3), draw({2, 8}, 4)), ErrorKind::kInternal,
+               "a of add_low_rank");
 }
 
 INSTANTIATE_TEST_SUITE_P(LowRank, Table, ::testing::Values(shrink_op(), expand_op()), name_of);

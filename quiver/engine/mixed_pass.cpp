@@ -25,7 +25,7 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
     }
     if (x.is_cpu() && x.scalar_type() == torch::kFloat) {
       auto y = below.forward(x, onto).contiguous();
-      add_to(x.contiguous(), rows, y);
+      add_to(x.contiguous(), 0, x.size(0), rows, y);
       return y;
     }
     auto y = below.forward(x, {}).contiguous();
@@ -36,15 +36,14 @@ class MixedUpdate final : public nn::Update, public nn::AdditiveUpdate {
   }
 
   /// Runs are shared out among the threads, but within a parallel region.
-  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override {
-    auto runs = runs_of(nn::row_groups(rows, x.size(0)), x.size(0));
+  void add_to(const torch::Tensor& x, std::int64_t begin, std::int64_t end, const nn::Rows& rows, const torch::Tensor& y) const override {
+    auto runs = runs_of(nn::row_groups(rows, end - begin), end - begin);
     std::erase_if(runs, [&](const Run& run) { return !linear_of(run.context).has_updates(); });
     const auto add = [&](std::int64_t first, std::int64_t last) {
       for (const auto& run : std::span(runs).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first))) {
-        const auto count = run.end - run.begin;
+        const auto part = part_of(rows, run.begin, run.end);
         for (const auto& update : linear_of(run.context).updates()) {  // load_context has seen that all are additive
-          dynamic_cast<const nn::AdditiveUpdate&>(*update).add_to(x.narrow(0, run.begin, count), part_of(rows, run.begin, run.end),
-                                                                  y.narrow(0, run.begin, count));
+          dynamic_cast<const nn::AdditiveUpdate&>(*update).add_to(x, begin + run.begin, begin + run.end, part, y);
         }
       }
     };

@@ -52,7 +52,9 @@ RowResult answer(const Query& query, std::int64_t largest, float lse, std::span<
   result.log_sum_exp = lse;
   const auto log_prob = [&](float logit) { return static_cast<double>(logit) - result.log_sum_exp; };
   if (query.target >= 0) result.score = {query.target, log_prob(row[static_cast<std::size_t>(query.target)]), {}};
-  if (query.top > 0) {
+  if (query.top == 1) {
+    result.score.top = {{result.largest, log_prob(row[static_cast<std::size_t>(largest)])}};
+  } else if (query.top > 1) {
     for (const auto& [token, logit] : largest_of(row, query.top)) result.score.top.emplace_back(token, log_prob(logit));
   }
   if (query.wants_logits) result.logits = row;

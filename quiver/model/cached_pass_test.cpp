@@ -187,6 +187,10 @@ TEST(ModelEngine, EqualLogitsGoToTheLowerId) {
   std::vector<std::int32_t> ids;
   for (const auto& [token, log_prob] : result.score.top) ids.push_back(token);
   EXPECT_EQ(ids, (std::vector<std::int32_t>{1, 3, 5, 2}));
+  const schedule::Query best{.target = 4, .top = 1};
+  std::vector<torch::Tensor> none;
+  const auto alone = answer_queries(head, torch::ones({1, 1}), std::span(&row, 1), std::span(&best, 1), none).at(0);
+  EXPECT_EQ(alone.score.top, (decltype(alone.score.top){result.score.top[0]}));
   EXPECT_NEAR(result.log_sum_exp, std::log(std::exp(1) + 2 * std::exp(2) + 3 * std::exp(3)), 1e-5);
   EXPECT_EQ(result.score.log_prob, 2.0 - result.log_sum_exp);
   EXPECT_EQ((std::vector<float>(result.logits.begin(), result.logits.end())), (std::vector<float>{1, 3, 2, 3, 2, 3}));

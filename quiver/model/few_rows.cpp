@@ -48,7 +48,7 @@ struct Map {
   nn::LinearStep step;
   kernel::QuantizedProduct product;                // without the rows
   std::vector<const nn::AdditiveUpdate*> updates;  // of the step's map
-  std::int64_t first_addition = 0;                 // floats of a row before those of this map's updates
+  std::int64_t addition = 0;                       // its number among the stage's maps that have updates
 };
 
 // Row steps beside those of nn::Step.
@@ -63,7 +63,7 @@ struct WriteCache {
 };
 struct AddUpdates {
   Slot out;
-  std::int64_t first_addition, width;
+  std::int64_t addition, width;
 };
 using RowStep = std::variant<nn::NormStep, nn::TakeStep, nn::RotateStep, nn::GateStep, nn::ActivateStep, nn::AddStep, Quantize, Copy,
                              WriteCache, AddUpdates>;
@@ -151,8 +151,8 @@ class StageCompiler {
       stages_[stages_.size() - 2].then.emplace_back(Quantize{step.in});
       quantized_.push_back(step.in);
     }
-    for (const auto& other : stage.maps) map.first_addition += other.updates.empty() ? 0 : other.product.num_outputs;
-    if (!map.updates.empty()) stage.then.emplace_back(AddUpdates{step.out, map.first_addition, map.product.num_outputs});
+    map.addition = std::ranges::count_if(stage.maps, [](const Map& other) { return !other.updates.empty(); });
+    if (!map.updates.empty()) stage.then.emplace_back(AddUpdates{step.out, map.addition, map.product.num_outputs});
     forget(step.out);
     stage.maps.push_back(std::move(map));
     return true;
@@ -196,21 +196,18 @@ class FewRowsPass {
     quantized_.resize(kNumBlockSlots);
     take(kInput);
     std::memcpy(floats(kInput), trusted_data<float>(embedded_.x), at(embedded_.x.numel()) * sizeof(float));
-    std::int64_t num_additions = 0;
     for (const auto& stage : stages) {
-      std::int64_t additions = 0;
       for (const auto& map : stage.maps) {
         take(map.step.out);
-        additions += map.updates.empty() ? 0 : map.product.num_outputs;
+        auto& addition = additions_[{map.addition, map.product.num_outputs}];
+        if (!map.updates.empty() && !addition.defined()) addition = torch::empty({num_rows_, map.product.num_outputs}, torch::kFloat);
       }
-      num_additions = std::max(num_additions, additions);
       for (const auto& step : stage.then) {
         if (writes(step) != nn::kNoSlot) take(writes(step));
         if (const auto* quantize = std::get_if<Quantize>(&step)) take_quantized(quantize->slot);
       }
       if (stage.attention) take(kAttended);
     }
-    if (num_additions > 0) additions_ = torch::empty({num_additions * num_rows_}, torch::kFloat);
     for (const auto& [window, rope] : spec_.layers) {
       if (!visible_.contains(window)) visible_.emplace(window, Visible(backend::windowed(rows.plan, window)));
       most_keys_ = std::max(most_keys_, visible_.at(window).most_keys);
@@ -263,7 +260,6 @@ class FewRowsPass {
     const auto& [values, scales, sums] = quantized_[at(slot)];
     return {mutable_trusted_data<std::int16_t>(values), mutable_trusted_data<float>(scales), mutable_trusted_data<std::int32_t>(sums)};
   }
-  float* additions(std::int64_t first) const { return mutable_trusted_data<float>(additions_) + first * num_rows_; }
 
   void run_stage(const Stage& stage, backend::PhaseTeam& team, backend::PhaseTeam::Place& place, float* scratch) const {
     const auto go_on = [&](std::int64_t begin, std::int64_t end) {
@@ -323,11 +319,11 @@ class FewRowsPass {
   }
 
   void compute_updates(const Map& map, std::int64_t begin, std::int64_t end) const {
-    const auto width = map.product.num_outputs, first = map.first_addition * num_rows_ + begin * width;
-    const auto sum = additions_.narrow(0, first, (end - begin) * width).view({end - begin, width});
-    std::memset(mutable_trusted_data<float>(additions_) + first, 0, at((end - begin) * width) * sizeof(float));
+    const auto width = map.product.num_outputs;
+    const auto& sum = additions_.at({map.addition, width});
+    std::memset(mutable_trusted_data<float>(sum) + begin * width, 0, at((end - begin) * width) * sizeof(float));
     const nn::Rows rows{.first_row = begin, .index = {}, .groups = rows_.groups.empty() ? nullptr : rows_.groups.data()};
-    for (const auto* update : map.updates) update->add_to(slots_[at(map.step.in)].narrow(0, begin, end - begin), rows, sum);
+    for (const auto* update : map.updates) update->add_to(slots_[at(map.step.in)], begin, end, rows, sum);
   }
 
   const Visible& visible_of(std::size_t layer) const { return visible_.at(spec_.layers[layer].window); }
@@ -436,7 +432,7 @@ class FewRowsPass {
 
   void run_step(const AddUpdates& step, std::int64_t begin, std::int64_t end) const {
     auto* out = floats(step.out);
-    const auto* added = additions(step.first_addition);
+    const auto* added = trusted_data<float>(additions_.at({step.addition, step.width}));
     for (auto i = begin * step.width; i < end * step.width; ++i) out[i] += added[i];
   }
 
@@ -453,11 +449,11 @@ class FewRowsPass {
   Model::Embedded embedded_;
   backend::AttentionScores scores_;
   Slot result_;
-  std::vector<Tensor> slots_;                // [T, width], undefined if unused
-  std::vector<QuantizedTensors> quantized_;  // of slots that maps read
-  Tensor additions_;                         // of a stage's updates, one map's rows after another's
-  Tensor statistics_;                        // that norms leave for a backward pass
-  std::map<std::int64_t, Visible> visible_;  // by window
+  std::vector<Tensor> slots_;                                          // [T, width], undefined if unused
+  std::vector<QuantizedTensors> quantized_;                            // of slots that maps read
+  std::map<std::pair<std::int64_t, std::int64_t>, Tensor> additions_;  // [T, width] of a stage's updates, by number and width
+  Tensor statistics_;                                                  // that norms leave for a backward pass
+  std::map<std::int64_t, Visible> visible_;                            // by window
   std::int64_t most_keys_ = 0;
 };
 

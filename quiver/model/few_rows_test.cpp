@@ -34,10 +34,12 @@ class AddsSum final : public Nothing, public nn::AdditiveUpdate {
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord&) const override {
     auto y = below.forward(x, {}).contiguous();
-    add_to(x, rows, y);
+    add_to(x, 0, x.size(0), rows, y);
     return onto.defined() ? onto + y : y;
   }
-  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override {
+  void add_to(const torch::Tensor& all_x, std::int64_t begin, std::int64_t end, const nn::Rows& rows,
+              const torch::Tensor& all_y) const override {
+    const auto x = all_x.narrow(0, begin, end - begin), y = all_y.narrow(0, begin, end - begin);
     auto factors = torch::ones({x.size(0), 1});
     const auto groups = nn::row_groups(rows, x.size(0));
     for (std::size_t i = 0; i < groups.size(); ++i) factors[static_cast<std::int64_t>(i)] += groups[i];

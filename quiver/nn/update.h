@@ -57,8 +57,9 @@ using UpdatePtr = std::shared_ptr<const Update>;
 class AdditiveUpdate {
  public:
   virtual ~AdditiveUpdate() = default;
-  /// y += what the update adds: x [T, d_in] and y [T, d_out] float32, contiguous, on the CPU. Thread-safe.
-  virtual void add_to(const torch::Tensor& x, const Rows& rows, const torch::Tensor& y) const = 0;
+  /// y[t] += what the update adds there, for `begin` <= t < `end`: x [T, d_in] and y [T, d_out] float32, contiguous, on the CPU. `rows`
+  /// says which rows of the batch [begin, end) are. Thread-safe.
+  virtual void add_to(const torch::Tensor& x, std::int64_t begin, std::int64_t end, const Rows& rows, const torch::Tensor& y) const = 0;
 };
 
 /// Sums of the gradients of an update's parameters, over the parts of a batch and over batches. The owner of the parameters points

@@ -59,7 +59,10 @@ torch::Tensor RoutedUpdate::forward(const nn::Below& below, const torch::Tensor&
   return onto.defined() ? onto + y : y;
 }
 
-void RoutedUpdate::add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const {
+void RoutedUpdate::add_to(const torch::Tensor& all_x, std::int64_t begin, std::int64_t end, const nn::Rows& rows,
+                          const torch::Tensor& all_y) const {
+  const bool is_all = begin == 0 && end == all_x.size(0);
+  const auto x = is_all ? all_x : all_x.narrow(0, begin, end - begin), y = is_all ? all_y : all_y.narrow(0, begin, end - begin);
   const auto decision = router_->route(x, nn::row_groups(rows, x.size(0)));
   if (observer_ != nullptr) observer_->see(path_, rows, decision);
   backend::add_routed(adapters_, x, decision, combine_, y);

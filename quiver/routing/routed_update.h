@@ -32,7 +32,7 @@ class RoutedUpdate final : public nn::Update, public nn::AdditiveUpdate {
 
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord& record) const override;
-  void add_to(const torch::Tensor& x, const nn::Rows& rows, const torch::Tensor& y) const override;
+  void add_to(const torch::Tensor& x, std::int64_t begin, std::int64_t end, const nn::Rows& rows, const torch::Tensor& y) const override;
 
  private:
   RouterPtr router_;

@@ -156,8 +156,13 @@ TEST(RoutedUpdate, AddsWhatItsForwardAdds) {
   for (const auto combine : kBoth) {
     const RoutedUpdate update(bank.base(), bank.pairs, bank.arrow(2), combine);
     auto y = bank.base().forward(x).contiguous();
-    update.add_to(x, {}, y);
-    EXPECT_TRUE(torch::equal(y, bank.routed(bank.arrow(2), combine).forward(x)));
+    const auto expected = bank.routed(bank.arrow(2), combine).forward(x);
+    auto part = y.clone();
+    update.add_to(x, 0, x.size(0), {}, y);
+    EXPECT_TRUE(torch::equal(y, expected));
+    update.add_to(x, 2, 4, {}, part);
+    EXPECT_TRUE(torch::equal(part.narrow(0, 2, 2), expected.narrow(0, 2, 2)));
+    EXPECT_FALSE(torch::equal(part[1], expected[1]));
   }
 }
 
