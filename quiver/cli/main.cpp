@@ -60,13 +60,6 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, std::span<ch
 
 }  // namespace
 
-// jemalloc's settings. A training step frees and takes the same gigabyte in pieces of many sizes: pages are kept, and any free run is
-// cut for a smaller piece (the last setting): else every step would touch hundreds of megabytes of fresh pages, and kept memory would grow.
-extern "C" {
-extern const char* malloc_conf;
-const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30";
-}
-
 int main(int argc, char** argv) {
   using namespace quiver::cli;
   CLI::App app(

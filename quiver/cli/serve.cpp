@@ -11,6 +11,7 @@
 #include "quiver/api/generation.h"
 #include "quiver/base/error.h"
 #include "quiver/base/memory.h"
+#include "quiver/cli/allocator.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/data/prompt_format.h"
@@ -191,6 +192,7 @@ void run(ServeOptions& options) {
   http::Server server(options.server, service.handlers());
   service.set_connections([&server] { return server.counts().num_connections; });
   preload(options, catalogue);
+  give_back_free_pages();  // of what loading took
   say_ready(options, catalogue, url_of(options, server.port()), rows, engine::cache_row_bytes(base.lm));
   serve_until_stopped(options, server, service);
   loop.stop();

@@ -230,7 +230,7 @@ class EndOfText(Case):
             self.assertEqual(raw["finish_reason"], "stop")
             numbers = raw["logprobs"]["token_logprobs"]
             self.assertEqual(len(numbers), len(context) + len(continuation) + 1)
-            self.assertAlmostEqual(log_likelihood, sum(numbers[len(context):-1]), places=9)
+            self.assertAlmostEqual(log_likelihood, sum(numbers[len(context):-1]), delta=TOLERANCE)  # rows that are cached are not computed again
             longer = SERVER.post("/v1/completions", body | {"prompt": context + answer["token_ids"], "max_tokens": 0})[1]["choices"][0]["logprobs"]
             for a, b in zip(numbers[1:], longer["token_logprobs"][1:], strict=True):
                 self.assertAlmostEqual(a, b, delta=TOLERANCE)
