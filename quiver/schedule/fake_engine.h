@@ -97,7 +97,7 @@ class FakeEngine : public Engine {
 
  private:
   struct Row {
-    std::string key;
+    std::uint64_t begin = 0;  // begin_state of the assignment's key
     std::int64_t position = -1;
     std::int32_t token = -1;
   };
@@ -112,21 +112,22 @@ class FakeEngine : public Engine {
 
   void write(const Segment& segment) {
     const auto rows = each_row(segment.rows);
+    const auto begin = begin_state(segment.assignment->key);
     if (rows.size() != segment.tokens.size()) throw std::logic_error("as many rows as tokens");
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      rows_.at(static_cast<std::size_t>(rows[i])) = {segment.assignment->key, segment.position + static_cast<std::int64_t>(i),
-                                                     segment.tokens[i]};
+      rows_.at(static_cast<std::size_t>(rows[i])) = {begin, segment.position + static_cast<std::int64_t>(i), segment.tokens[i]};
     }
   }
 
   std::vector<std::uint64_t> states_of(const Segment& segment) const {
-    auto state = begin_state(segment.assignment->key);
+    const auto begin = begin_state(segment.assignment->key);
+    auto state = begin;
     std::int64_t position = 0;
     std::vector<std::uint64_t> states;
     const auto read = [&](std::int64_t row) {
-      const auto& [key, at, token] = rows_.at(static_cast<std::size_t>(row));
+      const auto& [first, at, token] = rows_.at(static_cast<std::size_t>(row));
       if (at != position++) throw std::logic_error("a row out of order");
-      if (key != segment.assignment->key) throw std::logic_error("a row of another assignment");
+      if (first != begin) throw std::logic_error("a row of another assignment");
       state = next_state(state, token);
     };
     for (const auto row : each_row(segment.visible)) read(row);
