@@ -3,8 +3,8 @@
 #include <cstddef>
 
 // jemalloc's settings. A training step frees and takes the same gigabyte in pieces of many sizes: pages are kept, and any free run is
-// cut for a smaller piece: else every step would touch hundreds of megabytes of fresh pages, and kept memory would grow. Threads of a core
-// share an arena, since what one of them frees lies idle for the threads of other arenas.
+// cut for a smaller piece (lg_extent_max_active_fit): else every step would touch hundreds of megabytes of fresh pages, and kept memory
+// would grow. There is one arena a core instead of four, since what an arena keeps serves the threads of no other arena.
 extern "C" {
 extern const char* malloc_conf;
 const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30,narenas_ratio:1";

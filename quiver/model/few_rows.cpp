@@ -199,8 +199,9 @@ class FewRowsPass {
     for (const auto& stage : stages) {
       for (const auto& map : stage.maps) {
         take(map.step.out);
+        if (map.updates.empty()) continue;
         auto& addition = additions_[{map.addition, map.product.num_outputs}];
-        if (!map.updates.empty() && !addition.defined()) addition = torch::empty({num_rows_, map.product.num_outputs}, torch::kFloat);
+        if (!addition.defined()) addition = torch::empty({num_rows_, map.product.num_outputs}, torch::kFloat);
       }
       for (const auto& step : stage.then) {
         if (writes(step) != nn::kNoSlot) take(writes(step));

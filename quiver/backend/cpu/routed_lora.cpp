@@ -73,7 +73,7 @@ ScoreLayout pack_vectors(const Tensor& rows) {
 }
 
 /// lora_a [N, r, d_in padded to 16]; lora_b [N, ceil(d_out / 64), r, 64], B transposed, 64 columns of y at a time; scaling [N]; all
-/// float32. What one token reads of an adapter is one run. Lower ranks are padded with zeros to the highest.
+/// float32. A token reads an adapter's B in one run. Lower ranks are padded with zeros to the highest.
 RoutedLayout pack_adapters(std::span<const LoraFactors> factors, torch::Device /*the CPU*/) {
   const auto num_adapters = static_cast<std::int64_t>(factors.size());
   const auto d_in = factors.front().lora_a.size(1), d_out = factors.front().lora_b.size(0);
