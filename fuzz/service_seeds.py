@@ -21,6 +21,10 @@ def service_seeds():
     yield "token_ids", request("POST /v1/completions", {"model": "red", "prompt": [[1, 2, 3], [4]], "max_tokens": 3, "return_token_ids": True})
     yield "stream", request("POST /v1/completions", {"model": "arrow", "prompt": "the the", "max_tokens": 12, "stream": True, "ignore_eos": True,
                                                      "stream_options": {"include_usage": True}, "quiver": {"trace": True, "top_k": 2}})
+    yield "short_stream", request("POST /v1/completions", {"model": "tiny", "prompt": "a", "stream": True})
+    yield "stream_of_two", request("POST /v1/completions", {"model": "tiny", "prompt": ["a", "the"], "max_tokens": 6, "n": 2, "stream": True, "echo": True, "logprobs": 1,
+                                                            "return_token_ids": True})
+    yield "stream_of_one_that_is_loaded", request("POST /v1/completions", {"model": "slow", "prompt": "a", "max_tokens": 3, "stream": True, "stop": "b"})
     yield "cut_stream", request("POST /v1/completions", {"model": "blue", "prompt": "a", "max_tokens": 30, "stream": True, "ignore_eos": True, "n": 3}, most_writes=4)
     yield "scores", request("POST /v1/completions", {"model": "pooled", "prompt": [[1, 2, 3]], "max_tokens": 0, "echo": True, "logprobs": 1,
                                                      "quiver": {"context_tokens": 2}})
