@@ -24,11 +24,10 @@ function(quiver_share_headers target)
   quiver_compile_together(${target})
 endfunction()
 
-# quiver_layer(NAME [TORCH] [COLD] [TESTS_APART] [FOLDERS ...] [LIBRARIES ...]): every .cpp of quiver/NAME, and a test program of every
-# _test.cpp there. COLD: no loop of its own that matters, so that less optimisation saves a fifth of the time to compile. TESTS_APART: its
-# test sources have functions of the same names.
+# quiver_layer(NAME [TORCH] [COLD] [FOLDERS ...] [LIBRARIES ...]): every .cpp of quiver/NAME, and a test program of every _test.cpp there.
+# COLD: no loop of its own that matters, so that less optimisation saves a fifth of the time to compile.
 function(quiver_layer name)
-  cmake_parse_arguments(ARG "TORCH;COLD;TESTS_APART" "" "FOLDERS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;COLD" "" "FOLDERS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/quiver/${name}/*.cpp")
   list(FILTER sources EXCLUDE REGEX "_isa\\.cpp$")
   set(tests ${sources})
@@ -54,9 +53,6 @@ function(quiver_layer name)
       set(torch_flag TORCH)
     endif()
     quiver_test(quiver_${name}_test ${torch_flag} SOURCES ${tests} LIBRARIES quiver_${name} quiver_io)  # tests may read files
-    if(ARG_TESTS_APART)
-      set_target_properties(quiver_${name}_test PROPERTIES UNITY_BUILD OFF)
-    endif()
   endif()
 endfunction()
 
@@ -85,8 +81,8 @@ endfunction()
 function(quiver_isa_kernels target source)
   get_filename_component(stem "${source}" NAME_WE)
   set(optimized -O3)
-  if(QUIVER_SANITIZE)  # checks in functions that are inlined by the hundred take minutes to optimise; ASan sees null and bad objects, too
-    set(optimized -O1 -fno-sanitize=null,object-size)
+  if(QUIVER_SANITIZE)  # checks in functions that are inlined by the hundred take minutes to optimise
+    set(optimized -O1)
   endif()
   foreach(isa v2 v3 v4 v4bf16)
     string(REPLACE "v4bf16" "v4;-mavx512bf16;-mavx512vnni" march "${isa}")
@@ -117,7 +113,7 @@ quiver_layer(schedule FOLDERS base)
 quiver_layer(regex FOLDERS base LIBRARIES PkgConfig::PCRE2)
 quiver_layer(text FOLDERS base io regex LIBRARIES ${UTF8PROC})
 quiver_layer(data FOLDERS base io text forest)
-quiver_layer(api TESTS_APART FOLDERS base io text schedule)
+quiver_layer(api FOLDERS base io text schedule)
 quiver_layer(serve COLD FOLDERS base io http text schedule api)
 target_sources(quiver_serve PRIVATE ${QUIVER_WEB_FILES})
 quiver_layer(results FOLDERS base io)

@@ -2,7 +2,7 @@
 
 #include "quiver/api/test_support.h"
 
-namespace quiver::api {
+namespace quiver::api::parse_chat_test {
 namespace {
 
 using nlohmann::json;
@@ -197,4 +197,4 @@ TEST(RenderChat, RefusesWhatTheTemplateRefuses) {
 }
 
 }  // namespace
-}  // namespace quiver::api
+}  // namespace quiver::api::parse_chat_test

@@ -4,7 +4,7 @@
 
 #include "quiver/api/test_support.h"
 
-namespace quiver::api {
+namespace quiver::api::parse_completion_test {
 namespace {
 
 using nlohmann::json;
@@ -381,7 +381,8 @@ TEST(AnswerLength, KeepsWithinTheContext) {
   generation.max_tokens = 0;
   EXPECT_EQ(answer_length(generation, 64, kDefaultCompletionTokens, 64), 0);
   generation.max_tokens = std::numeric_limits<std::int64_t>::max();
-  EXPECT_THAT(refusal_of([&] { answer_length(generation, 1, kDefaultCompletionTokens, 64); }), HasSubstr("context_length_exceeded"));
+  EXPECT_THAT(refusal_of([&] { answer_length(generation, 1, kDefaultCompletionTokens, 64); }),
+              HasSubstr("9223372036854775807 were requested: 1 of the prompt and 9223372036854775807 of the answer"));  // no overflow
   generation.max_tokens.reset();
   EXPECT_EQ(answer_length(generation, 10, kDefaultCompletionTokens, 64), 16);
   EXPECT_EQ(answer_length(generation, 60, kDefaultCompletionTokens, 64), 4);
@@ -415,4 +416,4 @@ TEST(SettleStops, MakesSpecialTokensStopIds) {
 }
 
 }  // namespace
-}  // namespace quiver::api
+}  // namespace quiver::api::parse_completion_test

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 
 #include "quiver/api/json_text.h"
 #include "quiver/base/error.h"
@@ -113,10 +114,12 @@ ApiError model_not_found(std::string_view name, const std::vector<std::string>& 
 }
 
 ApiError context_exceeded(std::int64_t num_prompt_tokens, std::int64_t max_new_tokens, std::int64_t context_length) {
+  // A body may ask for any number of tokens up to the largest 64-bit one; the sum stops there.
+  const auto num_tokens = num_prompt_tokens + std::min(max_new_tokens, std::numeric_limits<std::int64_t>::max() - num_prompt_tokens);
   return ApiError(Reason::kContextLength,
                   format("this model's maximum context length is {} tokens, but {} were requested: {} of the prompt and {} of the answer; "
                          "shorten the prompt or lower 'max_tokens'",
-                         context_length, num_prompt_tokens + max_new_tokens, num_prompt_tokens, max_new_tokens),
+                         context_length, num_tokens, num_prompt_tokens, max_new_tokens),
                   "max_tokens");
 }
 

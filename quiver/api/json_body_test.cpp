@@ -2,7 +2,7 @@
 
 #include "quiver/api/test_support.h"
 
-namespace quiver::api {
+namespace quiver::api::parse_body_test {
 namespace {
 
 using ::testing::AllOf;
@@ -63,4 +63,4 @@ TEST(CheckContentType, AcceptsJsonAlone) {
 }
 
 }  // namespace
-}  // namespace quiver::api
+}  // namespace quiver::api::parse_body_test

@@ -3,7 +3,7 @@
 #include "quiver/api/responses.h"
 #include "quiver/api/test_support.h"
 
-namespace quiver::api {
+namespace quiver::api::golden_answers_test {
 namespace {
 
 using nlohmann::json;
@@ -45,4 +45,4 @@ TEST(GoldenAnswers, AreWhatOpenAisTypesHold) {
 }
 
 }  // namespace
-}  // namespace quiver::api
+}  // namespace quiver::api::golden_answers_test

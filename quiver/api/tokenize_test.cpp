@@ -2,7 +2,7 @@
 
 #include "quiver/api/test_support.h"
 
-namespace quiver::api {
+namespace quiver::api::tokenize_test {
 namespace {
 
 using nlohmann::json;
@@ -110,4 +110,4 @@ TEST(UnloadAdapter, TakesPlainNames) {
 }
 
 }  // namespace
-}  // namespace quiver::api
+}  // namespace quiver::api::tokenize_test

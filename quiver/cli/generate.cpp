@@ -123,7 +123,8 @@ void run_file(const GenerateOptions& options, const Prompts& prompts, LineOutput
   const auto total = static_cast<std::int64_t>(prompts.ids.size());
   auto progress = options.common.progress();
   auto done = static_cast<std::size_t>(output.take_up([&] { return run_key(base, options, prompts); }, progress));
-  progress.begin("generate", (total - static_cast<std::int64_t>(done)) * options.request.max_new_tokens, "tokens at most");
+  const auto most = std::min(options.request.max_new_tokens, base.lm.spec().max_positions);  // of one answer
+  progress.begin("generate", (total - static_cast<std::int64_t>(done)) * most, "tokens at most");
   output.complete(done, total, "prompts", [&] {
     answer_all(options, base, model, prompts, done, output, progress);
     progress.end();

@@ -86,7 +86,8 @@ Catalogue::Catalogue(const methods::BaseModel& base, CatalogueOptions options, s
       tracer_(std::move(tracer)),
       base_name_(served_name(base.lm.spec().name)),
       created_(seconds_now()),
-      base_context_(base_context(base)) {
+      base_context_(base_context(base)),
+      contexts_(options_.max_contexts) {
   if (!options_.library.empty()) {
     library_ = library::Library::open(options_.library);
     library_time_ = fs::last_write_time(library_->path() / "quiver.json");
@@ -194,8 +195,7 @@ void Catalogue::refresh() const {
     const auto* entry = library_->find(unloaded.first);
     return entry == nullptr || entry->sha256 != unloaded.second;
   });
-  kept_.clear();  // of the generation before: nobody asks for them again
-  by_use_.clear();
+  contexts_.clear();  // of the generation before: nobody asks for them again
   name_again();
 }
 
@@ -213,10 +213,14 @@ Catalogue::Meaning Catalogue::meaning_of(const std::string& name, const api::Qui
     throw ApiError(Reason::kInvalidRequest, format("'{}' {}", name, why), std::string("quiver.") + param);
   };
   const bool is_of_library = meaning.use && !meaning.use->source.library.empty();
+  const auto expect_served = [&](const char* param, const std::string& adapter) {
+    if (hidden_.contains(adapter)) refuse(param, format("cannot use the adapter '{}': it was unloaded", adapter));
+  };
   if (!options.weights.empty()) {
     if (!library_) refuse("weights", "has no library whose adapters could be mixed");
     AdapterUse use{.source = {.library = options_.library, .allow_other_base = options_.allow_other_base}, .method = {.name = "cat"}};
     for (const auto& [adapter, weight] : options.weights) {
+      expect_served("weights", adapter);
       use.source.names.push_back(adapter);
       use.method.options["weights"][adapter] = weight;
     }
@@ -224,6 +228,7 @@ Catalogue::Meaning Catalogue::meaning_of(const std::string& name, const api::Qui
   }
   if (options.adapters) {
     if (!is_of_library) refuse("adapters", "chooses among no adapters");
+    for (const auto& adapter : *options.adapters) expect_served("adapters", adapter);
     meaning.use->source.names = *options.adapters;
     meaning.use->source.kind.clear();
   }
@@ -251,14 +256,22 @@ std::string Catalogue::key_of(const Meaning& meaning) const {
   return key.dump();
 }
 
+/// The folders of the adapters in a context. With mutex_.
+std::vector<std::string> Catalogue::folders_of(const Meaning& meaning) const {
+  const auto& source = meaning.use->source;
+  if (!source.adapter.empty()) return {source.adapter};
+  std::vector<std::string> folders;
+  for (const auto& member : methods::library_members(*library_, source)) folders.push_back(library_->adapter_folder(member).string());
+  return folders;
+}
+
 std::optional<serve::Resolved> Catalogue::find(const std::string& name, const api::QuiverOptions& options) {
   const std::lock_guard lock(mutex_);
   const auto meaning = meaning_of(name, options);
   if (!meaning.use) return resolved(base_context_);
-  const auto found = kept_.find(key_of(meaning));
-  if (found == kept_.end()) return std::nullopt;
-  by_use_.splice(by_use_.end(), by_use_, found->second.use);
-  return resolved(found->second.context);
+  auto context = contexts_.find(key_of(meaning));
+  if (context == nullptr) return std::nullopt;
+  return resolved(std::move(context));
 }
 
 serve::Resolved Catalogue::resolved(ContextPtr context) const {
@@ -271,41 +284,24 @@ serve::Resolved Catalogue::resolved(ContextPtr context) const {
   return resolved;
 }
 
-/// With mutex_.
-std::weak_ptr<const schedule::Assignment> Catalogue::forget(const std::string& key) {
-  const auto kept = kept_.find(key);
-  if (kept == kept_.end()) return {};
-  std::weak_ptr<const schedule::Assignment> held = kept->second.context;
-  by_use_.erase(kept->second.use);
-  kept_.erase(kept);
-  return held;
-}
-
-/// With mutex_.
-void Catalogue::keep(const std::string& key, ContextPtr context) {
-  const auto [kept, is_new] = kept_.try_emplace(key);
-  if (is_new) kept->second.use = by_use_.insert(by_use_.end(), key);
-  kept->second.context = std::move(context);
-  while (kept_.size() > options_.max_contexts) {
-    kept_.erase(by_use_.front());
-    by_use_.pop_front();
-  }
-}
-
 serve::Resolved Catalogue::load(const std::string& name, const api::QuiverOptions& options) {
   const std::lock_guard loading(load_mutex_);
   if (auto found = find(name, options)) return *found;  // somebody else was faster
   Meaning meaning;
   std::string key;
+  std::vector<std::string> folders;
   {
     const std::lock_guard lock(mutex_);
     meaning = meaning_of(name, options);
     key = key_of(meaning);
+    folders = folders_of(meaning);
   }
   Messages messages(options_.say);
   const auto context = load_context(base_, *meaning.use, messages, tracer_.get());
   const std::lock_guard lock(mutex_);
-  if (key == key_of(meaning)) keep(key, context);
+  const bool is_current = key == key_of(meaning_of(name, options));  // throws for what was unloaded meanwhile
+  contexts_.note(context, std::move(folders));
+  if (is_current) contexts_.keep(key, context);
   return resolved(context);
 }
 
@@ -338,15 +334,16 @@ void Catalogue::load_adapter(const api::LoadAdapterRequest& request) {
   Messages messages(options_.say);
   const auto context = load_context(base_, use, messages, tracer_.get());
   const std::lock_guard lock(mutex_);
-  if (const auto replaced = added_.find(request.name); replaced != added_.end()) forget(key_of({"adapter", replaced->second}));
+  if (const auto replaced = added_.find(request.name); replaced != added_.end()) contexts_.forget(replaced->second.source.adapter);
   added_[request.name] = use;
   ++versions_[use.source.adapter];
   hidden_.erase(request.name);
   name_again();
-  keep(key_of({"adapter", use}), context);
+  contexts_.note(context, {use.source.adapter});
+  contexts_.keep(key_of({"adapter", use}), context);
 }
 
-std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::string& name) {
+std::vector<std::weak_ptr<const schedule::Assignment>> Catalogue::unload_adapter(const std::string& name) {
   const std::lock_guard lock(mutex_);
   refresh();
   const auto found = names_.find(name);
@@ -357,12 +354,12 @@ std::weak_ptr<const schedule::Assignment> Catalogue::unload_adapter(const std::s
     }
     throw api::model_not_found(name, served);
   }
-  const auto held = forget(key_of(found->second));
+  auto in_use = contexts_.forget(found->second.use->source.adapter);
   const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
   added_.erase(plain);
   if (const auto* entry = library_ ? library_->find(plain) : nullptr) hidden_[plain] = entry->sha256;
   name_again();
-  return held;
+  return in_use;
 }
 
 api::ModelObject Catalogue::object_of(const std::string& name, const Meaning& meaning) const {
@@ -374,7 +371,7 @@ api::ModelObject Catalogue::object_of(const std::string& name, const Meaning& me
   const auto& [source, method] = *meaning.use;
   object.parent = base_name_;
   object.decides = decides(*meaning.use);
-  object.is_ready = kept_.contains(key_of(meaning));
+  object.is_ready = contexts_.contains(key_of(meaning));
   if (!source.adapter.empty()) {
     const auto plain = name.starts_with("adapter:") ? name.substr(8) : name;
     object.adapters = {plain};

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "quiver/engine/context.h"
+#include "quiver/engine/context_store.h"
 #include "quiver/engine/route_tracer.h"
 #include "quiver/library/library.h"
 #include "quiver/serve/models.h"
@@ -41,7 +41,7 @@ class Catalogue : public serve::Models {
   std::optional<serve::Resolved> find(const std::string& name, const api::QuiverOptions& options) override;
   serve::Resolved load(const std::string& name, const api::QuiverOptions& options) override;
   void load_adapter(const api::LoadAdapterRequest& request) override;
-  std::weak_ptr<const schedule::Assignment> unload_adapter(const std::string& name) override;
+  std::vector<std::weak_ptr<const schedule::Assignment>> unload_adapter(const std::string& name) override;
   nlohmann::json library() override;
   nlohmann::json trace(const std::string& name, const api::QuiverOptions& options, const std::vector<std::int32_t>& prompt) override;
 
@@ -55,20 +55,15 @@ class Catalogue : public serve::Models {
     std::string kind;                        // "base", "method", "adapter", "alias"
     std::optional<methods::AdapterUse> use;  // none: the base
   };
-  struct Kept {
-    ContextPtr context;
-    std::list<std::string>::iterator use;
-  };
   std::map<std::string, Meaning> names_now() const;
   void name_again() const;
   void add_library_names(std::map<std::string, Meaning>& names) const;
   Meaning meaning_of(const std::string& name, const api::QuiverOptions& options) const;
   void refresh() const;
   std::string key_of(const Meaning& meaning) const;
-  void keep(const std::string& key, ContextPtr context);
+  std::vector<std::string> folders_of(const Meaning& meaning) const;
   nlohmann::json similarity();
   serve::Resolved resolved(ContextPtr context) const;
-  std::weak_ptr<const schedule::Assignment> forget(const std::string& key);
   api::ModelObject object_of(const std::string& name, const Meaning& meaning) const;
 
   const methods::BaseModel& base_;
@@ -88,8 +83,7 @@ class Catalogue : public serve::Models {
   std::map<std::string, methods::AdapterUse> added_;                    // adapters that were loaded by name
   std::map<std::string, std::uint64_t> versions_;                       // of added_, which replace each other
   mutable std::map<std::string, std::string> hidden_;                   // adapters of the library that were unloaded, with their sha256
-  mutable std::map<std::string, Kept> kept_;                            // by key_of
-  mutable std::list<std::string> by_use_;                               // keys of kept_, what was used last at the end
+  mutable ContextStore contexts_;  // by key_of
   std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation
 };
 

@@ -299,10 +299,33 @@ TEST_F(CatalogueTest, LoadsAndUnloadsAdaptersInNamedFoldersAlone) {
   catalogue.unload_adapter("a1");
   EXPECT_FALSE(serves(catalogue, "a1"));
   EXPECT_EQ(catalogue.load("arrow", {}).routed, (std::vector<std::string>{"a0", "a2"}));
-  const auto held = catalogue.unload_adapter("mine");
-  EXPECT_TRUE(held.expired());
+  EXPECT_TRUE(catalogue.unload_adapter("mine").empty());
   EXPECT_EQ(refusal([&] { catalogue.load("mine", {}); }).substr(0, 3), "404");
   EXPECT_EQ(refusal([&] { catalogue.unload_adapter("mine"); }).substr(0, 3), "404");
+}
+
+TEST_F(CatalogueTest, UnloadingReachesAllThatHoldsTheAdapter) {
+  const auto choice = library_of({11, 22, 33});
+  Catalogue catalogue(base_, options_of(choice), tracer_);
+  auto alone = catalogue.load("a1", {}).assignment, others = catalogue.load("a0", {}).assignment;
+  library::Library::open(choice.source.library).add(adapter("a9", 98), {.tasks = {"a9"}});
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  auto routed = catalogue.load("arrow", {}).assignment;  // the library has changed since `alone`
+  auto without = catalogue.load("arrow", {.adapters = std::vector<std::string>{"a0", "a2"}}).assignment;
+
+  const auto in_use = catalogue.unload_adapter("a1");
+  ASSERT_EQ(in_use.size(), 2U);
+  const auto num_used = [&] { return std::ranges::count_if(in_use, [](const auto& context) { return !context.expired(); }); };
+  EXPECT_EQ(num_used(), 2);
+  alone.reset();
+  EXPECT_EQ(num_used(), 1);
+  routed.reset();  // the catalogue keeps it no longer
+  EXPECT_EQ(num_used(), 0);
+  EXPECT_EQ(catalogue.find("arrow", {.adapters = std::vector<std::string>{"a0", "a2"}})->assignment, without);
+
+  const auto* told = "400 'arrow' cannot use the adapter 'a1': it was unloaded";
+  EXPECT_EQ(refusal([&] { catalogue.find("arrow", {.adapters = std::vector<std::string>{"a0", "a1"}}); }), told);
+  EXPECT_EQ(refusal([&] { catalogue.find("arrow", {.weights = {{"a1", 1.0}}}); }), told);
 }
 
 }  // namespace

@@ -56,13 +56,13 @@ class FakeModels : public Models {
     if (names_.contains(request.name) && !request.replaces) throw api::ApiError(api::Reason::kAdapterExists, "there is one");
     names_[request.name] = assignment_of(request.name + request.path);
   }
-  std::weak_ptr<const schedule::Assignment> unload_adapter(const std::string& name) override {
+  std::vector<std::weak_ptr<const schedule::Assignment>> unload_adapter(const std::string& name) override {
     const std::lock_guard lock(mutex_);
     const auto found = names_.find(name);
     if (found == names_.end()) throw api::model_not_found(name, {});
-    std::weak_ptr<const schedule::Assignment> held = found->second;
+    std::vector<std::weak_ptr<const schedule::Assignment>> in_use = {found->second};
     names_.erase(found);
-    return held;
+    return in_use;
   }
   json library() override { return {{"base", "tiny"}, {"adapters", json::array()}}; }
   json trace(const std::string& name, const api::QuiverOptions&, const std::vector<std::int32_t>& prompt) override {

@@ -38,9 +38,9 @@ class Models {
 
   /// Serves one more adapter, or another under a name. Throws ApiError.
   virtual void load_adapter(const api::LoadAdapterRequest& request) = 0;
-  /// No longer serves an adapter. Requests that use it end as they began. The pointer that is returned expires when the last of them has
-  /// ended.
-  virtual std::weak_ptr<const schedule::Assignment> unload_adapter(const std::string& name) = 0;
+  /// No longer serves an adapter. Requests that use it, alone or in a method, end as they began. The pointers that are returned have
+  /// expired when the last of them has ended.
+  virtual std::vector<std::weak_ptr<const schedule::Assignment>> unload_adapter(const std::string& name) = 0;
 
   /// What the page's library view shows (docs/serving-page.md).
   virtual nlohmann::json library() = 0;

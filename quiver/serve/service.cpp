@@ -234,11 +234,16 @@ void Service::load_adapter(Call& call) {
 
 void Service::unload_adapter(Call& call) {
   const auto request = api::parse_unload_adapter(call.body, options_.limits.unknown_fields);
-  const auto held = models_.unload_adapter(request.name);
+  auto in_use = models_.unload_adapter(request.name);
   metrics_.count("quiver_adapter_changes_total", {{"what", "remove"}});
   if (!request.waits) return send_json(call, json{{"status", "unloaded"}, {"lora_name", request.name}}.dump());
   const std::lock_guard lock(mutex_);
-  unloads_.push_back({call.shared_from_this(), held, request.name});
+  unloads_.push_back({call.shared_from_this(), std::move(in_use), request.name});
+}
+
+/// Nobody uses the adapter any more, or nobody waits for it.
+bool Service::Unload::is_over() const {
+  return std::ranges::all_of(in_use, [](const auto& context) { return context.expired(); }) || !call->responder->is_open();
 }
 
 /// Answers requests to unload whose adapters nobody uses any more.
@@ -246,8 +251,7 @@ void Service::finish_unloads() {
   std::vector<Unload> finished;
   {
     const std::lock_guard lock(mutex_);
-    const auto rest =
-        std::ranges::partition(unloads_, [](const Unload& one) { return !one.held.expired() && one.call->responder->is_open(); });
+    const auto rest = std::ranges::partition(unloads_, [](const Unload& one) { return !one.is_over(); });
     finished.assign(std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
     unloads_.erase(rest.begin(), rest.end());
   }

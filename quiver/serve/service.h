@@ -121,8 +121,9 @@ class Service {
   std::set<std::shared_ptr<GenerationTask>> tasks_;
   struct Unload {
     std::shared_ptr<Call> call;
-    std::weak_ptr<const schedule::Assignment> held;
+    std::vector<std::weak_ptr<const schedule::Assignment>> in_use;
     std::string name;
+    bool is_over() const;
   };
   std::vector<Unload> unloads_;  // whose answers wait until nobody uses the adapter
   struct Fault {
