@@ -348,6 +348,7 @@ class Bench:
         return found
 
     def loops(self, server, shape):
+        print(f"  load: {shape}, port {server.port}", file=sys.stderr)
         scale = self.options.load_requests / (8 if shape == "long" else 1)
         found, best = {}, 0.0
         for clients in CLIENTS:

@@ -83,7 +83,7 @@ class Catalogue : public serve::Models {
   std::map<std::string, methods::AdapterUse> added_;                    // adapters that were loaded by name
   std::map<std::string, std::uint64_t> versions_;                       // of added_, which replace each other
   mutable std::map<std::string, std::string> hidden_;                   // adapters of the library that were unloaded, with their sha256
-  mutable ContextStore contexts_;  // by key_of
+  mutable ContextStore contexts_;                                       // by key_of
   std::optional<std::pair<std::uint64_t, nlohmann::json>> similarity_;  // of a generation
 };
 
