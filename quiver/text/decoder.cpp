@@ -117,13 +117,16 @@ TokenText text_of_token(const Decoder& decoder, std::string_view spelling, bool 
   return {.text = bytes_if(decoder.is_byte_level, all_edited(decoder.later_edits, std::move(token), is_first))};
 }
 
-void TokenJoiner::push(const Decoder& decoder, std::string_view spelling, const TokenText& later, std::string& out) {
+void TokenJoiner::push(const Decoder& decoder, std::string_view spelling, TokenTextView later, std::string& out) {
   // A token after bytes is not the first even if their text has not come yet.
   const bool is_first = !has_token_;
   has_token_ = true;
   TokenText storage;
-  if (is_first) storage = text_of_token(decoder, spelling, /*is_first=*/true);
-  const TokenText& token = is_first ? storage : later;
+  auto token = later;
+  if (is_first) {
+    storage = text_of_token(decoder, spelling, /*is_first=*/true);
+    token = {storage.text, storage.is_byte};
+  }
   if (token.is_byte) {
     byte_run_ += token.text;
     return;

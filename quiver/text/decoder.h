@@ -43,6 +43,11 @@ struct TokenText {
   std::string text;
   bool is_byte = false;  ///< `text` is the byte of a token "<0x41>"
 };
+/// A TokenText that lies elsewhere.
+struct TokenTextView {
+  std::string_view text;
+  bool is_byte = false;
+};
 /// `is_first`: no token comes before it.
 TokenText text_of_token(const Decoder& decoder, std::string_view spelling, bool is_first);
 
@@ -51,7 +56,7 @@ class TokenJoiner {
  public:
   /// Appends to `out` what is certain once the token with this spelling has come. `later` is what the token comes to where it is not the
   /// first.
-  void push(const Decoder& decoder, std::string_view spelling, const TokenText& later, std::string& out);
+  void push(const Decoder& decoder, std::string_view spelling, TokenTextView later, std::string& out);
   /// Appends the rest. The joiner is then as new.
   void finish(const Decoder& decoder, std::string& out);
 

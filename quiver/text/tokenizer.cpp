@@ -51,15 +51,25 @@ void check_added_ids(const TokenizerSource& source, const Bpe& bpe) {
   }
 }
 
-void set_spelling(TokenizerCore& core, std::int32_t id, const std::string& token) {
-  const auto index = static_cast<std::size_t>(id);
-  if (core.spellings.size() <= index) {
-    core.spellings.resize(index + 1);
-    core.texts.resize(index + 1);
+/// Collects a TokenTable.
+struct TokenTableParts {
+  std::vector<TokenTable::Kind> kinds;
+  std::vector<std::string> spellings, texts;
+
+  void set(const Decoder& decoder, std::int32_t id, const std::string& token) {
+    const auto index = static_cast<std::size_t>(id);
+    if (kinds.size() <= index) {
+      kinds.resize(index + 1);
+      spellings.resize(index + 1);
+      texts.resize(index + 1);
+    }
+    auto [text, is_byte] = text_of_token(decoder, token, /*is_first=*/false);
+    kinds[index] = is_byte ? TokenTable::Kind::kByte : TokenTable::Kind::kText;
+    spellings[index] = token;
+    texts[index] = std::move(text);
   }
-  core.spellings[index] = token;
-  core.texts[index] = text_of_token(core.decoder, token, /*is_first=*/false);
-}
+  TokenTable table() const { return {kinds, StringTable(spellings), StringTable(texts)}; }
+};
 
 std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
   // Special tokens come first, as in `tokenizers`: of two tokens that normalise to the same text, the first counts.
@@ -73,7 +83,7 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool norma
 }
 
 void check_special_id(const TokenizerCore& core, std::string_view role, std::optional<std::int32_t> id) {
-  const auto size = static_cast<std::int64_t>(core.spellings.size());
+  const auto size = static_cast<std::int64_t>(core.tokens.size());
   if (!id || (*id >= 0 && *id < size)) return;
   fail(ErrorKind::kMismatch, "{}: the {} token has the id {}, outside the vocabulary of {} ids", core.origin, role, *id, size);
 }
@@ -120,10 +130,10 @@ void encode_segments(const TokenizerCore& core, std::string_view text, TextPlace
 void check_rows(const TokenizerParts& parts, std::span<const std::int32_t> ids) {
   for (const std::int32_t id : ids) {
     if (id < parts.num_rows) continue;
-    const auto& spelling = parts.core->spellings[static_cast<std::size_t>(id)];
+    const auto spelling = parts.core->tokens.spellings[static_cast<std::size_t>(id)];
     fail(ErrorKind::kMismatch,
          "the text has the token '{}' of id {}, but the model has rows for ids below {} alone; leave it out of the text",
-         spelling.value_or(""), id, parts.num_rows);
+         spelling, id, parts.num_rows);
   }
 }
 
@@ -145,17 +155,18 @@ Tokenizer make_tokenizer(TokenizerSource source) {
                                                     .normalized_tokens = TokenFinder(select(source.added_tokens, true), source.normalizer),
                                                     .post_processor = std::move(source.post_processor),
                                                     .added_ids = {},
-                                                    .spellings = {},
-                                                    .texts = {},
+                                                    .tokens = {},
                                                     .special = {},
                                                     .warnings = std::move(source.warnings)});
-  for (const auto& [token, id] : core->bpe.vocabulary()) set_spelling(*core, id, token);
+  TokenTableParts tokens;
+  for (const auto& [token, id] : core->bpe.vocabulary()) tokens.set(core->decoder, id, token);
   for (const AddedToken& token : source.added_tokens) {
     // `tokenizers` knows a token that is looked for in normalised text by its normalised spelling.
-    set_spelling(*core, token.id, token.normalized ? normalize(core->normalizer, token.content) : token.content);
+    tokens.set(core->decoder, token.id, token.normalized ? normalize(core->normalizer, token.content) : token.content);
     core->added_ids.emplace(token.content, token.id);
     if (token.special) core->special.insert(token.id);
   }
+  core->tokens = tokens.table();
   for (const TemplateItem& item : core->post_processor) {
     for (const std::int32_t id : item.ids) check_special_id(*core, "post-processor's", id);
   }
@@ -191,7 +202,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
   return text + decoder.finish();
 }
 
-std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(parts_->core->spellings.size()); }
+std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(parts_->core->tokens.size()); }
 
 std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
   for (const TokenMap* map : {&parts_->core->added_ids, &parts_->core->bpe.vocabulary()}) {
@@ -201,12 +212,13 @@ std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
 }
 
 std::optional<std::string> Tokenizer::token(std::int32_t id) const {
-  if (id < 0 || id >= vocab_size()) return std::nullopt;
-  return parts_->core->spellings[static_cast<std::size_t>(id)];
+  const auto& tokens = parts_->core->tokens;
+  if (id < 0 || !tokens.has(static_cast<std::size_t>(id))) return std::nullopt;
+  return std::string(tokens.spellings[static_cast<std::size_t>(id)]);
 }
 
 std::string Tokenizer::token_bytes(std::int32_t id) const {
-  return id < 0 || id >= vocab_size() ? std::string() : parts_->core->texts[static_cast<std::size_t>(id)].text;
+  return id < 0 || id >= vocab_size() ? std::string() : std::string(parts_->core->tokens.texts[static_cast<std::size_t>(id)]);
 }
 
 bool Tokenizer::is_special(std::int32_t id) const { return parts_->core->special.contains(id); }
@@ -253,9 +265,10 @@ std::string Tokenizer::sha256() const {
 void StreamDecoder::append(std::int32_t id, std::string& text) {
   const TokenizerCore& core = *tokenizer_.parts_->core;
   const auto index = static_cast<std::size_t>(id);
-  if (id < 0 || index >= core.spellings.size() || !core.spellings[index]) return;
+  if (id < 0 || !core.tokens.has(index)) return;
   if (skip_special_ && core.special.contains(id)) return;
-  joiner_.push(core.decoder, *core.spellings[index], core.texts[index], text);
+  const bool is_byte = core.tokens.kinds[index] == TokenTable::Kind::kByte;
+  joiner_.push(core.decoder, core.tokens.spellings[index], {core.tokens.texts[index], is_byte}, text);
 }
 
 std::string StreamDecoder::push(std::int32_t id) {

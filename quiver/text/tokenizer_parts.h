@@ -12,6 +12,7 @@
 #include "quiver/text/decoder.h"
 #include "quiver/text/normalizer.h"
 #include "quiver/text/pre_tokenizer.h"
+#include "quiver/text/string_table.h"
 #include "quiver/text/tokenizer.h"
 
 namespace quiver::text {
@@ -44,6 +45,21 @@ struct SpecialIds {
   std::optional<std::int32_t> pad;
 };
 
+/// The tokens by id.
+struct TokenTable {
+  enum class Kind : std::uint8_t {
+    kNone,  ///< no token has the id
+    kText,
+    kByte,  ///< TokenText::is_byte
+  };
+  std::vector<Kind> kinds;
+  StringTable spellings;
+  StringTable texts;  ///< what text_of_token gives where the token is not the first
+
+  std::size_t size() const { return kinds.size(); }
+  bool has(std::size_t id) const { return id < size() && kinds[id] != Kind::kNone; }
+};
+
 /// Shared by all copies of a Tokenizer, whatever their special ids.
 struct TokenizerCore {
   std::string origin, sha256;
@@ -55,8 +71,7 @@ struct TokenizerCore {
   TokenFinder normalized_tokens;  ///< and those looked for in the normalised text
   std::vector<TemplateItem> post_processor;
   TokenMap added_ids;
-  std::vector<std::optional<std::string>> spellings;  ///< by id
-  std::vector<TokenText> texts;                       ///< by id, where the token is not the first
+  TokenTable tokens;  ///< by id
   std::unordered_set<std::int32_t> special;
   std::vector<std::string> warnings;
 };
