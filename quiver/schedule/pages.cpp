@@ -77,7 +77,7 @@ PageLease CachePages::share(const std::vector<RowSpan>& rows) {
     for (auto page = run.first / page_rows_; page * page_rows_ < run.first + run.length; ++page) pages.push_back(page);
   }
   std::ranges::sort(pages);
-  pages.erase(std::ranges::unique(pages).begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   for (const auto page : pages) {
     if (num_leases_[static_cast<std::size_t>(page)]++ == 0)
       fail(ErrorKind::kInternal, "page {} of a KV cache is shared and was free", page);

@@ -251,9 +251,9 @@ void Service::finish_unloads() {
   std::vector<Unload> finished;
   {
     const std::lock_guard lock(mutex_);
-    const auto rest = std::ranges::partition(unloads_, [](const Unload& one) { return !one.is_over(); });
-    finished.assign(std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
-    unloads_.erase(rest.begin(), rest.end());
+    const auto over = std::partition(unloads_.begin(), unloads_.end(), [](const Unload& one) { return !one.is_over(); });
+    finished.assign(std::make_move_iterator(over), std::make_move_iterator(unloads_.end()));
+    unloads_.erase(over, unloads_.end());
   }
   for (const auto& one : finished) send_json(*one.call, json{{"status", "unloaded"}, {"lora_name", one.name}}.dump());
 }

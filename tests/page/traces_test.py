@@ -36,7 +36,7 @@ class Traces(PageCase):
             const width = parseFloat(canvas.parentElement.style.width) - 30, column = width / table.length;
             const height = (parseFloat(canvas.style.height) - 18) / 30;
             for (const [t, layer] of [[0, 0], [0, 1], [1, 1], [2, 1], [5, 29]]) {
-                const [r, g, b] = context.getImageData((30 + t * column + 1.5) * ratio, (layer * height + 1.5) * ratio, 1, 1).data;
+                const [r, g, b] = context.getImageData((30 + t * column + 0.5) * ratio, (layer * height + 0.5) * ratio, 1, 1).data;  // its letter is not there
                 cells.push(`rgb(${r} ${g} ${b})`);
             }
             return cells;
