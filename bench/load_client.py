@@ -16,7 +16,7 @@ class Answer:
         self.due, self.tokens_in = due, tokens_in
         self.times = []  # of events with text, or of the answer where nothing is streamed
         self.tokens_out = 0
-        self.status = 0
+        self.status = 0  # of HTTP; 0 after an error within a stream
 
     def first(self):
         return self.times[0] - self.due
@@ -61,6 +61,8 @@ class Connection:
                 if not line.startswith(b"data: {"):
                     continue
                 event = json.loads(line[6:])
+                if event.get("error"):  # of a stream that had begun
+                    answer.status = 0
                 if event.get("usage"):
                     answer.tokens_out = event["usage"]["completion_tokens"]
                 if event.get("choices") and event["choices"][0].get("text"):

@@ -335,7 +335,7 @@ class Bench:
         found = {}
         mixed = ["arrow", "lag", *[f"random{i:03}" for i in range(23)]]
         for name in self.names:
-            more = ("--library", self.library(23), "--preload", ",".join(mixed)) if name == "quiver" else ()
+            more = ("--library", self.library(23), "--preload", ",".join(mixed), "--queue-timeout", 3600) if name == "quiver" else ()
             with self.server(name, 2, *more, context=2048) as server:
                 found[name] = {shape: self.loops(server, shape) for shape in SHAPES}
                 if name == "quiver":
