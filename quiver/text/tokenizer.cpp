@@ -132,8 +132,8 @@ void check_rows(const TokenizerParts& parts, std::span<const std::int32_t> ids) 
     if (id < parts.num_rows) continue;
     const auto spelling = parts.core->tokens.spellings[static_cast<std::size_t>(id)];
     fail(ErrorKind::kMismatch,
-         "the text has the token '{}' of id {}, but the model has rows for ids below {} alone; leave it out of the text",
-         spelling, id, parts.num_rows);
+         "the text has the token '{}' of id {}, but the model has rows for ids below {} alone; leave it out of the text", spelling, id,
+         parts.num_rows);
   }
 }
 
