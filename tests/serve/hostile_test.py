@@ -23,6 +23,7 @@ BODIES = [
     ("nested too deep", b'{"model":"base","prompt":' + b"[" * 100000 + b"]" * 100000 + b"}", ["nested"], None),
     ("too many keys", b"{" + b",".join(b'"%d":0' % i for i in range(330000)) + b"}", [], None),
     ("a number of many digits", b'{"model":"base","prompt":"a","max_tokens":' + b"9" * 1000000 + b"}", [], None),
+    ("as many tokens as 64 bits count", b'{"model":"base","prompt":"ab","max_tokens":9223372036854775807}', ["9223372036854775807 were requested"], "max_tokens"),
     ("a fraction of many digits", b'{"model":"base","prompt":"a","temperature":0.' + b"9" * 1000000 + b"}", ["at most 64"], None),
     ("a key twice", b'{"model":"base","prompt":"a","prompt":"b"}', ["prompt", "twice"], None),
     ("NaN", b'{"model":"base","prompt":"a","temperature":NaN}', ["line 1"], None),
