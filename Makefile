@@ -4,6 +4,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
+SANITIZED := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
 
 .PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve check-llama-cpp check-page curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
@@ -125,13 +126,13 @@ fuzz: setup
 
 ## The torch-free tests and the kernels under ASan and UBSan
 asan: setup asan-kernels
-	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DQUIVER_SANITIZE=address,undefined > /dev/null
+	@cmake -S . -B build-asan -G Ninja $(SANITIZED) -DQUIVER_SANITIZE=address,undefined > /dev/null
 	@ninja -C build-asan quiver_base_test quiver_io_test quiver_http_test quiver_forest_test quiver_schedule_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_serve_test quiver_results_test quiver_report_test
 	@for t in base io http forest schedule regex text data api serve results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 ## All kernels of every instruction set that this CPU has, under ASan and UBSan: a fixed run, or SECONDS_EACH seconds for each test
 asan-kernels: setup
-	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DQUIVER_SANITIZE=address,undefined > /dev/null
+	@cmake -S . -B build-asan -G Ninja $(SANITIZED) -DQUIVER_SANITIZE=address,undefined > /dev/null
 	@ninja -C build-asan quiver_kernels_test
 	@build-asan/quiver_kernels_test --gtest_brief=1
 
@@ -142,7 +143,7 @@ kernel-fuzz: configure
 
 ## What headers call thread-safe, by several threads under ThreadSanitizer
 tsan: setup
-	@cmake -S . -B build-tsan -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DQUIVER_SANITIZE=thread > /dev/null
+	@cmake -S . -B build-tsan -G Ninja $(SANITIZED) -DQUIVER_SANITIZE=thread > /dev/null
 	@ninja -C build-tsan quiver_threads_test quiver_http_threads_test quiver_serve_threads_test quiver_torch_threads_test
 	@for t in threads http_threads serve_threads torch_threads; do OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1 suppressions=tests/threads/tsan.supp" \
 	  build-tsan/quiver_$${t}_test --gtest_brief=1 || exit 1; done

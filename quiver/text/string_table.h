@@ -23,8 +23,7 @@ class StringTable {
       ends_.push_back(bytes_.size());
     }
   }
-  std::size_t size() const { return ends_.size(); }
-  /// 0 <= number < size(). Valid as long as the table.
+  /// `number` is that of a string. Valid as long as the table.
   std::string_view operator[](std::size_t number) const {
     const auto begin = number == 0 ? 0 : ends_[number - 1];
     return std::string_view(bytes_).substr(begin, ends_[number] - begin);
