@@ -52,8 +52,7 @@ inline Tokens answer_of(const schedule::FakeEngine& engine, const schedule::Requ
   for (const auto token : request.tokens) state = schedule::FakeEngine::next_state(state, token);
   Tokens answer;
   for (std::int64_t i = 0; i < request.options.max_new_tokens; ++i) {
-    const auto logits = engine.logits_of(state);
-    answer.push_back(static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    answer.push_back(engine.largest_of(state));
     state = schedule::FakeEngine::next_state(state, answer.back());
   }
   return answer;
@@ -141,9 +140,12 @@ inline ClientsRun run_clients(const ClientsOptions& options) {
   std::atomic<bool> has_ended{false};
   std::thread publisher([&] {
     for (std::size_t version = 0; !has_ended; ++version) {
-      auto made = assignment_of("adapter " + std::to_string(version % kNames) + " version " + std::to_string(version));
-      const std::lock_guard lock(mutex);
-      published[version % kNames] = std::move(made);
+      {
+        auto made = assignment_of("adapter " + std::to_string(version % kNames) + " version " + std::to_string(version));
+        const std::lock_guard lock(mutex);
+        published[version % kNames] = std::move(made);
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   });
   std::atomic<int> num_ended{0}, num_cancelled{0}, num_wrong{0};
