@@ -1,0 +1,277 @@
+#include "quiver/tasks/pack.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <span>
+
+#include "quiver/base/error.h"
+#include "quiver/base/random.h"
+#include "quiver/io/json.h"
+
+namespace quiver::tasks {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kBetween = "\n\n";  // few-shot examples, and the prompt
+
+/// A row of a JSON lines file, and where it stands.
+struct Row {
+  json values;
+  std::string where;
+};
+
+std::vector<Row> read_rows(const fs::path& path) {
+  io::JsonLinesReader reader(path);
+  std::vector<Row> rows;
+  while (auto row = reader.next()) {
+    const auto id = io::find_string(*row, "id", reader.where());
+    rows.push_back({std::move(*row), id ? format("{} (row '{}')", reader.where(), *id) : reader.where()});
+  }
+  if (rows.empty()) fail(ErrorKind::kBadFormat, "'{}' holds no rows", path.string());
+  return rows;
+}
+
+fs::path file_of(const fs::path& folder, const std::string& stem) {
+  const auto packed = folder / (stem + ".jsonl.zst");
+  return fs::exists(packed) ? packed : folder / (stem + ".jsonl");
+}
+
+std::int64_t checked_shots(const std::string& task, std::int64_t wanted, std::int64_t most, const char* what) {
+  if (wanted < 0 || wanted > most)
+    fail(ErrorKind::kUsage, "task '{}' has {} {}; {} few-shot examples are wanted: give --num-fewshot 0 to {}", task, most, what, wanted,
+         most);
+  return wanted;
+}
+
+/// The first `count` in an order drawn by the seed; all if count is 0.
+template <typename Item>
+std::vector<Item> drawn(std::vector<Item> items, std::int64_t count, std::uint64_t seed, const std::string& stream) {
+  if (count <= 0 || count >= std::ssize(items)) return items;
+  RandomStream(seed, stream).shuffle(items);
+  items.resize(static_cast<std::size_t>(count));
+  return items;
+}
+
+/// One solved example: a space is put between source and target where neither brings white space (data::encode_example).
+std::string solved(const std::string& source, const std::string& target) {
+  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t'; };
+  const bool has_space = (!source.empty() && is_space(source.back())) || (!target.empty() && is_space(target.front()));
+  return source + (has_space ? "" : " ") + target;
+}
+
+EvalTask load_examples(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
+  EvalTask task{.name = name, .group = group.name, .section = group.section, .kind = group.kind, .metrics = {"nll", "rouge_l"}};
+  auto loaded = data::load_task(pack / group.folder, name);
+  if (loaded.test.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, (pack / group.folder).string());
+  if (has_labels(loaded.test)) task.metrics.push_back("exact_match");
+  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), std::ssize(loaded.train), "training rows");
+  std::string before;
+  if (task.num_fewshot > 0) {
+    for (const auto& shot : data::sample(loaded.train, task.num_fewshot, rows.seed, name + "/few-shot")) {
+      if (!shot.messages.empty())
+        fail(ErrorKind::kUsage, "{}: a conversation cannot be a few-shot example: give --num-fewshot 0", shot.where);
+      before += solved(shot.source, shot.targets[0]) + kBetween;
+    }
+  }
+  task.examples = data::sample(std::move(loaded.test), rows.limit, rows.seed, name);
+  for (auto& example : task.examples) example.source.insert(0, before);
+  task.config = {{"dataset_path", group.folder + "/" + name},
+                 {"test_split", "test"},
+                 {"output_type", "generate_until"},
+                 {"doc_to_text", "{{source}}"},
+                 {"doc_to_target", "{{targets}}"}};
+  return task;
+}
+
+EvalTask load_choices(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
+  EvalTask task{
+      .name = name, .group = group.name, .section = group.section, .kind = group.kind, .metrics = {"acc", "acc_norm", "acc_bytes"}};
+  auto questions = data::load_questions(pack / group.folder, name);
+  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), std::ssize(questions) - 1, "rows beside one that is asked");
+  std::string before;
+  if (task.num_fewshot > 0) {
+    RandomStream(rows.seed, "few-shot/" + name).shuffle(questions);
+    for (const auto& shot : std::span(questions).first(static_cast<std::size_t>(task.num_fewshot))) {
+      const auto right = static_cast<std::size_t>(shot.label);
+      before += shot.contexts[right] + shot.continuations[right] + kBetween;
+    }
+    questions.erase(questions.begin(), questions.begin() + static_cast<std::ptrdiff_t>(task.num_fewshot));
+  }
+  task.questions = drawn(std::move(questions), rows.limit, rows.seed, "sample/" + name);
+  for (auto& question : task.questions) {
+    for (auto& context : question.contexts) context.insert(0, before);
+  }
+  task.config = {{"dataset_path", group.folder + "/" + name},
+                 {"output_type", "multiple_choice"},
+                 {"doc_to_text", "{{context}}"},
+                 {"doc_to_choice", "{{choices}}"},
+                 {"doc_to_target", "{{label}}"},
+                 {"target_delimiter", " "}};
+  return task;
+}
+
+/// What stands before the questions of a task of Big-Bench Hard: its description and demonstrations.
+std::string bbh_beginning(EvalTask& task, const json& row, const std::string& where, const RowChoice& rows) {
+  const auto& shots = io::require_array(row, "demonstrations", where);
+  task.num_fewshot = checked_shots(task.name, rows.num_fewshot.value_or(3), std::ssize(shots), "demonstrations");
+  auto before = io::require_string(row, "description", where) + kBetween;
+  for (std::int64_t i = 0; i < task.num_fewshot; ++i) {
+    const auto& shot = shots[static_cast<std::size_t>(i)];
+    before += "Q: " + io::require_string(shot, "input", where) + "\nA: " + io::require_string(shot, "target", where) + kBetween;
+  }
+  return before;
+}
+
+/// Big-Bench Hard without reasoning (Suzgun et al. 2022): the benchmark's prompt, exact match of what comes before a blank line or "Q:".
+std::vector<EvalTask> load_bbh(const Group& group, const fs::path& pack, const std::vector<PackTask>& chosen) {
+  const auto folder = pack / group.folder;
+  const auto shots = read_rows(file_of(folder, "bbh_fewshot")), questions = read_rows(file_of(folder, group.file));
+  std::vector<EvalTask> tasks;
+  for (const auto& [name, choice] : chosen) {
+    EvalTask task{.name = group.name + "/" + name,
+                  .group = group.name,
+                  .section = group.section,
+                  .kind = group.kind,
+                  .scores_target = false,
+                  .metrics = {"exact_match"}};
+    task.answers = {.max_new_tokens = 128, .until = {"\n\n", "Q:"}, .temperature = 0};
+    std::string before;
+    for (const auto& [row, where] : shots) {
+      if (io::require_string(row, "task", where) == name) before = bbh_beginning(task, row, where, choice);
+    }
+    if (before.empty()) fail(ErrorKind::kBadFormat, "'{}' has no row of task '{}'", file_of(folder, "bbh_fewshot").string(), name);
+    for (const auto& [row, where] : questions) {
+      if (io::require_string(row, "task", where) != name) continue;
+      task.examples.push_back({.id = io::require_string(row, "id", where),
+                               .source = before + "Q: " + io::require_string(row, "input", where) + "\nA:",
+                               .targets = {io::require_string(row, "target", where)},
+                               .where = where});
+    }
+    task.examples = data::sample(std::move(task.examples), choice.limit, choice.seed, task.name);
+    task.config = {{"dataset_path", group.folder + "/bbh"}, {"dataset_name", name},
+                   {"output_type", "generate_until"},       {"description", before},
+                   {"doc_to_text", "Q: {{input}}\nA:"},     {"doc_to_target", "{{target}}"}};
+    tasks.push_back(std::move(task));
+  }
+  return tasks;
+}
+
+/// HumanEval (Chen et al. 2021): the answer continues a function's head; `check` of the row's tests judges it.
+EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
+  EvalTask task{.name = name,
+                .group = group.name,
+                .section = group.section,
+                .kind = group.kind,
+                .is_bare = true,
+                .scores_target = false,
+                .metrics = {"pass@1"}};
+  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), 0, "solved examples");
+  task.answers = {.max_new_tokens = 300, .until = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"}};
+  std::vector<data::Example> examples;
+  std::map<std::string, ProgramTest> tests;
+  for (const auto& [row, where] : read_rows(file_of(pack / group.folder, group.file))) {
+    data::Example example{.id = io::require_string(row, "id", where),
+                          .source = io::require_string(row, "prompt", where),
+                          .targets = {io::require_string(row, "canonical_solution", where)},
+                          .where = where};
+    tests[example.id] = {
+        example.source, "\n" + io::require_string(row, "test", where) + "\ncheck(" + io::require_string(row, "entry_point", where) + ")\n"};
+    examples.push_back(std::move(example));
+  }
+  task.examples = data::sample(std::move(examples), rows.limit, rows.seed, name);
+  for (const auto& example : task.examples) task.programs.push_back(tests.at(example.id));
+  task.config = {{"dataset_path", group.folder + "/humaneval"},
+                 {"output_type", "generate_until"},
+                 {"doc_to_text", "{{prompt}}"},
+                 {"doc_to_target", "{{test}}\ncheck({{entry_point}})"}};
+  return task;
+}
+
+/// MBPP (Austin et al. 2021): the answer is a whole function, which assertions judge.
+EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
+  EvalTask task{.name = name,
+                .group = group.name,
+                .section = group.section,
+                .kind = group.kind,
+                .is_bare = true,
+                .scores_target = false,
+                .metrics = {"pass@1"}};
+  task.answers = {.max_new_tokens = 300, .until = {"[DONE]"}};
+  constexpr const char* kShots[] = {"MBPP/2", "MBPP/3", "MBPP/4"};
+  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(3), std::ssize(kShots), "solved examples");
+  std::map<std::string, std::string> shots;
+  std::vector<data::Example> examples;
+  std::map<std::string, ProgramTest> tests;
+  for (const auto& [row, where] : read_rows(file_of(pack / group.folder, group.file))) {
+    data::Example example{.id = io::require_string(row, "id", where),
+                          .source = io::require_string(row, "prompt", where),
+                          .targets = {io::require_string(row, "canonical_solution", where)},
+                          .where = where};
+    if (std::ranges::find(kShots, example.id) != std::end(kShots))
+      shots[example.id] = example.source + example.targets[0] + "\n[DONE]" + kBetween;
+    if (io::require_string(row, "split", where) != "test") continue;
+    auto after = "\n" + io::require_string(row, "setup", where) + "\n";
+    for (const auto& test : io::require_array(row, "tests", where)) {
+      if (!test.is_string()) fail(ErrorKind::kBadFormat, "{}: 'tests' holds something other than strings", where);
+      after += test.get<std::string>() + "\n";
+    }
+    tests[example.id] = {"", after};
+    examples.push_back(std::move(example));
+  }
+  std::string before;
+  for (const auto* shot : std::span(kShots).first(static_cast<std::size_t>(task.num_fewshot))) before += shots[shot];
+  task.examples = data::sample(std::move(examples), rows.limit, rows.seed, name);
+  for (auto& example : task.examples) {
+    task.programs.push_back(tests.at(example.id));
+    example.source.insert(0, before);
+  }
+  task.config = {{"dataset_path", group.folder + "/mbpp"},
+                 {"test_split", "test"},
+                 {"output_type", "generate_until"},
+                 {"doc_to_text", "{{prompt}}"},
+                 {"doc_to_target", "{{setup}}\n{{tests}}"}};
+  return task;
+}
+
+}  // namespace
+
+const std::vector<Group>& groups() {
+  static const std::vector<Group> all = {{"upstream", "train", "train", Kind::kAnswer},
+                                         {"sni", "heldout_sni", "instruction", Kind::kAnswer},
+                                         {"mc", "heldout_mc", "choice", Kind::kChoice},
+                                         {"bbh", "heldout_gen", "answer", Kind::kAnswer, "bbh"},
+                                         {"humaneval", "heldout_gen", "program", Kind::kProgram, "humaneval"},
+                                         {"mbpp", "heldout_gen", "program", Kind::kProgram, "mbpp"}};
+  return all;
+}
+
+std::vector<std::string> task_names(const Group& group, const fs::path& pack) {
+  const auto folder = pack / group.folder;
+  if (group.file.empty()) return fs::is_directory(folder) ? data::list_tasks(folder) : std::vector<std::string>();
+  if (!fs::exists(file_of(folder, group.file))) return {};
+  if (group.name != "bbh") return {group.name};
+  std::set<std::string> names;
+  for (const auto& [row, where] : read_rows(file_of(folder, group.file))) names.insert(io::require_string(row, "task", where));
+  return {names.begin(), names.end()};
+}
+
+std::vector<EvalTask> load_pack_tasks(const Group& group, const fs::path& pack, const std::vector<PackTask>& tasks) {
+  if (group.name == "bbh") return load_bbh(group, pack, tasks);
+  const auto load = group.name == "humaneval" ? load_humaneval
+                    : group.name == "mbpp"    ? load_mbpp
+                                              : (group.kind == Kind::kChoice ? load_choices : load_examples);
+  std::vector<EvalTask> loaded;
+  for (const auto& [name, rows] : tasks) loaded.push_back(load(group, pack, name, rows));
+  return loaded;
+}
+
+bool has_labels(const std::vector<data::Example>& examples) {
+  std::set<std::string> references;
+  for (const auto& example : examples) references.insert(example.targets[0]);
+  return examples.size() >= 20 && 10 * references.size() <= examples.size();
+}
+
+}  // namespace quiver::tasks

@@ -1,0 +1,32 @@
+// From the names that a user gives to tasks with their rows.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quiver/tasks/eval_task.h"
+
+namespace quiver::tasks {
+
+/// What is to be evaluated.
+struct Selection {
+  std::filesystem::path data = "data";           ///< the pack's folder
+  std::string names;                             ///< "piqa,sni,bbh/navigate,mine.jsonl"
+  std::vector<std::string> limits = {};          ///< "8", "mc=24", "piqa=40": rows of each task; a task's name counts more than its group's
+  std::optional<std::int64_t> num_fewshot = {};  ///< nothing: each task's own
+  std::uint64_t seed = 42;                       ///< draws rows and examples
+};
+
+/// The tasks, in the order of their names in the list; a group's in the order of its folder or file. A name is
+///
+///   - a group: upstream, sni, mc, bbh, humaneval, mbpp; "paper": the ten tasks of the paper's table 1;
+///   - a task of one group: "piqa"; with its group, where several have it: "mc/piqa".
+///
+/// Throws kUsage without a name, for a task named twice, for a name that several groups have, and for a limit that is no number or fits
+/// no task; kNotFound for an unknown name, with the nearest; and as load_pack_tasks.
+std::vector<EvalTask> select_tasks(const Selection& selection);
+
+}  // namespace quiver::tasks
