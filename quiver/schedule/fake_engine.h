@@ -153,9 +153,9 @@ class FakeEngine : public Engine {
   }
 
   FakeOptions options_;
-  std::vector<std::uint64_t> rows_;        // row_of, or 0
-  std::vector<std::uint64_t> states_;      // of the pass' rows, segment by segment
-  std::vector<std::size_t> first_state_;   // of each segment
+  std::vector<std::uint64_t> rows_;       // row_of, or 0
+  std::vector<std::uint64_t> states_;     // of the pass' rows, segment by segment
+  std::vector<std::size_t> first_state_;  // of each segment
   std::vector<std::vector<float>> logits_;
 };
 

@@ -33,6 +33,10 @@ void check_request(const Request& request, std::int64_t vocab_size, std::int64_t
   }
   const auto length = num_tokens(request.tokens);
   if (length == 0) fail(ErrorKind::kUsage, "{} has no tokens", request.name);
+  if (request.first_scored < 1 || request.first_scored > std::max<std::int64_t>(length - 1, 1)) {
+    fail(ErrorKind::kUsage, "{}: first_scored is {}; expected 1 to {}, the last token", request.name, request.first_scored,
+         std::max<std::int64_t>(length - 1, 1));
+  }
   if (length > context_length || (length == context_length && request.options.max_new_tokens > 0)) {
     fail(ErrorKind::kUsage, "{} has {} tokens; the model's context of {} leaves no room for an answer", request.name, length,
          context_length);
@@ -71,7 +75,7 @@ void Scheduler::leave(Sequence& sequence) {
   const bool is_kept = options_.keeps_prefixes;
   if (sequence.owns_node) tree_.cut_to_computed(sequence.place.node);
   if (sequence.owns_node && !is_kept) tree_.unlist(sequence.place.node);
-  if (is_kept && sequence.computed > 0 && !sequence.request.is_scored) {  // else rows without scores would be kept
+  if (is_kept && sequence.computed > 0 && !sequence.is_scored_whole()) {  // else rows without scores would be kept
     tree_.adopt(sequence.key, std::span(sequence.tokens).first(static_cast<std::size_t>(sequence.computed)), sequence.rows);
   }
   if (sequence.place.node != kNoNode) tree_.release(sequence.place.node);
@@ -245,7 +249,7 @@ Event Scheduler::take_one(Sequence& sequence, std::span<const RowResult> results
     return event;
   }
   for (const auto& result : results.first(results.size() - (has_choice ? 1 : 0))) sequence.prompt_scores.push_back(result.score);
-  if (sequence.has_scores_to_come()) keep_scores(sequence);
+  if (sequence.shares_scores()) keep_scores(sequence);
   if (!is_complete) return event;
   if (sequence.has_scores_to_come()) event.prompt = std::move(sequence.prompt_scores);
   sequence.prompt_scores.clear();

@@ -25,8 +25,11 @@ struct Request {
   std::vector<std::int32_t> tokens = {};
   RequestOptions options = {};
   AssignmentPtr assignment = nullptr;
-  std::int64_t decide_on = 0;   ///< tokens of the prompt that a method which decides per prompt sees; 0: all
-  bool is_scored = false;       ///< the prompt's own tokens are scored; then options.max_new_tokens may be 0
+  std::int64_t decide_on = 0;  ///< tokens of the prompt that a method which decides per prompt sees; 0: all
+  bool is_scored = false;      ///< the prompt's own tokens are scored; then options.max_new_tokens may be 0
+  /// The first token that is scored. From 1 on all are, and later requests of the kind take scores as well as rows. Of a later one, rows
+  /// before it are shared with requests that are not scored.
+  std::int64_t first_scored = 1;
   bool wants_routes = false;    ///< of the rows that give the answer's tokens
   std::string cache_salt = {};  ///< rows are shared among requests of equal salts alone
   std::string client = {};      ///< whom the request counts for; clients get equal shares
@@ -38,7 +41,7 @@ using RequestId = std::uint64_t;
 /// What a step brought to a request.
 struct Event {
   RequestId id = 0;
-  std::vector<TokenScore> prompt = {};  ///< of a scored prompt, once it is computed: of its second token and all after it
+  std::vector<TokenScore> prompt = {};  ///< of a scored prompt, once it is computed: of Request::first_scored and all after it
   std::int32_t token = -1;              ///< the new token; -1: none
   TokenScore score = {};                ///< of the new token, if log-probabilities are wanted
   std::vector<LayerRoute> route = {};   ///< of the row that gave the token, where it is wanted

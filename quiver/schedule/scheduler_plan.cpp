@@ -81,7 +81,7 @@ void Scheduler::admit(Step& step) {
     queue_.charge(sequence.request.client, sequence.num_pending());
     step.admitted.push_back(&sequence);
     running_.push_back(std::move(waiting_.extract(*id).mapped()));
-    if (sequence.has_scores_to_come()) ask_of_shared(step, sequence);
+    if (sequence.shares_scores()) ask_of_shared(step, sequence);
     plan_chunk(step, sequence);
   }
 }
@@ -90,10 +90,12 @@ void Scheduler::admit(Step& step) {
 /// scores are needed: they are known, or the logits that tell them are computed in this very pass.
 PrefixPlace Scheduler::shared_place(const Step& step, const Sequence& sequence, bool& is_to_wait) {
   if (!sequence.shares) return {};
-  const auto found = tree_.find(sequence.key, std::span(sequence.tokens).first(sequence.tokens.size() - 1));
+  auto most = sequence.tokens.size() - 1;
+  if (sequence.has_scores_to_come() && !sequence.is_scored_whole()) most = static_cast<std::size_t>(sequence.request.first_scored - 1);
+  const auto found = tree_.find(sequence.key, std::span(sequence.tokens).first(most));
   auto place = tree_.planned(found);
   is_to_wait = found.total - place.total >= kWorthWaiting;
-  if (!sequence.has_scores_to_come()) return place;
+  if (!sequence.shares_scores()) return place;
   PrefixPlace last;
   for (const auto& part : tree_.path_to(place)) {
     const auto& node = tree_.at(part.node);
@@ -111,8 +113,9 @@ void Scheduler::decide(Sequence& sequence) {
   const auto all = std::span<const std::int32_t>(request.tokens);
   const auto seen = request.decide_on == 0 ? all : all.first(std::min(all.size(), static_cast<std::size_t>(request.decide_on)));
   auto assignment = request.assignment == nullptr ? std::make_shared<const Assignment>() : engine_.decide(request.assignment, seen);
-  // What is scored shares with its like alone, whose scores are known to as many likeliest tokens.
-  const auto kind = request.is_scored ? format("scored {}/", std::max<std::int64_t>(request.options.top_log_probs, 0)) : std::string();
+  // What is scored as a whole shares with its like alone, whose scores are known to as many likeliest tokens.
+  const auto kind =
+      sequence.is_scored_whole() ? format("scored {}/", std::max<std::int64_t>(request.options.top_log_probs, 0)) : std::string();
   sequence.key = kind + assignment->key + "/" + request.cache_salt;
   sequence.assignment = std::move(assignment);
 }
@@ -130,7 +133,7 @@ Scheduler::Placed Scheduler::place(Step& step, Sequence& sequence) {
   auto place = shared_place(step, sequence, is_to_wait);
   if (is_to_wait) return Placed::kLater;
   const auto rest = num_tokens(sequence.tokens) - place.total;
-  bool computes_again = sequence.has_scores_to_come() && place.node != kNoNode && !step.segment_of_node.contains(place.node);
+  bool computes_again = sequence.shares_scores() && place.node != kNoNode && !step.segment_of_node.contains(place.node);
   if (place.node != kNoNode) tree_.hold(place.node);
   if (!make_room(pages_.pages_for(rest) + (computes_again ? 2 : 1))) {
     if (place.node != kNoNode) tree_.release(place.node);
@@ -142,7 +145,7 @@ Scheduler::Placed Scheduler::place(Step& step, Sequence& sequence) {
   const auto node = tree_.add(sequence.key, place, std::span(sequence.tokens).subspan(static_cast<std::size_t>(place.total)));
   sequence.rows = tree_.rows_of(place);
   sequence.computed = place.total;
-  sequence.num_cached = sequence.has_scores_to_come() ? take_known_scores(step, sequence, place) : place.total;
+  sequence.num_cached = sequence.shares_scores() ? take_known_scores(step, sequence, place) : place.total;
   if (computes_again) {
     sequence.row_again.clear();
     sequence.again = pages_.take(1, sequence.row_again);
@@ -210,6 +213,7 @@ void Scheduler::ask(Step& step, Sequence& sequence, std::int64_t segment, std::i
   for (std::int64_t row = 0; sequence.has_scores_to_come() && row < again + size; ++row) {
     const auto next = sequence.computed - again + row + 1;
     if (next >= sequence.num_prompt()) break;
+    if (next < sequence.request.first_scored) continue;
     const auto top = std::max<std::int64_t>(options.top_log_probs, 0);
     step.queries.push_back({segment, row, sequence.tokens[static_cast<std::size_t>(next)], top});
   }

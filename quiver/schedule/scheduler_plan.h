@@ -36,7 +36,7 @@ struct Scheduler::Sequence {
   std::vector<RowSpan> reserved;  // for tokens to come, beyond the tree
   std::vector<PageLease> leases;  // of rows beyond the tree
   std::int64_t num_cached = 0;
-  std::vector<TokenScore> prompt_scores;  // of the second token and those after it
+  std::vector<TokenScore> prompt_scores;  // of the first scored token and those after it
   std::optional<PageLease> again;         // of the row before its own tokens, which is computed once more for its logits
   std::vector<RowSpan> row_again;
 
@@ -45,6 +45,8 @@ struct Scheduler::Sequence {
   std::int64_t num_pending() const { return num_tokens(tokens) - computed; }
   bool is_answering() const { return num_new() > 0 && num_pending() == 1; }
   bool has_scores_to_come() const { return request.is_scored && num_new() == 0; }
+  bool is_scored_whole() const { return request.is_scored && request.first_scored == 1; }
+  bool shares_scores() const { return has_scores_to_come() && is_scored_whole(); }
 };
 
 /// A pass that is being planned.

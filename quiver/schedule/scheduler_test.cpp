@@ -44,7 +44,7 @@ Told alone(const FakeEngine& engine, const Request& request) {
   auto state = FakeEngine::begin_state(request.assignment == nullptr ? "" : request.assignment->key);
   for (std::size_t i = 0; i < request.tokens.size(); ++i) {
     state = FakeEngine::next_state(state, request.tokens[i]);
-    if (!request.is_scored || i + 1 == request.tokens.size()) continue;
+    if (!request.is_scored || i + 1 == request.tokens.size() || static_cast<std::int64_t>(i) + 1 < request.first_scored) continue;
     told.prompt.push_back(FakeEngine::answer({.target = request.tokens[i + 1], .top = std::max<std::int64_t>(options.top_log_probs, 0)},
                                              engine.logits_of(state))
                               .score);
@@ -101,6 +101,8 @@ Request random_request(RandomStream& random, std::int64_t context) {
   if (random.below(4) == 0) options.top_log_probs = static_cast<std::int64_t>(random.below(4));
   if (random.below(4) == 0) {
     request.is_scored = true;
+    if (length > 1 && random.below(2) == 0)
+      request.first_scored = 1 + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(length) - 1));
     if (random.below(2) == 0) options.max_new_tokens = static_cast<std::int64_t>(random.below(2));
   }
   if (random.below(10) == 0) request.cache_salt = "tenant";
@@ -141,6 +143,7 @@ void run_schedule(std::uint64_t seed, SchedulerCounts& totals) {
         tokens.push_back(1);
         if (std::ssize(tokens) < context - 1) {
           request.tokens = tokens;
+          request.first_scored = std::min<std::int64_t>(request.first_scored, std::ssize(tokens) - 1);
           request.assignment = requests.at(id).assignment;
         }
       }
@@ -324,6 +327,32 @@ TEST(Scheduler, ScoredRequestsShareRowsAndScores) {
   EXPECT_EQ(score(0, 3, 0), 30u + 4 * 5);
 }
 
+TEST(Scheduler, WhatComesBeforeScoredTokensIsSharedWithAll) {
+  FakeEngine engine({.context_length = 64, .num_cache_rows = 640});
+  Scheduler scheduler(engine);
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {  // choices after one context
+    auto request = request_of(counted(30), 0);
+    request.is_scored = true;
+    request.first_scored = 30;
+    for (int j = 0; j < 5; ++j) request.tokens.push_back((i + 2 * j) % 40);
+    requests.push_back(request);
+  }
+  std::vector<RequestId> ids;
+  for (const auto& request : requests) ids.push_back(scheduler.add(request));
+  auto told = run_to_end(scheduler);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(told.at(ids[i]).prompt.size(), 5u);
+    EXPECT_TRUE(same(told.at(ids[i]).prompt, alone(engine, requests[i]).prompt)) << i;
+  }
+  EXPECT_EQ(scheduler.counts().computed_tokens, 35u + 3 * (1 + 5)) << "the context once, its last row for each";
+  const auto answer = scheduler.add(request_of(counted(30), 3));
+  told = run_to_end(scheduler);
+  EXPECT_EQ(told.at(answer).tokens, alone(engine, request_of(counted(30), 3)).tokens);
+  EXPECT_EQ(scheduler.counts().computed_tokens, 35u + 3 * 6 + 1 + 2) << "the context's last row, and two new tokens";
+  EXPECT_EQ(scheduler.counts().cached_tokens, 3u * 29 + 29);
+}
+
 TEST(Scheduler, RequestsThatLoseTheirRowsGetTheSameAnswers) {
   FakeEngine engine({.context_length = 64, .num_cache_rows = 80});
   Scheduler scheduler(engine, {.page_rows = 4, .keeps_prefixes = false});
@@ -404,6 +433,10 @@ TEST(Scheduler, RefusesOptionsAndRequestsThatCannotBe) {
   EXPECT_ERROR(Scheduler(engine, {.max_step_seconds = -1}), ErrorKind::kUsage, "max_step_seconds is -1; expected 0 (no limit) or more");
   Scheduler scheduler(engine, {.page_rows = 16});
   EXPECT_ERROR(scheduler.add(request_of({}, 1)), ErrorKind::kUsage, "the prompt has no tokens");
+  auto scored = request_of({1, 2, 3}, 0);
+  scored.is_scored = true;
+  scored.first_scored = 3;
+  EXPECT_ERROR(scheduler.add(scored), ErrorKind::kUsage, "first_scored is 3; expected 1 to 2, the last token");
   EXPECT_ERROR(scheduler.add(request_of({1}, 0)), ErrorKind::kUsage, "max_new_tokens is 0; expected 1 or more");
   EXPECT_ERROR(scheduler.add(request_of({40}, 1)), ErrorKind::kMismatch, "token id 40 is outside the model's vocabulary of 40");
   EXPECT_ERROR(scheduler.add(request_of(counted(20), 1)), ErrorKind::kUsage, "the prompt has 20 tokens; the model's context of 20");
