@@ -9,7 +9,6 @@
 #include "quiver/cluster/fisher.h"
 #include "quiver/cluster/nearest_group.h"
 #include "quiver/data/prompt_format.h"
-#include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/merge/common.h"
@@ -17,6 +16,7 @@
 #include "quiver/methods/kept.h"
 #include "quiver/methods/parts.h"
 #include "quiver/methods/table.h"
+#include "quiver/metrics/rouge.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/kept_json.h"
 #include "quiver/tensor/raw_data.h"
@@ -294,7 +294,7 @@ class Adaptation {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       auto prediction = base_.tokenizer.decode(answers[i], /*skip_special=*/true);
       prediction.erase(0, prediction.find_first_not_of(" \n"));
-      sum += eval::best_rouge_l(rows[i].targets, prediction);
+      sum += metrics::best_rouge_l(rows[i].targets, prediction);
     }
     return sum / static_cast<double>(rows.size());
   }

@@ -14,13 +14,13 @@
 #include "quiver/base/near.h"
 #include "quiver/data/prompt_format.h"
 #include "quiver/data/tasks.h"
-#include "quiver/eval/choice.h"
-#include "quiver/eval/rouge.h"
 #include "quiver/eval/score.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/methods/artifact_key.h"
 #include "quiver/methods/table.h"
+#include "quiver/metrics/choice.h"
+#include "quiver/metrics/rouge.h"
 #include "quiver/model/generate.h"
 #include "quiver/recipes/kept_json.h"
 #include "quiver/results/summarize.h"
@@ -189,8 +189,8 @@ class SectionRun {
       for (std::size_t i = 0; i < question.choices.size(); ++i) sample.log_probs.push_back(scores[next++].log_prob);
       sample.label = question.label;
       const auto hit = [&](std::int64_t choice) { return choice == question.label ? 1.0 : 0.0; };
-      sample.metrics = {{"acc", hit(eval::best_choice(sample.log_probs))},
-                        {"acc_norm", hit(eval::best_choice_normalized(sample.log_probs, question.choices))}};
+      sample.metrics = {{"acc", hit(metrics::best_choice(sample.log_probs))},
+                        {"acc_norm", hit(metrics::best_choice_normalized(sample.log_probs, question.choices))}};
     }
   }
 
@@ -239,7 +239,7 @@ class SectionRun {
         auto prediction = base_.tokenizer.decode(answers[next], /*skip_special=*/true);
         prediction.erase(0, prediction.find_first_not_of(" \n"));
         sample.targets = rows[t].examples[i].targets;
-        sample.metrics.emplace_back("rouge_l", eval::best_rouge_l(sample.targets, prediction));
+        sample.metrics.emplace_back("rouge_l", metrics::best_rouge_l(sample.targets, prediction));
         sample.prediction = std::move(prediction);
       }
     }

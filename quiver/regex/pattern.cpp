@@ -120,11 +120,21 @@ void Pattern::find_all(std::string_view text, std::vector<Match>& out) const {
 
 bool Pattern::matches_all(std::string_view text) const { return run(text, 0, PCRE2_ANCHORED | PCRE2_ENDANCHORED) > 0; }
 
-std::optional<std::vector<std::optional<Match>>> Pattern::match_at_start(std::string_view text) const {
-  if (run(text, 0, PCRE2_ANCHORED) == PCRE2_ERROR_NOMATCH) return std::nullopt;
-  std::vector<std::optional<Match>> groups;
+Groups Pattern::groups_of_last_run() const {
+  Groups groups;
   for (std::size_t i = 0; i <= code_->num_groups; ++i) groups.push_back(group_of(match_state(), i));
   return groups;
+}
+
+std::optional<Groups> Pattern::match_at_start(std::string_view text) const {
+  if (run(text, 0, PCRE2_ANCHORED) == PCRE2_ERROR_NOMATCH) return std::nullopt;
+  return groups_of_last_run();
+}
+
+std::optional<Groups> Pattern::search(std::string_view text, std::int64_t start, bool not_empty_at_start) const {
+  const std::uint32_t options = PCRE2_NO_UTF_CHECK | (not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART : 0);
+  if (run(text, start, options) == PCRE2_ERROR_NOMATCH) return std::nullopt;
+  return groups_of_last_run();
 }
 
 std::string literal(char32_t c) {

@@ -24,6 +24,9 @@ struct Match {
   std::int64_t end = 0;
 };
 
+/// A match by group: [0] is the whole match, nullopt a group that took no part.
+using Groups = std::vector<std::optional<Match>>;
+
 /// A compiled pattern. Immutable, thread-safe; copies share the compiled code.
 class Pattern {
  public:
@@ -35,13 +38,16 @@ class Pattern {
   void find_all(std::string_view text, std::vector<Match>& out) const;
   /// Whether the pattern matches all of `text`. Throws as find_all, and kBadFormat if `text` is not UTF-8.
   bool matches_all(std::string_view text) const;
-  /// The match that begins where `text` begins, with its groups: [0] is the whole match, nullopt a group that took no part.
-  /// Nothing if there is no such match. Throws as matches_all.
-  std::optional<std::vector<std::optional<Match>>> match_at_start(std::string_view text) const;
+  /// The match that begins where `text` begins. Nothing if there is no such match. Throws as matches_all.
+  std::optional<Groups> match_at_start(std::string_view text) const;
+  /// The first match that begins at byte `start` or later, with its groups as in match_at_start. `text` must be valid UTF-8, and `start`
+  /// the beginning of a character or the end. With `not_empty_at_start` an empty match at `start` does not count. Throws as find_all.
+  std::optional<Groups> search(std::string_view text, std::int64_t start, bool not_empty_at_start) const;
 
  private:
   struct Code;
   int run(std::string_view text, std::int64_t start, std::uint32_t options) const;
+  Groups groups_of_last_run() const;
 
   std::shared_ptr<const Code> code_;
   std::string origin_;

@@ -33,4 +33,35 @@ std::optional<std::string_view> PythonPattern::last_group(std::string_view text)
   return text.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
 }
 
+std::vector<Groups> PythonPattern::find_all(std::string_view text) const {
+  check_text(text);
+  if (!is_valid_utf8(text)) {
+    fail(ErrorKind::kBadFormat, "{}: the pattern is to be matched in a text of {} bytes that are not UTF-8", origin_, text.size());
+  }
+  std::vector<Groups> matches;
+  std::int64_t start = 0;
+  bool was_empty = false;  // Python then wants a longer match at the same place, or one further right
+  while (auto groups = code_.search(text, start, was_empty)) {
+    const Match whole = *groups->front();
+    start = whole.end;
+    was_empty = whole.end == whole.begin;
+    matches.push_back(std::move(*groups));
+  }
+  return matches;
+}
+
+std::string PythonPattern::without_matches(std::string_view text) const {
+  std::string rest;
+  std::int64_t copied = 0;
+  const auto copy_to = [&](std::int64_t end) {
+    rest += text.substr(static_cast<std::size_t>(copied), static_cast<std::size_t>(end - copied));
+  };
+  for (const Groups& groups : find_all(text)) {
+    copy_to(groups.front()->begin);
+    copied = groups.front()->end;
+  }
+  copy_to(std::ssize(text));
+  return rest;
+}
+
 }  // namespace quiver::regex

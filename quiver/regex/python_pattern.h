@@ -4,12 +4,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "quiver/regex/pattern.h"
 
 namespace quiver::regex {
 
-/// A match of a Python pattern that backtracks more often fails with an error. Texts are short: names of modules.
+/// A match of a Python pattern that backtracks more often fails with an error. Texts are short: names of modules, answers of models.
 inline constexpr std::uint32_t kMaxPythonMatchSteps = 1'000'000;
 
 /// Text around a pattern, as Python code puts it there (f"(.*\.)?({key})$"). References count the groups of all of it.
@@ -44,6 +45,10 @@ class PythonPattern {
   bool match(std::string_view text) const;
   /// What the last group of the pattern holds after re.match(pattern, text); nothing if either took no part.
   std::optional<std::string_view> last_group(std::string_view text) const;
+  /// The matches of re.finditer(pattern, text), from left to right. Throws kBadFormat if `text` is not UTF-8.
+  std::vector<Groups> find_all(std::string_view text) const;
+  /// re.sub(pattern, "", text). Throws as find_all.
+  std::string without_matches(std::string_view text) const;
 
  private:
   PythonPattern(const TranslatedPattern& translated, const std::string& origin);

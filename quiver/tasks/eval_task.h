@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "quiver/data/tasks.h"
+#include "quiver/metrics/exact_match.h"
 
 namespace quiver::tasks {
 
@@ -32,13 +33,7 @@ struct ProgramTest {
   std::string before, after;
 };
 
-/// How an answer is compared with references by exact match, as lm-evaluation-harness' options of this name say.
-struct ExactMatchOptions {
-  bool ignore_case = false;
-  bool ignore_punctuation = false;
-  bool ignore_numbers = false;
-  std::vector<std::string> regexes_to_ignore = {};
-};
+using metrics::ExactMatchOptions;
 
 /// A task with its rows.
 struct EvalTask {

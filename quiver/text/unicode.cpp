@@ -35,6 +35,10 @@ constexpr std::uint32_t kWords = kLetters | bits_of({UTF8PROC_CATEGORY_MN, UTF8P
 constexpr std::uint32_t kUnprintable = bits_of({UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CF, UTF8PROC_CATEGORY_CS, UTF8PROC_CATEGORY_CO,
                                                 UTF8PROC_CATEGORY_CN, UTF8PROC_CATEGORY_ZL, UTF8PROC_CATEGORY_ZP, UTF8PROC_CATEGORY_ZS});
 
+constexpr std::uint32_t kCasedLetters = bits_of({UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LL, UTF8PROC_CATEGORY_LT});
+constexpr std::uint32_t kCaseIgnorable =
+    bits_of({UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME, UTF8PROC_CATEGORY_CF, UTF8PROC_CATEGORY_LM, UTF8PROC_CATEGORY_SK});
+
 bool has_category(char32_t c, std::uint32_t bits) { return (bits >> utf8proc_category(static_cast<utf8proc_int32_t>(c)) & 1U) != 0; }
 
 bool is_recent(char32_t c, std::string_view first_letters, std::string_view categories) {
@@ -45,6 +49,45 @@ bool is_recent(char32_t c, std::string_view first_letters, std::string_view cate
     if (categories.find(range.property) != std::string_view::npos) return true;
   }
   return false;
+}
+
+bool is_in(std::span<const Range> ranges, char32_t c) {
+  return std::ranges::any_of(ranges, [&](const Range& range) { return c >= range.first && c <= range.last; });
+}
+
+/// Unicode's Case_Ignorable: marks, formats, modifiers, and punctuation inside words (Word_Break MidLetter, MidNumLet, Single_Quote).
+bool is_case_ignorable(char32_t c) {
+  static constexpr Range kInsideWords[] = {{'\'', '\''},     {'.', '.'},       {':', ':'},       {0xB7, 0xB7},
+                                           {0x387, 0x387},   {0x55F, 0x55F},   {0x5F4, 0x5F4},   {0x2018, 0x2019},
+                                           {0x2024, 0x2024}, {0x2027, 0x2027}, {0xFE13, 0xFE13}, {0xFE52, 0xFE52},
+                                           {0xFE55, 0xFE55}, {0xFF07, 0xFF07}, {0xFF0E, 0xFF0E}, {0xFF1A, 0xFF1A}};
+  return is_in(kInsideWords, c) || has_category(c, kCaseIgnorable) || is_recent(c, "", "Mn Me Cf Lm Sk");
+}
+
+/// Unicode's Cased, for characters that are not Case_Ignorable.
+bool is_cased(char32_t c) {
+  // Other_Lowercase and Other_Uppercase: ordinals, Roman numerals, letters in circles and squares.
+  static constexpr Range kOthers[] = {{0xAA, 0xAA},       {0xBA, 0xBA},       {0x2160, 0x217F},  {0x24B6, 0x24E9},
+                                      {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+  return is_in(kOthers, c) || has_category(c, kCasedLetters) || is_recent(c, "", "Lu Ll Lt");
+}
+
+/// Whether a capital sigma at text[begin, end) ends a word: Unicode's Final_Sigma (section 3.13, table 3-17), as CPython has it.
+bool ends_word(std::string_view text, std::int64_t begin, std::int64_t end) {
+  bool is_after_cased = false;
+  while (begin > 0) {
+    const CodePoint before = code_point_before(text, begin);
+    begin -= before.num_bytes;
+    if (is_case_ignorable(before.value)) continue;
+    is_after_cased = is_cased(before.value);
+    break;
+  }
+  while (is_after_cased && end < std::ssize(text)) {
+    const CodePoint after = code_point_at(text, end);
+    end += after.num_bytes;
+    if (!is_case_ignorable(after.value)) return !is_cased(after.value);
+  }
+  return is_after_cased;
 }
 
 /// byte -> printable character: itself for printable Latin-1, else 256 and up in order (Radford et al. 2019).
@@ -131,10 +174,7 @@ std::string lowercase(std::string_view text) {
   for_each_character(text, [&](std::string_view bytes, char32_t c) {
     if (c != kCapitalSigma) return append_lowercase(out, c);
     const auto begin = bytes.data() - text.data();
-    const auto end = begin + std::ssize(bytes);
-    const bool after_letter = begin > 0 && is_letter(code_point_before(text, begin).value);
-    const bool before_letter = end < std::ssize(text) && is_letter(code_point_at(text, end).value);
-    after_letter && !before_letter ? append_utf8(out, kFinalSigma) : append_lowercase(out, c);
+    ends_word(text, begin, begin + std::ssize(bytes)) ? append_utf8(out, kFinalSigma) : append_lowercase(out, c);
   });
   return out;
 }

@@ -21,8 +21,8 @@ bool is_word(char32_t c);
 bool is_letter(char32_t c);
 /// Python's str.isprintable of one character.
 bool is_printable(char32_t c);
-/// `text`, which must be valid UTF-8, in lower case as Python's str.lower gives it: a capital sigma after a letter and not before one
-/// becomes a final sigma.
+/// `text`, which must be valid UTF-8, in lower case as Python's str.lower gives it. A capital sigma that ends a word becomes a final
+/// sigma (Unicode's Final_Sigma). Characters that the Unicode of some Python does not know (14 for Python 3.11) are lowered all the same.
 std::string lowercase(std::string_view text);
 /// Rust's char::to_lowercase.
 void append_lowercase(std::string& out, char32_t c);

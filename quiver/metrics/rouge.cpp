@@ -1,13 +1,13 @@
-#include "quiver/eval/rouge.h"
+#include "quiver/metrics/rouge.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "quiver/base/error.h"
-#include "quiver/eval/porter_stemmer.h"
+#include "quiver/metrics/porter_stemmer.h"
 
-namespace quiver::eval {
+namespace quiver::metrics {
 namespace {
 
 constexpr std::string_view kKelvinSign = "\xE2\x84\xAA";
@@ -87,4 +87,4 @@ double best_rouge_l(std::span<const std::string> targets, std::string_view predi
   return best;
 }
 
-}  // namespace quiver::eval
+}  // namespace quiver::metrics

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "quiver/eval/choice.h"
-#include "quiver/eval/porter_stemmer.h"
-#include "quiver/eval/rouge.h"
+#include "quiver/metrics/choice.h"
+#include "quiver/metrics/porter_stemmer.h"
+#include "quiver/metrics/rouge.h"
 
-namespace quiver::eval {
+namespace quiver::metrics {
 namespace {
 
 nlohmann::json golden(const std::string& name) {
@@ -63,4 +63,4 @@ TEST(GoldenMetrics, ChoicesAreTheHarness) {
 }
 
 }  // namespace
-}  // namespace quiver::eval
+}  // namespace quiver::metrics

@@ -1,4 +1,4 @@
-#include "quiver/eval/porter_stemmer.h"
+#include "quiver/metrics/porter_stemmer.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace quiver::eval {
+namespace quiver::metrics {
 namespace {
 
 struct Rule {
@@ -167,4 +167,4 @@ std::string porter_stem(std::string_view word) {
   return step5(step4(stem));
 }
 
-}  // namespace quiver::eval
+}  // namespace quiver::metrics

@@ -1,13 +1,13 @@
-#include "quiver/eval/rouge.h"
+#include "quiver/metrics/rouge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "quiver/base/error.h"
-#include "quiver/eval/porter_stemmer.h"
+#include "quiver/metrics/porter_stemmer.h"
 #include "quiver/testing/message_of.h"
 
-namespace quiver::eval {
+namespace quiver::metrics {
 namespace {
 
 using ::testing::ElementsAre;
@@ -103,4 +103,4 @@ TEST(BestRougeL, TakesTheBestTarget) {
 TEST(BestRougeL, RefusesNoTargets) { EXPECT_ERROR(best_rouge_l({}, "text"), ErrorKind::kUsage, "at least one target"); }
 
 }  // namespace
-}  // namespace quiver::eval
+}  // namespace quiver::metrics

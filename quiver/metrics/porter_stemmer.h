@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace quiver::eval {
+namespace quiver::metrics {
 
 /// The stem of a word (Porter, "An algorithm for suffix stripping", Program 14.3, 1980), with the departures that Porter himself later
 /// published and those that NLTK documents for its mode NLTK_EXTENSIONS:
@@ -18,4 +18,4 @@ namespace quiver::eval {
 /// `word` is lower-case ASCII [a-z0-9]; digits count as consonants. Linear in its length.
 std::string porter_stem(std::string_view word);
 
-}  // namespace quiver::eval
+}  // namespace quiver::metrics

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace quiver::eval {
+namespace quiver::metrics {
 
 /// The tokens that Rouge compares: the text in lower case, split at whatever is not [a-z0-9];
 /// tokens of more than three characters stemmed (porter_stem).
@@ -31,4 +31,4 @@ RougeScore rouge_l(std::string_view target, std::string_view prediction);
 /// The highest F-measure, in [0, 1], over the targets. Throws kUsage if there is no target.
 double best_rouge_l(std::span<const std::string> targets, std::string_view prediction);
 
-}  // namespace quiver::eval
+}  // namespace quiver::metrics
