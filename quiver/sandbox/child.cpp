@@ -81,6 +81,10 @@ void make_root(Plan& plan) {
   must(plan, ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "mount", "private /");
   must(plan, ::mount("tmpfs", kStage, "tmpfs", MS_NOSUID | MS_NODEV, kStageOptions), "mount", "a tmpfs as root");
   must(plan, ::chdir(kStage), "chdir", "the new root");
+  const char* scratch = plan.folder.c_str() + 1;
+  must(plan, ::mkdir(scratch, 0755), "mkdir", scratch);
+  must(plan, ::mount("tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, plan.scratch_options.c_str()), "mount",
+       "a tmpfs as temporary folder");  // first, because a Python may lie in a folder of this name
   for (const auto& folder : plan.folders) must(plan, ::mkdir(folder.c_str(), 0755), "mkdir", folder.c_str());
   for (const auto& link : plan.links) must(plan, ::symlink(link.target.c_str(), link.path.c_str()), "symlink", link.path.c_str());
   for (const auto& file : plan.files) {
@@ -92,9 +96,6 @@ void make_root(Plan& plan) {
     const long moved = ::syscall(SYS_move_mount, shown.tree, "", AT_FDCWD, shown.target.c_str(), kMoveFromDescriptor);
     must(plan, moved, "move_mount", shown.source.c_str());
   }
-  const char* scratch = plan.folder.c_str() + 1;
-  must(plan, ::mount("tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, plan.scratch_options.c_str()), "mount",
-       "a tmpfs as temporary folder");
 }
 
 void enter_root(Plan& plan) {

@@ -105,12 +105,10 @@ void be_parent(Launch& launch) {
   const bool is_sandbox = launch.plan.isolation == Isolation::kSandbox;
   const int flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD | (is_sandbox ? kNamespaces : 0);
   const int process = ::clone(become_program, launch.stack.get() + kChildStackBytes, flags, &launch.plan, &launch.process);
-  if (process < 0) {
-    launch.clone_error = errno;
-    const char byte = 'f';
-    [[maybe_unused]] const auto written = ::write(launch.ready.write.get(), &byte, 1);
-    return;
-  }
+  if (process < 0) launch.clone_error = errno;
+  const char byte = 'e';  // the other thread waits for a byte of a child that may have died before it sent one
+  [[maybe_unused]] const auto written = ::write(launch.ready.write.get(), &byte, 1);
+  if (process < 0) return;
   // A change of ids marks the memory as private to root, and the child shared ours.
   if (launch.plan.changes_id) ::prctl(PR_SET_DUMPABLE, dumpable_at_first());
   siginfo_t info{};
@@ -261,11 +259,14 @@ void open_channels(Launch& launch) {
 
 /// Lets the child go once it exists and its ids are mapped. Returns a descriptor of it; none: it is to end, or was not made.
 io::Descriptor start(Launch& launch) {
-  char byte = 'f';
+  char byte = 'e';
   while (::read(launch.ready.read.get(), &byte, 1) < 0 && errno == EINTR) {
   }
   launch.output.write.close();  // the child has its own
-  if (byte == 'f') return io::Descriptor();
+  if (byte != 'r') {
+    launch.plan.failure = {.call = "clone", .subject = "the program's process", .error = ECHILD};
+    return io::Descriptor();
+  }
   io::Descriptor process(static_cast<int>(::syscall(SYS_pidfd_open, launch.process, 0)));
   if (process.get() < 0) {
     launch.plan.failure = {.call = "pidfd_open", .subject = "the program's process", .error = errno};

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "quiver/io/file.h"
+#include "quiver/io/test_support.h"
 #include "quiver/sandbox/test_support.h"
 
 namespace quiver::sandbox {
@@ -144,6 +146,19 @@ TEST_F(SandboxParent, AKernelThatRefusesIsTold) {
       "it "
       "to 1024 (sysctl user.max_user_namespaces=1024, as root)";
   EXPECT_EQ(text, message + " | unsupported | " + message + " | ran\n");
+}
+
+TEST_F(SandboxParent, APythonInATemporaryFolderOfTheMachineIsFound) {
+  const io::TempFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  io::write_file_atomic(folder / "module.py", "word = 'found'\n");
+  std::filesystem::permissions(folder / "module.py", std::filesystem::perms(0644));
+  auto interpreter = python();
+  interpreter.folders.push_back(folder.path().string());
+  const auto output = run(interpreter, "import sys\nsys.path.append('" + folder.path().string() + "')\nimport module\nprint(module.word)\n",
+                          {}, Isolation::kSandbox)
+                          .output;
+  EXPECT_EQ(output, "found\n");
 }
 
 TEST_F(SandboxParent, AnInterpreterThatIsNotThereIsTold) {

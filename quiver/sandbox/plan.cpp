@@ -40,7 +40,7 @@ void show_devices(Plan& plan) {
 }
 
 void show_files(Plan& plan, const std::vector<std::string>& of_interpreter) {
-  std::set<std::string> folders = {"dev", relative(kScratchFolder), "etc"};
+  std::set<std::string> folders = {"dev", "etc"};
   std::vector<fs::path> shown;
   for (const char* path : {"/usr", "/lib", "/lib64", "/bin"}) {
     if (fs::is_symlink(path)) {
@@ -64,6 +64,7 @@ void show_files(Plan& plan, const std::vector<std::string>& of_interpreter) {
     plan.files.push_back(relative(library_cache));
     plan.shown.push_back({.source = library_cache, .target = relative(library_cache)});
   }
+  folders.erase(relative(kScratchFolder));
   plan.folders.assign(folders.begin(), folders.end());
 }
 

@@ -57,7 +57,7 @@ struct Channels {
 struct Plan {
   Isolation isolation = Isolation::kSandbox;
   Channels channels = {};
-  std::vector<std::string> folders = {};  ///< of the new root, parents first
+  std::vector<std::string> folders = {};  ///< of the new root beside the temporary one, parents first
   std::vector<std::string> files = {};    ///< of the new root, empty: places for mounts
   std::vector<Link> links = {};
   std::vector<Shown> shown = {};
