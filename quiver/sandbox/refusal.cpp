@@ -2,8 +2,9 @@
 #include <sys/utsname.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <fstream>
+#include <sstream>
+#include <string>
 
 #include "quiver/base/error.h"
 #include "quiver/sandbox/launch.h"
@@ -22,8 +23,11 @@ std::string setting(std::string name) {
 
 bool is_kernel_too_old() {
   utsname names{};
+  if (::uname(&names) != 0) return false;
+  std::istringstream release(names.release);
   int major = 0, minor = 0;
-  if (::uname(&names) != 0 || std::sscanf(names.release, "%d.%d", &major, &minor) != 2) return false;
+  char dot = 0;
+  if (!(release >> major >> dot >> minor)) return false;
   return major < 5 || (major == 5 && minor < 14);
 }
 

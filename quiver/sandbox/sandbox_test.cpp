@@ -3,8 +3,12 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstdlib>
 
+#include "quiver/io/file.h"
+#include "quiver/io/test_support.h"
 #include "quiver/sandbox/test_support.h"
 
 namespace quiver::sandbox {
@@ -207,15 +211,23 @@ TEST(FindInterpreter, RefusesWhatIsNoPython) {
 }
 
 TEST(FindInterpreter, RefusesAFolderThatHoldsTheHome) {
-  const auto& folders = python().folders;
-  if (folders.empty()) {  // a Python of the system: its folder is always shown
-    SUCCEED();
-    return;
-  }
-  const std::string home = std::getenv("HOME") == nullptr ? "" : std::getenv("HOME");
-  ::setenv("HOME", (folders.front() + "/lib").c_str(), 1);
-  EXPECT_ERROR(find_interpreter(python().executable), ErrorKind::kUnsupported, "holds the home folder");
+  const io::TempFolder folder;
+  const std::string answer = folder / "python", home = folder / "home", own = folder / "own";
+  const std::string reply = "#!/bin/sh\nprintf 'noise\\n/x/python\\0003.9.1\\000" + own + "\\000/usr\\000'\n";
+  const std::string bad_reply = "#!/bin/sh\nprintf '\\n/x/python\\0003.9.1\\000" + folder.path().string() + "'\n";
+  const auto find = [&](const std::string& text) {
+    io::write_file_atomic(answer, text);
+    std::filesystem::permissions(answer, std::filesystem::perms(0755));
+    return find_interpreter(answer);
+  };
+  const std::string before = std::getenv("HOME") == nullptr ? "" : std::getenv("HOME");
   ::setenv("HOME", home.c_str(), 1);
+  const auto found = find(reply);
+  EXPECT_ERROR(find(bad_reply), ErrorKind::kUnsupported, "holds the home folder '" + home + "', which programs would read");
+  ::setenv("HOME", before.c_str(), 1);
+  EXPECT_EQ(found.executable, "/x/python");
+  EXPECT_EQ(found.version, "3.9.1");
+  EXPECT_EQ(found.folders, std::vector<std::string>{own});
 }
 
 TEST(WithoutASandbox, ProgramsRunWithinLimits) {
