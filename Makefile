@@ -127,8 +127,8 @@ fuzz: setup
 ## The torch-free tests and the kernels under ASan and UBSan
 asan: setup asan-kernels
 	@cmake -S . -B build-asan -G Ninja $(SANITIZED) -DQUIVER_SANITIZE=address,undefined > /dev/null
-	@ninja -C build-asan quiver_base_test quiver_io_test quiver_http_test quiver_forest_test quiver_schedule_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_serve_test quiver_results_test quiver_report_test
-	@for t in base io http forest schedule regex text data api serve results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
+	@ninja -C build-asan quiver_base_test quiver_io_test quiver_http_test quiver_forest_test quiver_sandbox_test quiver_schedule_test quiver_regex_test quiver_text_test quiver_data_test quiver_api_test quiver_serve_test quiver_results_test quiver_report_test
+	@for t in base io http forest sandbox schedule regex text data api serve results report; do build-asan/quiver_$${t}_test --gtest_brief=1 || exit 1; done
 
 ## All kernels of every instruction set that this CPU has, under ASan and UBSan: a fixed run, or SECONDS_EACH seconds for each test
 asan-kernels: setup
