@@ -209,7 +209,7 @@ class Bench:
         return {"training": ["train", *base, "--data", data / "train", "--tasks", ",".join(TASKS[:3]), "--library", folder / "library-{copy}",
                              "--max-examples", self.options.examples, "--epochs", 1, "--no-chat", "--paper"],
                 "scoring": ["score", *base, "--no-chat", "--input", requests],
-                "evaluation": ["eval", *base, "--methods", "base", "--instruction-tasks", "all", "--max-instruction-rows", 2, "--max-new-tokens", 32],
+                "evaluation": ["eval", *base, "--methods", "base", "--tasks", "sni", "--limit", 2, "--max-new-tokens", 32],
                 "decoding": ["generate", *base, "--no-chat", "--prompt", "The archer drew the bow and", "--max-new-tokens", 64]}
 
     def busy(self):

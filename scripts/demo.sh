@@ -34,8 +34,8 @@ train=("${model[@]}" --library "$out/library" --data data/train --tasks "$tasks"
 "$quiver" build --recipe mbc --num-clusters 6 "${train[@]}"
 "$quiver" build --recipe shared "${train[@]}"
 # Parts that are done, of this run or of one before with the same settings and adapters, are taken as they are.
-"$quiver" eval "${model[@]}" --library "$out/library" --methods all --train-tasks "$tasks" --max-train-rows "${ROWS:-4}" \
-  --instruction-tasks all --max-instruction-rows "${HELDOUT_ROWS:-8}" --choice-sets all --max-choice-rows "${CHOICE_ROWS:-24}" \
+"$quiver" eval "${model[@]}" --library "$out/library" --methods all --tasks "$tasks,sni,mc" \
+  --limit "upstream=${ROWS:-4},sni=${HELDOUT_ROWS:-8},mc=${CHOICE_ROWS:-24}" \
   --max-new-tokens 32 --seed "$seed" --work "$out/parts" --output "$out/results.json" --force
 "$quiver" report "$out/results.json" --output "$out/report.html" --force --title "Quiver demo"
 echo "report: $out/report.html"

@@ -120,8 +120,8 @@ def main():
         else:
             build(recipe, *(["--num-clusters", options.clusters] if recipe == "mbc" else []), *settings)
     results = options.work / f"{options.name}.json"
-    call("eval", "--library", library, "--methods", options.methods, "--data", data, "--train-tasks", ",".join(SIXTEEN), "--max-train-rows", options.rows,
-         "--instruction-tasks", "all", "--max-instruction-rows", options.left_out_rows, "--max-new-tokens", 32, "--threads", options.threads,
+    call("eval", "--library", library, "--methods", options.methods, "--data", data, "--tasks", ",".join([*SIXTEEN, "sni"]),
+         "--limit", f"upstream={options.rows},sni={options.left_out_rows}", "--max-new-tokens", 32, "--threads", options.threads,
          "--output", results, "--force")
     show(json.loads(results.read_text()))
 

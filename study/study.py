@@ -175,9 +175,8 @@ class Study:
     def evaluate(self, library, methods, *more, generates=True, part=""):
         """Of the methods: {"values", "clusters"}. `part` names the files of several evaluations of one library."""
         files = str(library) + part
-        args = ["eval", "--methods", ",".join(methods), "--train-tasks", self.tasks,
-                "--max-train-rows", self.size.train_rows, "--instruction-tasks", "all", "--max-instruction-rows", self.size.sni_rows,
-                "--choice-sets", "all", "--max-choice-rows", self.size.choice_rows, "--max-new-tokens", 32,
+        args = ["eval", "--methods", ",".join(methods), "--tasks", f"{self.tasks},sni,mc",
+                "--limit", f"upstream={self.size.train_rows},sni={self.size.sni_rows},mc={self.size.choice_rows}", "--max-new-tokens", 32,
                 "--work", files + ".parts", "--output", files + ".results.json", "--force",
                 "--json", *more]
         args += ["--base", library] if methods == ["base"] else ["--library", library]  # of full fine-tuning, or a library
@@ -333,7 +332,7 @@ class Study:
         return self.evaluate_adapter(output, task, name)
 
     def evaluate_adapter(self, adapter, task, name):
-        args = ["eval", "--instruction-tasks", task, "--max-instruction-rows", self.size.adapt_test_rows, "--max-new-tokens", 32, "--json"]
+        args = ["eval", "--tasks", task, "--limit", self.size.adapt_test_rows, "--max-new-tokens", 32, "--json"]
         args += ["--methods", "given", "--adapter", adapter] if adapter else ["--methods", "base"]
         output = self.work / f"{name}.results.json"
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "quiver/base/error.h"
+#include "quiver/cli/choices.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/terminal.h"
 #include "quiver/cli/unread_options.h"
-#include "quiver/data/tasks.h"
 #include "quiver/diagnostics/machine.h"
 #include "quiver/io/folder.h"
 #include "quiver/io/json.h"
@@ -14,6 +14,7 @@
 #include "quiver/methods/table.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/report/text_table.h"
+#include "quiver/tasks/select.h"
 
 namespace quiver::cli {
 namespace {
@@ -22,18 +23,13 @@ struct EvalOptions {
   CommonOptions common;
   recipes::EvalSetup setup;
   AdapterOptions adapters;
-  std::string data = "data";
-  std::string train_tasks, instruction_tasks, choice_sets;
+  tasks::Selection selection;
+  std::string scoring = "lm-eval";
   std::string methods;
   std::string output;
   std::string work;
   bool force = false;
 };
-
-recipes::EvalSection section(const std::filesystem::path& folder, const std::string& tasks, std::int64_t rows) {
-  if (tasks.empty()) return {};
-  return {folder, data::select_tasks(folder, tasks), rows};
-}
 
 /// --methods, or what stands for it.
 std::vector<std::string> chosen_names(const EvalOptions& options) {
@@ -69,8 +65,6 @@ void check_options(const CLI::App& command, const EvalOptions& options) {
   }
   if (uses.empty()) uses.push_back({.name = "mean"});
   check_adapter_options(command, options.adapters, uses);
-  const bool has_answers = !options.train_tasks.empty() || !options.instruction_tasks.empty();
-  refuse_unread(command, has_answers, {"--no-generation", "--max-new-tokens"}, "--train-tasks and --instruction-tasks", "--choice-sets");
 }
 
 /// The methods with the options that are given for all, those that each has.
@@ -87,14 +81,25 @@ void set_methods(EvalOptions& options) {
     setup.options.update(options.adapters.flags.values_for(method, methods::OptionValues::object()));
 }
 
+/// Every option of tasks is read by one of those chosen.
+void check_task_options(const CLI::App& command, const std::vector<tasks::EvalTask>& chosen) {
+  using tasks::Kind;
+  const auto has = [&](Kind kind) { return std::ranges::find(chosen, kind, &tasks::EvalTask::kind) != chosen.end(); };
+  const bool has_answers = has(Kind::kAnswer) || has(Kind::kProgram);
+  refuse_unread(command, has_answers, {"--no-generation", "--max-new-tokens", "--temperature", "--top-p", "--sampling-top-k"},
+                "tasks with answers: sni, upstream, bbh, humaneval, mbpp", "multiple choice");
+  refuse_unread(command, has(Kind::kProgram), {"--num-samples", "--python", "--program-seconds", "--unsafe-run-code"},
+                "tasks with programs: humaneval, mbpp", "the tasks chosen");
+  refuse_unread(command, has(Kind::kChoice), {"--scoring"}, "multiple choice: mc, piqa, ...", "the tasks chosen");
+}
+
 void run(EvalOptions& options) {
   auto& setup = options.setup;
-  const std::filesystem::path data = options.data;
-  // An empty list of tasks leaves a section out.
-  setup.train = section(data / "train", options.train_tasks, setup.train.max_rows);
-  setup.instruction = section(data / "heldout_sni", options.instruction_tasks, setup.instruction.max_rows);
-  setup.choice = section(data / "heldout_mc", options.choice_sets, setup.choice.max_rows);
-  setup.seed = options.common.seed;
+  setup.seed = options.selection.seed = options.common.seed;
+  setup.tasks = tasks::select_tasks(options.selection);
+  check_task_options(*options.common.command, setup.tasks);
+  setup.rows.scoring =
+      choose<recipes::Scoring>("--scoring", options.scoring, {{"lm-eval", recipes::Scoring::kLmEval}, {"paper", recipes::Scoring::kPaper}});
   set_methods(options);
   check_output(options.output, OutputForm::kResults, options.force);
   if (!options.work.empty()) {
@@ -123,34 +128,55 @@ void run(EvalOptions& options) {
   }
 }
 
+/// How generated programs are run.
+void add_program_options(CLI::App& command, recipes::ProgramRunner& programs) {
+  command.add_option("--python", programs.python, "The Python that runs generated programs");
+  command.add_option("--program-seconds", programs.limits.wall_seconds, "The longest time that a program may take")->check(above(0));
+  command.add_flag_callback(
+      "--unsafe-run-code", [&programs] { programs.isolation = sandbox::Isolation::kNone; },
+      "Run generated programs without a sandbox: they may read, write and send whatever you may");
+}
+
 }  // namespace
 
-/// quiver eval --library L --methods all --train-tasks a,b --instruction-tasks all --choice-sets all --output results.json
+/// quiver eval --library L --methods all --tasks upstream,sni,mc --limit 8 --output results.json
 void add_eval_command(CLI::App& app) {
   auto [command, options] = add_verb<EvalOptions>(
       app, "eval", "Methods x tasks: NLL and Rouge-L on training tasks and on held-out ones, accuracy on multiple choice", Reads::kText,
       run);
   add_base_weights_option(command, options.common);
   add_adapter_options(command, options.adapters);
-  add_former_temperature(command, options.adapters.flags);
   command.parse_complete_callback([&command, &options] { check_options(command, options); });
   command.add_option(
       "--methods", options.methods,
       "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean(merge_rank=8), ...; 'quiver methods'), KIND-oracle, and "
       "given: what --adapter or --library and --method say (default: base and given)");
-  command.add_option("--data", options.data, "Folder with train/, heldout_sni/ and heldout_mc/");
-  const auto add_section = [&](const char* name, std::string& tasks, const char* help, const char* rows_name, std::int64_t& rows) {
-    auto* section = command.add_option(name, tasks, help);
-    command.add_option(rows_name, rows, "Rows of each (0: all)")->check(at_least(0))->needs(section);
-  };
-  add_section("--train-tasks", options.train_tasks, "Tasks of train/ whose test rows to use: names, or all", "--max-train-rows",
-              options.setup.train.max_rows);
-  add_section("--instruction-tasks", options.instruction_tasks, "Tasks of heldout_sni/: names, or all", "--max-instruction-rows",
-              options.setup.instruction.max_rows);
-  add_section("--choice-sets", options.choice_sets, "Sets of heldout_mc/: names, or all", "--max-choice-rows",
-              options.setup.choice.max_rows);
-  command.add_flag("!--no-generation", options.setup.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
-  command.add_option("--max-new-tokens", options.setup.max_new_tokens, "Longest answer")->check(at_least(1));
+  command
+      .add_option(
+          "--tasks", options.selection.names,
+          "Tasks, separated by commas: upstream, sni, mc, bbh, humaneval, mbpp, paper (the ten of the paper), or one of a group's: piqa, "
+          "bbh/navigate, ...")
+      ->required();
+  command.add_option("--data", options.selection.data, "Folder with train/, heldout_sni/, heldout_mc/ and heldout_gen/");
+  command
+      .add_option("--limit", options.selection.limits,
+                  "Rows of each task, drawn by --seed: 8, or by name mc=24,piqa=40; 0 is all (default: all)")
+      ->delimiter(',');
+  command.add_option("--num-fewshot", options.selection.num_fewshot, "Solved examples before each prompt (default: the task's own)")
+      ->check(at_least(0));
+  command.add_option(
+      "--scoring", options.scoring,
+      "How choices are compared: lm-eval (acc, acc_norm and acc_bytes of lm-evaluation-harness), or paper (the mean over tokens "
+      "and EOS)");
+  command.add_flag("!--no-generation", options.setup.rows.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
+  command.add_option("--max-new-tokens", options.setup.rows.max_new_tokens, "Longest answer, where the task does not say")
+      ->check(at_least(1));
+  command.add_option("--temperature", options.setup.sampling.temperature, "Of answers; 0 is greedy")->check(at_least(0));
+  command.add_option("--top-p", options.setup.sampling.top_p, "The likeliest tokens of this total probability alone")->check(between(0, 1));
+  command.add_option("--sampling-top-k", options.setup.sampling.top_k, "So many of the likeliest tokens alone (0: all)")
+      ->check(at_least(0));
+  command.add_option("--num-samples", options.setup.sampling.num_samples, "Programs for each prompt, for pass@k")->check(at_least(1));
+  add_program_options(command, options.setup.programs);
   command.add_option("--output", options.output, "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
   command.add_option("--work", options.work,
                      "Keep finished parts in this folder instead, so that another run with the same settings is instant");

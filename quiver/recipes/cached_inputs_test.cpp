@@ -21,6 +21,7 @@
 #include "quiver/recipes/evaluate.h"
 #include "quiver/recipes/full_tuning.h"
 #include "quiver/recipes/train_skills.h"
+#include "quiver/tasks/select.h"
 #include "quiver/testing/draw.h"
 #include "quiver/testing/message_of.h"
 
@@ -81,6 +82,7 @@ struct World {
   SkillSetup skills;
   AdaptSetup adapting;
   EvalSetup evaluation;
+  int eval_rows = 1;
   std::string question = "which";
 
   World() {
@@ -110,12 +112,12 @@ struct World {
     training.train.epochs = 2;
     training.train.batch_size = 2;
     skills.num_skills = 2;
-    evaluation.train = {tasks(), {"t0"}, 1};
-    evaluation.max_new_tokens = 2;
+    evaluation.rows.max_new_tokens = 2;
     evaluation.work = root() / "run/work";
   }
   static fs::path library_path() { return root() / "run/library"; }
-  static fs::path tasks() { return root() / "run/tasks"; }
+  static fs::path pack() { return root() / "run/pack"; }
+  static fs::path tasks() { return pack() / "train"; }
 
   /// Writes the adapters and rows to an empty folder.
   library::Library write() const {
@@ -128,7 +130,8 @@ struct World {
         lines << nlohmann::json{{"split", split}, {"id", std::to_string(i)}, {"source", sources[i]}, {"target", "positive"}} << "\n";
       }
     }
-    std::ofstream quiz(tasks() / "quiz.jsonl");
+    fs::create_directories(pack() / "heldout_mc");
+    std::ofstream quiz(pack() / "heldout_mc/quiz.jsonl");
     for (int i = 0; i < 2; ++i) {
       quiz << nlohmann::json{{"split", "test"},     {"id", std::to_string(i)},       {"mode", "choice"},
                              {"context", question}, {"choices", {"answer", "text"}}, {"label", i}}
@@ -277,10 +280,14 @@ auto of_part(const char* method, const char* section) {
       chosen.use = with_options.use().method;
     }
     setup.methods = {chosen};
-    if (section == std::string("choice")) setup.choice = {World::tasks(), {"quiz"}, 0};
+    const bool is_choice = section == std::string("choice");
+    setup.tasks = tasks::select_tasks({.data = World::pack(),
+                                       .names = is_choice ? "mc/quiz" : "upstream/t0",
+                                       .limits = {std::to_string(is_choice ? 0 : world.eval_rows)}});
     NoProgress quiet;
     evaluate(world.base, setup, quiet);
-    return Keys{io::read_json_file(setup.work / format("{}-{}.json", method, section)).at("key").get<std::string>()};
+    io::JsonLinesReader lines(setup.work / format("{}-{}.jsonl", method, section));
+    return Keys{lines.next()->at("value").at("key").get<std::string>()};
   };
 }
 
@@ -363,10 +370,10 @@ const std::vector<Change> kParts = {{"an id that ends answers",
                                        w.base.tokenizer = w.base.tokenizer.with_special_ids(1, {2, 7}, 2);
                                      }},
                                     {"the tasks of an adapter", [](World& w) { w.adapters[2].name = "t1"; }},
-                                    {"the longest answer", [](World& w) { w.evaluation.max_new_tokens = 3; }},
-                                    {"answers at all", [](World& w) { w.evaluation.generates = false; }},
-                                    {"the longest prompt", [](World& w) { w.evaluation.max_length = 6; }},
-                                    {"the number of rows", [](World& w) { w.evaluation.train.max_rows = 2; }},
+                                    {"the longest answer", [](World& w) { w.evaluation.rows.max_new_tokens = 3; }},
+                                    {"answers at all", [](World& w) { w.evaluation.rows.generates = false; }},
+                                    {"the longest prompt", [](World& w) { w.evaluation.rows.max_length = 6; }},
+                                    {"the number of rows", [](World& w) { w.eval_rows = 2; }},
                                     {"an option of the method", [](World& w) { w.choice.options["top_k"] = 2; }}};
 
 std::vector<Cached> cached_things() {

@@ -5,24 +5,19 @@
 #include <cmath>
 #include <ctime>
 #include <iterator>
+#include <map>
 #include <ranges>
 #include <string_view>
 #include <utility>
 
 #include "quiver/base/error.h"
+#include "quiver/base/hash.h"
 #include "quiver/base/module_path.h"
-#include "quiver/base/near.h"
 #include "quiver/data/prompt_format.h"
-#include "quiver/data/tasks.h"
-#include "quiver/eval/score.h"
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/methods/artifact_key.h"
-#include "quiver/methods/table.h"
-#include "quiver/metrics/choice.h"
-#include "quiver/metrics/rouge.h"
-#include "quiver/model/generate.h"
-#include "quiver/recipes/kept_json.h"
+#include "quiver/recipes/eval_journal.h"
 #include "quiver/results/summarize.h"
 
 namespace quiver::recipes {
@@ -31,288 +26,61 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kKinds[] = {"private", "cluster", "imported", "poly", "mhr"};
-
-/// Whether a task's own adapter is a mixture of all of the kind.
-bool is_mixed(const std::string& kind) { return kind == "poly" || kind == "mhr"; }
-
-/// Whether a name begins with a kind of adapters that can be evaluated.
-bool has_kind(const std::string& name) {
-  return std::ranges::any_of(kKinds, [&](const std::string& kind) { return name.starts_with(kind + "-") || name.starts_with(kind + "/"); });
-}
-
-/// The rows of a section, tokenised once for all methods.
-struct TaskRows {
-  std::string task;
-  std::vector<data::Example> examples;             // train, instruction
-  std::vector<data::Question> questions;           // choice
-  std::vector<forest::Sequence> sequences;         // train: source and first target; choice: all choices in order
-  std::vector<std::vector<std::int32_t>> prompts;  // train, instruction
-  std::vector<std::string> names;                  // of the sequences, for messages
-};
-
-std::vector<TaskRows> load_rows(const methods::BaseModel& base, const EvalSection& section, bool is_choice, const EvalSetup& setup) {
-  std::vector<TaskRows> rows;
-  if (section.data.empty()) return rows;
-  const auto length = methods::longest_prompt(base, setup.max_length, setup.max_new_tokens);
-  const auto format = data::of_last_answer(base.format);
-  for (const auto& name : section.tasks) {
-    TaskRows task{.task = name};
-    if (is_choice) {
-      auto questions = data::load_questions(section.data, name);
-      if (section.max_rows > 0 && section.max_rows < static_cast<std::int64_t>(questions.size())) {
-        RandomStream(setup.seed, "sample/" + name).shuffle(questions);
-        questions.resize(static_cast<std::size_t>(section.max_rows));
-      }
-      for (const auto& question : questions) {
-        for (std::size_t i = 0; i < question.choices.size(); ++i) {
-          // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
-          std::string_view continuation = question.continuations[i];
-          if (base.format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
-          task.sequences.push_back(data::encode_request(base.tokenizer, base.format, question.contexts[i], continuation, question.where));
-          task.names.push_back(question.where);
-        }
-      }
-      eval::check_context(base.lm, task.sequences);
-      task.questions = std::move(questions);
-    } else {
-      task.examples = data::sample(data::load_task(section.data, name).test, section.max_rows, setup.seed, name);
-      if (task.examples.empty()) fail(ErrorKind::kUsage, "task '{}' has no test rows in '{}'", name, section.data.string());
-      for (const auto& example : task.examples) {
-        task.sequences.push_back(data::encode_example(base.tokenizer, format, example, length));
-        task.names.push_back(example.where);
-        if (setup.generates) task.prompts.push_back(data::encode_prompt(base.tokenizer, base.format, example, length));
-      }
-    }
-    rows.push_back(std::move(task));
-  }
-  return rows;
-}
-
-/// The adapters that a method means. An oracle's method is "oracle", whatever the task.
-methods::AdapterUse use_of(const EvalMethod& method, const methods::AdapterUse& given) {
-  if (method.what == EvalMethod::What::kGiven) return given;
-  if (method.what == EvalMethod::What::kBase) return {};
-  methods::AdapterUse use{.source = given.source, .method = method.use};
-  use.source.adapter.clear();
-  use.source.names.clear();
-  use.source.kind = method.kind;
-  return use;
-}
-
-/// The adapters of a method; for an oracle, of the given task. Nothing if there are none.
-std::optional<methods::AdapterUse> use_for(const EvalMethod& method, const EvalSetup& setup, const library::Library* library,
-                                           const std::string& task) {
-  auto use = use_of(method, setup.given);
-  if (method.what != EvalMethod::What::kOverKind) return use;
-  if (library == nullptr) fail(ErrorKind::kUsage, "evaluation method '{}' needs `library`", method.name);
-  if (!method.is_oracle() || use.method.options.contains("name")) return use;
-  if (is_mixed(method.kind)) {
-    use.method = {.name = "task", .options = {{"name", task}}};
-    return use;
-  }
-  for (const auto& [name, entry] : library->adapters()) {
-    if (method.kind == library::kind_name(entry.info.kind) && std::ranges::find(entry.info.tasks, task) != entry.info.tasks.end()) {
-      use.method.options["name"] = name;
-      return use;
-    }
-  }
-  return std::nullopt;
-}
-
-std::vector<results::Metric> metrics() {
+/// All metrics, in the order in which reports have them.
+std::vector<results::Metric> all_metrics() {
   using enum results::Better;
   return {{.name = "nll", .label = "NLL of the target", .unit = "nats/token", .better = kLower},
           {.name = "rouge_l", .label = "Rouge-L", .unit = "", .better = kHigher},
+          {.name = "exact_match", .label = "Exact match", .unit = "", .better = kHigher},
           {.name = "acc", .label = "Accuracy", .unit = "", .better = kHigher},
-          {.name = "acc_norm", .label = "Accuracy, length-normalised", .unit = "", .better = kHigher}};
+          {.name = "acc_norm", .label = "Accuracy, length-normalised", .unit = "", .better = kHigher},
+          {.name = "acc_bytes", .label = "Accuracy, per byte", .unit = "", .better = kHigher},
+          {.name = "pass@1", .label = "Programs that pass", .unit = "", .better = kHigher},
+          {.name = "pass@10", .label = "Of 10 programs one passes", .unit = "", .better = kHigher},
+          {.name = "pass@100", .label = "Of 100 programs one passes", .unit = "", .better = kHigher}};
 }
 
-/// Evaluates one method on one section.
-class SectionRun {
- public:
-  SectionRun(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library, Progress& progress)
-      : base_(base), setup_(setup), library_(library), progress_(progress) {}
-
-  /// The samples and, of section "train", how the method routes.
-  results::Results run(const EvalMethod& method, const std::string& section, const std::vector<TaskRows>& rows) {
-    std::int64_t total = 0;
-    for (const auto& task : rows)
-      total += static_cast<std::int64_t>(task.sequences.size() * (section != "choice" && setup_.generates ? 2 : 1));
-    progress_.begin(format("eval {} {}", method.name, section), total, "rows");
-    part_ = {.metrics = metrics()};
-    method_ = method.name;
-    section_ = section;
-    if (method.is_oracle()) {
-      for (const auto& task : rows) {
-        if (const auto use = use_for(method, setup_, library_, task.task)) run_tasks(*use, std::span(&task, 1));
-      }
-    } else {
-      run_tasks(*use_for(method, setup_, library_, ""), rows);
-    }
-    progress_.end();
-    if (section == "train") add_routing(method.kind);
-    return std::move(part_);
-  }
-
- private:
-  void run_tasks(const methods::AdapterUse& use, std::span<const TaskRows> rows) {
-    recorder_.clear();
-    const auto model = methods::adapted_model(base_, use, progress_, &recorder_);
-    if (!use.source.library.empty() && use.method.row().family != methods::Family::kMerge) {
-      adapters_ = methods::library_members(library::Library::open(use.source.library), use.source);
-    }
-    std::vector<std::size_t> first_sample;  // of each task in part_.samples
-    for (const auto& task : rows) {
-      first_sample.push_back(part_.samples.size());
-      recorder_.set_tag(task.task);
-      if (section_ == "choice") {
-        score_questions(model, task);
-      } else {
-        score_targets(model, task);
-      }
-    }
-    recorder_.set_tag("");  // what generation chooses is not of one task
-    if (section_ != "choice" && setup_.generates) generate_answers(model, rows, first_sample);
-  }
-
-  results::Sample& add_sample(const TaskRows& task, const std::string& id) {
-    part_.samples.push_back({.section = section_, .method = method_, .task = task.task, .id = id});
-    return part_.samples.back();
-  }
-
-  void score_questions(const methods::AdaptedModel& model, const TaskRows& task) {
-    const auto scores = score(model, task);
-    std::size_t next = 0;
-    for (const auto& question : task.questions) {
-      auto& sample = add_sample(task, question.id);
-      for (std::size_t i = 0; i < question.choices.size(); ++i) sample.log_probs.push_back(scores[next++].log_prob);
-      sample.label = question.label;
-      const auto hit = [&](std::int64_t choice) { return choice == question.label ? 1.0 : 0.0; };
-      sample.metrics = {{"acc", hit(metrics::best_choice(sample.log_probs))},
-                        {"acc_norm", hit(metrics::best_choice_normalized(sample.log_probs, question.choices))}};
-    }
-  }
-
-  std::string name_of(const methods::AdaptedModel& model) const { return format("evaluation method '{}', {},", method_, model.name); }
-
-  std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const TaskRows& task) {
-    auto sequences = task.sequences;
-    const auto leases = model.assign_groups(sequences, quiet_);
-    return eval::score_sequences(model.lm, sequences, {.names = {name_of(model), task.names}}, progress_);
-  }
-
-  void score_targets(const methods::AdaptedModel& model, const TaskRows& task) {
-    const auto scores = score(model, task);
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      auto& sample = add_sample(task, task.examples[i].id);
-      sample.metrics = {{"nll", -scores[i].mean_log_prob()}};
-      sample.num_tokens = std::ssize(scores[i].token_log_probs);
-    }
-  }
-
-  void generate_answers(const methods::AdaptedModel& model, std::span<const TaskRows> rows, const std::vector<std::size_t>& first_sample) {
-    std::vector<std::vector<std::int32_t>> prompts;
-    std::vector<std::string> names;
-    for (const auto& task : rows) {
-      prompts.insert(prompts.end(), task.prompts.begin(), task.prompts.end());
-      names.insert(names.end(), task.names.begin(), task.names.end());
-    }
-    const schedule::RequestOptions request{.max_new_tokens = setup_.max_new_tokens,
-                                           .stop_ids = data::stop_ids(base_.tokenizer, base_.format)};
-    model::GenerateOptions options{.stop = process_stop()};
-    std::vector<std::vector<std::int32_t>> answers;
-    for (std::size_t first = 0; first < prompts.size(); first += static_cast<std::size_t>(options.max_batch)) {
-      const auto count = std::min(prompts.size() - first, static_cast<std::size_t>(options.max_batch));
-      const auto some = std::span(prompts).subspan(first, count);
-      options.groups = model.groups_of(some, quiet_);
-      options.names = {name_of(model),
-                       {names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(first + count)}};
-      for (auto& answer : model::generate(model.lm, some, request, options)) answers.push_back(std::move(answer));
-      progress_.advance(static_cast<std::int64_t>(count), "");
-      throw_if_stopped("while evaluating; finished parts are kept");
-    }
-    std::size_t next = 0;
-    for (std::size_t t = 0; t < rows.size(); ++t) {
-      for (std::size_t i = 0; i < rows[t].examples.size(); ++i, ++next) {
-        auto& sample = part_.samples[first_sample[t] + i];
-        auto prediction = base_.tokenizer.decode(answers[next], /*skip_special=*/true);
-        prediction.erase(0, prediction.find_first_not_of(" \n"));
-        sample.targets = rows[t].examples[i].targets;
-        sample.metrics.emplace_back("rouge_l", metrics::best_rouge_l(sample.targets, prediction));
-        sample.prediction = std::move(prediction);
-      }
-    }
-  }
-
-  /// Shares per task and layer, averaged over the layer's projections.
-  void add_routing(const std::string& kind) {
-    results::LibraryRouting routing{.library = kind, .method = method_, .adapters = adapters_};
-    for (const auto& [tag, by_path] : recorder_.usage()) {
-      if (tag.empty() || adapters_.empty()) continue;
-      std::map<std::int64_t, std::pair<std::string, std::vector<double>>> layers;  // by number
-      for (const auto& [path, usage] : by_path) {
-        const auto block = block_of(path);
-        auto& [name, share] = layers[block.number];
-        name = block.name;
-        share.resize(adapters_.size(), 0.0);
-        for (std::size_t i = 0; i < share.size(); ++i) share[i] += usage.weight[i];
-      }
-      results::TaskRouting task{.task = tag};
-      for (auto& [number, layer] : layers) {
-        auto& [name, share] = layer;
-        double total = 0;
-        for (const double s : share) total += s;
-        for (double& s : share) s = total > 0 ? s / total : 0;
-        task.layers.push_back({name, std::move(share)});
-      }
-      routing.tasks.push_back(std::move(task));
-    }
-    if (!routing.tasks.empty()) part_.routing.push_back(std::move(routing));
-  }
-
-  const methods::BaseModel& base_;
-  const EvalSetup& setup_;
-  const library::Library* library_;
-  Progress& progress_;
-  NoProgress quiet_;  // for passes that only look at prompts
-  routing::RoutingRecorder recorder_;
-  std::vector<std::string> adapters_;
-  std::string method_, section_;
-  results::Results part_;
-};
-
-/// The file of a finished part: the method's name where that names a file, else with a hash of it.
+/// The file of a part: the method's name where that names a file, else with a hash of it.
 std::string part_name(const std::string& method, const std::string& section) {
   auto plain = method.substr(0, method.find('('));
   std::ranges::replace(plain, '/', '-');
   std::ranges::replace(plain, '=', '-');
   if (plain != method) plain += "-" + sha256_hex(method).substr(0, 8);
-  return format("{}-{}.json", plain, section);
+  return format("{}-{}.jsonl", plain, section);
 }
 
-/// What a finished part depends on.
+/// What a part depends on.
 struct PartInputs {
   const methods::BaseModel& base;
   const EvalSetup& setup;
   const EvalMethod& method;
-  std::string section;
-  const std::vector<TaskRows>& rows;
+  const std::vector<EvalRows>& rows;
 
   void add_to(methods::ArtifactKey& key) const {
-    const auto& [model, options, of_method, of_section, tasks] = *this;
-    // Sections, longest prompt and seed decide which rows there are; the other methods and the folder have no part in this one.
-    const auto& [train, instruction, choice, eval_methods, given, for_the_record, generates, max_new_tokens, max_length, seed, work] =
-        options;
-    key.add(model).add(of_section).add_values(generates, max_new_tokens);
+    const auto& [model, options, of_method, tasks] = *this;
+    // The other methods and the folder have no part in this one, and what is for the record is in the method's own options.
+    const auto& [eval_tasks, eval_methods, given, for_the_record, row_options, sampling, programs, seed, work] = options;
+    const auto& [scoring, generates, max_new_tokens, max_length] = row_options;  // the longest prompt is in the tokens
+    const auto& [temperature, top_p, top_k, num_samples] = sampling;
+    const auto& [python, isolation, limits, num_threads] = programs;
+    key.add(model).add_values(static_cast<int>(scoring), generates, max_new_tokens, temperature, top_p, top_k, num_samples, seed);
+    key.add_values(python, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes, limits.processes, limits.file_bytes);
     methods::add_to_key(key.add(of_method.name), use_of(of_method, given));
     key.add_value(tasks.size());
-    for (const auto& [task, examples, questions, sequences, prompts, names] : tasks) {  // names are for messages of errors
-      key.add(task).add(examples).add(sequences).add(prompts).add_value(questions.size());
-      for (const auto& [id, choices, contexts, continuations, label, where] : questions) {
-        key.add(id).add_values(choices, contexts, continuations, label);
-      }
-    }
+    for (const auto& rows_of : tasks) add_task(key, rows_of);
+  }
+
+  /// Prompts and references by their tokens; the rest by what judges the answers.
+  static void add_task(methods::ArtifactKey& key, const EvalRows& rows) {
+    const auto& task = rows.task;
+    key.add_values(task.name, rows.fingerprint, task.metrics, task.num_rows());
+    const auto& [max_new_tokens, until, temperature, top_p, num_samples] = task.answers;
+    key.add_values(max_new_tokens.value_or(-1), until, temperature.value_or(-1), top_p.value_or(-1), num_samples.value_or(-1));
+    const auto& [ignores_case, ignores_punctuation, ignores_numbers, patterns] = task.exact_match;
+    key.add_values(ignores_case, ignores_punctuation, ignores_numbers, patterns);
+    key.add(task.examples);
+    for (const auto& [id, choices, contexts, continuations, label, where] : task.questions) key.add_values(id, choices, label);
+    for (const auto& [before, after] : task.programs) key.add_values(before, after);
   }
 };
 
@@ -325,13 +93,20 @@ std::string iso_time() {
   return text;
 }
 
-void add_tasks(results::Results& results, const std::string& section, const std::vector<TaskRows>& rows, const library::Library* library) {
-  for (const auto& task : rows) {
-    const auto size = section == "choice" ? task.questions.size() : task.examples.size();
-    results::Task entry{.name = task.task, .kind = section, .num_samples = static_cast<std::int64_t>(size)};
-    if (library != nullptr && section == "train") {
-      for (const auto& [group, tasks] : library->groups()) {
-        if (std::ranges::find(tasks, task.task) != tasks.end()) entry.group = group;
+void add_tasks(results::Results& results, const std::vector<EvalRows>& tasks, const library::Library* library) {
+  for (const auto& rows : tasks) {
+    const auto& task = rows.task;
+    results::Task entry{.name = task.name,
+                        .kind = task.section,
+                        .num_samples = static_cast<std::int64_t>(task.num_rows()),
+                        .version = task.version,
+                        .num_fewshot = task.num_fewshot,
+                        .num_cut = rows.num_cut,
+                        .fingerprint = rows.fingerprint,
+                        .config = task.config};
+    if (library != nullptr && task.section == "train") {
+      for (const auto& [group, names] : library->groups()) {
+        if (std::ranges::find(names, task.name) != names.end()) entry.group = group;
       }
     }
     results.tasks.push_back(std::move(entry));
@@ -368,6 +143,8 @@ void add_library(results::Results& results, const library::Library& library) {
   }
 }
 
+const char* name_of(Scoring scoring) { return scoring == Scoring::kPaper ? "paper" : "lm-eval"; }
+
 /// All that is known before anything is computed.
 results::Results describe(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library) {
   const auto& config = base.lm.spec();
@@ -377,9 +154,14 @@ results::Results describe(const methods::BaseModel& base, const EvalSetup& setup
                                     .content = base.lm.content_hash(),
                                     .parameters = base.lm.num_parameters(),
                                     .dtype = results::dtype_name(c10::toString(base.lm.placement().dtype))},
-                           .metrics = metrics()};
-  results.settings["evaluation"] = {
-      {"max_new_tokens", setup.max_new_tokens}, {"prompt format", data::describe(base.format)}, {"seed", setup.seed}};
+                           .metrics = all_metrics()};
+  results.settings["evaluation"] = {{"max_new_tokens", setup.rows.max_new_tokens},
+                                    {"prompt format", data::describe(base.format)},
+                                    {"seed", setup.seed},
+                                    {"scoring", name_of(setup.rows.scoring)},
+                                    {"temperature", setup.sampling.temperature},
+                                    {"top_p", setup.sampling.top_p},
+                                    {"top_k", setup.sampling.top_k}};
   results.settings["evaluation"].update(setup.options);
   for (const auto& method : setup.methods) {
     results.methods.push_back(
@@ -389,71 +171,68 @@ results::Results describe(const methods::BaseModel& base, const EvalSetup& setup
   return results;
 }
 
+/// Shares per task and layer, averaged over the layer's projections.
+results::LibraryRouting shares_of(const EvalMethod& method, const EvalPart& part) {
+  results::LibraryRouting routing{.library = method.kind, .method = method.name, .adapters = part.adapters};
+  for (const auto& [tag, by_path] : part.routing) {
+    std::map<std::int64_t, std::pair<std::string, std::vector<double>>> layers;  // by number
+    for (const auto& [path, sums] : by_path) {
+      const auto block = block_of(path);
+      auto& [name, share] = layers[block.number];
+      name = block.name;
+      share.resize(part.adapters.size(), 0.0);
+      for (std::size_t i = 0; i < share.size(); ++i) share[i] += sums[i];
+    }
+    results::TaskRouting task{.task = tag};
+    for (auto& [number, layer] : layers) {
+      auto& [name, share] = layer;
+      double total = 0;
+      for (const double s : share) total += s;
+      for (double& s : share) s = total > 0 ? s / total : 0;
+      task.layers.push_back({name, std::move(share)});
+    }
+    routing.tasks.push_back(std::move(task));
+  }
+  return routing;
+}
+
+/// The tasks by section, in the order in which sections appear.
+std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const methods::BaseModel& base, const EvalSetup& setup) {
+  std::vector<std::pair<std::string, std::vector<EvalRows>>> sections;
+  for (const auto& task : setup.tasks) {
+    if (!setup.rows.generates && task.kind != tasks::Kind::kChoice && !task.scores_target)
+      fail(ErrorKind::kUsage, "task '{}' needs answers, which --no-generation leaves out", task.name);
+    auto found = std::ranges::find(sections, task.section, [](const auto& section) { return section.first; });
+    if (found == sections.end()) found = sections.insert(found, {task.section, {}});
+    found->second.push_back(encode_rows(base, task, setup.rows));
+  }
+  return sections;
+}
+
 }  // namespace
-
-EvalMethod parse_eval_method(const std::string& name) {
-  using What = EvalMethod::What;
-  if (name == "base") return {.what = What::kBase, .name = name, .label = "Base", .description = "the model without adapters"};
-  if (name == "given")
-    return {.what = What::kGiven, .name = name, .label = "Given", .description = "the adapters named on the command line"};
-  if (name == "shared") {
-    return {.name = name,
-            .kind = "shared",
-            .use = {.name = "mean"},
-            .label = "Shared",
-            .description = "one adapter trained on the joint data of all tasks"};
-  }
-  const auto parsed = has_kind(name) ? methods::parse_name(name) : methods::ComposedName{};
-  if (parsed.kind.empty()) fail(ErrorKind::kUsage, "no evaluation method '{}'{}", name, did_you_mean(name, eval_methods()));
-  const auto& kind = parsed.kind;
-  const auto& row = parsed.use.row();
-  auto label = kind + ", " + row.label + methods::given_text(row.options, parsed.use.options);
-  label[0] = static_cast<char>(std::toupper(label[0]));
-  auto description = format("over the {} adapters: {}", kind, row.what);
-  if (row.name == "oracle") {
-    description = is_mixed(kind)      ? "the skills as the sample's own task mixes them"
-                  : kind == "cluster" ? "the adapter of the cluster that the sample's task is in"
-                                      : "the " + kind + " adapter of the sample's own task";
-  }
-  return {.name = name, .kind = kind, .use = parsed.use, .label = label, .description = description};
-}
-
-std::vector<std::string> eval_methods() {
-  return {"base",         "shared",        "private-mean", "private-arrow",       "private-lag",    "private-gated-arrow",
-          "cluster-mean", "cluster-arrow", "cluster-lag",  "cluster-gated-arrow", "private-oracle", "cluster-oracle"};
-}
 
 results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
+  if (setup.tasks.empty()) fail(ErrorKind::kUsage, "nothing to evaluate: no task is named");
+  if (std::ranges::find(setup.tasks, tasks::Kind::kProgram, &tasks::EvalTask::kind) != setup.tasks.end()) check_can_run(setup.programs);
   std::optional<library::Library> library;
   if (!setup.given.source.library.empty()) library = library::Library::open(setup.given.source.library);
   io::WorkFolder work(setup.work);
   const auto* opened = library ? &*library : nullptr;
-  const std::pair<const char*, const EvalSection*> sections[] = {
-      {"train", &setup.train}, {"instruction", &setup.instruction}, {"choice", &setup.choice}};
-
   auto results = describe(base, setup, opened);
-  for (const auto& [section, rows_of] : sections) {
-    const auto rows = load_rows(base, *rows_of, std::string(section) == "choice", setup);
-    if (rows.empty()) continue;
-    add_tasks(results, section, rows, opened);
-    results.settings[std::string("rows per task, ") + section] = rows_of->max_rows;
+  const SectionSetup section_setup{base, setup.given, opened, setup.rows, setup.sampling, setup.programs, setup.seed};
+  for (const auto& [section, rows] : rows_by_section(base, setup)) {
+    add_tasks(results, rows, opened);
     for (const auto& method : setup.methods) {
-      if (method.is_oracle() && std::string(section) != "train") continue;  // held-out tasks have no adapter of their own
-      const auto key = methods::ArtifactKey("part-6").add(PartInputs{base, setup, method, section, rows}).hex();
-      const auto path = work.is_set() ? work.file(part_name(method.name, section)) : fs::path();
-      results::Results part;
-      if (const auto kept = path.empty() ? std::nullopt : kept_json(path, key)) {
-        part = results::from_json(*kept, path.string());
-      } else {
-        part = SectionRun(base, setup, opened, progress).run(method, section, rows);
-        if (!path.empty()) keep_json(path, key, results::to_json(part));
-      }
+      if (method.is_oracle() && section != "train") continue;
+      const auto key = methods::ArtifactKey("part-7").add(PartInputs{base, setup, method, rows}).hex();
+      EvalJournal journal = work.is_set() ? EvalJournal(work.file(part_name(method.name, section)), key) : EvalJournal();
+      run_section(section_setup, method, section, rows, journal, progress);
+      auto part = journal.take();
+      if (section == "train" && !part.routing.empty()) results.routing.push_back(shares_of(method, part));
       std::ranges::move(part.samples, std::back_inserter(results.samples));
-      std::ranges::move(part.routing, std::back_inserter(results.routing));
     }
   }
-  if (results.tasks.empty()) fail(ErrorKind::kUsage, "nothing to evaluate: no section has tasks");
   results::summarize(results);
   return results;
 }

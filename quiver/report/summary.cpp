@@ -21,6 +21,8 @@ std::string section_phrase(const Results& results, const std::string& section) {
   if (section == "train") return format("the {}training task{}", how_many, plural);
   if (section == "instruction") return format("the {}held-out instruction task{}", how_many, plural);
   if (section == "choice") return format("the {}multiple-choice set{}", how_many, plural);
+  if (section == "answer") return format("the {}task{} of answers", how_many, plural);
+  if (section == "program") return format("the {}task{} of programs", how_many, plural);
   return escape(section);
 }
 

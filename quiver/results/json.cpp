@@ -92,6 +92,9 @@ struct Reader {
   void amount(const char* key, double& value) const { number(key, value); }
   void numbers(const char* key, std::vector<double>& values) const { values = numbers_of(object, key, where); }
   void amounts(const char* key, std::vector<double>& values) const { numbers(key, values); }
+  void members_of(const char* key, json& value) const {
+    if (has(object, key)) value = io::require_object(object, key, where);
+  }
   void texts(const char* key, std::vector<std::string>& values) const {
     if (!has(object, key)) return;
     for (const auto& item : io::require_array(object, key, where)) {
@@ -141,6 +144,7 @@ struct Writer {
   void number(const char* key, const std::optional<double>& value) const { number(key, value.value_or(kMissing)); }
   void amount(const char* key, double value) const { object[key] = whole_number(value); }
   void numbers(const char* key, const std::vector<double>& values) const { object[key] = list_of(values, results::number); }
+  void members_of(const char* key, const json& value) const { object[key] = value; }
   void amounts(const char* key, const std::vector<double>& values) const { object[key] = list_of(values, whole_number); }
   void texts(const char* key, const std::vector<std::string>& values) const { object[key] = values; }
   template <typename T>
@@ -178,6 +182,11 @@ void members(const Archive& archive, Value<Archive, Task>& task) {
   archive.text("kind", task.kind);
   archive.count("num_samples", task.num_samples);
   if (Archive::kReads || !task.group.empty()) archive.loose("group", task.group);
+  if (Archive::kReads || !task.version.empty()) archive.loose("version", task.version);
+  if (Archive::kReads || task.num_fewshot > 0) archive.count("num_fewshot", task.num_fewshot);
+  if (Archive::kReads || task.num_cut > 0) archive.count("num_cut", task.num_cut);
+  if (Archive::kReads || !task.fingerprint.empty()) archive.text("fingerprint", task.fingerprint);
+  if (Archive::kReads || !task.config.empty()) archive.members_of("config", task.config);
 }
 
 template <typename Archive>
@@ -264,6 +273,7 @@ void members(const Archive& archive, Value<Archive, Sample>& sample) {
   archive.count("label", sample.label);
   if (Archive::kReads || !sample.targets.empty()) archive.texts("targets", sample.targets);
   if (Archive::kReads || !sample.log_probs.empty()) archive.numbers("log_probs", sample.log_probs);
+  if (Archive::kReads || !sample.outcome.empty()) archive.text("outcome", sample.outcome);
 }
 
 template <typename Archive>

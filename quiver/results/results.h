@@ -35,7 +35,12 @@ struct Task {
   std::string name;
   std::string kind;  ///< "train", "instruction", "choice": the section that the task belongs to
   std::int64_t num_samples = 0;
-  std::string group;  ///< its cluster, or empty
+  std::string group;                                 ///< its cluster, or empty
+  std::string version = {};                          ///< of its prompts and metrics, or empty
+  std::int64_t num_fewshot = 0;                      ///< solved examples before each prompt
+  std::int64_t num_cut = 0;                          ///< rows that lost tokens at their left, since the context is too short
+  std::string fingerprint = {};                      ///< of its rows' tokens, or empty
+  nlohmann::json config = nlohmann::json::object();  ///< how its prompts are made
 };
 
 struct Method {
@@ -117,6 +122,7 @@ struct Sample {
   std::vector<std::string> targets;
   std::vector<double> log_probs;      ///< of the choices
   std::optional<std::int64_t> label;  ///< the right choice
+  std::string outcome = {};           ///< of a generated program: "passed", or why not
 };
 
 struct Results {

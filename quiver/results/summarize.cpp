@@ -12,7 +12,7 @@
 namespace quiver::results {
 namespace {
 
-constexpr std::string_view kSections[] = {"train", "instruction", "choice"};
+constexpr std::string_view kSections[] = {"train", "instruction", "choice", "answer", "program"};
 
 /// Values by sample, in sample order, of one (section, metric, method).
 using Values = std::map<std::string, double>;

@@ -119,7 +119,7 @@ class Adaptation(Case):
         result = json.loads(run(*full).stdout.splitlines()[-1])
         self.assertLess(result["training"]["last_loss"], result["training"]["first_loss"])
         self.assertFalse((self.tmp / "full.parts").exists())
-        args = ["eval", "--data", self.data, "--train-tasks", "all", "--no-generation", "--dtype", "float32", "--json", "--base"]
+        args = ["eval", "--data", self.data, "--tasks", "upstream", "--no-generation", "--dtype", "float32", "--json", "--base"]
         before, after = (json.loads(run(*args, base).stdout)["summary"][0]["mean"] for base in (TINY, self.tmp / "full"))
         self.assertLess(after, before - 0.3)
         self.expect_error(full, 2, "--force")
@@ -170,7 +170,7 @@ class Adaptation(Case):
                 self.assertEqual([a["name"] for a in summary["adapters"]], [f"{recipe}-0", f"{recipe}-1"])
                 self.assertFalse(any(a["is_new"] for a in json.loads(run(*build).stdout)["adapters"]))
                 self.expect_error([*build[:-1], 3], 3, "--force")
-        table = json.loads(run("eval", "--base", TINY, "--library", self.library, "--data", self.data, "--train-tasks", "all", "--max-new-tokens", 2,
+        table = json.loads(run("eval", "--base", TINY, "--library", self.library, "--data", self.data, "--tasks", "upstream", "--max-new-tokens", 2,
                                "--dtype", "float32", "--json", "--methods", "base,poly-mean,poly-oracle,mhr-mean,mhr-oracle,poly-arrow").stdout)
         nll = {row["method"]: row["mean"] for row in table["summary"] if row["metric"] == "nll"}
         for method in ("poly-mean", "mhr-mean"):

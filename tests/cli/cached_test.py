@@ -72,7 +72,7 @@ class Cached(Case):
         self.expect_error(train, 3, "'alpha'", "other settings, data, dtype or base", "--force")
 
     def evaluate(self, *more, base=TINY):
-        results = json.loads(run("eval", "--base", base, "--library", self.library, "--data", self.tmp / "data", "--train-tasks", "alpha", *FLOAT,
+        results = json.loads(run("eval", "--base", base, "--library", self.library, "--data", self.tmp / "data", "--tasks", "alpha", *FLOAT,
                                  "--json", "--max-new-tokens", 3, *more).stdout)
         return results["summary"], results["base"]
 

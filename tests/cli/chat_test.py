@@ -130,7 +130,7 @@ class Formats(ChatCase):
         (self.tmp / "data").mkdir()
         shutil.copytree(data, self.tmp / "data/train")
         results = self.tmp / "results.json"
-        run("eval", "--base", self.base, "--library", self.tmp / "all", "--methods", "base,private-mean", "--data", self.tmp / "data", "--train-tasks", "talk",
+        run("eval", "--base", self.base, "--library", self.tmp / "all", "--methods", "base,private-mean", "--data", self.tmp / "data", "--tasks", "talk",
             "--max-new-tokens", 3, "--dtype", "float32", "--output", results)
         parsed = json.loads(results.read_text())
         self.assertTrue(parsed["settings"]["evaluation"]["prompt format"].startswith("chat template"))

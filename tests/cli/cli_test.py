@@ -137,8 +137,8 @@ class Library(Case):
         again = json.loads(run(*build, "--recipe", "mbc", "--num-clusters", 2).stdout)
         self.assertFalse(any(a["is_new"] for a in again["adapters"]))
         results = self.tmp / "results.json"
-        table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--train-tasks", "all",
-                    "--instruction-tasks", "all", "--choice-sets", "all", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
+        table = run("eval", "--base", TINY, "--library", library, "--data", data, "--methods", "all", "--tasks",
+                    "upstream,sni,mc", "--max-new-tokens", 6, "--dtype", "float32", "--output", results).stdout
         for label in ("Private, Arrow", "Private, gated Arrow", "Cluster, LAG"):
             with self.subTest(label):
                 self.assertIn(label + " ", table)
@@ -161,12 +161,12 @@ class Library(Case):
     def every_method(self, library, data):
         methods = [m["name"] for m in json.loads(run("methods", "--json").stdout)["methods"] if "=" not in m["name"]]
         self.assertIn("arrow", methods)
-        table = json.loads(run("eval", "--base", TINY, "--library", library, "--data", data, "--train-tasks", "alpha", "--max-new-tokens", 2,
+        table = json.loads(run("eval", "--base", TINY, "--library", library, "--data", data, "--tasks", "upstream/alpha", "--max-new-tokens", 2,
                                "--task-data", data / "train", "--calibration-prompts", 8, "--dtype", "float32", "--json",
                                "--methods", ",".join(["base", *(f"private-{m}" for m in methods)])).stdout)
         found = {row["method"] for row in table["summary"]}
         self.assertEqual(found, {"base", *(f"private-{m}" for m in methods)})
-        self.expect_error(["eval", "--base", TINY, "--library", library, "--data", data, "--train-tasks", "alpha", "--methods", "private-arow"],
+        self.expect_error(["eval", "--base", TINY, "--library", library, "--data", data, "--tasks", "upstream/alpha", "--methods", "private-arow"],
                           2, "arrow", "quiver methods")
 
     def merges(self, library):

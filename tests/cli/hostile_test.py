@@ -14,7 +14,7 @@ BASE = ["--base", str(TINY), "--dtype", "float32"]
 SCORE = ["score", *BASE, "--input", "{tmp}/requests.jsonl"]
 GENERATE = ["generate", *BASE, "--prompt", "a", "--max-new-tokens", "2"]
 ADAPT = ["adapt", *BASE, "--data", "{data}", "--task", "alpha", "--method", "fresh", "--epochs", "1"]
-EVAL = ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "2"]
+EVAL = ["eval", *BASE, "--data", "{tmp}", "--tasks", "alpha", "--max-new-tokens", "2"]
 SETS = ["eval", *BASE, "--data", "{tmp}/sets"]
 FULL = ["train", *BASE, "--data", "{data}", "--tasks", "alpha", "--epochs", "1"]
 TRAIN = [*FULL, "--library", "{tmp}/new"]
@@ -151,8 +151,16 @@ ROWS = [
     ("a merge by a router", ["merge", "--base", "{tmp}/none", "--library", "{library}", "--output", "{tmp}/new", "--method", "arrow"], 2, ["does not make one adapter"]),
     ("norms by a method", ["analyse", "norms", *BASE, "--library", "{library}", "--method", "arrow"], 2, ["'--method'"]),
     ("pairs together", ["analyse", "transfer", *BASE, "--library", "{library}", "--work", "{tmp}/new", "--together", "2"], 2, ["--together"]),
-    ("rows of no section", [*EVAL, "--max-choice-rows", "3"], 2, ["--max-choice-rows requires --choice-sets"]),
-    ("answers of no section", ["eval", *BASE, "--data", "{tmp}", "--choice-sets", "all", "--no-generation"], 2, ["--no-generation", "--choice-sets"]),
+    ("a limit of no task", [*EVAL, "--limit", "mc=3"], 2, ["--limit mc=3: --tasks names no such task or group"]),
+    ("a limit that is no number", [*EVAL, "--limit", "alpha=x"], 2, ["--limit 'alpha=x': expected a number of rows"]),
+    ("a negative limit", [*EVAL, "--limit=-1"], 2, ["--limit '-1': expected a number of rows"]),
+    ("an unknown task", ["eval", *BASE, "--data", "{tmp}", "--tasks", "alhpa"], 4, ["no task 'alhpa'", "alpha"]),
+    ("a task named twice", [*EVAL, "--tasks", "alpha,alpha"], 2, ["task 'upstream/alpha' is named twice"]),
+    ("too many few-shot examples", [*EVAL, "--num-fewshot", "1000"], 2, ["1000 few-shot examples are wanted"]),
+    ("answers of no task", ["eval", *BASE, "--data", "{tmp}/sets", "--tasks", "mc/long", "--no-generation"], 2, ["--no-generation", "tasks with answers"]),
+    ("programs of no task", [*EVAL, "--unsafe-run-code"], 2, ["--unsafe-run-code", "humaneval"]),
+    ("choices of no task", [*EVAL, "--scoring", "paper"], 2, ["--scoring", "multiple choice"]),
+    ("an unknown scoring", [*EVAL, "--scoring", "mean"], 2, ["--scoring 'mean' is not one of lm-eval, paper"]),
     ("force of no output", [*SCORE, "--force"], 2, ["--force requires --output"]),
     ("an output of one prompt", [*GENERATE, "--output", "{tmp}/new"], 2, ["--output requires --input"]),
     # A number that is not finite stops at its source.
@@ -200,13 +208,13 @@ ROWS = [
     ("rows of another shape", [*FULL[:3], "--dtype", "float32", "--data", "{tmp}/shape", "--library", "{tmp}/new"], 3, ["t.jsonl:1", "'text'", "expected 'source'"]),
     ("a prompt longer than the context", ["generate", *BASE, "--input", "{tmp}/long.jsonl"], 2, ["long.jsonl:2", "leaves no room"]),
     # A row that fails is named: set or task, file, line, id.
-    ("a question longer than the context", [*SETS, "--choice-sets", "long"], 2, ["long.jsonl:2 (set 'long', row 'q2')", "the model's context is 256"]),
-    ("a choice without text", [*SETS, "--choice-sets", "empty"], 3, ["empty.jsonl:1 (set 'empty', row 'q1')", "label 0 is not one of the 0 choices"]),
-    ("a prompt without text", ["eval", *BASE, "--data", "{tmp}/sets", "--train-tasks", "blank", "--max-new-tokens", "2"], 2, ["blank.jsonl:1 (task 'blank', row 'r1')", "no tokens"]),
+    ("a choice longer than the context", [*SETS, "--tasks", "long"], 2, ["long.jsonl:2 (set 'long', row 'q2')", "the target alone has", "the model's context is 256"]),
+    ("a choice without text", [*SETS, "--tasks", "empty"], 3, ["empty.jsonl:1 (set 'empty', row 'q1')", "label 0 is not one of the 0 choices"]),
+    ("a prompt without text", ["eval", *BASE, "--data", "{tmp}/sets", "--tasks", "blank", "--max-new-tokens", "2"], 2, ["blank.jsonl:1 (task 'blank', row 'r1')", "no tokens"]),
     ("a row longer than a piece", [*FULL, "--library", "{tmp}/new", "--micro-batch-tokens", "1"], 2, ["alpha.jsonl:", "(task 'alpha', row 'alpha-", "raise --micro-batch-tokens or lower --max-length"]),
     # Statistics.
-    ("two rows of one id", ["eval", *BASE, "--data", "{tmp}/twice", "--train-tasks", "t", "--max-new-tokens", "2"], 3, ["t.jsonl:2", "the id 'x' stands at"]),
-    ("an answer as long as the context", ["eval", *BASE, "--data", "{tmp}", "--train-tasks", "alpha", "--max-new-tokens", "100000"], 2, ["leaves no room"]),
+    ("two rows of one id", ["eval", *BASE, "--data", "{tmp}/twice", "--tasks", "t", "--max-new-tokens", "2"], 3, ["t.jsonl:2", "the id 'x' stands at"]),
+    ("an answer as long as the context", ["eval", *BASE, "--data", "{tmp}", "--tasks", "alpha", "--max-new-tokens", "100000"], 2, ["leaves no room"]),
 ]
 
 
@@ -258,7 +266,7 @@ class Hostile(Case):
         for folder in ("train", "heldout_mc"):
             (self.tmp / "sets" / folder).mkdir(parents=True)
         question = {"id": "q1", "context": "a", "choices": ["b", "c"], "label": 0}
-        write_jsonl(self.tmp / "sets/heldout_mc/long.jsonl", [question, {**question, "id": "q2", "context": "a b " * 500}])
+        write_jsonl(self.tmp / "sets/heldout_mc/long.jsonl", [question, {**question, "id": "q2", "choices": ["a b " * 500, "c"]}])
         write_jsonl(self.tmp / "sets/heldout_mc/empty.jsonl", [{**question, "choices": []}])
         write_jsonl(self.tmp / "sets/train/blank.jsonl", [{"id": "r1", "source": "", "target": "b", "split": "test"}])
         write_jsonl(self.tmp / "long.jsonl", [{"prompt": "a"}, {"prompt": "a b " * 5000}])

@@ -140,7 +140,7 @@ class Choices(Case):
         numbers = dict(zip(places, (answer["logprob"] for answer in score(rows, *choice_of(model), base=BASE, tmp=self.tmp)), strict=True))
         base = [] if BASE is DEFAULT_BASE else ["--base", BASE]
         methods = "base" if model == "base" else "given"
-        results = json.loads(run("eval", *base, "--dtype", "float32", "--no-chat", "--data", FOLDER / "data", "--choice-sets", ",".join(SETS), "--methods", methods,
+        results = json.loads(run("eval", *base, "--dtype", "float32", "--no-chat", "--data", FOLDER / "data", "--tasks", ",".join(SETS), "--methods", methods,
                                  *choice_of(model), "--json", "--output", self.tmp / f"{model}.json").stdout)
         return numbers, {row["task"]: row["mean"] for row in results["per_task"] if row["metric"] == "acc"}
 
