@@ -116,6 +116,45 @@ TEST(PythonPattern, GivesTheLastGroup) {
   EXPECT_EQ(PythonPattern("(a)", "t").last_group("b"), std::nullopt);
 }
 
+/// "begin-end" of every match.
+std::string places_of(const std::string& pattern, std::string_view text) {
+  std::string places;
+  for (const auto& groups : PythonPattern(pattern, "t").find_all(text)) places += format("{}-{} ", groups[0]->begin, groups[0]->end);
+  return places;
+}
+
+// Expected values: re.finditer of Python 3.11, in bytes.
+TEST(PythonPattern, FindsAllMatchesAsPythonDoes) {
+  EXPECT_EQ(places_of("a|b", "ab\u00E9a"), "0-1 1-2 4-5 ");
+  EXPECT_EQ(places_of("x*", "b\u00E9"), "0-0 1-1 3-3 ");
+  EXPECT_EQ(places_of("a*", "baa"), "0-0 1-3 3-3 ");          // an empty match after another
+  EXPECT_EQ(places_of("a??", "aa"), "0-0 0-1 1-1 1-2 2-2 ");  // and a longer one after an empty one
+  EXPECT_EQ(places_of("(?<=a)|b", "aab"), "1-1 2-2 2-3 ");
+  EXPECT_EQ(places_of("$", "a\n"), "1-1 2-2 ");
+  EXPECT_EQ(places_of("^", "aa"), "0-0 ");
+  EXPECT_EQ(places_of("b", "aa"), "");
+  EXPECT_EQ(places_of("", ""), "0-0 ");
+}
+
+TEST(PythonPattern, FindsTheGroupsOfEveryMatch) {
+  const auto matches = PythonPattern("(a)|(b)", "t").find_all("ab");
+  ASSERT_EQ(matches.size(), 2u);
+  EXPECT_EQ(matches[1].size(), 3u);
+  EXPECT_FALSE(matches[1][1].has_value());
+  EXPECT_EQ(matches[1][2]->begin, 1);
+}
+
+TEST(PythonPattern, RemovesItsMatches) {
+  EXPECT_EQ(PythonPattern("a??", "t").without_matches("aab\u00E9a"), "b\u00E9");
+  EXPECT_EQ(PythonPattern("x*", "t").without_matches("ab"), "ab");
+  EXPECT_EQ(PythonPattern("[,$]", "t").without_matches("$1,000"), "1000");
+}
+
+TEST(PythonPattern, FindsNothingInOtherBytes) {
+  EXPECT_THAT(message_of(ErrorKind::kBadFormat, [] { PythonPattern("a", "t").find_all("a\xFF"); }),
+              HasSubstr("t: the pattern is to be matched in a text of 2 bytes that are not UTF-8"));
+}
+
 TEST(Pattern, FindsMatchesFromLeftToRight) {
   std::vector<Match> matches;
   Pattern("a*", "t").find_all("b\u00e9aa", matches);

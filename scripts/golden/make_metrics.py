@@ -1,4 +1,4 @@
-"""ROUGE-L, Porter stems and multiple-choice accuracy by the originals -> tests/golden/metrics.
+"""ROUGE-L, Porter stems and multiple-choice accuracy by the originals, pass@k by its formula -> tests/golden/metrics.
 
     .venv/bin/python scripts/golden/make_metrics.py
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 import re
 import zlib
+from fractions import Fraction
+from math import comb
 
 from nltk.stem.porter import PorterStemmer
 from rouge_score import rouge_scorer
@@ -103,6 +105,17 @@ def choice_cases() -> list:
     return cases
 
 
+def pass_at_k_cases() -> list:
+    """[n, c, k, 1 - C(n - c, k) / C(n, k)], the fraction exact, then rounded to the nearest float64."""
+    generator = random.Random(53)
+    counts = [(n, c, k) for n in range(1, 7) for c in range(n + 1) for k in range(1, n + 1)]
+    for size in (20, 200, 1000, 10_000):
+        for _ in range(40):
+            n = generator.randint(2, size)
+            counts.append((n, generator.randint(0, n if generator.random() < 0.3 else n // 10 + 1), generator.randint(1, n)))
+    return [[n, c, k, float(1 - Fraction(comb(n - c, k), comb(n, k)))] for n, c, k in counts]
+
+
 def main() -> None:
     rows, texts = read_tasks()
     rouge, stems, choices = rouge_cases(rows), stem_cases(texts), choice_cases()
@@ -110,6 +123,7 @@ def main() -> None:
     common.save_json(FOLDER / "stems.json", {"stems": stems}, indent=None)
     means = {key: sum(case[key] for case in choices) / len(choices) for key in ("acc", "acc_norm")}
     common.save_json(FOLDER / "choice.json", {"cases": choices, "mean": means}, indent=None)
+    common.save_json(FOLDER / "pass_at_k.json", {"cases": pass_at_k_cases()}, indent=None)
     print(len(rouge), "pairs,", len(stems), "stems,", len(choices), "questions", means)
     print("stemming changes", sum(case["f"] != case["f_unstemmed"] for case in rouge))
 
