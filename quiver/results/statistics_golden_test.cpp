@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "quiver/base/error.h"
 #include "quiver/io/json.h"
 #include "quiver/results/compare.h"
 #include "quiver/results/statistics.h"
