@@ -166,6 +166,14 @@ TEST(Pairs, AreTurnedRoundWithTheirIntervals) {
   EXPECT_FALSE(pairs.find("base", "base"));
 }
 
+TEST(Pairs, AreUnsureWhereTheIntervalForAllPairsIncludesZero) {
+  auto results = results::from_json(compared_results(), "the results");
+  const auto& metric = results.metric("nll");
+  EXPECT_EQ(verdict(metric, results.comparisons[0]), "worse");  // the base has the higher NLL
+  results.comparisons[0].by_row->simultaneous_low = -0.5;
+  EXPECT_EQ(verdict(metric, results.comparisons[0]), "unsure");
+}
+
 TEST(Pairs, AreUnsureWhereNobodySaidWhichWayIsBetter) {
   auto document = compared_results();
   document.erase("metrics");
