@@ -23,6 +23,8 @@ std::vector<Part> parts_of(const Results& results, const ReportOptions& options,
     if (!html.empty()) parts.push_back({run + "-" + id, heading, std::move(html)});
   };
   add("results", "Results", main_table(results));
+  add("warnings", "Warnings", warning_list(results));
+  add("pairs", "Every method against every other", pair_tables(results));
   add("differences", "Differences to the base model", difference_part(results));
   add("training", "Training", training_part(results));
   add("similarity", "Similarity of the adapters", similarity_part(results));

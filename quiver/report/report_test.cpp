@@ -201,7 +201,7 @@ TEST(RenderReport, TakesResultsWithoutAnything) {
 
 TEST(RenderReport, TakesEmptyAndMissingParts) {
   for (const char* part : {"base", "machine", "settings", "tasks", "methods", "metrics", "summary", "per_task", "training", "clusters",
-                           "routing", "samples"}) {
+                           "routing", "samples", "comparisons", "warnings"}) {
     auto missing = sample_results();
     missing.erase(part);
     EXPECT_NO_THROW(page_of(missing)) << part;

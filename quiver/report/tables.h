@@ -16,6 +16,11 @@ std::string facts_line(const Results& results);
 
 /// Methods by sections: mean, standard error, difference to the base model.
 std::string main_table(const Results& results);
+/// Every method against every other: a matrix of differences per section and metric, marked where they are told apart, and all figures to
+/// unfold. Empty for results without comparisons.
+std::string pair_tables(const Results& results);
+/// What is wrong with the samples, to unfold.
+std::string warning_list(const Results& results);
 /// A sortable table per section and metric: tasks by methods.
 std::string task_tables(const Results& results);
 /// Tokens, time and losses per kind of adapter, and one line per adapter to unfold.

@@ -41,6 +41,14 @@ std::string mark_of(const Metric& metric, const std::optional<Difference>& diffe
 /// "+0.083 [+0.032, +0.133] ▲", or nothing where the row has no difference.
 std::string difference_text(const Metric& metric, const SummaryRow& row, int decimals);
 
+/// The methods of a section by rank in its main metric, each with the ranks of those that it beats and loses to. Nothing for results
+/// without comparisons, or where nobody said which way is better.
+std::string pairs_text(const Results& results, const std::string& section, std::int64_t width);
+/// What the words of pairs_text mean; nothing for results without comparisons.
+std::string pairs_legend(const Results& results, std::int64_t width);
+/// A line for each kind of warning and task, a dozen at most.
+std::string warnings_text(const Results& results, std::int64_t width);
+
 /// What a reader wants first: a sentence and one table over all sections, held-out tasks first, and what each method is, in a word. Nothing
 /// for results without a section of held-out instructions, a base, or another method.
 std::string overview_text(const Results& results, std::int64_t width);

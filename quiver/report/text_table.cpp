@@ -81,11 +81,14 @@ std::string render_text_table(const Results& results, int width) {
     text += (text.empty() ? "" : "\n") + shorten(printable(section_label(section)), width - 12);
     if (tasks > 0) text += format(" ({})", tasks);
     text += "\n\n" + section_text(results, section, width);
+    if (const auto pairs = pairs_text(results, section, width); !pairs.empty()) text += "\n" + pairs;
   }
   if (text.empty()) return "These results hold no summary.\n";
+  const auto warnings = warnings_text(results, width);
   return text + "\n" +
          wrapped("* best without an oracle; \xE2\x96\xB2 better, \xE2\x96\xBC worse than the base model (the interval excludes zero).",
-                 width);
+                 width) +
+         pairs_legend(results, width) + (warnings.empty() ? "" : "\n" + warnings);
 }
 
 }  // namespace quiver::report

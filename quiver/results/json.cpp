@@ -234,6 +234,43 @@ void members(const Archive& archive, Value<Archive, SummaryRow>& row) {
 }
 
 template <typename Archive>
+void members(const Archive& archive, Value<Archive, PairedTest>& test) {
+  archive.number("low", test.low);
+  archive.number("high", test.high);
+  archive.number("simultaneous_low", test.simultaneous_low);
+  archive.number("simultaneous_high", test.simultaneous_high);
+  archive.text("test", test.test);
+  archive.number("p", test.p);
+  archive.number("corrected_p", test.corrected_p);
+  if constexpr (Archive::kReads) {
+    for (const double p : {test.p, test.corrected_p}) {
+      if (p < 0 || p > 1) fail(ErrorKind::kBadFormat, "{} holds the p-value {}; expected one from 0 to 1", archive.where, p);
+    }
+  }
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Comparison>& comparison) {
+  archive.name("section", comparison.section);
+  archive.name("metric", comparison.metric);
+  archive.name("method", comparison.method);
+  archive.name("other", comparison.other);
+  archive.number("mean", comparison.mean);
+  archive.count("n", comparison.count);
+  archive.part("by_row", comparison.by_row);
+  archive.part("by_task", comparison.by_task);
+}
+
+template <typename Archive>
+void members(const Archive& archive, Value<Archive, Warning>& warning) {
+  archive.text("kind", warning.kind);
+  archive.text("section", warning.section);
+  archive.text("method", warning.method);
+  archive.text("task", warning.task);
+  archive.name("text", warning.text);
+}
+
+template <typename Archive>
 void members(const Archive& archive, Value<Archive, TaskRow>& row) {
   archive.name("task", row.task);
   archive.name("method", row.method);
@@ -283,6 +320,8 @@ void members(const Archive& archive, Value<Archive, Results>& results) {
   archive.parts("methods", results.methods);
   archive.parts("metrics", results.metrics);
   archive.parts("summary", results.summary);
+  archive.parts("comparisons", results.comparisons);
+  archive.parts("warnings", results.warnings);
   archive.parts("per_task", results.per_task);
   archive.parts("training", results.training);
 }
@@ -373,6 +412,7 @@ void describe_the_rest(Results& results) {
   };
   for (const auto& row : results.summary) use(row.method, row.metric);
   for (const auto& row : results.per_task) use(row.method, row.metric);
+  for (const auto& pair : results.comparisons) use(pair.method, pair.metric), use(pair.other, "");
   for (const auto& sample : results.samples) use(sample.method, "");
 }
 

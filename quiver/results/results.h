@@ -74,6 +74,33 @@ struct SummaryRow {
   std::optional<double> recovered;               ///< share of the way from the mean of the adapters to the oracle
 };
 
+/// What is known of a difference beyond the samples: of other rows, or of other tasks.
+struct PairedTest {
+  double low = 0, high = 0;                            ///< the 95 % interval of this pair alone; infinite for one row, or one task
+  double simultaneous_low = 0, simultaneous_high = 0;  ///< the 95 % intervals that hold for all pairs of the section and metric at once
+  std::string test;                                    ///< "mcnemar", "paired t", "clustered t": where p comes from
+  double p = 0;                                        ///< two-sided, of this pair alone
+  double corrected_p = 0;                              ///< Holm's, over all pairs of the section and metric
+
+  /// Do the intervals for all pairs at once and the corrected p-value both tell the two apart?
+  bool is_told_apart() const { return (simultaneous_low > 0 || simultaneous_high < 0) && corrected_p < 0.05; }
+};
+
+/// One method against another on the samples that both have.
+struct Comparison {
+  std::string section, metric, method, other;
+  double mean = 0;  ///< of method - other
+  std::int64_t count = 0;
+  std::optional<PairedTest> by_row, by_task;
+};
+
+/// Something in the samples that makes figures say less than they seem to.
+struct Warning {
+  std::string kind;  ///< "near chance", "empty answers", "equal answers"
+  std::string section, method, task;
+  std::string text;  ///< a sentence without the names, with the figures
+};
+
 struct TaskRow {
   std::string task, method, metric;
   double mean = 0;
@@ -134,6 +161,8 @@ struct Results {
   std::vector<Method> methods;
   std::vector<Metric> metrics;
   std::vector<SummaryRow> summary;
+  std::vector<Comparison> comparisons;
+  std::vector<Warning> warnings;
   std::vector<TaskRow> per_task;
   std::vector<Curve> training;
   Clusters clusters;

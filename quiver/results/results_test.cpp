@@ -31,6 +31,14 @@ json whole_document() {
                 {"section": "train", "method": "private-oracle", "metric": "nll", "mean": 1.5, "stderr": 0.25, "n": 22,
                  "difference": {"mean": -1.0, "low": -1.5, "high": -0.5, "n": 22},
                  "difference_by_task": {"mean": -1.0, "low": null, "high": null, "n": 22}, "recovered": 0.75}],
+    "comparisons": [{"section": "train", "metric": "nll", "method": "base", "other": "private-oracle", "mean": 1.0, "n": 22,
+                     "by_row": {"low": 0.5, "high": 1.5, "simultaneous_low": 0.25, "simultaneous_high": 1.75, "test": "paired t", "p": 0.001,
+                                "corrected_p": 0.002},
+                     "by_task": {"low": null, "high": null, "simultaneous_low": null, "simultaneous_high": null, "test": "clustered t",
+                                 "p": 1.0, "corrected_p": 1.0}},
+                    {"section": "train", "metric": "words", "method": "base", "other": "private-oracle", "mean": 0.0, "n": 1,
+                     "by_row": null, "by_task": null}],
+    "warnings": [{"kind": "empty answers", "section": "train", "method": "base", "task": "alpha", "text": "9 of 10 answers are empty"}],
     "per_task": [{"task": "alpha", "method": "base", "metric": "nll", "mean": 2.25, "stderr": 0.125, "n": 10}],
     "training": [{"adapter": "alpha", "kind": "private", "steps": [1, 2, 3], "loss": [3.5, null, 1.25], "tokens": 12000, "rows": 90,
                   "seconds": 75.5, "tokens_per_second": 158.75},
@@ -58,7 +66,8 @@ TEST(ToJson, GivesBackTheDocumentThatWasRead) { EXPECT_EQ(to_json(parsed(whole_d
 TEST(ToJson, LeavesOutWhatIsNotThere) {
   const auto document = to_json(Results());
   EXPECT_FALSE(document.contains("clusters"));
-  for (const char* member : {"tasks", "methods", "metrics", "summary", "per_task", "training", "routing", "samples"})
+  for (const char* member :
+       {"tasks", "methods", "metrics", "summary", "comparisons", "warnings", "per_task", "training", "routing", "samples"})
     EXPECT_EQ(document.at(member), json::array()) << member;
   EXPECT_EQ(document.at("settings"), json::object());
   EXPECT_EQ(to_json(parsed(document)), document);
@@ -86,6 +95,12 @@ TEST(FromJson, GivesTheValuesOfEachMember) {
   EXPECT_EQ(row->difference->low, -1.5);
   EXPECT_TRUE(std::isnan(row->difference_by_task->low));
   EXPECT_EQ(row->recovered, 0.75);
+  EXPECT_EQ(results.comparisons[0].by_row->simultaneous_low, 0.25);
+  EXPECT_TRUE(results.comparisons[0].by_row->is_told_apart());
+  EXPECT_TRUE(std::isnan(results.comparisons[0].by_task->low));
+  EXPECT_FALSE(results.comparisons[0].by_task->is_told_apart());
+  EXPECT_FALSE(results.comparisons[1].by_row);
+  EXPECT_EQ(results.warnings[0].text, "9 of 10 answers are empty");
   ASSERT_EQ(results.routing.size(), 2u);  // a library and method each
   EXPECT_EQ(results.routing[0].tasks[1].layers[0].share[1], 0.875);
   EXPECT_EQ(results.clusters.similarity[1], 0.25);
@@ -105,6 +120,8 @@ TEST(FromJson, ReadsWhatEarlierVersionsWrote) {
   for (auto& method : document["methods"]) method.erase("oracle");  // the name tells
   for (auto& row : document["summary"]) row.erase("difference_by_task");
   for (auto& entry : document["routing"]) entry.erase("method");
+  document.erase("comparisons");
+  document.erase("warnings");
   document["tasks"][0]["group"] = 3;
   document["samples"][0]["id"] = 12;
   document["command"] = document["samples"][0]["input"] = "nobody knows this";
@@ -112,6 +129,8 @@ TEST(FromJson, ReadsWhatEarlierVersionsWrote) {
   EXPECT_TRUE(results.method("private-oracle").is_oracle);
   EXPECT_FALSE(results.method("base").is_oracle);
   EXPECT_FALSE(results.summary[1].difference_by_task);
+  EXPECT_TRUE(results.comparisons.empty());
+  EXPECT_TRUE(results.warnings.empty());
   EXPECT_EQ(results.routing[0].method, "");
   EXPECT_EQ(results.tasks[0].group, "3");
   EXPECT_EQ(results.samples[0].id, "12");
@@ -157,6 +176,12 @@ TEST(FromJson, RefusesPartsThatDoNotFitTogether) {
   results = whole_document();
   results["metrics"][0]["better"] = "sideways";
   EXPECT_ERROR(parsed(results), ErrorKind::kBadFormat, "'sideways'");
+  results = whole_document();
+  results["comparisons"][0]["by_row"]["corrected_p"] = 1.5;
+  EXPECT_ERROR(parsed(results), ErrorKind::kBadFormat, "comparisons[0].by_row holds the p-value 1.5; expected one from 0 to 1");
+  results = whole_document();
+  results["comparisons"][0].erase("other");
+  EXPECT_ERROR(parsed(results), ErrorKind::kBadFormat, "comparisons[0]");
 }
 
 TEST(FromJson, RefusesNumbersThatChartsCannotComputeWith) {
@@ -165,7 +190,8 @@ TEST(FromJson, RefusesNumbersThatChartsCannotComputeWith) {
     results[json::json_pointer(place)] = value;
     EXPECT_ERROR(parsed(results), ErrorKind::kBadFormat, "is 1e+101; at most 1e+100 in size is read");
   };
-  for (const char* place : {"/summary/0/mean", "/summary/0/recovered", "/training/0/loss/0", "/training/0/seconds", "/per_task/0/mean"}) {
+  for (const char* place : {"/summary/0/mean", "/summary/0/recovered", "/training/0/loss/0", "/training/0/seconds", "/per_task/0/mean",
+                            "/comparisons/0/mean"}) {
     refusal(place, 1e101);
   }
   auto results = whole_document();
@@ -177,7 +203,9 @@ TEST(FromJson, DescribesByNameWhatNobodyDescribed) {
   auto document = whole_document();
   document.erase("methods");
   document.erase("metrics");
+  document["comparisons"][0]["other"] = "another";
   const auto results = parsed(document);
+  EXPECT_EQ(results.method("another").label, "another");
   EXPECT_EQ(results.method("private-oracle").label, "private-oracle");
   EXPECT_TRUE(results.method("private-oracle").is_oracle);
   EXPECT_EQ(results.metric("nll").better, Better::kUnknown);

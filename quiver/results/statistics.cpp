@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <vector>
 
 #include "quiver/base/error.h"
@@ -97,6 +98,9 @@ Estimate estimate_mean(std::span<const double> values) {
 
 namespace {
 
+/// Of a test, which asks for none.
+constexpr double kAnyConfidence = 0.95;
+
 /// values - baseline, checked.
 std::vector<double> differences_of(std::span<const double> values, std::span<const double> baseline, double confidence) {
   if (values.size() != baseline.size()) {
@@ -129,20 +133,83 @@ Difference paired_difference(std::span<const double> values, std::span<const dou
   return interval_around(estimate, estimate.standard_error, differences.size(), confidence);
 }
 
-Difference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
-                                double confidence) {
-  const auto differences = differences_of(values, baseline, confidence);
-  if (clusters.size() != values.size()) {
-    fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", values.size(), clusters.size());
+namespace {
+
+/// The standard error of the mean of differences for other clusters, and how many clusters there are.
+struct ClusteredError {
+  double value = 0;
+  std::size_t num_clusters = 0;
+};
+
+ClusteredError clustered_error(std::span<const double> differences, double mean, std::span<const std::string> clusters) {
+  if (clusters.size() != differences.size()) {
+    fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", differences.size(), clusters.size());
   }
-  const auto estimate = estimate_mean(differences);
   std::map<std::string_view, double> sums;  // of the deviations in a cluster
-  for (std::size_t i = 0; i < differences.size(); ++i) sums[clusters[i]] += differences[i] - estimate.mean;
+  for (std::size_t i = 0; i < differences.size(); ++i) sums[clusters[i]] += differences[i] - mean;
   double squares = 0;
   for (const auto& [cluster, sum] : sums) squares += sum * sum;
   const auto count = static_cast<double>(sums.size());
   const double error = sums.size() < 2 ? 0 : std::sqrt(count / (count - 1) * squares) / static_cast<double>(differences.size());
-  return interval_around(estimate, error, sums.size(), confidence);
+  return {.value = error, .num_clusters = sums.size()};
+}
+
+double t_test(double mean, double standard_error, std::size_t num_units) {
+  if (num_units < 2 || mean == 0) return 1;
+  return student_t_p_value(mean / standard_error, static_cast<double>(num_units - 1));
+}
+
+}  // namespace
+
+Difference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
+                                double confidence) {
+  const auto differences = differences_of(values, baseline, confidence);
+  const auto estimate = estimate_mean(differences);
+  const auto error = clustered_error(differences, estimate.mean, clusters);
+  return interval_around(estimate, error.value, error.num_clusters, confidence);
+}
+
+double paired_t_p_value(std::span<const double> values, std::span<const double> baseline) {
+  const auto differences = differences_of(values, baseline, kAnyConfidence);
+  const auto estimate = estimate_mean(differences);
+  return t_test(estimate.mean, estimate.standard_error, differences.size());
+}
+
+double clustered_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters) {
+  const auto differences = differences_of(values, baseline, kAnyConfidence);
+  const double mean = estimate_mean(differences).mean;
+  const auto error = clustered_error(differences, mean, clusters);
+  return t_test(mean, error.value, error.num_clusters);
+}
+
+double mcnemar_p_value(std::int64_t only_first, std::int64_t only_second, McNemar kind) {
+  if (only_first < 0 || only_second < 0) {
+    fail(ErrorKind::kUsage, "McNemar's test of {} and {} pairs is undefined; expected counts from 0", only_first, only_second);
+  }
+  if (only_first == only_second) return 1;
+  const auto k = static_cast<double>(std::min(only_first, only_second));
+  const auto m = static_cast<double>(only_first) + static_cast<double>(only_second);
+  // P(X <= k) = I_{1/2}(m - k, k + 1) (DLMF 8.17.5).
+  const double both_tails = 2 * incomplete_beta(m - k, k + 1, 0.5);
+  if (kind == McNemar::kExact) return std::min(both_tails, 1.0);
+  const double found = std::exp(std::lgamma(m + 1) - std::lgamma(k + 1) - std::lgamma(m - k + 1) - m * std::log(2.0));
+  return std::min(both_tails - found, 1.0);
+}
+
+std::vector<double> holm_corrected(std::span<const double> p_values) {
+  for (std::size_t i = 0; i < p_values.size(); ++i) {
+    if (!(p_values[i] >= 0 && p_values[i] <= 1)) fail(ErrorKind::kUsage, "p-value {} is {}; expected one from 0 to 1", i, p_values[i]);
+  }
+  std::vector<std::size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return p_values[i]; });
+  std::vector<double> corrected(p_values.size());
+  double largest = 0;
+  for (std::size_t j = 0; j < order.size(); ++j) {
+    largest = std::max(largest, std::min(1.0, static_cast<double>(order.size() - j) * p_values[order[j]]));
+    corrected[order[j]] = largest;
+  }
+  return corrected;
 }
 
 double incomplete_beta(double a, double b, double x) {
@@ -151,6 +218,14 @@ double incomplete_beta(double a, double b, double x) {
   }
   if (x == 0 || x == 1) return x;
   return incomplete_beta_of(a, b, x, 1 - x);
+}
+
+double student_t_p_value(double t, double degrees) {
+  if (std::isnan(t) || !(degrees > 0)) {
+    fail(ErrorKind::kUsage, "Student's p-value of t = {} with {} degrees of freedom is undefined; expected a number and degrees > 0", t,
+         degrees);
+  }
+  return std::isinf(t) ? 0 : std::min(1.0, 2 * student_t_tail(std::abs(t), degrees));
 }
 
 double student_t_quantile(double probability, double degrees) {

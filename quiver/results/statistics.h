@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace quiver::results {
 
@@ -54,9 +55,42 @@ Difference paired_difference(std::span<const double> values, std::span<const dou
 Difference clustered_difference(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters,
                                 double confidence = 0.95);
 
+/// The two-sided p-value of Student's paired test that the mean of d_i = values_i - baseline_i is 0,
+///
+///   t = mean / standard_error,   p = P(|T_{n-1}| >= |t|)        (Student 1908)
+///
+/// p < 1 - confidence where the interval of paired_difference excludes 0. 1 for a single pair, or if all d_i are 0; 0 if all are one other
+/// number. Throws as paired_difference.
+double paired_t_p_value(std::span<const double> values, std::span<const double> baseline);
+
+/// The same with the standard error of clustered_difference and G - 1 degrees of freedom, for G clusters (Cameron and Miller 2015, sec.
+/// VI.D). 1 for a single cluster. Throws as clustered_difference.
+double clustered_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters);
+
+/// How McNemar's test counts the table that was found. Half of its probability is less conservative (Fagerland et al. 2013).
+enum class McNemar { kExact, kMidP };
+
+/// McNemar's test for paired 0/1 values: that as many pairs are (1, 0) as (0, 1). Pairs of equal values say nothing. Two-sided, with the
+/// smaller of the two counts k, their sum m and X binomial (m, 1/2),
+///
+///   exact: p = min(1, 2 P(X <= k)),   mid-p: p = 2 P(X <= k) - P(X = k)        (McNemar 1947; Fagerland et al. 2013, eq. 3 and 4)
+///
+/// 1 if both counts are 0. Throws kUsage for a negative count.
+double mcnemar_p_value(std::int64_t only_first, std::int64_t only_second, McNemar kind = McNemar::kExact);
+
+/// p-values of m tests corrected so that the chance of any false rejection among all is at most the level, whatever their dependence,
+///
+///   corrected_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)),   p_(1) <= ... <= p_(m)        (Holm 1979)
+///
+/// in the order of `p_values`. Throws kUsage for one outside [0, 1].
+std::vector<double> holm_corrected(std::span<const double> p_values);
+
 /// I_x(a, b), the regularised incomplete beta function (DLMF 8.17), a, b > 0, x in [0, 1]; by its
 /// continued fraction, to ten digits or more for a and b up to 1e6.
 double incomplete_beta(double a, double b, double x);
+
+/// P(|T| >= |t|) for Student's distribution with `degrees` > 0 degrees of freedom; 0 for an infinite t. Throws kUsage for a NaN.
+double student_t_p_value(double t, double degrees);
 
 /// The t with P(T <= t) = probability for Student's distribution with `degrees` > 0 degrees of
 /// freedom. Throws kUsage unless probability is inside (0, 1).

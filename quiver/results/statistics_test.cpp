@@ -144,5 +144,44 @@ TEST(ClusteredDifference, SaysNothingOfOtherTasksByOne) {
   EXPECT_ERROR(clustered_difference(values, baseline, short_list), ErrorKind::kMismatch, "2 values in 1 named clusters");
 }
 
+TEST(PairedTPValue, EqualsScipysAndMatchesTheInterval) {
+  const double p = paired_t_p_value(kValues, kBaseline);
+  EXPECT_NEAR(p, 0.01052673935773728, 1e-12);  // scipy.stats.ttest_rel
+  EXPECT_NEAR(paired_difference(kValues, kBaseline, 1 - p).high, 0, 1e-9);
+}
+
+TEST(PairedTPValue, OfDifferencesThatDoNotVary) {
+  EXPECT_EQ(paired_t_p_value(kValues, kValues), 1);
+  EXPECT_EQ(paired_t_p_value(std::vector<double>{2, 3}, std::vector<double>{1, 2}), 0);
+  EXPECT_EQ(paired_t_p_value(std::vector<double>{2}, std::vector<double>{1}), 1);
+  expect_refusal(ErrorKind::kMismatch, "7 values, 1 baseline", [] { paired_t_p_value(kValues, std::vector<double>{1}); });
+}
+
+TEST(ClusteredTPValue, MatchesTheInterval) {
+  const std::vector<std::string> tasks = {"a", "b", "a", "b", "c", "c", "c"}, one(7, "a");
+  const double p = clustered_t_p_value(kValues, kBaseline, tasks);
+  EXPECT_NEAR(clustered_difference(kValues, kBaseline, tasks, 1 - p).high, 0, 1e-9);
+  EXPECT_EQ(clustered_t_p_value(kValues, kBaseline, one), 1);
+}
+
+TEST(McNemarPValue, CountsBothTails) {
+  EXPECT_NEAR(mcnemar_p_value(1, 5), 14.0 / 64, 1e-12);  // 2 (1 + 6) / 2^6
+  EXPECT_NEAR(mcnemar_p_value(5, 1), 14.0 / 64, 1e-12);
+  EXPECT_NEAR(mcnemar_p_value(5, 1, McNemar::kMidP), 8.0 / 64, 1e-12);
+  EXPECT_EQ(mcnemar_p_value(0, 0), 1);
+  expect_refusal(ErrorKind::kUsage, "of -1 and 2 pairs", [] { mcnemar_p_value(-1, 2); });
+}
+
+TEST(HolmCorrected, RefusesWhatIsNoPValue) {
+  expect_refusal(ErrorKind::kUsage, "p-value 1 is nan", [] { holm_corrected(std::vector<double>{0.5, kNan}); });
+  expect_refusal(ErrorKind::kUsage, "p-value 0 is 1.5", [] { holm_corrected(std::vector<double>{1.5}); });
+}
+
+TEST(StudentTPValue, OfInfinityIsZero) {
+  EXPECT_EQ(student_t_p_value(std::numeric_limits<double>::infinity(), 3), 0);
+  EXPECT_EQ(student_t_p_value(0, 3), 1);
+  expect_refusal(ErrorKind::kUsage, "t = nan", [] { student_t_p_value(kNan, 3); });
+}
+
 }  // namespace
 }  // namespace quiver::results

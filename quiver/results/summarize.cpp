@@ -7,7 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "quiver/results/compare.h"
 #include "quiver/results/statistics.h"
+#include "quiver/results/warnings.h"
 
 namespace quiver::results {
 namespace {
@@ -109,6 +111,8 @@ void summarize(Results& results) {
       }
     }
   }
+  results.comparisons = compare_methods(results);
+  results.warnings = find_warnings(results);
 }
 
 }  // namespace quiver::results

@@ -5,8 +5,9 @@
 
 namespace quiver::results {
 
-/// Fills `summary` and `per_task` from `samples`, for the methods and metrics that the results describe, in their order: means with
-/// standard errors over samples, paired differences to the method "base" by row and by task, and the recovered share
+/// Fills `summary`, `per_task`, `comparisons` (compare_methods) and `warnings` (find_warnings) from `samples`, for the methods and metrics
+/// that the results describe, in their order: means with standard errors over samples, paired differences to the method "base" by row and
+/// by task, and the recovered share
 ///
 ///   recovered = (mean - method) / (mean - oracle)
 ///

@@ -82,6 +82,17 @@ TEST(Summarize, GivesTheMeansOfEachTask) {
   EXPECT_EQ(row.count, 2);
 }
 
+TEST(Summarize, ComparesAllPairs) {
+  auto results = evaluated();
+  results.comparisons.resize(1);
+  results.warnings.resize(1);
+  summarize(results);
+  ASSERT_EQ(results.comparisons.size(), 6u);  // of four methods
+  EXPECT_EQ(results.comparisons[1].other, "private-arrow");
+  EXPECT_DOUBLE_EQ(results.comparisons[1].mean, 1.5);
+  EXPECT_TRUE(results.warnings.empty());
+}
+
 TEST(Summarize, RefusesWhatIsNotFinite) {
   auto results = evaluated();
   results.samples[1].metrics[0].second = NAN;
