@@ -62,7 +62,7 @@ std::vector<Chosen> find_tasks(Names& names, const std::string& name) {
       return found;
     }
     for (const auto& task : tasks) {
-      known.push_back(group.file.empty() || task == group.name ? task : group.name + "/" + task);
+      known.push_back(task);
       if (name == task || name == group.name + "/" + task) found.push_back({&group, task});
     }
   }
