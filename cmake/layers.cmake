@@ -106,7 +106,7 @@ set(QUIVER_WEB_FILES "${CMAKE_BINARY_DIR}/generated/quiver/serve/web_files.cpp")
 quiver_embed_web("${QUIVER_WEB_FILES}" quiver::serve quiver/serve/web_assets.h "${CMAKE_SOURCE_DIR}/quiver/serve/web")
 
 quiver_layer(base LIBRARIES OpenSSL::Crypto PkgConfig::XXHASH)
-quiver_layer(io FOLDERS base LIBRARIES nlohmann_json::nlohmann_json PkgConfig::ZSTD)
+quiver_layer(io FOLDERS base LIBRARIES nlohmann_json::nlohmann_json PkgConfig::ZSTD PkgConfig::YAML)
 quiver_layer(http COLD FOLDERS base io LIBRARIES Boost::headers OpenSSL::SSL)
 quiver_layer(forest FOLDERS base)
 quiver_layer(sandbox FOLDERS base io)

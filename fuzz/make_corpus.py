@@ -106,6 +106,18 @@ def jsonl_seeds():
     yield "negative_zero", b"0[-0, -0.0, 1e-400, 9007199254740993]\n"
 
 
+def yaml_seeds():
+    for number, row in enumerate(json.loads((GOLDEN / "yaml" / "cases.json").read_text())["documents"]):
+        yield f"document_{number}", row["text"].encode()
+    yield "scalars", b"- " + b"\n- ".join(row["text"].encode() for row in json.loads((GOLDEN / "yaml" / "cases.json").read_text())["scalars"])
+    yield "function", b"a: !function x.y\nb: [!function z]\n"
+    yield "laughs", b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n"
+    yield "deep", b"[" * 2000
+    yield "deep_block", b"- " * 2000
+    yield "bad_utf8", b"a: \xff\n"
+    yield "odd_keys", b'{"a/b~": 1, "": {"": 2}}\n'
+
+
 def jinja_seeds():
     """A template, and after a zero byte its variables as JSON if there are any."""
     rows = json.loads((GOLDEN / "chat_template" / "constructs.json").read_text())
@@ -402,6 +414,7 @@ def main():
         ("gguf", gguf_seeds),
         ("gguf_lora", gguf_lora_seeds),
         ("jsonl", jsonl_seeds),
+        ("yaml", yaml_seeds),
         ("tokenizer", tokenizer_seeds),
         ("tokenizer", marked_seeds),
         ("tokenizer_paths", tokenizer_paths_seeds),

@@ -1,4 +1,4 @@
-// The fuzz targets of file formats: safetensors, GGUF, JSON lines.
+// The fuzz targets of file formats: safetensors, GGUF, JSON lines, YAML.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "quiver/io/gguf.h"
 #include "quiver/io/json.h"
 #include "quiver/io/safetensors.h"
+#include "quiver/io/yaml.h"
 
 namespace quiver::fuzz {
 
@@ -58,6 +59,20 @@ inline void run_jsonl(std::span<const std::byte> bytes) {
       expect(io::parse_json(copy, "copy") == *document, "a document changed in a round trip");
     }
   } catch (const Error&) {
+  }
+}
+
+/// Parses, and reads the value again as JSON, most of which is YAML too.
+inline void run_yaml(std::span<const std::byte> bytes) {
+  try {
+    const auto document = io::parse_yaml({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "fuzz", {.max_values = 10'000});
+    for (const auto& [pointer, line] : document.lines) expect(line >= 1 && document.line_of(pointer) == line, "a value without a line");
+    for (const auto& [pointer, tag] : document.local_tags)
+      expect(document.value.at(nlohmann::json::json_pointer(pointer)).is_string(), "a tag on no text");
+    const std::string copy = io::dump_json(document.value, "copy");
+    expect(io::parse_json(copy, "copy") == document.value, "a document changed in a round trip");
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInternal) throw;
   }
 }
 

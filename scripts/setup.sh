@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ cmake ninja-build ccache pkg-config python3 python3-venv nlohmann-json3-dev libcli11-dev libfmt-dev
-          libpcre2-dev libutf8proc-dev zstd libzstd-dev libssl-dev libboost1.81-dev libxxhash-dev libnlopt-dev libjemalloc-dev libgtest-dev libgmock-dev)
+          libpcre2-dev libutf8proc-dev zstd libzstd-dev libyaml-dev libssl-dev libboost1.81-dev libxxhash-dev libnlopt-dev libjemalloc-dev libgtest-dev libgmock-dev)
 
 if [ "${1:-}" = --test ]; then  # for tests of the server by its clients; node and npm may come from elsewhere
   for program in curl node:nodejs npm; do command -v "${program%%:*}" > /dev/null || packages+=("${program##*:}"); done

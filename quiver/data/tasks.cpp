@@ -134,8 +134,9 @@ std::vector<std::string> select_tasks(const fs::path& folder, const std::string&
 
 std::string task_sha256(const fs::path& folder, const std::string& name) { return io::sha256_file(task_file(folder, name)); }
 
-Task load_task(const fs::path& folder, const std::string& name) {
-  const auto path = task_file(folder, name);
+Task load_task(const fs::path& folder, const std::string& name) { return read_task(task_file(folder, name), name); }
+
+Task read_task(const fs::path& path, const std::string& name) {
   Task task{.name = name, .sha256 = io::sha256_file(path)};
   const std::map<std::string, std::vector<Example>*> parts = {
       {"train", &task.train}, {"valid", &task.valid}, {"validation", &task.valid}, {"test", &task.test}};
@@ -169,7 +170,10 @@ std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, s
 }
 
 std::vector<Question> load_questions(const fs::path& folder, const std::string& name) {
-  const auto path = task_file(folder, name);
+  return read_questions(task_file(folder, name), name);
+}
+
+std::vector<Question> read_questions(const fs::path& path, const std::string& name) {
   io::JsonLinesReader reader(path);
   std::vector<Question> questions;
   UniqueIds ids;

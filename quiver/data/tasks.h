@@ -37,6 +37,8 @@ std::vector<std::string> select_tasks(const std::filesystem::path& folder, const
 /// "input", joined by an empty line; or "messages", a conversation that ends with the assistant.
 /// Throws kNotFound, or kBadFormat naming file and line; an empty task is kBadFormat.
 Task load_task(const std::filesystem::path& folder, const std::string& name);
+/// The same of a file by its path.
+Task read_task(const std::filesystem::path& path, const std::string& name);
 /// Task::sha256 without reading the rows. Throws kNotFound or kIo.
 std::string task_sha256(const std::filesystem::path& folder, const std::string& name);
 
@@ -56,5 +58,7 @@ struct Question {
 
 /// Reads one multiple-choice set: modes "choice" and "partial" of data/README.md. Errors as load_task.
 std::vector<Question> load_questions(const std::filesystem::path& folder, const std::string& name);
+/// The same of a file by its path; the questions stand in the order of its rows.
+std::vector<Question> read_questions(const std::filesystem::path& path, const std::string& name);
 
 }  // namespace quiver::data

@@ -12,6 +12,9 @@
 
 namespace quiver::tasks {
 
+/// The group of tasks of a user's own files.
+inline constexpr const char* kOwnGroup = "own";
+
 /// How a task is posed.
 enum class Kind {
   kChoice,   ///< the likeliest of several continuations: acc, acc_norm, acc_bytes
@@ -53,6 +56,7 @@ struct EvalTask {
   AnswerSettings answers = {};
   ExactMatchOptions exact_match = {};
   nlohmann::json config = nlohmann::json::object();  ///< how prompts are made, for the record
+  std::vector<std::string> warnings = {};            ///< what a reader of the results should know
 
   std::size_t num_rows() const { return kind == Kind::kChoice ? questions.size() : examples.size(); }
 };

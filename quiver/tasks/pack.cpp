@@ -8,14 +8,13 @@
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/io/json.h"
+#include "quiver/tasks/rows.h"
 
 namespace quiver::tasks {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr const char* kBetween = "\n\n";  // few-shot examples, and the prompt
 
 /// A row of a JSON lines file, and where it stands.
 struct Row {
@@ -39,29 +38,6 @@ fs::path file_of(const fs::path& folder, const std::string& stem) {
   return fs::exists(packed) ? packed : folder / (stem + ".jsonl");
 }
 
-std::int64_t checked_shots(const std::string& task, std::int64_t wanted, std::int64_t most, const char* what) {
-  if (wanted < 0 || wanted > most)
-    fail(ErrorKind::kUsage, "task '{}' has {} {}; {} few-shot examples are wanted: give --num-fewshot 0 to {}", task, most, what, wanted,
-         most);
-  return wanted;
-}
-
-/// The first `count` in an order drawn by the seed; all if count is 0.
-template <typename Item>
-std::vector<Item> drawn(std::vector<Item> items, std::int64_t count, std::uint64_t seed, const std::string& stream) {
-  if (count <= 0 || count >= std::ssize(items)) return items;
-  RandomStream(seed, stream).shuffle(items);
-  items.resize(static_cast<std::size_t>(count));
-  return items;
-}
-
-/// One solved example: a space is put between source and target where neither brings white space (data::encode_example).
-std::string solved(const std::string& source, const std::string& target) {
-  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t'; };
-  const bool has_space = (!source.empty() && is_space(source.back())) || (!target.empty() && is_space(target.front()));
-  return source + (has_space ? "" : " ") + target;
-}
-
 EvalTask load_examples(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
   EvalTask task{.name = name, .group = group.name, .section = group.section, .kind = group.kind, .metrics = {"nll", "rouge_l"}};
   auto loaded = data::load_task(pack / group.folder, name);
@@ -71,8 +47,7 @@ EvalTask load_examples(const Group& group, const fs::path& pack, const std::stri
   std::string before;
   if (task.num_fewshot > 0) {
     for (const auto& shot : data::sample(loaded.train, task.num_fewshot, rows.seed, name + "/few-shot")) {
-      if (!shot.messages.empty())
-        fail(ErrorKind::kUsage, "{}: a conversation cannot be a few-shot example: give --num-fewshot 0", shot.where);
+      if (!shot.messages.empty()) fail(ErrorKind::kUsage, "{}: a conversation cannot be a few-shot example: ask for none", shot.where);
       before += solved(shot.source, shot.targets[0]) + kBetween;
     }
   }

@@ -9,6 +9,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/tasks/pack.h"
+#include "quiver/tasks/task_file.h"
 
 namespace quiver::tasks {
 namespace {
@@ -18,9 +19,11 @@ constexpr const char* kPaper = "piqa,boolq,winogrande,hellaswag,arc_easy,arc_cha
 
 /// A task before its rows are read.
 struct Chosen {
-  const Group* group;
-  std::string name;
-  std::string full_name() const { return group->name == name ? name : group->name + "/" + name; }
+  const Group* group;  ///< nullptr: a task file
+  std::string name;    ///< of a task file: its path
+  std::string full_name() const { return group == nullptr || group->name == name ? name : group->name + "/" + name; }
+  /// What a limit may call it; the last one counts most.
+  std::vector<std::string> names() const { return group == nullptr ? task_file_names(name) : std::vector{group->name, name, full_name()}; }
 };
 
 /// The names of all groups' tasks, each read once.
@@ -47,6 +50,7 @@ std::vector<std::string> parts_of(const std::string& list) {
 }
 
 std::vector<Chosen> find_tasks(Names& names, const std::string& name) {
+  if (is_task_file(name)) return {{nullptr, name}};
   std::vector<Chosen> found;
   std::vector<std::string> known = {"paper"};
   for (const auto& group : groups()) {
@@ -58,7 +62,7 @@ std::vector<Chosen> find_tasks(Names& names, const std::string& name) {
       return found;
     }
     for (const auto& task : tasks) {
-      known.push_back(group.file.empty() || task == group.name ? task : group.name + "/" + task);
+      known.push_back(task);
       if (name == task || name == group.name + "/" + task) found.push_back({&group, task});
     }
   }
@@ -74,20 +78,22 @@ class Limits {
  public:
   explicit Limits(const std::vector<std::string>& texts) {
     for (const auto& text : texts) {
-      const auto equal = text.find('=');
+      const auto equal = text.rfind('=');
       const auto name = equal == std::string::npos ? std::string() : text.substr(0, equal);
       const auto digits = equal == std::string::npos ? text : text.substr(equal + 1);
       std::int64_t rows = 0;
       const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), rows);
       if (error != std::errc() || end != digits.data() + digits.size() || rows < 0)
-        fail(ErrorKind::kUsage, "--limit '{}': expected a number of rows, or NAME=ROWS with a task's or a group's name", text);
+        fail(ErrorKind::kUsage, "limit '{}': expected a number of rows, or NAME=ROWS with a task's or a group's name", text);
       by_name_[name] = rows;
       if (!name.empty()) unused_.insert(name);
     }
   }
   std::int64_t of(const Chosen& task) {
     std::int64_t rows = 0;
-    for (const auto& name : {std::string(), task.group->name, task.name, task.full_name()}) {
+    auto names = task.names();
+    names.insert(names.begin(), "");
+    for (const auto& name : names) {
       const auto found = by_name_.find(name);
       if (found == by_name_.end()) continue;
       rows = found->second;
@@ -97,13 +103,22 @@ class Limits {
   }
   void check_used() const {
     if (!unused_.empty())
-      fail(ErrorKind::kUsage, "--limit {}={}: --tasks names no such task or group", *unused_.begin(), by_name_.at(*unused_.begin()));
+      fail(ErrorKind::kUsage, "limit {}={}: no task or group of this name is chosen", *unused_.begin(), by_name_.at(*unused_.begin()));
   }
 
  private:
   std::map<std::string, std::int64_t> by_name_;  // "" for all
   std::set<std::string> unused_;
 };
+
+/// Results are told apart by a task's name.
+void check_names(const std::vector<EvalTask>& tasks) {
+  for (const auto& own : tasks) {
+    const auto count = std::ranges::count(tasks, own.name, &EvalTask::name);
+    if (own.group == kOwnGroup && count > 1)
+      fail(ErrorKind::kUsage, "{} tasks are called '{}'; give the task file another name, or another 'task'", count, own.name);
+  }
+}
 
 }  // namespace
 
@@ -123,6 +138,11 @@ std::vector<EvalTask> select_tasks(const Selection& selection) {
   Limits limits(selection.limits);
   std::vector<EvalTask> tasks;
   for (std::size_t first = 0, end = 0; first < chosen.size(); first = end) {  // those of a group that stand together
+    if (chosen[first].group == nullptr) {
+      tasks.push_back(load_task_file(chosen[first].name, {limits.of(chosen[first]), selection.num_fewshot, selection.seed}));
+      end = first + 1;
+      continue;
+    }
     std::vector<PackTask> some;
     for (end = first; end < chosen.size() && chosen[end].group == chosen[first].group; ++end) {
       some.push_back({chosen[end].name, {limits.of(chosen[end]), selection.num_fewshot, selection.seed}});
@@ -130,6 +150,7 @@ std::vector<EvalTask> select_tasks(const Selection& selection) {
     for (auto& task : load_pack_tasks(*chosen[first].group, selection.data, some)) tasks.push_back(std::move(task));
   }
   limits.check_used();
+  check_names(tasks);
   return tasks;
 }
 

@@ -23,10 +23,13 @@ struct Selection {
 /// The tasks, in the order of their names in the list; a group's in the order of its folder or file. A name is
 ///
 ///   - a group: upstream, sni, mc, bbh, humaneval, mbpp; "paper": the ten tasks of the paper's table 1;
-///   - a task of one group: "piqa"; with its group, where several have it: "mc/piqa".
+///   - a task of one group: "piqa"; with its group, where several have it: "mc/piqa";
+///   - the path of a task file (task_file.h): "mine.jsonl", "tasks/mine.yaml". A limit calls such a task by the file's name without its
+///     ending, or by the name that the file gives it.
 ///
-/// Throws kUsage without a name, for a task named twice, for a name that several groups have, and for a limit that is no number or fits
-/// no task; kNotFound for an unknown name, with the nearest; and as load_pack_tasks.
+/// Throws kUsage without a name, for a task named twice, for a task file whose task is called as another one, for a name that several
+/// groups have, and for a limit that is no number or fits no task; kNotFound for an unknown name, with the nearest; and as load_pack_tasks
+/// and load_task_file.
 std::vector<EvalTask> select_tasks(const Selection& selection);
 
 }  // namespace quiver::tasks

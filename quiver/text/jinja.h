@@ -15,6 +15,16 @@ namespace jinja {
 struct Template;
 }
 
+/// How jinja2 is set up.
+enum class JinjaDialect {
+  /// As transformers does for chat templates: trim_blocks, lstrip_blocks, loop controls, `{% generation %}`.
+  kTransformers,
+  /// As lm-evaluation-harness does for tasks: no trimming, the line end at the end of the source stays, and an undefined value is an error
+  /// (StrictUndefined). Here it is an error wherever it is evaluated, but for `default` and the tests `defined` and `undefined`.
+  /// The filter `tojson` is refused, since it escapes HTML there.
+  kLmEval,
+};
+
 struct JinjaOptions {
   /// What strftime_now formats; the local time of the call if absent.
   std::optional<std::tm> now;
@@ -24,14 +34,13 @@ struct JinjaOptions {
 
 /// A parsed template. Immutable, thread-safe, cheap to copy.
 ///
-/// Follows jinja2's sandbox with trim_blocks, lstrip_blocks, loop controls and `{% generation %}`, as transformers sets it up. Statements,
-/// filters, tests, methods and functions outside the implemented set are refused by name and line. Templates are untrusted code: size,
-/// nesting, steps, memory and output are bounded, see jinja_parts.h.
+/// Follows jinja2's sandbox in the set-up of its dialect. Statements, filters, tests, methods and functions outside the implemented set are
+/// refused by name and line. Templates are untrusted code: size, nesting, steps, memory and output are bounded, see jinja_parts.h.
 class Jinja {
  public:
   /// Parses `source`, UTF-8 text. `origin` names the template in messages. Throws kBadFormat for a syntax error, for invalid UTF-8 and for
   /// a template of more than 1 MiB. Throws kUnsupported for a construct outside the implemented set. Both name the line.
-  static Jinja parse(std::string_view source, std::string origin);
+  static Jinja parse(std::string_view source, std::string origin, JinjaDialect dialect = JinjaDialect::kTransformers);
 
   /// Renders the template. The members of the object `variables` are the template's global names. An absent member is undefined, null is
   /// None. Throws kBadFormat where jinja2 raises an error, and kUnsupported for what is not implemented or exceeds a bound. A call of

@@ -12,7 +12,7 @@ namespace {
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
-/// Every kind of line end becomes '\n', and one at the end goes.
+/// Every kind of line end becomes '\n'.
 std::string with_plain_newlines(std::string_view source) {
   std::string out;
   out.reserve(source.size());
@@ -24,13 +24,15 @@ std::string with_plain_newlines(std::string_view source) {
     out += '\n';
     if (i + 1 < source.size() && source[i + 1] == '\n') ++i;
   }
-  if (out.ends_with('\n')) out.pop_back();
   return out;
 }
 
 class Lexer {
  public:
-  Lexer(std::string_view source, const std::string& origin) : source_(with_plain_newlines(source)), origin_(origin) {}
+  Lexer(std::string_view source, const std::string& origin, JinjaDialect dialect)
+      : source_(with_plain_newlines(source)), origin_(origin), trims_(dialect == JinjaDialect::kTransformers) {
+    if (trims_ && source_.ends_with('\n')) source_.pop_back();
+  }
 
   std::vector<Token> run() {
     while (position_ < source_.size()) root();
@@ -99,7 +101,7 @@ class Lexer {
     std::string_view kept = text;
     if (sign == '-') {
       kept = strip(text, {}, false, false, true);
-    } else if (sign != '+' && is_block) {
+    } else if (trims_ && sign != '+' && is_block) {
       const std::size_t newline = text.rfind('\n');
       const std::size_t start = newline == std::string_view::npos ? 0 : newline + 1;
       if ((start > 0 || starts_line_) && strip(text.substr(start), {}, false, true, false).empty()) kept = text.substr(0, start);
@@ -144,7 +146,7 @@ class Lexer {
     const char sign = peek();
     step(sign == '%' ? 2 : 3);
     if (sign == '-') return skip_space();
-    if (sign == '%' && peek() == '\n') step(1);
+    if (trims_ && sign == '%' && peek() == '\n') step(1);
   }
 
   void comment() {
@@ -153,7 +155,7 @@ class Lexer {
     const char sign = end > position_ ? source_[end - 1] : '\0';
     step(end + 2 - position_);
     if (sign == '-') return skip_space();
-    if (sign != '+' && peek() == '\n') step(1);
+    if (trims_ && sign != '+' && peek() == '\n') step(1);
   }
 
   void inside_tag(bool is_variable) {
@@ -321,6 +323,7 @@ class Lexer {
 
   std::string source_;
   const std::string& origin_;
+  bool trims_;  ///< trim_blocks and lstrip_blocks; the line end at the end of the source goes
   std::size_t position_ = 0;
   std::int64_t line_ = 1;
   bool starts_line_ = true;
@@ -330,6 +333,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source, const std::string& origin) { return Lexer(source, origin).run(); }
+std::vector<Token> tokenize(std::string_view source, const std::string& origin, JinjaDialect dialect) {
+  return Lexer(source, origin, dialect).run();
+}
 
 }  // namespace quiver::text::jinja

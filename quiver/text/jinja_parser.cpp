@@ -261,14 +261,15 @@ NodePtr parse_target(Cursor& cursor, bool with_member, std::string_view end) {
 
 namespace quiver::text {
 
-Jinja Jinja::parse(std::string_view source, std::string origin) {
+Jinja Jinja::parse(std::string_view source, std::string origin, JinjaDialect dialect) {
   if (static_cast<std::int64_t>(source.size()) > jinja::kMaxTemplateBytes) {
     fail(ErrorKind::kBadFormat, "{}: a template of {} bytes; at most {} are read", origin, source.size(), jinja::kMaxTemplateBytes);
   }
   if (!is_valid_utf8(source)) fail(ErrorKind::kBadFormat, "{}: the template is not valid UTF-8", origin);
   auto parsed = std::make_shared<jinja::Template>();
   parsed->origin = std::move(origin);
-  jinja::Cursor cursor(jinja::tokenize(source, parsed->origin), parsed->origin);
+  parsed->dialect = dialect;
+  jinja::Cursor cursor(jinja::tokenize(source, parsed->origin, dialect), parsed->origin);
   parsed->body = jinja::parse_template(cursor);
   jinja::mark_hidden_names(*parsed->body);
   return Jinja(std::move(parsed));

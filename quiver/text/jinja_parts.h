@@ -164,7 +164,7 @@ struct Token {
 };
 
 /// The tokens of a template with jinja2's trimming done; the last one is kEnd.
-std::vector<Token> tokenize(std::string_view source, const std::string& origin);
+std::vector<Token> tokenize(std::string_view source, const std::string& origin, JinjaDialect dialect = JinjaDialect::kTransformers);
 
 enum class Kind {
   // Expressions. `children` in order; `name` and `value` where noted.
@@ -230,6 +230,7 @@ void mark_hidden_names(Node& body);
 
 struct Template {
   std::string origin;
+  JinjaDialect dialect = JinjaDialect::kTransformers;
   NodePtr body;
 };
 

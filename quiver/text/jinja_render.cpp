@@ -62,7 +62,7 @@ enum class Flow { kNext, kBreak, kContinue };
 class Renderer {
  public:
   Renderer(const Template& parsed, const nlohmann::ordered_json& variables, const JinjaOptions& options)
-      : context_(parsed.origin, options), variables_(variables) {}
+      : context_(parsed.origin, options), variables_(variables), is_strict_(parsed.dialect == JinjaDialect::kLmEval) {}
 
   std::string run(const Node& body) {
     if (!variables_.is_object()) fail(ErrorKind::kUsage, "{}: the variables of a template must be an object", context_.origin());
@@ -254,6 +254,13 @@ class Renderer {
   // Expressions.
 
   Value evaluate(const Node& node) {
+    Value value = evaluate_loosely(node);
+    if (is_strict_) context_.require_defined(value);
+    return value;
+  }
+
+  /// The value, which may be undefined in every dialect.
+  Value evaluate_loosely(const Node& node) {
     const auto counted = level(node);
     switch (node.kind) {
       case Kind::kConstant: return node.value;
@@ -369,13 +376,16 @@ class Renderer {
   }
 
   Value evaluate_filter(const Node& node) {
-    const Value input = evaluate(node.child(0));
+    const bool mends = node.name == "default" || node.name == "d";
+    if (is_strict_ && node.name == "tojson") context_.refuse("the filter 'tojson', which Quiver does not implement for tasks");
+    const Value input = mends ? evaluate_loosely(node.child(0)) : evaluate(node.child(0));
     const Arguments arguments = evaluate_arguments(node);
     return apply_filter(context_, node.name, input, arguments);
   }
 
   Value evaluate_test(const Node& node) {
-    const Value input = evaluate(node.child(0));
+    const bool asks = node.name == "defined" || node.name == "undefined";
+    const Value input = asks ? evaluate_loosely(node.child(0)) : evaluate(node.child(0));
     const Arguments arguments = evaluate_arguments(node);
     return context_.boolean(apply_test(context_, node.name, input, arguments));
   }
@@ -436,6 +446,7 @@ class Renderer {
 
   Context context_;
   const nlohmann::ordered_json& variables_;
+  bool is_strict_;  ///< jinja2's StrictUndefined
   Scope globals_;
   std::shared_ptr<Scope> scope_ = std::make_shared<Scope>();
   std::vector<Value> inputs_;

@@ -109,6 +109,36 @@ TEST(Jinja, NamesWhatIsUndefined) {
   expect_bad("{{ 'a' + name }}", "'name' is undefined, as an operand of '+'");
 }
 
+TEST(Jinja, LeavesLineEndsOfTasksAsTheyAre) {
+  const auto render_task = [](std::string_view source, const Json& row) {
+    return Jinja::parse(source, "t.yaml: doc_to_text", JinjaDialect::kLmEval).render(row);
+  };
+  EXPECT_EQ(render_task("{{ a }}\n", {{"a", 1}}), "1\n");
+  EXPECT_EQ(render_task("  {% if a %}\nb\n  {% endif %}\n{# c #}\n", {{"a", 1}}), "  \nb\n  \n\n");
+  EXPECT_EQ(render_task("  {%- if a -%}\n b{%- endif -%}\n", {{"a", 1}}), "b");
+  EXPECT_EQ(render("  {% if a %}\nb\n  {% endif %}\n{# c #}\n", {{"a", 1}}), "b\n");
+}
+
+TEST(Jinja, RefusesWhatIsUndefinedInTasks) {
+  const Json row = {{"a", {{"b", nullptr}}}, {"l", {1}}};
+  const auto expect_undefined = [&](const std::string& source, const std::string& part) {
+    EXPECT_ERROR(Jinja::parse(source, "t.yaml: doc_to_text", JinjaDialect::kLmEval).render(row), ErrorKind::kBadFormat, part);
+  };
+  expect_undefined("\n{{ x }}", "t.yaml: doc_to_text: line 2: 'x' is undefined");
+  expect_undefined("{{ a.c }}", "'c' is undefined");
+  expect_undefined("{{ a['c'] }}", "'c' is undefined");
+  expect_undefined("{{ l[1] }}", "is undefined");
+  expect_undefined("{% if x %}{% endif %}", "'x' is undefined");
+  expect_undefined("{% for y in x %}{% endfor %}", "'x' is undefined");
+  expect_undefined("{{ x == 1 }}", "'x' is undefined");
+  expect_undefined("{{ x ~ 'a' }}", "'x' is undefined");
+  expect_undefined("{{ x | join }}", "'x' is undefined");
+  expect_undefined("{{ 'a' if false }}", "is undefined");
+  const auto rendered = [&](const std::string& source) { return Jinja::parse(source, "t", JinjaDialect::kLmEval).render(row); };
+  EXPECT_EQ(rendered("{{ x | default('d') }}{{ a.c | d('e') }}{{ x is defined }}{{ x is undefined }}{{ a.b }}"), "deFalseTrueNone");
+  EXPECT_ERROR(rendered("{{ a | tojson }}"), ErrorKind::kUnsupported, "the filter 'tojson', which Quiver does not implement for tasks");
+}
+
 TEST(Jinja, RaisesTheTemplatesOwnMessageAsAUsageError) {
   expect_error(ErrorKind::kUsage, "t.jinja: Roles must alternate", [] { render("{{ raise_exception('Roles must ' + 'alternate') }}"); });
   expect_error(ErrorKind::kUsage, "must be an object", [] { render("", Json::array()); });
