@@ -1,4 +1,5 @@
 // Sandboxes of other callers: one that is killed, an ordinary user, a kernel that refuses.
+#include <grp.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -6,6 +7,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
+#include <thread>
 
 #include "quiver/io/file.h"
 #include "quiver/io/test_support.h"
@@ -98,6 +101,11 @@ TEST_F(SandboxParent, AProcessWithoutStreamsMayRunPrograms) {
   const pid_t child = ::fork();
   if (child == 0) {
     for (int fd = 0; fd < 3; ++fd) ::close(fd);
+    const std::jthread printer([](const std::stop_token& end) {  // its text must not come into our pipes
+      while (!end.stop_requested()) {
+        [[maybe_unused]] const auto written = ::write(1, "e", 1);
+      }
+    });
     const auto output = outcome_of("import sys\nprint(repr(sys.stdin.read()))\n").output;
     [[maybe_unused]] const auto written = ::write(ends[1], output.data(), output.size());
     ::_exit(0);
@@ -108,6 +116,16 @@ TEST_F(SandboxParent, AProcessWithoutStreamsMayRunPrograms) {
   EXPECT_STREQ(text, "''\n");
   ::close(ends[0]);
   ::waitpid(child, nullptr, 0);
+}
+
+TEST_F(SandboxParent, GroupsOfRootAreNotInherited) {
+  const auto output = in_child([] {
+    const gid_t group = 4242;
+    if (::geteuid() == 0 && ::setgroups(1, &group) != 0) return std::string("no group");
+    return output_of("import os\nprint(os.getgroups())\n");
+  });
+  const bool may_have_some = ::geteuid() != 0 && ::getgroups(0, nullptr) != 0;  // an ordinary user cannot give them up
+  EXPECT_TRUE(may_have_some || output == "[]\n") << output;
 }
 
 TEST_F(SandboxParent, IgnoredAndBlockedSignalsAreNotInherited) {
@@ -123,7 +141,7 @@ TEST_F(SandboxParent, IgnoredAndBlockedSignalsAreNotInherited) {
   EXPECT_EQ(output, "True set()\n");
 }
 
-/// In a user namespace in which no further ones may be made, as an administrator may have it on the whole machine.
+/// In a user namespace that allows no further ones. An administrator may set the whole machine so.
 TEST_F(SandboxParent, AKernelThatRefusesIsTold) {
   const auto text = in_child([] {
     const unsigned user = ::geteuid(), group = ::getegid();

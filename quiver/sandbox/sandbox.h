@@ -32,8 +32,8 @@ struct Interpreter {
   std::vector<std::string> folders;  ///< that hold its files; a program may read them
 };
 
-/// Asks the Python of this name or path where its files are. Throws kNotFound where there is none, kIo where it does not answer, and
-/// kUnsupported where one of its folders holds the user's home.
+/// Asks the Python of this name or path where its files are. Throws kNotFound where there is none, and kIo where it does not
+/// answer. Throws kUnsupported where one of its folders holds the user's home.
 Interpreter find_interpreter(const std::string& command = "python3");
 
 /// What ended a program.
@@ -59,7 +59,7 @@ struct Outcome {
 /// When this returns, no process, folder or mount of a sandbox is left. They go with Quiver, too, however it ends.
 /// Without a sandbox, processes that left the program's process group stay.
 ///
-/// Throws kUsage for limits out of their ranges, kUnsupported where the kernel allows no sandbox, kIo, and kInterrupted as `stop` tells.
+/// Throws kUsage for limits out of their ranges, kUnsupported where the kernel allows no sandbox, kIo, and kInterrupted.
 /// Thread-safe. Starts one thread, which lives as long as the program.
 Outcome run(const Interpreter& interpreter, const std::string& program, const Limits& limits, Isolation isolation,
             const StopToken& stop = process_stop());
