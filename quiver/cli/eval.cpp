@@ -12,6 +12,7 @@
 #include "quiver/io/json.h"
 #include "quiver/io/work_folder.h"
 #include "quiver/methods/table.h"
+#include "quiver/recipes/eval_folder.h"
 #include "quiver/recipes/evaluate.h"
 #include "quiver/report/text_table.h"
 #include "quiver/tasks/select.h"
@@ -28,7 +29,7 @@ struct EvalOptions {
   std::string methods;
   std::string output;
   std::string work;
-  bool force = false;
+  bool force = false, resume = false, logs_samples = false;
 };
 
 /// --methods, or what stands for it.
@@ -93,6 +94,38 @@ void check_task_options(const CLI::App& command, const std::vector<tasks::EvalTa
   refuse_unread(command, has(Kind::kChoice), {"--scoring"}, "multiple choice: mc, piqa, ...", "the tasks chosen");
 }
 
+/// Whether results go into a folder: a name that neither ends in .json nor is a stream.
+bool names_folder(const std::string& output) { return is_file(output) && !output.ends_with(".json"); }
+
+/// Where results go, and where what is done is kept: told before the work what cannot be used.
+void set_output(EvalOptions& options) {
+  auto& work = options.setup.work;
+  const bool is_folder = names_folder(options.output);
+  if (!is_folder) {
+    check_output(options.output, OutputForm::kResults, options.force);
+    refuse_unread(*options.common.command, false, {"--resume", "--log-samples"}, "an --output that is a folder",
+                  "an output that is a file");
+  }
+  if (!options.work.empty()) {
+    work = options.work;
+  } else if (is_folder) {
+    work = std::filesystem::path(options.output) / "parts";
+  } else if (is_file(options.output)) {
+    work = io::beside(options.output, ".parts");
+  }
+  const io::WorkFolder usable(work);
+}
+
+void write_results(const EvalOptions& options, const results::Results& results) {
+  if (names_folder(options.output)) {
+    recipes::write_folder(options.output, results, options.setup.tasks, options.logs_samples);
+  } else if (!options.output.empty()) {
+    const auto text = io::dump_json(results::to_json(results), options.output, 1) + "\n";
+    write_output(options.output, text, OutputForm::kResults, options.force);
+    if (options.work.empty()) io::WorkFolder(options.setup.work).remove();
+  }
+}
+
 void run(EvalOptions& options) {
   auto& setup = options.setup;
   setup.seed = options.selection.seed = options.common.seed;
@@ -101,23 +134,18 @@ void run(EvalOptions& options) {
   setup.rows.scoring =
       choose<recipes::Scoring>("--scoring", options.scoring, {{"lm-eval", recipes::Scoring::kLmEval}, {"paper", recipes::Scoring::kPaper}});
   set_methods(options);
-  check_output(options.output, OutputForm::kResults, options.force);
-  if (!options.work.empty()) {
-    setup.work = options.work;
-  } else if (is_file(options.output)) {
-    setup.work = io::beside(options.output, ".parts");
-  }
-  io::WorkFolder work(setup.work);  // what cannot be used is told before the work
+  set_output(options);
   const auto base = options.common.load({options.adapters.source});
+  if (names_folder(options.output)) {
+    using recipes::FolderUse;
+    const auto use = options.force ? FolderUse::kForce : options.resume ? FolderUse::kResume : FolderUse::kNew;
+    recipes::begin_folder(options.output, recipes::describe_run(base, setup), use);
+  }
   auto progress = options.common.progress();
   auto results = recipes::evaluate(base, setup, progress);
   const auto machine = diagnostics::describe_machine();
   for (const auto& [key, value] : machine.items()) results.machine.emplace_back(key, value.get<std::string>());
-  if (!options.output.empty()) {
-    const auto text = io::dump_json(results::to_json(results), options.output, 1) + "\n";
-    write_output(options.output, text, OutputForm::kResults, options.force);
-    if (options.work.empty()) io::WorkFolder(setup.work).remove();
-  }
+  write_results(options, results);
   if (options.common.json) {
     results.samples.clear();
     auto document = results::to_json(results);
@@ -177,10 +205,18 @@ void add_eval_command(CLI::App& app) {
       ->check(at_least(0));
   command.add_option("--num-samples", options.setup.sampling.num_samples, "Programs for each prompt, for pass@k")->check(at_least(1));
   add_program_options(command, options.setup.programs);
-  command.add_option("--output", options.output, "Results with per-sample records, as JSON; an interrupted run goes on from OUTPUT.parts");
+  auto* output = command.add_option(
+      "--output", options.output,
+      "A folder for results, also in the shape of lm-evaluation-harness; or a file that ends in .json, with per-sample records, where an "
+      "interrupted run goes on from OUTPUT.parts");
+  command.add_flag("--log-samples", options.logs_samples, "Each sample into the folder, too, with what was asked and answered")
+      ->needs(output);
+  auto* resume =
+      command.add_flag("--resume", options.resume, "Goes on with the run in the folder; further methods and tasks are added to it")
+          ->needs(output);
   command.add_option("--work", options.work,
                      "Keep finished parts in this folder instead, so that another run with the same settings is instant");
-  command.add_flag("--force", options.force, "Overwrite the output")->needs("--output");
+  command.add_flag("--force", options.force, "Overwrite the output")->needs(output)->excludes(resume);
 }
 
 }  // namespace quiver::cli

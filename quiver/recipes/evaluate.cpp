@@ -100,6 +100,7 @@ void add_tasks(results::Results& results, const std::vector<EvalRows>& tasks, co
                         .kind = task.section,
                         .num_samples = static_cast<std::int64_t>(task.num_rows()),
                         .version = task.version,
+                        .num_available = task.num_available,
                         .num_fewshot = task.num_fewshot,
                         .num_cut = rows.num_cut,
                         .fingerprint = rows.fingerprint,
@@ -144,6 +145,22 @@ void add_library(results::Results& results, const library::Library& library) {
 }
 
 const char* name_of(Scoring scoring) { return scoring == Scoring::kPaper ? "paper" : "lm-eval"; }
+
+/// What readers should know of tasks and rows, beside what their samples tell.
+void add_warnings(results::Results& results, const std::vector<tasks::EvalTask>& tasks) {
+  for (const auto& task : tasks) {
+    for (const auto& text : task.warnings)
+      results.warnings.push_back({.kind = "task", .section = task.section, .task = task.name, .text = text});
+  }
+  for (const auto& task : results.tasks) {
+    if (task.num_cut == 0) continue;
+    results.warnings.push_back({.kind = "cut rows",
+                                .section = task.kind,
+                                .task = task.name,
+                                .text = format("{} of {} rows are longer than the model's context and lost tokens at their left",
+                                               task.num_cut, task.num_samples)});
+  }
+}
 
 /// All that is known before anything is computed.
 results::Results describe(const methods::BaseModel& base, const EvalSetup& setup, const library::Library* library) {
@@ -234,6 +251,7 @@ results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup
     }
   }
   results::summarize(results);
+  add_warnings(results, setup.tasks);
   return results;
 }
 

@@ -26,8 +26,14 @@ std::string last_line(std::string_view text) {
   return plain;
 }
 
+/// What a program says at its end: one that leaves before its tests, with exit code 0, does not say it.
+constexpr const char* kEndMark = "quiver: the tests have run";
+
 ProgramResult result_of(const sandbox::Outcome& outcome, const sandbox::Limits& limits) {
-  if (outcome.is_success()) return {true, "passed"};
+  if (outcome.is_success()) {
+    const bool has_ended = last_line(outcome.output) == kEndMark;
+    return has_ended ? ProgramResult{true, "passed"} : ProgramResult{false, "it ended before its tests"};
+  }
   switch (outcome.ending) {
     case sandbox::Ending::kTime: return {false, format("more than {} s", limits.wall_seconds)};
     case sandbox::Ending::kOutput: return {false, format("more than {} bytes of output", limits.output_bytes)};
@@ -57,7 +63,9 @@ std::vector<ProgramResult> run_programs(const ProgramRunner& runner, std::span<c
   const auto work = [&] {
     try {
       for (auto i = next++; i < programs.size(); i = next++)
-        results[i] = result_of(sandbox::run(interpreter, programs[i], runner.limits, runner.isolation), runner.limits);
+        results[i] =
+            result_of(sandbox::run(interpreter, programs[i] + format("\nprint('\\n{}')\n", kEndMark), runner.limits, runner.isolation),
+                      runner.limits);
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (error == nullptr) error = std::current_exception();

@@ -187,6 +187,7 @@ void members(const Archive& archive, Value<Archive, Task>& task) {
   if (Archive::kReads || !task.group.empty()) archive.loose("group", task.group);
   if (Archive::kReads || !task.version.empty()) archive.loose("version", task.version);
   if (Archive::kReads || task.num_fewshot > 0) archive.count("num_fewshot", task.num_fewshot);
+  if (Archive::kReads || task.num_available > 0) archive.count("num_available", task.num_available);
   if (Archive::kReads || task.num_cut > 0) archive.count("num_cut", task.num_cut);
   if (Archive::kReads || !task.fingerprint.empty()) archive.text("fingerprint", task.fingerprint);
   if (Archive::kReads || !task.config.empty()) archive.members_of("config", task.config);

@@ -37,6 +37,7 @@ struct Task {
   std::int64_t num_samples = 0;
   std::string group;                                 ///< its cluster, or empty
   std::string version = {};                          ///< of its prompts and metrics, or empty
+  std::int64_t num_available = 0;                    ///< rows of which a limit drew num_samples
   std::int64_t num_fewshot = 0;                      ///< solved examples before each prompt
   std::int64_t num_cut = 0;                          ///< rows that lost tokens at their left, since the context is too short
   std::string fingerprint = {};                      ///< of its rows' tokens, or empty

@@ -45,7 +45,8 @@ struct EvalTask {
   std::string section;  ///< of results: "train", "instruction", "choice", "answer", "program"
   Kind kind = Kind::kAnswer;
   std::string version = "1";
-  std::int64_t num_fewshot = 0;  ///< solved examples that stand before each prompt
+  std::int64_t num_available = 0;  ///< rows before a limit drew some of them
+  std::int64_t num_fewshot = 0;    ///< solved examples that stand before each prompt
   /// The text is continued as it is, also by a base with a chat template.
   bool is_bare = false;
   bool scores_target = true;  ///< kAnswer: the likelihood of the reference is of interest

@@ -51,6 +51,7 @@ EvalTask load_examples(const Group& group, const fs::path& pack, const std::stri
       before += solved(shot.source, shot.targets[0]) + kBetween;
     }
   }
+  task.num_available = std::ssize(loaded.test);
   task.examples = data::sample(std::move(loaded.test), rows.limit, rows.seed, name);
   for (auto& example : task.examples) example.source.insert(0, before);
   task.config = {{"dataset_path", group.folder + "/" + name},
@@ -75,6 +76,7 @@ EvalTask load_choices(const Group& group, const fs::path& pack, const std::strin
     }
     questions.erase(questions.begin(), questions.begin() + static_cast<std::ptrdiff_t>(task.num_fewshot));
   }
+  task.num_available = std::ssize(questions);
   task.questions = drawn(std::move(questions), rows.limit, rows.seed, "sample/" + name);
   for (auto& question : task.questions) {
     for (auto& context : question.contexts) context.insert(0, before);
@@ -125,6 +127,7 @@ std::vector<EvalTask> load_bbh(const Group& group, const fs::path& pack, const s
                                .targets = {io::require_string(row, "target", where)},
                                .where = where});
     }
+    task.num_available = std::ssize(task.examples);
     task.examples = data::sample(std::move(task.examples), choice.limit, choice.seed, task.name);
     task.config = {{"dataset_path", group.folder + "/bbh"}, {"dataset_name", name},
                    {"output_type", "generate_until"},       {"description", before},
@@ -156,6 +159,7 @@ EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::str
         example.source, "\n" + io::require_string(row, "test", where) + "\ncheck(" + io::require_string(row, "entry_point", where) + ")\n"};
     examples.push_back(std::move(example));
   }
+  task.num_available = std::ssize(examples);
   task.examples = data::sample(std::move(examples), rows.limit, rows.seed, name);
   for (const auto& example : task.examples) task.programs.push_back(tests.at(example.id));
   task.config = {{"dataset_path", group.folder + "/humaneval"},
@@ -198,6 +202,7 @@ EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& 
   }
   std::string before;
   for (const auto* shot : std::span(kShots).first(static_cast<std::size_t>(task.num_fewshot))) before += shots[shot];
+  task.num_available = std::ssize(examples);
   task.examples = data::sample(std::move(examples), rows.limit, rows.seed, name);
   for (auto& example : task.examples) {
     task.programs.push_back(tests.at(example.id));

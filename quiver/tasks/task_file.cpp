@@ -126,6 +126,7 @@ EvalTask load_choice_rows(EvalTask task, const fs::path& path, const Shape& shap
     const auto right = static_cast<std::size_t>(shot.label);
     before += shot.contexts[right] + shot.continuations[right] + kBetween;
   }
+  task.num_available = std::ssize(asked);
   task.questions = drawn(std::move(asked), rows.limit, rows.seed, "sample/" + task.name);
   for (auto& question : task.questions) {
     for (auto& context : question.contexts) context.insert(0, before);
@@ -151,6 +152,7 @@ EvalTask load_answer_rows(EvalTask task, const fs::path& path, const Shape& shap
     if (!shot.messages.empty()) fail(ErrorKind::kUsage, "{}: a conversation cannot be a few-shot example: ask for none", shot.where);
     before += solved(shot.source, shot.targets[0]) + kBetween;
   }
+  task.num_available = std::ssize(asked);
   task.examples = data::sample(std::move(asked), rows.limit, rows.seed, task.name);
   for (auto& example : task.examples) {
     if (!before.empty() && !example.messages.empty())

@@ -1,0 +1,132 @@
+#include "quiver/results/lm_eval_form.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quiver/base/hash.h"
+#include "quiver/io/json.h"
+
+namespace quiver::results {
+namespace {
+
+using nlohmann::json;
+
+json number_or_na(double value) { return std::isfinite(value) ? json(value) : json("N/A"); }
+
+std::string with(std::string text, char from, char to) {
+  std::ranges::replace(text, from, to);
+  return text;
+}
+
+/// The harness' name of a metric: its task files have none of ours with another meaning.
+std::string metric_key(const std::string& metric) { return metric + ",none"; }
+std::string error_key(const std::string& metric) { return metric + "_stderr,none"; }
+
+const Task& task_of(const Results& results, const std::string& name) { return *results.find_task(name); }
+
+/// The likelihood of each choice, or the answer.
+json responses_of(const Sample& sample) {
+  auto responses = json::array();
+  for (const double log_prob : sample.log_probs) responses.push_back({number_or_na(log_prob), false});
+  if (sample.prediction) responses.push_back(*sample.prediction);
+  return responses;
+}
+
+json target_of(const Sample& sample) {
+  if (sample.label) return std::to_string(*sample.label);
+  return sample.targets.empty() ? "" : sample.targets.front();
+}
+
+}  // namespace
+
+json lm_eval_results(const Results& results, const std::string& method) {
+  json scores = json::object(), configs = json::object(), versions = json::object(), shots = json::object(), counts = json::object(),
+       directions = json::object(), subtasks = json::object(), fingerprints = json::object(), cut = json::object();
+  for (const auto& row : results.per_task) {
+    if (row.method != method) continue;
+    auto& entry = scores[row.task];
+    entry["alias"] = row.task;
+    entry[metric_key(row.metric)] = number_or_na(row.mean);
+    entry[error_key(row.metric)] = number_or_na(row.standard_error);
+    entry["sample_len"] = row.count;
+    if (const auto better = results.metric(row.metric).better; better != Better::kUnknown)
+      directions[row.task][row.metric] = better == Better::kHigher;
+  }
+  for (const auto& [name, entry] : scores.items()) {
+    const auto& task = task_of(results, name);
+    configs[name] = task.config;
+    configs[name]["task"] = name;
+    configs[name]["num_fewshot"] = task.num_fewshot;
+    versions[name] = task.version;
+    shots[name] = task.num_fewshot;
+    counts[name] = {{"original", task.num_available}, {"effective", task.num_samples}};
+    subtasks[name] = json::array();
+    fingerprints[name] = task.fingerprint;
+    if (task.num_cut > 0) cut[name] = task.num_cut;
+  }
+  const auto& described = results.method(method);
+  return {{"results", scores},
+          {"group_subtasks", subtasks},
+          {"configs", configs},
+          {"versions", versions},
+          {"n-shot", shots},
+          {"higher_is_better", directions},
+          {"n-samples", counts},
+          {"config",
+           {{"model", "quiver"},
+            {"model_args", "pretrained=" + results.base.name + ",method=" + method},
+            {"model_num_parameters", results.base.parameters},
+            {"model_dtype", results.base.dtype},
+            {"model_sha", results.base.content}}},
+          {"date", results.created},
+          {"model_name", results.base.name},
+          {"model_source", "quiver"},
+          {"quiver",
+           {{"method", {{"name", method}, {"label", described.label}, {"description", described.description}}},
+            {"base", {{"fingerprint", results.base.fingerprint}, {"content", results.base.content}}},
+            {"data", fingerprints},
+            {"rows cut to the context", cut},
+            {"settings", results.settings}}}};
+}
+
+std::vector<json> lm_eval_samples(const Results& results, const std::string& method, const std::string& task,
+                                  const std::map<std::string, SampleTexts>& texts) {
+  std::vector<json> lines;
+  for (const auto& sample : results.samples) {
+    if (sample.method != method || sample.task != task) continue;
+    json line = {{"doc_id", lines.size()},
+                 {"id", sample.id},
+                 {"doc", json::object()},
+                 {"target", target_of(sample)},
+                 {"arguments", json::object()},
+                 {"resps", json::array()},
+                 {"filtered_resps", responses_of(sample)},
+                 {"filter", "none"},
+                 {"metrics", json::array()}};
+    for (const auto& response : line["filtered_resps"]) line["resps"].push_back(json::array({response}));
+    if (const auto found = texts.find(sample.id); found != texts.end()) {
+      line["doc"] = found->second.row;
+      for (std::size_t i = 0; i < found->second.arguments.size(); ++i) {
+        const auto& [context, rest] = found->second.arguments[i];
+        line["arguments"]["gen_args_" + std::to_string(i)] = {{"arg_0", context}, {"arg_1", rest}};
+      }
+      if (!found->second.arguments.empty()) line["prompt_hash"] = sha256_hex(found->second.arguments[0].first);
+    }
+    line["target_hash"] = sha256_hex(line["target"].get<std::string>());
+    for (const auto& [name, value] : sample.metrics) {
+      line["metrics"].push_back(name);
+      line[name] = number_or_na(value);
+    }
+    if (!sample.outcome.empty()) line["outcome"] = sample.outcome;
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::string lm_eval_results_file(const Results& results) { return "results_" + with(results.created, ':', '-') + ".json"; }
+
+std::string lm_eval_samples_file(const Results& results, const std::string& task) {
+  return "samples_" + with(task, '/', '_') + "_" + with(results.created, ':', '-') + ".jsonl";
+}
+
+}  // namespace quiver::results
