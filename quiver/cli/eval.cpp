@@ -127,6 +127,7 @@ void write_results(const EvalOptions& options, const results::Results& results) 
 }
 
 void run(EvalOptions& options) {
+  set_output(options);
   auto& setup = options.setup;
   setup.seed = options.selection.seed = options.common.seed;
   setup.tasks = tasks::select_tasks(options.selection);
@@ -134,7 +135,6 @@ void run(EvalOptions& options) {
   setup.rows.scoring =
       choose<recipes::Scoring>("--scoring", options.scoring, {{"lm-eval", recipes::Scoring::kLmEval}, {"paper", recipes::Scoring::kPaper}});
   set_methods(options);
-  set_output(options);
   const auto base = options.common.load({options.adapters.source});
   if (names_folder(options.output)) {
     using recipes::FolderUse;

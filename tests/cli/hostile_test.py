@@ -28,7 +28,11 @@ MERGE = ["merge", *BASE, "--library", "{library}", "--output", "{tmp}/new"]
 ROWS = [
     # What is not Quiver's is never deleted or replaced.
     ("adapt takes no folder for its own", [*ADAPT, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
-    ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
+    ("eval takes no folder of files", [*EVAL, "--output", "{tmp}/keep"], 2, ["/keep' holds files, and no run.json"]),
+    ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine.json", "--work", "{tmp}/mine.parts"], 2, ["mine.parts", "was not made for them"]),
+    ("results in no folder", [*EVAL, "--output", "{tmp}/none/new/"], 4, ["there is no folder", "create it first"]),
+    ("a folder that is a file", [*EVAL, "--output", "{tmp}/requests.jsonl/"], 2, ["is a file; a folder was expected"]),
+    ("samples of a document", [*EVAL, "--output", "{tmp}/new.json", "--log-samples"], 2, ["--log-samples", "a folder"]),
     ("train --full takes no folder for its own", [*FULL, "--full", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["is no model that was made by --full or an export"]),
     ("train --full replaces no folder", [*FULL, "--full", "{tmp}/keep", "--force"], 2, ["is no model that was made by --full or an export"]),
@@ -72,7 +76,6 @@ ROWS = [
     ("a page over results", ["route", *BASE, "--library", "{library}", "--prompt", "a", "--html", "{library}/quiver.json", "--force"], 2, ["is not an HTML page"]),
     ("a result that exists", [*SCORE, "--output", "{tmp}/requests.jsonl"], 2, ["exists already", "--force"]),
     ("a result with a final slash", [*SCORE, "--output", "{tmp}/new/"], 2, ["names a folder"]),
-    ("an evaluation with a final slash", [*EVAL, "--output", "{tmp}/new/"], 2, ["names a folder"]),
     ("K above the number of tasks", ["build", *BASE, "--library", "{tmp}/new", "--data", "{data}", "--num-clusters", "9"], 2, ["--num-clusters 9 for 2 tasks"]),
     ("a bad line in the last task", ["train", *BASE, "--library", "{tmp}/new", "--data", "{tmp}/bad"], 3, ["omega.jsonl:2"]),
     # An option that nothing reads is refused.
@@ -316,9 +319,9 @@ class Hostile(Case):
     def test_force_replaces_results_of_any_length(self):
         results = self.tmp / "results.json"
         results.write_text(json.dumps({"a": "x" * 200_000, "quiver_results": 1}))
-        make = ["eval", *BASE, "--data", self.tmp / "none", "--output", results, "--methods", "base"]
+        make = ["eval", *BASE, "--data", self.tmp / "none", "--output", results, "--methods", "base", "--tasks", "t"]
         self.expect_error(make, 2, "exists already; --force overwrites it")
-        self.expect_error([*make, "--force"], 2, "nothing to evaluate")  # past the check of the output
+        self.expect_error([*make, "--force"], 4, "no task 't'")  # past the check of the output
 
     def test_streams_are_written_to(self):
         self.make_folder()
