@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
+#include <string_view>
 
 #include "quiver/base/hash.h"
 #include "quiver/io/json.h"
@@ -18,18 +20,40 @@ std::string with(std::string text, char from, char to) {
   return text;
 }
 
+/// A model's name as the harness makes a folder's of it.
+std::string sanitized(const std::string& name) {
+  std::string plain;
+  for (const char c : name) {
+    const bool is_special = std::string_view("\"<>:/|\\?*[]").find(c) != std::string_view::npos;
+    if (!is_special) {
+      plain += c;
+    } else if (!plain.ends_with("__")) {
+      plain += "__";
+    }
+  }
+  return plain;
+}
+
 /// The harness' name of a metric: its task files have none of ours with another meaning.
 std::string metric_key(const std::string& metric) { return metric + ",none"; }
 std::string error_key(const std::string& metric) { return metric + "_stderr,none"; }
 
 const Task& task_of(const Results& results, const std::string& name) { return *results.find_task(name); }
 
-/// The likelihood of each choice, or the answer.
+/// The likelihood of each choice, or the answer. Texts all through, as the harness writes them: readers of tables want columns of one type.
 json responses_of(const Sample& sample) {
   auto responses = json::array();
-  for (const double log_prob : sample.log_probs) responses.push_back({number_or_na(log_prob), false});
+  for (const double log_prob : sample.log_probs)
+    responses.push_back({std::isfinite(log_prob) ? json(log_prob).dump() : std::string("N/A"), "False"});
   if (sample.prediction) responses.push_back(*sample.prediction);
   return responses;
+}
+
+/// Seconds since 1970 of "2026-03-01T12:00:00Z"; null for another text.
+json seconds_of(const std::string& created) {
+  std::tm utc{};
+  const char* end = strptime(created.c_str(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return end == nullptr || *end != '\0' ? json() : json(static_cast<double>(timegm(&utc)));
 }
 
 json target_of(const Sample& sample) {
@@ -41,11 +65,12 @@ json target_of(const Sample& sample) {
 
 json lm_eval_results(const Results& results, const std::string& method) {
   json scores = json::object(), configs = json::object(), versions = json::object(), shots = json::object(), counts = json::object(),
-       directions = json::object(), subtasks = json::object(), fingerprints = json::object(), cut = json::object();
+       directions = json::object(), fingerprints = json::object(), cut = json::object();
   for (const auto& row : results.per_task) {
     if (row.method != method) continue;
     auto& entry = scores[row.task];
     entry["alias"] = row.task;
+    entry["name"] = row.task;
     entry[metric_key(row.metric)] = number_or_na(row.mean);
     entry[error_key(row.metric)] = number_or_na(row.standard_error);
     entry["sample_len"] = row.count;
@@ -60,13 +85,12 @@ json lm_eval_results(const Results& results, const std::string& method) {
     versions[name] = task.version;
     shots[name] = task.num_fewshot;
     counts[name] = {{"original", task.num_available}, {"effective", task.num_samples}};
-    subtasks[name] = json::array();
     fingerprints[name] = task.fingerprint;
     if (task.num_cut > 0) cut[name] = task.num_cut;
   }
   const auto& described = results.method(method);
   return {{"results", scores},
-          {"group_subtasks", subtasks},
+          {"group_subtasks", json::object()},
           {"configs", configs},
           {"versions", versions},
           {"n-shot", shots},
@@ -78,8 +102,9 @@ json lm_eval_results(const Results& results, const std::string& method) {
             {"model_num_parameters", results.base.parameters},
             {"model_dtype", results.base.dtype},
             {"model_sha", results.base.content}}},
-          {"date", results.created},
+          {"date", seconds_of(results.created)},
           {"model_name", results.base.name},
+          {"model_name_sanitized", sanitized(results.base.name)},
           {"model_source", "quiver"},
           {"quiver",
            {{"method", {{"name", method}, {"label", described.label}, {"description", described.description}}},
@@ -112,6 +137,7 @@ std::vector<json> lm_eval_samples(const Results& results, const std::string& met
       }
       if (!found->second.arguments.empty()) line["prompt_hash"] = sha256_hex(found->second.arguments[0].first);
     }
+    line["doc_hash"] = sha256_hex(io::dump_json(line["doc"], task));
     line["target_hash"] = sha256_hex(line["target"].get<std::string>());
     for (const auto& [name, value] : sample.metrics) {
       line["metrics"].push_back(name);
