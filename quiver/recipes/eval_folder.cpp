@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
@@ -25,7 +26,7 @@ constexpr const char* kRunFile = "run.json";
 constexpr const char* kDocument = "quiver.json";
 constexpr const char* kParts = "parts";
 
-/// A task by all of its texts.
+/// A task by all of its texts, and by what judges the answers.
 std::string hash_of(const tasks::EvalTask& task) {
   auto rows = json::array();
   for (const auto& [id, source, targets, messages, where] : task.examples) {
@@ -35,12 +36,22 @@ std::string hash_of(const tasks::EvalTask& task) {
   for (const auto& [id, choices, contexts, continuations, label, where] : task.questions)
     rows.push_back({id, choices, contexts, continuations, label});
   for (const auto& [before, after] : task.programs) rows.push_back({before, after});
-  return sha256_hex(io::dump_json({{"rows", rows}, {"metrics", task.metrics}, {"until", task.answers.until}}, task.name));
+  const auto& [max_new_tokens, until, temperature, top_p, num_samples] = task.answers;
+  const auto& [ignores_case, ignores_punctuation, ignores_numbers, patterns] = task.exact_match;
+  const json content = {
+      {"rows", rows},
+      {"metrics", task.metrics},
+      {"bare", task.is_bare},
+      {"scores target", task.scores_target},
+      {"answers", {max_new_tokens.value_or(-1), until, temperature.value_or(-1), top_p.value_or(-1), num_samples.value_or(-1)}},
+      {"exact match", {ignores_case, ignores_punctuation, ignores_numbers, patterns}}};
+  return sha256_hex(io::dump_json(content, task.name));
 }
 
 /// "private-arrow(top_k=2)" as a folder's name.
 std::string folder_of(const std::string& method) {
   auto name = method;
+  if (name.starts_with('.')) name[0] = '_';  // "..", as a damaged run.json may have it
   for (char& c : name) {
     const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
     if (!is_plain) c = '_';
@@ -60,18 +71,35 @@ std::optional<std::string> difference(const json& held, const json& run, bool is
   return std::nullopt;
 }
 
+/// The run that a folder holds; nothing without one. Throws kBadFormat for one that was damaged.
+std::optional<json> held_run(const fs::path& file) {
+  if (!fs::exists(file)) return std::nullopt;
+  auto held = io::read_json_file(file);
+  if (!held.is_object() || !held.contains("quiver_eval")) return std::nullopt;  // of another verb, or of another program
+  io::require_int(held, "quiver_eval", file.string());
+  for (const char* part : {"settings", "methods", "tasks"}) io::require_object(held, part, file.string());
+  return held;
+}
+
 std::optional<std::string> difference_of_runs(const json& held, const json& run) {
-  if (held.value("quiver_eval", 0) != run.at("quiver_eval")) return "it is of another version of quiver eval";
+  if (held.at("quiver_eval") != run.at("quiver_eval")) return "it is of another version of quiver eval";
   if (held.value("base", json()) != run.at("base"))
     return format("the base is {} there and {} here", held.value("base", json()).dump(), run.at("base").dump());
-  if (auto found = difference(held.value("settings", json::object()), run.at("settings"), true)) return "setting " + *found;
-  if (auto found = difference(held.value("tasks", json::object()), run.at("tasks"), false)) return "the content of task " + *found;
-  if (auto found = difference(held.value("methods", json::object()), run.at("methods"), false)) return "the key of method " + *found;
+  if (auto found = difference(held.at("settings"), run.at("settings"), true)) return "setting " + *found;
+  if (auto found = difference(held.at("tasks"), run.at("tasks"), false)) return "the content of task " + *found;
+  if (auto found = difference(held.at("methods"), run.at("methods"), false)) return "the key of method " + *found;
   return std::nullopt;
 }
 
-bool is_results_file(const std::string& name) {
-  return (name.starts_with("results_") && name.ends_with(".json")) || (name.starts_with("samples_") && name.ends_with(".jsonl"));
+/// Whether Quiver may have written a file of this name: "results_DATE.json" or "samples_TASK_DATE.jsonl". Dates of others have no "Z".
+bool is_results_file(std::string_view name) {
+  constexpr std::string_view kDate = "_dddd-dd-ddTdd-dd-ddZ";
+  const bool is_results = name.starts_with("results_") && name.ends_with(".json");
+  if (!is_results && !(name.starts_with("samples_") && name.ends_with(".jsonl"))) return false;
+  name.remove_suffix(name.size() - name.rfind('.'));
+  if (name.size() < kDate.size()) return false;
+  name.remove_prefix(name.size() - kDate.size());
+  return std::ranges::equal(name, kDate, [](char c, char like) { return like == 'd' ? c >= '0' && c <= '9' : c == like; });
 }
 
 /// Removes the files of results in a run's folder, but those to keep.
@@ -131,18 +159,17 @@ void begin_folder(const fs::path& path, const json& run, FolderUse use) {
   if (fs::exists(path) && !fs::is_directory(path))
     fail(ErrorKind::kUsage, "'{}' is a file; a folder was expected (a file's name ends in .json)", text);
   json written = run;
-  if (fs::exists(file)) {
-    const auto held = io::read_json_file(file);
-    const auto differs = difference_of_runs(held, run);
+  if (const auto held = held_run(file)) {
+    const auto differs = difference_of_runs(*held, run);
     if (use == FolderUse::kNew) {
       fail(ErrorKind::kUsage, "'{}' holds {}; --resume goes on with it, --force replaces it", text,
            differs ? "another run: " + *differs : "this run already");
     }
     if (use == FolderUse::kResume) {
       if (differs) fail(ErrorKind::kUsage, "'{}' cannot be resumed: {}; --force replaces it, or name another folder", text, *differs);
-      for (const char* part : {"methods", "tasks"}) written[part].update(held.at(part));
+      for (const char* part : {"methods", "tasks"}) written[part].update(held->at(part));
     } else {
-      remove_results(path, held, {});
+      remove_results(path, *held, {});
       fs::remove(path / kDocument);
       if (fs::exists(path / kParts)) io::WorkFolder(path / kParts).remove();
     }

@@ -56,7 +56,7 @@ EvalJournal::EvalJournal(const std::filesystem::path& path, const std::string& k
   std::size_t begin = 0;
   for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
     const auto value = value_of(std::string_view(text).substr(begin, end - begin), origin);
-    if (!value || (begin == 0 && *value != json{{"key", key}})) break;
+    if (!value || (begin == 0 ? *value != json{{"key", key}} : !value->contains("results"))) break;
     if (begin > 0) add(from_json(*value, origin));
     begin = end + 1;
   }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <random>
 #include <string_view>
 #include <thread>
 
@@ -26,12 +27,23 @@ std::string last_line(std::string_view text) {
   return plain;
 }
 
-/// What a program says at its end: one that leaves before its tests, with exit code 0, does not say it.
-constexpr const char* kEndMark = "quiver: the tests have run";
+/// What a program says at its end: one that leaves before its tests, with exit code 0, does not say it. Another one each time, so that no
+/// program says it by chance or by heart.
+std::string new_end_mark() {
+  std::random_device device;
+  std::string mark = "quiver: the tests have run";
+  for (int i = 0; i < 4; ++i) mark += format(" {:08x}", device());
+  return mark;
+}
 
-ProgramResult result_of(const sandbox::Outcome& outcome, const sandbox::Limits& limits) {
+/// The program, which says the mark after its tests, whatever it made of print and of sys.stdout.
+std::string with_end(const std::string& program, const std::string& mark) {
+  return program + format("\n__import__('os').write(1, b'\\n{}\\n')\n", mark);
+}
+
+ProgramResult result_of(const sandbox::Outcome& outcome, const sandbox::Limits& limits, const std::string& end_mark) {
   if (outcome.is_success()) {
-    const bool has_ended = last_line(outcome.output) == kEndMark;
+    const bool has_ended = outcome.output.find(end_mark) != std::string::npos;
     return has_ended ? ProgramResult{true, "passed"} : ProgramResult{false, "it ended before its tests"};
   }
   switch (outcome.ending) {
@@ -56,6 +68,7 @@ void check_can_run(const ProgramRunner& runner) {
 
 std::vector<ProgramResult> run_programs(const ProgramRunner& runner, std::span<const std::string> programs) {
   const auto interpreter = sandbox::find_interpreter(runner.python);
+  const auto mark = new_end_mark();
   std::vector<ProgramResult> results(programs.size());
   std::atomic<std::size_t> next{0};
   std::mutex mutex;
@@ -64,8 +77,7 @@ std::vector<ProgramResult> run_programs(const ProgramRunner& runner, std::span<c
     try {
       for (auto i = next++; i < programs.size(); i = next++)
         results[i] =
-            result_of(sandbox::run(interpreter, programs[i] + format("\nprint('\\n{}')\n", kEndMark), runner.limits, runner.isolation),
-                      runner.limits);
+            result_of(sandbox::run(interpreter, with_end(programs[i], mark), runner.limits, runner.isolation), runner.limits, mark);
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (error == nullptr) error = std::current_exception();
