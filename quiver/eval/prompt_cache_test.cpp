@@ -3,7 +3,14 @@
 #include <gtest/gtest.h>
 #include <torch/utils.h>
 
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+
 #include "quiver/model/generate.h"
+#include "quiver/nn/linear.h"
+#include "quiver/nn/rows.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::eval {
@@ -50,6 +57,98 @@ TEST(PromptCache, ScoresAndAnswersAreThoseOfSeparatePasses) {
     EXPECT_EQ(cache.answer(requests, {}), model::generate(model, prompts, {.max_new_tokens = 6}));
   }
   EXPECT_EQ(cache.counts().cached_tokens, 916u) << "the 20 tokens in common, prompts before their answers, and all of the second time";
+}
+
+/// Adds the group times a part of the sum of x to every output.
+class ByGroup final : public nn::Update {
+ public:
+  torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
+                        nn::UpdateRecord&) const override {
+    auto factors = torch::zeros({x.size(0), 1});
+    const auto groups = nn::row_groups(rows, x.size(0));
+    for (std::size_t i = 0; i < groups.size(); ++i) factors[static_cast<std::int64_t>(i)] = groups[i];
+    return below.forward(x, onto) + x.sum(1, true) * factors * 0.2;
+  }
+};
+
+model::Model with_groups(const model::Model& model) {
+  auto linears = model.linears();
+  for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<ByGroup>());
+  return model.with_linears(linears);
+}
+
+TEST(PromptCache, GroupsShareNoRows) {
+  const auto model = with_groups(tiny());
+  const std::vector<model::GroupHold> holds = {std::make_shared<const std::int32_t>(0), std::make_shared<const std::int32_t>(1),
+                                               std::make_shared<const std::int32_t>(2)};
+  std::vector<forest::Sequence> sequences;
+  std::vector<model::GroupHold> groups;
+  std::vector<AnswerRequest> requests;
+  std::vector<Tokens> prompts;
+  for (std::int32_t i = 0; i < 9; ++i) {  // one text for all groups, of more than a page
+    const auto text = text_of(i / 3, 40);
+    const auto& hold = holds[static_cast<std::size_t>(i) % 3];
+    sequences.push_back({text, 5, *hold});
+    groups.push_back(hold);
+    prompts.push_back(text);
+    requests.push_back({text, {.max_new_tokens = 6}, hold});
+  }
+  NoProgress quiet;
+  const auto expected = score_sequences(model, sequences, {}, quiet);
+  const auto answers = model::generate(model, prompts, {.max_new_tokens = 6}, {.groups = groups});
+  ASSERT_GT(std::abs(expected[0].log_prob - expected[1].log_prob), 0.01);
+  ASSERT_GT(std::abs(expected[1].log_prob - expected[2].log_prob), 0.01);
+  ASSERT_NE(answers[0], answers[1]);
+  PromptCache cache(model, cache_rows_for(model, sequences, requests));
+  for (int again = 0; again < 2; ++again) {
+    const auto scores = cache.score(sequences, groups, {});
+    for (std::size_t i = 0; i < scores.size(); ++i) EXPECT_NEAR(scores[i].log_prob, expected[i].log_prob, 5e-4) << i;
+    EXPECT_EQ(cache.answer(requests, {}), answers);
+  }
+}
+
+TEST(PromptCache, AGroupIsHeldForAsLongAsItsRows) {
+  const auto model = with_groups(tiny());
+  auto hold = std::make_shared<const std::int32_t>(1);
+  const std::weak_ptr<const std::int32_t> watched = hold;
+  PromptCache cache(model, 256);
+  cache.score({{{text_of(1, 40), 5, 1}}}, std::vector<model::GroupHold>{hold}, {});
+  hold.reset();
+  EXPECT_FALSE(watched.expired()) << "its number is not given to others while rows are found by it";
+  cache.forget();
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST(PromptCache, WhereRowsAreScarceRequestsWait) {
+  const auto model = tiny();
+  std::vector<forest::Sequence> sequences;
+  std::vector<AnswerRequest> requests;
+  for (std::int32_t i = 0; i < 12; ++i) {
+    sequences.push_back({text_of(5 * i, 30 + i), 1 + i % 3});
+    requests.push_back({text_of(5 * i, 30 + i), {.max_new_tokens = 20}});
+    requests.back().options.sampler = {.temperature = 1, .seed = 7, .stream = std::to_string(i)};
+  }
+  const auto run = [&](std::int64_t rows, std::int64_t& most_waiting) {
+    PromptCache cache(model, rows);
+    auto scores = cache.score(sequences, {}, {});
+    auto answers = cache.answer(requests, {}, [&](std::size_t, std::span<const std::int32_t>) {
+      most_waiting = std::max(most_waiting, cache.counts().num_waiting);
+      return false;
+    });
+    return std::pair(std::move(scores), std::move(answers));
+  };
+  std::int64_t waiting = 0, waiting_of_few = 0;
+  const auto [scores, answers] = run(cache_rows_for(model, sequences, requests), waiting);
+  const auto [scores_of_few, answers_of_few] = run(80, waiting_of_few);  // room for one of the longest
+  EXPECT_EQ(waiting, 0) << "cache_rows_for gives all of them room";
+  EXPECT_GE(waiting_of_few, 8);
+  EXPECT_EQ(answers_of_few, answers);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    ASSERT_EQ(scores_of_few[i].token_log_probs.size(), scores[i].token_log_probs.size());
+    EXPECT_NEAR(scores_of_few[i].log_prob, scores[i].log_prob, 1e-4) << i;
+  }
+  PromptCache small(model, 48);
+  EXPECT_ERROR(small.answer(requests, {}), ErrorKind::kUsage, "of the KV cache, which has 3: allow fewer new tokens or more rows");
 }
 
 TEST(PromptCache, AnswersEndWhereTheCallerSays) {

@@ -242,7 +242,7 @@ TEST_F(EvalFolder, EachPartOfATaskIsItsContent) {
   EXPECT_TRUE(is_new([](auto& t) { t.answers.temperature = 1; }));
   EXPECT_TRUE(is_new([](auto& t) { t.answers.top_p = 0.5; }));
   EXPECT_TRUE(is_new([](auto& t) { t.answers.num_samples = 2; }));
-  EXPECT_TRUE(is_new([](auto& t) { t.exact_match.ignores_case = !t.exact_match.ignores_case; }));
+  EXPECT_TRUE(is_new([](auto& t) { t.exact_match.ignore_case = true; }));
   EXPECT_TRUE(is_new([](auto& t) { t.is_bare = true; }));
   EXPECT_FALSE(is_new([](auto& t) { t.examples[0].where = "elsewhere"; }));
   EXPECT_TRUE(seen.insert(of(quiz())).second);

@@ -64,7 +64,8 @@ struct PartInputs {
     const auto& [temperature, top_p, top_k, num_samples] = sampling;
     const auto& [python, isolation, limits, num_threads] = programs;
     key.add(model).add_values(static_cast<int>(scoring), generates, max_new_tokens, temperature, top_p, top_k, num_samples, seed);
-    key.add_values(python, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes, limits.processes, limits.file_bytes);
+    const auto& [wall_seconds, cpu_seconds, memory_bytes, processes, file_bytes, output_bytes] = limits;
+    key.add_values(python, static_cast<int>(isolation), wall_seconds, cpu_seconds, memory_bytes, processes, file_bytes, output_bytes);
     methods::add_to_key(key.add(of_method.name), use_of(of_method, given));
     key.add_value(tasks.size());
     for (const auto& rows_of : tasks) add_task(key, rows_of);

@@ -52,7 +52,7 @@ def main() -> None:
         files = sorted(path for path in out.rglob("*") if path.is_file())
         keys = {"files": [], "samples": {}}
         for path in files:
-            keys["files"].append(str(path.relative_to(out)).replace(tracker.date_id, "DATE"))
+            keys["files"].append("MODEL/" + path.name.replace(tracker.date_id, "DATE"))
             if path.suffix == ".json":
                 keys["results"] = shape(json.loads(path.read_text()))
             else:
