@@ -154,7 +154,7 @@ TEST_F(EvalFolder, AMethodThatNamesAFolderOutsideRemovesNothingThere) {
 
 TEST_F(EvalFolder, TheSameRunIsResumedOrReplaced) {
   begin(FolderUse::kNew);
-  EXPECT_EQ(refusal(FolderUse::kNew), "'" + path_.string() + "' holds this run already; --resume goes on with it, --force replaces it");
+  EXPECT_EQ(refusal(FolderUse::kNew), "'" + path_.string() + "' holds this run already; `resume` goes on with it, `force` replaces it");
   begin(FolderUse::kResume);
   EXPECT_EQ(held(), run());
   begin(FolderUse::kForce);

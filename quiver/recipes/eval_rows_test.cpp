@@ -101,7 +101,7 @@ TEST_F(Rows, ThePapersScoringEndsChoicesWithEos) {
     EXPECT_EQ(rows.sequences[i].num_targets, plain.sequences[i].num_targets + 1);
   }
   base_.tokenizer = base_.tokenizer.with_special_ids(kBos, {}, {});
-  EXPECT_ERROR(encode_rows(base_, task, {.scoring = Scoring::kPaper}), ErrorKind::kUnsupported, "give --scoring lm-eval");
+  EXPECT_ERROR(encode_rows(base_, task, {.scoring = Scoring::kPaper}), ErrorKind::kUnsupported, "give `scoring=lm-eval`");
   EXPECT_EQ(encode_rows(base_, task, {}).fingerprint, plain.fingerprint);
 }
 

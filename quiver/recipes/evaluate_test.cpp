@@ -425,7 +425,7 @@ TEST_F(Evaluation, WithoutGenerationThereAreLikelihoodsAlone) {
     if (!is_choice) EXPECT_NEAR(metric_of(sample, "nll"), metric_of(whole.at(name), "nll"), 1e-4);
   }
   setup_.tasks[0].scores_target = false;
-  EXPECT_ERROR(evaluated(), ErrorKind::kUsage, "task 'a0' needs answers, which --no-generation leaves out");
+  EXPECT_ERROR(evaluated(), ErrorKind::kUsage, "task 'a0' needs answers, which `generates=false` leaves out");
 }
 
 TEST_F(Evaluation, RefusesWhatItCannotDo) {
