@@ -6,7 +6,6 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 
 #include "quiver/data/encode.h"
 #include "quiver/io/folder.h"
@@ -117,7 +116,7 @@ TEST_F(EvalText, ReadsALongTextInWindowsWithoutCuttingIt) {
 TEST_F(EvalText, ReadsTextsBareUnderAChatTemplate) {
   const auto task = tasks::load_task_file(write("a.txt", "Hello there."), {});
   const auto bare = encode_rows(base_, task, {});
-  base_.format.chat = text::ChatTemplate::parse("{% for m in messages %}<{{ m.content }}>{% endfor %}", "test", {});
+  base_.format.chat.emplace("{% for m in messages %}<{{ m.content }}>{% endfor %}", "test", base_.tokenizer);
   EXPECT_EQ(encode_rows(base_, task, {}).fingerprint, bare.fingerprint);
 }
 
