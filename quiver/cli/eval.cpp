@@ -112,6 +112,12 @@ bool names_folder(const std::string& output) { return is_file(output) && !output
 void set_output(EvalOptions& options) {
   auto& work = options.setup.work;
   const bool is_folder = names_folder(options.output);
+  if (is_folder) {
+    std::filesystem::path folder = options.output;
+    if (!folder.has_filename()) folder = folder.parent_path();  // of "results/"
+    if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
+      fail(ErrorKind::kUsage, "'{}' is a file; a folder was expected (a file's name ends in .json)", folder.string());
+  }
   if (!is_folder) {
     check_output(options.output, OutputForm::kResults, options.force);
     refuse_unread(*options.common.command, false, {"--resume", "--log-samples"}, "an --output that is a folder",

@@ -9,7 +9,9 @@ namespace {
 
 /// The fields whose flags have other names; scripts/check_messages.py reads this table.
 constexpr std::pair<std::string_view, std::string_view> kFlagOfField[] = {
-    {"full_fine_tuning", "--full"}, {"learning_rate", "--lr"}, {"max_valid", "--validate"}, {"names", "--adapters"}, {"use_dora", "--dora"},
+    {"full_fine_tuning", "--full"}, {"generates", "--no-generation"}, {"isolation", "--unsafe-run-code"},
+    {"learning_rate", "--lr"},      {"max_valid", "--validate"},      {"names", "--adapters"},
+    {"use_dora", "--dora"},
 };
 
 /// "top_k", or "chat" with the prefix "--no-".

@@ -139,11 +139,11 @@ void begin_folder(const fs::path& path, const json& run, FolderUse use) {
     const auto held = io::read_json_file(file);
     const auto differs = difference_of_runs(held, run);
     if (use == FolderUse::kNew) {
-      fail(ErrorKind::kUsage, "'{}' holds {}; --resume goes on with it, --force replaces it", text,
+      fail(ErrorKind::kUsage, "'{}' holds {}; `resume` goes on with it, `force` replaces it", text,
            differs ? "another run: " + *differs : "this run already");
     }
     if (use == FolderUse::kResume) {
-      if (differs) fail(ErrorKind::kUsage, "'{}' cannot be resumed: {}; --force replaces it, or name another folder", text, *differs);
+      if (differs) fail(ErrorKind::kUsage, "'{}' cannot be resumed: {}; `force` replaces it, or name another folder", text, *differs);
       for (const char* part : {"methods", "tasks"}) written[part].update(held.at(part));
     } else {
       remove_results(path, held, {});

@@ -38,7 +38,7 @@ void add_question(EvalRows& rows, const methods::BaseModel& base, const data::Pr
     if (options.scoring == Scoring::kPaper) {
       const auto ends = data::stop_ids(base.tokenizer, format);
       if (ends.empty())
-        fail(ErrorKind::kUnsupported, "the paper's scoring needs an EOS, which the base's tokenizer lacks: give --scoring lm-eval");
+        fail(ErrorKind::kUnsupported, "the paper's scoring needs an EOS, which the base's tokenizer lacks: give `scoring=lm-eval`");
       sequence.tokens.push_back(ends.front());
       ++sequence.num_targets;
     }

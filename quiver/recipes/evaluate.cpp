@@ -221,7 +221,7 @@ std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const
   std::vector<std::pair<std::string, std::vector<EvalRows>>> sections;
   for (const auto& task : setup.tasks) {
     if (!setup.rows.generates && task.kind != tasks::Kind::kChoice && !task.scores_target)
-      fail(ErrorKind::kUsage, "task '{}' needs answers, which --no-generation leaves out", task.name);
+      fail(ErrorKind::kUsage, "task '{}' needs answers, which `generates=false` leaves out", task.name);
     auto found = std::ranges::find(sections, task.section, [](const auto& section) { return section.first; });
     if (found == sections.end()) found = sections.insert(found, {task.section, {}});
     found->second.push_back(encode_rows(base, task, setup.rows));

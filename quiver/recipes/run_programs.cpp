@@ -50,7 +50,7 @@ void check_can_run(const ProgramRunner& runner) {
   if (runner.isolation == sandbox::Isolation::kNone) return;
   if (const auto why = sandbox::why_unavailable(interpreter)) {
     fail(ErrorKind::kUnsupported,
-         "generated programs cannot be run: {}; --unsafe-run-code runs them without a sandbox, with all that you may do", *why);
+         "generated programs cannot be run: {}; `isolation` runs them without a sandbox, with all that you may do", *why);
   }
 }
 

@@ -30,8 +30,8 @@ ROWS = [
     ("adapt takes no folder for its own", [*ADAPT, "--output", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("eval takes no folder of files", [*EVAL, "--output", "{tmp}/keep"], 2, ["/keep' holds files, and no run.json"]),
     ("eval takes no folder for its own", [*EVAL, "--output", "{tmp}/mine.json", "--work", "{tmp}/mine.parts"], 2, ["mine.parts", "was not made for them"]),
-    ("results in no folder", [*EVAL, "--output", "{tmp}/none/new/"], 4, ["there is no folder", "create it first"]),
-    ("a folder that is a file", [*EVAL, "--output", "{tmp}/requests.jsonl/"], 2, ["is a file; a folder was expected"]),
+    ("results in no folder", [*EVAL, "--output", "{tmp}/none/new/"], 3, ["there is no folder", "create it first"]),
+    ("a folder that is a file", [*EVAL, "--output", "{tmp}/requests.jsonl/"], 2, ["requests.jsonl' is a file; a folder was expected"]),
     ("samples of a document", [*EVAL, "--output", "{tmp}/new.json", "--log-samples"], 2, ["--log-samples", "a folder"]),
     ("train --full takes no folder for its own", [*FULL, "--full", "{tmp}/mine"], 2, ["mine.parts", "was not made for them"]),
     ("train --full replaces no library", [*FULL, "--full", "{library}", "--force"], 2, ["is no model that was made by --full or an export"]),
@@ -154,16 +154,16 @@ ROWS = [
     ("a merge by a router", ["merge", "--base", "{tmp}/none", "--library", "{library}", "--output", "{tmp}/new", "--method", "arrow"], 2, ["does not make one adapter"]),
     ("norms by a method", ["analyse", "norms", *BASE, "--library", "{library}", "--method", "arrow"], 2, ["'--method'"]),
     ("pairs together", ["analyse", "transfer", *BASE, "--library", "{library}", "--work", "{tmp}/new", "--together", "2"], 2, ["--together"]),
-    ("a limit of no task", [*EVAL, "--limit", "mc=3"], 2, ["--limit mc=3: --tasks names no such task or group"]),
-    ("a limit that is no number", [*EVAL, "--limit", "alpha=x"], 2, ["--limit 'alpha=x': expected a number of rows"]),
-    ("a negative limit", [*EVAL, "--limit=-1"], 2, ["--limit '-1': expected a number of rows"]),
-    ("an unknown task", ["eval", *BASE, "--data", "{tmp}", "--tasks", "alhpa"], 4, ["no task 'alhpa'", "alpha"]),
-    ("a task named twice", [*EVAL, "--tasks", "alpha,alpha"], 2, ["task 'upstream/alpha' is named twice"]),
+    ("a limit of no task", [*EVAL, "--limit", "mc=3"], 2, ["limit mc=3: no task or group of this name is chosen"]),
+    ("a limit that is no number", [*EVAL, "--limit", "alpha=x"], 2, ["limit 'alpha=x': expected a number of rows"]),
+    ("a negative limit", [*EVAL, "--limit=-1"], 2, ["limit '-1': expected a number of rows"]),
+    ("an unknown task", ["eval", *BASE, "--data", "{tmp}", "--tasks", "alhpa"], 3, ["no task 'alhpa'", "alpha"]),
+    ("a task named twice", ["eval", *BASE, "--data", "{tmp}", "--tasks", "alpha,alpha"], 2, ["task 'upstream/alpha' is named twice"]),
     ("too many few-shot examples", [*EVAL, "--num-fewshot", "1000"], 2, ["1000 few-shot examples are wanted"]),
     ("answers of no task", ["eval", *BASE, "--data", "{tmp}/sets", "--tasks", "mc/long", "--no-generation"], 2, ["--no-generation", "tasks with answers"]),
     ("programs of no task", [*EVAL, "--unsafe-run-code"], 2, ["--unsafe-run-code", "humaneval"]),
     ("choices of no task", [*EVAL, "--scoring", "paper"], 2, ["--scoring", "multiple choice"]),
-    ("an unknown scoring", [*EVAL, "--scoring", "mean"], 2, ["--scoring 'mean' is not one of lm-eval, paper"]),
+    ("an unknown scoring", ["eval", *BASE, "--data", "{tmp}/sets", "--tasks", "mc/long", "--scoring", "mean"], 2, ["--scoring 'mean' is not one of lm-eval, paper"]),
     ("force of no output", [*SCORE, "--force"], 2, ["--force requires --output"]),
     ("an output of one prompt", [*GENERATE, "--output", "{tmp}/new"], 2, ["--output requires --input"]),
     # A number that is not finite stops at its source.
@@ -321,7 +321,7 @@ class Hostile(Case):
         results.write_text(json.dumps({"a": "x" * 200_000, "quiver_results": 1}))
         make = ["eval", *BASE, "--data", self.tmp / "none", "--output", results, "--methods", "base", "--tasks", "t"]
         self.expect_error(make, 2, "exists already; --force overwrites it")
-        self.expect_error([*make, "--force"], 4, "no task 't'")  # past the check of the output
+        self.expect_error([*make, "--force"], 3, "no task 't'")  # past the check of the output
 
     def test_streams_are_written_to(self):
         self.make_folder()
