@@ -1,12 +1,13 @@
 """`quiver eval` beside lm-evaluation-harness: the same rows, the same base, one run.
 
-    .venv/bin/python bench/eval.py [--rows 200] [--threads 2] [--dtype fp32] [--only agreement tiny answers speed methods] [--output FOLDER]
+    .venv/bin/python bench/eval.py [--rows 200] [--threads 2] [--dtype fp32] [--only agreement tiny answers text speed methods] [--output FOLDER]
 
 Parts:
 
   agreement    log-likelihoods of every option, acc and acc_norm of every question, of the seven multiple-choice sets: bare and with chat template
   tiny         the same of two tiny models, one of which wants BOS
   answers      greedy answers up to stop strings, bare and with chat template
+  text         log-likelihoods and perplexities of texts of the repository, longer than the context: of the tiny models, and of the base
   speed        seconds of both over the seven sets (end to end: with loading), each with its best batch of those tried
   methods      what a second method costs on the same base
 
@@ -53,6 +54,11 @@ def write_pack(folder: Path, rows: int) -> None:
 
 def quiver_eval(options, pack: Path, tasks: str, *more, dtype: str | None = None) -> tuple[float, dict]:
     """Seconds from start to end, and the samples by (method, task, id)."""
+    return quiver_document(options, pack, tasks, *more, dtype=dtype)[:2]
+
+
+def quiver_document(options, pack: Path, tasks: str, *more, dtype: str | None = None) -> tuple[float, dict, dict]:
+    """The same, and the whole document."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results.json"
         command = [QUIVER, "eval", "--data", pack, "--tasks", tasks, "--dtype", dtype or {"fp32": "float32", "bf16": "bfloat16"}[options.dtype],
@@ -61,7 +67,7 @@ def quiver_eval(options, pack: Path, tasks: str, *more, dtype: str | None = None
         subprocess.run([str(part) for part in command], check=True, capture_output=True)
         seconds = time.perf_counter() - start
         document = json.loads(out.read_text())
-    return seconds, {(sample["method"], sample["task"], sample["id"]): sample for sample in document["samples"]}
+    return seconds, {(sample["method"], sample["task"], sample["id"]): sample for sample in document["samples"]}, document
 
 
 def harness(options, pack: Path, *more, batch: int = 16, dtype: str | None = None) -> tuple[float, dict]:
@@ -111,14 +117,14 @@ def agreement(options, pack: Path) -> dict:
     return found
 
 
-def tiny_bases(folder: Path) -> dict:
-    """A tiny Llama with room for the texts, and one whose tokenizer puts BOS first."""
+def tiny_bases(folder: Path, context: int = 4096) -> dict:
+    """A tiny Llama with room for `context` tokens, and one whose tokenizer puts BOS first."""
     bases = {}
     for name in ("plain", "bos"):
         base = folder / name
         shutil.copytree(ROOT / "tests/golden/model/llama-tied", base)
         config = json.loads((base / "config.json").read_text())
-        (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+        (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
         if name == "bos":
             tokenizer = json.loads((base / "tokenizer.json").read_text())
             bos = json.loads((base / "tokenizer_config.json").read_text())["bos_token"]
@@ -167,6 +173,41 @@ def answers(options, pack: Path) -> dict:
     return found
 
 
+def texts_of_repository() -> list:
+    files = ["LICENSE", "docs/formats.md", "docs/results.md", "data/heldout_gen/LICENSE-mbpp-mirror"]
+    return [{"id": name, "text": (ROOT / name).read_text(encoding="utf-8")} for name in files if (ROOT / name).is_file()]
+
+
+def compare_texts(own: dict, found: dict, peer: dict) -> dict:
+    """Relative differences of log-likelihoods, and of the figures over all texts."""
+    rows = {}
+    for sample in peer["samples"]["texts"]:
+        mine = own["base", "texts", sample["id"]]
+        rows[sample["id"]] = abs(mine["log_likelihood"] - sample["responses"][0]) / abs(sample["responses"][0])
+    figures = {row["metric"]: row["mean"] for row in found["per_task"]}
+    theirs = {name: peer["results"]["texts"][name + ",none"] for name in figures}
+    return {"texts": len(rows), "tokens": sum(sample["num_tokens"] for sample in own.values()), "largest difference of a log-likelihood": max(rows.values()),
+            **{f"difference of {name}": abs(figures[name] - theirs[name]) / theirs[name] for name in figures},
+            "bits_per_byte": figures["bits_per_byte"]}
+
+
+def text(options, pack: Path) -> dict:
+    (pack / "texts").mkdir(exist_ok=True)
+    file = pack / "texts/texts.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in texts_of_repository()), encoding="utf-8")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bases = {"tiny " + name: (["--base", base], ["--folder", base, "--max-length", 256]) for name, base in tiny_bases(Path(folder), context=256).items()}
+        for name, (ours, theirs) in (bases | {"base": ([], ["--max-length", options.context])}).items():
+            if name == "base" and not options.context:
+                continue
+            _, own, document = quiver_document(options, pack, str(file), *ours, "--no-chat", dtype="float32")
+            _, peer = harness(options, pack, "--texts", "texts", *theirs, batch=1, dtype="fp32")
+            found[name] = compare_texts(own, document, peer)
+            print("text", name, found[name], file=sys.stderr)
+    return found
+
+
 def speed(options, pack: Path) -> dict:
     seconds, _ = zip(*(quiver_eval(options, pack, ",".join(SETS), "--no-chat") for _ in range(options.rounds)), strict=True)
     peers = {batch: harness(options, pack, "--sets", *SETS, batch=batch)[0] for batch in options.batches}
@@ -192,7 +233,7 @@ def cpu() -> str:
 
 def table(found: dict) -> str:
     lines = [f"# quiver eval beside lm-evaluation-harness\n\n{found['machine']}; {found['threads']} threads; {found['rows']} rows of each set at most.\n"]
-    for part in ("agreement", "tiny", "answers", "speed", "methods"):
+    for part in ("agreement", "tiny", "answers", "text", "speed", "methods"):
         if part not in found:
             continue
         lines.append(f"## {part}\n")
@@ -212,9 +253,10 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the part speed")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in the part speed")
+    parser.add_argument("--context", type=int, default=8192, help="the base's, in the part text; 0 leaves the base out")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--library", type=Path, help="for the part methods")
-    parser.add_argument("--only", nargs="*", default=["agreement", "tiny", "answers", "speed", "methods"])
+    parser.add_argument("--only", nargs="*", default=["agreement", "tiny", "answers", "text", "speed", "methods"])
     parser.add_argument("--output", type=Path, default=ROOT / "runs/bench-eval")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/peers/lm_eval_run.py --pack PACK --sets arc_easy piqa --dtype fp32 --threads 2 --batch 16
 
-PACK is a folder like data/: heldout_mc/SET.jsonl, and texts/prompts.jsonl for generation. The harness itself lies in .venv-clients; torch and
+PACK is a folder like data/: heldout_mc/SET.jsonl, and texts/NAME.jsonl with rows {"id", "text"}. The harness itself lies in .venv-clients; torch and
 transformers come from .venv. Prints one JSON object: per task the samples (id, log-likelihoods or answer, metrics) and the results, and the seconds
 that the harness took without loading the model.
 """
@@ -47,6 +47,16 @@ doc_to_target: "{{{{target}}}}"
 generation_kwargs: {{until: {until}, max_gen_toks: {tokens}, do_sample: false}}
 metric_list: [{{metric: exact_match}}]
 """
+TEXT = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: text
+metric_list: [{{metric: word_perplexity}}, {{metric: byte_perplexity}}, {{metric: bits_per_byte}}]
+"""
 
 
 def arguments():
@@ -54,6 +64,8 @@ def arguments():
     parser.add_argument("--pack", type=Path, required=True, help="the folder of tasks")
     parser.add_argument("--sets", nargs="*", default=[], help="sets of heldout_mc")
     parser.add_argument("--answers", nargs="*", default=[], help="tasks of heldout_sni, whose answers are generated")
+    parser.add_argument("--texts", nargs="*", default=[], help="tasks of texts, whose rolling log-likelihoods are wanted")
+    parser.add_argument("--max-length", type=int, default=2048, help="tokens of a sequence")
     parser.add_argument("--until", nargs="*", default=["\n\n"], help="what ends an answer")
     parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--folder", type=Path, help="a Hugging Face folder in place of the GGUF file")
@@ -76,6 +88,9 @@ def write_tasks(options, folder: Path) -> list:
         text = ANSWER.format(name=name, file=file, until=json.dumps(options.until), tokens=options.max_new_tokens)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         names.append(name)
+    for name in options.texts:
+        (folder / f"{name}.yaml").write_text(TEXT.format(name=name, file=options.pack / f"texts/{name}.jsonl"), encoding="utf-8")
+        names.append(name)
     return names
 
 
@@ -96,7 +111,7 @@ def load_model(options):
         fields = gguf.GGUFReader(str(options.base)).fields
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|im_end|>", bos_token="<|im_start|>")
         tokenizer.chat_template = fields["tokenizer.chat_template"].contents()
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch, device="cpu", max_length=2048)
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch, device="cpu", max_length=options.max_length)
 
 
 def shortened(sample: dict) -> dict:

@@ -88,10 +88,21 @@ void check_task_options(const CLI::App& command, const std::vector<tasks::EvalTa
   const auto has = [&](Kind kind) { return std::ranges::find(chosen, kind, &tasks::EvalTask::kind) != chosen.end(); };
   const bool has_answers = has(Kind::kAnswer) || has(Kind::kProgram);
   refuse_unread(command, has_answers, {"--no-generation", "--max-new-tokens", "--temperature", "--top-p", "--sampling-top-k"},
-                "tasks with answers: sni, upstream, bbh, humaneval, mbpp", "multiple choice");
+                "tasks with answers: sni, upstream, bbh, humaneval, mbpp",
+                has(Kind::kText) ? "texts and multiple choice" : "multiple choice");
+  const auto leaves = [&](auto setting) {
+    return std::ranges::any_of(
+        chosen, [&](const auto& task) { return (task.kind == Kind::kAnswer || task.kind == Kind::kProgram) && !(task.answers.*setting); });
+  };
+  constexpr const char* kOwn = "the tasks chosen, which have settings of their own";
+  refuse_unread(command, leaves(&tasks::AnswerSettings::max_new_tokens), {"--max-new-tokens"}, "tasks that set no length", kOwn);
+  refuse_unread(command, leaves(&tasks::AnswerSettings::temperature), {"--temperature"}, "tasks that set no temperature", kOwn);
+  refuse_unread(command, leaves(&tasks::AnswerSettings::top_p), {"--top-p"}, "tasks that set no top-p", kOwn);
   refuse_unread(command, has(Kind::kProgram), {"--num-samples", "--python", "--program-seconds", "--unsafe-run-code"},
                 "tasks with programs: humaneval, mbpp", "the tasks chosen");
-  refuse_unread(command, has(Kind::kChoice), {"--scoring"}, "multiple choice: mc, piqa, ...", "the tasks chosen");
+  const bool has_forms = std::ranges::any_of(
+      chosen, [](const auto& task) { return task.group == "bbh" || task.group == "humaneval" || task.group == "mbpp"; });
+  refuse_unread(command, has(Kind::kChoice) || has_forms, {"--scoring"}, "multiple choice, bbh, humaneval and mbpp", "the tasks chosen");
 }
 
 /// Whether results go into a folder: a name that neither ends in .json nor is a stream.
@@ -136,10 +147,11 @@ void run(EvalOptions& options) {
   set_output(options);
   auto& setup = options.setup;
   setup.seed = options.selection.seed = options.common.seed;
-  setup.tasks = tasks::select_tasks(options.selection);
-  check_task_options(*options.common.command, setup.tasks);
   setup.rows.scoring =
       choose<recipes::Scoring>("--scoring", options.scoring, {{"lm-eval", recipes::Scoring::kLmEval}, {"paper", recipes::Scoring::kPaper}});
+  if (setup.rows.scoring == recipes::Scoring::kPaper) options.selection.prompts = tasks::Prompts::kPaper;
+  setup.tasks = tasks::select_tasks(options.selection);
+  check_task_options(*options.common.command, setup.tasks);
   set_methods(options);
   const auto base = options.common.load({options.adapters.source});
   if (names_folder(options.output)) {
@@ -189,7 +201,7 @@ void add_eval_command(CLI::App& app) {
       .add_option(
           "--tasks", options.selection.names,
           "Tasks, separated by commas: upstream, sni, mc, bbh, humaneval, mbpp, paper (the ten of the paper), or one of a group's: piqa, "
-          "bbh/navigate, ...")
+          "bbh/navigate, ...; or files: mine.jsonl, mine.yaml, text.txt")
       ->required();
   command.add_option("--data", options.selection.data, "Folder with train/, heldout_sni/, heldout_mc/ and heldout_gen/");
   command
@@ -201,7 +213,7 @@ void add_eval_command(CLI::App& app) {
   command.add_option(
       "--scoring", options.scoring,
       "How choices are compared: lm-eval (acc, acc_norm and acc_bytes of lm-evaluation-harness), or paper (the mean over tokens "
-      "and EOS)");
+      "and EOS; and the paper's prompts and sampling of bbh, humaneval and mbpp)");
   command.add_flag("!--no-generation", options.setup.rows.generates, "Likelihoods only: no answers, no Rouge-L, a fraction of the time");
   command.add_option("--max-new-tokens", options.setup.rows.max_new_tokens, "Longest answer, where the task does not say")
       ->check(at_least(1));

@@ -124,6 +124,10 @@ std::map<std::string, results::SampleTexts> texts_of(const tasks::EvalTask& task
     text.row = {{"choices", question.choices}, {"label", question.label}};
   }
   for (const auto& example : task.examples) {
+    if (task.kind == tasks::Kind::kText) {
+      texts[example.id] = {.arguments = {{example.targets[0], nullptr}}, .row = {{"text", example.targets[0]}}};
+      continue;
+    }
     texts[example.id] = {.arguments = {{example.source, {{"until", task.answers.until}}}}, .row = {{"targets", example.targets}}};
   }
   return texts;

@@ -5,7 +5,9 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/hash.h"
+#include "quiver/data/encode.h"
 #include "quiver/data/prompt_format.h"
+#include "quiver/metrics/rolling_windows.h"
 
 namespace quiver::recipes {
 namespace {
@@ -77,6 +79,29 @@ void add_example(EvalRows& rows, const methods::BaseModel& base, const data::Pro
   rows.num_cut += is_cut ? 1 : 0;
 }
 
+/// A text as windows, whose log-likelihoods sum up to its own.
+void add_text(EvalRows& rows, const methods::BaseModel& base, const data::Example& example, const RowOptions& options) {
+  const auto& tokenizer = base.tokenizer;
+  const auto prefix = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
+  if (!prefix)
+    fail(ErrorKind::kUnsupported, "{}: a text is scored after BOS or EOS, and the base's tokenizer has neither of both", example.where);
+  const auto& text = example.targets[0];
+  const auto start = tokenizer.decode(std::span(&*prefix, 1));
+  // A tokenizer that puts BOS first does not so before a text that begins with it, as in lm-evaluation-harness.
+  const auto tokens = text.starts_with(start) ? tokenizer.encode(text) : data::encode_text(tokenizer, text);
+  const auto context = base.lm.spec().max_positions;
+  const auto length = options.max_length == 0 ? context : std::min(options.max_length, context);
+  const auto windows = metrics::rolling_windows(tokens, {.prefix_token = *prefix, .max_length = length});
+  for (const auto& window : windows) {
+    auto& sequence = rows.sequences.emplace_back();
+    sequence.tokens = window.context;
+    sequence.tokens.insert(sequence.tokens.end(), window.continuation.begin(), window.continuation.end());
+    sequence.num_targets = std::ssize(window.continuation);
+    rows.names.push_back(example.where);
+  }
+  rows.num_windows.push_back(std::ssize(windows));
+}
+
 template <typename Number>
 void add_numbers(Sha256& hash, const std::vector<Number>& numbers) {
   const auto size = static_cast<std::uint64_t>(numbers.size());
@@ -108,7 +133,16 @@ EvalRows encode_rows(const methods::BaseModel& base, tasks::EvalTask task, const
   EvalRows rows{.task = std::move(task)};
   const auto format = format_of(base, rows.task);
   for (const auto& question : rows.task.questions) add_question(rows, base, format, question, options);
-  for (const auto& example : rows.task.examples) add_example(rows, base, format, example, options);
+  const bool are_texts = rows.task.kind == tasks::Kind::kText;
+  for (const auto& example : rows.task.examples) {
+    if (are_texts) {
+      add_text(rows, base, example, options);
+    } else {
+      add_example(rows, base, format, example, options);
+    }
+  }
+  if (are_texts && rows.sequences.empty())
+    fail(ErrorKind::kUsage, "task '{}': the texts have no tokens; a perplexity needs one at least", rows.task.name);
   rows.fingerprint = fingerprint_of(rows);
   return rows;
 }

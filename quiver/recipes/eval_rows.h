@@ -20,9 +20,10 @@ enum class Scoring {
 /// A task, tokenised once for all methods.
 struct EvalRows {
   tasks::EvalTask task;
-  std::vector<forest::Sequence> sequences;         ///< choice: all choices in order; else source and first target
+  std::vector<forest::Sequence> sequences;         ///< choice: all choices in order; text: all windows; else source and first target
   std::vector<std::vector<std::int32_t>> prompts;  ///< of answers and programs
   std::vector<std::string> names;                  ///< of the sequences, for messages
+  std::vector<std::int64_t> num_windows;           ///< sequences of each text
   std::int64_t num_cut = 0;                        ///< rows that lost tokens at their left, since the context is too short
   std::string fingerprint;                         ///< of all tokens
 };
@@ -35,9 +36,10 @@ struct RowOptions {
   std::int64_t max_length = 0;       ///< tokens of a sequence and of a prompt, at most; 0: the context
 };
 
-/// Tokenises a task. A row that is longer than the context is cut at its left, after BOS, and counted.
-/// Throws kUsage for a target that alone is longer than the context, for an answer that leaves no room for a prompt, and as
-/// data::encode_request and data::encode_example.
+/// Tokenises a task. A row that is longer than the context is cut at its left, after BOS, and counted. A text is not cut: it becomes
+/// windows as lm-evaluation-harness 0.4.13 makes them (metrics/rolling_windows.h), after BOS, or EOS where there is none.
+/// Throws kUsage for a task of texts without a token, for a target that alone is longer than the context, for an answer that leaves no room
+/// for a prompt, and as data::encode_request and data::encode_example.
 EvalRows encode_rows(const methods::BaseModel& base, tasks::EvalTask task, const RowOptions& options);
 
 /// How many tokens an answer may have.

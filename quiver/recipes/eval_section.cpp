@@ -14,8 +14,10 @@
 #include "quiver/metrics/choice.h"
 #include "quiver/metrics/exact_match.h"
 #include "quiver/metrics/pass_at_k.h"
+#include "quiver/metrics/perplexity.h"
 #include "quiver/metrics/rouge.h"
 #include "quiver/metrics/stop.h"
+#include "quiver/results/text_scores.h"
 
 namespace quiver::recipes {
 namespace {
@@ -49,7 +51,7 @@ class TaskRun {
     }
     const auto rest = std::span(rows).subspan(first);
     const auto kind = tasks.front().task.kind;
-    if (kind == tasks::Kind::kChoice || !setup_.rows.generates) {
+    if (kind == tasks::Kind::kChoice || kind == tasks::Kind::kText || !setup_.rows.generates) {
       run_likelihoods(model, rest);
     } else {
       run_answers(model, rest);
@@ -77,18 +79,23 @@ class TaskRun {
     throw_if_stopped("while evaluating; finished parts are kept");
   }
 
-  /// The sequences of a row: choices of a question, or the reference.
+  static std::size_t num_sequences(const EvalRows& task, std::size_t row) {
+    if (task.task.kind == tasks::Kind::kChoice) return task.task.questions[row].choices.size();
+    return task.task.kind == tasks::Kind::kText ? static_cast<std::size_t>(task.num_windows[row]) : 1;
+  }
+
+  /// The sequences of rows: choices of a question, windows of a text, or the reference.
   static std::pair<std::size_t, std::size_t> sequences_of(const EvalRows& task, std::size_t first_row, std::size_t end_row) {
-    if (task.task.kind != tasks::Kind::kChoice) return {first_row, end_row};
     std::size_t first = 0, end = 0;
     for (std::size_t row = 0; row < end_row; ++row) {
-      end += task.task.questions[row].choices.size();
+      end += num_sequences(task, row);
       if (row < first_row) first = end;
     }
     return {first, end};
   }
 
   std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const EvalRows& task, std::size_t first, std::size_t end) {
+    if (first == end) return {};  // empty texts
     const auto begin = task.sequences.begin();
     std::vector<forest::Sequence> sequences(begin + static_cast<std::ptrdiff_t>(first), begin + static_cast<std::ptrdiff_t>(end));
     const auto leases = model.assign_groups(sequences, quiet_);
@@ -135,6 +142,10 @@ class TaskRun {
         const auto& question = task.task.questions[row];
         add_question(add_sample(chunk, task, question.id), question, scores.subspan(next, question.choices.size()));
         next += question.choices.size();
+      } else if (task.task.kind == tasks::Kind::kText) {
+        const auto count = num_sequences(task, row);
+        add_text(add_sample(chunk, task, task.task.examples[row].id), task.task, row, scores.subspan(next, count));
+        next += count;
       } else {
         add_nll(add_sample(chunk, task, task.task.examples[row].id), scores[next++]);
       }
@@ -157,6 +168,20 @@ class TaskRun {
     sample.metrics = {{"acc", hit(metrics::best_choice(sample.log_probs))},
                       {"acc_norm", hit(metrics::best_choice_normalized(sample.log_probs, question.choices))},
                       {"acc_bytes", hit(metrics::best_choice_per_byte(sample.log_probs, question.choices))}};
+  }
+
+  /// The windows' likelihoods as that of the text.
+  static void add_text(results::Sample& sample, const tasks::EvalTask& task, std::size_t row, std::span<const eval::SequenceScore> scores) {
+    double log_likelihood = 0;
+    for (const auto& score : scores) {
+      log_likelihood += score.log_prob;
+      sample.num_tokens = sample.num_tokens.value_or(0) + std::ssize(score.token_log_probs);
+    }
+    const auto text = metrics::text_score(task.examples[row].targets[0], log_likelihood);
+    sample.log_likelihood = text.log_likelihood;
+    sample.num_words = text.num_words;
+    sample.num_bytes = text.num_bytes;
+    for (const auto& metric : task.metrics) sample.metrics.emplace_back(metric, results::find_text_metric(metric)->value_of(sample));
   }
 
   static void add_nll(results::Sample& sample, const eval::SequenceScore& score) {

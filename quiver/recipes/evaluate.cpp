@@ -37,7 +37,10 @@ std::vector<results::Metric> all_metrics() {
           {.name = "acc_bytes", .label = "Accuracy, per byte", .unit = "", .better = kHigher},
           {.name = "pass@1", .label = "Programs that pass", .unit = "", .better = kHigher},
           {.name = "pass@10", .label = "Of 10 programs one passes", .unit = "", .better = kHigher},
-          {.name = "pass@100", .label = "Of 100 programs one passes", .unit = "", .better = kHigher}};
+          {.name = "pass@100", .label = "Of 100 programs one passes", .unit = "", .better = kHigher},
+          {.name = "word_perplexity", .label = "Perplexity, per word", .unit = "", .better = kLower},
+          {.name = "byte_perplexity", .label = "Perplexity, per byte", .unit = "", .better = kLower},
+          {.name = "bits_per_byte", .label = "Bits per byte", .unit = "bits", .better = kLower}};
 }
 
 /// The file of a part: the method's name where that names a file, else with a hash of it.

@@ -23,6 +23,7 @@ std::string section_phrase(const Results& results, const std::string& section) {
   if (section == "choice") return format("the {}multiple-choice set{}", how_many, plural);
   if (section == "answer") return format("the {}task{} of answers", how_many, plural);
   if (section == "program") return format("the {}task{} of programs", how_many, plural);
+  if (section == "text") return format("the {}task{} of texts", how_many, plural);
   return escape(section);
 }
 

@@ -13,6 +13,7 @@ std::string section_label(std::string_view section) {
   if (section == "choice") return "Multiple choice";
   if (section == "answer") return "Answers";
   if (section == "program") return "Programs";
+  if (section == "text") return "Texts";
   return std::string(section);
 }
 
@@ -22,7 +23,7 @@ std::vector<std::string> sections_of(const Results& results) {
     const bool is_used = std::ranges::find(results.summary, name, &SummaryRow::section) != results.summary.end();
     if (is_used && std::ranges::find(names, name) == names.end()) names.emplace_back(name);
   };
-  for (const char* name : {"train", "instruction", "choice", "answer", "program"}) add(name);
+  for (const char* name : {"train", "instruction", "choice", "answer", "program", "text"}) add(name);
   for (const auto& row : results.summary) add(row.section);
   return names;
 }

@@ -11,6 +11,7 @@
 #include "quiver/base/error.h"
 #include "quiver/results/bootstrap.h"
 #include "quiver/results/statistics.h"
+#include "quiver/results/text_scores.h"
 
 namespace quiver::results {
 namespace {
@@ -22,6 +23,7 @@ struct Table {
   std::vector<std::string> methods;          ///< M, those with a value
   std::vector<std::string> tasks;            ///< of each row
   std::vector<std::vector<double>> columns;  ///< M x rows, NaN where a method has no such sample
+  std::vector<double> weights;               ///< of each row; empty where all are alike
 };
 
 /// Rows of one section by task and id, in that order.
@@ -29,18 +31,24 @@ using RowIndex = std::map<std::pair<std::string_view, std::string_view>, std::si
 
 Table table_of(const Results& results, std::string_view section, std::string_view metric) {
   RowIndex rows;
+  std::map<RowIndex::key_type, double> lengths;
+  const auto* text_metric = find_text_metric(metric);
+  if (text_metric != nullptr && text_metric->is_exponential) return {};
   std::map<std::string_view, std::vector<std::pair<const Sample*, double>>> by_method;
   for (const auto& sample : results.samples) {
     if (sample.section != section) continue;
     const auto found = std::ranges::find(sample.metrics, metric, &std::pair<std::string, double>::first);
     if (found == sample.metrics.end() || !std::isfinite(found->second)) continue;
-    rows.emplace(std::pair(std::string_view(sample.task), std::string_view(sample.id)), 0);
+    const RowIndex::key_type key(sample.task, sample.id);
+    rows.emplace(key, 0);
+    if (text_metric != nullptr) lengths.emplace(key, std::max<double>(1, static_cast<double>((sample.*text_metric->length).value_or(1))));
     by_method[sample.method].emplace_back(&sample, found->second);
   }
   Table table;
   for (auto& [key, row] : rows) {
     row = table.tasks.size();
     table.tasks.emplace_back(key.first);
+    if (text_metric != nullptr) table.weights.push_back(lengths.at(key));
   }
   for (const auto& method : results.methods) {
     const auto found = by_method.find(method.name);
@@ -75,7 +83,9 @@ struct Shared {
   std::vector<std::int64_t> clusters;     ///< number of each row's task
   std::vector<std::size_t> used;          ///< columns of the table that some pair needs
   std::vector<std::vector<double>> list;  ///< of each column of the table; empty where it is not used
-  std::vector<double> values;             ///< rows x used
+  std::vector<double> values;             ///< rows x used, each times its weight
+  std::vector<double> weights;            ///< of each row; empty where all are alike
+  std::vector<std::string> rows;          ///< a name for each row, where rows weigh
 
   std::size_t place_of(std::size_t column) const { return static_cast<std::size_t>(std::ranges::find(used, column) - used.begin()); }
 };
@@ -85,6 +95,10 @@ Shared shared_by(const Table& table, const std::vector<std::size_t>& rows, const
   std::map<std::string_view, std::int64_t> numbers;
   for (const auto row : rows) {
     shared.tasks.push_back(table.tasks[row]);
+    if (!table.weights.empty()) {
+      shared.weights.push_back(table.weights[row]);
+      shared.rows.push_back(std::to_string(row));
+    }
     shared.clusters.push_back(numbers.emplace(table.tasks[row], static_cast<std::int64_t>(numbers.size())).first->second);
   }
   shared.list.resize(table.columns.size());
@@ -95,9 +109,25 @@ Shared shared_by(const Table& table, const std::vector<std::size_t>& rows, const
     for (const auto row : rows) shared.list[column].push_back(table.columns[column][row]);
   }
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    for (const auto column : shared.used) shared.values.push_back(shared.list[column][i]);
+    const double weight = shared.weights.empty() ? 1 : shared.weights[i];
+    for (const auto column : shared.used) shared.values.push_back(weight * shared.list[column][i]);
   }
   return shared;
+}
+
+/// The units of the bootstrap: rows or tasks, as large as the weights of their rows.
+BootstrapUnits row_units(const Shared& shared) {
+  auto units = rows_as_units(shared.values, static_cast<std::int64_t>(shared.used.size()));
+  if (!shared.weights.empty()) units.sizes = shared.weights;
+  return units;
+}
+
+BootstrapUnits task_units(const Shared& shared) {
+  auto units = clusters_as_units(shared.values, static_cast<std::int64_t>(shared.used.size()), shared.clusters);
+  if (shared.weights.empty()) return units;
+  std::ranges::fill(units.sizes, 0);
+  for (std::size_t i = 0; i < shared.weights.size(); ++i) units.sizes[static_cast<std::size_t>(shared.clusters[i])] += shared.weights[i];
+  return units;
 }
 
 bool is_binary(const std::vector<double>& values) {
@@ -118,6 +148,23 @@ void set_row_test(PairedTest& test, const std::vector<double>& first, const std:
   }
   test.test = "mcnemar";
   test.p = mcnemar_p_value(only_first, only_second);
+}
+
+/// Sets the mean, and the tests' names and p-values.
+void set_tests(Comparison& comparison, const Shared& shared, const std::vector<double>& first, const std::vector<double>& second) {
+  auto& by_row = comparison.by_row.emplace();
+  auto& by_task = comparison.by_task.emplace();
+  by_task.test = "clustered t";
+  if (shared.weights.empty()) {
+    comparison.mean = paired_difference(first, second).mean;
+    set_row_test(by_row, first, second);
+    by_task.p = clustered_t_p_value(first, second, shared.tasks);
+    return;
+  }
+  comparison.mean = weighted_difference(first, second, shared.weights, shared.rows).mean;
+  by_row.test = "weighted t";
+  by_row.p = weighted_t_p_value(first, second, shared.weights, shared.rows);
+  by_task.p = weighted_t_p_value(first, second, shared.weights, shared.tasks);
 }
 
 /// One way of drawing anew, rows or tasks, for all pairs of a section and metric.
@@ -180,19 +227,14 @@ void compare_table(const Table& table, const Comparison& names, const CompareOpt
   Resampling by_task(options, format("bootstrap/{}/{}/task", names.section, names.metric));
   for (const auto& [rows, pairs] : pairs_by_rows(table)) {
     const auto shared = shared_by(table, rows, pairs);
-    const auto num_columns = static_cast<std::int64_t>(shared.used.size());
-    by_row.draw(rows_as_units(shared.values, num_columns));
-    by_task.draw(clusters_as_units(shared.values, num_columns, shared.clusters));
+    by_row.draw(row_units(shared));
+    by_task.draw(task_units(shared));
     for (const auto& [first, second] : pairs) {
       auto& comparison = by_pair.emplace(std::pair(first, second), names).first->second;
-      const auto& values = shared.list[first];
-      const auto& others = shared.list[second];
       comparison.method = table.methods[first];
       comparison.other = table.methods[second];
       comparison.count = static_cast<std::int64_t>(rows.size());
-      comparison.mean = paired_difference(values, others).mean;
-      set_row_test(comparison.by_row.emplace(), values, others);
-      comparison.by_task = PairedTest{.test = "clustered t", .p = clustered_t_p_value(values, others, shared.tasks)};
+      set_tests(comparison, shared, shared.list[first], shared.list[second]);
       by_row.add(*comparison.by_row, comparison.mean, shared.place_of(first), shared.place_of(second));
       by_task.add(*comparison.by_task, comparison.mean, shared.place_of(first), shared.place_of(second));
     }

@@ -24,6 +24,9 @@ struct CompareOptions {
 /// Nothing is corrected for looking at several metrics or sections. Intervals of the bootstrap by few tasks are too narrow, while t with
 /// as many degrees of freedom as tasks less one is not: PairedTest::is_told_apart asks both. Oracles are compared as all others.
 ///
+/// Texts weigh by their bytes: bits_per_byte is compared by a weighted t test, and draws are of texts, or tasks, with all of their bytes.
+/// Perplexities are not compared: they rise and fall with bits_per_byte.
+///
 /// A metric whose value is not finite is missing from its sample. Pairs are in the order of the methods, for each section in the order of
 /// its first sample, by metric in the results' order. Throws kUsage for no draws.
 std::vector<Comparison> compare_methods(const Results& results, const CompareOptions& options = {});

@@ -7,6 +7,7 @@
 
 #include "quiver/base/hash.h"
 #include "quiver/io/json.h"
+#include "quiver/results/text_scores.h"
 
 namespace quiver::results {
 namespace {
@@ -46,6 +47,7 @@ json responses_of(const Sample& sample) {
   for (const double log_prob : sample.log_probs)
     responses.push_back({std::isfinite(log_prob) ? json(log_prob).dump() : std::string("N/A"), "False"});
   if (sample.prediction) responses.push_back(*sample.prediction);
+  if (sample.log_likelihood) responses.push_back(number_or_na(*sample.log_likelihood));
   return responses;
 }
 
@@ -133,7 +135,8 @@ std::vector<json> lm_eval_samples(const Results& results, const std::string& met
       line["doc"] = found->second.row;
       for (std::size_t i = 0; i < found->second.arguments.size(); ++i) {
         const auto& [context, rest] = found->second.arguments[i];
-        line["arguments"]["gen_args_" + std::to_string(i)] = {{"arg_0", context}, {"arg_1", rest}};
+        line["arguments"]["gen_args_" + std::to_string(i)] = {{"arg_0", context}};
+        if (!rest.is_null()) line["arguments"]["gen_args_" + std::to_string(i)]["arg_1"] = rest;
       }
       if (!found->second.arguments.empty()) line["prompt_hash"] = sha256_hex(found->second.arguments[0].first);
     }
@@ -142,6 +145,8 @@ std::vector<json> lm_eval_samples(const Results& results, const std::string& met
     for (const auto& [name, value] : sample.metrics) {
       line["metrics"].push_back(name);
       line[name] = number_or_na(value);
+      const auto* of_text = find_text_metric(name);  // there the harness has log-likelihood and length
+      if (of_text != nullptr && sample.log_likelihood) line[name] = {*sample.log_likelihood, (sample.*of_text->length).value_or(0)};
     }
     if (!sample.outcome.empty()) line["outcome"] = sample.outcome;
     lines.push_back(std::move(line));

@@ -13,7 +13,7 @@ namespace quiver::results {
 
 /// What was asked for a sample: the requests as texts, and the row.
 struct SampleTexts {
-  std::vector<std::pair<std::string, nlohmann::json>> arguments;  ///< context, and a continuation or settings of generation
+  std::vector<std::pair<std::string, nlohmann::json>> arguments;  ///< context, and a continuation or settings of generation; null of a text
   nlohmann::json row = nlohmann::json::object();
 };
 

@@ -33,7 +33,7 @@ struct Base {
 
 struct Task {
   std::string name;
-  std::string kind;  ///< "train", "instruction", "choice": the section that the task belongs to
+  std::string kind;  ///< "train", "instruction", "choice", "answer", "program", "text": the section that the task belongs to
   std::int64_t num_samples = 0;
   std::string group;                                 ///< its cluster, or empty
   std::string version = {};                          ///< of its prompts and metrics, or empty
@@ -148,9 +148,11 @@ struct Sample {
   std::optional<std::int64_t> num_tokens;               ///< of the target
   std::optional<std::string> prediction;
   std::vector<std::string> targets;
-  std::vector<double> log_probs;      ///< of the choices
-  std::optional<std::int64_t> label;  ///< the right choice
-  std::string outcome = {};           ///< of a generated program: "passed", or why not
+  std::vector<double> log_probs;                               ///< of the choices
+  std::optional<std::int64_t> label;                           ///< the right choice
+  std::string outcome = {};                                    ///< of a generated program: "passed", or why not
+  std::optional<double> log_likelihood = {};                   ///< of a text, in nats
+  std::optional<std::int64_t> num_words = {}, num_bytes = {};  ///< the text's length
 };
 
 struct Results {

@@ -141,17 +141,39 @@ struct ClusteredError {
   std::size_t num_clusters = 0;
 };
 
-ClusteredError clustered_error(std::span<const double> differences, double mean, std::span<const std::string> clusters) {
+ClusteredError clustered_error(std::span<const double> differences, double mean, std::span<const double> weights,
+                               std::span<const std::string> clusters) {
   if (clusters.size() != differences.size()) {
     fail(ErrorKind::kMismatch, "{} values in {} named clusters; expected the cluster of each value", differences.size(), clusters.size());
   }
   std::map<std::string_view, double> sums;  // of the deviations in a cluster
-  for (std::size_t i = 0; i < differences.size(); ++i) sums[clusters[i]] += differences[i] - mean;
+  double total = 0;
+  for (std::size_t i = 0; i < differences.size(); ++i) {
+    sums[clusters[i]] += weights[i] * (differences[i] - mean);
+    total += weights[i];
+  }
   double squares = 0;
   for (const auto& [cluster, sum] : sums) squares += sum * sum;
   const auto count = static_cast<double>(sums.size());
-  const double error = sums.size() < 2 ? 0 : std::sqrt(count / (count - 1) * squares) / static_cast<double>(differences.size());
+  const double error = sums.size() < 2 ? 0 : std::sqrt(count / (count - 1) * squares) / total;
   return {.value = error, .num_clusters = sums.size()};
+}
+
+std::vector<double> equal_weights(std::size_t count) { return std::vector<double>(count, 1.0); }
+
+/// sum_i w_i d_i / sum_i w_i, of checked weights.
+Estimate weighted_mean(std::span<const double> differences, std::span<const double> weights) {
+  if (weights.size() != differences.size())
+    fail(ErrorKind::kMismatch, "{} values with {} weights; expected the weight of each value", differences.size(), weights.size());
+  if (differences.empty()) fail(ErrorKind::kUsage, "the mean of no values is undefined; evaluate at least one sample");
+  require_finite(weights, "weight");
+  double sum = 0, total = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] <= 0) fail(ErrorKind::kUsage, "weight {} is {}; expected a number above 0", i, weights[i]);
+    sum += weights[i] * differences[i];
+    total += weights[i];
+  }
+  return {.mean = sum / total, .count = static_cast<std::int64_t>(differences.size())};
 }
 
 double t_test(double mean, double standard_error, std::size_t num_units) {
@@ -165,7 +187,7 @@ Difference clustered_difference(std::span<const double> values, std::span<const 
                                 double confidence) {
   const auto differences = differences_of(values, baseline, confidence);
   const auto estimate = estimate_mean(differences);
-  const auto error = clustered_error(differences, estimate.mean, clusters);
+  const auto error = clustered_error(differences, estimate.mean, equal_weights(differences.size()), clusters);
   return interval_around(estimate, error.value, error.num_clusters, confidence);
 }
 
@@ -178,7 +200,23 @@ double paired_t_p_value(std::span<const double> values, std::span<const double> 
 double clustered_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters) {
   const auto differences = differences_of(values, baseline, kAnyConfidence);
   const double mean = estimate_mean(differences).mean;
-  const auto error = clustered_error(differences, mean, clusters);
+  const auto error = clustered_error(differences, mean, equal_weights(differences.size()), clusters);
+  return t_test(mean, error.value, error.num_clusters);
+}
+
+Difference weighted_difference(std::span<const double> values, std::span<const double> baseline, std::span<const double> weights,
+                               std::span<const std::string> clusters, double confidence) {
+  const auto differences = differences_of(values, baseline, confidence);
+  const auto estimate = weighted_mean(differences, weights);
+  const auto error = clustered_error(differences, estimate.mean, weights, clusters);
+  return interval_around(estimate, error.value, error.num_clusters, confidence);
+}
+
+double weighted_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const double> weights,
+                          std::span<const std::string> clusters) {
+  const auto differences = differences_of(values, baseline, kAnyConfidence);
+  const double mean = weighted_mean(differences, weights).mean;
+  const auto error = clustered_error(differences, mean, weights, clusters);
   return t_test(mean, error.value, error.num_clusters);
 }
 

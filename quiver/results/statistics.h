@@ -67,6 +67,15 @@ double paired_t_p_value(std::span<const double> values, std::span<const double> 
 /// VI.D). 1 for a single cluster. Throws as clustered_difference.
 double clustered_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const std::string> clusters);
 
+/// clustered_difference of values that weigh: mean = sum_i w_i d_i / sum_i w_i; a cluster's sum is that of w_i (d_i - mean), and sum_i w_i
+/// stands for n. `count` is the number of values. Throws as clustered_difference, and kMismatch or kUsage unless each value has a finite
+/// weight above 0.
+Difference weighted_difference(std::span<const double> values, std::span<const double> baseline, std::span<const double> weights,
+                               std::span<const std::string> clusters, double confidence = 0.95);
+/// The p-value that belongs to it, as clustered_t_p_value.
+double weighted_t_p_value(std::span<const double> values, std::span<const double> baseline, std::span<const double> weights,
+                          std::span<const std::string> clusters);
+
 /// How McNemar's test counts the table that was found. Half of its probability is less conservative (Fagerland et al. 2013).
 enum class McNemar { kExact, kMidP };
 

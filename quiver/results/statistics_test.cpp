@@ -183,5 +183,23 @@ TEST(StudentTPValue, OfInfinityIsZero) {
   expect_refusal(ErrorKind::kUsage, "t = nan", [] { student_t_p_value(kNan, 3); });
 }
 
+TEST(WeightedDifference, EqualsTheClusteredOneOfRepeatedValues) {
+  const std::vector<double> values = {1, 4, 2}, baseline = {0, 1, 4}, weights = {2, 1, 3};
+  const std::vector<std::string> clusters = {"a", "b", "c"};
+  const std::vector<double> all = {1, 1, 4, 2, 2, 2}, all_baseline = {0, 0, 1, 4, 4, 4};
+  const std::vector<std::string> all_clusters = {"a", "a", "b", "c", "c", "c"};
+  const auto found = weighted_difference(values, baseline, weights, clusters);
+  const auto expected = clustered_difference(all, all_baseline, all_clusters);
+  EXPECT_DOUBLE_EQ(found.mean, -1.0 / 6);
+  EXPECT_DOUBLE_EQ(found.mean, expected.mean);
+  EXPECT_DOUBLE_EQ(found.low, expected.low);
+  EXPECT_DOUBLE_EQ(found.high, expected.high);
+  EXPECT_EQ(found.count, 3);
+  EXPECT_DOUBLE_EQ(weighted_t_p_value(values, baseline, weights, clusters), clustered_t_p_value(all, all_baseline, all_clusters));
+  EXPECT_ERROR(weighted_difference(values, baseline, all, clusters), ErrorKind::kMismatch, "3 values with 6 weights");
+  const std::vector<double> zero = {1, 0, 1};
+  EXPECT_ERROR(weighted_difference(values, baseline, zero, clusters), ErrorKind::kUsage, "weight 1 is 0; expected a number above 0");
+}
+
 }  // namespace
 }  // namespace quiver::results

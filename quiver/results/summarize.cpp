@@ -9,12 +9,13 @@
 
 #include "quiver/results/compare.h"
 #include "quiver/results/statistics.h"
+#include "quiver/results/text_scores.h"
 #include "quiver/results/warnings.h"
 
 namespace quiver::results {
 namespace {
 
-constexpr std::string_view kSections[] = {"train", "instruction", "choice", "answer", "program"};
+constexpr std::string_view kSections[] = {"train", "instruction", "choice", "answer", "program", "text"};
 
 /// Values by sample, in sample order, of one (section, metric, method).
 using Values = std::map<std::string, double>;
@@ -64,7 +65,59 @@ std::optional<double> recovered_share(const std::map<std::string, Values>& by_me
   return (mean - mean_of(method)) / (mean - oracle);
 }
 
+/// Texts of one method, by task and id.
+using Texts = std::map<std::string, const Sample*>;
+
+/// The same for texts, which weigh by their lengths. A perplexity has no differences: it is no mean of the texts' values.
+void set_text_differences(SummaryRow& row, const TextMetric& metric, const Texts& method, const Texts& base) {
+  std::vector<double> values, baseline, weights;
+  std::vector<std::string> tasks, ids;
+  for (const auto& [id, text] : method) {
+    const auto found = base.find(id);
+    if (found == base.end() || metric.is_exponential) continue;
+    const double value = metric.value_of(*text), other = metric.value_of(*found->second);
+    if (!std::isfinite(value) || !std::isfinite(other)) continue;  // an empty text
+    values.push_back(value);
+    baseline.push_back(other);
+    weights.push_back(static_cast<double>(*(text->*metric.length)));
+    ids.push_back(id);
+    tasks.push_back(text->task);
+  }
+  if (values.empty()) return;
+  row.difference = weighted_difference(values, baseline, weights, ids);
+  row.difference_by_task = weighted_difference(values, baseline, weights, tasks);
+}
+
+std::vector<const Sample*> list_of(const Texts& texts) {
+  std::vector<const Sample*> list;
+  for (const auto& [id, text] : texts) list.push_back(text);
+  return list;
+}
+
+void summarize_texts(Results& results, std::string_view section, const std::string& metric, const TextMetric& how) {
+  std::map<std::string, Texts> by_method;
+  for (const auto& sample : results.samples) {
+    if (sample.section == section && find_value(sample, metric) != nullptr)
+      by_method[sample.method][sample.task + "\n" + sample.id] = &sample;
+  }
+  const auto base = by_method.find("base");
+  for (const auto& method : results.methods) {
+    const auto found = by_method.find(method.name);
+    if (found == by_method.end()) continue;
+    const auto estimate = estimate_texts(how, list_of(found->second));
+    SummaryRow row{.section = std::string(section),
+                   .method = method.name,
+                   .metric = metric,
+                   .mean = estimate.mean,
+                   .standard_error = estimate.standard_error,
+                   .count = estimate.count};
+    if (!method.is_base() && base != by_method.end()) set_text_differences(row, how, found->second, base->second);
+    results.summary.push_back(std::move(row));
+  }
+}
+
 void summarize_section(Results& results, std::string_view section, const Metric& metric) {
+  if (const auto* how = find_text_metric(metric.name)) return summarize_texts(results, section, metric.name, *how);
   std::map<std::string, Values> by_method;
   for (const auto& sample : results.samples) {
     const auto* value = sample.section == section ? find_value(sample, metric.name) : nullptr;
@@ -89,6 +142,13 @@ void summarize_section(Results& results, std::string_view section, const Metric&
   }
 }
 
+Estimate estimate_task(const std::string& metric, const std::vector<const Sample*>& samples) {
+  if (const auto* how = find_text_metric(metric)) return estimate_texts(*how, samples);
+  std::vector<double> values;
+  for (const auto* sample : samples) values.push_back(*find_value(*sample, metric));
+  return estimate_mean(values);
+}
+
 }  // namespace
 
 void summarize(Results& results) {
@@ -96,17 +156,17 @@ void summarize(Results& results) {
   for (const auto section : kSections) {
     for (const auto& metric : results.metrics) summarize_section(results, section, metric);
   }
-  std::map<std::string, std::map<std::string, std::map<std::string, std::vector<double>>>> values;  // task, metric, method
+  std::map<std::string, std::map<std::string, std::map<std::string, std::vector<const Sample*>>>> samples;  // task, metric, method
   for (const auto& sample : results.samples) {
-    for (const auto& [metric, value] : sample.metrics) values[sample.task][metric][sample.method].push_back(value);
+    for (const auto& [metric, value] : sample.metrics) samples[sample.task][metric][sample.method].push_back(&sample);
   }
   results.per_task.clear();
-  for (const auto& [task, by_metric] : values) {
+  for (const auto& [task, by_metric] : samples) {
     for (const auto& [metric, by_method] : by_metric) {
       for (const auto& method : results.methods) {
         const auto found = by_method.find(method.name);
         if (found == by_method.end()) continue;
-        const auto estimate = estimate_mean(found->second);
+        const auto estimate = estimate_task(metric, found->second);
         results.per_task.push_back({task, method.name, metric, estimate.mean, estimate.standard_error, estimate.count});
       }
     }

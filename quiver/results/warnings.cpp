@@ -44,7 +44,7 @@ std::optional<std::string> near_chance(const SampleList& samples) {
     values.push_back(value);
     chances.push_back(1 / static_cast<double>(sample->log_probs.size()));
   }
-  if (values.empty()) return std::nullopt;
+  if (std::ssize(values) < kFewestForChance) return std::nullopt;
   const auto count = static_cast<double>(values.size());
   double variance = 0;  // of the mean by guessing
   for (const double chance : chances) variance += chance * (1 - chance) / (count * count);

@@ -44,9 +44,19 @@ TEST(FindWarnings, TakesTheMeanOfTheChancesWhereQuestionsDiffer) {
 
 TEST(FindWarnings, SaysNothingOfGuessingWhereTheMetricIsNotZeroOrOne) {
   Results results{.methods = {{"base"}}};
-  add_choices(results, "base", 1, 4);
+  add_choices(results, "base", 5, 20);
+  ASSERT_EQ(find_warnings(results).size(), 1u);
   results.samples.front().metrics.front().second = 0.5;
   EXPECT_TRUE(find_warnings(results).empty());
+}
+
+TEST(FindWarnings, SaysNothingOfGuessingOnFewQuestions) {
+  Results few{.methods = {{"base"}}}, enough{.methods = {{"base"}}};
+  add_choices(few, "base", 5, 19);
+  add_choices(enough, "base", 5, 20);
+  EXPECT_TRUE(find_warnings(few).empty());
+  ASSERT_EQ(find_warnings(enough).size(), 1u);
+  EXPECT_EQ(find_warnings(enough)[0].text, "25.0 % of 20 right, and guessing gives 6.0 to 44.0 %");
 }
 
 using Text = std::function<std::string(int)>;

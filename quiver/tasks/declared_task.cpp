@@ -67,6 +67,7 @@ class Builder {
     order_.resize(asked_.rows.size());
     std::iota(order_.begin(), order_.end(), std::size_t{0});
     task_.num_fewshot = rows_.num_fewshot.value_or(config_.num_fewshot);
+    if (task_.kind == Kind::kText) static_cast<void>(checked_shots(task_.name, task_.num_fewshot, 0, "solved examples, being texts"));
     has_many_inputs_ = task_.kind == Kind::kChoice && text_of(config_.format, asked_.rows[0]).is_number_integer();
     if (task_.kind == Kind::kAnswer) has_many_targets_ = target_of(config_.format, asked_.rows[0]).is_array();
     choose_shots();
@@ -185,6 +186,8 @@ class Builder {
     const auto where = format("{} (task '{}')", row.where, task_.name);
     if (task_.kind == Kind::kChoice) {
       add_question(row, id, where);
+    } else if (task_.kind == Kind::kText) {
+      add_text(row, id, where);
     } else {
       add_example(row, id, where);
     }
@@ -233,6 +236,13 @@ class Builder {
     if (!text.is_string()) bad(row, format("doc_to_text gives {}; expected a text", shown(text)));
     data::Example example{.id = id, .source = before(row) + text.get<std::string>(), .targets = references(row), .where = where};
     task_.examples.push_back(std::move(example));
+  }
+
+  /// lm-evaluation-harness scores the target; question, description and examples have no effect.
+  void add_text(const DocRow& row, const std::string& id, const std::string& where) {
+    const auto target = target_of(config_.format, row);
+    if (!target.is_string()) bad(row, format("doc_to_target gives {}; expected a text", shown(target)));
+    task_.examples.push_back({.id = id, .source = "", .targets = {target.get<std::string>()}, .where = where});
   }
 
   /// What an answer is compared with.

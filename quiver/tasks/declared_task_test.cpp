@@ -204,5 +204,31 @@ TEST_F(DeclaredTask, RefusesRowsByLine) {
   refuse(ErrorKind::kUnsupported, kChoiceTask, "the label is the list [0,1]; Quiver knows one right choice");
 }
 
+TEST(DeclaredTexts, AreReadAsRollingLikelihoods) {
+  const TaskFolder folder;
+  folder.write("rows.jsonl", "{\"title\":\"T\",\"text\":\"[1, 2] \",\"n\":7}\n");
+  const auto load = [&](const std::string& more) {
+    const auto head = "dataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\noutput_type: loglikelihood_rolling\n";
+    return load_task_file(folder.write("t.yaml", head + more), {});
+  };
+  const auto task = load(
+      "doc_to_target: \"{{title}}: {{text}}\"\ndescription: none\nmetric_list: [{metric: bits_per_byte, aggregation: bits_per_byte}]\n");
+  EXPECT_EQ(task.kind, Kind::kText);
+  EXPECT_EQ(task.section, "text");
+  EXPECT_TRUE(task.is_bare);
+  EXPECT_TRUE(task.scores_target);
+  EXPECT_EQ(task.examples[0].targets, std::vector<std::string>{"T: [1, 2] "});
+  EXPECT_EQ(task.metrics, std::vector<std::string>{"bits_per_byte"});
+  EXPECT_EQ(load("doc_to_target: text\n").metrics, (std::vector<std::string>{"word_perplexity", "byte_perplexity", "bits_per_byte"}));
+  EXPECT_ERROR(load("doc_to_target: n\n"), ErrorKind::kBadFormat, "doc_to_target gives 7; expected a text");
+  EXPECT_ERROR(load("doc_to_text: title\n"), ErrorKind::kBadFormat, "the task has no 'doc_to_target'");
+  EXPECT_ERROR(load("doc_to_target: text\nnum_fewshot: 2\n"), ErrorKind::kUsage, "0 solved examples, being texts; 2 few-shot");
+  EXPECT_ERROR(load("doc_to_target: text\nmetric_list: [{metric: acc}]\n"), ErrorKind::kUnsupported, "no metric 'acc'");
+  EXPECT_ERROR(load("doc_to_target: text\nmetric_list: [{metric: bits_per_byte, aggregation: mean}]\n"), ErrorKind::kBadFormat,
+               "expected 'bits_per_byte'");
+  EXPECT_ERROR(load("doc_to_target: text\nmetric_list: [{metric: word_perplexity, higher_is_better: true}]\n"), ErrorKind::kBadFormat,
+               "expected false");
+}
+
 }  // namespace
 }  // namespace quiver::tasks

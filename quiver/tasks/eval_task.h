@@ -20,6 +20,7 @@ enum class Kind {
   kChoice,   ///< the likeliest of several continuations: acc, acc_norm, acc_bytes
   kAnswer,   ///< the likelihood of the reference and a generated answer: nll, rouge_l, exact_match
   kProgram,  ///< a generated program, which tests judge: pass@k
+  kText,     ///< the likelihood of a whole text: word_perplexity, byte_perplexity, bits_per_byte
 };
 
 /// How answers are generated, where the task says so. What is left out is the run's.
@@ -42,7 +43,7 @@ using metrics::ExactMatchOptions;
 struct EvalTask {
   std::string name;     ///< "arc_easy", "bbh/navigate"
   std::string group;    ///< what --tasks calls all of its like: "mc", "sni", "upstream", "bbh"
-  std::string section;  ///< of results: "train", "instruction", "choice", "answer", "program"
+  std::string section;  ///< of results: "train", "instruction", "choice", "answer", "program", "text"
   Kind kind = Kind::kAnswer;
   std::string version = "1";
   std::int64_t num_available = 0;  ///< rows before a limit drew some of them
@@ -52,7 +53,7 @@ struct EvalTask {
   bool scores_target = true;  ///< kAnswer: the likelihood of the reference is of interest
   std::vector<std::string> metrics = {};
   std::vector<data::Question> questions = {};  ///< kChoice
-  std::vector<data::Example> examples = {};    ///< kAnswer, kProgram
+  std::vector<data::Example> examples = {};    ///< kAnswer, kProgram; kText: the text is the target
   std::vector<ProgramTest> programs = {};      ///< kProgram, one for each example
   AnswerSettings answers = {};
   ExactMatchOptions exact_match = {};

@@ -8,6 +8,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
 #include "quiver/io/json.h"
+#include "quiver/tasks/paper_prompts.h"
 #include "quiver/tasks/rows.h"
 
 namespace quiver::tasks {
@@ -102,10 +103,40 @@ std::string bbh_beginning(EvalTask& task, const json& row, const std::string& wh
   return before;
 }
 
+/// The paper's form: the first rows of a task are examples, and the rest is asked.
+void set_paper_bbh(EvalTask& task, const RowChoice& rows) {
+  const auto most = std::max<std::int64_t>(std::ssize(task.examples) - 1, 0);
+  task.num_fewshot = checked_shots(task.name, rows.num_fewshot.value_or(kPaperBbhShots), most, "rows beside one that is asked");
+  std::string before;
+  for (const auto& shot : std::span(task.examples).first(static_cast<std::size_t>(task.num_fewshot)))
+    before += solved(paper_bbh_prompt(shot.source), shot.targets[0]) + kBetween;
+  task.examples.erase(task.examples.begin(), task.examples.begin() + task.num_fewshot);
+  for (auto& example : task.examples) example.source = before + paper_bbh_prompt(example.source);
+  task.answers = paper_bbh_answers();
+  task.config["description"] = before;
+  mark_paper(task, paper_bbh_prompt("{{input}}"));
+}
+
+/// The benchmark's form: its description and demonstrations, then the question.
+void set_benchmark_bbh(EvalTask& task, const std::vector<Row>& shots, const std::string& origin, const std::string& name,
+                       const RowChoice& rows) {
+  std::string before;
+  for (const auto& [row, where] : shots) {
+    if (io::require_string(row, "task", where) == name) before = bbh_beginning(task, row, where, rows);
+  }
+  if (before.empty()) fail(ErrorKind::kBadFormat, "'{}' has no row of task '{}'", origin, name);
+  for (auto& example : task.examples) example.source = before + "Q: " + example.source + "\nA:";
+  task.answers = {.max_new_tokens = 128, .until = {"\n\n", "Q:"}, .temperature = 0};
+  task.config["description"] = before;
+  task.config["doc_to_text"] = "Q: {{input}}\nA:";
+}
+
 /// Big-Bench Hard without reasoning (Suzgun et al. 2022): the benchmark's prompt, exact match of what comes before a blank line or "Q:".
 std::vector<EvalTask> load_bbh(const Group& group, const fs::path& pack, const std::vector<PackTask>& chosen) {
   const auto folder = pack / group.folder;
-  const auto shots = read_rows(file_of(folder, "bbh_fewshot")), questions = read_rows(file_of(folder, group.file));
+  const bool wants_shots = std::ranges::any_of(chosen, [](const PackTask& task) { return task.rows.prompts == Prompts::kBenchmark; });
+  const auto shots = wants_shots ? read_rows(file_of(folder, "bbh_fewshot")) : std::vector<Row>();
+  const auto questions = read_rows(file_of(folder, group.file));
   std::vector<EvalTask> tasks;
   for (const auto& [name, choice] : chosen) {
     EvalTask task{.name = group.name + "/" + name,
@@ -114,24 +145,24 @@ std::vector<EvalTask> load_bbh(const Group& group, const fs::path& pack, const s
                   .kind = group.kind,
                   .scores_target = false,
                   .metrics = {"exact_match"}};
-    task.answers = {.max_new_tokens = 128, .until = {"\n\n", "Q:"}, .temperature = 0};
-    std::string before;
-    for (const auto& [row, where] : shots) {
-      if (io::require_string(row, "task", where) == name) before = bbh_beginning(task, row, where, choice);
-    }
-    if (before.empty()) fail(ErrorKind::kBadFormat, "'{}' has no row of task '{}'", file_of(folder, "bbh_fewshot").string(), name);
     for (const auto& [row, where] : questions) {
       if (io::require_string(row, "task", where) != name) continue;
       task.examples.push_back({.id = io::require_string(row, "id", where),
-                               .source = before + "Q: " + io::require_string(row, "input", where) + "\nA:",
+                               .source = io::require_string(row, "input", where),
                                .targets = {io::require_string(row, "target", where)},
                                .where = where});
     }
+    task.config = {{"dataset_path", group.folder + "/bbh"},
+                   {"dataset_name", name},
+                   {"output_type", "generate_until"},
+                   {"doc_to_target", "{{target}}"}};
+    if (choice.prompts == Prompts::kPaper) {
+      set_paper_bbh(task, choice);
+    } else {
+      set_benchmark_bbh(task, shots, file_of(folder, "bbh_fewshot").string(), name, choice);
+    }
     task.num_available = std::ssize(task.examples);
     task.examples = data::sample(std::move(task.examples), choice.limit, choice.seed, task.name);
-    task.config = {{"dataset_path", group.folder + "/bbh"}, {"dataset_name", name},
-                   {"output_type", "generate_until"},       {"description", before},
-                   {"doc_to_text", "Q: {{input}}\nA:"},     {"doc_to_target", "{{target}}"}};
     tasks.push_back(std::move(task));
   }
   return tasks;
@@ -148,6 +179,8 @@ EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::str
                 .metrics = {"pass@1"}};
   task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), 0, "solved examples");
   task.answers = {.max_new_tokens = 300, .until = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"}};
+  const bool is_paper = rows.prompts == Prompts::kPaper;
+  if (is_paper) task.answers = paper_program_answers();
   std::vector<data::Example> examples;
   std::map<std::string, ProgramTest> tests;
   for (const auto& [row, where] : read_rows(file_of(pack / group.folder, group.file))) {
@@ -155,6 +188,7 @@ EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::str
                           .source = io::require_string(row, "prompt", where),
                           .targets = {io::require_string(row, "canonical_solution", where)},
                           .where = where};
+    if (is_paper) example.source = paper_humaneval_prompt(example.source);
     tests[example.id] = {
         example.source, "\n" + io::require_string(row, "test", where) + "\ncheck(" + io::require_string(row, "entry_point", where) + ")\n"};
     examples.push_back(std::move(example));
@@ -166,7 +200,26 @@ EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::str
                  {"output_type", "generate_until"},
                  {"doc_to_text", "{{prompt}}"},
                  {"doc_to_target", "{{test}}\ncheck({{entry_point}})"}};
+  if (is_paper) mark_paper(task, "{{prompt.lstrip()}}");
   return task;
+}
+
+std::vector<std::string> mbpp_tests(const json& row, const std::string& where) {
+  std::vector<std::string> tests;
+  for (const auto& test : io::require_array(row, "tests", where)) {
+    if (!test.is_string()) fail(ErrorKind::kBadFormat, "{}: 'tests' holds something other than strings", where);
+    tests.push_back(test.get<std::string>());
+  }
+  return tests;
+}
+
+/// The paper's form of a row: the answer goes on with a function whose head is given.
+void set_paper_mbpp(data::Example& example, ProgramTest& test, const json& row, const std::string& where) {
+  const auto prompt = paper_mbpp_prompt(io::require_string(row, "text", where), mbpp_tests(row, where), example.targets[0],
+                                        io::require_string(row, "entry_point", where));
+  if (!prompt) return;
+  example.source = *prompt;
+  test.before = *prompt;
 }
 
 /// MBPP (Austin et al. 2021): the answer is a whole function, which assertions judge.
@@ -178,9 +231,11 @@ EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& 
                 .is_bare = true,
                 .scores_target = false,
                 .metrics = {"pass@1"}};
-  task.answers = {.max_new_tokens = 300, .until = {"[DONE]"}};
+  const bool is_paper = rows.prompts == Prompts::kPaper;
+  task.answers = is_paper ? paper_program_answers() : AnswerSettings{.max_new_tokens = 300, .until = {"[DONE]"}};
   constexpr const char* kShots[] = {"MBPP/2", "MBPP/3", "MBPP/4"};
-  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(3), std::ssize(kShots), "solved examples");
+  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(is_paper ? 0 : 3), is_paper ? 0 : std::ssize(kShots),
+                                   is_paper ? "solved examples in the paper's form" : "solved examples");
   std::map<std::string, std::string> shots;
   std::vector<data::Example> examples;
   std::map<std::string, ProgramTest> tests;
@@ -193,11 +248,9 @@ EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& 
       shots[example.id] = example.source + example.targets[0] + "\n[DONE]" + kBetween;
     if (io::require_string(row, "split", where) != "test") continue;
     auto after = "\n" + io::require_string(row, "setup", where) + "\n";
-    for (const auto& test : io::require_array(row, "tests", where)) {
-      if (!test.is_string()) fail(ErrorKind::kBadFormat, "{}: 'tests' holds something other than strings", where);
-      after += test.get<std::string>() + "\n";
-    }
-    tests[example.id] = {"", after};
+    for (const auto& test : mbpp_tests(row, where)) after += test + "\n";
+    auto& program = tests[example.id] = {"", after};
+    if (is_paper) set_paper_mbpp(example, program, row, where);
     examples.push_back(std::move(example));
   }
   std::string before;
@@ -213,6 +266,7 @@ EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& 
                  {"output_type", "generate_until"},
                  {"doc_to_text", "{{prompt}}"},
                  {"doc_to_target", "{{setup}}\n{{tests}}"}};
+  if (is_paper) mark_paper(task, "{{head}}\n\t\"\"\"\n\t{{text}}\n\t{{tests | join('\n\t')}}\n\t\"\"\"\n");
   return task;
 }
 

@@ -26,11 +26,18 @@ const std::vector<Group>& groups();
 /// The names of a group's tasks, without the group's: "piqa", "navigate"; "humaneval" alone. Empty if the pack has none of them.
 std::vector<std::string> task_names(const Group& group, const std::filesystem::path& pack);
 
+/// Whose prompts and settings the tasks bbh, humaneval and mbpp have. All others have one form.
+enum class Prompts {
+  kBenchmark,  ///< those of each benchmark, as lm-evaluation-harness asks it
+  kPaper,      ///< those of the paper's table 1 (paper_prompts.h)
+};
+
 /// What is chosen of a task's rows, and what stands before them.
 struct RowChoice {
   std::int64_t limit = 0;                        ///< rows, drawn by the seed; 0: all
   std::optional<std::int64_t> num_fewshot = {};  ///< nothing: the task's own
   std::uint64_t seed = 42;
+  Prompts prompts = Prompts::kBenchmark;
 };
 
 /// A task of a group that is to be read.
@@ -45,6 +52,8 @@ struct PackTask {
 ///   - mc: rows of the set, drawn by the seed, which are then not asked;
 ///   - bbh: the benchmark's own demonstrations, 3 by default and at most;
 ///   - mbpp: MBPP/2, 3 and 4 as usual, 3 by default and at most. humaneval has none.
+///
+/// With the paper's prompts, the examples of bbh are its first rows, 5 by default, which are then not asked; mbpp has none.
 ///
 /// Throws kNotFound and kBadFormat as data::load_task, kUsage for more examples than there are.
 std::vector<EvalTask> load_pack_tasks(const Group& group, const std::filesystem::path& pack, const std::vector<PackTask>& tasks);

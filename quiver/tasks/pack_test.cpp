@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "quiver/tasks/paper_prompts.h"
 #include "quiver/tasks/test_support.h"
 
 namespace quiver::tasks {
@@ -128,6 +129,91 @@ TEST(Pack, PutsTheUsualExamplesBeforeMbpp) {
   EXPECT_EQ(task.programs[0].after, "\nimport re\nassert a\nassert b\n");
   EXPECT_EQ(load_one(pack, "mbpp", "mbpp", {.num_fewshot = 1}).examples[0].source, "P2\nS2\n[DONE]\n\nP11\n");
   EXPECT_EQ(load_one(pack, "mbpp", "mbpp", {.num_fewshot = 0}).examples[0].source, "P11\n");
+}
+
+constexpr RowChoice kPaperRows = {.prompts = Prompts::kPaper};
+
+TEST(PaperPrompts, MakesExamplesOfTheFirstRowsOfBbh) {
+  const TaskFolder pack;
+  std::string rows = "{\"id\":\"x/0\",\"task\":\"x\",\"input\":\"Left?\",\"target\":\"No\"}\n";
+  for (const std::string i : {"0", "1", "2", "3", "4", "5", "6"})
+    rows += R"({"id":"nav/)" + i + R"(","task":"nav","input":"Turn )" + i + R"(?","target":"T)" + i + "\"}\n";
+  pack.write("heldout_gen/bbh.jsonl", rows);
+  const auto task = load_one(pack, "bbh", "nav", kPaperRows);
+  EXPECT_THAT(ids_of(task.examples), ElementsAre("nav/5", "nav/6"));
+  EXPECT_EQ(task.num_fewshot, 5);
+  EXPECT_EQ(task.num_available, 2);
+  EXPECT_EQ(task.examples[0].source,
+            "Solve the following problem: Turn 0?\nAnswer: T0\n\nSolve the following problem: Turn 1?\nAnswer: T1\n\n"
+            "Solve the following problem: Turn 2?\nAnswer: T2\n\nSolve the following problem: Turn 3?\nAnswer: T3\n\n"
+            "Solve the following problem: Turn 4?\nAnswer: T4\n\nSolve the following problem: Turn 5?\nAnswer:");
+  EXPECT_THAT(task.examples[1].targets, ElementsAre("T6"));
+  EXPECT_EQ(task.answers.max_new_tokens, 128);
+  EXPECT_EQ(task.answers.temperature, 0);
+  EXPECT_THAT(task.answers.until, ElementsAre("\n\n"));
+  EXPECT_THAT(task.metrics, ElementsAre("exact_match"));
+  EXPECT_EQ(task.version, "paper-1");
+  EXPECT_EQ(task.config.at("prompts"), "paper");
+  EXPECT_EQ(task.config.at("doc_to_text"), "Solve the following problem: {{input}}\nAnswer:");
+  EXPECT_ERROR(load_one(pack, "bbh", "x", kPaperRows), ErrorKind::kUsage,
+               "task 'bbh/x' has 0 rows beside one that is asked; 5 few-shot examples are wanted");
+  EXPECT_THAT(load_one(pack, "bbh", "nav", {.limit = 1, .num_fewshot = 2, .prompts = Prompts::kPaper}).examples, SizeIs(1));
+}
+
+TEST(PaperPrompts, SamplesTheProgramsOfHumanEval) {
+  const TaskFolder pack;
+  pack.write("heldout_gen/humaneval.jsonl", R"row({"id":"HumanEval/0","prompt":"\n\n  \ndef f():\n    ",)row"
+                                            R"row("canonical_solution":"    return 1\n","test":"T","entry_point":"f"})row");
+  const auto task = load_one(pack, "humaneval", "humaneval", kPaperRows);
+  EXPECT_EQ(task.examples[0].source, "def f():\n    ");
+  EXPECT_EQ(task.programs[0].before, "def f():\n    ");
+  EXPECT_EQ(task.programs[0].after, "\nT\ncheck(f)\n");
+  EXPECT_EQ(task.answers.max_new_tokens, 300);
+  EXPECT_EQ(task.answers.temperature, 0.05);
+  EXPECT_EQ(task.answers.top_p, 0.95);
+  EXPECT_THAT(task.answers.until, ElementsAre("\n\n", "\ndef"));
+  EXPECT_EQ(task.version, "paper-1");
+  const auto usual = load_one(pack, "humaneval", "humaneval");
+  EXPECT_EQ(usual.examples[0].source, "\n\n  \ndef f():\n    ");
+  EXPECT_EQ(usual.answers.temperature, std::nullopt);
+  EXPECT_EQ(usual.version, "1");
+}
+
+TEST(PaperPrompts, GivesTheHeadOfTheFunctionOfMbpp) {
+  const TaskFolder pack;
+  pack.write("heldout_gen/mbpp.jsonl",
+             R"row({"id":"MBPP/11","split":"test","text":"Write f.","prompt":"P\n",)row"
+             R"row("canonical_solution":"import re\r\nN = 3\r\ndef f(a: int, b={1: 2}):\r\n  return 1",)row"
+             R"row("entry_point":"f","setup":"S","tests":["assert f(1)","assert f(2)"]})row"
+             "\n"
+             R"row({"id":"MBPP/12","split":"test","text":"Write g.","prompt":"P12\n","canonical_solution":"h = 1",)row"
+             R"row("entry_point":"g","setup":"","tests":["assert g"]})row");
+  const auto task = load_one(pack, "mbpp", "mbpp", kPaperRows);
+  EXPECT_EQ(task.num_fewshot, 0);
+  const std::string prompt = "import re\nN = 3\ndef f(a: int, b={1: 2}):\n\t\"\"\"\n\tWrite f.\n\tassert f(1)\n\tassert f(2)\n\t\"\"\"\n";
+  EXPECT_EQ(task.examples[0].source, prompt);
+  EXPECT_EQ(task.programs[0].before, prompt);
+  EXPECT_EQ(task.programs[0].after, "\nS\nassert f(1)\nassert f(2)\n");
+  EXPECT_EQ(task.examples[1].source, "P12\n");  // no such function: the pack's prompt
+  EXPECT_EQ(task.programs[1].before, "");
+  EXPECT_THAT(task.answers.until, ElementsAre("\n\n", "\ndef"));
+  EXPECT_EQ(task.answers.top_p, 0.95);
+  EXPECT_EQ(task.version, "paper-1");
+  EXPECT_ERROR(load_one(pack, "mbpp", "mbpp", {.num_fewshot = 1, .prompts = Prompts::kPaper}), ErrorKind::kUsage,
+               "has 0 solved examples in the paper's form; 1 few-shot");
+}
+
+TEST(PaperPrompts, LeaveOutOtherFunctionsBeforeTheOneOfMbpp) {
+  const auto prompt = paper_mbpp_prompt("T", {"t"}, "import math\ndef helper(x):\n  return x\ndef main (x) :\n  return helper(x)", "main");
+  EXPECT_EQ(prompt, "import math\ndef main (x) :\n\t\"\"\"\n\tT\n\tt\n\t\"\"\"\n");
+  EXPECT_EQ(paper_mbpp_prompt("T", {"t"}, "def mainly(x): pass", "main"), std::nullopt);
+  EXPECT_EQ(paper_mbpp_prompt("T", {"t"}, "def main(x", "main"), std::nullopt);
+}
+
+TEST(PaperPrompts, HaveAHeadForEveryRowOfThePack) {
+  const auto task = std::move(load_pack_tasks(group("mbpp"), "data", {{"mbpp", kPaperRows}})[0]);
+  ASSERT_THAT(task.programs, SizeIs(500));
+  for (std::size_t i = 0; i < 500; ++i) EXPECT_EQ(task.programs[i].before, task.examples[i].source) << task.examples[i].id;
 }
 
 TEST(Pack, SmallerLimitsArePrefixesOfLargerOnes) {

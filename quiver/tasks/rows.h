@@ -8,6 +8,7 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/random.h"
+#include "quiver/tasks/eval_task.h"
 
 namespace quiver::tasks {
 
@@ -28,6 +29,18 @@ inline std::int64_t checked_shots(const std::string& task, std::int64_t wanted, 
   if (wanted < 0 || wanted > most)
     fail(ErrorKind::kUsage, "task '{}' has {} {}; {} few-shot examples are wanted: ask for 0 to {}", task, most, what, wanted, most);
   return wanted;
+}
+
+/// The metrics of texts, all of which a text has.
+inline constexpr const char* kTextMetrics[] = {"word_perplexity", "byte_perplexity", "bits_per_byte"};
+
+/// Makes a task one of texts. A text is read bare, and without examples. Throws kUsage where examples are wanted.
+inline void make_text_task(EvalTask& task) {
+  task.kind = Kind::kText;
+  task.section = "text";
+  task.is_bare = true;
+  task.num_fewshot = checked_shots(task.name, task.num_fewshot, 0, "solved examples, being texts");
+  task.metrics.assign(std::begin(kTextMetrics), std::end(kTextMetrics));
 }
 
 /// One solved example: a space is put between source and target where neither brings white space (data::encode_example).

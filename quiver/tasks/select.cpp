@@ -139,13 +139,14 @@ std::vector<EvalTask> select_tasks(const Selection& selection) {
   std::vector<EvalTask> tasks;
   for (std::size_t first = 0, end = 0; first < chosen.size(); first = end) {  // those of a group that stand together
     if (chosen[first].group == nullptr) {
-      tasks.push_back(load_task_file(chosen[first].name, {limits.of(chosen[first]), selection.num_fewshot, selection.seed}));
+      tasks.push_back(
+          load_task_file(chosen[first].name, {limits.of(chosen[first]), selection.num_fewshot, selection.seed, selection.prompts}));
       end = first + 1;
       continue;
     }
     std::vector<PackTask> some;
     for (end = first; end < chosen.size() && chosen[end].group == chosen[first].group; ++end) {
-      some.push_back({chosen[end].name, {limits.of(chosen[end]), selection.num_fewshot, selection.seed}});
+      some.push_back({chosen[end].name, {limits.of(chosen[end]), selection.num_fewshot, selection.seed, selection.prompts}});
     }
     for (auto& task : load_pack_tasks(*chosen[first].group, selection.data, some)) tasks.push_back(std::move(task));
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "quiver/tasks/eval_task.h"
+#include "quiver/tasks/pack.h"
 
 namespace quiver::tasks {
 
@@ -18,6 +19,7 @@ struct Selection {
   std::vector<std::string> limits = {};          ///< "8", "mc=24", "piqa=40": rows of each task; a task's name counts more than its group's
   std::optional<std::int64_t> num_fewshot = {};  ///< nothing: each task's own
   std::uint64_t seed = 42;                       ///< draws rows and examples
+  Prompts prompts = Prompts::kBenchmark;         ///< of bbh, humaneval and mbpp
 };
 
 /// The tasks, in the order of their names in the list; a group's in the order of its folder or file. A name is

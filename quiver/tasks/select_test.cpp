@@ -108,5 +108,12 @@ TEST_F(Select, RefusesWrongLimits) {
   EXPECT_ERROR(select("mc", {"upstream=3"}), ErrorKind::kUsage, "limit upstream=3: no task or group of this name is chosen");
 }
 
+TEST(SelectTasks, AsksTheGenerationTasksInThePapersForm) {
+  for (const auto& task : select_tasks({.names = "bbh/navigate,humaneval,mbpp,piqa", .limits = {"2"}, .prompts = Prompts::kPaper}))
+    EXPECT_EQ(task.version, task.name == "piqa" ? "1" : "paper-1") << task.name;
+  for (const auto& task : select_tasks({.names = "bbh/navigate,humaneval,mbpp", .limits = {"2"}}))
+    EXPECT_EQ(task.version, "1") << task.name;
+}
+
 }  // namespace
 }  // namespace quiver::tasks

@@ -6,6 +6,7 @@
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
 #include "quiver/regex/python_pattern.h"
+#include "quiver/tasks/rows.h"
 #include "quiver/tasks/task_keys.h"
 
 namespace quiver::tasks {
@@ -212,11 +213,13 @@ void read_metric_option(TaskConfig& config, const TaskKeys& keys, const std::str
       {"ignore_case", &exact.ignore_case}, {"ignore_punctuation", &exact.ignore_punctuation}, {"ignore_numbers", &exact.ignore_numbers}};
   if (key == "metric") return;
   if (key == "aggregation") {
-    if (value != "mean") refuse_value(keys, pointer, "'mean'", value);
+    const auto* usual = config.task.kind != Kind::kText ? "mean" : metric == "bits_per_byte" ? "bits_per_byte" : "weighted_perplexity";
+    if (value != usual) refuse_value(keys, pointer, format("'{}'", usual), value);
     return;
   }
   if (key == "higher_is_better") {
-    if (value != json(metric != "nll")) refuse_value(keys, pointer, metric == "nll" ? "false" : "true", value);
+    const bool is_higher = metric != "nll" && config.task.kind != Kind::kText;
+    if (value != json(is_higher)) refuse_value(keys, pointer, is_higher ? "true" : "false", value);
     return;
   }
   if (metric == "exact_match" && key == "regexes_to_ignore") {
@@ -236,10 +239,14 @@ void read_metric_option(TaskConfig& config, const TaskKeys& keys, const std::str
 
 void read_metrics(TaskConfig& config, const TaskKeys& keys) {
   auto& task = config.task;
-  const bool is_choice = task.kind == Kind::kChoice;
-  task.metrics = is_choice ? std::vector<std::string>{"acc", "acc_norm"} : std::vector<std::string>{"exact_match"};
-  const std::vector<std::string> known =
-      is_choice ? std::vector<std::string>{"acc", "acc_norm", "acc_bytes"} : std::vector<std::string>{"exact_match", "rouge_l", "nll"};
+  std::vector<std::string> known = {"exact_match", "rouge_l", "nll"};
+  task.metrics = {"exact_match"};
+  if (task.kind == Kind::kChoice) {
+    known = {"acc", "acc_norm", "acc_bytes"};
+    task.metrics = {"acc", "acc_norm"};
+  } else if (task.kind == Kind::kText) {
+    task.metrics = known = {std::begin(kTextMetrics), std::end(kTextMetrics)};
+  }
   if (const auto* list = keys.find("metric_list")) {
     if (!list->is_array() || list->empty()) refuse_value(keys, "/metric_list", "a list of metrics", *list);
     task.metrics.clear();
@@ -257,7 +264,7 @@ void read_metrics(TaskConfig& config, const TaskKeys& keys) {
       for (const auto& [key, value] : entry.items()) read_metric_option(config, keys, metric, key, format("{}/{}", pointer, key), value);
     }
   }
-  task.scores_target = std::ranges::find(task.metrics, "nll") != task.metrics.end();
+  task.scores_target = task.kind == Kind::kText || std::ranges::find(task.metrics, "nll") != task.metrics.end();
 }
 
 /// 'repeats' and 'filter_list' at the values that change nothing.
@@ -290,14 +297,15 @@ std::string version_of(const TaskKeys& keys) {
 
 void read_kind(EvalTask& task, const TaskKeys& keys) {
   const auto type = find_text(keys, "output_type").value_or("generate_until");
+  if (type == "loglikelihood_rolling") return make_text_task(task);
   if (type != "multiple_choice" && type != "generate_until") {
     fail(ErrorKind::kUnsupported,
-         "{}: Quiver does not ask tasks of output_type '{}'; it asks multiple_choice and generate_until, which has the metric nll",
+         "{}: Quiver does not ask tasks of output_type '{}'; it asks multiple_choice, loglikelihood_rolling, and generate_until, which has "
+         "the metric nll",
          keys.where("/output_type"), type);
   }
   task.kind = type == "multiple_choice" ? Kind::kChoice : Kind::kAnswer;
   task.section = task.kind == Kind::kChoice ? "choice" : "answer";
-  task.group = kOwnGroup;
 }
 
 }  // namespace
@@ -311,11 +319,13 @@ TaskConfig read_task_config(const fs::path& path) {
   task.name = find_text(keys, "task").value_or(path.stem().string());
   if (task.name.empty()) fail(ErrorKind::kBadFormat, "{}: 'task' is empty", keys.where("/task"));
   task.version = version_of(keys);
+  task.group = kOwnGroup;
   read_kind(task, keys);
   read_data(config, keys);
   read_splits(config, keys);
   for (const char* key : {"doc_to_text", "doc_to_target"}) {
-    if (keys.find(key) == nullptr) fail(ErrorKind::kBadFormat, "{}: the task has no '{}'", config.origin, key);
+    const bool is_needed = task.kind != Kind::kText || std::string_view(key) == "doc_to_target";  // a text has no question
+    if (is_needed && keys.find(key) == nullptr) fail(ErrorKind::kBadFormat, "{}: the task has no '{}'", config.origin, key);
   }
   if (task.kind == Kind::kChoice && keys.find("doc_to_choice") == nullptr)
     fail(ErrorKind::kBadFormat, "{}: the task is of output_type multiple_choice and has no 'doc_to_choice'", config.origin);

@@ -139,5 +139,54 @@ TEST(TaskFile, NamesTheNearestFile) {
   EXPECT_THAT(task_file_names(folder / "mine.jsonl"), ElementsAre("mine"));
 }
 
+TEST(TaskFile, ReadsRowsOfTexts) {
+  const TaskFolder folder;
+  const auto path = folder.write("texts.jsonl", R"({"id":"a","text":"One\ntwo ","split":"test","title":"not read"}
+{"text":"","split":"test"}
+{"id":"t","text":"not asked"}
+)");
+  const auto task = load_task_file(path, {});
+  EXPECT_EQ(task.kind, Kind::kText);
+  EXPECT_EQ(task.section, "text");
+  EXPECT_TRUE(task.is_bare);
+  EXPECT_TRUE(task.scores_target);
+  EXPECT_THAT(task.metrics, ElementsAre("word_perplexity", "byte_perplexity", "bits_per_byte"));
+  EXPECT_THAT(ids_of(task.examples), ElementsAre("a", path.string() + ":2"));
+  EXPECT_THAT(task.examples[0].targets, ElementsAre("One\ntwo "));
+  EXPECT_THAT(task.examples[1].targets, ElementsAre(""));
+  EXPECT_EQ(task.num_available, 2);
+  EXPECT_EQ(task.config.at("output_type"), "loglikelihood_rolling");
+  EXPECT_EQ(load_task_file(path, {.limit = 1}).num_rows(), 1u);
+  EXPECT_ERROR(load_task_file(path, {.num_fewshot = 1}), ErrorKind::kUsage, "task 'texts' has 0 solved examples, being texts; 1 few-shot");
+}
+
+TEST(TaskFile, RefusesRowsThatAreNoTexts) {
+  const TaskFolder folder;
+  const auto load = [&](const char* rows) { return load_task_file(folder.write("t.jsonl", rows), {}); };
+  EXPECT_ERROR(load("{\"text\":\"a\"}\n{\"source\":\"s\",\"target\":\"t\"}"), ErrorKind::kBadFormat,
+               "t.jsonl:2: the row has 'source' of a row with an answer");
+  EXPECT_ERROR(load("{\"text\":\"a\"}\n{\"choices\":[\"s\"]}"), ErrorKind::kBadFormat, "has rows with a text");
+  EXPECT_ERROR(load("{\"text\":3}"), ErrorKind::kBadFormat, "t.jsonl:1 (task 't')");
+  EXPECT_ERROR(load("{\"text\":\"a\",\"id\":\"x\"}\n{\"text\":\"b\",\"id\":\"x\"}"), ErrorKind::kBadFormat, "the id 'x' stands twice");
+  EXPECT_EQ(load("{\"text\":\"a\",\"source\":\"s\",\"target\":\"t\"}").kind, Kind::kAnswer);
+}
+
+TEST(TaskFile, TakesAFileForOneText) {
+  const TaskFolder folder;
+  const auto path = folder.write("novel.txt", " A\r\nB\n\n");
+  EXPECT_TRUE(is_task_file("novel.txt"));
+  EXPECT_THAT(task_file_names(path), ElementsAre("novel"));
+  const auto task = load_task_file(path, {.limit = 5});
+  EXPECT_EQ(task.name, "novel");
+  EXPECT_EQ(task.group, "own");
+  EXPECT_EQ(task.section, "text");
+  EXPECT_THAT(ids_of(task.examples), ElementsAre("novel.txt"));
+  EXPECT_THAT(task.examples[0].targets, ElementsAre(" A\r\nB\n\n"));
+  EXPECT_EQ(task.examples[0].where, path.string());
+  EXPECT_EQ(task.num_available, 1);
+  EXPECT_ERROR(load_task_file(folder.write("bad.txt", "a\xFF"), {}), ErrorKind::kBadFormat, "bad.txt' is not UTF-8");
+  EXPECT_ERROR(load_task_file(path, {.num_fewshot = 2}), ErrorKind::kUsage, "2 few-shot examples are wanted");
+}
+
 }  // namespace
 }  // namespace quiver::tasks
