@@ -6,7 +6,7 @@ PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 SANITIZED := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve check-llama-cpp check-page curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve bench-eval check-llama-cpp check-page curve study study-small study-all fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
@@ -84,6 +84,10 @@ bench: setup-test build base
 bench-serve: setup-test build base
 	@scripts/llama_server.sh
 	@$(PYTHON) bench/serve.py --quiver $(BUILD)/quiver --llama-server .venv-llama/llama-server $(ARGS)
+
+## `quiver eval` beside lm-evaluation-harness; an hour, or ARGS="--rows 20 --only agreement"
+bench-eval: setup-test build base
+	@$(PYTHON) bench/eval.py $(ARGS)
 
 ## Models and adapters that `quiver export` writes, computed by llama.cpp, which is compiled once
 check-llama-cpp: setup-test build base
