@@ -373,6 +373,7 @@ TEST_F(Evaluation, ProgramsAreJudgedByTheirTests) {
                        .programs = {{"answer = r'''", "'''\nassert len(answer) >= 0\n"},
                                     {"answer = r'''", "'''\nassert answer is None\n"},
                                     {"answer = r'''", "'''\nassert hash(answer) % 2 == 0\n"}}};
+  task.answers.until = {"'", std::string(1, '\0')};  // what no such string may hold
   task.answers.num_samples = 12;
   task.answers.temperature = 1;
   setup_.tasks = {task};
