@@ -211,7 +211,7 @@ TEST_F(EvalFolder, AMethodWithOtherAdaptersIsRefused) {
   setup_.methods = {parse_eval_method("base"), parse_eval_method("private-mean")};
   begin(FolderUse::kNew);
   const auto first = run();
-  library_of({11, 22, 33});
+  library::Library::open(choice.source.library).add(adapter("a2", 33), {.tasks = {"a2"}});
   EXPECT_EQ(run().at("methods").at("base"), first.at("methods").at("base"));
   EXPECT_THAT(refusal(FolderUse::kResume), HasSubstr("the key of method private-mean is " + first.at("methods").at("private-mean").dump() +
                                                      " there and " + run().at("methods").at("private-mean").dump() + " here"));
@@ -329,7 +329,7 @@ TEST_F(EvalFolder, EarlierResultsStayUntilTheNewOnesAreWhole) {
   EXPECT_EQ(files(), before);
   auto broken = results(kSecond);
   broken.samples[1].prediction = "\xff";  // cannot be written
-  EXPECT_ERROR(write_folder(path_, broken, setup_.tasks, /*logs_samples=*/true), ErrorKind::kBadFormat, "UTF-8");
+  EXPECT_ERROR(write_folder(path_, broken, setup_.tasks, /*logs_samples=*/true), ErrorKind::kUsage, "UTF-8");
   for (const auto& name : before) EXPECT_TRUE(fs::exists(path_ / name)) << name;
   write_folder(path_, results(kSecond), setup_.tasks, /*logs_samples=*/true);
   for (const auto& name : before) EXPECT_EQ(fs::exists(path_ / name), name == "run.json" || name == "quiver.json") << name;

@@ -19,7 +19,7 @@ using Ids = std::vector<std::int32_t>;
 
 constexpr std::int32_t kBos = 1, kEos = 2;
 constexpr std::int64_t kContext = 256;  // of the tiny model
-constexpr const char* kTemplate =
+constexpr const char* kTurns =
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
@@ -35,7 +35,7 @@ class Rows : public ::testing::Test {
       "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}}})");
     base_.tokenizer = text::Tokenizer::from_tokenizer_json(description, "test").with_special_ids(kBos, {kEos}, kEos);
   }
-  void chat() { base_.format.chat = text::ChatTemplate(kTemplate, "test", base_.tokenizer); }
+  void chat() { base_.format.chat = text::ChatTemplate(kTurns, "test", base_.tokenizer); }
   Ids ids(const std::string& text) const { return base_.tokenizer.encode(text); }
 
   methods::BaseModel base_ = methods::load_base("tests/golden/model/llama-tied", {torch::kCPU, torch::kFloat});

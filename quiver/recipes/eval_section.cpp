@@ -201,7 +201,9 @@ class TaskRun {
     }
     eval::PromptCache cache(model.lm, cache_rows);
     for (const auto& chunk : chunks) {
-      if (model.chooser != nullptr) cache.forget();  // its groups are other ones
+      // Groups of a chooser are other ones; and rows of an earlier chunk would not be routed again, so that shares would tell where a run
+      // was stopped.
+      if (model.chooser != nullptr || !adapters_.empty()) cache.forget();
       keep(answer_chunk(model, cache, chunk));
     }
   }
