@@ -62,23 +62,28 @@ TEST(PromptCache, ScoresAndAnswersAreThoseOfSeparatePasses) {
 /// Adds the group times a part of the sum of x to every output.
 class ByGroup final : public nn::Update {
  public:
+  explicit ByGroup(const double& factor) : factor_(factor) {}
   torch::Tensor forward(const nn::Below& below, const torch::Tensor& x, const torch::Tensor& onto, const nn::Rows& rows,
                         nn::UpdateRecord&) const override {
     auto factors = torch::zeros({x.size(0), 1});
     const auto groups = nn::row_groups(rows, x.size(0));
     for (std::size_t i = 0; i < groups.size(); ++i) factors[static_cast<std::int64_t>(i)] = groups[i];
-    return below.forward(x, onto) + x.sum(1, true) * factors * 0.2;
+    return below.forward(x, onto) + x.sum(1, true) * factors * factor_;
   }
+
+ private:
+  const double& factor_;
 };
 
-model::Model with_groups(const model::Model& model) {
+model::Model with_groups(const model::Model& model, const double& factor) {
   auto linears = model.linears();
-  for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<ByGroup>());
+  for (auto& [path, linear] : linears) linear = linear.with(std::make_shared<ByGroup>(factor));
   return model.with_linears(linears);
 }
 
 TEST(PromptCache, GroupsShareNoRows) {
-  const auto model = with_groups(tiny());
+  const double factor = 0.2;
+  const auto model = with_groups(tiny(), factor);
   const std::vector<model::GroupHold> holds = {std::make_shared<const std::int32_t>(0), std::make_shared<const std::int32_t>(1),
                                                std::make_shared<const std::int32_t>(2)};
   std::vector<forest::Sequence> sequences;
@@ -107,16 +112,19 @@ TEST(PromptCache, GroupsShareNoRows) {
   }
 }
 
-TEST(PromptCache, AGroupIsHeldForAsLongAsItsRows) {
-  const auto model = with_groups(tiny());
-  auto hold = std::make_shared<const std::int32_t>(1);
-  const std::weak_ptr<const std::int32_t> watched = hold;
+TEST(PromptCache, WhatIsForgottenIsComputedAgain) {
+  double factor = 0.2;
+  const auto model = with_groups(tiny(), factor);
+  const std::vector<forest::Sequence> sequences = {{text_of(1, 40), 5, 1}};
+  const std::vector<model::GroupHold> groups = {std::make_shared<const std::int32_t>(1)};
+  NoProgress quiet;
   PromptCache cache(model, 256);
-  cache.score({{{text_of(1, 40), 5, 1}}}, std::vector<model::GroupHold>{hold}, {});
-  hold.reset();
-  EXPECT_FALSE(watched.expired()) << "its number is not given to others while rows are found by it";
+  const auto before = cache.score(sequences, groups, {}).at(0).log_prob;
+  factor = 0.5;  // the group's number stands for other adapters
   cache.forget();
-  EXPECT_TRUE(watched.expired());
+  const auto expected = score_sequences(model, sequences, {}, quiet).at(0).log_prob;
+  ASSERT_GT(std::abs(expected - before), 0.01);
+  EXPECT_NEAR(cache.score(sequences, groups, {}).at(0).log_prob, expected, 5e-4);
 }
 
 TEST(PromptCache, WhereRowsAreScarceRequestsWait) {
