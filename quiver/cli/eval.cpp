@@ -147,9 +147,9 @@ void run(EvalOptions& options) {
   set_output(options);
   auto& setup = options.setup;
   setup.seed = options.selection.seed = options.common.seed;
-  setup.rows.scoring =
-      choose<recipes::Scoring>("--scoring", options.scoring, {{"lm-eval", recipes::Scoring::kLmEval}, {"paper", recipes::Scoring::kPaper}});
-  if (setup.rows.scoring == recipes::Scoring::kPaper) options.selection.prompts = tasks::Prompts::kPaper;
+  setup.rows.scoring = choose<recipes::ChoiceScoring>(
+      "--scoring", options.scoring, {{"lm-eval", recipes::ChoiceScoring::kLmEval}, {"paper", recipes::ChoiceScoring::kPaper}});
+  if (setup.rows.scoring == recipes::ChoiceScoring::kPaper) options.selection.prompts = tasks::Prompts::kPaper;
   setup.tasks = tasks::select_tasks(options.selection);
   check_task_options(*options.common.command, setup.tasks);
   set_methods(options);

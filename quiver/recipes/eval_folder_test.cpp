@@ -172,7 +172,7 @@ TEST_F(EvalFolder, AnotherRunIsRefusedByItsFirstDifference) {
   setup_.rows.max_new_tokens = 7;
   expect_refused("setting max_new_tokens is 64 there and 7 here");
   setup_ = original;
-  setup_.rows.scoring = Scoring::kPaper;
+  setup_.rows.scoring = ChoiceScoring::kPaper;
   setup_.tasks[0].questions[0].label = 0;  // comes after settings
   expect_refused("setting scoring is \"lm-eval\" there and \"paper\" here");
   setup_ = original;

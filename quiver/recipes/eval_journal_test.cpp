@@ -79,7 +79,8 @@ results::Sample program() {
 void expect_equal(const results::Sample& found, const results::Sample& expected) {
   SCOPED_TRACE(expected.id);
   // A member more than these is to be compared here, too.
-  const auto& [section, method, task, id, metrics, num_tokens, prediction, targets, log_probs, label, outcome] = found;
+  const auto& [section, method, task, id, metrics, num_tokens, prediction, targets, log_probs, label, outcome, log_likelihood, num_words,
+               num_bytes] = found;
   EXPECT_EQ(section, expected.section);
   EXPECT_EQ(method, expected.method);
   EXPECT_EQ(task, expected.task);
@@ -91,6 +92,9 @@ void expect_equal(const results::Sample& found, const results::Sample& expected)
   EXPECT_EQ(log_probs, expected.log_probs);
   EXPECT_EQ(label, expected.label);
   EXPECT_EQ(outcome, expected.outcome);
+  EXPECT_EQ(log_likelihood, expected.log_likelihood);
+  EXPECT_EQ(num_words, expected.num_words);
+  EXPECT_EQ(num_bytes, expected.num_bytes);
 }
 
 void expect_ids(const EvalJournal& journal, const std::vector<std::string>& expected) {

@@ -35,7 +35,7 @@ void add_question(EvalRows& rows, const methods::BaseModel& base, const data::Pr
     std::string_view continuation = question.continuations[i];
     if (format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
     auto sequence = data::encode_request(base.tokenizer, format, question.contexts[i], continuation, question.where);
-    if (options.scoring == Scoring::kPaper) {
+    if (options.scoring == ChoiceScoring::kPaper) {
       const auto ends = data::stop_ids(base.tokenizer, format);
       if (ends.empty())
         fail(ErrorKind::kUnsupported, "the paper's scoring needs an EOS, which the base's tokenizer lacks: give `scoring=lm-eval`");

@@ -12,7 +12,7 @@
 namespace quiver::recipes {
 
 /// How the likeliest choice of a question is found.
-enum class Scoring {
+enum class ChoiceScoring {
   kLmEval,  ///< the sum of log-probabilities, as it is, per character and per byte (lm-evaluation-harness)
   kPaper,   ///< their mean over the choice's tokens and EOS (Ostapenko et al. 2024, appendix 9)
 };
@@ -30,7 +30,7 @@ struct EvalRows {
 
 /// What rows are made for.
 struct RowOptions {
-  Scoring scoring = Scoring::kLmEval;
+  ChoiceScoring scoring = ChoiceScoring::kLmEval;
   bool generates = true;             ///< answers are wanted; else references alone are tokenised
   std::int64_t max_new_tokens = 64;  ///< where the task does not say
   std::int64_t max_length = 0;       ///< tokens of a sequence and of a prompt, at most; 0: the context

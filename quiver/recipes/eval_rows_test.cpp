@@ -94,14 +94,14 @@ TEST_F(Rows, ChoicesFollowTheirContexts) {
 
 TEST_F(Rows, ThePapersScoringEndsChoicesWithEos) {
   const auto task = choices({question_of({"Where?", "Where?"}, {" here", " far"})});
-  const auto rows = encode_rows(base_, task, {.scoring = Scoring::kPaper});
-  const auto plain = encode_rows(base_, task, {.scoring = Scoring::kLmEval});
+  const auto rows = encode_rows(base_, task, {.scoring = ChoiceScoring::kPaper});
+  const auto plain = encode_rows(base_, task, {.scoring = ChoiceScoring::kLmEval});
   for (std::size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(rows.sequences[i].tokens, plain.sequences[i].tokens + Ids{kEos});
     EXPECT_EQ(rows.sequences[i].num_targets, plain.sequences[i].num_targets + 1);
   }
   base_.tokenizer = base_.tokenizer.with_special_ids(kBos, {}, {});
-  EXPECT_ERROR(encode_rows(base_, task, {.scoring = Scoring::kPaper}), ErrorKind::kUnsupported, "give `scoring=lm-eval`");
+  EXPECT_ERROR(encode_rows(base_, task, {.scoring = ChoiceScoring::kPaper}), ErrorKind::kUnsupported, "give `scoring=lm-eval`");
   EXPECT_EQ(encode_rows(base_, task, {}).fingerprint, plain.fingerprint);
 }
 
@@ -113,7 +113,7 @@ TEST_F(Rows, InAConversationTheTemplateSeparatesContextAndChoice) {
   EXPECT_EQ(rows.sequences[1].tokens, ids(begin) + ids("far"));
   EXPECT_EQ(rows.sequences[2].tokens, ids(begin) + ids(" off"));
   EXPECT_EQ(targets_of(rows), (std::vector<std::int64_t>{std::ssize(ids("here")), std::ssize(ids("far")), std::ssize(ids(" off"))}));
-  const auto paper = encode_rows(base_, choices({question_of({"Where?"}, {" here"})}), {.scoring = Scoring::kPaper});
+  const auto paper = encode_rows(base_, choices({question_of({"Where?"}, {" here"})}), {.scoring = ChoiceScoring::kPaper});
   EXPECT_EQ(paper.sequences[0].tokens, rows.sequences[0].tokens + Ids{kEos});
 }
 
@@ -190,7 +190,7 @@ TEST_F(Rows, BosStaysWhenRowsAreCut) {
   const auto rows = encode_rows(base_, choices({question_of({longer}, {" Q"})}), {});
   EXPECT_EQ(rows.sequences[0].tokens, Ids{kBos} + last(ids(longer + " Q"), kContext));
   EXPECT_EQ(rows.sequences[0].num_targets, std::ssize(ids(" Q")));
-  const auto paper = encode_rows(base_, choices({question_of({longer}, {" Q"})}), {.scoring = Scoring::kPaper});
+  const auto paper = encode_rows(base_, choices({question_of({longer}, {" Q"})}), {.scoring = ChoiceScoring::kPaper});
   EXPECT_EQ(paper.sequences[0].tokens, Ids{kBos} + last(ids(longer + " Q"), kContext - 1) + Ids{kEos});
   const auto asked = encode_rows(base_, answers(longer, "J"), {.max_new_tokens = 56});
   EXPECT_THAT(asked.prompts, ElementsAre(Ids{kBos} + last(ids(longer), 199)));
@@ -250,7 +250,7 @@ TEST_F(Rows, TheFingerprintIsOfAllTokens) {
   EXPECT_TRUE(is_new(choices({question_of({"Where?", "Where?"}, {" far", " here"})}))) << "the order";
   EXPECT_TRUE(is_new(choices({question_of({"QX"}, {"ZJ"})})));
   EXPECT_TRUE(is_new(choices({question_of({"QXZ"}, {"J"})}))) << "the same tokens, with fewer targets";
-  EXPECT_TRUE(is_new(choices({question}), {.scoring = Scoring::kPaper}));
+  EXPECT_TRUE(is_new(choices({question}), {.scoring = ChoiceScoring::kPaper}));
   EXPECT_TRUE(is_new(answers("Say", "it")));
   EXPECT_TRUE(is_new(answers("Say", "it"), {.generates = false}));
   EXPECT_TRUE(is_new(answers("say", "it")));

@@ -155,7 +155,7 @@ class TaskRun {
   void add_question(results::Sample& sample, const data::Question& question, std::span<const eval::SequenceScore> scores) const {
     const auto hit = [&](std::int64_t choice) { return choice == question.label ? 1.0 : 0.0; };
     sample.label = question.label;
-    if (setup_.rows.scoring == Scoring::kPaper) {
+    if (setup_.rows.scoring == ChoiceScoring::kPaper) {
       std::vector<std::vector<double>> by_token;
       for (const auto& score : scores) {
         by_token.push_back(score.token_log_probs);

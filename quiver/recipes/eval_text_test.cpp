@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 const std::string kFolder = "tests/golden/lm_eval_text/";
 /// Of a log-likelihood: the harness sums up float32.
-constexpr double kTolerance = 2e-6;
+constexpr double kTextTolerance = 2e-6;
 
 class EvalText : public ::testing::Test {
  protected:
@@ -67,7 +67,7 @@ TEST_F(EvalText, EqualsLmEvaluationHarness) {
       SCOPED_TRACE(sample.id);
       EXPECT_EQ(sample.id, row.at("id"));
       const auto value = row.at("log_likelihood").get<double>();
-      EXPECT_NEAR(*sample.log_likelihood, value, kTolerance * std::abs(value));
+      EXPECT_NEAR(*sample.log_likelihood, value, kTextTolerance * std::abs(value));
       EXPECT_EQ(sample.num_words, row.at("word_perplexity"));
       EXPECT_EQ(sample.num_bytes, row.at("bits_per_byte"));
       EXPECT_EQ(sample.num_tokens.value_or(0), row.at("tokens"));  // no token is left out
@@ -79,7 +79,7 @@ TEST_F(EvalText, EqualsLmEvaluationHarness) {
       SCOPED_TRACE(metric);
       // exp(x) has the relative error that x has absolutely.
       const double length = metric == "word_perplexity" ? words : bytes;
-      const double error = metric == "bits_per_byte" ? kTolerance : kTolerance * std::abs(log_likelihood) / length;
+      const double error = metric == "bits_per_byte" ? kTextTolerance : kTextTolerance * std::abs(log_likelihood) / length;
       const auto number = value.get<double>();
       EXPECT_NEAR(row_of(results, name, metric).mean, number, error * number);
       EXPECT_NEAR(results.find_summary("text", "base", metric)->mean, number, error * number);
@@ -108,7 +108,7 @@ TEST_F(EvalText, ReadsALongTextInWindowsWithoutCuttingIt) {
 
   const auto results = run({tasks::load_task_file(folder_ / "licence.txt", {})});
   const auto expected = cases.at("texts").at("rows")[0].at("log_likelihood").get<double>();
-  EXPECT_NEAR(*results.samples[0].log_likelihood, expected, kTolerance * std::abs(expected));
+  EXPECT_NEAR(*results.samples[0].log_likelihood, expected, kTextTolerance * std::abs(expected));
   EXPECT_EQ(results.samples[0].section, "text");
   EXPECT_EQ(results.tasks[0].num_cut, 0);
 }

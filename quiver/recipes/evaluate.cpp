@@ -148,7 +148,7 @@ void add_library(results::Results& results, const library::Library& library) {
   }
 }
 
-const char* name_of(Scoring scoring) { return scoring == Scoring::kPaper ? "paper" : "lm-eval"; }
+const char* name_of(ChoiceScoring scoring) { return scoring == ChoiceScoring::kPaper ? "paper" : "lm-eval"; }
 
 /// What readers should know of tasks and rows, beside what their samples tell.
 void add_warnings(results::Results& results, const std::vector<tasks::EvalTask>& tasks) {

@@ -397,7 +397,7 @@ TEST_F(Evaluation, ProgramsAreJudgedByTheirTests) {
 
 TEST_F(Evaluation, ThePapersScoringIsTheMeanOverTokensAndEos) {
   methods({"private-mean"});
-  setup_.rows.scoring = Scoring::kPaper;
+  setup_.rows.scoring = ChoiceScoring::kPaper;
   setup_.tasks = {setup_.tasks[2]};
   const auto found = samples();
   const auto rows = encode_rows(base_, setup_.tasks[0], setup_.rows);
