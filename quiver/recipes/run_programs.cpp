@@ -61,8 +61,8 @@ void check_can_run(const ProgramRunner& runner) {
   const auto interpreter = sandbox::find_interpreter(runner.python);
   if (runner.isolation == sandbox::Isolation::kNone) return;
   if (const auto why = sandbox::why_unavailable(interpreter)) {
-    fail(ErrorKind::kUnsupported,
-         "generated programs cannot be run: {}; `isolation` runs them without a sandbox, with all that you may do", *why);
+    fail(ErrorKind::kUnsupported, "generated programs cannot be run: {}; `isolation` runs them without a sandbox, with all that you may do",
+         *why);
   }
 }
 
