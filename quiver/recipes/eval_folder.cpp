@@ -162,7 +162,6 @@ void begin_folder(const fs::path& path, const json& run, FolderUse use) {
   const auto file = path / kRunFile;
   if (fs::exists(path) && !fs::is_directory(path))
     fail(ErrorKind::kUsage, "'{}' is a file; a folder was expected (a file's name ends in .json)", text);
-  json written = run;
   if (const auto held = held_run(file)) {
     const auto differs = difference_of_runs(*held, run);
     if (use == FolderUse::kNew) {
@@ -171,7 +170,12 @@ void begin_folder(const fs::path& path, const json& run, FolderUse use) {
     }
     if (use == FolderUse::kResume) {
       if (differs) fail(ErrorKind::kUsage, "'{}' cannot be resumed: {}; `force` replaces it, or name another folder", text, *differs);
-      for (const char* part : {"methods", "tasks"}) written[part].update(held->at(part));
+      for (const char* part : {"methods", "tasks"}) {
+        for (const auto& [name, key] : held->at(part).items()) {
+          if (!run.at(part).contains(name))
+            fail(ErrorKind::kUsage, "'{}' holds results of '{}': name it in `{}`, too, beside what is to be added", text, name, part);
+        }
+      }
     } else {
       remove_results(path, *held, {});
       fs::remove(path / kDocument);
@@ -181,7 +185,7 @@ void begin_folder(const fs::path& path, const json& run, FolderUse use) {
     fail(ErrorKind::kUsage, "'{}' holds files, and no run.json of quiver eval: name a new or an empty folder", text);
   }
   fs::create_directory(path);
-  io::write_file_atomic(file, io::dump_json(written, kRunFile, 1) + "\n");
+  io::write_file_atomic(file, io::dump_json(run, kRunFile, 1) + "\n");
 }
 
 void write_folder(const fs::path& path, const results::Results& results, const std::vector<tasks::EvalTask>& tasks, bool logs_samples) {

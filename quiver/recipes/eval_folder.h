@@ -14,7 +14,7 @@ nlohmann::json describe_run(const methods::BaseModel& base, const EvalSetup& set
 /// How a folder that holds a run is taken.
 enum class FolderUse {
   kNew,     ///< it must not hold a run
-  kResume,  ///< it holds this run, or one of other methods and tasks beside those of this one
+  kResume,  ///< it holds this run, perhaps without some of its methods and tasks
   kForce,   ///< what it holds of a run is removed
 };
 

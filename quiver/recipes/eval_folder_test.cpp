@@ -253,22 +253,23 @@ TEST_F(EvalFolder, EachPartOfATaskIsItsContent) {
 
 TEST_F(EvalFolder, FurtherMethodsAndTasksAreAdded) {
   begin(FolderUse::kNew);
+  const auto original = setup_;
   const auto first = run();
   setup_.given.source = library_of({11, 22}).source;
-  setup_.methods = {parse_eval_method("private-mean")};
-  setup_.tasks = {quiz("more")};
-  const auto second = run();
+  setup_.methods.push_back(parse_eval_method("private-mean"));
+  setup_.tasks.push_back(quiz("more"));
   begin(FolderUse::kResume);
-  auto expected = first;
-  expected["methods"].update(second.at("methods"));
-  expected["tasks"].update(second.at("tasks"));
-  EXPECT_EQ(held(), expected);
-  EXPECT_EQ(expected.at("methods").size(), 2u);
-  EXPECT_EQ(expected.at("tasks").size(), 3u);
-  setup_.tasks = {quiz()};
-  setup_.methods = {parse_eval_method("base")};
-  begin(FolderUse::kResume);
-  EXPECT_EQ(held(), expected) << "what was added stays";
+  EXPECT_EQ(held(), run());
+  EXPECT_EQ(held().at("methods").size(), first.at("methods").size() + 1);
+  EXPECT_EQ(held().at("tasks").size(), first.at("tasks").size() + 1);
+  const auto grown = setup_;
+  setup_.tasks = original.tasks;
+  EXPECT_THAT(refusal(FolderUse::kResume), HasSubstr("holds results of 'more': name it in `tasks`, too, beside what is to be added"));
+  setup_ = grown;
+  setup_.methods = original.methods;
+  EXPECT_THAT(refusal(FolderUse::kResume), HasSubstr("holds results of 'private-mean': name it in `methods`, too"));
+  setup_ = grown;
+  EXPECT_EQ(held(), run()) << "a refusal changes nothing";
 }
 
 TEST_F(EvalFolder, FilesHaveTheseNamesAndHoldTheResults) {

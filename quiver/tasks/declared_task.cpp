@@ -169,7 +169,7 @@ class Builder {
     if (answer.is_array() && !answer.empty()) answer = json(answer[0]);
     if (answer.is_number_integer() && !choices.empty() && !has_many_inputs_) answer = choices[index_of(answer, choices, row)];
     if (!answer.is_string()) bad(row, format("doc_to_target gives {} for a few-shot example; expected a text", shown(answer)));
-    if (answer == "") return question.get<std::string>();
+    if (answer.get<std::string>().empty()) return question.get<std::string>();
     return question.get<std::string>() + format_used.target_delimiter + answer.get<std::string>() + format_used.fewshot_delimiter;
   }
 

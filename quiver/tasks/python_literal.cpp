@@ -9,6 +9,15 @@
 namespace quiver::tasks {
 namespace {
 
+/// Reads all of the text as one number, of a base where one is given.
+template <typename Number, typename... Base>
+bool is_number(std::string_view text, Number& value, Base... base) {
+  const std::string whole(text);
+  const auto* last = whole.data() + whole.size();
+  const auto [stop, error] = std::from_chars(whole.data(), last, value, base...);
+  return error == std::errc() && stop == last;
+}
+
 using nlohmann::json;
 
 constexpr int kMaxDepth = 64;
@@ -105,8 +114,7 @@ class LiteralReader {
     const std::size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
     std::uint32_t point = 0;
     if (digits == 0 || rest_.size() < digits) return false;
-    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + digits, point, 16);
-    if (error != std::errc() || end != rest_.data() + digits || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
+    if (!is_number(rest_.substr(0, digits), point, 16) || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
     append_utf8(out, point);
     rest_.remove_prefix(digits);
     return true;
@@ -116,18 +124,17 @@ class LiteralReader {
     const auto end = std::min(rest_.find_first_not_of("+-0123456789.eE"), rest_.size());
     const auto whole = rest_.substr(0, end);
     rest_.remove_prefix(end);
-    const auto* last = whole.data() + whole.size();
     const auto digits = whole.substr(whole.starts_with('-') ? 1 : 0);
     std::int64_t integer = 0;
-    if (const auto [stop, error] = std::from_chars(whole.data(), last, integer); error == std::errc() && stop == last) {
+    if (is_number(whole, integer)) {
       value = integer;
       return !(digits.size() > 1 && digits[0] == '0' && integer != 0);  // 007 is no literal
     }
     if (whole.find_first_of(".eE") == std::string_view::npos) return false;
     double real = 0;
-    const auto [stop, error] = std::from_chars(whole.data(), last, real);
+    const bool is_real = is_number(whole, real);
     value = real;
-    return error == std::errc() && stop == last;
+    return is_real;
   }
 
   std::string_view rest_;
