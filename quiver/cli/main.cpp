@@ -16,6 +16,7 @@
 #include "quiver/base/progress.h"
 #include "quiver/cli/command.h"
 #include "quiver/cli/flags.h"
+#include "quiver/io/file.h"
 
 namespace {
 
@@ -80,6 +81,7 @@ int main(int argc, char** argv) {
   catch_interrupts();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
   try {
+    quiver::io::occupy_closed_streams();
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));

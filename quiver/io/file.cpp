@@ -116,6 +116,15 @@ int write_all(int fd, std::span<const std::byte> bytes) {
 
 }  // namespace
 
+void occupy_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0) continue;
+    const int fd = ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    if (fd < 0) fail_errno("open", "/dev/null", errno);
+    if (fd > STDERR_FILENO) ::close(fd);  // another thread was faster
+  }
+}
+
 int Descriptor::close() { return fd_ < 0 ? 0 : ::close(std::exchange(fd_, -1)); }
 
 fs::path folder_of(const fs::path& path) {

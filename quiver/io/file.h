@@ -31,6 +31,10 @@ class Descriptor {
   int fd_;
 };
 
+/// Opens /dev/null in place of each of stdin, stdout and stderr that is closed, so that no file or pipe gets its number and what is
+/// printed does not end in it. Reading and writing these streams still fails with EBADF. Throws kIo. Thread-safe.
+void occupy_closed_streams();
+
 /// A file mapped read-only. `bytes()` stays valid until the object and its copies are destroyed, moves included.
 /// Nobody may truncate the file in the meantime (the kernel answers with SIGBUS); files replaced by rename, as
 /// AtomicFileWriter does, are safe.

@@ -234,6 +234,24 @@ TEST(FileLock, IsFreeAgainAfterItsHolderIsKilled) {
   EXPECT_EQ(error_of([&] { FileLock(folder / "lock"); }), "no error");
 }
 
+TEST(ClosedStreams, AreNotTakenByFiles) {
+  const TempFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(0);
+    ::close(2);
+    occupy_closed_streams();
+    occupy_closed_streams();
+    const int file = ::open((folder / "a").c_str(), O_CREAT | O_WRONLY, 0600);
+    char byte = 0;
+    const bool is_refused = ::read(0, &byte, 1) == -1 && errno == EBADF && ::write(2, "x", 1) == -1 && errno == EBADF;
+    ::_exit(file > 2 && is_refused ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 TEST(AtomicFileWriter, WritesToStreamsAndReplacesThemNever) {
   const TempFolder temp;
   const auto fifo = temp / "fifo";

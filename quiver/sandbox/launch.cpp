@@ -40,23 +40,14 @@ constexpr int kNamespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_N
   fail(ErrorKind::kIo, "cannot start a program: {} of {} failed: {}", call, subject, std::strerror(errno));
 }
 
-/// Owns a descriptor, moved out of the way of stdin, stdout and stderr, which this process may have closed.
-io::Descriptor above_streams(int descriptor) {
-  io::Descriptor original(descriptor);
-  if (descriptor < 0 || descriptor > STDERR_FILENO) return original;
-  return io::Descriptor(::fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-}
-
 struct Pipe {
   io::Descriptor read = io::Descriptor(), write = io::Descriptor();
 };
 
 Pipe make_pipe() {
   int ends[2] = {-1, -1};
-  const bool is_made = ::pipe2(ends, O_CLOEXEC) == 0;
-  Pipe pipe{.read = above_streams(ends[0]), .write = above_streams(ends[1])};
-  if (!is_made || pipe.read.get() < 0 || pipe.write.get() < 0) fail_call("pipe2", "a pipe to the program");
-  return pipe;
+  if (::pipe2(ends, O_CLOEXEC) != 0) fail_call("pipe2", "a pipe to the program");
+  return {.read = io::Descriptor(ends[0]), .write = io::Descriptor(ends[1])};
 }
 
 /// The temporary folder of a program without a sandbox; in a sandbox there is none on the machine.
@@ -248,7 +239,7 @@ void open_channels(Launch& launch) {
   launch.ready = make_pipe();
   launch.go = make_pipe();
   launch.output = make_pipe();
-  launch.self = above_streams(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  launch.self = io::Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (launch.self.get() < 0) fail_call("pidfd_open", "this process");
   launch.plan.channels = {.ready = launch.ready.write.get(),
                           .go = launch.go.read.get(),
@@ -284,6 +275,7 @@ io::Descriptor start(Launch& launch) {
 
 Outcome launch(const Command& command, const Limits& limits, Isolation isolation, const StopToken& stop) {
   dumpable_at_first();
+  io::occupy_closed_streams();
   const HostFolder folder(isolation);
   Launch launch;
   fill_plan(launch.plan, command, limits, isolation, folder.path());

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from test_support import PYTHON, QUIVER, ROOT, TINY, Case, main, make_tasks, run, write_jsonl
@@ -465,6 +466,15 @@ class BadInput(Case):
         done = subprocess.run(f"{QUIVER} tokenize --base {TINY} < /usr/share/dict/words 2>&1 >/dev/full" if pathlib.Path("/usr/share/dict/words").exists()
                               else f"yes text | head -n 100000 | {QUIVER} tokenize --base {TINY} 2>&1 >/dev/full", shell=True, capture_output=True, text=True)
         self.assertIn("cannot write to standard output", done.stdout)
+        done = subprocess.run(f"echo text | {QUIVER} tokenize --base {TINY} 2>&1 >&-", shell=True, capture_output=True, text=True)
+        self.assertIn("cannot write to standard output", done.stdout)
+
+    def test_a_closed_stream_does_not_end_in_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            output = pathlib.Path(folder) / "merged"
+            done = subprocess.run(f"{QUIVER} generate --base {TINY} --prompt text --max-new-tokens 4 --json <&- 2>&- | tee {output}", shell=True, capture_output=True, text=True)
+            json.loads(done.stdout)
+            self.assertEqual(output.read_text(), done.stdout)
 
 
 if __name__ == "__main__":
