@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <ranges>
 #include <set>
 #include <span>
@@ -11,7 +10,6 @@
 
 #include "quiver/base/error.h"
 #include "quiver/base/near.h"
-#include "quiver/base/random.h"
 #include "quiver/io/file.h"
 #include "quiver/io/json.h"
 
@@ -156,17 +154,6 @@ Task read_task(const fs::path& path, const std::string& name) {
     fail(ErrorKind::kBadFormat, "task '{}' is empty: '{}' holds no rows", name, path.string());
   }
   return task;
-}
-
-std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name) {
-  if (count <= 0 || count >= static_cast<std::int64_t>(examples.size())) return examples;
-  std::vector<std::size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), 0);
-  RandomStream(seed, "sample/" + name).shuffle(order);
-  order.resize(static_cast<std::size_t>(count));
-  std::vector<Example> chosen;
-  for (const auto i : order) chosen.push_back(std::move(examples[i]));
-  return chosen;
 }
 
 std::vector<Question> load_questions(const fs::path& folder, const std::string& name) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "quiver/base/random.h"
 #include "quiver/text/chat_template.h"
 
 namespace quiver::data {
@@ -42,9 +43,15 @@ Task read_task(const std::filesystem::path& path, const std::string& name);
 /// Task::sha256 without reading the rows. Throws kNotFound or kIo.
 std::string task_sha256(const std::filesystem::path& folder, const std::string& name);
 
-/// The first `count` of `examples` in an order drawn by (seed, task name), all of them if count is 0: the same subset
+/// The first `count` of `rows` in an order drawn by (seed, task name), all of them if count is 0: the same subset
 /// whatever else is asked for, and smaller counts are prefixes of larger ones.
-std::vector<Example> sample(std::vector<Example> examples, std::int64_t count, std::uint64_t seed, const std::string& name);
+template <typename Row>
+std::vector<Row> sample(std::vector<Row> rows, std::int64_t count, std::uint64_t seed, const std::string& name) {
+  if (count <= 0 || count >= std::ssize(rows)) return rows;
+  RandomStream(seed, "sample/" + name).shuffle(rows);
+  rows.resize(static_cast<std::size_t>(count));
+  return rows;
+}
 
 /// One multiple-choice question as log-likelihood requests: choice i is right if continuation i is the likeliest after context i.
 struct Question {

@@ -21,8 +21,6 @@ void check_utf8(std::string_view text, std::string_view name) {
   fail(ErrorKind::kBadFormat, "the {} of {} bytes is not UTF-8; replace the invalid bytes first", name, text.size());
 }
 
-bool is_python_space(char32_t c) { return text::is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
-
 std::string_view strip_left(std::string_view text) {
   while (!text.empty()) {
     const CodePoint first = code_point_at(text, 0);

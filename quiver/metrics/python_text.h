@@ -6,13 +6,14 @@
 #include <string_view>
 #include <vector>
 
+#include "quiver/text/unicode.h"
+
 namespace quiver::metrics {
 
 /// Throws kBadFormat unless `text` is UTF-8. `name` names the text in the message: "prediction".
 void check_utf8(std::string_view text, std::string_view name);
 
-/// Python's white space: of str.strip, str.split and `\s` alike. It is Unicode's White_Space and U+001C to U+001F.
-bool is_python_space(char32_t c);
+using text::is_python_space;
 
 /// str.strip() and str.lstrip(): `text` without the white space at both ends, or at its beginning. `text` must be valid UTF-8.
 std::string_view strip(std::string_view text);

@@ -142,7 +142,7 @@ json describe_run(const methods::BaseModel& base, const EvalSetup& setup) {
   for (const auto& task : setup.tasks) run["tasks"][task.name] = hash_of(task);
   run["settings"] = {{"dtype", std::string(c10::toString(base.lm.placement().dtype))},
                      {"prompt format", data::describe(base.format)},
-                     {"scoring", setup.rows.scoring == ChoiceScoring::kPaper ? "paper" : "lm-eval"},
+                     {"scoring", name_of(setup.rows.scoring)},
                      {"generation", setup.rows.generates},
                      {"max_new_tokens", setup.rows.max_new_tokens},
                      {"temperature", setup.sampling.temperature},

@@ -1,6 +1,7 @@
 #include "quiver/recipes/eval_rows.h"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 
 #include "quiver/base/error.h"
@@ -27,19 +28,17 @@ bool fit_context(forest::Sequence& sequence, const methods::BaseModel& base, con
   return true;
 }
 
+/// `end` is the token that ends a choice; nothing where none is scored.
 void add_question(EvalRows& rows, const methods::BaseModel& base, const data::PromptFormat& format, const data::Question& question,
-                  const RowOptions& options) {
+                  std::optional<std::int32_t> end) {
   bool is_cut = false;
   for (std::size_t i = 0; i < question.choices.size(); ++i) {
     // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
     std::string_view continuation = question.continuations[i];
     if (format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
     auto sequence = data::encode_request(base.tokenizer, format, question.contexts[i], continuation, question.where);
-    if (options.scoring == ChoiceScoring::kPaper) {
-      const auto ends = data::stop_ids(base.tokenizer, format);
-      if (ends.empty())
-        fail(ErrorKind::kUnsupported, "the paper's scoring needs an EOS, which the base's tokenizer lacks: give `scoring=lm-eval`");
-      sequence.tokens.push_back(ends.front());
+    if (end) {
+      sequence.tokens.push_back(*end);
       ++sequence.num_targets;
     }
     is_cut = fit_context(sequence, base, question.where) || is_cut;
@@ -49,21 +48,21 @@ void add_question(EvalRows& rows, const methods::BaseModel& base, const data::Pr
   rows.num_cut += is_cut ? 1 : 0;
 }
 
-void add_example(EvalRows& rows, const methods::BaseModel& base, const data::PromptFormat& format, const data::Example& example,
-                 const RowOptions& options) {
+/// `last_answer` is data::of_last_answer(format).
+void add_example(EvalRows& rows, const methods::BaseModel& base, const data::PromptFormat& format, const data::PromptFormat& last_answer,
+                 const data::Example& example, const RowOptions& options) {
   const auto& task = rows.task;
   const auto answer = options.generates ? answer_length(task, options) : 0;
   const auto length = methods::longest_prompt(base, options.max_length == 0 ? base.lm.spec().max_positions : options.max_length, answer);
   bool is_cut = false;
   rows.names.push_back(example.where);
   if (task.scores_target) {
-    const auto last = data::of_last_answer(format);
-    auto sequence = data::encode_example(base.tokenizer, last, example, 0);
+    auto sequence = data::encode_example(base.tokenizer, last_answer, example, 0);
     if (std::ssize(sequence.tokens) > length) {
       if (sequence.num_targets >= length)
         fail(ErrorKind::kUsage, "{}: the target alone has {} tokens; {} are left to prompt and target", example.where, sequence.num_targets,
              length);
-      sequence = data::encode_example(base.tokenizer, last, example, length);
+      sequence = data::encode_example(base.tokenizer, last_answer, example, length);
       is_cut = true;
     }
     rows.sequences.push_back(std::move(sequence));
@@ -99,7 +98,16 @@ void add_text(EvalRows& rows, const methods::BaseModel& base, const data::Exampl
     sequence.num_targets = std::ssize(window.continuation);
     rows.names.push_back(example.where);
   }
-  rows.num_windows.push_back(std::ssize(windows));
+}
+
+/// The token that the paper's scoring puts behind a choice; nothing for another scoring.
+std::optional<std::int32_t> scored_end(const methods::BaseModel& base, const data::PromptFormat& format, const tasks::EvalTask& task,
+                                       const RowOptions& options) {
+  if (options.scoring != ChoiceScoring::kPaper || task.questions.empty()) return std::nullopt;
+  const auto ends = data::stop_ids(base.tokenizer, format);
+  if (ends.empty())
+    fail(ErrorKind::kUnsupported, "the paper's scoring needs an EOS, which the base's tokenizer lacks: give `scoring=lm-eval`");
+  return ends.front();
 }
 
 template <typename Number>
@@ -125,21 +133,28 @@ std::int64_t answer_length(const tasks::EvalTask& task, const RowOptions& option
   return task.answers.max_new_tokens.value_or(options.max_new_tokens);
 }
 
+const char* name_of(ChoiceScoring scoring) { return scoring == ChoiceScoring::kPaper ? "paper" : "lm-eval"; }
+
 data::PromptFormat format_of(const methods::BaseModel& base, const tasks::EvalTask& task) {
   return task.is_bare ? data::PromptFormat{} : base.format;
 }
 
 EvalRows encode_rows(const methods::BaseModel& base, tasks::EvalTask task, const RowOptions& options) {
   EvalRows rows{.task = std::move(task)};
-  const auto format = format_of(base, rows.task);
-  for (const auto& question : rows.task.questions) add_question(rows, base, format, question, options);
+  const auto format = format_of(base, rows.task), last_answer = data::of_last_answer(format);
+  const auto end = scored_end(base, format, rows.task, options);
+  for (const auto& question : rows.task.questions) {
+    add_question(rows, base, format, question, end);
+    rows.first_sequence.push_back(rows.sequences.size());
+  }
   const bool are_texts = rows.task.kind == tasks::Kind::kText;
   for (const auto& example : rows.task.examples) {
     if (are_texts) {
       add_text(rows, base, example, options);
     } else {
-      add_example(rows, base, format, example, options);
+      add_example(rows, base, format, last_answer, example, options);
     }
+    rows.first_sequence.push_back(rows.sequences.size());
   }
   if (are_texts && rows.sequences.empty())
     fail(ErrorKind::kUsage, "task '{}': the texts have no tokens; a perplexity needs one at least", rows.task.name);

@@ -23,7 +23,7 @@ struct EvalRows {
   std::vector<forest::Sequence> sequences;         ///< choice: all choices in order; text: all windows; else source and first target
   std::vector<std::vector<std::int32_t>> prompts;  ///< of answers and programs
   std::vector<std::string> names;                  ///< of the sequences, for messages
-  std::vector<std::int64_t> num_windows;           ///< sequences of each text
+  std::vector<std::size_t> first_sequence = {0};   ///< of each row; the end of the last behind them
   std::int64_t num_cut = 0;                        ///< rows that lost tokens at their left, since the context is too short
   std::string fingerprint;                         ///< of all tokens
 };
@@ -44,6 +44,9 @@ EvalRows encode_rows(const methods::BaseModel& base, tasks::EvalTask task, const
 
 /// How many tokens an answer may have.
 std::int64_t answer_length(const tasks::EvalTask& task, const RowOptions& options);
+
+/// "lm-eval" or "paper".
+const char* name_of(ChoiceScoring scoring);
 
 /// The format of a task's text: that of the base, or bare.
 data::PromptFormat format_of(const methods::BaseModel& base, const tasks::EvalTask& task);

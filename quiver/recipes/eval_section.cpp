@@ -37,7 +37,13 @@ struct RowOf {
 class TaskRun {
  public:
   TaskRun(const SectionSetup& setup, const EvalMethod& method, const std::string& section, EvalJournal& journal, Progress& progress)
-      : setup_(setup), method_(method), section_(section), journal_(journal), progress_(progress) {}
+      : setup_(setup),
+        method_(method),
+        section_(section),
+        journal_(journal),
+        progress_(progress),
+        stop_ids_(data::stop_ids(setup.base.tokenizer, setup.base.format)),
+        bare_stop_ids_(data::stop_ids(setup.base.tokenizer, {})) {}
 
   /// The tasks' rows from `first` on.
   void run(const methods::AdapterUse& use, std::span<const EvalRows> tasks, std::size_t first) {
@@ -79,21 +85,6 @@ class TaskRun {
     throw_if_stopped("while evaluating; finished parts are kept");
   }
 
-  static std::size_t num_sequences(const EvalRows& task, std::size_t row) {
-    if (task.task.kind == tasks::Kind::kChoice) return task.task.questions[row].choices.size();
-    return task.task.kind == tasks::Kind::kText ? static_cast<std::size_t>(task.num_windows[row]) : 1;
-  }
-
-  /// The sequences of rows: choices of a question, windows of a text, or the reference.
-  static std::pair<std::size_t, std::size_t> sequences_of(const EvalRows& task, std::size_t first_row, std::size_t end_row) {
-    std::size_t first = 0, end = 0;
-    for (std::size_t row = 0; row < end_row; ++row) {
-      end += num_sequences(task, row);
-      if (row < first_row) first = end;
-    }
-    return {first, end};
-  }
-
   std::vector<eval::SequenceScore> score(const methods::AdaptedModel& model, const EvalRows& task, std::size_t first, std::size_t end) {
     if (first == end) return {};  // empty texts
     const auto begin = task.sequences.begin();
@@ -121,14 +112,14 @@ class TaskRun {
       const auto& task = *rows[begin].task;
       std::int64_t size = 0;
       for (end = begin; end < rows.size() && rows[end].task == &task && (end == begin || size < kChunkRows); ++end) {
-        const auto [first, last] = sequences_of(task, rows[end].row, rows[end].row + 1);
-        for (auto i = first; i < last; ++i) size += std::ssize(task.sequences[i].tokens);
+        const auto row = rows[end].row;
+        for (auto i = task.first_sequence[row]; i < task.first_sequence[row + 1]; ++i) size += std::ssize(task.sequences[i].tokens);
       }
       EvalPart chunk;
       if (task.sequences.empty()) {
         for (auto i = begin; i < end; ++i) add_sample(chunk, task, task.task.examples[rows[i].row].id);
       } else {
-        const auto [first, last] = sequences_of(task, rows[begin].row, rows[end - 1].row + 1);
+        const auto first = task.first_sequence[rows[begin].row], last = task.first_sequence[rows[end - 1].row + 1];
         add_scores(chunk, task, rows.subspan(begin, end - begin), score(model, task, first, last));
       }
       keep(std::move(chunk));
@@ -136,18 +127,16 @@ class TaskRun {
   }
 
   void add_scores(EvalPart& chunk, const EvalRows& task, std::span<const RowOf> rows, std::span<const eval::SequenceScore> scores) const {
-    std::size_t next = 0;
+    const auto before = task.first_sequence[rows.front().row];
     for (const auto& [of, row] : rows) {
+      const auto own = scores.subspan(task.first_sequence[row] - before, task.first_sequence[row + 1] - task.first_sequence[row]);
       if (task.task.kind == tasks::Kind::kChoice) {
         const auto& question = task.task.questions[row];
-        add_question(add_sample(chunk, task, question.id), question, scores.subspan(next, question.choices.size()));
-        next += question.choices.size();
+        add_question(add_sample(chunk, task, question.id), question, own);
       } else if (task.task.kind == tasks::Kind::kText) {
-        const auto count = num_sequences(task, row);
-        add_text(add_sample(chunk, task, task.task.examples[row].id), task.task, row, scores.subspan(next, count));
-        next += count;
+        add_text(add_sample(chunk, task, task.task.examples[row].id), task.task, row, own);
       } else {
-        add_nll(add_sample(chunk, task, task.task.examples[row].id), scores[next++]);
+        add_nll(add_sample(chunk, task, task.task.examples[row].id), own.front());
       }
     }
   }
@@ -225,7 +214,7 @@ class TaskRun {
     for (const auto& [task, row] : rows) {
       const auto& answers = task->task.answers;
       schedule::RequestOptions options{.max_new_tokens = answer_length(task->task, setup_.rows),
-                                       .stop_ids = data::stop_ids(setup_.base.tokenizer, format_of(setup_.base, task->task))};
+                                       .stop_ids = task->task.is_bare ? bare_stop_ids_ : stop_ids_};
       options.sampler = {.temperature = answers.temperature.value_or(setup_.sampling.temperature),
                          .top_p = answers.top_p.value_or(setup_.sampling.top_p),
                          .top_k = setup_.sampling.top_k,
@@ -343,7 +332,8 @@ class TaskRun {
   const std::string& section_;
   EvalJournal& journal_;
   Progress& progress_;
-  NoProgress quiet_;  // for passes that only look at prompts
+  std::vector<std::int32_t> stop_ids_, bare_stop_ids_;  // of the base's format, and of bare text
+  NoProgress quiet_;                                    // for passes that only look at prompts
   routing::RoutingRecorder recorder_;
   std::vector<std::string> adapters_;
 };

@@ -92,7 +92,7 @@ TEST_F(EvalText, ReadsALongTextInWindowsWithoutCuttingIt) {
   const auto cases = io::read_json_file(kFolder + "cases.json");
   const auto text = cases.at("texts").at("rows")[0].at("text").get<std::string>();
   const auto rows = encode_rows(base_, tasks::load_task_file(write("licence.txt", text), {}), {});
-  ASSERT_EQ(rows.num_windows, std::vector<std::int64_t>{4});  // 938 tokens, 256 and then 256 at a time
+  ASSERT_EQ(rows.first_sequence, (std::vector<std::size_t>{0, 4}));  // 938 tokens, 256 and then 256 at a time
   ASSERT_EQ(rows.sequences.size(), 4u);
   const auto tokens = data::encode_text(base_.tokenizer, text);
   std::vector<std::int32_t> read;
@@ -103,8 +103,8 @@ TEST_F(EvalText, ReadsALongTextInWindowsWithoutCuttingIt) {
   EXPECT_EQ(read, tokens);
   EXPECT_EQ(rows.sequences[0].tokens[0], *base_.tokenizer.bos_id());
   EXPECT_EQ(rows.num_cut, 0);
-  EXPECT_EQ(encode_rows(base_, rows.task, {.max_length = 100}).num_windows, std::vector<std::int64_t>{10});
-  EXPECT_EQ(encode_rows(base_, rows.task, {.max_length = 100000}).num_windows, std::vector<std::int64_t>{4});
+  EXPECT_EQ(encode_rows(base_, rows.task, {.max_length = 100}).first_sequence, (std::vector<std::size_t>{0, 10}));
+  EXPECT_EQ(encode_rows(base_, rows.task, {.max_length = 100000}).first_sequence, (std::vector<std::size_t>{0, 4}));
 
   const auto results = run({tasks::load_task_file(folder_ / "licence.txt", {})});
   const auto expected = cases.at("texts").at("rows")[0].at("log_likelihood").get<double>();

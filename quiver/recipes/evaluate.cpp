@@ -148,8 +148,6 @@ void add_library(results::Results& results, const library::Library& library) {
   }
 }
 
-const char* name_of(ChoiceScoring scoring) { return scoring == ChoiceScoring::kPaper ? "paper" : "lm-eval"; }
-
 /// What readers should know of tasks and rows, beside what their samples tell.
 void add_warnings(results::Results& results, const std::vector<tasks::EvalTask>& tasks) {
   for (const auto& task : tasks) {

@@ -3,9 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "quiver/sandbox/test_support.h"
 #include "quiver/tasks/select.h"
 #include "quiver/testing/message_of.h"
 
@@ -22,31 +20,8 @@ namespace {
 
 using ::testing::IsEmpty;
 
-/// Whether the kernel gives this process namespaces and mounts at all, asked without the code under test.
-bool kernel_has_namespaces() {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const bool is_given = ::unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
-                          ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-                          ::mount("tmpfs", "/usr", "tmpfs", 0, nullptr) == 0;
-    ::_exit(is_given ? 0 : 1);
-  }
-  int status = 1;
-  ::waitpid(child, &status, 0);
-  return status == 0;
-}
-
-/// Skipped where the kernel allows no sandbox; the name is one that tests/allowed_skips.txt knows.
-class SandboxPrograms : public ::testing::Test {
+class SandboxPrograms : public sandbox::Sandbox {
  protected:
-  void SetUp() override {
-    static const auto fault = sandbox::why_unavailable(sandbox::find_interpreter());
-    static const bool is_possible = kernel_has_namespaces();
-    if (!fault) return;
-    ASSERT_FALSE(is_possible) << *fault;
-    GTEST_SKIP() << *fault;
-  }
-
   /// Each program's own reason is `reason`; they run beside each other.
   struct Case {
     std::string program, reason;

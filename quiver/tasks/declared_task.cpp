@@ -74,8 +74,8 @@ class Builder {
     std::map<std::string, std::string> ids;
     for (const auto index : order_) add(asked_.rows[index], ids);
     task_.num_available = static_cast<std::int64_t>(task_.num_rows());
-    task_.questions = drawn(std::move(task_.questions), rows_.limit, rows_.seed, "sample/" + task_.name);
-    task_.examples = drawn(std::move(task_.examples), rows_.limit, rows_.seed, "sample/" + task_.name);
+    task_.questions = data::sample(std::move(task_.questions), rows_.limit, rows_.seed, task_.name);
+    task_.examples = data::sample(std::move(task_.examples), rows_.limit, rows_.seed, task_.name);
     return std::move(task_);
   }
 

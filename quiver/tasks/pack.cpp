@@ -6,7 +6,6 @@
 #include <span>
 
 #include "quiver/base/error.h"
-#include "quiver/base/random.h"
 #include "quiver/io/json.h"
 #include "quiver/tasks/paper_prompts.h"
 #include "quiver/tasks/rows.h"
@@ -66,22 +65,8 @@ EvalTask load_examples(const Group& group, const fs::path& pack, const std::stri
 EvalTask load_choices(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
   EvalTask task{
       .name = name, .group = group.name, .section = group.section, .kind = group.kind, .metrics = {"acc", "acc_norm", "acc_bytes"}};
-  auto questions = data::load_questions(pack / group.folder, name);
-  task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), std::ssize(questions) - 1, "rows beside one that is asked");
-  std::string before;
-  if (task.num_fewshot > 0) {
-    RandomStream(rows.seed, "few-shot/" + name).shuffle(questions);
-    for (const auto& shot : std::span(questions).first(static_cast<std::size_t>(task.num_fewshot))) {
-      const auto right = static_cast<std::size_t>(shot.label);
-      before += shot.contexts[right] + shot.continuations[right] + kBetween;
-    }
-    questions.erase(questions.begin(), questions.begin() + static_cast<std::ptrdiff_t>(task.num_fewshot));
-  }
-  task.num_available = std::ssize(questions);
-  task.questions = drawn(std::move(questions), rows.limit, rows.seed, "sample/" + name);
-  for (auto& question : task.questions) {
-    for (auto& context : question.contexts) context.insert(0, before);
-  }
+  task.num_fewshot = rows.num_fewshot.value_or(0);
+  set_questions(task, data::load_questions(pack / group.folder, name), {}, rows);
   task.config = {{"dataset_path", group.folder + "/" + name},
                  {"output_type", "multiple_choice"},
                  {"doc_to_text", "{{context}}"},
@@ -168,15 +153,27 @@ std::vector<EvalTask> load_bbh(const Group& group, const fs::path& pack, const s
   return tasks;
 }
 
+/// A task of programs without its rows.
+EvalTask program_task(const Group& group, const std::string& name) {
+  return {.name = name,
+          .group = group.name,
+          .section = group.section,
+          .kind = group.kind,
+          .is_bare = true,
+          .scores_target = false,
+          .metrics = {"pass@1"}};
+}
+
+data::Example program_example(const json& row, const std::string& where) {
+  return {.id = io::require_string(row, "id", where),
+          .source = io::require_string(row, "prompt", where),
+          .targets = {io::require_string(row, "canonical_solution", where)},
+          .where = where};
+}
+
 /// HumanEval (Chen et al. 2021): the answer continues a function's head; `check` of the row's tests judges it.
 EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
-  EvalTask task{.name = name,
-                .group = group.name,
-                .section = group.section,
-                .kind = group.kind,
-                .is_bare = true,
-                .scores_target = false,
-                .metrics = {"pass@1"}};
+  auto task = program_task(group, name);
   task.num_fewshot = checked_shots(name, rows.num_fewshot.value_or(0), 0, "solved examples");
   task.answers = {.max_new_tokens = 300, .until = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"}};
   const bool is_paper = rows.prompts == Prompts::kPaper;
@@ -184,10 +181,7 @@ EvalTask load_humaneval(const Group& group, const fs::path& pack, const std::str
   std::vector<data::Example> examples;
   std::map<std::string, ProgramTest> tests;
   for (const auto& [row, where] : read_rows(file_of(pack / group.folder, group.file))) {
-    data::Example example{.id = io::require_string(row, "id", where),
-                          .source = io::require_string(row, "prompt", where),
-                          .targets = {io::require_string(row, "canonical_solution", where)},
-                          .where = where};
+    auto example = program_example(row, where);
     if (is_paper) example.source = paper_humaneval_prompt(example.source);
     tests[example.id] = {
         example.source, "\n" + io::require_string(row, "test", where) + "\ncheck(" + io::require_string(row, "entry_point", where) + ")\n"};
@@ -224,13 +218,7 @@ void set_paper_mbpp(data::Example& example, ProgramTest& test, const json& row, 
 
 /// MBPP (Austin et al. 2021): the answer is a whole function, which assertions judge.
 EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& name, const RowChoice& rows) {
-  EvalTask task{.name = name,
-                .group = group.name,
-                .section = group.section,
-                .kind = group.kind,
-                .is_bare = true,
-                .scores_target = false,
-                .metrics = {"pass@1"}};
+  auto task = program_task(group, name);
   const bool is_paper = rows.prompts == Prompts::kPaper;
   task.answers = is_paper ? paper_program_answers() : AnswerSettings{.max_new_tokens = 300, .until = {"[DONE]"}};
   constexpr const char* kShots[] = {"MBPP/2", "MBPP/3", "MBPP/4"};
@@ -240,10 +228,7 @@ EvalTask load_mbpp(const Group& group, const fs::path& pack, const std::string& 
   std::vector<data::Example> examples;
   std::map<std::string, ProgramTest> tests;
   for (const auto& [row, where] : read_rows(file_of(pack / group.folder, group.file))) {
-    data::Example example{.id = io::require_string(row, "id", where),
-                          .source = io::require_string(row, "prompt", where),
-                          .targets = {io::require_string(row, "canonical_solution", where)},
-                          .where = where};
+    auto example = program_example(row, where);
     if (std::ranges::find(kShots, example.id) != std::end(kShots))
       shots[example.id] = example.source + example.targets[0] + "\n[DONE]" + kBetween;
     if (io::require_string(row, "split", where) != "test") continue;

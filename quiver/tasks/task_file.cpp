@@ -100,20 +100,6 @@ std::string asked_split(const Shape& shape) {
   return "train";
 }
 
-/// Takes `count` items for few-shot examples: of `others`, or of `asked` where there are no others.
-template <typename Item>
-std::vector<Item> take_shots(std::vector<Item>& asked, std::vector<Item> others, const EvalTask& task, const RowChoice& rows) {
-  const bool are_asked = others.empty();
-  auto& pool = are_asked ? asked : others;
-  checked_shots(task.name, task.num_fewshot, std::ssize(pool) - (are_asked ? 1 : 0),
-                are_asked ? "rows beside one that is asked" : "training rows");
-  if (task.num_fewshot == 0) return {};
-  RandomStream(rows.seed, "few-shot/" + task.name).shuffle(pool);
-  std::vector<Item> shots(pool.begin(), pool.begin() + static_cast<std::ptrdiff_t>(task.num_fewshot));
-  if (are_asked) pool.erase(pool.begin(), pool.begin() + static_cast<std::ptrdiff_t>(task.num_fewshot));
-  return shots;
-}
-
 EvalTask load_choice_rows(EvalTask task, const fs::path& path, const Shape& shape, const RowChoice& rows) {
   task.kind = Kind::kChoice;
   task.section = "choice";
@@ -132,16 +118,7 @@ EvalTask load_choice_rows(EvalTask task, const fs::path& path, const Shape& shap
       others.push_back(std::move(all[i]));
     }
   }
-  std::string before;
-  for (const auto& shot : take_shots(asked, std::move(others), task, rows)) {
-    const auto right = static_cast<std::size_t>(shot.label);
-    before += shot.contexts[right] + shot.continuations[right] + kBetween;
-  }
-  task.num_available = std::ssize(asked);
-  task.questions = drawn(std::move(asked), rows.limit, rows.seed, "sample/" + task.name);
-  for (auto& question : task.questions) {
-    for (auto& context : question.contexts) context.insert(0, before);
-  }
+  set_questions(task, std::move(asked), std::move(others), rows);
   task.config.update({{"output_type", "multiple_choice"},
                       {"doc_to_text", "{{context}}"},
                       {"doc_to_choice", "{{choices}}"},

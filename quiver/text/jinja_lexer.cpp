@@ -64,7 +64,7 @@ class Lexer {
   std::size_t after_space(std::size_t offset) const {
     while (offset < source_.size()) {
       const CodePoint point = code_point_at(source_, static_cast<std::int64_t>(offset));
-      if (!is_space(point.value)) break;
+      if (!is_python_space(point.value)) break;
       offset += static_cast<std::size_t>(point.num_bytes);
     }
     return offset;
@@ -181,7 +181,7 @@ class Lexer {
   void token() {
     const char c = peek();
     const CodePoint point = code_point_at(source_, static_cast<std::int64_t>(position_));
-    if (is_space(point.value)) return step(static_cast<std::size_t>(point.num_bytes));
+    if (is_python_space(point.value)) return step(static_cast<std::size_t>(point.num_bytes));
     if (is_digit(c)) return number();
     if (is_name_start(c)) return name();
     if (c == '\'' || c == '"') return string(c);
@@ -193,7 +193,7 @@ class Lexer {
     std::size_t end = position_;
     while (end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]))) ++end;
     if (end < source_.size() && static_cast<unsigned char>(source_[end]) >= 0x80 &&
-        !is_space(code_point_at(source_, static_cast<std::int64_t>(end)).value)) {
+        !is_python_space(code_point_at(source_, static_cast<std::int64_t>(end)).value)) {
       refuse("a name with characters other than ASCII");
     }
     push(TokenKind::kName, source_.substr(position_, end - position_));

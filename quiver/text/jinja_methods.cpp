@@ -79,7 +79,7 @@ std::vector<std::string_view> split_at_space(std::string_view text, std::int64_t
     std::size_t end = begin;
     while (end < text.size()) {
       const CodePoint point = code_point_at(text, static_cast<std::int64_t>(end));
-      if (is_space(point.value)) break;
+      if (is_python_space(point.value)) break;
       end += static_cast<std::size_t>(point.num_bytes);
     }
     if (end > begin) words.push_back(text.substr(begin, end - begin));

@@ -429,7 +429,6 @@ struct JsonStyle {
 };
 std::string to_json(Context& context, const Value& value, const JsonStyle& style);
 std::string float_repr(double value);
-bool is_space(char32_t c);
 std::string_view strip(std::string_view text, std::string_view characters, bool has_characters, bool left, bool right);
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 std::string upper(Context& context, std::string_view text);

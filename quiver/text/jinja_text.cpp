@@ -218,11 +218,9 @@ std::string to_json(Context& context, const Value& value, const JsonStyle& style
   return writer.take();
 }
 
-bool is_space(char32_t c) { return (c >= 0x1C && c <= 0x1F) || is_white_space(c); }
-
 std::string_view strip(std::string_view text, std::string_view characters, bool has_characters, bool left, bool right) {
   const auto goes = [&](std::string_view character, char32_t value) {
-    return has_characters ? characters.find(character) != std::string_view::npos : is_space(value);
+    return has_characters ? characters.find(character) != std::string_view::npos : is_python_space(value);
   };
   while (left && !text.empty()) {
     const CodePoint point = point_at(text, 0);

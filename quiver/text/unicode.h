@@ -13,6 +13,8 @@ namespace quiver::text {
 
 /// Unicode's White_Space.
 bool is_white_space(char32_t c);
+/// Python's white space: of str.strip, str.split and `\s` alike. It is White_Space and U+001C to U+001F.
+bool is_python_space(char32_t c);
 /// Rust's char::is_numeric: categories Nd, Nl and No.
 bool is_numeric(char32_t c);
 /// `\w` of Rust's regular expressions: letters, marks, decimal and letter numbers, connectors, join controls.
