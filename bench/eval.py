@@ -1,6 +1,6 @@
 """`quiver eval` beside lm-evaluation-harness: the same rows, the same base, one run.
 
-    .venv/bin/python bench/eval.py [--rows 200] [--threads 2] [--dtype fp32] [--only agreement tiny answers text speed methods] [--output FOLDER]
+    .venv/bin/python bench/eval.py [--rows 200] [--threads 2] [--dtype fp32] [--only PART ...] [--output FOLDER]
 
 Parts:
 
@@ -9,6 +9,8 @@ Parts:
   answers      greedy answers up to stop strings, bare and with chat template
   text         log-likelihoods and perplexities of texts of the repository, longer than the context: of the tiny models, and of the base
   speed        seconds of both over the seven sets (end to end: with loading), each with its best batch of those tried
+  few_shot     seconds of both over the questions of BBH with three solved examples before each, and whether they agree
+  generation   seconds of both over greedy answers to the instruction tasks, 32 tokens at most, and how many are the same
   methods      what a second method costs on the same base
 
 Writes eval.json and eval.md into the folder (default: runs/bench-eval). Peers take `scripts/setup.sh --test` first.
@@ -32,6 +34,7 @@ QUIVER = ROOT / "build/quiver"
 PYTHON = ROOT / ".venv/bin/python"
 SETS = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "winogrande"]
 ANSWERS = ["task1195_disflqa_disfluent_to_fluent_conversion", "task957_e2e_nlg_text_generation_generate"]
+PARTS = ["agreement", "tiny", "answers", "text", "speed", "few_shot", "generation", "methods"]
 TIE = 2e-3  # log-likelihoods that are closer may change places by rounding
 
 
@@ -40,9 +43,13 @@ def rows_of(path: Path) -> list:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def instruction_tasks() -> list:
+    return sorted(path.name.removesuffix(".jsonl.zst") for path in (ROOT / "data/heldout_sni").glob("*.jsonl.zst"))
+
+
 def write_pack(folder: Path, rows: int) -> None:
-    """The first rows of every set and of the tasks of answers, as one pack for both."""
-    for kind, names in (("heldout_mc", SETS), ("heldout_sni", ANSWERS)):
+    """The first rows of every set and of the instruction tasks, as one pack for both."""
+    for kind, names in (("heldout_mc", SETS), ("heldout_sni", instruction_tasks())):
         (folder / kind).mkdir(parents=True)
         for name in names:
             some = [row for row in rows_of(ROOT / f"data/{kind}/{name}.jsonl.zst") if row["split"] != "train" or kind == "heldout_mc"][:rows]
@@ -149,28 +156,88 @@ def tiny(options, pack: Path) -> dict:
     return found
 
 
+def write_answer_tasks(pack: Path, folder: Path, names: list, until: list) -> str:
+    """Task files of lm-eval's form, which hold the stop strings; named as `--tasks` wants them."""
+    for name in names:
+        (folder / f"{name}.yaml").write_text(
+            f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {pack}/heldout_sni/{name}.jsonl}}}}\ntest_split: test\n"
+            'output_type: generate_until\ndoc_to_text: "{{source}}"\ndoc_to_target: "{{target}}"\n'
+            f"generation_kwargs: {{until: {json.dumps(until)}, max_gen_toks: 32, do_sample: false}}\nmetric_list: [{{metric: exact_match}}]\n")
+    return ",".join(str(folder / f"{name}.yaml") for name in names)
+
+
+def compare_answers(own: dict, peer: dict) -> dict:
+    pairs = [(own["base", task, sample["id"]]["prediction"].strip(), sample["responses"][0].strip()) for task, samples in peer["samples"].items() for sample in samples]
+    return {"answers": len(pairs), "same": sum(ours == theirs for ours, theirs in pairs)}
+
+
 def answers(options, pack: Path) -> dict:
     """Greedy answers: the same text up to the stop string, but where the two likeliest tokens are as good as equal."""
     found = {}
-    tasks = []
+    until = ["\n\n", "."]
     with tempfile.TemporaryDirectory() as folder:
-        for name in ANSWERS:  # the stop string is in a task file, and lm-eval's
-            file = Path(folder) / f"{name}.yaml"
-            file.write_text(f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {pack}/heldout_sni/{name}.jsonl}}}}\ntest_split: test\n"
-                            'output_type: generate_until\ndoc_to_text: "{{source}}"\ndoc_to_target: "{{target}}"\n'
-                            'generation_kwargs: {until: ["\\n\\n", "."], max_gen_toks: 32, do_sample: false}\nmetric_list: [{metric: exact_match}]\n')
-            tasks.append(str(file))
+        tasks = write_answer_tasks(pack, Path(folder), ANSWERS, until)
         for form, ours, theirs in (("bare", ["--no-chat"], []), ("chat", ["--chat"], ["--chat"])):
-            _, own = quiver_eval(options, pack, ",".join(tasks), *ours, dtype="float32")
-            _, peer = harness(options, pack, "--answers", *ANSWERS, "--until", "\n\n", ".", *theirs, dtype="fp32")
-            same = total = 0
-            for task, samples in peer["samples"].items():
-                for sample in samples:
-                    total += 1
-                    same += own["base", task, sample["id"]]["prediction"].strip() == sample["responses"][0].strip()
-            found[form] = {"answers": total, "same": same}
+            _, own = quiver_eval(options, pack, tasks, *ours, dtype="float32")
+            _, peer = harness(options, pack, "--answers", *ANSWERS, "--until", *until, *theirs, dtype="fp32")
+            found[form] = compare_answers(own, peer)
             print("answers", form, found[form], file=sys.stderr)
     return found
+
+
+def generation(options, pack: Path) -> dict:
+    names = instruction_tasks()
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = write_answer_tasks(pack, Path(folder), names, ["\n\n"])
+        return beside(options, pack, tasks, ["--answers", *names, "--until", "\n\n"], compare_answers)
+
+
+def write_few_shot(pack: Path, num_rows: int) -> list:
+    """BBH as questions with options (all answers that a task has), behind three solved examples; not tasks of free answers."""
+    (pack / "few_shot").mkdir(exist_ok=True)
+    by_task = {}
+    for row in rows_of(ROOT / "data/heldout_gen/bbh.jsonl.zst"):
+        by_task.setdefault(row["task"], []).append(row)
+    names = []
+    for name, rows in by_task.items():
+        options = sorted({row["target"] for row in rows})
+        if len(options) > 20:
+            continue
+        examples = "".join(f"Q: {row['input']}\nA: {row['target']}\n\n" for row in rows[:3])
+        questions = [{"id": row["id"], "context": f"{examples}Q: {row['input']}\nA:", "choices": options, "label": options.index(row["target"]), "mode": "suffix"}
+                     for row in rows[3:3 + num_rows]]
+        (pack / f"few_shot/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+        names.append(name)
+    return names
+
+
+def few_shot(options, pack: Path) -> dict:
+    names = write_few_shot(pack, options.few_shot_rows)
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = []
+        for name in names:
+            file = Path(folder) / f"{name}.yaml"
+            file.write_text(f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {pack}/few_shot/{name}.jsonl}}}}\ntest_split: test\n"
+                            'output_type: multiple_choice\ndoc_to_text: "{{context}}"\ndoc_to_choice: choices\ndoc_to_target: label\n'
+                            "metric_list: [{metric: acc}, {metric: acc_norm}]\n")
+            tasks.append(str(file))
+        return beside(options, pack, ",".join(tasks), ["--sets", *names, "--folder-of-sets", "few_shot"], compare_choices)
+
+
+def beside(options, pack: Path, tasks: str, theirs: list, compare) -> dict:
+    """Seconds of both, end to end and (the harness) without loading, and whether they agree."""
+    seconds = []
+    for _ in range(options.rounds):
+        one, own = quiver_eval(options, pack, tasks, "--no-chat")
+        seconds.append(one)
+    peers = {}
+    for batch in options.batches:
+        whole, document = harness(options, pack, *theirs, batch=batch)
+        peers[batch] = {"whole": whole, "without loading": document["seconds"]}
+    batch = min(peers, key=lambda one: peers[one]["whole"])
+    ours = statistics.median(seconds)
+    return {"quiver seconds": ours, "harness seconds": peers[batch]["whole"], "harness without loading": peers[batch]["without loading"], "harness batch": batch,
+            "ratio": peers[batch]["whole"] / ours, "ratio without the harness's loading": peers[batch]["without loading"] / ours, "agreement": compare(own, document)}
 
 
 def texts_of_repository() -> list:
@@ -209,11 +276,7 @@ def text(options, pack: Path) -> dict:
 
 
 def speed(options, pack: Path) -> dict:
-    seconds, _ = zip(*(quiver_eval(options, pack, ",".join(SETS), "--no-chat") for _ in range(options.rounds)), strict=True)
-    peers = {batch: harness(options, pack, "--sets", *SETS, batch=batch)[0] for batch in options.batches}
-    batch = min(peers, key=peers.get)
-    return {"quiver seconds": statistics.median(seconds), "harness seconds": peers[batch], "harness batch": batch, "batches": peers,
-            "ratio": peers[batch] / statistics.median(seconds)}
+    return beside(options, pack, ",".join(SETS), ["--sets", *SETS], compare_choices)
 
 
 def methods(options, pack: Path) -> dict:
@@ -233,7 +296,7 @@ def cpu() -> str:
 
 def table(found: dict) -> str:
     lines = [f"# quiver eval beside lm-evaluation-harness\n\n{found['machine']}; {found['threads']} threads; {found['rows']} rows of each set at most.\n"]
-    for part in ("agreement", "tiny", "answers", "text", "speed", "methods"):
+    for part in PARTS:
         if part not in found:
             continue
         lines.append(f"## {part}\n")
@@ -251,12 +314,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the part speed")
-    parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in the part speed")
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the parts speed, few_shot, generation and methods")
+    parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in these parts")
     parser.add_argument("--context", type=int, default=8192, help="the base's, in the part text; 0 leaves the base out")
+    parser.add_argument("--few-shot-rows", type=int, default=8, help="of each task, in the part few_shot")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--library", type=Path, help="for the part methods")
-    parser.add_argument("--only", nargs="*", default=["agreement", "tiny", "answers", "text", "speed", "methods"])
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--output", type=Path, default=ROOT / "runs/bench-eval")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

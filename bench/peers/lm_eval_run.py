@@ -62,7 +62,8 @@ metric_list: [{{metric: word_perplexity}}, {{metric: byte_perplexity}}, {{metric
 def arguments():
     parser = peers.parser(__doc__.splitlines()[0])
     parser.add_argument("--pack", type=Path, required=True, help="the folder of tasks")
-    parser.add_argument("--sets", nargs="*", default=[], help="sets of heldout_mc")
+    parser.add_argument("--sets", nargs="*", default=[], help="sets of questions with options")
+    parser.add_argument("--folder-of-sets", default="heldout_mc", help="of the pack")
     parser.add_argument("--answers", nargs="*", default=[], help="tasks of heldout_sni, whose answers are generated")
     parser.add_argument("--texts", nargs="*", default=[], help="tasks of texts, whose rolling log-likelihoods are wanted")
     parser.add_argument("--max-length", type=int, default=2048, help="tokens of a sequence")
@@ -76,7 +77,7 @@ def arguments():
 def write_tasks(options, folder: Path) -> list:
     names = []
     for name in options.sets:
-        file = options.pack / f"heldout_mc/{name}.jsonl"
+        file = options.pack / options.folder_of_sets / f"{name}.jsonl"
         first = json.loads(file.read_text(encoding="utf-8").splitlines()[0])
         form = dict(text="context", choices="choices", target="label")
         if first["mode"] == "partial":  # contexts differ, and the harness takes the right one's number for the text

@@ -37,15 +37,6 @@ std::vector<std::int32_t> start_of(const text::Tokenizer& tokenizer) {
   return {*bos};
 }
 
-/// Leaves at most max_length tokens (0: all): those at the end, after BOS if the text starts so.
-void cut_left(std::vector<std::int32_t>& tokens, std::int64_t max_length, std::size_t num_start) {
-  const auto size = static_cast<std::int64_t>(tokens.size());
-  if (max_length <= 0 || size <= max_length) return;
-  if (static_cast<std::int64_t>(num_start) >= max_length) num_start = 0;
-  const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(num_start);
-  tokens.erase(first, first + (size - max_length));
-}
-
 }  // namespace
 
 std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::string_view text) {
@@ -53,6 +44,17 @@ std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::str
   const auto ids = tokenizer.encode(text);
   tokens.insert(tokens.end(), ids.begin(), ids.end());
   return tokens;
+}
+
+std::int64_t cut_left(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& tokens, std::int64_t max_length) {
+  const auto size = static_cast<std::int64_t>(tokens.size());
+  if (max_length <= 0 || size <= max_length) return 0;
+  const auto start = start_of(tokenizer);
+  const auto num_start = static_cast<std::ptrdiff_t>(start.size());
+  const bool keeps_start = num_start < max_length && std::equal(start.begin(), start.end(), tokens.begin());
+  const auto first = tokens.begin() + (keeps_start ? num_start : 0);
+  tokens.erase(first, first + (size - max_length));
+  return size - max_length;
 }
 
 forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_view source, std::string_view target,
@@ -70,7 +72,7 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_vi
   sequence.tokens = encode_text(tokenizer, head + tail);
   sequence.tokens.push_back(*eos);
   sequence.num_targets = static_cast<std::int64_t>(tokenizer.encode(tail, {.place = text::TextPlace::kContinued}).size()) + 1;
-  cut_left(sequence.tokens, max_length, start_of(tokenizer).size());
+  cut_left(tokenizer, sequence.tokens, max_length);
   sequence.num_targets = std::min(sequence.num_targets, static_cast<std::int64_t>(sequence.tokens.size()) - 1);
   return sequence;
 }
@@ -78,7 +80,7 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_vi
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view source, std::int64_t max_length) {
   if (source.ends_with(' ')) source.remove_suffix(1);
   auto tokens = encode_text(tokenizer, source);
-  cut_left(tokens, max_length, start_of(tokenizer).size());
+  cut_left(tokenizer, tokens, max_length);
   return tokens;
 }
 

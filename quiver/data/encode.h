@@ -16,6 +16,10 @@ namespace quiver::data {
 /// lm-evaluation-harness 0.4.13 follows the tokenizer, too).
 std::vector<std::int32_t> encode_text(const text::Tokenizer& tokenizer, std::string_view text);
 
+/// Cuts tokens from the left until at most max_length are left (0: no limit). BOS stays where the tokenizer puts it before a text and the
+/// tokens begin with it. Returns how many were cut.
+std::int64_t cut_left(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& tokens, std::int64_t max_length);
+
 /// Source and target as one sequence with the target and EOS as labels (method of mttl's collator):
 ///
 ///   - a space that ends the source moves to the front of the target; if the source ends in no white space and the

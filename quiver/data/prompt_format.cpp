@@ -98,10 +98,9 @@ std::vector<Turn> turns_of(const PromptFormat& format, const std::vector<Message
   return turns;
 }
 
-void cut_left(forest::Sequence& sequence, std::int64_t max_length) {
+void cut_left(const Tokenizer& tokenizer, forest::Sequence& sequence, std::int64_t max_length) {
   const auto size = static_cast<std::int64_t>(sequence.tokens.size());
-  const auto cut = max_length > 0 ? std::max<std::int64_t>(size - max_length, 0) : 0;
-  sequence.tokens.erase(sequence.tokens.begin(), sequence.tokens.begin() + cut);
+  const auto cut = data::cut_left(tokenizer, sequence.tokens, max_length);
   sequence.num_targets = std::min(sequence.num_targets, size - cut - 1);
   const auto first = size - cut - sequence.num_targets;
   std::vector<forest::TokenSpan> kept;
@@ -175,7 +174,7 @@ forest::Sequence encode_example(const Tokenizer& tokenizer, const PromptFormat& 
     const auto messages = conversation(format, example);
     const auto whole = render(format, messages, /*add_generation_prompt=*/false, example.where);
     sequence = encode_turns(tokenizer, whole, turns_of(format, messages, whole, example.where));
-    cut_left(sequence, max_length);
+    cut_left(tokenizer, sequence, max_length);
   } else {
     sequence = encode_example(tokenizer, example.source, example.targets.at(0), max_length);
   }
@@ -190,8 +189,7 @@ Ids encode_prompt(const Tokenizer& tokenizer, const PromptFormat& format, const 
     auto messages = conversation(format, example);
     messages.pop_back();
     ids = tokenizer.encode(render(format, messages, /*add_generation_prompt=*/true, example.where));
-    const auto size = static_cast<std::int64_t>(ids.size());
-    if (max_length > 0 && size > max_length) ids.erase(ids.begin(), ids.begin() + (size - max_length));
+    data::cut_left(tokenizer, ids, max_length);
   } else {
     ids = encode_prompt(tokenizer, example.source, max_length);
   }

@@ -45,15 +45,15 @@ std::vector<text::Message> with_system(const PromptFormat& format, std::vector<t
 /// Bare: as encode_example of source and first target (data/encode.h). Chat: the rendered conversation; its targets are the assistant's
 /// messages (all, or the last by `train_on`), each with the special token that ends it, or EOS at the end where the template writes none.
 /// A message of the assistant begins a new token where the template's generation prompt ends, since generation begins there. More than
-/// max_length tokens are cut from the left (0: no limit); at least one token stays before the first target.
+/// max_length tokens are cut from the left, after BOS (0: no limit); at least one token stays before the first target.
 ///
 /// Throws kUsage for a conversation in bare format; kUnsupported where the template writes a message differently after a generation prompt,
 /// or once other messages follow it, so that no token could be trained as it is generated; and as ChatTemplate::render.
 forest::Sequence encode_example(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example,
                                 std::int64_t max_length);
 
-/// What the model continues, cut from the left to max_length tokens (0: no limit): the source, or the conversation up to the assistant's
-/// last message with the template's generation prompt. Throws as encode_example, and kUsage for a prompt without tokens.
+/// What the model continues, cut from the left, after BOS, to max_length tokens (0: no limit): the source, or the conversation up to the
+/// assistant's last message with the template's generation prompt. Throws as encode_example, and kUsage for a prompt without tokens.
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, const PromptFormat& format, const Example& example,
                                         std::int64_t max_length);
 /// The same for messages that end with the user's; `where` names them in errors. Throws kUsage in bare format.

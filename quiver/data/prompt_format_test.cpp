@@ -142,6 +142,31 @@ TEST_F(ChatFormatTest, CutsFromTheLeftAndKeepsATokenBeforeTheFirstTarget) {
   }
 }
 
+TEST(ChatFormatOfLlama3, KeepsBosBeforeWhatIsCut) {
+  constexpr std::int32_t kBos = 1505;
+  const auto tokenizer = text::load_tokenizer("tests/golden/tokenizer/llama3.json").with_special_ids(kBos, {1506}, std::nullopt);
+  const PromptFormat format{.chat = text::ChatTemplate("{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+                                                       "{% if add_generation_prompt %}assistant: {% endif %}",
+                                                       "test", tokenizer)};
+  const Example talk{.targets = {"f g"}, .messages = {{"user", "a"}, {"assistant", "b c"}, {"user", "d e"}, {"assistant", "f g"}}};
+  const auto whole = encode_example(tokenizer, format, talk, 0);
+  const auto prompt = encode_prompt(tokenizer, format, talk, 0);
+  ASSERT_EQ(whole.tokens.front(), kBos);
+  ASSERT_EQ(prompt.front(), kBos);
+  for (std::int64_t length = 2; length <= std::ssize(whole.tokens); ++length) {
+    SCOPED_TRACE(length);
+    const auto cut = encode_example(tokenizer, format, talk, length);
+    Ids expected(whole.tokens.end() - length, whole.tokens.end());
+    expected.front() = kBos;
+    EXPECT_EQ(cut.tokens, expected);
+    EXPECT_EQ(cut.num_targets, std::min(whole.num_targets, length - 1));
+    EXPECT_NO_THROW(forest::build_batch(std::vector<forest::Sequence>{cut}));
+  }
+  Ids expected(prompt.end() - 5, prompt.end());
+  expected.front() = kBos;
+  EXPECT_EQ(encode_prompt(tokenizer, format, talk, 5), expected);
+}
+
 TEST_F(ChatFormatTest, EndsAnAnswerWithEosWhereTheTemplateHasNoTokenForIt) {
   const auto plain =
       chat_of("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");

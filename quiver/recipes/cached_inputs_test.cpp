@@ -287,7 +287,11 @@ auto of_part(const char* method, const char* section) {
     NoProgress quiet;
     evaluate(world.base, setup, quiet);
     io::JsonLinesReader lines(setup.work / format("{}-{}.jsonl", method, section));
-    return Keys{lines.next()->at("value").at("key").get<std::string>()};
+    Keys keys = {lines.next()->at("value").at("key").get<std::string>()};
+    while (const auto chunk = lines.next()) {
+      for (const auto& [task, key] : chunk->at("value").at("tasks").items()) keys.insert(key.get<std::string>());
+    }
+    return keys;
   };
 }
 

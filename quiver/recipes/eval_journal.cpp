@@ -30,7 +30,15 @@ std::optional<json> value_of(std::string_view line, const std::string& origin) {
   }
 }
 
-json to_json(const EvalPart& chunk) {
+/// The number of a task, or how many there are if it is not among them.
+std::size_t place_of(const EvalPartKeys& keys, const std::string& task) {
+  const auto found = std::ranges::find(keys.tasks, task, &std::pair<std::string, std::string>::first);
+  return static_cast<std::size_t>(found - keys.tasks.begin());
+}
+
+}  // namespace
+
+json EvalJournal::to_json(const EvalPart& chunk) const {
   results::Results document{.samples = chunk.samples};
   for (const auto& sample : chunk.samples) {
     for (const auto& [name, value] : sample.metrics) {  // a document says which members of samples are metrics
@@ -38,30 +46,48 @@ json to_json(const EvalPart& chunk) {
         document.metrics.push_back({.name = name});
     }
   }
-  return {{"results", results::to_json(document)}, {"routing", chunk.routing}, {"adapters", chunk.adapters}};
+  json keys = json::object();
+  const auto add_key = [&](const std::string& task) { keys[task] = keys_.tasks.at(place_of(keys_, task)).second; };
+  for (const auto& sample : chunk.samples) add_key(sample.task);
+  for (const auto& [task, by_path] : chunk.routing) add_key(task);
+  return {{"results", results::to_json(document)}, {"routing", chunk.routing}, {"adapters", chunk.adapters}, {"tasks", keys}};
 }
 
-/// A line's hash was right, so that what it holds is what to_json wrote.
-EvalPart from_json(const json& value, const std::string& origin) {
-  return {.samples = results::from_json(value.at("results"), origin).samples,
-          .routing = value.at("routing").get<RoutingSums>(),
-          .adapters = value.at("adapters").get<std::vector<std::string>>()};
+EvalPart EvalJournal::from_json(const json& value, const std::string& origin) const {
+  EvalPart chunk{.samples = results::from_json(value.at("results"), origin).samples,
+                 .routing = value.at("routing").get<RoutingSums>(),
+                 .adapters = value.at("adapters").get<std::vector<std::string>>()};
+  const auto& keys = value.at("tasks");
+  const auto is_other = [&](const std::string& task) {
+    const auto place = place_of(keys_, task);
+    return place == keys_.tasks.size() || keys.at(task) != keys_.tasks[place].second;
+  };
+  std::erase_if(chunk.routing, [&](const auto& of_task) { return is_other(of_task.first); });
+  std::erase_if(chunk.samples, [&](const auto& sample) { return is_other(sample.task); });
+  return chunk;
 }
 
-}  // namespace
-
-EvalJournal::EvalJournal(const std::filesystem::path& path, const std::string& key) {
+EvalJournal::EvalJournal(const std::filesystem::path& path, EvalPartKeys keys) : keys_(std::move(keys)) {
   const auto origin = path.string();
   const auto text = std::filesystem::exists(path) ? io::read_text_file(path) : std::string();
   std::size_t begin = 0;
   for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
     const auto value = value_of(std::string_view(text).substr(begin, end - begin), origin);
-    if (!value || (begin == 0 ? *value != json{{"key", key}} : !value->contains("results"))) break;
+    if (!value || (begin == 0 ? *value != json{{"key", keys_.shared}} : !value->contains("results"))) break;
     if (begin > 0) add(from_json(*value, origin));
     begin = end + 1;
   }
   writer_.emplace(path, static_cast<std::int64_t>(begin));
-  if (begin == 0) writer_->write(line_of({{"key", key}}));
+  if (begin == 0) writer_->write(line_of({{"key", keys_.shared}}));
+}
+
+std::size_t EvalJournal::num_done(const std::string& task) const {
+  return static_cast<std::size_t>(std::ranges::count(part_.samples, task, &results::Sample::task));
+}
+
+EvalPart EvalJournal::take() {
+  std::ranges::stable_sort(part_.samples, {}, [&](const auto& sample) { return place_of(keys_, sample.task); });
+  return std::move(part_);
 }
 
 void EvalJournal::append(EvalPart chunk) {

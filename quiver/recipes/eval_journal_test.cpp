@@ -21,6 +21,10 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
+EvalPartKeys keys(const std::string& shared, const std::string& of_quiz = "rows") {
+  return {.shared = shared, .tasks = {{"quiz", of_quiz}, {"bbh/navigate", "rows"}, {"humaneval", "rows"}, {"t", "rows"}, {"u", "rows"}}};
+}
+
 class Journal : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -111,11 +115,11 @@ EvalPart chunk_of(const std::string& id) {
 
 TEST_F(Journal, AllMembersOfSamplesComeBack) {
   {
-    EvalJournal journal(path_, "the key");
+    EvalJournal journal(path_, keys("the key"));
     journal.append({.samples = {question(), answer()}});
     journal.append({.samples = {program()}});
   }
-  EvalJournal journal(path_, "the key");
+  EvalJournal journal(path_, keys("the key"));
   ASSERT_EQ(journal.part().samples.size(), 3u);
   expect_equal(journal.part().samples[0], question());
   expect_equal(journal.part().samples[1], answer());
@@ -126,8 +130,8 @@ TEST_F(Journal, AllMembersOfSamplesComeBack) {
 TEST_F(Journal, ANumberThatIsNotFiniteComesBackAsNone) {
   auto sample = answer();
   sample.metrics = {{"nll", NAN}, {"rouge_l", 0.5}};
-  EvalJournal(path_, "key").append({.samples = {sample}});
-  const auto found = EvalJournal(path_, "key").take().samples.at(0);
+  EvalJournal(path_, keys("key")).append({.samples = {sample}});
+  const auto found = EvalJournal(path_, keys("key")).take().samples.at(0);
   EXPECT_EQ(found.metrics.at(0).first, "nll");
   EXPECT_TRUE(std::isnan(found.metrics[0].second));
   EXPECT_THAT(found.metrics.at(1), Pair("rouge_l", 0.5));
@@ -137,36 +141,57 @@ TEST_F(Journal, SumsOfRoutingAddUpOverChunks) {
   const EvalPart first{.routing = {{"t", {{"layers.0.q", {0.5, 0, 1.5}}, {"layers.1.q", {1}}}}}, .adapters = {"a0", "a1", "a2"}};
   const EvalPart second{.routing = {{"t", {{"layers.0.q", {0.25, 2, 0.125}}}}, {"u", {{"layers.0.q", {4}}}}}, .adapters = {}};
   const RoutingSums expected = {{"t", {{"layers.0.q", {0.75, 2, 1.625}}, {"layers.1.q", {1}}}}, {"u", {{"layers.0.q", {4}}}}};
-  EvalJournal journal(path_, "key");
+  EvalJournal journal(path_, keys("key"));
   journal.append(first);
   journal.append(second);
   EXPECT_EQ(journal.part().routing, expected);
   EXPECT_THAT(journal.part().adapters, ElementsAre("a0", "a1", "a2")) << "a chunk that names none keeps those before";
-  EvalJournal again(path_, "key");
+  EvalJournal again(path_, keys("key"));
   EXPECT_EQ(again.part().routing, expected);
   EXPECT_THAT(again.part().adapters, ElementsAre("a0", "a1", "a2"));
 }
 
 TEST_F(Journal, AnotherKeyBeginsAnew) {
-  EvalJournal(path_, "key").append(chunk_of("1"));
-  EvalJournal other(path_, "another");
+  EvalJournal(path_, keys("key")).append(chunk_of("1"));
+  EvalJournal other(path_, keys("another"));
   EXPECT_THAT(other.part().samples, IsEmpty());
   EXPECT_THAT(other.part().routing, IsEmpty());
   other.append(chunk_of("2"));
-  expect_ids(EvalJournal(path_, "another"), {"2"});
-  expect_ids(EvalJournal(path_, "key"), {});
+  expect_ids(EvalJournal(path_, keys("another")), {"2"});
+  expect_ids(EvalJournal(path_, keys("key")), {});
+}
+
+TEST_F(Journal, TasksComeAndGo) {
+  EvalJournal(path_, {.shared = "key", .tasks = {{"bbh/navigate", "rows"}}}).append(chunk_of("1"));
+  {
+    EvalJournal more(path_, keys("key"));
+    expect_ids(more, {"1"});
+    EXPECT_EQ(more.num_done("bbh/navigate"), 1u);
+    EXPECT_EQ(more.num_done("quiz"), 0u);
+    more.append({.samples = {program(), question()}});
+  }
+  EvalJournal fewer(path_, {.shared = "key", .tasks = {{"humaneval", "rows"}}});
+  expect_ids(fewer, {program().id});
+  EXPECT_THAT(fewer.part().routing, IsEmpty());
+  EvalJournal other_rows(path_, keys("key", "other rows"));
+  EXPECT_EQ(other_rows.num_done("quiz"), 0u);
+  EXPECT_EQ(other_rows.num_done("bbh/navigate"), 1u);
+  EXPECT_EQ(other_rows.part().routing.at("bbh/navigate").at("layers.0.q"), (std::vector<double>{1, 2}));
+  std::vector<std::string> tasks;
+  for (const auto& sample : EvalJournal(path_, keys("key")).take().samples) tasks.push_back(sample.task);
+  EXPECT_THAT(tasks, ElementsAre("quiz", "bbh/navigate", "humaneval")) << "by the order of the tasks";
 }
 
 TEST_F(Journal, AnEmptyFileIsBegun) {
   io::write_file_atomic(path_, "");
-  EvalJournal journal(path_, "key");
+  EvalJournal journal(path_, keys("key"));
   expect_ids(journal, {});
   journal.append(chunk_of("1"));
-  expect_ids(EvalJournal(path_, "key"), {"1"});
+  expect_ids(EvalJournal(path_, keys("key")), {"1"});
 }
 
 TEST_F(Journal, WithoutAFileNothingIsKept) {
-  EvalJournal journal;
+  EvalJournal journal(keys("key"));
   journal.append(chunk_of("1"));
   journal.append(chunk_of("2"));
   expect_ids(journal, {"1", "2"});
@@ -175,7 +200,7 @@ TEST_F(Journal, WithoutAFileNothingIsKept) {
 }
 
 TEST_F(Journal, AFolderThatIsNotThereIsTold) {
-  EXPECT_ERROR(EvalJournal(folder_ / "none" / "part.jsonl", "key"), ErrorKind::kNotFound, "none");
+  EXPECT_ERROR(EvalJournal(folder_ / "none" / "part.jsonl", keys("key")), ErrorKind::kNotFound, "none");
 }
 
 /// A file of four chunks, in which something is changed.
@@ -183,7 +208,7 @@ class DamagedJournal : public Journal {
  protected:
   void SetUp() override {
     Journal::SetUp();
-    EvalJournal journal(path_, "key");
+    EvalJournal journal(path_, keys("key"));
     for (const char* id : {"1", "2", "3", "4"}) journal.append(chunk_of(id));
     whole_ = text();
     begins_ = line_begins();
@@ -194,7 +219,7 @@ class DamagedJournal : public Journal {
   void expect_taken_up(const std::string& changed, const std::vector<std::string>& ids) {
     io::write_file_atomic(path_, changed);
     {
-      EvalJournal journal(path_, "key");
+      EvalJournal journal(path_, keys("key"));
       expect_ids(journal, ids);
       const std::vector<std::string> all = {"1", "2", "3", "4"};
       for (auto i = ids.size(); i < all.size(); ++i) journal.append(chunk_of(all[i]));

@@ -45,22 +45,22 @@ class TaskRun {
         stop_ids_(data::stop_ids(setup.base.tokenizer, setup.base.format)),
         bare_stop_ids_(data::stop_ids(setup.base.tokenizer, {})) {}
 
-  /// The tasks' rows from `first` on.
-  void run(const methods::AdapterUse& use, std::span<const EvalRows> tasks, std::size_t first) {
+  /// The rows of the tasks that the journal lacks.
+  void run(const methods::AdapterUse& use, std::span<const EvalRows> tasks) {
+    std::vector<RowOf> rows;
+    for (const auto& task : tasks) {
+      for (auto row = journal_.num_done(task.task.name); row < task.task.num_rows(); ++row) rows.push_back({&task, row});
+    }
+    if (rows.empty()) return;
     recorder_.clear();
     const auto model = methods::adapted_model(setup_.base, use, progress_, &recorder_);
     if (!use.source.library.empty() && use.method.row().family != methods::Family::kMerge)
       adapters_ = methods::library_members(library::Library::open(use.source.library), use.source);
-    std::vector<RowOf> rows;
-    for (const auto& task : tasks) {
-      for (std::size_t row = 0; row < task.task.num_rows(); ++row) rows.push_back({&task, row});
-    }
-    const auto rest = std::span(rows).subspan(first);
     const auto kind = tasks.front().task.kind;
     if (kind == tasks::Kind::kChoice || kind == tasks::Kind::kText || !setup_.rows.generates) {
-      run_likelihoods(model, rest);
+      run_likelihoods(model, rows);
     } else {
-      run_answers(model, rest);
+      run_answers(model, rows);
     }
   }
 
@@ -350,21 +350,14 @@ void run_section(const SectionSetup& setup, const EvalMethod& method, const std:
   } else {
     uses.emplace_back(*use_for(method, setup.given, setup.library, ""), std::span(tasks));
   }
-  const auto rows_of = [](std::span<const EvalRows> some) {
-    std::size_t rows = 0;
-    for (const auto& task : some) rows += task.task.num_rows();
-    return rows;
-  };
-  std::size_t total = 0, done = journal.part().samples.size();
-  for (const auto& [use, some] : uses) total += rows_of(some);
-  progress.begin(format("eval {} {}", method.name, section), static_cast<std::int64_t>(total), "rows");
-  progress.resume(static_cast<std::int64_t>(done));
-  TaskRun run(setup, method, section, journal, progress);
+  std::size_t total = 0;
   for (const auto& [use, some] : uses) {
-    const auto rows = rows_of(some), skipped = std::min(done, rows);
-    if (skipped < rows) run.run(use, some, skipped);
-    done -= skipped;
+    for (const auto& task : some) total += task.task.num_rows();
   }
+  progress.begin(format("eval {} {}", method.name, section), static_cast<std::int64_t>(total), "rows");
+  progress.resume(std::ssize(journal.part().samples));
+  TaskRun run(setup, method, section, journal, progress);
+  for (const auto& [use, some] : uses) run.run(use, some);
   progress.end();
 }
 

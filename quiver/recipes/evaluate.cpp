@@ -52,15 +52,14 @@ std::string part_name(const std::string& method, const std::string& section) {
   return format("{}-{}.jsonl", plain, section);
 }
 
-/// What a part depends on.
+/// What all samples of a part depend on.
 struct PartInputs {
   const methods::BaseModel& base;
   const EvalSetup& setup;
   const EvalMethod& method;
-  const std::vector<EvalRows>& rows;
 
   void add_to(methods::ArtifactKey& key) const {
-    const auto& [model, options, of_method, tasks] = *this;
+    const auto& [model, options, of_method] = *this;
     // The other methods and the folder have no part in this one, and what is for the record is in the method's own options.
     const auto& [eval_tasks, eval_methods, given, for_the_record, row_options, sampling, programs, seed, work] = options;
     const auto& [scoring, generates, max_new_tokens, max_length] = row_options;  // the longest prompt is in the tokens
@@ -70,12 +69,14 @@ struct PartInputs {
     const auto& [wall_seconds, cpu_seconds, memory_bytes, processes, file_bytes, output_bytes] = limits;
     key.add_values(python, static_cast<int>(isolation), wall_seconds, cpu_seconds, memory_bytes, processes, file_bytes, output_bytes);
     methods::add_to_key(key.add(of_method.name), use_of(of_method, given));
-    key.add_value(tasks.size());
-    for (const auto& rows_of : tasks) add_task(key, rows_of);
   }
+};
 
-  /// Prompts and references by their tokens; the rest by what judges the answers.
-  static void add_task(methods::ArtifactKey& key, const EvalRows& rows) {
+/// What the samples of one task depend on: prompts and references by their tokens; the rest by what judges the answers.
+struct TaskInputs {
+  const EvalRows& rows;
+
+  void add_to(methods::ArtifactKey& key) const {
     const auto& task = rows.task;
     key.add_values(task.name, rows.fingerprint, task.metrics, task.num_rows());
     const auto& [max_new_tokens, until, temperature, top_p, num_samples] = task.answers;
@@ -87,6 +88,12 @@ struct PartInputs {
     for (const auto& [before, after] : task.programs) key.add_values(before, after);
   }
 };
+
+EvalPartKeys keys_of(const PartInputs& inputs, const std::vector<EvalRows>& rows) {
+  EvalPartKeys keys{.shared = methods::ArtifactKey("part-8").add(inputs).hex(), .tasks = {}};
+  for (const auto& task : rows) keys.tasks.emplace_back(task.task.name, methods::ArtifactKey("task-1").add(TaskInputs{task}).hex());
+  return keys;
+}
 
 std::string iso_time() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
@@ -244,8 +251,9 @@ results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup
     add_tasks(results, rows, opened);
     for (const auto& method : setup.methods) {
       if (method.is_oracle() && section != "train") continue;
-      const auto key = methods::ArtifactKey("part-7").add(PartInputs{base, setup, method, rows}).hex();
-      EvalJournal journal = work.is_set() ? EvalJournal(work.file(part_name(method.name, section)), key) : EvalJournal();
+      auto keys = keys_of({base, setup, method}, rows);
+      auto journal =
+          work.is_set() ? EvalJournal(work.file(part_name(method.name, section)), std::move(keys)) : EvalJournal(std::move(keys));
       run_section(section_setup, method, section, rows, journal, progress);
       auto part = journal.take();
       if (section == "train" && !part.routing.empty()) results.routing.push_back(shares_of(method, part));

@@ -305,8 +305,13 @@ TEST_F(Evaluation, WhatWasDoneForOtherSettingsIsNotTakenUp) {
   setup_.programs.limits.output_bytes = 1000;
   EXPECT_EQ(chunks(), 5);
   setup_.tasks[3].questions[0].label = 2;
-  EXPECT_EQ(chunks(), 2) << "the section of the task alone";
+  EXPECT_EQ(chunks(), 1) << "the task alone";
   EXPECT_EQ(chunks(), 0);
+  const auto all = setup_.tasks;
+  std::erase_if(setup_.tasks, [&](const auto& task) { return task.name == all[2].name; });
+  EXPECT_EQ(chunks(), 0) << "fewer tasks";
+  setup_.tasks = all;
+  EXPECT_EQ(chunks(), 0) << "what another run wanted is still there";
 }
 
 // ---- Answers

@@ -273,7 +273,8 @@ std::vector<std::string> task_names(const Group& group, const fs::path& pack) {
   if (!fs::exists(file_of(folder, group.file))) return {};
   if (group.name != "bbh") return {group.name};
   std::set<std::string> names;
-  for (const auto& [row, where] : read_rows(file_of(folder, group.file))) names.insert(io::require_string(row, "task", where));
+  io::JsonLinesReader rows(file_of(folder, group.file));
+  while (const auto row = rows.next()) names.insert(io::require_string(*row, "task", rows.where()));
   return {names.begin(), names.end()};
 }
 
