@@ -35,6 +35,7 @@ PYTHON = ROOT / ".venv/bin/python"
 SETS = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "winogrande"]
 ANSWERS = ["task1195_disflqa_disfluent_to_fluent_conversion", "task957_e2e_nlg_text_generation_generate"]
 PARTS = ["agreement", "tiny", "answers", "text", "speed", "few_shot", "generation", "methods"]
+FORMS = {"bare": (["--no-chat"], []), "chat": (["--chat"], ["--chat"])}  # what both are told
 TIE = 2e-3  # log-likelihoods that are closer may change places by rounding
 
 
@@ -116,7 +117,8 @@ def compare_choices(ours: dict, theirs: dict) -> dict:
 
 def agreement(options, pack: Path) -> dict:
     found = {}
-    for form, ours, theirs in (("bare", ["--no-chat"], []), ("chat", ["--chat"], ["--chat"])):
+    for form in options.forms:
+        ours, theirs = FORMS[form]
         _, own = quiver_eval(options, pack, ",".join(SETS), *ours, dtype="float32")
         _, peer = harness(options, pack, "--sets", *SETS, *theirs, dtype="fp32")
         found[form] = compare_choices(own, peer)
@@ -177,7 +179,8 @@ def answers(options, pack: Path) -> dict:
     until = ["\n\n", "."]
     with tempfile.TemporaryDirectory() as folder:
         tasks = write_answer_tasks(pack, Path(folder), ANSWERS, until)
-        for form, ours, theirs in (("bare", ["--no-chat"], []), ("chat", ["--chat"], ["--chat"])):
+        for form in options.forms:
+            ours, theirs = FORMS[form]
             _, own = quiver_eval(options, pack, tasks, *ours, dtype="float32")
             _, peer = harness(options, pack, "--answers", *ANSWERS, "--until", *until, *theirs, dtype="fp32")
             found[form] = compare_answers(own, peer)
@@ -316,6 +319,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the parts speed, few_shot, generation and methods")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in these parts")
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), help="of prompts, in the parts agreement and answers")
     parser.add_argument("--context", type=int, default=8192, help="the base's, in the part text; 0 leaves the base out")
     parser.add_argument("--few-shot-rows", type=int, default=8, help="of each task, in the part few_shot")
     parser.add_argument("--rounds", type=int, default=1)

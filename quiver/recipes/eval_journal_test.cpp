@@ -56,7 +56,8 @@ results::Sample question() {
           .id = "row \"1\"",
           .metrics = {{"acc", 1.0}, {"acc_norm", 0.0}},
           .log_probs = {-1.25, -0.1, -1e-300},
-          .label = 2};
+          .label = 2,
+          .is_greedy = {0, 0, 1}};
 }
 
 results::Sample answer() {
@@ -84,7 +85,7 @@ void expect_equal(const results::Sample& found, const results::Sample& expected)
   SCOPED_TRACE(expected.id);
   // A member more than these is to be compared here, too.
   const auto& [section, method, task, id, metrics, num_tokens, prediction, targets, log_probs, label, outcome, log_likelihood, num_words,
-               num_bytes] = found;
+               num_bytes, is_greedy] = found;
   EXPECT_EQ(section, expected.section);
   EXPECT_EQ(method, expected.method);
   EXPECT_EQ(task, expected.task);
@@ -99,6 +100,7 @@ void expect_equal(const results::Sample& found, const results::Sample& expected)
   EXPECT_EQ(log_likelihood, expected.log_likelihood);
   EXPECT_EQ(num_words, expected.num_words);
   EXPECT_EQ(num_bytes, expected.num_bytes);
+  EXPECT_EQ(is_greedy, expected.is_greedy);
 }
 
 void expect_ids(const EvalJournal& journal, const std::vector<std::string>& expected) {

@@ -153,7 +153,10 @@ class TaskRun {
       sample.metrics = {{"acc", hit(metrics::best_choice_per_token(by_token))}};
       return;
     }
-    for (const auto& score : scores) sample.log_probs.push_back(score.log_prob);
+    for (const auto& score : scores) {
+      sample.log_probs.push_back(score.log_prob);
+      sample.is_greedy.push_back(score.is_greedy ? 1 : 0);
+    }
     sample.metrics = {{"acc", hit(metrics::best_choice(sample.log_probs))},
                       {"acc_norm", hit(metrics::best_choice_normalized(sample.log_probs, question.choices))},
                       {"acc_bytes", hit(metrics::best_choice_per_byte(sample.log_probs, question.choices))}};

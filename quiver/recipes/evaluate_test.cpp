@@ -112,6 +112,7 @@ void expect_near(const results::Sample& found, const results::Sample& expected) 
   EXPECT_EQ(found.num_tokens, expected.num_tokens);
   EXPECT_EQ(found.outcome, expected.outcome);
   ASSERT_EQ(found.log_probs.size(), expected.log_probs.size());
+  EXPECT_EQ(found.is_greedy, expected.is_greedy);
   for (std::size_t i = 0; i < found.log_probs.size(); ++i) EXPECT_NEAR(found.log_probs[i], expected.log_probs[i], 5e-4);
   ASSERT_EQ(found.metrics.size(), expected.metrics.size());
   for (const auto& [name, value] : expected.metrics) EXPECT_NEAR(metric_of(found, name), value, 2e-4) << name;
@@ -149,7 +150,9 @@ results::Sample question_alone(const methods::AdaptedModel& model, const EvalRow
   results::Sample sample{.section = "choice", .task = rows.task.name, .id = question.id, .label = question.label};
   std::vector<double> by_characters, by_bytes;
   for (std::size_t i = 0; i < 3; ++i) {  // all questions here have three choices
-    sample.log_probs.push_back(score_alone(model, rows.sequences[3 * row + i]).log_prob);
+    const auto score = score_alone(model, rows.sequences[3 * row + i]);
+    sample.log_probs.push_back(score.log_prob);
+    sample.is_greedy.push_back(score.is_greedy ? 1 : 0);
     const auto& text = question.choices[i];
     const auto characters = std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
     by_characters.push_back(sample.log_probs[i] / static_cast<double>(characters));

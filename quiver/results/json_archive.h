@@ -314,6 +314,7 @@ void members(const Archive& archive, Value<Archive, Sample>& sample) {
   archive.count("label", sample.label);
   if (Archive::kReads || !sample.targets.empty()) archive.texts("targets", sample.targets);
   if (Archive::kReads || !sample.log_probs.empty()) archive.numbers("log_probs", sample.log_probs);
+  if (Archive::kReads || !sample.is_greedy.empty()) archive.amounts("is_greedy", sample.is_greedy);
   if (Archive::kReads || !sample.outcome.empty()) archive.text("outcome", sample.outcome);
   if (Archive::kReads || sample.log_likelihood) archive.number("log_likelihood", sample.log_likelihood);
   archive.count("num_words", sample.num_words);

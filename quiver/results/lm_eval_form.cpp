@@ -44,8 +44,11 @@ const Task& task_of(const Results& results, const std::string& name) { return *r
 /// The likelihood of each choice, or the answer. Texts all through, as the harness writes them: readers of tables want columns of one type.
 json responses_of(const Sample& sample) {
   auto responses = json::array();
-  for (const double log_prob : sample.log_probs)
-    responses.push_back({std::isfinite(log_prob) ? json(log_prob).dump() : std::string("N/A"), "False"});
+  for (std::size_t i = 0; i < sample.log_probs.size(); ++i) {
+    const double log_prob = sample.log_probs[i];
+    const bool is_greedy = i < sample.is_greedy.size() && sample.is_greedy[i] != 0;
+    responses.push_back({std::isfinite(log_prob) ? json(log_prob).dump() : std::string("N/A"), is_greedy ? "True" : "False"});
+  }
   if (sample.prediction) responses.push_back(*sample.prediction);
   if (sample.log_likelihood) responses.push_back(number_or_na(*sample.log_likelihood));
   return responses;
@@ -157,7 +160,13 @@ std::vector<json> lm_eval_samples(const Results& results, const std::string& met
 std::string lm_eval_results_file(const Results& results) { return "results_" + with(results.created, ':', '-') + ".json"; }
 
 std::string lm_eval_samples_file(const Results& results, const std::string& task) {
-  return "samples_" + with(task, '/', '_') + "_" + with(results.created, ':', '-') + ".jsonl";
+  const auto stem = with(task, '/', '_');
+  int place = 1;  // among the tasks whose files would be called the same
+  for (const auto& other : results.tasks) {
+    if (other.name == task) break;
+    if (with(other.name, '/', '_') == stem) ++place;
+  }
+  return format("samples_{}{}_{}.jsonl", stem, place == 1 ? "" : format("-{}", place), with(results.created, ':', '-'));
 }
 
 }  // namespace quiver::results

@@ -26,7 +26,8 @@ nlohmann::json lm_eval_results(const Results& results, const std::string& method
 std::vector<nlohmann::json> lm_eval_samples(const Results& results, const std::string& method, const std::string& task,
                                             const std::map<std::string, SampleTexts>& texts);
 
-/// The names of the files, without a folder. "/" of a task's name becomes "_", ":" of the time becomes "-".
+/// The names of the files, without a folder. "/" of a task's name becomes "_", ":" of the time becomes "-". Where two tasks
+/// would share a file, the later one has "-2" behind its name.
 std::string lm_eval_results_file(const Results& results);
 std::string lm_eval_samples_file(const Results& results, const std::string& task);
 

@@ -44,7 +44,14 @@ Results some_results() {
                       {.task = "bbh/nav", .method = "base", .metric = "exact_match", .mean = 0, .standard_error = INFINITY, .count = 1},
                       {.task = "bbh/nav", .method = "base", .metric = "odd", .mean = NAN, .standard_error = NAN, .count = 1}};
   results.samples = {
-      {.section = "choice", .method = "base", .task = "arc", .id = "q1", .metrics = {{"acc", 1.0}}, .log_probs = {-0.5, -12}, .label = 0},
+      {.section = "choice",
+       .method = "base",
+       .task = "arc",
+       .id = "q1",
+       .metrics = {{"acc", 1.0}},
+       .log_probs = {-0.5, -12},
+       .label = 0,
+       .is_greedy = {1, 0}},
       {.section = "choice", .method = "mean(x=1)", .task = "arc", .id = "q1", .metrics = {{"acc", 0.0}}, .log_probs = {-3, -2}, .label = 0},
       {.section = "choice", .method = "base", .task = "arc", .id = "q2", .metrics = {{"acc", 0.0}}, .log_probs = {-1e-7, NAN}, .label = 1},
       {.section = "answer",
@@ -107,7 +114,7 @@ TEST(LmEvalForm, LinesOfChoicesAreThese) {
   auto expected = json::parse(R"({
     "doc_id": 0, "id": "q1", "doc": {"choices": ["a", "b"], "label": 0}, "target": "0",
     "arguments": {"gen_args_0": {"arg_0": "Question", "arg_1": " a"}, "gen_args_1": {"arg_0": "Question", "arg_1": " b"}},
-    "resps": [[["-0.5", "False"]], [["-12.0", "False"]]], "filtered_resps": [["-0.5", "False"], ["-12.0", "False"]],
+    "resps": [[["-0.5", "True"]], [["-12.0", "False"]]], "filtered_resps": [["-0.5", "True"], ["-12.0", "False"]],
     "filter": "none", "metrics": ["acc"], "acc": 1.0})");
   expected["doc_hash"] = sha256_hex(R"({"choices":["a","b"],"label":0})");
   expected["prompt_hash"] = sha256_hex("Question");
@@ -143,7 +150,11 @@ TEST(LmEvalForm, LinesOfAnswersAndProgramsAreThese) {
 
 TEST(LmEvalForm, NamesOfFilesAreTheHarness) {
   EXPECT_EQ(lm_eval_results_file(some_results()), "results_2026-03-01T12-34-56Z.json");
-  EXPECT_EQ(lm_eval_samples_file(some_results(), "bbh/nav"), "samples_bbh_nav_2026-03-01T12-34-56Z.jsonl");
+  auto results = some_results();
+  EXPECT_EQ(lm_eval_samples_file(results, "bbh/nav"), "samples_bbh_nav_2026-03-01T12-34-56Z.jsonl");
+  results.tasks.push_back({.name = "bbh_nav"});
+  EXPECT_EQ(lm_eval_samples_file(results, "bbh/nav"), "samples_bbh_nav_2026-03-01T12-34-56Z.jsonl");
+  EXPECT_EQ(lm_eval_samples_file(results, "bbh_nav"), "samples_bbh_nav-2_2026-03-01T12-34-56Z.jsonl");
 }
 
 /// As scripts/golden/make_lm_eval_form.py writes them: the members of a value, down to a depth; of others the type.

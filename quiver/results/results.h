@@ -153,6 +153,7 @@ struct Sample {
   std::string outcome = {};                                    ///< of a generated program: "passed", or why not
   std::optional<double> log_likelihood = {};                   ///< of a text, in nats
   std::optional<std::int64_t> num_words = {}, num_bytes = {};  ///< the text's length
+  std::vector<double> is_greedy = {};                          ///< of the choices: 1 where every token is the likeliest, else 0
 };
 
 struct Results {
