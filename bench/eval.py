@@ -271,6 +271,7 @@ def text(options, pack: Path) -> dict:
         for name, (ours, theirs) in (bases | {"base": ([], ["--max-length", options.context])}).items():
             if name == "base" and not options.context:
                 continue
+            ours = ["--context", options.context] if name == "base" else ours
             _, own, document = quiver_document(options, pack, str(file), *ours, "--no-chat", dtype="float32")
             _, peer = harness(options, pack, "--texts", "texts", *theirs, batch=1, dtype="fp32")
             found[name] = compare_texts(own, document, peer)
@@ -320,7 +321,7 @@ def main():
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the parts speed, few_shot, generation and methods")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in these parts")
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), help="of prompts, in the parts agreement and answers")
-    parser.add_argument("--context", type=int, default=8192, help="the base's, in the part text; 0 leaves the base out")
+    parser.add_argument("--context", type=int, default=1024, help="of the base, in the part text; 0 leaves the base out")
     parser.add_argument("--few-shot-rows", type=int, default=8, help="of each task, in the part few_shot")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--library", type=Path, help="for the part methods")

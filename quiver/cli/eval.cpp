@@ -65,7 +65,25 @@ void check_options(const CLI::App& command, const EvalOptions& options) {
     if (method.what == What::kOverKind) uses.push_back(method.use);
   }
   if (uses.empty()) uses.push_back({.name = "mean"});
-  check_adapter_options(command, options.adapters, uses);
+  auto adapters = options.adapters;  // an option of libraries or adapters may be for those that methods name
+  for (const auto& method : chosen) {
+    if (method.path.empty()) continue;
+    if (method.what == What::kOverKind && adapters.source.library.empty()) adapters.source = {.library = method.path};
+    if (method.what == What::kAdapter && adapters.source.library.empty()) adapters.source.adapter = method.path;
+  }
+  adapters.source.allow_other_base = source.allow_other_base;
+  check_adapter_options(command, adapters, uses);
+}
+
+/// The maps that the adapters of all methods adapt.
+methods::NamedMaps named_maps(const EvalOptions& options) {
+  using What = recipes::EvalMethod::What;
+  methods::NamedMaps maps{.adapters = options.adapters.source};
+  for (const auto& method : options.setup.methods) {
+    if (method.what == What::kAdapter) maps.folders.push_back(method.path);
+    if (method.what == What::kOverKind && !method.path.empty()) maps.libraries.push_back(method.path);
+  }
+  return maps;
 }
 
 /// The methods with the options that are given for all, those that each has.
@@ -153,7 +171,7 @@ void run(EvalOptions& options) {
   setup.tasks = tasks::select_tasks(options.selection);
   check_task_options(*options.common.command, setup.tasks);
   set_methods(options);
-  const auto base = options.common.load({options.adapters.source});
+  const auto base = options.common.load(named_maps(options));
   if (names_folder(options.output)) {
     using recipes::FolderUse;
     const auto use = options.force ? FolderUse::kForce : options.resume ? FolderUse::kResume : FolderUse::kNew;
@@ -195,8 +213,9 @@ void add_eval_command(CLI::App& app) {
   command.parse_complete_callback([&command, &options] { check_options(command, options); });
   command.add_option(
       "--methods", options.methods,
-      "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean(merge_rank=8), ...; 'quiver methods'), KIND-oracle, and "
-      "given: what --adapter or --library and --method say (default: base and given)");
+      "all, or some of base, shared, KIND-METHOD (private-arrow, cluster-mean(merge_rank=8), ...; 'quiver methods'), KIND-oracle, "
+      "adapter@FOLDER, and given: what --adapter or --library and --method say; of another library, KIND-METHOD@LIBRARY (default: base "
+      "and given)");
   command
       .add_option(
           "--tasks", options.selection.names,

@@ -55,6 +55,7 @@ model::Fusion fusion_for(const std::string& path, const NamedMaps& maps) {
   if (!maps.adapters.adapter.empty()) add_folder_paths(maps.adapters.adapter, paths);
   for (const auto& folder : maps.folders) add_folder_paths(folder, paths);
   if (!maps.adapters.library.empty()) add_library_paths(maps.adapters, paths);
+  for (const auto& library : maps.libraries) add_library_paths({.library = library}, paths);
   if (paths.empty() && !names_targets) return model::Fusion::kAsStored;
   const auto spec = model::load_spec(base_path_or_default(path));
   if (names_targets) add_target_paths(spec, maps.target_modules, paths);

@@ -15,6 +15,7 @@ struct NamedMaps {
   AdapterSource adapters = {};
   std::vector<std::string> target_modules = {};  ///< of a training; the default ones name nothing
   std::vector<std::string> folders = {};         ///< of adapters
+  std::vector<std::string> libraries = {};       ///< all of whose adapters count
 };
 
 /// The form in which the base at `path`, empty being the default one, has the maps that are named. Of adapters it reads no more than the

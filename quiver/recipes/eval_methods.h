@@ -9,19 +9,21 @@
 
 namespace quiver::recipes {
 
-/// A method over the adapters of a kind; or the base, or what is given by adapters and a method of its own.
+/// A method over the adapters of a kind; or the base, one adapter, or what is given by adapters and a method of its own.
 struct EvalMethod {
-  enum class What { kBase, kGiven, kOverKind };
+  enum class What { kBase, kGiven, kAdapter, kOverKind };
   What what = What::kOverKind;
   std::string name;                ///< as it was written, for results
+  std::string path = {};           ///< of kAdapter its folder or file; of kOverKind a library instead of the given one, or nothing
   std::string kind;                ///< of the library's adapters
   methods::MethodUse use;          ///< an "oracle" without a name takes the adapter of the sample's own task
   std::string label, description;  ///< for reports
   bool is_oracle() const { return what == What::kOverKind && use.name == "oracle"; }
 };
 
-/// base, given, shared, KIND-oracle, and a kind with a method and its options: "private-arrow", "cluster/lag(shortlist=3)"
-/// (methods::parse_name). Throws kUsage for another name, naming the nearest.
+/// base, given, "adapter@FOLDER", shared, KIND-oracle, and a kind with a method and its options: "private-arrow",
+/// "cluster/lag(shortlist=3)" (methods::parse_name). The last three are over another library than the given one where its folder follows:
+/// "private-arrow@LIBRARY". Throws kUsage for another name, naming the nearest.
 EvalMethod parse_eval_method(const std::string& name);
 
 /// The names of the usual methods that a library built by `build` can be evaluated with, base first.

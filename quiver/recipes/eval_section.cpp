@@ -346,12 +346,14 @@ class TaskRun {
 void run_section(const SectionSetup& setup, const EvalMethod& method, const std::string& section, const std::vector<EvalRows>& tasks,
                  EvalJournal& journal, Progress& progress) {
   std::vector<std::pair<methods::AdapterUse, std::span<const EvalRows>>> uses;
+  const auto found = setup.libraries.find(use_of(method, setup.given).source.library);
+  const auto* library = found == setup.libraries.end() ? nullptr : &found->second;
   if (method.is_oracle()) {
     for (const auto& task : tasks) {
-      if (auto use = use_for(method, setup.given, setup.library, task.task.name)) uses.emplace_back(std::move(*use), std::span(&task, 1));
+      if (auto use = use_for(method, setup.given, library, task.task.name)) uses.emplace_back(std::move(*use), std::span(&task, 1));
     }
   } else {
-    uses.emplace_back(*use_for(method, setup.given, setup.library, ""), std::span(tasks));
+    uses.emplace_back(*use_for(method, setup.given, library, ""), std::span(tasks));
   }
   std::size_t total = 0;
   for (const auto& [use, some] : uses) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,8 @@ struct AnswerSampling {
 /// What a section is evaluated with.
 struct SectionSetup {
   const methods::BaseModel& base;
-  const methods::AdapterUse& given;  ///< EvalSetup::given
-  const library::Library* library;   ///< or null
+  const methods::AdapterUse& given;                          ///< EvalSetup::given
+  const std::map<std::string, library::Library>& libraries;  ///< by folder: those of the methods
   RowOptions rows;
   AnswerSampling sampling;
   ProgramRunner programs;

@@ -222,6 +222,17 @@ results::LibraryRouting shares_of(const EvalMethod& method, const EvalPart& part
   return routing;
 }
 
+/// The libraries of all methods, by folder, and the given one.
+std::map<std::string, library::Library> open_libraries(const EvalSetup& setup) {
+  std::map<std::string, library::Library> libraries;
+  const auto open = [&](const std::string& path) {
+    if (!path.empty() && !libraries.contains(path)) libraries.emplace(path, library::Library::open(path));
+  };
+  open(setup.given.source.library);
+  for (const auto& method : setup.methods) open(use_of(method, setup.given).source.library);
+  return libraries;
+}
+
 /// The tasks by section, in the order in which sections appear.
 std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const methods::BaseModel& base, const EvalSetup& setup) {
   std::vector<std::pair<std::string, std::vector<EvalRows>>> sections;
@@ -240,13 +251,17 @@ std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const
 results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   if (setup.tasks.empty()) fail(ErrorKind::kUsage, "nothing to evaluate: no task is named");
+  for (const auto& method : setup.methods) {
+    if (std::ranges::count(setup.methods, method.name, &EvalMethod::name) > 1)
+      fail(ErrorKind::kUsage, "evaluation method '{}' is named twice", method.name);
+  }
   if (std::ranges::find(setup.tasks, tasks::Kind::kProgram, &tasks::EvalTask::kind) != setup.tasks.end()) check_can_run(setup.programs);
-  std::optional<library::Library> library;
-  if (!setup.given.source.library.empty()) library = library::Library::open(setup.given.source.library);
+  const auto libraries = open_libraries(setup);
   io::WorkFolder work(setup.work);
-  const auto* opened = library ? &*library : nullptr;
+  const auto given = libraries.find(setup.given.source.library);
+  const auto* opened = given == libraries.end() ? nullptr : &given->second;
   auto results = describe(base, setup, opened);
-  const SectionSetup section_setup{base, setup.given, opened, setup.rows, setup.sampling, setup.programs, setup.seed};
+  const SectionSetup section_setup{base, setup.given, libraries, setup.rows, setup.sampling, setup.programs, setup.seed};
   for (const auto& [section, rows] : rows_by_section(base, setup)) {
     add_tasks(results, rows, opened);
     for (const auto& method : setup.methods) {
