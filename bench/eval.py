@@ -98,13 +98,15 @@ def is_tie(scores: list) -> bool:
 
 def compare_choices(ours: dict, theirs: dict) -> dict:
     """The largest difference of a log-likelihood, and the questions whose acc or acc_norm differ, ties apart."""
-    largest, questions, differ, ties = 0.0, 0, [], 0
+    largest, where, questions, differ, ties, above = 0.0, {}, 0, [], 0, 0
     for task, samples in theirs["samples"].items():
         for sample in samples:
             own = ours["base", task, sample["id"]]
             questions += 1
             differences = [abs(a - b) for a, b in zip(own["log_probs"], sample["responses"], strict=True)]
-            largest = max(largest, *differences)
+            above += max(differences) > TIE
+            if max(differences) > largest:
+                largest, where = max(differences), {"task": task, "id": sample["id"], "quiver": own["log_probs"], "harness": sample["responses"]}
             for metric in ("acc", "acc_norm") if task != "winogrande" else ("acc",):  # the harness divides by the length of the common continuation
                 if own[metric] == sample[metric]:
                     continue
@@ -112,7 +114,7 @@ def compare_choices(ours: dict, theirs: dict) -> dict:
                     ties += 1
                 else:
                     differ.append(f"{task} {sample['id']} {metric}")
-    return {"questions": questions, "largest difference": largest, "differ": differ, "ties": ties}
+    return {"questions": questions, "largest difference": largest, f"with a difference above {TIE}": above, "differ": differ, "ties": ties, "largest": where}
 
 
 def agreement(options, pack: Path) -> dict:
@@ -306,7 +308,7 @@ def table(found: dict) -> str:
         lines.append(f"## {part}\n")
         for name, value in found[part].items():
             if isinstance(value, dict):
-                value = ", ".join(f"{key} {len(one) if isinstance(one, list) else one if isinstance(one, int) else format(one, '.3g')}" for key, one in value.items())
+                value = ", ".join(f"{key} {len(one) if isinstance(one, list) else one if isinstance(one, int) else format(one, '.3g')}" for key, one in value.items() if not isinstance(one, dict))
             elif isinstance(value, float):
                 value = format(value, ".3g")
             lines.append(f"- {name}: {value}")
