@@ -241,7 +241,7 @@ def beside(options, pack: Path, tasks: str, theirs: list, compare) -> dict:
         peers[batch] = {"whole": whole, "without loading": document["seconds"]}
     batch = min(peers, key=lambda one: peers[one]["whole"])
     ours = statistics.median(seconds)
-    return {"quiver seconds": ours, "harness seconds": peers[batch]["whole"], "harness without loading": peers[batch]["without loading"], "harness batch": batch,
+    return {"quiver seconds": ours, "harness seconds": peers[batch]["whole"], "harness without loading": peers[batch]["without loading"], "harness batch": batch, "batches": {str(one): peers[one]["whole"] for one in peers},
             "ratio": peers[batch]["whole"] / ours, "ratio without the harness's loading": peers[batch]["without loading"] / ours, "agreement": compare(own, document)}
 
 

@@ -10,33 +10,19 @@
 
 #include "quiver/eval/score.h"
 #include "quiver/io/file.h"
-#include "quiver/io/json.h"
 #include "quiver/metrics/rouge.h"
 #include "quiver/model/generate.h"
-#include "quiver/recipes/test_support.h"
-#include "quiver/tasks/select.h"
+#include "quiver/recipes/evaluation_test_support.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-/// What one sample is called.
-std::string name_of(const results::Sample& sample) { return sample.method + " " + sample.task + " " + sample.id; }
-
-double metric_of(const results::Sample& sample, const std::string& name) {
-  for (const auto& [metric, value] : sample.metrics) {
-    if (metric == name) return value;
-  }
-  ADD_FAILURE() << name_of(sample) << " has no " << name;
-  return NAN;
-}
 
 /// Counts what is done, and ends the work at a chunk.
 struct Watcher : NoProgress {
@@ -46,60 +32,6 @@ struct Watcher : NoProgress {
     if (++chunks == last) fail(ErrorKind::kInterrupted, "stopped by the test");
   }
   void resume(std::int64_t count) override { resumed += count; }
-};
-
-/// Two adapters; two tasks of their own with more rows than are answered together; two sets of questions; a task of the user's file.
-class Evaluation : public LibraryOnDisk {
- protected:
-  void SetUp() override {
-    LibraryOnDisk::SetUp();
-    setup_.given.source = library_of({11, 22}).source;
-    pack_ = folder_ / "pack";
-    for (const char* part : {"train", "heldout_mc"}) fs::create_directories(pack_ / part);
-    for (const std::string name : {"a0", "a1"}) {
-      std::ofstream rows(pack_ / "train" / (name + ".jsonl"));
-      for (int i = 0; i < 36; ++i) {
-        rows << json{{"split", i < 2 ? "train" : "test"},
-                     {"id", std::to_string(i)},
-                     {"source", format("Task {} has number {}. Say it", name, i * 7)},
-                     {"targets", {i % 2 == 0 ? "even" : "odd number", "number"}}}
-             << "\n";
-      }
-    }
-    for (const std::string name : {"quiz", "riddle"}) {
-      std::ofstream rows(pack_ / "heldout_mc" / (name + ".jsonl"));
-      for (int i = 0; i < 5; ++i) {
-        rows << json{{"split", "test"},
-                     {"id", std::to_string(i)},
-                     {"mode", "choice"},
-                     {"context", format("The {} of {} is", name, i)},
-                     {"choices", {"the answer", "b" + std::to_string(i), "grüße"}},
-                     {"label", i % 3}}
-             << "\n";
-      }
-    }
-    std::ofstream rows(folder_ / "mine.jsonl");
-    for (int i = 0; i < 3; ++i) rows << json{{"id", std::to_string(i)}, {"source", format("Mine {}:", i)}, {"target", "yours"}} << "\n";
-    rows.close();
-    setup_.tasks =
-        tasks::select_tasks({.data = pack_, .names = "upstream/a0,upstream/a1,mc/quiz,mc/riddle," + (folder_ / "mine.jsonl").string()});
-    setup_.rows.max_new_tokens = 6;
-    methods({"base", "private-arrow"});
-  }
-
-  void methods(const std::vector<std::string>& names) {
-    setup_.methods.clear();
-    for (const auto& name : names) setup_.methods.push_back(parse_eval_method(name));
-  }
-  results::Results evaluated() { return evaluate(base_, setup_, progress_); }
-  std::map<std::string, results::Sample> samples() {
-    std::map<std::string, results::Sample> by_name;
-    for (const auto& sample : evaluated().samples) EXPECT_TRUE(by_name.emplace(name_of(sample), sample).second) << name_of(sample);
-    return by_name;
-  }
-
-  fs::path pack_;
-  EvalSetup setup_;
 };
 
 void expect_near(const results::Sample& found, const results::Sample& expected) {
@@ -436,53 +368,6 @@ TEST_F(Evaluation, WithoutGenerationThereAreLikelihoodsAlone) {
   }
   setup_.tasks[0].scores_target = false;
   EXPECT_ERROR(evaluated(), ErrorKind::kUsage, "task 'a0' needs answers, which `generates=false` leaves out");
-}
-
-TEST_F(Evaluation, AdaptersAndLibrariesOfAnyPlaceStandBesideEachOther) {
-  const auto given = setup_.given.source.library;
-  const auto other = (folder_ / "other/library").string();
-  fs::create_directories(folder_ / "other");
-  {
-    auto library = library::Library::open_or_create(other, {base_.lm.spec().name, base_.lm.fingerprint()});
-    library.add(adapter("b0", 33), {.tasks = {"a1"}});
-  }
-  const auto names = std::vector<std::string>{"private-mean",
-                                              "private-oracle",
-                                              "private-mean@" + given,
-                                              "private-arrow(top_k=1)@" + other,
-                                              "private-oracle@" + other,
-                                              "adapter@" + given + "/adapters/a0",
-                                              "adapter@" + other + "/adapters/b0/"};
-  methods(names);
-  EXPECT_EQ(setup_.methods[2].label, "Private, mean (library)");
-  EXPECT_EQ(setup_.methods[3].label, "Private, Arrow(top_k=1) (library)");
-  EXPECT_EQ(setup_.methods[5].label, "Adapter a0");
-  EXPECT_EQ(setup_.methods[6].label, "Adapter b0");
-  const auto found = samples();
-  const auto nll = [&](std::size_t method, const std::string& task) {
-    return metric_of(found.at(names[method] + " " + task + " 5"), "nll");
-  };
-  EXPECT_EQ(nll(2, "a0"), nll(0, "a0"));
-  EXPECT_NEAR(nll(5, "a0"), nll(1, "a0"), 1e-5) << "the task's own adapter";
-  EXPECT_GT(std::abs(nll(5, "a1") - nll(1, "a1")), 1e-3) << "of another task";
-  EXPECT_NEAR(nll(3, "a1"), nll(6, "a1"), 1e-5) << "the only one there is";
-  EXPECT_NEAR(nll(4, "a1"), nll(6, "a1"), 1e-5);
-  EXPECT_GT(std::abs(nll(6, "a1") - nll(5, "a1")), 1e-3);
-  EXPECT_FALSE(found.contains(names[4] + " a0 5")) << "the other library has no adapter of this task";
-  setup_.given = {};
-  methods({"base", "private-mean@" + other});
-  EXPECT_EQ(metric_of(samples().at("private-mean@" + other + " a1 5"), "nll"), nll(4, "a1")) << "no library is given";
-}
-
-TEST_F(Evaluation, NamesOfMethodsThatAreNone) {
-  EXPECT_ERROR(parse_eval_method("adapter"), ErrorKind::kUsage, "'adapter' names none: write adapter@FOLDER");
-  EXPECT_ERROR(parse_eval_method("private-mean@"), ErrorKind::kUsage, "'private-mean@' names no folder after '@'");
-  EXPECT_ERROR(parse_eval_method("base@x"), ErrorKind::kUsage, "'base@x': 'base' is over no library");
-  EXPECT_ERROR(parse_eval_method("private-men@x"), ErrorKind::kUsage, "no method 'men'");
-  methods({"base", "private-mean@nowhere"});
-  EXPECT_ERROR(evaluated(), ErrorKind::kNotFound, "nowhere");
-  methods({"base", "base"});
-  EXPECT_ERROR(evaluated(), ErrorKind::kUsage, "evaluation method 'base' is named twice");
 }
 
 TEST_F(Evaluation, RefusesWhatItCannotDo) {

@@ -469,12 +469,14 @@ class BadInput(Case):
         done = subprocess.run(f"echo text | {QUIVER} tokenize --base {TINY} 2>&1 >&-", shell=True, capture_output=True, text=True)
         self.assertIn("cannot write to standard output", done.stdout)
 
-    def test_a_closed_stream_does_not_end_in_a_file(self):
+    def test_what_is_printed_to_a_closed_stream_ends_in_no_file(self):
         with tempfile.TemporaryDirectory() as folder:
-            output = pathlib.Path(folder) / "merged"
-            done = subprocess.run(f"{QUIVER} generate --base {TINY} --prompt text --max-new-tokens 4 --json <&- 2>&- | tee {output}", shell=True, capture_output=True, text=True)
-            json.loads(done.stdout)
-            self.assertEqual(output.read_text(), done.stdout)
+            requests, whole, closed = (pathlib.Path(folder) / name for name in ("requests.jsonl", "whole.jsonl", "closed.jsonl"))
+            requests.write_text("".join(json.dumps({"id": i, "context": "a", "continuation": i}) + "\n" for i in "bc"))
+            for output, streams in ((whole, ""), (closed, "<&- >&- 2>&-")):
+                subprocess.run(f"{QUIVER} score --base {TINY} --no-chat --input {requests} --output {output} {streams}", shell=True, capture_output=True)
+            self.assertEqual(len(whole.read_text().splitlines()), 2)
+            self.assertEqual(closed.read_bytes(), whole.read_bytes())
 
 
 if __name__ == "__main__":
