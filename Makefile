@@ -46,7 +46,8 @@ tiny-base: setup-test build base
 ## The demo by three seeds, other adapters and other rows with each, into docs/study/demo.md; an hour or less
 demo-seeds: setup-study build $(if $(BASE),,base)
 	@for seed in 1 2 3; do SEED=$$seed OUT=runs/demo-$$seed scripts/demo.sh $(BUILD)/quiver "$(BASE)" || exit 1; done
-	@$(PYTHON) study/demo_seeds.py runs/demo-1/results.json runs/demo-2/results.json runs/demo-3/results.json > docs/study/demo.md
+	@$(PYTHON) study/seeds.py --title "The demo, by several seeds" --command "make demo-seeds" runs/demo-1/results.json runs/demo-2/results.json \
+	  runs/demo-3/results.json > docs/study/demo.md
 
 ## The tests beside the sources; about a minute after the build. Programs run two at a time, each with half of the cores
 unit: setup-test configure
@@ -113,9 +114,9 @@ check-page: setup-test build base
 curve: setup-test build base
 	@$(PYTHON) bench/loss_curve.py --quiver $(BUILD)/quiver
 
-## The paper's tables and figures at small size, into docs/study; hours, resumable (docs/study/README.md)
+## The paper's tables and figures at small size, into docs/study; hours, resumable; half the rows without bfloat16 (docs/study/README.md)
 study: setup-study build base
-	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size full
+	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size auto
 
 study-small: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size small --jobs 2 --threads $(shell expr \( $(JOBS) + 1 \) / 2)

@@ -75,8 +75,12 @@ def show(pair, digits=2):
     return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
+def show_bounds(pair, digits=2):
+    mean, half = pair
+    return f"[{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"
+
+
 def show_difference(pair, digits=2):
     if pair is None:
         return "–"
-    mean, half = pair
-    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"
+    return f"{pair[0]:+.{digits}f} {show_bounds(pair, digits)}"

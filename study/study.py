@@ -57,6 +57,11 @@ def mean_cosine(library):
     return float(cosines[numpy.triu_indices(len(vectors), 1)].mean())
 
 
+def machine(quiver):
+    done = subprocess.run([str(quiver), "bench", "gemm", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["machine"]
+
+
 @dataclasses.dataclass
 class Size:
     """How much of everything; docs/study/README.md says why."""
@@ -81,6 +86,7 @@ class Size:
     prompts: str = "chat"
     rate: str = "8e-4"
     shared_rate: str = "2e-4"  # of one adapter on all tasks
+    batch: int = 8
 
     @property
     def tasks(self):
@@ -94,6 +100,8 @@ SIZES = {
     "small": Size(3, 12, 5, (1,), 2, (1, 3), 4, 4, 1, 4, 3, 1, (16, 4), 8, 12, 12),
     "all": Size(0, 20, 5, (1,), 10, (1, 24), 8, 3, 8, 24, 24, 1, (40, 4), 32, 24, 8),
     "full": Size(6, 20, 5, (1, 2, 3), 4, (1, 8), 6, 8, 3, 12, 20, 1, (40, 4), 16, 24, 24),
+    # Half the rows of `full`, one seed: for machines that do not multiply bfloat16. Ten rows want smaller batches (docs/study/recipe.md, few rows).
+    "half": Size(6, 10, 5, (1,), 4, (1, 8), 6, 4, 2, 6, 10, 1, (20, 4), 8, 12, 12, batch=4),
 }
 
 
@@ -165,7 +173,7 @@ class Study:
     def train_options(self, seed, epochs=None, rate=None):
         rate = rate or self.size.rate
         return ["--data", "data/train", "--max-examples", self.size.examples, "--epochs", epochs or self.size.epochs,
-                "--batch-size", 8, "--lr", rate, "--seed", seed, "--json"]
+                "--batch-size", self.size.batch, "--lr", rate, "--seed", seed, "--json"]
 
     def build(self, recipe, library, seed, *more, epochs=None):
         rate = self.size.shared_rate if recipe == "shared" else None
@@ -278,7 +286,7 @@ class Study:
         if seed == self.size.seeds[0]:
             calls["transfer"] = lambda: self.call(
                 "analyse", "transfer", "--library", folder / "main", *rows, "--pairs", self.size.pairs, "--work", folder / "pairs",
-                "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", 8, "--lr", self.size.rate)
+                "--max-examples", self.size.examples, "--epochs", self.size.epochs, "--batch-size", self.size.batch, "--lr", self.size.rate)
         return self.at_once(calls)
 
     # (row of the table, method, library, kind of its adapters, options)
@@ -326,7 +334,7 @@ class Study:
         if method == "lorahub":
             args += ["--evaluations", self.size.evaluations, "--max-new-tokens", 32, "--search-rows", min(rows, 16)]
         else:
-            args += ["--epochs", self.size.epochs, "--batch-size", 8, "--lr", "1e-3", "--validate", min(16, max(4, rows // 4))]
+            args += ["--epochs", self.size.epochs, "--batch-size", self.size.batch, "--lr", "1e-3", "--validate", min(16, max(4, rows // 4))]
         output.parent.mkdir(parents=True, exist_ok=True)
         self.call(*args)
         return self.evaluate_adapter(output, task, name)
@@ -345,20 +353,16 @@ class Study:
         settings = json.loads(json.dumps(dataclasses.asdict(self.size)))
         if path.exists():
             stored = json.loads(path.read_text())
-            if stored["settings"] == settings and "missing" not in stored:
+            if {"batch": 8} | stored["settings"] == settings and "missing" not in stored:  # older files do not name the batch, which was 8
                 return stored
             print(f"study: {path} is unfinished or of other settings; made again", file=sys.stderr)
-        result = {"settings": settings, "machine": self.machine()}
+        result = {"settings": settings, "machine": machine(self.options.quiver)}
         for name in ("libraries", "evaluations", "analyses", "adaptations"):
             result[name] = self.step(f"seed{seed}/{name}", lambda: getattr(self, name)(seed))
         result["seconds"] = self.seconds[str(seed)]
         self.finished.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, separators=(",", ":")) + "\n")
         return result
-
-    def machine(self):
-        done = subprocess.run([str(self.options.quiver), "bench", "gemm", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["machine"]
 
     def run(self):
         """Seed by seed; after each the tables say what the seeds until then say."""
@@ -379,7 +383,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quiver", default=ROOT / "build/quiver", type=pathlib.Path)
     parser.add_argument("--base", default="", help="another base model")
-    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--size", choices=[*SIZES, "auto"], default="full", help="auto: full, or half where the hardware does not multiply bfloat16")
     parser.add_argument("--work", default=ROOT / "runs/study", type=pathlib.Path)
     parser.add_argument("--out", default=None, type=pathlib.Path, help="default: docs/study/SIZE")
     parser.add_argument("--threads", default=0, type=int, help="of each call of the program (0: all cores)")
@@ -387,6 +391,10 @@ def main():
     parser.add_argument("--together", default=1, type=int, help="private adapters trained in one batch")
     parser.add_argument("--tables", action="store_true", help="only render again what --out/seeds holds")
     options = parser.parse_args()
+    if options.size == "auto":
+        here = machine(options.quiver)
+        options.size = "half" if here["bf16 in hardware"] == "no" and here["gpu"] == "no" else "full"
+        print(f"study: size '{options.size}' for this machine; --size chooses another", file=sys.stderr)
     options.out = options.out or ROOT / "docs/study" / options.size
     Study(options).run()
     print(options.out / "README.md")

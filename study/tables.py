@@ -222,14 +222,14 @@ def head_text(results, seeds):
     s = results["settings"]
     hours = sum(sum(seed["seconds"].values()) for seed in seeds) / 3600
     machines = sorted({machine_text(seed["machine"]) for seed in seeds})
-    command = {"full": "make study", "small": "make study-small", "all": "make study-all"}.get(results["size"], "study/study.py")
+    command = {"full": "make study", "half": "make study", "small": "make study-small", "all": "make study-all"}.get(results["size"], "study/study.py")
     tasks = f"all {len(results['tasks'])} tasks of data/train" if s["families"] == 0 else f"{len(results['tasks'])} tasks ({len(results['tasks']) // 2} pairs of neighbours)"
     done = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}" + ("" if len(seeds) == len(s["seeds"]) else f" **of {len(s['seeds'])}: the study is not finished**")
     missing = "".join(f"\n**Not finished: {seed['missing']}**\n" for seed in seeds if "missing" in seed)
     return f"""# Study, {results["size"]}
 
 Made by `{command}` (study/study.py), which goes on where it was when it is killed. {tasks[0].upper() + tasks[1:]}, {s["examples"]} training rows each,
-{s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the clusters'), batch 8, learning rate {s.get("rate", "3e-3")} (shared adapters {s.get("shared_rate", "3e-3")}), {"the base's chat template" if s.get("prompts") == "chat" else "bare text"}, rank 4, alpha 16 on q, k, v, o of
+{s["epochs"]} epochs (MBC: 40 % of them for the private adapters, 60 % for the clusters'), batch {s.get("batch", 8)}, learning rate {s.get("rate", "3e-3")} (shared adapters {s.get("shared_rate", "3e-3")}), {"the base's chat template" if s.get("prompts") == "chat" else "bare text"}, rank 4, alpha 16 on q, k, v, o of
 SmolLM2-135M-Instruct; K = {s["clusters"]}; {done}. Evaluated on {s["train_rows"]} test rows of each task, {s["sni_rows"]} of each of 12 held-out SNI tasks,
 {s["choice_rows"]} of each of 7 multiple-choice sets. {hours:.1f} processor hours of the program on {"; ".join(machines)}.
 {missing}

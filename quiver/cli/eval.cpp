@@ -171,6 +171,7 @@ void run(EvalOptions& options) {
   setup.tasks = tasks::select_tasks(options.selection);
   check_task_options(*options.common.command, setup.tasks);
   set_methods(options);
+  recipes::check_setup(setup);
   const auto base = options.common.load(named_maps(options));
   if (names_folder(options.output)) {
     using recipes::FolderUse;

@@ -199,6 +199,9 @@ TEST_F(Encode, RequestsKeepContextAndContinuationApart) {
   const auto request = encode_request(tokenizer_, "The answer is  ", "yes");
   EXPECT_EQ(request.tokens, tokenizer_.encode("The answer is  yes"));
   EXPECT_EQ(request.num_targets, static_cast<std::int64_t>(request.tokens.size() - tokenizer_.encode("The answer is").size()));
+  const auto wide =
+      encode_request(tokenizer_, "The answer is\u3000\u0085\x1c\t", "yes");  // Python's white space, all of it the continuation's
+  EXPECT_EQ(wide.num_targets, static_cast<std::int64_t>(wide.tokens.size() - tokenizer_.encode("The answer is").size()));
   EXPECT_EQ(encode_request(tokenizer_, "", "yes").num_targets, static_cast<std::int64_t>(tokenizer_.encode("yes").size()));
   EXPECT_ERROR(encode_request(tokenizer_, "context", ""), ErrorKind::kUsage, "the continuation is empty");
 }

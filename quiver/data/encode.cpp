@@ -1,8 +1,11 @@
 #include "quiver/data/encode.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "quiver/base/error.h"
+#include "quiver/base/utf8.h"
+#include "quiver/text/unicode.h"
 
 namespace quiver::data {
 namespace {
@@ -12,19 +15,11 @@ bool starts_with_space(std::string_view text) { return !text.empty() && (text.fr
 
 /// Bytes of white space (as Python's str.rstrip sees it) at the end of valid UTF-8.
 std::size_t trailing_white_space(std::string_view text) {
-  static constexpr std::string_view kWide[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003",
-                                               "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a",
-                                               "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
   const auto size = text.size();
   while (!text.empty()) {
-    const auto last = static_cast<unsigned char>(text.back());
-    if ((last >= 0x09 && last <= 0x0d) || (last >= 0x1c && last <= 0x20)) {
-      text.remove_suffix(1);
-      continue;
-    }
-    const auto wide = std::ranges::find_if(kWide, [text](std::string_view w) { return text.ends_with(w); });
-    if (wide == std::end(kWide)) break;
-    text.remove_suffix(wide->size());
+    const auto last = code_point_before(text, std::ssize(text));
+    if (!text::is_python_space(last.value)) break;
+    text.remove_suffix(static_cast<std::size_t>(last.num_bytes));
   }
   return size - text.size();
 }

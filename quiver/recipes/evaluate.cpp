@@ -237,8 +237,6 @@ std::map<std::string, library::Library> open_libraries(const EvalSetup& setup) {
 std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const methods::BaseModel& base, const EvalSetup& setup) {
   std::vector<std::pair<std::string, std::vector<EvalRows>>> sections;
   for (const auto& task : setup.tasks) {
-    if (!setup.rows.generates && task.kind != tasks::Kind::kChoice && !task.scores_target)
-      fail(ErrorKind::kUsage, "task '{}' needs answers, which `generates=false` leaves out", task.name);
     auto found = std::ranges::find(sections, task.section, [](const auto& section) { return section.first; });
     if (found == sections.end()) found = sections.insert(found, {task.section, {}});
     found->second.push_back(encode_rows(base, task, setup.rows));
@@ -248,14 +246,22 @@ std::vector<std::pair<std::string, std::vector<EvalRows>>> rows_by_section(const
 
 }  // namespace
 
-results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
+void check_setup(const EvalSetup& setup) {
   if (setup.methods.empty()) fail(ErrorKind::kUsage, "no evaluation method is named");
   if (setup.tasks.empty()) fail(ErrorKind::kUsage, "nothing to evaluate: no task is named");
   for (const auto& method : setup.methods) {
     if (std::ranges::count(setup.methods, method.name, &EvalMethod::name) > 1)
       fail(ErrorKind::kUsage, "evaluation method '{}' is named twice", method.name);
   }
+  for (const auto& task : setup.tasks) {
+    if (!setup.rows.generates && task.kind != tasks::Kind::kChoice && !task.scores_target)
+      fail(ErrorKind::kUsage, "task '{}' needs answers, which `generates=false` leaves out", task.name);
+  }
   if (std::ranges::find(setup.tasks, tasks::Kind::kProgram, &tasks::EvalTask::kind) != setup.tasks.end()) check_can_run(setup.programs);
+}
+
+results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {
+  check_setup(setup);
   const auto libraries = open_libraries(setup);
   io::WorkFolder work(setup.work);
   const auto given = libraries.find(setup.given.source.library);

@@ -27,9 +27,13 @@ struct EvalSetup {
   std::filesystem::path work;  ///< where what is done is kept, chunk by chunk, so that a killed run goes on
 };
 
+/// Refuses what the setup alone shows to be wrong, before a model is loaded or a file begun.
+/// Throws kUsage for nothing to do, a method named twice, and tasks that need answers where none are generated; as check_can_run.
+void check_setup(const EvalSetup& setup);
+
 /// Runs the evaluation. Tasks of one section are computed together. Oracles are evaluated on tasks of section "train" alone: others have no
 /// adapter of their own. The results say nothing of the machine.
-/// Throws kUsage for nothing to do and for tasks that need answers where none are generated; as check_can_run, encode_rows and run_section.
+/// Throws as check_setup, encode_rows and run_section.
 results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress);
 
 }  // namespace quiver::recipes

@@ -90,7 +90,7 @@ ROWS = [
     ("an adapter of no folder", [*EVAL, "--methods", "base,adapter"], 2, ["adapter@FOLDER"]),
     ("a library that is not there, of a method", [*EVAL, "--methods", "base,private-arrow@{tmp}/none"], 3, ["none"]),
     ("a base over a library", [*EVAL, "--methods", "base@{library}"], 2, ["'base' is over no library"]),
-    ("a method named twice", [*EVAL, "--methods", "base,base"], 2, ["'base' is named twice"]),
+    ("a method named twice", [*EVAL, "--methods", "base,base", "--output", "{tmp}/mine"], 2, ["'base' is named twice"]),
     ("a method of no evaluated adapters", [*EVAL, "--library", "{library}", "--methods", "base,private-arrow", "--method", "lag"], 2, ["'given'"]),
     ("a LoRA of the whole model", [*FULL, "--full", "{tmp}/new", "--rank", "8"], 2, ["--rank", "not by --full"]),
     ("the targets of the whole model", [*FULL, "--full", "{tmp}/new", "--target-modules", "q_proj"], 2, ["--target-modules", "not by --full"]),

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What several seeds of the demo say together (make demo-seeds): other adapters and other rows with each seed.
+"""What several seeds of a library say together (make demo-seeds, make study-diverse): other adapters and other rows with each seed.
 
-    study/demo_seeds.py runs/demo-1/results.json runs/demo-2/results.json ... > docs/study/demo.md
+    study/seeds.py --title "The demo" --command "make demo-seeds" runs/demo-1/results.json runs/demo-2/results.json ... > docs/study/demo.md
 
 A method's value on a task is its mean over rows and seeds. Intervals are Student's over tasks, 95 %: what they say is meant of other tasks like
 these. Multiple choice and own tasks have intervals by row as well, seed by seed, in the results themselves.
 """
 
+import argparse
 import json
 import math
 import pathlib
@@ -80,16 +81,32 @@ def by_task(documents):
     return "\n".join(lines)
 
 
+def load(path):
+    """Results, in which a method of another library is named by the library's last name: folders differ from seed to seed."""
+    document = json.loads(pathlib.Path(path).read_text())
+    for entry, key in [*((m, "name") for m in document["methods"]), *((s, "method") for s in document["samples"])]:
+        method, at, library = entry[key].partition("@")
+        entry[key] = method + at + pathlib.Path(library).name
+    return document
+
+
 def main():
-    documents = [json.loads(pathlib.Path(path).read_text()) for path in sys.argv[1:]]
-    if not documents:
-        sys.exit("usage: demo_seeds.py RESULTS...")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--about", default="", help="a paragraph more")
+    parser.add_argument("results", nargs="+")
+    options = parser.parse_args()
+    documents = [load(path) for path in options.results]
     seeds = ", ".join(str(d["settings"]["evaluation"]["seed"]) for d in documents)
     base, machine = documents[0]["base"], documents[0]["machine"]
-    print("# The demo, by several seeds\n")
-    print(f"Seeds {seeds}: other adapters, other clusters and other rows with each. {base['name']}, {base['dtype']}; {machine['cpu']}. Made by "
-          "`make demo-seeds`.\nA value is the mean over tasks of the mean over rows and seeds. Intervals are over tasks.\n")
-    print("\n".join(table(documents, *section) for section in SECTIONS))
+    print(f"# {options.title}\n")
+    print(f"Seed{'s' if len(documents) > 1 else ''} {seeds}: other adapters, other clusters and other rows with each. {base['name']}, {base['dtype']}; {machine['cpu']}. Made by "
+          f"`{options.command}`.\nA value is the mean over tasks of the mean over rows and seeds. Intervals are over tasks.\n")
+    if options.about:
+        print(options.about + "\n")
+    sections = {sample["section"] for sample in documents[0]["samples"]}
+    print("\n".join(table(documents, *section) for section in SECTIONS if section[0] in sections))
     print(by_task(documents))
 
 
