@@ -6,7 +6,7 @@ PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 CMAKE_FLAGS ?=
 SANITIZED := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
 
-.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve bench-eval check-llama-cpp check-page curve study study-small study-all fuzz asan \
+.PHONY: all setup setup-test setup-study configure build base demo tiny-base demo-seeds unit test lint lint-all bench bench-serve bench-eval check-llama-cpp check-page curve study study-small study-all study-folds study-rows fuzz asan \
   asan-kernels kernel-fuzz tsan format layering tokenizer-long soak check-lm-eval clean
 
 all: build
@@ -124,6 +124,15 @@ study-small: setup-study build base
 ## All 96 tasks, one seed: for a machine with a GPU
 study-all: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size all --jobs 5 --threads 3 --together 8
+
+## Every training task left out once, with its whole category, into docs/study/unseen.md; two hours of two Zen 3 cores, resumable
+study-folds: setup-study build base
+	@$(PYTHON) study/folds.py --quiver $(BUILD)/quiver
+
+## One adapter of all tasks by rows of each, on the held-out tasks, into docs/study/rows.md; 45 minutes of two Zen 3 cores, resumable
+study-rows: setup-study build base
+	@study/rows.sh $(BUILD)/quiver
+	@$(PYTHON) study/seeds.py --title "The curve by rows" --command "make study-rows" --about "One adapter of all 96 training tasks; rows-N: N rows of each, 3 epochs." runs/rows-1/results.json > docs/study/rows.md
 
 ## Every parser under libFuzzer with ASan and UBSan, a minute each (needs clang and libclang-rt-14-dev)
 fuzz: setup

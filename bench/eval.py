@@ -122,7 +122,7 @@ def agreement(options, pack: Path) -> dict:
     for form in options.forms:
         ours, theirs = FORMS[form]
         _, own = quiver_eval(options, pack, ",".join(SETS), *ours, dtype="float32")
-        _, peer = harness(options, pack, "--sets", *SETS, *theirs, dtype="fp32")
+        _, peer = harness(options, pack, "--sets", *SETS, *theirs, dtype="fp32", batch=options.agreement_batch)
         found[form] = compare_choices(own, peer)
         print(form, found[form], file=sys.stderr)
     return found
@@ -322,6 +322,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="of the parts speed, few_shot, generation and methods")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32], help="of the harness, in these parts")
+    parser.add_argument("--agreement-batch", type=int, default=16, help="of the harness, in the part agreement: 1 pads nothing")
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), help="of prompts, in the parts agreement and answers")
     parser.add_argument("--context", type=int, default=1024, help="of the base, in the part text; 0 leaves the base out")
     parser.add_argument("--few-shot-rows", type=int, default=8, help="of each task, in the part few_shot")

@@ -13,6 +13,7 @@ namespace quiver::report {
 namespace {
 
 constexpr std::int64_t kNarrowest = 60;
+constexpr std::int64_t kWidestMetric = 27;
 std::string mean_text(const SummaryRow& row, int decimals) {
   auto text = number_text(row.mean, decimals);
   if (!std::isnan(row.standard_error)) text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
@@ -26,7 +27,7 @@ std::vector<TextColumn> metric_columns(const Results& results, const std::string
   const auto* best = best_of(results, section, name);
   const int decimals = decimals_of(results, section, name);
   TextColumn mean, difference, recovered;
-  mean.cells.push_back(shorten(printable(metric.label), 20) + direction(metric) + " ");
+  mean.cells.push_back(shorten(printable(metric.label), kWidestMetric) + direction(metric) + " ");
   difference.cells.push_back("against base [95 %]  ");
   recovered.cells.push_back("recovers");
   bool any_difference = false, any_recovered = false;
