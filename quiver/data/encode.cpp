@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "quiver/base/error.h"
 #include "quiver/base/utf8.h"
@@ -22,6 +23,29 @@ std::size_t trailing_white_space(std::string_view text) {
     text.remove_suffix(static_cast<std::size_t>(last.num_bytes));
   }
   return size - text.size();
+}
+
+struct RequestParts {
+  std::string head;  ///< the context without the white space at its end
+  std::string tail;  ///< that white space and the continuation
+};
+
+RequestParts split_request(std::string_view context, std::string_view continuation) {
+  if (continuation.empty()) fail(ErrorKind::kUsage, "the continuation is empty");
+  const auto size = context.size() - trailing_white_space(context);
+  return {.head = std::string(context.substr(0, size)), .tail = std::string(context.substr(size)) + std::string(continuation)};
+}
+
+/// `tokens` of context and continuation, of which the first num_context are the context's.
+forest::Sequence joined(std::vector<std::int32_t> tokens, std::size_t num_context, std::string_view continuation) {
+  if (tokens.size() <= num_context) {
+    fail(ErrorKind::kUsage,
+         "the continuation '{}' has no token of its own: context and continuation together have {} tokens, the context alone {}",
+         std::string(continuation), tokens.size(), num_context);
+  }
+  forest::Sequence sequence{.tokens = std::move(tokens)};
+  sequence.num_targets = static_cast<std::int64_t>(sequence.tokens.size() - num_context);
+  return sequence;
 }
 
 /// BOS where the tokenizer puts it before a text by itself, else nothing.
@@ -80,29 +104,19 @@ std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::s
 }
 
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation) {
-  const auto moved = trailing_white_space(context);
-  const std::string tail = std::string(context.substr(context.size() - moved)) + std::string(continuation);
-  const std::string head(context.substr(0, context.size() - moved));
-  if (tail.empty()) fail(ErrorKind::kUsage, "the continuation is empty");
-  forest::Sequence sequence;
-  std::size_t num_context = 0;
-  if (head.empty()) {
-    const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
-    if (!start) fail(ErrorKind::kUsage, "the context is empty and the tokenizer has neither BOS nor EOS to start from");
-    sequence.tokens = tokenizer.encode(tail);
-    sequence.tokens.insert(sequence.tokens.begin(), *start);
-    num_context = 1;
-  } else {
-    sequence.tokens = encode_text(tokenizer, head + tail);
-    num_context = encode_text(tokenizer, head).size();
-  }
-  if (sequence.tokens.size() <= num_context) {
-    fail(ErrorKind::kUsage,
-         "the continuation '{}' has no token of its own: context and continuation together have {} tokens, the context alone {}",
-         std::string(continuation), sequence.tokens.size(), num_context);
-  }
-  sequence.num_targets = static_cast<std::int64_t>(sequence.tokens.size() - num_context);
-  return sequence;
+  const auto parts = split_request(context, continuation);
+  if (!parts.head.empty())
+    return joined(encode_text(tokenizer, parts.head + parts.tail), encode_text(tokenizer, parts.head).size(), continuation);
+  const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
+  if (!start) fail(ErrorKind::kUsage, "the context is empty and the tokenizer has neither BOS nor EOS to start from");
+  auto tokens = tokenizer.encode(parts.tail);
+  tokens.insert(tokens.begin(), *start);
+  return joined(std::move(tokens), 1, continuation);
+}
+
+forest::Sequence encode_rendered_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation) {
+  const auto parts = split_request(context, continuation);
+  return joined(tokenizer.encode(parts.head + parts.tail), tokenizer.encode(parts.head).size(), continuation);
 }
 
 }  // namespace quiver::data

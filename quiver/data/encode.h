@@ -37,8 +37,10 @@ forest::Sequence encode_example(const text::Tokenizer& tokenizer, std::string_vi
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view source, std::int64_t max_length);
 
 /// Context and continuation tokenised together, as lm-evaluation-harness does: white space that ends the context moves
-/// to the continuation, whose tokens are those after as many as the context alone has. An empty context becomes BOS (or
-/// EOS). Throws kUsage for an empty continuation, or where no token is left to it.
+/// to the continuation, whose tokens are those after as many as the context alone has (TemplateLM._encode_pair there). An empty context
+/// becomes BOS (or EOS). Throws kUsage for an empty continuation, or where no token is left to it.
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation);
+/// The same of a context that a chat template rendered: its text holds the BOS that it wants, and no other is put before it.
+forest::Sequence encode_rendered_request(const text::Tokenizer& tokenizer, std::string_view context, std::string_view continuation);
 
 }  // namespace quiver::data

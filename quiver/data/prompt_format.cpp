@@ -228,6 +228,15 @@ forest::Sequence encode_request(const Tokenizer& tokenizer, const PromptFormat& 
   return sequence;
 }
 
+forest::Sequence encode_choice(const Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
+                               std::string_view continuation, const std::string& where) {
+  if (!format.chat) return encode_request(tokenizer, format, context, continuation, where);
+  const auto prompt = render(format, with_system(format, {{"user", std::string(context)}}), /*add_generation_prompt=*/true, where);
+  auto sequence = at_row(where, [&] { return encode_rendered_request(tokenizer, prompt, continuation); });
+  sequence.name = where;
+  return sequence;
+}
+
 Ids stop_ids(const Tokenizer& tokenizer, const PromptFormat& format) {
   Ids ids(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
   if (!format.chat) return ids;

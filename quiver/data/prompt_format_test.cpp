@@ -72,6 +72,16 @@ TEST_F(ChatFormatTest, ASourceIsTheUsersMessageAndATargetTheAssistants) {
   EXPECT_EQ(request.num_targets, sequence.num_targets - 1);
 }
 
+TEST_F(ChatFormatTest, AChoiceHasTheWhiteSpaceThatEndsThePrompt) {
+  const auto choice = encode_choice(tokenizer_, format_, "a b", "c", "r.jsonl:1");
+  const auto request = encode_request(tokenizer_, format_, "a b", "c", "r.jsonl:1");
+  EXPECT_EQ(choice.tokens, request.tokens);
+  EXPECT_EQ(choice.num_targets, request.num_targets + 1) << "the line break behind 'assistant'";
+  EXPECT_EQ(choice.name, "r.jsonl:1");
+  EXPECT_EQ(encode_choice(tokenizer_, {}, "a", " b", "").tokens, encode_request(tokenizer_, "a", " b").tokens);
+  EXPECT_EQ(error_of([&] { encode_choice(tokenizer_, format_, "a", "", "r"); }), "usage: r: the continuation is empty");
+}
+
 TEST_F(ChatFormatTest, ASystemMessageStandsInForAMissingOneAlone) {
   format_.system = "Sing";
   const Example row{.source = "a", .targets = {"c"}};

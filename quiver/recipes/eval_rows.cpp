@@ -28,7 +28,7 @@ bool fit_context(forest::Sequence& sequence, const methods::BaseModel& base, con
   return true;
 }
 
-/// `end` is the token that ends a choice; nothing where none is scored.
+/// `end` is the token that ends a choice, which the paper's scoring counts; without it choices are encoded as lm-eval encodes them.
 void add_question(EvalRows& rows, const methods::BaseModel& base, const data::PromptFormat& format, const data::Question& question,
                   std::optional<std::int32_t> end) {
   bool is_cut = false;
@@ -36,7 +36,8 @@ void add_question(EvalRows& rows, const methods::BaseModel& base, const data::Pr
     // The space between context and choice is for one running text; in a conversation the template separates them, as lm-eval has it.
     std::string_view continuation = question.continuations[i];
     if (format.chat && continuation.starts_with(' ')) continuation.remove_prefix(1);
-    auto sequence = data::encode_request(base.tokenizer, format, question.contexts[i], continuation, question.where);
+    auto sequence = end ? data::encode_request(base.tokenizer, format, question.contexts[i], continuation, question.where)
+                        : data::encode_choice(base.tokenizer, format, question.contexts[i], continuation, question.where);
     if (end) {
       sequence.tokens.push_back(*end);
       ++sequence.num_targets;

@@ -112,9 +112,11 @@ TEST_F(Rows, InAConversationTheTemplateSeparatesContextAndChoice) {
   EXPECT_EQ(rows.sequences[0].tokens, ids(begin) + ids("here")) << "one space is dropped";
   EXPECT_EQ(rows.sequences[1].tokens, ids(begin) + ids("far"));
   EXPECT_EQ(rows.sequences[2].tokens, ids(begin) + ids(" off"));
-  EXPECT_EQ(targets_of(rows), (std::vector<std::int64_t>{std::ssize(ids("here")), std::ssize(ids("far")), std::ssize(ids(" off"))}));
+  // As in lm-eval, the line break that ends the prompt is a target, too; the paper counts the choice and its end.
+  EXPECT_EQ(targets_of(rows), (std::vector<std::int64_t>{std::ssize(ids("\nhere")), std::ssize(ids("\nfar")), std::ssize(ids("\n off"))}));
   const auto paper = encode_rows(base_, choices({question_of({"Where?"}, {" here"})}), {.scoring = ChoiceScoring::kPaper});
   EXPECT_EQ(paper.sequences[0].tokens, rows.sequences[0].tokens + Ids{kEos});
+  EXPECT_EQ(targets_of(paper), (std::vector<std::int64_t>{std::ssize(ids("here")) + 1}));
 }
 
 TEST_F(Rows, ABareTaskIsBareWithAChatBase) {
