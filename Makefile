@@ -125,7 +125,7 @@ study-small: setup-study build base
 study-all: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size all --jobs 5 --threads 3 --together 8
 
-## Every training task left out once, with its whole category, into docs/study/unseen.md; two hours of two Zen 3 cores, resumable
+## Every training task left out once, with its whole category, into docs/study/unseen.md; three hours of two Zen 3 cores, resumable
 study-folds: setup-study build base
 	@$(PYTHON) study/folds.py --quiver $(BUILD)/quiver
 

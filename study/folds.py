@@ -97,6 +97,36 @@ def by_category(differences, entries):
     return [mean(values) for values in categories.values()]
 
 
+def data_set(task):
+    """The data that a task is made of, as its name tells: "sciq" of task591_sciq_answer_generation."""
+    return task.split("_")[1].split("-")[0]
+
+
+def shares_data(task, folds):
+    """Whether a task of another fold is made of the same data: it has the same texts, though another question is asked of them."""
+    return any(data_set(other) == data_set(task) for fold in folds if task not in fold for other in fold)
+
+
+# What is routed against what is not.
+PAIRS = [("private-gated-arrow", "private-mean"), ("cluster-gated-arrow", "cluster-mean"), ("private-gated-arrow", "shared"), ("cluster-gated-arrow", "shared"),
+         ("cluster-arrow", "cluster-mean"), ("private-arrow", "private-mean")]
+
+
+def pairs_table(documents, seen):
+    """Differences between methods by task: on the tasks left out, and on the libraries' own."""
+    labels = {m["name"]: m["label"] for m in documents[0]["methods"]}
+    lines = ["| | left out: Rouge-L ↑ | NLL ↓ | own tasks: Rouge-L ↑ | NLL ↓ |", "| --- | ---: | ---: | ---: | ---: |"]
+    for routed, other in PAIRS:
+        cells = [f"{labels[routed]}, against {labels[other]}"]
+        for section in ("instruction", "train"):
+            for metric in ("rouge_l", "nll"):
+                means = task_means(documents, section, metric)
+                tasks = seen if section == "instruction" else means["base"]
+                cells.append(statistics95.show_difference(statistics95.interval([means[routed][t] - means[other][t] for t in tasks]), 3))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def table(documents, entries, tasks):
     """A row for each method, over those of `tasks`: means, and differences from the base with intervals by task and by category."""
     labels = {m["name"]: m["label"] for m in documents[0]["methods"]}
@@ -122,6 +152,7 @@ def render(documents, study):
     options, entries = study.options, study.entries
     seen = sorted({s["task"] for d in documents for s in d["samples"] if s["section"] == "instruction" and s["task"] in study.left_out})
     long = [task for task in seen if entries[task]["mean_words"]["target"] >= SHORT]
+    apart = [task for task in seen if not shares_data(task, study.folds)]
     twelve = sorted({s["task"] for s in documents[0]["samples"] if s["section"] == "instruction"} - study.left_out)
     base, machine = documents[0]["base"], documents[0]["machine"]
     of = f"{len(documents)} of {options.folds}" if len(documents) < options.folds else options.folds
@@ -134,8 +165,10 @@ evaluated ({options.test_rows} test rows) by the library that was trained on no 
     for title, tasks in ((f"Tasks of data/train, each unseen: {len(seen)} of {categories} categories", seen),
                          (f"Of these, {len(long)} that want {SHORT} words or more", long),
                          (f"And {len(seen) - len(long)} that want fewer", [task for task in seen if task not in long]),
+                         (f"And {len(apart)} that share no data with a task of another fold", apart),
                          (f"The {len(twelve)} tasks of data/heldout_sni, by every library", twelve)):
         parts.append(f"## {title}\n\n{table(documents, entries, tasks)}")
+    parts.insert(5, f"## Routed against static\n\n{pairs_table(documents, seen)}")
     parts += [seeds.table(documents, "train", "own tasks", ("nll", "rouge_l")), seeds.table(documents, "choice", "multiple choice", ("acc",))]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 

@@ -172,6 +172,7 @@ void run(EvalOptions& options) {
   check_task_options(*options.common.command, setup.tasks);
   set_methods(options);
   recipes::check_setup(setup);
+  recipes::move_unseen_tasks(setup);
   const auto base = options.common.load(named_maps(options));
   if (names_folder(options.output)) {
     using recipes::FolderUse;

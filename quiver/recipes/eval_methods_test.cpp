@@ -1,12 +1,15 @@
 // Methods by their names, over libraries and adapters of any place.
 #include "quiver/recipes/eval_methods.h"
 
+#include <utility>
+
 #include "quiver/recipes/evaluation_test_support.h"
 #include "quiver/testing/message_of.h"
 
 namespace quiver::recipes {
 namespace {
 
+using namespace std::string_literals;
 using EvalMethods = Evaluation;
 
 TEST_F(EvalMethods, AdaptersAndLibrariesOfAnyPlaceStandBesideEachOther) {
@@ -43,6 +46,26 @@ TEST_F(EvalMethods, AdaptersAndLibrariesOfAnyPlaceStandBesideEachOther) {
   setup_.given = {};
   methods({"base", "private-mean@" + other});
   EXPECT_EQ(metric_of(samples().at("private-mean@" + other + " a1 5"), "nll"), nll(4, "a1")) << "no library is given";
+}
+
+TEST_F(EvalMethods, ATaskThatNoLibraryWasTrainedOnIsUnseen) {
+  const auto sections = [&] {
+    move_unseen_tasks(setup_);
+    return std::pair(setup_.tasks.at(0).section, setup_.tasks.at(1).section);
+  };
+  const auto other = (folder_ / "other-library").string();
+  library::Library::open_or_create(other, {base_.lm.spec().name, base_.lm.fingerprint()}).add(adapter("b0", 33), {.tasks = {"a1"}});
+  EXPECT_EQ(sections(), std::pair("train"s, "train"s)) << "of the given library";
+  setup_.given = {};
+  methods({"base"});
+  EXPECT_EQ(sections(), std::pair("train"s, "train"s)) << "of no library nobody knows";
+  methods({"base", "private-oracle@" + other});
+  EXPECT_EQ(sections(), std::pair("instruction"s, "train"s));
+  EXPECT_EQ(setup_.tasks.at(2).section, "choice");
+  const auto found = samples();
+  EXPECT_EQ(found.at("base a0 5").section, "instruction");
+  EXPECT_FALSE(found.contains("private-oracle@" + other + " a0 5")) << "an unseen task has no adapter of its own";
+  EXPECT_TRUE(found.contains("private-oracle@" + other + " a1 5"));
 }
 
 TEST_F(EvalMethods, NamesOfMethodsThatAreNone) {

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <map>
 #include <ranges>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -258,6 +259,19 @@ void check_setup(const EvalSetup& setup) {
       fail(ErrorKind::kUsage, "task '{}' needs answers, which `generates=false` leaves out", task.name);
   }
   if (std::ranges::find(setup.tasks, tasks::Kind::kProgram, &tasks::EvalTask::kind) != setup.tasks.end()) check_can_run(setup.programs);
+}
+
+void move_unseen_tasks(EvalSetup& setup) {
+  const auto libraries = open_libraries(setup);
+  if (libraries.empty()) return;
+  std::set<std::string> seen;
+  for (const auto& [path, library] : libraries) {
+    for (const auto& [name, entry] : library.adapters())
+      std::ranges::move(library::tasks_served(name, entry.info.tasks), std::inserter(seen, seen.end()));
+  }
+  for (auto& task : setup.tasks) {
+    if (task.section == "train" && !seen.contains(task.name)) task.section = "instruction";
+  }
 }
 
 results::Results evaluate(const methods::BaseModel& base, const EvalSetup& setup, Progress& progress) {

@@ -31,6 +31,10 @@ struct EvalSetup {
 /// Throws kUsage for nothing to do, a method named twice, and tasks that need answers where none are generated; as check_can_run.
 void check_setup(const EvalSetup& setup);
 
+/// Moves tasks of section "train" that no adapter of the setup's libraries was trained on to the section "instruction": they are as unseen
+/// as held-out tasks. Without a library nothing is moved. Throws as library::Library::open.
+void move_unseen_tasks(EvalSetup& setup);
+
 /// Runs the evaluation. Tasks of one section are computed together. Oracles are evaluated on tasks of section "train" alone: others have no
 /// adapter of their own. The results say nothing of the machine.
 /// Throws as check_setup, encode_rows and run_section.
