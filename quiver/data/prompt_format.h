@@ -69,9 +69,8 @@ std::vector<std::int32_t> encode_user_text(const text::Tokenizer& tokenizer, con
 /// and as ChatTemplate::render.
 forest::Sequence encode_request(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
                                 std::string_view continuation, const std::string& where);
-/// The same as lm-evaluation-harness counts it: in chat, white space that ends the rendered prompt is the continuation's, too. The line
-/// break of
-/// "<|im_start|>assistant\n" is then a target of every choice.
+/// The same as lm-evaluation-harness counts it: in chat, white space that ends the rendered prompt is the continuation's, too. So the line
+/// break of "<|im_start|>assistant\n" is a target of every choice.
 forest::Sequence encode_choice(const text::Tokenizer& tokenizer, const PromptFormat& format, std::string_view context,
                                std::string_view continuation, const std::string& where);
 /// As encode_request, after messages that end with the user's. Throws kUsage in bare format.
