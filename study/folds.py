@@ -47,7 +47,12 @@ class Folds:
         self.folds = deal({task: self.entries[task] for task in self.left_out}, options.folds, options.seed)
 
     def call(self, *args):
-        subprocess.run([str(self.options.quiver), *map(str, args), "--threads", str(self.options.threads)], cwd=ROOT, check=True)
+        command = [str(self.options.quiver), *map(str, args), "--threads", str(self.options.threads)]
+        code = subprocess.run(command, cwd=ROOT).returncode
+        if code == 130:  # stopped by Ctrl-C; the program has said so
+            sys.exit(code)
+        if code != 0:
+            sys.exit(f"failed with {code}: {' '.join(command)}")
 
     def work(self, fold):
         return self.options.work / f"fold{fold}"
@@ -194,4 +199,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # the program has said how to go on
+        sys.exit(130)

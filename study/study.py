@@ -401,4 +401,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # the program has said how to go on
+        sys.exit(130)
