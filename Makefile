@@ -125,11 +125,11 @@ study-small: setup-study build base
 study-all: setup-study build base
 	@$(PYTHON) study/study.py --quiver $(BUILD)/quiver --base "$(BASE)" --size all --jobs 5 --threads 3 --together 8
 
-## Every training task left out once, with its whole category, into docs/study/unseen.md; three hours of two Zen 3 cores, resumable
+## Every training task left out once, with its whole category, into docs/study/unseen.md; hours, resumable
 study-folds: setup-study build base
 	@$(PYTHON) study/folds.py --quiver $(BUILD)/quiver
 
-## One adapter of all tasks by rows of each, on the held-out tasks, into docs/study/rows.md; 45 minutes of two Zen 3 cores, resumable
+## One adapter of all tasks by rows of each, on the held-out tasks, into docs/study/rows.md; the better part of an hour, resumable
 study-rows: setup-study build base
 	@study/rows.sh $(BUILD)/quiver
 	@$(PYTHON) study/seeds.py --title "The curve by rows" --command "make study-rows" --about "One adapter of all 96 training tasks; rows-N: N rows of each, 3 epochs." runs/rows-1/results.json > docs/study/rows.md

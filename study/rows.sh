@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The curve by size of data: one adapter of all 96 training tasks, with 1, 3, 6 and 12 rows of each, on the tasks of data/heldout_sni. Started again
-# after a kill, it goes on where it was. Two Zen 3 cores take 45 minutes.
+# after a kill, it goes on where it was. The 12 rows alone took two Zen 3 cores 20 to 30 minutes in float32.
 #
 #   study/rows.sh QUIVER [SEED] [OUT]
 set -euo pipefail

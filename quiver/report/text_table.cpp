@@ -13,7 +13,8 @@ namespace quiver::report {
 namespace {
 
 constexpr std::int64_t kNarrowest = 60;
-constexpr std::int64_t kWidestMetric = 27;
+constexpr std::int64_t kWidestMetric = 27;  // of the longest label, "Accuracy, length-normalised"
+
 std::string mean_text(const SummaryRow& row, int decimals) {
   auto text = number_text(row.mean, decimals);
   if (!std::isnan(row.standard_error)) text += " \xC2\xB1 " + number_text(row.standard_error, decimals);
