@@ -76,24 +76,29 @@ function(quiver_test name)
     ENVIRONMENT "QUIVER_BUILD=${CMAKE_BINARY_DIR};GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test-results/;GOMP_SPINCOUNT=1000")
 endfunction()
 
-# quiver_isa_kernels(TARGET SOURCE): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and v4bf16.
+# quiver_isa_kernel(TARGET SOURCE ISA MARCH): compiles a kernel for x86-64-MARCH, a level and further options, in the namespace ISA.
 # Such a source includes no library headers (see quiver/backend/cpu/attention_isa.h).
-function(quiver_isa_kernels target source)
+function(quiver_isa_kernel target source isa march)
   get_filename_component(stem "${source}" NAME_WE)
   set(optimized -O3)
   if(QUIVER_SANITIZE)  # checks in functions that are inlined by the hundred take minutes to optimise
     set(optimized -O1)
   endif()
-  foreach(isa v2 v3 v4 v4bf16)
-    string(REPLACE "v4bf16" "v4;-mavx512bf16;-mavx512vnni" march "${isa}")
-    add_library(${target}_${stem}_${isa} OBJECT "${CMAKE_SOURCE_DIR}/${source}")
-    target_include_directories(${target}_${stem}_${isa} PRIVATE "${CMAKE_SOURCE_DIR}")
-    target_compile_options(${target}_${stem}_${isa} PRIVATE ${QUIVER_WARNINGS} -Wno-psabi ${optimized} -fno-math-errno
-      -fno-trapping-math -march=x86-64-${march} $<$<IN_LIST:${isa},v4;v4bf16>:-mprefer-vector-width=512>)
-    target_compile_definitions(${target}_${stem}_${isa} PRIVATE QUIVER_ISA=${isa})
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
-    set_property(GLOBAL APPEND PROPERTY quiver_kernels $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
+  add_library(${target}_${stem}_${isa} OBJECT "${CMAKE_SOURCE_DIR}/${source}")
+  target_include_directories(${target}_${stem}_${isa} PRIVATE "${CMAKE_SOURCE_DIR}")
+  target_compile_options(${target}_${stem}_${isa} PRIVATE ${QUIVER_WARNINGS} -Wno-psabi ${optimized} -fno-math-errno
+    -fno-trapping-math -march=x86-64-${march} $<$<IN_LIST:${isa},v4;v4bf16;amx>:-mprefer-vector-width=512>)
+  target_compile_definitions(${target}_${stem}_${isa} PRIVATE QUIVER_ISA=${isa})
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
+  set_property(GLOBAL APPEND PROPERTY quiver_kernels $<TARGET_OBJECTS:${target}_${stem}_${isa}>)
+endfunction()
+
+# quiver_isa_kernels(TARGET SOURCE): compiles a kernel once per instruction set, in namespaces v2, v3, v4 and v4bf16.
+function(quiver_isa_kernels target source)
+  foreach(isa v2 v3 v4)
+    quiver_isa_kernel(${target} ${source} ${isa} ${isa})
   endforeach()
+  quiver_isa_kernel(${target} ${source} v4bf16 "v4;-mavx512bf16;-mavx512vnni")
 endfunction()
 
 include(cmake/embed_text.cmake)
@@ -122,6 +127,7 @@ target_sources(quiver_serve PRIVATE ${QUIVER_WEB_FILES})
 quiver_layer(results FOLDERS base io)
 quiver_layer(tensor TORCH FOLDERS base io)
 quiver_layer(backend TORCH FOLDERS base forest tensor)
+quiver_isa_kernel(quiver_backend quiver/backend/cpu/quantized_tiles_isa.cpp amx "v4;-mavx512bf16;-mavx512vnni;-mamx-tile;-mamx-int8")
 foreach(kernel attention elementwise packed_product quantized_product low_rank routed_lora)
   quiver_isa_kernels(quiver_backend quiver/backend/cpu/${kernel}_isa.cpp)
 endforeach()

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "quiver/backend/cpu/huge_pages.h"
+#include "quiver/backend/cpu/quantized_product.h"
 #include "quiver/backend/row_parts.h"
 #include "quiver/base/error.h"
 #include "quiver/tensor/cpu.h"
@@ -102,20 +103,17 @@ Tensor QuantizedMatrix::product(const Tensor& x, const Tensor& bias, const Tenso
   const auto sums = torch::empty({count, num_blocks}, torch::kInt);
   auto product = kernel_product();
   product.num_rows = count;
-  product.x = {tensor::mutable_trusted_data<std::int16_t>(values), tensor::mutable_trusted_data<float>(scales),
-               tensor::mutable_trusted_data<std::int32_t>(sums)};
+  product.x = cpu::quantized_rows(count, depth_, tensor::mutable_trusted_data<std::int16_t>(values),
+                                  tensor::mutable_trusted_data<float>(scales), tensor::mutable_trusted_data<std::int32_t>(sums));
   if (start.defined()) product.bias = tensor::raw_data<float>(start, "bias of a product", {num_outputs_});
   if (first.defined()) product.onto = tensor::raw_data<float>(first, "onto of a product", {count, num_outputs_});
   product.y = tensor::mutable_trusted_data<float>(y);
   product.onto_stride = product.y_stride = num_outputs_;
-  const auto isa = tensor::cpu_isa();
   const auto* in = tensor::trusted_data<float>(rows);
-  at::parallel_for(0, count, 32, [&](std::int64_t begin, std::int64_t end) {
-    QUIVER_ON_ISA(isa, kernel, quantize_rows, begin, end, depth_, in, product.x);
-  });
+  at::parallel_for(0, count, 32, [&](std::int64_t begin, std::int64_t end) { cpu::quantize_rows(begin, end, depth_, in, product.x); });
   const auto grain = std::max<std::int64_t>(1, kMultipliesAtOnce / std::max<std::int64_t>(1, count * depth_ * kPanelRows));
   at::parallel_for(0, divide_up(num_outputs_, kPanelRows), grain,
-                   [&](std::int64_t begin, std::int64_t end) { QUIVER_ON_ISA(isa, kernel, quantized_product, begin, end, product); });
+                   [&](std::int64_t begin, std::int64_t end) { cpu::quantized_product(begin, end, product); });
   return y;
 }
 

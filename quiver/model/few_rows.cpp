@@ -12,6 +12,7 @@
 
 #include "quiver/backend/cpu/attention_isa.h"
 #include "quiver/backend/cpu/elementwise_isa.h"
+#include "quiver/backend/cpu/quantized_product.h"
 #include "quiver/backend/phase_team.h"
 #include "quiver/backend/row_parts.h"
 #include "quiver/base/error.h"
@@ -259,7 +260,8 @@ class FewRowsPass {
   float* floats(Slot slot) const { return mutable_trusted_data<float>(slots_[at(slot)]); }
   kernel::QuantizedRows quantized(Slot slot) const {
     const auto& [values, scales, sums] = quantized_[at(slot)];
-    return {mutable_trusted_data<std::int16_t>(values), mutable_trusted_data<float>(scales), mutable_trusted_data<std::int32_t>(sums)};
+    return backend::cpu::quantized_rows(num_rows_, widths_[at(slot)], mutable_trusted_data<std::int16_t>(values),
+                                        mutable_trusted_data<float>(scales), mutable_trusted_data<std::int32_t>(sums));
   }
 
   void run_stage(const Stage& stage, backend::PhaseTeam& team, backend::PhaseTeam::Place& place, float* scratch) const {
@@ -316,7 +318,7 @@ class FewRowsPass {
     product.onto = map.step.onto == nn::kNoSlot ? nullptr : floats(map.step.onto);
     product.y = floats(map.step.out);
     product.onto_stride = product.y_stride = product.num_outputs;
-    QUIVER_ON_ISA(isa_, kernel, quantized_product, begin, end, product);
+    backend::cpu::quantized_product(begin, end, product);
   }
 
   void compute_updates(const Map& map, std::int64_t begin, std::int64_t end) const {
@@ -411,7 +413,7 @@ class FewRowsPass {
   }
 
   void run_step(const Quantize& step, std::int64_t begin, std::int64_t end) const {
-    QUIVER_ON_ISA(isa_, kernel, quantize_rows, begin, end, widths_[at(step.slot)], floats(step.slot), quantized(step.slot));
+    backend::cpu::quantize_rows(begin, end, widths_[at(step.slot)], floats(step.slot), quantized(step.slot));
   }
 
   void run_step(const Copy& step, std::int64_t begin, std::int64_t end) const {

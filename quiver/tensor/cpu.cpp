@@ -1,5 +1,9 @@
 #include "quiver/tensor/cpu.h"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
@@ -23,6 +27,18 @@ CpuIsa detect() {
   fail(ErrorKind::kUsage, "the environment variable QUIVER_ISA is '{}'; expected v2, v3 or v4", wanted);
 }
 
+/// Asks Linux for the registers of AMX (its Documentation/arch/x86/xstate.rst). A system that does not know the call says no.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool cpu_has_tiles() {
+  constexpr unsigned kTiles = 1U << 24, kInt8 = 1U << 25;  // CPUID, leaf 7, EDX
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kTiles) != 0 && (d & kInt8) != 0;
+}
+
 }  // namespace
 
 bool has_cpu_isa(CpuIsa isa) {
@@ -40,6 +56,11 @@ bool has_cpu_isa(CpuIsa isa) {
 CpuIsa cpu_isa() {
   static const CpuIsa isa = detect();
   return isa;
+}
+
+bool has_amx() {
+  static const bool has = cpu_isa() == CpuIsa::kV4Bf16 && cpu_has_tiles() && may_use_tiles();
+  return has;
 }
 
 const char* cpu_isa_name(CpuIsa isa) {

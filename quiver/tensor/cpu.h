@@ -11,6 +11,9 @@ bool has_cpu_isa(CpuIsa isa);
 /// The best level of this CPU, or what the environment variable QUIVER_ISA (v2, v3, v4) lowers it to. Decided once. Throws kUsage for
 /// another value of the variable.
 CpuIsa cpu_isa();
+/// Whether kernels may use AMX's tiles of int8: the CPU has them, the system lets this process use them, which is asked for once, and
+/// QUIVER_ISA lowers nothing.
+bool has_amx();
 const char* cpu_isa_name(CpuIsa isa = cpu_isa());
 
 /// Calls `function` of the namespace of `isa` in `kernels`: QUIVER_ON_ISA(isa, kernel, name<T>, arguments...);

@@ -3,8 +3,12 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include "quiver/backend/cpu/quantized_product_isa.h"
+#include "quiver/tensor/cpu.h"
 #include "tests/kernels/support.h"
 
 namespace quiver::kernel_test {
@@ -96,6 +100,36 @@ struct Activations {
   kernel::QuantizedRows rows() { return {values.data(), scales.data(), sums.data()}; }
 };
 
+/// The two functions of an instruction set.
+struct Kernels {
+  std::string name;
+  bool in_tiles;
+  std::function<void(std::int64_t end, std::int64_t depth, const float* x, const kernel::QuantizedRows& rows)> quantize;
+  std::function<void(std::int64_t begin, std::int64_t end, const kernel::QuantizedProduct& product)> multiply;
+};
+
+/// Of all instruction sets that this CPU has, and AMX's if it has them.
+std::vector<Kernels> all_kernels() {
+  std::vector<Kernels> all;
+  for (const auto isa : instruction_sets()) {
+    all.push_back({tensor::cpu_isa_name(isa), false,
+                   [isa](std::int64_t end, std::int64_t depth, const float* x, const kernel::QuantizedRows& rows) {
+                     QUIVER_ON_ISA(isa, kernel, quantize_rows, 0, end, depth, x, rows);
+                   },
+                   [isa](std::int64_t begin, std::int64_t end, const kernel::QuantizedProduct& product) {
+                     QUIVER_ON_ISA(isa, kernel, quantized_product, begin, end, product);
+                   }});
+  }
+  if (tensor::has_amx()) {
+    all.push_back({"AMX", true,
+                   [](std::int64_t end, std::int64_t depth, const float* x, const kernel::QuantizedRows& rows) {
+                     for (auto row = end; row-- > 0;) kernel::amx::quantize_rows(row, row + 1, depth, x, rows);  // rows in any order
+                   },
+                   kernel::amx::quantized_product});
+  }
+  return all;
+}
+
 /// The definition of quantize_rows.
 Activations quantized(const Exact<float>& x, std::int64_t rows, std::int64_t depth) {
   Activations result(rows, depth);
@@ -162,29 +196,33 @@ void compare(Draw& draw, const Weights& w, const Exact<float>& x, const Case& c)
     }
   }
   const auto num_panels = (c.outputs + kPanelRows - 1) / kPanelRows, split = draw.size(0, num_panels);
-  for (const auto isa : instruction_sets()) {
+  for (const auto& kernels : all_kernels()) {
     Activations own(c.rows, c.depth);
-    QUIVER_ON_ISA(isa, kernel, quantize_rows, 0, c.rows, c.depth, x.data(), own.rows());
-    ASSERT_EQ(own.values, expected_x.values) << tensor::cpu_isa_name(isa);
-    ASSERT_EQ(own.sums, expected_x.sums) << tensor::cpu_isa_name(isa);
-    ASSERT_TRUE(std::ranges::equal(own.scales, expected_x.scales, same_bits)) << tensor::cpu_isa_name(isa);
+    auto rows = own.rows();
+    if (kernels.in_tiles) rows.num_in_tiles = c.rows;
+    kernels.quantize(c.rows, c.depth, x.data(), rows);
+    if (!kernels.in_tiles) {
+      ASSERT_EQ(own.values, expected_x.values) << kernels.name;
+      ASSERT_EQ(own.sums, expected_x.sums) << kernels.name;
+      ASSERT_TRUE(std::ranges::equal(own.scales, expected_x.scales, same_bits)) << kernels.name;
+    }
     auto y = draw.untouched<float>(c.rows * c.outputs);
     const kernel::QuantizedProduct product{.format = w.format,
                                            .num_rows = c.rows,
                                            .depth = c.depth,
                                            .num_outputs = c.outputs,
-                                           .x = own.rows(),
+                                           .x = rows,
                                            .panels = panels.data(),
                                            .bias = c.has_bias ? bias.data() : nullptr,
                                            .onto = c.adds ? onto.data() : nullptr,
                                            .y = y.data(),
                                            .onto_stride = c.outputs,
                                            .y_stride = c.outputs};
-    QUIVER_ON_ISA(isa, kernel, quantized_product, 0, split, product);
-    QUIVER_ON_ISA(isa, kernel, quantized_product, split, num_panels, product);
+    kernels.multiply(0, split, product);
+    kernels.multiply(split, num_panels, product);
     ASSERT_TRUE(std::ranges::equal(y.all(), exact, same_bits))
-        << tensor::cpu_isa_name(isa) << ": " << c.rows << " rows, " << c.outputs << " outputs, depth " << c.depth;
-    expect_near(y, expected, {1e-4, 3e-4, 3e-4}, "quantized_product", isa);
+        << kernels.name << ": " << c.rows << " rows, " << c.outputs << " outputs, depth " << c.depth;
+    expect_near(y, expected, {1e-4, 3e-4, 3e-4}, "quantized_product", tensor::cpu_isa());
   }
 }
 
@@ -225,7 +263,7 @@ TEST(QuantizedProduct, DoesNotOverflowAtTheExtremes) {
 }
 
 TEST(QuantizedProduct, RowsThatAreNotFiniteGiveNaNAlone) {
-  for (const auto isa : instruction_sets()) {
+  for (const auto& kernels : all_kernels()) {
     for (const auto format : kFormats) {
       for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -INFINITY}) {
         Draw draw("quantized_product_nan", 0);
@@ -235,16 +273,18 @@ TEST(QuantizedProduct, RowsThatAreNotFiniteGiveNaNAlone) {
         x.data()[96 + 40] = bad;
         Activations own(2, 96);
         auto y = draw.untouched<float>(2 * 16);
-        QUIVER_ON_ISA(isa, kernel, quantize_rows, 0, 2, 96, x.data(), own.rows());
+        auto rows = own.rows();
+        if (kernels.in_tiles) rows.num_in_tiles = 2;
+        kernels.quantize(2, 96, x.data(), rows);
         const kernel::QuantizedProduct product{.format = format,
                                                .num_rows = 2,
                                                .depth = 96,
                                                .num_outputs = 16,
-                                               .x = own.rows(),
+                                               .x = rows,
                                                .panels = panels.data(),
                                                .y = y.data(),
                                                .y_stride = 16};
-        QUIVER_ON_ISA(isa, kernel, quantized_product, 0, 1, product);
+        kernels.multiply(0, 1, product);
         for (int n = 0; n < 16; ++n) {
           EXPECT_TRUE(std::isfinite(y.at(n)));
           EXPECT_TRUE(std::isnan(y.at(16 + n)));

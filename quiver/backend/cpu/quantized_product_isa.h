@@ -13,7 +13,7 @@
 //
 // with the stored weights u and the offset z (128, 8 or 0). Sums in a block are exact integers. Each term is added with one rounding.
 // So a result has the same bits on every instruction set and for any number of rows and threads. |q| leaves room for two signed bytes,
-// q = 256 hi + lo, so that tiles of int8 products could give these bits, too.
+// q = 256 hi + lo, so that AMX's tiles of int8 products give these bits, too (namespace amx, quantized_tiles_isa.cpp).
 #pragma once
 
 #include <cstdint>
@@ -35,11 +35,18 @@ constexpr std::int64_t panel_block_bytes(BlockFormat format) {
 }
 
 /// Rows of activations: values [M, K], scales and sums [M, K / 32].
+///
+/// For AMX (namespace amx) they lie in tiles of 16 rows, the last of which may have fewer: values [K / 32][hi, lo][rows][32] as signed
+/// bytes, in the panels' order of columns, scales and sums [K / 32][rows], the sums as float32. They take as much memory.
 struct QuantizedRows {
   std::int16_t* values = nullptr;
   float* scales = nullptr;
-  std::int32_t* sums = nullptr;  ///< of the values of each block
+  std::int32_t* sums = nullptr;   ///< of the values of each block
+  std::int64_t num_in_tiles = 0;  ///< M if the rows lie in tiles, or 0
 };
+
+inline constexpr std::int64_t kTileRows = 16;          ///< of activations, for AMX
+inline constexpr std::int64_t kMostTileDepth = 16384;  ///< K of the products that AMX computes
 
 /// y [M, N] = onto + (x W^T + bias), over some of W's panels.
 struct QuantizedProduct {
@@ -68,5 +75,10 @@ QUIVER_QUANTIZED_PRODUCT_KERNELS(v3)
 QUIVER_QUANTIZED_PRODUCT_KERNELS(v4)
 QUIVER_QUANTIZED_PRODUCT_KERNELS(v4bf16)
 #undef QUIVER_QUANTIZED_PRODUCT_KERNELS
+
+namespace amx {  // rows in tiles; for K <= kMostTileDepth
+void quantize_rows(std::int64_t begin, std::int64_t end, std::int64_t depth, const float* x, const QuantizedRows& rows);
+void quantized_product(std::int64_t begin, std::int64_t end, const QuantizedProduct& product);
+}  // namespace amx
 
 }  // namespace quiver::backend::kernel
